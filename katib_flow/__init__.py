@@ -1,0 +1,70 @@
+"""katib-flow: AutoML as plain workflows.
+
+The names a user imports. Each is fetched when it is first used, so that ``import katib_flow`` is quick and a trial
+that only reports a metric does not load a scheduler.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from katib_flow.algorithms.registry import Ask, Settings, algorithm
+    from katib_flow.argo import compile_experiment as compile
+    from katib_flow.decorator import Categorical, Float, Int, Ordinal, experiment, run
+    from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+    from katib_flow.history import History, Metric, State, Suggestion, Trial
+    from katib_flow.local import Result
+    from katib_flow.loop import load, suggest, verdict
+    from katib_flow.spec import Experiment
+    from katib_flow.trial.user import checkpoint_dir, parameters, parent_checkpoint_dir, report, should_stop
+
+_HOME = {
+    "katib_flow.algorithms.registry": ("Ask", "Settings", "algorithm"),
+    "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run"),
+    "katib_flow.errors": ("InvalidSpec", "KatibFlowError", "SpecError"),
+    "katib_flow.history": ("History", "Metric", "State", "Suggestion", "Trial"),
+    "katib_flow.local": ("Result",),
+    "katib_flow.loop": ("load", "suggest", "verdict"),
+    "katib_flow.spec": ("Experiment",),
+    "katib_flow.trial.user": ("checkpoint_dir", "parameters", "parent_checkpoint_dir", "report", "should_stop"),
+}
+_MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = [
+    "Ask",
+    "Categorical",
+    "Experiment",
+    "Float",
+    "History",
+    "Int",
+    "InvalidSpec",
+    "KatibFlowError",
+    "Metric",
+    "Ordinal",
+    "Result",
+    "Settings",
+    "SpecError",
+    "State",
+    "Suggestion",
+    "Trial",
+    "algorithm",
+    "checkpoint_dir",
+    "compile",
+    "experiment",
+    "load",
+    "parameters",
+    "parent_checkpoint_dir",
+    "report",
+    "run",
+    "should_stop",
+    "suggest",
+    "verdict",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "compile":
+        return import_module("katib_flow.argo").compile_experiment
+    if name in _MODULE_OF:
+        return getattr(import_module(_MODULE_OF[name]), name)
+    raise AttributeError(f"module 'katib_flow' has no attribute {name!r}")

@@ -1,0 +1,5 @@
+"""``python -m katib_flow`` is ``katib-flow``."""
+
+from katib_flow.cli import main
+
+main()

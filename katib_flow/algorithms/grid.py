@@ -1,0 +1,49 @@
+"""Grid search: every combination once, the last parameter changing fastest; then the experiment ends."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Annotated
+
+from pydantic import Field
+
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import Suggestion
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, OrdinalParameter, Parameter
+from katib_flow.spec.space import SearchSpace
+
+
+class GridSettings(Settings):
+    """
+    Attributes:
+        points: how many values a float without a step is given, evenly spaced on its scale, bounds included.
+    """
+
+    points: Annotated[int, Field(ge=2)] | None = None
+
+
+def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:
+    if settings.points is None:
+        for name, parameter in experiment.parameters.items():
+            if parameter.size is None:
+                need = "a step, or algorithm.settings.points; algorithms random and sobol need neither"
+                yield SpecError(f"parameters.{name}", "a float without a step", need)
+
+
+def _countable(parameter: Parameter, points: int | None) -> Parameter:
+    if not isinstance(parameter, FloatParameter) or parameter.size is not None or points is None:
+        return parameter
+    values = dict.fromkeys(parameter.at(position / (points - 1)) for position in range(points))
+    return OrdinalParameter.model_validate({"values": list(values), "when": parameter.when})
+
+
+@algorithm("grid", settings=GridSettings, check=_check)
+def grid(ask: Ask[GridSettings]) -> list[Suggestion]:
+    """The combinations at the indices asked for; fewer at the end of the grid."""
+    space = SearchSpace({name: _countable(each, ask.settings.points) for name, each in ask.space.parameters.items()})
+    combinations = itertools.islice(space.enumerate(), ask.indices.start, ask.indices.stop)
+    return [Suggestion(index, assignment) for index, assignment in zip(ask.indices, combinations, strict=False)]
+
+
+__all__ = ["CategoricalParameter", "GridSettings", "grid"]

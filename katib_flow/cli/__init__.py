@@ -1,0 +1,22 @@
+"""The command line: parse, call the package, print. Exit codes: 0 done, 1 the experiment failed, 2 bad input, 130 interrupted."""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Entry point. What the user can cause is one message on stderr; a traceback is a bug of ours."""
+    from katib_flow.cli.app import app
+    from katib_flow.errors import KatibFlowError
+
+    try:
+        app(prog_name="katib-flow")
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except KatibFlowError as error:
+        print(f"error: {error}" if "\n" not in str(error) else error, file=sys.stderr)
+        sys.exit(2)
+    except BrokenPipeError:  # `katib-flow trials x | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

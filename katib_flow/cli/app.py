@@ -1,0 +1,265 @@
+"""The commands. Each imports what it needs when it is called, so that ``--help`` answers at once."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from katib_flow.cli.output import Format, Output
+
+if TYPE_CHECKING:
+    from katib_flow.history import History
+    from katib_flow.local import Result
+    from katib_flow.tracking import Record, Store
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="AutoML as plain workflows: one experiment, on this machine or on Argo, recorded in MLflow.",
+)
+
+Spec = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
+Name = Annotated[str, typer.Argument(help="an experiment's name (the newest of it), or its run id")]
+As = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
+Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store; default: the spec's, $MLFLOW_TRACKING_URI, or sqlite:///katib_flow.db here")]
+Group = Annotated[str, typer.Option("--tracking-experiment", help="MLflow experiment")]
+MaxTrials = Annotated[int | None, typer.Option("--max-trials", min=1, help="trials in all, in place of limits.max_trials")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+Barrier = Annotated[bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")]
+DEFAULT_GROUP = "katib-flow"
+
+
+def _store(uri: str | None, group: str) -> "Store":
+    from katib_flow.tracking import Store
+
+    return Store(uri, group)
+
+
+@app.command()
+def run(spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False) -> None:
+    """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
+    from katib_flow.cli.progress import watching
+    from katib_flow.local import run_experiment
+    from katib_flow.loop import load
+
+    experiment = load(spec)
+    store = _store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
+    with watching(experiment, quiet=quiet or output is Output.JSON) as progress:
+        result = run_experiment(experiment, store=store, progress=progress, barrier=barrier)
+    _conclude(result, output, tracking_uri or experiment.tracking.uri)
+
+
+@app.command()
+def resume(
+    name: Name, max_trials: MaxTrials = None, output: As = Output.TABLE, tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False,
+) -> None:  # fmt: skip
+    """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials."""
+    from katib_flow.cli.progress import watching
+    from katib_flow.local import resume_experiment
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    with watching(record.experiment, quiet=quiet or output is Output.JSON) as progress:
+        result = resume_experiment(store, record.run_id, max_trials=max_trials, progress=progress, barrier=barrier)
+    _conclude(result, output, tracking_uri)
+
+
+def _conclude(result: "Result", output: Output, uri: str | None) -> None:
+    from katib_flow.cli.output import show, show_one
+    from katib_flow.loop import End
+
+    interrupted = result.verdict.end is End.NOT_YET
+    if output is Output.JSON:
+        best = best_row(result.experiment, result.history)
+        show_one({"name": result.name, "run_id": result.run_id, "reason": result.verdict.reason, "trials": len(result.trials), "best": best}, output)
+    else:
+        show(ranked(result.experiment, result.history)[:10], output, title=f"best trials of {result.name}")
+        counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
+        print(f"{result.verdict.reason or 'interrupted'}: {counts}")
+        print(f"look: katib-flow ui{f' --tracking-uri {uri}' if uri else ''}   (run {result.run_id})")
+        if interrupted:
+            print(f"go on: katib-flow resume {result.name}{f' --tracking-uri {uri}' if uri else ''}")
+    raise typer.Exit(130 if interrupted else 1 if result.verdict.failed else 0)
+
+
+def ranked(experiment: "object", history: "History") -> list[dict[str, object]]:
+    """Rows of the trials that have a value of the first objective, the best first."""
+    from katib_flow.spec import Experiment
+    from katib_flow.trial.table import rows
+
+    assert isinstance(experiment, Experiment)
+    first = experiment.objective[0]
+    scored = sorted(history.completed(first.metric), key=lambda trial: first.loss(trial.observed(first.metric) or 0.0))
+    return rows(experiment, scored)
+
+
+def best_row(experiment: "object", history: "History") -> dict[str, object] | None:
+    found = ranked(experiment, history)
+    return found[0] if found else None
+
+
+@app.command()
+def validate(
+    spec: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of a spec, for editors")] = False,
+) -> None:
+    """Check a spec, and say every mistake in it."""
+    from katib_flow.cli.output import to_json
+    from katib_flow.loop import load
+    from katib_flow.spec import Experiment
+
+    if schema:
+        print(to_json(Experiment.model_json_schema()))
+        return
+    if spec is None:
+        raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
+    experiment = load(spec)
+    size = experiment.space.size
+    print(f"{spec}: good; {len(experiment.parameters)} parameters, {size if size is not None else 'uncountably many'} assignments, algorithm {experiment.algorithm.name}")
+
+
+@app.command()
+def compile(  # noqa: A001
+    spec: Spec, out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None
+) -> None:
+    """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
+    from katib_flow.argo import compile_experiment, to_yaml
+    from katib_flow.loop import load
+
+    text = to_yaml(compile_experiment(load(spec)))
+    if out is None:
+        print(text, end="")
+    else:
+        from katib_flow.errors import KatibFlowError
+
+        try:
+            out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise KatibFlowError(f"{out}: cannot be written: {error.strerror}") from None
+
+
+@app.command("list")
+def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """The experiments in the store, the newest first."""
+    from katib_flow.cli.output import show
+
+    show([overview(record) for record in _store(tracking_uri, group).records()], output)
+
+
+def overview(record: "Record") -> dict[str, object]:
+    """One experiment as a row."""
+    from datetime import datetime
+
+    started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
+    fields: dict[str, object] = {"name": record.name, "run_id": record.run_id, "status": str(record.status), "started": started}
+    return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}
+
+
+@app.command()
+def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """How an experiment stands."""
+    from katib_flow.cli.output import show_one
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    history = store.history(record)
+    counts = {str(state): count for state, count in sorted(history.counts().items())}
+    maximum = store.control(record).max_trials or record.experiment.limits.max_trials
+    show_one(overview(record) | {"max_trials": maximum, "trials": counts, "best": best_row(record.experiment, history)}, output)
+
+
+@app.command()
+def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """The best trial of an experiment."""
+    from katib_flow.cli.output import show_one
+    from katib_flow.errors import NotFound
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    row = best_row(record.experiment, store.history(record))
+    if row is None:
+        raise NotFound(f"{name}: no trial has a finite value of {record.experiment.objective[0].metric!r} yet")
+    show_one(row, output)
+
+
+@app.command()
+def trials(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """The trials of an experiment."""
+    from katib_flow.cli.output import show
+    from katib_flow.trial.table import rows
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    show(rows(record.experiment, store.history(record)), output)
+
+
+@app.command()
+def export(
+    name: Name,
+    format_: Annotated[Format, typer.Option("--format", help="csv, json or parquet")] = Format.CSV,
+    out: Annotated[Path | None, typer.Option("--out", help="file to write; default: stdout")] = None,
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Write the trials of an experiment as CSV, JSON or Parquet."""
+    from katib_flow.cli.output import export as write
+    from katib_flow.trial.table import rows
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    write(rows(record.experiment, store.history(record)), format_, out)
+
+
+@app.command()
+def stop(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """End a running experiment, wherever it runs; its running trials are cut short."""
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    store.set_control(record, stop=True)
+    print(f"{record.name}: asked to stop; it does so within seconds where it is running")
+
+
+@app.command()
+def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """Start no more trials; those that run finish. `resume` goes on."""
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    store.set_control(record, pause=True)
+    print(f"{record.name}: asked to pause; go on with: katib-flow resume {record.name}")
+
+
+@app.command()
+def algorithms(name: Annotated[str | None, typer.Argument(help="one algorithm, with its settings")] = None, output: As = Output.TABLE) -> None:
+    """The search algorithms, or one with its settings."""
+    from katib_flow.algorithms import find_algorithm, registered_algorithms
+    from katib_flow.cli.output import show, show_one
+    from katib_flow.errors import NotFound
+    from katib_flow.spec.problems import did_you_mean
+
+    if name is None:
+        show([{"name": each.name, "summary": each.summary} for each in registered_algorithms().values()], output)
+        return
+    entry = find_algorithm(name)
+    if entry is None:
+        raise NotFound(f"{name}: no such algorithm{did_you_mean(name, registered_algorithms())}")
+    settings = {
+        field: {"default": info.default, "about": info.description or ""} for field, info in entry.settings.model_fields.items()
+    }
+    show_one({"name": entry.name, "aliases": list(entry.aliases), "summary": entry.summary, "settings": settings}, output)
+
+
+@app.command()
+def ui(
+    port: Annotated[int, typer.Option("--port", "-p", help="port on this machine")] = 5000,
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Open the store in MLflow's own UI on this machine. Ctrl-C ends it."""
+    from katib_flow.cli.ui import serve
+
+    serve(port, _store(tracking_uri, group))
+
+

@@ -1,0 +1,123 @@
+"""Records as a table for a person, or as JSON, CSV or Parquet for a program."""
+
+import csv
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from katib_flow.errors import KatibFlowError
+
+Row = Mapping[str, Any]
+
+
+class Output(StrEnum):
+    TABLE = "table"
+    JSON = "json"
+
+
+class Format(StrEnum):
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
+    """Print records; an empty table says so."""
+    if output is Output.JSON:
+        print(to_json(rows))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        print("nothing yet")
+        return
+    columns = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    for name in columns:
+        numeric = all(isinstance(row[name], int | float | None) for row in rows)
+        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell(row[name])) for name in columns))
+    console = Console()
+    console.print(table, width=None if console.is_terminal else max(console.width, 160))
+
+
+def show_one(row: Row, output: Output) -> None:
+    """Print one record, a line a field."""
+    if output is Output.JSON:
+        print(to_json(row))
+        return
+    width = max(len(name) for name in row)
+    for name, value in row.items():
+        if value not in (None, ""):
+            print(f"{name:<{width}}  {cell(value)}")
+
+
+def cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}={cell(each)}" for name, each in value.items())
+    return str(value)
+
+
+def to_json(data: Any) -> str:
+    """Strict JSON: NaN and infinity, which JSON does not have, as text."""
+    return json.dumps(_strict(data), indent=2, ensure_ascii=False)
+
+
+def _strict(data: Any) -> Any:
+    if isinstance(data, float) and not math.isfinite(data):
+        return str(data)
+    if isinstance(data, Mapping):
+        return {str(name): _strict(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_strict(value) for value in data]
+    return data
+
+
+def export(rows: Sequence[Row], format_: Format, path: Path | None) -> None:
+    """Write records to a file, or to stdout (not Parquet).
+
+    Raises:
+        KatibFlowError: the file cannot be written, or pandas is missing for Parquet.
+    """
+    try:
+        if format_ is Format.PARQUET:
+            _parquet(rows, path)
+        elif path is None:
+            _text(rows, format_, sys.stdout)
+        else:
+            with path.open("w", encoding="utf-8", newline="") as file:
+                _text(rows, format_, file)
+    except OSError as error:
+        raise KatibFlowError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def _text(rows: Sequence[Row], format_: Format, file: Any) -> None:
+    if format_ is Format.JSON:
+        print(to_json(rows), file=file)
+    elif rows:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _parquet(rows: Sequence[Row], path: Path | None) -> None:
+    if path is None:
+        raise KatibFlowError("--out: found nothing, need a file name, because the format is parquet")
+    try:
+        import pandas as pd
+    except ImportError:
+        raise KatibFlowError("parquet needs pandas and pyarrow: pip install 'katib-flow[pandas]'") from None
+    frame = pd.DataFrame(list(rows))
+    mixed = [name for name in frame if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
+    frame.astype(dict.fromkeys(mixed, "string")).to_parquet(path)

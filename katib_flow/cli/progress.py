@@ -1,0 +1,115 @@
+"""What a person sees while an experiment runs: a live display on a terminal, a line a trial elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from katib_flow.cli.output import cell
+from katib_flow.history import History, State, Trial
+from katib_flow.local.scheduler import Progress
+from katib_flow.loop import Verdict
+from katib_flow.spec.experiment import Experiment
+
+REFRESH_SECONDS = 0.25
+
+
+def _values(experiment: Experiment, trial: Trial) -> str:
+    return ", ".join(f"{name} {cell(trial.observations[name])}" for name in experiment.metric_names if name in trial.observations)
+
+
+class Lines:
+    """A line for every trial that ends: for logs, pipes and CI."""
+
+    def __init__(self, experiment: Experiment) -> None:
+        self.experiment = experiment
+        self.best: float | None = None
+
+    def show(self, history: History, verdict: Verdict) -> None: ...
+
+    def trial_ended(self, trial: Trial) -> None:
+        seconds = f"{trial.ended - trial.started:.1f} s" if trial.ended and trial.started else ""
+        facts = [_values(self.experiment, trial), cell(trial.assignment), seconds, trial.message]
+        print(f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}", flush=True)
+
+    def _mark(self, trial: Trial) -> str:
+        objective = self.experiment.objective[0]
+        value = trial.observed(objective.metric)
+        if value is None or (self.best is not None and objective.loss(value) >= self.best):
+            return ""
+        self.best = objective.loss(value)
+        return " (best so far)"
+
+
+class Live:
+    """A bar, the best so far, the running trials and the time left."""
+
+    def __init__(self, experiment: Experiment, live: Any) -> None:
+        self.experiment, self.live = experiment, live
+        self.begun, self.shown, self.ended = time.monotonic(), 0.0, 0
+
+    def trial_ended(self, trial: Trial) -> None:
+        self.ended += 1
+        if trial.state.failure:
+            self.live.console.print(f"{trial.id} {trial.state}: {trial.message}", style="red", markup=False, highlight=False)
+
+    def show(self, history: History, verdict: Verdict) -> None:
+        now = time.monotonic()
+        if now - self.shown > REFRESH_SECONDS:
+            self.shown = now
+            self.live.update(self._render(history, now - self.begun))
+
+    def _render(self, history: History, seconds: float) -> Any:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        total = self.experiment.limits.max_trials
+        counts = history.counts()
+        done = sum(count for state, count in counts.items() if state.final and state is not State.KILLED)
+        left = f", about {_clock(seconds / self.ended * (total - done))} left" if total and self.ended else ""
+        bar = Table.grid(padding=(0, 1))
+        progress = f"{done}/{total}" if total else f"{done}"
+        bar.add_row(Text(self.experiment.name), ProgressBar(total, done, width=30), Text(f"{progress} trials, {_clock(seconds)}{left}"))
+        lines = [Text(", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count))]
+        if best := self.experiment.best(history):
+            lines.append(Text(f"best {best.id}: {_values(self.experiment, best)}  ({cell(best.assignment)})", overflow="ellipsis", no_wrap=True))
+        lines += [
+            Text(f"  {trial.id} running {_clock(time.time() - (trial.started or time.time()))}  {cell(trial.assignment)}", overflow="ellipsis", no_wrap=True)
+            for trial in history.open()[:8]
+        ]
+        return Group(bar, *lines)
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+@contextmanager
+def watching(experiment: Experiment, *, quiet: bool = False) -> Iterator[Progress | None]:
+    """A display of a running experiment that suits where stdout goes."""
+    if quiet:
+        yield None
+    elif not sys.stdout.isatty():
+        yield Lines(experiment)
+    else:
+        from rich.live import Live as RichLive
+
+        with RichLive(transient=True, auto_refresh=False) as live:
+            watch = Live(experiment, _Refreshing(live))
+            yield watch
+
+
+class _Refreshing:
+    """A Rich display that is drawn whenever it is updated, and never from a thread of its own."""
+
+    def __init__(self, live: Any) -> None:
+        self.console = live.console
+        self._live = live
+
+    def update(self, renderable: Any) -> None:
+        self._live.update(renderable, refresh=True)

@@ -1,0 +1,161 @@
+"""An experiment around a Python function: ``@kf.experiment(...)``."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Parameter
+from katib_flow.spec.problems import NOTHING, spec_errors
+
+if TYPE_CHECKING:
+    from katib_flow.local.result import Result
+    from katib_flow.tracking import Store
+
+
+class FunctionExperiment:
+    """A function that is also an experiment. Calling it calls the function; ``run`` searches."""
+
+    def __init__(self, function: Callable[..., Any], experiment: Experiment) -> None:
+        functools.update_wrapper(self, function)
+        self.function, self.spec = function, experiment
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def run(self, **options: Any) -> "Result":
+        """Search on this machine; options as in ``katib_flow.run``."""
+        return run(self, **options)
+
+    def to_workflow(self, *, image: str | None = None) -> Any:
+        """The search as a ``hera.workflows.Workflow``; ``image`` holds the function's module and katib-flow."""
+        from katib_flow.argo import compile_experiment
+
+        spec = self.spec
+        if image:
+            spec = spec.model_copy(update={"argo": spec.argo.model_copy(update={"image": image})})
+        return compile_experiment(spec)
+
+
+def experiment(
+    *,
+    parameters: Mapping[str, Parameter],
+    maximize: str | Sequence[str] = (),
+    minimize: str | Sequence[str] = (),
+    goal: float | None = None,
+    name: str | None = None,
+    algorithm: str | Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    max_trials: int | None = None,
+    parallel_trials: int = 1,
+    **spec: Any,
+) -> Callable[[Callable[..., Any]], FunctionExperiment]:
+    """Make an experiment of a function that takes the parameters by name.
+
+    The function returns a number, a dict of metrics, or yields one of these a step.
+
+    Args:
+        parameters: ``kf.Float(...)``, ``kf.Int(...)``, ``kf.Categorical(...)``, ``kf.Ordinal(...)`` by name.
+        maximize, minimize: the objective's metric, or several for a multi-objective search.
+        goal: value of the first objective that ends the search.
+        algorithm: a name, or a mapping with name, seed and settings.
+        spec: any other section of the spec: limits, budget, metrics, tracking, argo ...
+
+    Raises:
+        InvalidSpec: with every mistake.
+    """
+    metrics = [(metric, "maximize") for metric in _listed(maximize)] + [(metric, "minimize") for metric in _listed(minimize)]
+    objectives: list[dict[str, Any]] = [{"metric": metric, "direction": direction} for metric, direction in metrics]
+    if objectives and goal is not None:
+        objectives[0]["goal"] = goal
+    if not objectives:
+        raise InvalidSpec("", [SpecError("maximize", NOTHING, "the name of a metric in maximize or minimize")])
+    chosen = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm or {})
+    if seed is not None:
+        chosen["seed"] = seed
+    limits = {"parallel_trials": parallel_trials, **({"max_trials": max_trials} if max_trials else {}), **spec.pop("limits", {})}
+
+    def decorate(function: Callable[..., Any]) -> FunctionExperiment:
+        reference = f"{function.__module__}:{function.__qualname__.replace('<locals>.', '')}"
+        data = {
+            "name": name or function.__name__.strip("_").replace("_", "-").lower(),
+            "objective": objectives,
+            "parameters": dict(parameters),
+            "trial": {"function": reference},
+            "limits": limits,
+            **({"algorithm": chosen} if chosen else {}),
+            **spec,
+        }
+        return FunctionExperiment(function, Experiment.parse(data))
+
+    return decorate
+
+
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    return [names] if isinstance(names, str) else names
+
+
+def run(
+    what: "FunctionExperiment | Experiment",
+    *,
+    store: "Store | None" = None,
+    tracking_uri: str | None = None,
+    barrier: bool = False,
+    progress: Any = None,
+) -> "Result":
+    """Run an experiment on this machine.
+
+    Args:
+        store, tracking_uri: where to record; the spec's, else ``sqlite:///katib_flow.db`` in this directory.
+        barrier: suggest only when no trial is running, as an iteration on Argo does.
+
+    Raises:
+        InvalidSpec: the experiment cannot run as it is written.
+        KatibFlowError: it cannot run here, or it is called while a trial's worker imports this module.
+    """
+    import os
+
+    from katib_flow.errors import KatibFlowError
+    from katib_flow.local import run_experiment
+    from katib_flow.local.worker import IN_WORKER
+    from katib_flow.tracking import Store
+
+    if IN_WORKER in os.environ:
+        raise KatibFlowError('an experiment was run while its module was imported; put run() under if __name__ == "__main__":')
+    spec, function = (what.spec, what.function) if isinstance(what, FunctionExperiment) else (what, None)
+    if function is not None and function.__module__ != "__main__" and "<locals>" not in function.__qualname__:
+        function = None  # it can be imported, so that the worker has it as any other program would
+    if store is None and tracking_uri:
+        store = Store(tracking_uri, spec.tracking.experiment)
+    return run_experiment(spec, function=function, store=store, progress=progress, barrier=barrier)
+
+
+def _parameter(kind: type[Parameter], **fields: Any) -> Any:
+    from pydantic import ValidationError
+
+    given = {name: value for name, value in fields.items() if value is not None}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise InvalidSpec(kind.__name__, spec_errors(error, kind, given)) from None
+
+
+def Float(min: float, max: float, *, step: float | None = None, scale: str = "linear", when: Any = None) -> FloatParameter:  # noqa: A002, N802
+    """A real number between two bounds; scale: linear, log, logit, normal or lognormal."""
+    return _parameter(FloatParameter, min=min, max=max, step=step, scale=scale, when=when)
+
+
+def Int(min: int, max: int, *, step: int | None = None, scale: str = "linear", when: Any = None) -> IntParameter:  # noqa: A002, N802
+    """A whole number between two bounds, both included; scale: linear, log, normal or lognormal."""
+    return _parameter(IntParameter, min=min, max=max, step=step, scale=scale, when=when)
+
+
+def Categorical(values: Sequence[Any], *, when: Any = None) -> CategoricalParameter:  # noqa: N802
+    """One of some values without an order."""
+    return _parameter(CategoricalParameter, values=values, when=when)
+
+
+def Ordinal(values: Sequence[Any], *, when: Any = None) -> OrdinalParameter:  # noqa: N802
+    """One of some values in a meaningful order."""
+    return _parameter(OrdinalParameter, values=values, when=when)

@@ -1,0 +1,41 @@
+"""Errors a user can cause or must see: each says where, what was found and what would be right."""
+
+from collections.abc import Sequence
+
+
+class KatibFlowError(Exception):
+    """Base of every error that reaches a user as one clear message and never as a traceback."""
+
+
+class SpecError(KatibFlowError, ValueError):
+    """A field of the spec breaks a rule; ``where`` is its path as the user wrote it."""
+
+    def __init__(self, where: str, found: object, need: str) -> None:
+        super().__init__(where, found, need)  # plain args, so it survives pickling to a worker and back
+        self.where, self.found, self.need = where, found, need
+
+    def __str__(self) -> str:
+        return f"{self.where}: found {self.found!r}, need {self.need}"
+
+
+class InvalidSpec(KatibFlowError, ValueError):
+    """A spec with one or more mistakes: a spec with three mistakes reports three."""
+
+    def __init__(self, source: str, problems: Sequence[SpecError]) -> None:
+        super().__init__(source, tuple(problems))
+        self.source, self.problems = source, tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.source}:{problem}" if self.source else str(problem) for problem in self.problems)
+
+
+class TrackingError(KatibFlowError):
+    """The MLflow store cannot be reached, or answers what it should not."""
+
+
+class NotFound(KatibFlowError, LookupError):
+    """A name that the user gave is not in the store."""
+
+
+class Interrupted(KatibFlowError):
+    """The user interrupted an experiment; what it recorded is kept and ``resume`` goes on."""

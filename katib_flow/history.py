@@ -1,0 +1,168 @@
+"""The facts of an experiment so far, frozen: what was suggested, what ran, what it reported.
+
+Nothing here does I/O. ``tracking`` writes these facts to MLflow and reads them back exactly.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+Value = bool | int | float | str | None
+"""What a parameter may be assigned: any scalar of JSON."""
+
+
+class State(StrEnum):
+    """Where a trial stands. The last five are final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    EARLY_STOPPED = "early-stopped"
+    METRICS_UNAVAILABLE = "metrics-unavailable"
+    KILLED = "killed"
+
+    @property
+    def final(self) -> bool:
+        return self not in (State.PENDING, State.RUNNING)
+
+    @property
+    def failure(self) -> bool:
+        """Whether the trial counts against ``limits.max_failed_trials``."""
+        return self in (State.FAILED, State.METRICS_UNAVAILABLE)
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One reported number, or vector (feature statistics), with the step and the time it was reported at."""
+
+    name: str
+    value: float | tuple[float, ...]
+    step: int = 0
+    timestamp_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Suggestion:
+    """What an algorithm proposes to try.
+
+    Attributes:
+        index: position in the experiment, from 0. It names the random stream that the suggestion was drawn from.
+        assignment: value of each active parameter, by name; inactive conditional parameters are absent.
+        budget: what the trial may spend, in units of the budget parameter; None where there is no budget.
+        parent: index of the trial to continue or inherit from.
+        topology: a neural network as plain data (NAS), or None.
+        info: notes of the algorithm, plain JSON (rung, bracket, generation).
+        key: id that tells suggestions apart where they are made side by side; the index where it is empty.
+    """
+
+    index: int
+    assignment: Mapping[str, Value]
+    budget: float | None = None
+    parent: int | None = None
+    topology: Mapping[str, object] | None = None
+    info: Mapping[str, object] = field(default_factory=dict[str, object])
+    key: str = ""
+
+    @property
+    def id(self) -> str:
+        """Short id, unique in the experiment: lower-case letters, digits and dashes."""
+        return self.key or f"t{self.index:05d}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of which ``from_dict`` makes an equal suggestion; JSON keeps 1, 1.0 and true apart."""
+        fields = {"index": self.index, "assignment": dict(self.assignment), "budget": self.budget, "parent": self.parent}
+        return fields | {"topology": self.topology, "info": dict(self.info), "key": self.key}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
+        return cls(**data)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One evaluation of one suggestion.
+
+    Attributes:
+        observations: the reduced value of each metric that was reported, NaN and infinity included.
+        series: every reported value, by metric, in the order reported; empty where it was not asked for.
+        started, ended: seconds since the epoch.
+        message: why the trial failed, or what else a reader should know.
+        run_id: id of the MLflow run that records it.
+        retries: how often it was started again after a fault of the machine.
+    """
+
+    suggestion: Suggestion
+    state: State = State.PENDING
+    observations: Mapping[str, float] = field(default_factory=dict[str, float])
+    series: Mapping[str, tuple[Metric, ...]] = field(default_factory=dict[str, tuple[Metric, ...]])
+    started: float | None = None
+    ended: float | None = None
+    message: str = ""
+    run_id: str = ""
+    retries: int = 0
+
+    @property
+    def id(self) -> str:
+        return self.suggestion.id
+
+    @property
+    def index(self) -> int:
+        return self.suggestion.index
+
+    @property
+    def assignment(self) -> Mapping[str, Value]:
+        return self.suggestion.assignment
+
+    def observed(self, metric: str) -> float | None:
+        """The finite value of a metric; None where it is absent, NaN or infinite, or the trial has no right to one."""
+        if self.state not in (State.SUCCEEDED, State.EARLY_STOPPED):
+            return None
+        value = self.observations.get(metric)
+        return value if value is not None and math.isfinite(value) else None
+
+
+@dataclass(frozen=True)
+class History(Sequence[Trial]):
+    """The trials of an experiment, in the order of their index whatever order they are given in."""
+
+    trials: tuple[Trial, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "trials", tuple(sorted(self.trials, key=lambda trial: (trial.index, trial.id))))
+
+    def __iter__(self) -> Iterator[Trial]:
+        return iter(self.trials)
+
+    def __len__(self) -> int:
+        return len(self.trials)
+
+    def __getitem__(self, position):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN204
+        return self.trials[position]
+
+    def completed(self, *metrics: str) -> tuple[Trial, ...]:
+        """Trials that ended with a finite observation of every metric named."""
+        return tuple(
+            trial
+            for trial in self.trials
+            if trial.state in (State.SUCCEEDED, State.EARLY_STOPPED)
+            and all(trial.observed(metric) is not None for metric in metrics)
+        )
+
+    def open(self) -> tuple[Trial, ...]:
+        """Trials that are pending or running."""
+        return tuple(trial for trial in self.trials if not trial.state.final)
+
+    def counts(self) -> Counter[State]:
+        return Counter(trial.state for trial in self.trials)
+
+    @property
+    def next_index(self) -> int:
+        return self.trials[-1].index + 1 if self.trials else 0
+
+    def replaced(self, trials: Iterable[Trial]) -> "History":
+        """This history with trials added, or put in the place of those of the same id."""
+        return History(tuple(({trial.id: trial for trial in self.trials} | {trial.id: trial for trial in trials}).values()))

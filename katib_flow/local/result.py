@@ -1,0 +1,51 @@
+"""What a finished, or interrupted, experiment gives back."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from katib_flow.history import History, Trial
+from katib_flow.loop import Verdict
+from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.table import rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Result:
+    """An experiment with its trials.
+
+    Attributes:
+        verdict: why it ended.
+        run_id: id of its MLflow parent run.
+    """
+
+    experiment: Experiment
+    history: History
+    verdict: Verdict
+    run_id: str
+    name: str
+
+    @property
+    def trials(self) -> tuple[Trial, ...]:
+        return self.history.trials
+
+    @property
+    def best(self) -> Trial | None:
+        """The best trial by the first objective; None where no trial has a finite value."""
+        return self.experiment.best(self.history)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """One row a trial: id, state, parameters, observations, times, message (needs pandas)."""
+        import pandas as pd
+
+        return pd.DataFrame(rows(self.experiment, self.history))
+
+    def _repr_html_(self) -> str:
+        return self.to_pandas().to_html()  # notebooks
+
+    def __repr__(self) -> str:
+        best: Any = self.best
+        found = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"
+        return f"<Result {self.name}: {len(self.trials)} trials, {found}; {self.verdict.reason or 'interrupted'}>"

@@ -1,0 +1,134 @@
+"""Run an experiment on this machine, or go on with one."""
+
+import uuid
+
+import cloudpickle
+
+from katib_flow.algorithms import check_algorithm
+from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.local.result import Result
+from katib_flow.local.scheduler import Progress, Scheduler, Silent
+from katib_flow.local.spool import Spool
+from katib_flow.local.worker import Start
+from katib_flow.local.workers import Workers
+from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking import Record, Recorder, Status, Store
+from katib_flow.trial.functions import Function
+
+FUNCTION_FILE = "function.pickle"
+
+
+def run_experiment(
+    experiment: Experiment,
+    *,
+    function: Function | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+    barrier: bool = False,
+) -> Result:
+    """Run an experiment to its end, or until it is interrupted.
+
+    Args:
+        function: the function of a function trial, where it is at hand (a notebook's, say); else it is imported.
+        store: where to record; the spec's tracking URI, else the local default.
+        barrier: suggest only when no trial is running, as an iteration on Argo does.
+
+    Raises:
+        InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
+        KatibFlowError: it cannot run here.
+    """
+    if found := [*check_algorithm(experiment), *_not_here(experiment)]:
+        raise InvalidSpec(experiment.name, found)
+    spool = Spool(uuid.uuid4().hex[:16])
+    try:
+        spool.lock()
+        pickled = cloudpickle.dumps(function) if function else None
+        if pickled:
+            (spool.path / FUNCTION_FILE).write_bytes(pickled)
+        workers = _workers(experiment, pickled, spool)
+        try:
+            store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
+            _wait_until_one_is_ready(workers)
+            record = store.create(experiment, key=spool.key)
+            return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
+        finally:
+            workers.close()
+    except SpecError as problem:
+        raise InvalidSpec(experiment.name, [problem]) from problem
+    finally:
+        spool.close()
+
+
+def resume_experiment(
+    store: Store,
+    name: str,
+    *,
+    max_trials: int | None = None,
+    progress: Progress | None = None,
+    barrier: bool = False,
+) -> Result:
+    """Go on with an experiment that was interrupted, stopped, paused or killed, or give a finished one more trials.
+
+    Raises:
+        NotFound: the store has no such experiment.
+        KatibFlowError: it cannot run here, or another process is running it.
+    """
+    record = store.find(name)
+    spool = Spool(record.key or record.run_id)
+    try:
+        spool.lock()
+        store.set_control(record, stop=False, pause=False, **({"max_trials": max_trials} if max_trials else {}))
+        file = spool.path / FUNCTION_FILE
+        pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
+        workers = _workers(record.experiment, pickled, spool)
+        try:
+            _wait_until_one_is_ready(workers)
+            return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
+        finally:
+            workers.close()
+    finally:
+        spool.close()
+
+
+def _not_here(experiment: Experiment) -> list[SpecError]:
+    kind = experiment.trial.kind
+    if kind not in ("function", "command"):
+        need = "a function or a command; this kind runs on Argo (katib-flow compile, katib-flow submit)"
+        return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
+    if experiment.architecture is not None:
+        return [SpecError("architecture", experiment.architecture.space, "parameters; no NAS system is built in yet")]
+    if experiment.metrics.source not in ("stdout", "file"):
+        return [SpecError("metrics.source", experiment.metrics.source, "stdout or file for a trial on this machine")]
+    if experiment.early_stopping is not None:
+        return [SpecError("early_stopping", experiment.early_stopping.name, "nothing here; no rule is built in yet")]
+    return []
+
+
+def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool) -> Workers:
+    limits = experiment.limits
+    size = min(limits.parallel_trials, limits.max_trials or limits.parallel_trials)
+    workers = Workers(Start(experiment, pickled), size, (spool.lock_fd,))
+    workers.fill()
+    return workers
+
+
+def _wait_until_one_is_ready(workers: Workers) -> None:
+    """Raises SpecError, or KatibFlowError, where no trial of this experiment can run."""
+    while not workers.idle():
+        workers.fill()
+        list(workers.events(1.0))
+
+
+def _drive(
+    store: Store, record: Record, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool
+) -> Result:
+    with Recorder(store, record, on_written=lambda trial: spool.remove(trial.suggestion)) as recorder:
+        scheduler = Scheduler(store, record, workers, spool, recorder, progress, barrier)
+        scheduler.control = store.control(record)
+        try:
+            with scheduler.interruptible():
+                scheduler.recover()
+                return scheduler.run()
+        except KatibFlowError as error:
+            store.summarise(record, scheduler.history, Status.FAILED, str(error))
+            raise

@@ -1,0 +1,240 @@
+"""The loop on this machine: asynchronous workers, a free one gets the next suggestion at once.
+
+What decides is in ``loop``; what is remembered is in MLflow (and, until it is there, in the spool). The scheduler only
+moves trials from one state to the next. ``barrier`` waits for all running trials before it suggests again, as an
+iteration on Argo does.
+"""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Protocol
+
+from katib_flow import loop
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.local.result import Result
+from katib_flow.local.spool import Spool
+from katib_flow.local.worker import Done, Reported, Run, read_result
+from katib_flow.local.workers import Event, Workers
+from katib_flow.loop import End, Verdict
+from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
+from katib_flow.trial.runner import Outcome
+
+TICK_SECONDS = 0.2
+CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
+SUMMARY_SECONDS = 10.0
+
+
+class Progress(Protocol):
+    """Who watches: told of every change, and regularly in between."""
+
+    def show(self, history: History, verdict: Verdict) -> None: ...
+
+    def trial_ended(self, trial: Trial) -> None: ...
+
+
+class Silent:
+    """Nobody watches."""
+
+    def show(self, history: History, verdict: Verdict) -> None: ...
+
+    def trial_ended(self, trial: Trial) -> None: ...
+
+
+@dataclass
+class Scheduler:
+    """Runs one experiment to its end, or until it is interrupted."""
+
+    store: Store
+    record: Record
+    workers: Workers
+    spool: Spool
+    recorder: Recorder
+    progress: Progress
+    barrier: bool = False
+    trials: dict[str, Trial] = field(default_factory=dict[str, Trial])
+    again: list[Suggestion] = field(default_factory=list[Suggestion])
+    interrupts: int = 0
+    exhausted: bool = False
+    control: Control = field(default_factory=Control)
+
+    def __post_init__(self) -> None:
+        self.experiment = self.record.experiment
+        self.begun = self._looked = self._summarised = time.time()
+
+    @property
+    def history(self) -> History:
+        return History(tuple(self.trials.values()))
+
+    def recover(self) -> None:
+        """Take over what an earlier scheduler left: results MLflow does not have, trials that were cut short."""
+        self.trials = {trial.id: trial for trial in self.store.history(self.record)}
+        for suggestion in self.spool.suggestions():
+            known = self.trials.get(suggestion.id, Trial(suggestion))
+            outcome = read_result(self.spool.directory(suggestion))
+            if known.state.final and known.state is not State.KILLED:
+                self.spool.remove(suggestion)
+            elif outcome and outcome.state is not State.KILLED:
+                self._close(known, outcome)
+            else:
+                self.trials[suggestion.id] = known
+        self.again = [
+            trial.suggestion for trial in self.history if trial.state in (State.PENDING, State.RUNNING, State.KILLED)
+        ]
+        for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
+            self.trials[suggestion.id] = replace(self.trials[suggestion.id], state=State.KILLED)
+
+    def run(self) -> Result:
+        """Until a verdict ends it and no trial is running."""
+        verdict = self._verdict()
+        while True:
+            self._look_for_requests()
+            verdict = self._verdict()
+            if verdict.go and not self.interrupts and not self.control.pause:
+                self._start_trials(verdict.may_start)
+            self._stop_trials(verdict)
+            if not self.workers.running() and (self.interrupts or self.control.pause or not verdict.go or self.exhausted):
+                break
+            for event in self.workers.events(TICK_SECONDS):
+                self._handle(event)
+            self.progress.show(self.history, verdict)
+        return self._finish(verdict)
+
+    def _verdict(self) -> Verdict:
+        verdict = loop.verdict(
+            self.experiment,
+            self.history,
+            elapsed_seconds=time.time() - self.begun,
+            max_trials=self.control.max_trials,
+            stop=self.control.stop,
+        )
+        if verdict.go and self.exhausted and not self.workers.running():
+            return Verdict(0, End.EXHAUSTED, "the search space is used up: every suggestion has been tried")
+        return verdict
+
+    def _start_trials(self, may_start: int) -> None:
+        self.workers.fill()
+        if self.barrier and self.workers.running():
+            return
+        idle = self.workers.idle()
+        room = min(may_start, len(idle))
+        if self.barrier and room < min(may_start, self.workers.size):
+            return  # an iteration starts whole: some workers are still coming up
+        waiting, self.again = self.again[:room], self.again[room:]
+        fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
+        for worker, suggestion in zip(idle, [*waiting, *fresh], strict=False):
+            trial = self._started(suggestion)
+            parent = self._parent(suggestion)
+            worker.running = Run(suggestion, self.spool.directory(suggestion, parent))
+            self.recorder.put(Change(trial))
+            worker.send(worker.running)
+
+    def _suggest(self, n: int) -> list[Suggestion]:
+        try:
+            fresh = loop.suggest(self.experiment, self.history, n)
+        except KatibFlowError:
+            raise
+        except Exception as error:
+            name = self.experiment.algorithm.name
+            raise KatibFlowError(f"algorithm {name}: {type(error).__name__}: {error}") from error
+        self.exhausted = not fresh and not self.workers.running()
+        return fresh
+
+    def _started(self, suggestion: Suggestion) -> Trial:
+        self.spool.add(suggestion)
+        known = self.trials.get(suggestion.id, Trial(suggestion))
+        trial = replace(known, state=State.RUNNING, started=time.time(), ended=None, message="", observations={}, series={})
+        self.trials[trial.id] = trial
+        return trial
+
+    def _parent(self, suggestion: Suggestion) -> Suggestion | None:
+        if suggestion.parent is None:
+            return None
+        return next((trial.suggestion for trial in self.trials.values() if trial.index == suggestion.parent), None)
+
+    def _handle(self, event: Event) -> None:
+        run, message = event
+        trial = self.trials[run.suggestion.id]
+        if isinstance(message, Reported):
+            self.recorder.put(Change(trial, tuple(message.metrics)))
+        elif isinstance(message, Done):
+            self._ended(trial, message.outcome)
+        else:
+            why = f"its worker process ended (exit code {message.exit_code})"
+            self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
+
+    def _ended(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.fault and trial.retries < self.experiment.limits.retries and not self.interrupts:
+            trial = replace(trial, state=State.KILLED, retries=trial.retries + 1, message=outcome.message)
+            self.trials[trial.id] = trial
+            self.again.append(trial.suggestion)
+        else:
+            self._close(trial, outcome, reported=True)
+
+    def _close(self, trial: Trial, outcome: Outcome, *, reported: bool = False) -> None:
+        """Record a trial's end.
+
+        Args:
+            reported: its metrics have been handed to the recorder as they came.
+        """
+        trial = outcome.applied_to(trial, self.experiment)
+        log = self.spool.directory(trial.suggestion).log
+        self.trials[trial.id] = replace(trial, series={})  # thousands of trials are kept here, their curves in MLflow
+        self.recorder.put(Change(trial, () if reported else outcome.metrics, log if log.exists() else None))
+        self.progress.trial_ended(trial)
+
+    def _stop_trials(self, verdict: Verdict) -> None:
+        ends_trials = verdict.end not in (End.NOT_YET, End.MAX_TRIALS, End.EXHAUSTED)
+        if self.interrupts > 1:
+            self.workers.close()
+        if self.interrupts or ends_trials:
+            for worker in self.workers.running():
+                worker.stop(State.KILLED)
+
+    def _look_for_requests(self) -> None:
+        now = time.time()
+        if now - self._looked > CONTROL_SECONDS:
+            self._looked = now
+            self.control = self.store.control(self.record)
+        if now - self._summarised > SUMMARY_SECONDS:
+            self._summarised = now
+            self.store.summarise(self.record, self.history)
+
+    def _finish(self, verdict: Verdict) -> Result:
+        for trial in self.history.open():  # a second Ctrl-C: their processes are gone
+            self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
+        self.recorder.flush()
+        status, reason = self._status(verdict)
+        self.store.summarise(self.record, self.history, status, reason)
+        return Result(self.experiment, self.history, verdict, self.record.run_id, self.record.name)
+
+    def _status(self, verdict: Verdict) -> tuple[Status, str]:
+        if self.interrupts and verdict.go:
+            return Status.INTERRUPTED, "interrupted; resume goes on"
+        if self.control.pause and verdict.go:
+            return Status.PAUSED, "paused; resume goes on"
+        if verdict.failed:
+            return Status.FAILED, verdict.reason
+        return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the experiment in order; a second one at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def interrupted(number: int, frame: FrameType | None) -> None:
+            self.interrupts += 1
+
+        before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

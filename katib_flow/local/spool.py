@@ -1,0 +1,80 @@
+"""The files of an experiment on this machine: what a trial needs while it runs, and its result until MLflow has it.
+
+A trial's result is on disk before anyone is told, so a scheduler that is killed at any moment loses no finished trial:
+``resume`` finds here what MLflow had not been told yet. A lock keeps two schedulers off one experiment; the workers
+hold it too, so that a new scheduler starts only when the last worker of the old one is gone.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Suggestion
+from katib_flow.trial.protocol import TrialDirectory
+
+LOCK_PATIENCE_SECONDS = 15.0
+DIRECTORY = ".katib_flow"
+
+
+class Spool:
+    """The directory ``.katib_flow/<key>/`` below the current one; the experiment's record knows the key."""
+
+    def __init__(self, key: str, base: Path | None = None) -> None:
+        self.key = key
+        self.path = (base or Path.cwd()) / DIRECTORY / key
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise KatibFlowError(f"{self.path}: cannot be written: {error.strerror}; run in a directory you may write to") from None
+
+    def lock(self) -> None:
+        """Hold the experiment until ``close``.
+
+        Raises:
+            KatibFlowError: another process still holds it after some seconds.
+        """
+        until = time.monotonic() + LOCK_PATIENCE_SECONDS
+        while True:
+            try:
+                fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                if time.monotonic() > until:
+                    raise KatibFlowError("another process is running this experiment; stop it first (katib-flow stop)") from None
+                time.sleep(0.05)  # the workers of a killed scheduler need a moment to go
+
+    def close(self) -> None:
+        os.close(self.lock_fd)
+
+    def directory(self, suggestion: Suggestion, parent: Suggestion | None = None) -> TrialDirectory:
+        return TrialDirectory(self.path / suggestion.id, self.path / parent.id if parent else None)
+
+    def add(self, suggestion: Suggestion) -> None:
+        """Keep a suggestion, before its trial starts."""
+        directory = self.directory(suggestion).path
+        directory.mkdir(exist_ok=True)
+        (directory / "suggestion.json").write_text(json.dumps(suggestion.to_dict()))
+
+    def suggestions(self) -> Iterator[Suggestion]:
+        """Every suggestion that was not yet known to be recorded."""
+        for path in sorted(self.path.glob("*/suggestion.json")):
+            try:
+                yield Suggestion.from_dict(json.loads(path.read_text()))
+            except (ValueError, TypeError):  # the scheduler was killed while it wrote: the trial had not started
+                shutil.rmtree(path.parent, ignore_errors=True)
+
+    def remove(self, suggestion: Suggestion) -> None:
+        """Drop a trial that MLflow has; a checkpoint stays, another trial may continue from it."""
+        directory = self.directory(suggestion)
+        (directory.path / "suggestion.json").unlink(missing_ok=True)
+        try:
+            directory.checkpoint.rmdir()
+        except OSError:
+            return
+        shutil.rmtree(directory.path, ignore_errors=True)

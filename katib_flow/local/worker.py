@@ -1,0 +1,152 @@
+"""One worker of the local scheduler: a process that runs one trial at a time, each in a process of its own.
+
+It stays lean, so that forking a function trial is cheap, and it dies with the scheduler, taking its trial along.
+It is given one end of a socket pair; everything on it comes from and goes to
+our own scheduler, so pickle is safe there.
+"""
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+import cloudpickle
+
+from katib_flow.errors import SpecError
+from katib_flow.history import Metric, State, Suggestion
+from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.functions import Function, check_arguments, die_with_parent, load_function
+from katib_flow.trial.protocol import TrialDirectory
+from katib_flow.trial.runner import Outcome, run_trial
+
+IN_WORKER = "KATIB_FLOW_WORKER"
+
+
+@dataclass(frozen=True)
+class Start:
+    """The first message: what every trial of this worker is run with."""
+
+    experiment: Experiment
+    pickled_function: bytes | None
+
+
+@dataclass(frozen=True)
+class Run:
+    suggestion: Suggestion
+    directory: TrialDirectory
+
+
+@dataclass(frozen=True)
+class StopTrial:
+    state: State
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The worker's first answer.
+
+    Attributes:
+        problem: why no trial of this experiment can run.
+    """
+
+    problem: SpecError | None = None
+
+
+@dataclass(frozen=True)
+class Reported:
+    metrics: Sequence[Metric]
+
+
+@dataclass(frozen=True)
+class Done:
+    outcome: Outcome
+
+
+def save_result(directory: TrialDirectory, outcome: Outcome) -> None:
+    """Write a trial's outcome so that it is there wholly or not at all: it outlives the scheduler."""
+    content = {
+        "state": outcome.state,
+        "message": outcome.message,
+        "metrics": [[each.name, each.value, each.step, each.timestamp_ms] for each in outcome.metrics],
+        "started": outcome.started,
+        "ended": outcome.ended,
+        "fault": outcome.fault,
+    }
+    part = directory.result.with_suffix(".part")
+    part.write_text(json.dumps(content))
+    part.replace(directory.result)
+
+
+def read_result(directory: TrialDirectory) -> Outcome | None:
+    """What ``save_result`` wrote; None where the trial did not get that far."""
+    try:
+        content: dict[str, Any] = json.loads(directory.result.read_text())
+    except (OSError, ValueError):
+        return None
+    metrics = tuple(
+        Metric(name, tuple(value) if isinstance(value, list) else value, step, timestamp)
+        for name, value, step, timestamp in content["metrics"]
+    )
+    return Outcome(**{**content, "state": State(content["state"]), "metrics": metrics})
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the scheduler's to handle
+    die_with_parent()
+    os.environ[IN_WORKER] = "1"
+    connection = Connection(int(sys.argv[1]))
+    try:
+        start: Start = connection.recv()
+        try:
+            function = _function(start)
+        except SpecError as problem:
+            connection.send(Ready(problem))
+            return
+        connection.send(Ready())
+        while True:
+            message = connection.recv()
+            if isinstance(message, Run):
+                _run(connection, start.experiment, message, function)
+    except (EOFError, ConnectionError):
+        pass  # the scheduler is gone, or has no more work
+
+
+def _function(start: Start) -> Function | None:
+    reference = start.experiment.trial.function
+    if reference is None:
+        return None
+    function: Function = cloudpickle.loads(start.pickled_function) if start.pickled_function else load_function(reference)
+    names = {name: not parameter.when for name, parameter in start.experiment.parameters.items()}
+    if start.experiment.budget:
+        names[start.experiment.budget.parameter] = True
+    check_arguments(function, reference, names)
+    return function
+
+
+def _run(connection: Connection, experiment: Experiment, run: Run, function: Function | None) -> None:
+    requested: State | None = None
+
+    def stop() -> State | None:
+        nonlocal requested
+        while connection.poll():  # EOFError, when the scheduler is gone, ends the trial on its way up
+            message = connection.recv()
+            if isinstance(message, StopTrial):
+                requested = message.state
+        return requested
+
+    def on_metrics(metrics: Sequence[Metric]) -> None:
+        connection.send(Reported(metrics))
+
+    try:
+        outcome = run_trial(experiment, run.suggestion, run.directory, on_metrics=on_metrics, stop=stop, function=function)
+        save_result(run.directory, outcome)
+    except OSError as error:  # the disk is full, say: the trial is lost, the worker is not
+        if isinstance(error, ConnectionError):
+            raise
+        outcome = Outcome(State.FAILED, f"could not be recorded: {error}", started=time.time(), ended=time.time(), fault=True)
+    connection.send(Done(outcome))

@@ -1,0 +1,137 @@
+"""The worker processes of the local scheduler, seen from the scheduler."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import State
+from katib_flow.local.worker import Done, Ready, Reported, Run, Start, StopTrial
+
+# The worker finds modules where the scheduler does, whatever script, notebook or test started it.
+_MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from katib_flow.local.worker import main; main()"
+
+
+@dataclass
+class Worker:
+    """One process and what it is doing."""
+
+    process: subprocess.Popen[bytes]
+    connection: Connection
+    ready: bool = False
+    running: Run | None = None
+    stopping: bool = False
+
+    def send(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # its end is noticed when it is read from
+            self.connection.send(message)
+
+    def stop(self, state: State) -> None:
+        if self.running and not self.stopping:
+            self.stopping = True
+            self.send(StopTrial(state))
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A worker ended while it ran a trial."""
+
+    exit_code: int | None
+
+
+Event = tuple[Run, Reported | Done | Lost]
+
+
+@dataclass
+class Workers:
+    """A pool of worker processes that is kept at its size.
+
+    Attributes:
+        keep: file descriptors that each worker holds as long as it lives.
+    """
+
+    start: Start
+    size: int
+    keep: Sequence[int] = ()
+    members: list[Worker] = field(default_factory=list[Worker])
+    deaths: int = 0
+
+    def fill(self) -> None:
+        """Start workers until there are as many as there should be."""
+        while len(self.members) < self.size:
+            ours, theirs = socket.socketpair()
+            command = [sys.executable, "-c", _MAIN, str(theirs.fileno()), json.dumps(sys.path)]
+            process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *self.keep), stdin=subprocess.DEVNULL)
+            theirs.close()
+            worker = Worker(process, Connection(ours.detach()))
+            worker.send(self.start)
+            self.members.append(worker)
+
+    def idle(self) -> list[Worker]:
+        return [worker for worker in self.members if worker.ready and worker.running is None]
+
+    def running(self) -> list[Worker]:
+        return [worker for worker in self.members if worker.running is not None]
+
+    def events(self, timeout: float) -> Iterator[Event]:
+        """What the workers said within the time, or as soon as one says anything.
+
+        Raises:
+            SpecError: no trial of this experiment can run.
+            KatibFlowError: workers cannot be started.
+        """
+        by_connection: dict[Any, Worker] = {worker.connection: worker for worker in self.members}
+        for connection in wait(list(by_connection), timeout):
+            worker = by_connection[connection]
+            try:
+                while True:
+                    yield from self._received(worker, worker.connection.recv())
+                    if not worker.connection.poll():
+                        break
+            except (EOFError, OSError):
+                yield from self._lost(worker)
+
+    def _received(self, worker: Worker, message: object) -> Iterator[Event]:
+        if isinstance(message, Ready):
+            if message.problem:
+                raise message.problem
+            worker.ready, self.deaths = True, 0
+        elif isinstance(message, Reported) and worker.running:
+            yield worker.running, message
+        elif isinstance(message, Done) and worker.running:
+            run, worker.running, worker.stopping = worker.running, None, False
+            yield run, message
+
+    def _lost(self, worker: Worker) -> Iterator[Event]:
+        self.members.remove(worker)
+        worker.connection.close()
+        exit_code = worker.process.wait()
+        if worker.running:
+            yield worker.running, Lost(exit_code)
+        elif not worker.ready:
+            self.deaths += 1
+            if self.deaths > 3:
+                raise KatibFlowError(f"worker processes end as soon as they start (exit code {exit_code}); see the messages above")
+
+    def close(self) -> None:
+        """End every worker, and with it whatever it runs."""
+        for worker in self.members:
+            worker.connection.close()
+        for worker in self.members:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.process.wait(5)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker.process.pid, signal.SIGKILL)
+            worker.process.wait()
+        self.members.clear()
+
+
+__all__ = ["Lost", "Worker", "Workers"]

@@ -1,0 +1,117 @@
+"""The loop's two decisions, pure: ``verdict`` says whether to go on, ``suggest`` says with what.
+
+Both schedulers drive these functions: local/ on this machine, and the programs in steps/ on Argo.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
+from katib_flow.errors import InvalidSpec
+from katib_flow.history import History, State, Suggestion
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.load import load_spec
+
+
+class End(StrEnum):
+    """Why an experiment ended, or NOT_YET."""
+
+    NOT_YET = "not-yet"
+    GOAL = "goal"
+    MAX_TRIALS = "max-trials"
+    EXHAUSTED = "exhausted"
+    TIMEOUT = "timeout"
+    STOPPED = "stopped"
+    MAX_FAILED_TRIALS = "max-failed-trials"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What may happen next.
+
+    Attributes:
+        may_start: how many trials may start now, at least 0.
+        end: why no more trials may ever start; NOT_YET while they may.
+        reason: the same for a person.
+    """
+
+    may_start: int
+    end: End = End.NOT_YET
+    reason: str = ""
+
+    @property
+    def go(self) -> bool:
+        return self.end is End.NOT_YET
+
+    @property
+    def failed(self) -> bool:
+        return self.end is End.MAX_FAILED_TRIALS
+
+
+def verdict(
+    experiment: Experiment, history: History, *, elapsed_seconds: float = 0.0, max_trials: int | None = None, stop: bool = False
+) -> Verdict:
+    """Whether the experiment goes on and how many trials may start.
+
+    Args:
+        elapsed_seconds: time since the experiment began.
+        max_trials: replaces the spec's limit (``resume --max-trials``).
+        stop: a user asked for the end.
+    """
+    limits = experiment.limits
+    maximum = max_trials or limits.max_trials
+    counts = history.counts()
+    failed = sum(count for state, count in counts.items() if state.failure)
+    if failed > limits.max_failed_trials:
+        return Verdict(0, End.MAX_FAILED_TRIALS, f"{failed} trials failed, {limits.max_failed_trials} may")
+    if goal := _goal(experiment, history):
+        return Verdict(0, End.GOAL, goal)
+    if stop:
+        return Verdict(0, End.STOPPED, "stopped by the user")
+    if limits.timeout is not None and elapsed_seconds >= limits.timeout:
+        return Verdict(0, End.TIMEOUT, f"ran for the {limits.timeout:g} s of limits.timeout")
+    started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
+    if maximum is not None and started >= maximum:
+        return Verdict(0, End.MAX_TRIALS, f"all {maximum} trials have run")
+    room = limits.parallel_trials - len(history.open())
+    return Verdict(max(0, room if maximum is None else min(room, maximum - started)))
+
+
+def _goal(experiment: Experiment, history: History) -> str:
+    """The goal that was reached, for a person; empty where none was. Several objectives must be reached by one trial."""
+    wanted = [objective for objective in experiment.objective if objective.goal is not None]
+    for trial in history if wanted else ():
+        values = [trial.observed(objective.metric) for objective in wanted]
+        if all(value is not None and objective.reached(value) for objective, value in zip(wanted, values, strict=True)):
+            reached = ", ".join(f"{objective.metric} {value:g}" for objective, value in zip(wanted, values, strict=True))
+            return f"trial {trial.id} reached the goal with {reached}"
+    return ""
+
+
+def suggest(experiment: Experiment, history: History, n: int, *, start: int | None = None) -> list[Suggestion]:
+    """Up to ``n`` suggestions, the same whenever it is called with the same history.
+
+    Args:
+        start: index of the first; the one after the last in the history where it is not given.
+
+    Raises:
+        InvalidSpec: the algorithm is unknown, or cannot search this experiment.
+    """
+    if found := list(check_algorithm(experiment)):
+        raise InvalidSpec(experiment.name, found)
+    algorithm = find_algorithm(experiment.algorithm.name)
+    assert algorithm is not None
+    first = history.next_index if start is None else start
+    ask = Ask(experiment, history, range(first, first + n), algorithm.settings_of(experiment))
+    return list(algorithm.propose(ask)) if n > 0 else []
+
+
+def load(path: str | Path) -> Experiment:
+    """The experiment in a spec file, its algorithm checked too.
+
+    Raises:
+        InvalidSpec: with every mistake found, each with its line.
+        KatibFlowError: the file cannot be read, or is not YAML.
+    """
+    return load_spec(path, [check_algorithm])

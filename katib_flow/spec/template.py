@@ -1,0 +1,124 @@
+"""The trial template: how one trial is run, and how values get into its arguments.
+
+``${name}`` in an argument is replaced by the value, in place and as data: an argument stays one argument, and no shell
+ever sees it. ``$${`` stands for a literal ``${``. A list item that names an inactive conditional parameter is left out.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from katib_flow.history import Value
+from katib_flow.spec.parameters import Model
+from katib_flow.spec.problems import NOTHING, problem
+
+Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+_PLACEHOLDER = re.compile(r"\$(\$\{)|\$\{([^{}]*)\}")
+
+
+class Container(Model):
+    """Any image; it needs no Python and none of our code."""
+
+    image: Annotated[str, Field(min_length=1)]
+    command: Argv
+    args: tuple[str, ...] = ()
+    env: dict[str, str] = {}
+    resources: dict[Literal["requests", "limits"], dict[str, str | int | float]] = {}
+
+
+class Resource(Model):
+    """Any Kubernetes object, with conditions on its status in GJSON as Katib has them."""
+
+    manifest: dict[str, Any]
+    success_condition: str
+    failure_condition: str
+    primary_pod_labels: dict[str, str] = {}
+    primary_container: str | None = None
+
+
+class WorkflowTemplateRef(Model):
+    """An Argo WorkflowTemplate: a whole pipeline as a trial."""
+
+    name: Annotated[str, Field(min_length=1)]
+    cluster_scope: bool = False
+    arguments: dict[str, str] = {}
+
+
+class TrialTemplate(Model):
+    """Exactly one of the five kinds."""
+
+    function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    command: Argv | None = None
+    container: Container | None = None
+    resource: Resource | None = None
+    template: WorkflowTemplateRef | None = None
+    env: dict[str, str] = Field({}, description="environment variables of a function or command")
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        kinds = ("function", "command", "container", "resource", "template")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise problem("", " and ".join(given) or NOTHING, f"exactly one of {', '.join(kinds)}")
+        return self
+
+    @property
+    def kind(self) -> Literal["function", "command", "container", "resource", "template"]:
+        kinds = ("function", "command", "container", "resource", "template")
+        return next(kind for kind in kinds if getattr(self, kind) is not None)  # type: ignore[return-value]
+
+
+def placeholders(template: Model) -> Iterator[tuple[str, str]]:
+    """Each ``${name}`` in a template with the path at which it stands."""
+    yield from _walk(template.model_dump(mode="json"), "")
+
+
+def _walk(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, str):
+        yield from ((path, match[2]) for match in _PLACEHOLDER.finditer(node) if match[2] is not None)
+    elif isinstance(node, Mapping):
+        for key, value in node.items():
+            yield from _walk(value, f"{path}.{key}" if path else str(key))
+    elif isinstance(node, Sequence):
+        for position, value in enumerate(node):
+            yield from _walk(value, f"{path}[{position}]")
+
+
+class Inactive(LookupError):
+    """A placeholder names a conditional parameter that is not active in this trial."""
+
+
+def substitute(text: str, values: Mapping[str, Value]) -> str:
+    """One argument with its placeholders replaced.
+
+    Raises:
+        Inactive: a placeholder has no value in this trial.
+    """
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1]:
+            return match[1]
+        if match[2] not in values:
+            raise Inactive(match[2])
+        return as_text(values[match[2]])
+
+    return _PLACEHOLDER.sub(replace, text)
+
+
+def substitute_all(arguments: Sequence[str], values: Mapping[str, Value]) -> list[str]:
+    """Arguments with their placeholders replaced; those that name an inactive parameter are left out."""
+    result: list[str] = []
+    for argument in arguments:
+        try:
+            result.append(substitute(argument, values))
+        except Inactive:
+            continue
+    return result
+
+
+def as_text(value: Value) -> str:
+    """A value as a program reads it: text as it is, everything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)

@@ -1,0 +1,145 @@
+"""A Python function as a trial: find it, call it in a process of its own, report what it returns."""
+
+import contextlib
+import ctypes
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from katib_flow.errors import SpecError
+from katib_flow.history import Value
+from katib_flow.trial import user
+
+Function = Callable[..., Any]
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child should do little
+
+
+def load_function(reference: str) -> Function:
+    """The function named ``module:name``; the current directory is on the path, as for ``python -m``.
+
+    Raises:
+        SpecError: there is no such module or function, or its module does not import.
+    """
+    module_name, _, name = reference.partition(":")
+    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in name.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        need = f"a function that can be imported from {here} ({type(error).__name__}: {error})"
+        raise SpecError("trial.function", reference, need) from error
+    found = getattr(found, "__wrapped__", found)  # an experiment made by the decorator holds the function
+    if not callable(found):
+        raise SpecError("trial.function", reference, "a function")
+    return found
+
+
+def check_arguments(function: Function, reference: str, names: Mapping[str, bool]) -> None:
+    """Check that the function takes every parameter by name, and needs no other.
+
+    Args:
+        names: parameter -> whether every trial has it (conditional parameters may be absent).
+
+    Raises:
+        SpecError: the arguments and the parameters do not agree.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # some callables have no signature; calling them will tell
+        return
+    always = [name for name, certain in names.items() if certain]
+    for given in (always, list(names)):
+        try:
+            signature.bind(**dict.fromkeys(given))
+        except TypeError as error:
+            need = f"a function that takes {', '.join(names)} by name ({error})"
+            raise SpecError("trial.function", f"{reference}{signature}", need) from error
+
+
+def fork_function(
+    function: Function, arguments: Mapping[str, Value], objective: str, environment: Mapping[str, str], error_file: str
+) -> tuple[int, int]:
+    """Call a function in a child process whose stdout and stderr go to a pipe.
+
+    Returns:
+        The child's pid (leader of a process group of its own) and the pipe's reading end.
+    """
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(writing)
+        return pid, reading
+    code = 1
+    try:
+        os.setsid()
+        die_with_parent()
+        os.close(reading)
+        with open(os.devnull, "rb") as nothing:
+            os.dup2(nothing.fileno(), 0)
+        os.dup2(writing, 1)
+        os.dup2(writing, 2)
+        sys.stdout = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
+        sys.stderr = os.fdopen(2, "w", buffering=1, errors="replace", closefd=False)
+        os.environ.clear()
+        os.environ.update(environment)
+        code = _call(function, arguments, objective, error_file)
+    finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os._exit(code)  # nothing of the parent's (exit handlers, buffers) may run here
+
+
+def _call(function: Function, arguments: Mapping[str, Value], objective: str, error_file: str) -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    user.listen_for_stop()
+    try:
+        _report_returned(function(**arguments), objective)
+    except SystemExit as exit_request:
+        return _exit_code(exit_request)
+    except BaseException as error:
+        traceback.print_exc()
+        with contextlib.suppress(OSError), open(error_file, "w", encoding="utf-8") as file:
+            json.dump(f"{type(error).__name__}: {error}", file)
+        return 1
+    return 0
+
+
+def _exit_code(request: SystemExit) -> int:
+    if request.code is None or isinstance(request.code, int):
+        return request.code or 0
+    print(request.code, file=sys.stderr)
+    return 1
+
+
+def _report_returned(returned: Any, objective: str) -> None:
+    """A number is the objective; a dict is metrics; a generator yields a dict, or a number, a step."""
+    if inspect.isgenerator(returned):
+        for step, values in enumerate(returned):
+            _report(values, objective, step)
+            if user.should_stop():
+                returned.close()
+                return
+    elif returned is not None:
+        _report(returned, objective, None)
+
+
+def _report(values: Any, objective: str, step: int | None) -> None:
+    if not isinstance(values, Mapping):
+        values = {objective: values}
+    metrics: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
+    user.report({name: value for name, value in metrics.items() if name != "step"}, step=metrics.get("step", step))
+
+
+def die_with_parent() -> None:
+    """Have the kernel end this process when its parent is gone (Linux; elsewhere the parent does it where it can)."""
+    if _LIBC is not None:
+        set_parent_death_signal = 1
+        _LIBC.prctl(set_parent_death_signal, signal.SIGKILL)

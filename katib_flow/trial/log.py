@@ -1,0 +1,62 @@
+"""What a trial prints -> its log file, bounded, and lines for the metric parser."""
+
+from collections import deque
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+HEAD_BYTES = 4 << 20
+TAIL_BYTES = 4 << 20
+LINE_BYTES = 1 << 20  # what is kept of one line
+
+
+class BoundedLog:
+    """A file with the first and the last 4 MiB of what was written; the gap between them is named."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._room = HEAD_BYTES
+        self._tail: deque[bytes] = deque()
+        self._tail_bytes = self._left_out = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._left_out:
+            self._file.write(f"\n[katib-flow: {self._left_out} bytes left out here]\n".encode())
+        self._file.writelines(self._tail)
+        self._file.close()
+
+    def write(self, data: bytes) -> None:
+        if self._room:
+            self._file.write(data[: self._room])
+            self._file.flush()
+            data, self._room = data[self._room :], max(0, self._room - len(data))
+        if data:
+            self._tail.append(data)
+            self._tail_bytes += len(data)
+        while self._tail_bytes > TAIL_BYTES:
+            dropped = self._tail.popleft()
+            self._tail_bytes -= len(dropped)
+            self._left_out += len(dropped)
+
+
+class LineSplitter:
+    """Bytes as they come -> whole lines; carriage returns (progress bars) end a line too."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.count = 0
+        self.last = ""
+
+    def split(self, data: bytes, *, end: bool = False) -> list[str]:
+        *whole, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
+        self._rest = rest[:LINE_BYTES]
+        lines = [line.decode("utf-8", "replace") for line in whole if line.strip()]
+        if end and self._rest.strip():
+            lines.append(self._rest.decode("utf-8", "replace"))
+            self._rest = b""
+        self.count += len(lines)
+        self.last = lines[-1] if lines else self.last
+        return lines

@@ -1,0 +1,93 @@
+"""What a trial, in any language, is given: environment variables, and one JSON file.
+
+The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``,
+``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none) and ``report_file``: a file to which the trial may
+append JSON lines of metrics instead of printing them.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from katib_flow.history import Suggestion, Value
+from katib_flow.spec.experiment import Experiment
+
+TRIAL_FILE = "KATIB_FLOW_TRIAL_FILE"
+REPORT_FILE = "KATIB_FLOW_REPORT_FILE"
+USER_FAILURE = 42  # exit code of the train step when the user's program failed
+
+
+@dataclass(frozen=True)
+class TrialDirectory:
+    """The files of one trial on this machine."""
+
+    path: Path
+    parent: Path | None = None
+
+    @property
+    def trial_file(self) -> Path:
+        return self.path / "trial.json"
+
+    @property
+    def report_file(self) -> Path:
+        return self.path / "report.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "log.txt"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.path / "checkpoint"
+
+    @property
+    def parent_checkpoint(self) -> Path | None:
+        return self.parent / "checkpoint" if self.parent else None
+
+    def create(self, experiment: Experiment, suggestion: Suggestion) -> None:
+        """Make the directory and write the trial file; what an earlier attempt reported is dropped."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self.checkpoint.mkdir(exist_ok=True)
+        for stale in (self.report_file, self.log, self.result):
+            stale.unlink(missing_ok=True)
+        content = {
+            "trial": suggestion.id,
+            "experiment": experiment.name,
+            "parameters": assigned(experiment, suggestion),
+            "budget": suggestion.budget,
+            "checkpoint_dir": str(self.checkpoint),
+            "parent_checkpoint_dir": str(self.parent_checkpoint) if self.parent_checkpoint else None,
+            "report_file": str(self.report_file),
+        }
+        self.trial_file.write_text(json.dumps(content))
+
+    def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+        paths = {TRIAL_FILE: str(self.trial_file), REPORT_FILE: str(self.report_file)}
+        return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, **paths}
+
+
+def assigned(experiment: Experiment, suggestion: Suggestion) -> dict[str, Value]:
+    """The parameters of a trial as its program gets them, the budget's among them (a whole number as an int)."""
+    values = dict(suggestion.assignment)
+    if experiment.budget and suggestion.budget is not None:
+        budget = suggestion.budget
+        values[experiment.budget.parameter] = int(budget) if float(budget).is_integer() else budget
+    return values
+
+
+def substitutions(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> dict[str, Value]:
+    """What ``${...}`` stands for in this trial."""
+    return assigned(experiment, suggestion) | {
+        "trial.id": suggestion.id,
+        "trial.name": f"{experiment.name}-{suggestion.id}",
+        "trial.checkpoint_dir": str(directory.checkpoint),
+        "trial.parent_checkpoint_dir": str(directory.parent_checkpoint or ""),
+        "trial.file": str(directory.trial_file),
+        "experiment.name": experiment.name,
+    }

@@ -1,0 +1,88 @@
+"""What user code may call inside a trial. Outside one, ``report`` prints, so that a program also runs by hand."""
+
+import json
+import math
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from katib_flow.trial.protocol import REPORT_FILE, TRIAL_FILE
+
+_stop = threading.Event()
+_listening = False
+
+
+def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any) -> None:
+    """Report metrics, at a step: ``report(accuracy=0.9, step=3)`` or ``report({"val/accuracy": 0.9}, step=3)``.
+
+    Args:
+        metrics, named: numbers, or vectors (lists, tuples, arrays) such as feature statistics.
+        step: whole number; where it is left out, each report of a metric is one step after the last.
+
+    Raises:
+        TypeError: a value is neither a number nor a vector of numbers.
+    """
+    values = {name: _plain(name, value) for name, value in {**(metrics or {}), **named}.items()}
+    line = json.dumps({"metrics": values, "step": step}, allow_nan=True)
+    if path := os.environ.get(REPORT_FILE):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line + "\n")
+    else:
+        print(*(f"{name}={value}" for name, value in values.items()), *([f"step={step}"] if step is not None else []), flush=True)
+
+
+def _plain(name: str, value: Any) -> float | list[float]:
+    try:
+        if hasattr(value, "tolist"):  # NumPy and torch, scalars and vectors alike
+            value = value.tolist()
+        if isinstance(value, list | tuple):
+            return [float(each) for each in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+        return float(value) if not isinstance(value, bool | str) else math.nan + _refuse(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"metric {name!r}: found {value!r}, need a number or a vector of numbers") from None
+
+
+def _refuse(value: object) -> float:
+    raise TypeError(value)
+
+
+def should_stop() -> bool:
+    """Whether the trial was asked to end early (SIGTERM); what it reported until then counts."""
+    listen_for_stop()
+    return _stop.is_set()
+
+
+def listen_for_stop() -> None:
+    """From here on SIGTERM no longer ends this process but makes ``should_stop`` true."""
+    global _listening
+    if not _listening and threading.current_thread() is threading.main_thread():
+        _stop.clear()
+        signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+        _listening = True
+
+
+def trial_file() -> dict[str, Any]:
+    """The content of the trial file; empty outside a trial."""
+    path = os.environ.get(TRIAL_FILE)
+    return json.loads(Path(path).read_text()) if path else {}
+
+
+def parameters() -> dict[str, Any]:
+    """The parameters of this trial, for a program that was not given them as arguments."""
+    return trial_file().get("parameters", {})
+
+
+def checkpoint_dir() -> Path:
+    """The directory in which this trial keeps its checkpoints; it outlives a retry. ``checkpoint/`` outside a trial."""
+    path = Path(trial_file().get("checkpoint_dir", "checkpoint"))
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def parent_checkpoint_dir() -> Path | None:
+    """The checkpoints of the trial that this one continues or inherits from; None where there is none."""
+    path = trial_file().get("parent_checkpoint_dir")
+    return Path(path) if path and Path(path).is_dir() else None
