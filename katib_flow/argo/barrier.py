@@ -1,0 +1,85 @@
+"""Barrier mode: an iteration suggests a batch, trains it side by side, collects, and calls itself again.
+
+Departs from shared/argo/barrier.yaml: build-model is there only where there is an architecture to search, because a pod
+costs ten seconds.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hera.workflows import DAG, Parameter, Step, Steps, Task, models
+
+from katib_flow.argo import pods
+from katib_flow.argo.trial_pod import TRIAL_PODS
+from katib_flow.spec.experiment import Experiment
+
+MAX_ITERATIONS = 40  # Argo ends a path of 100 nested templates; one iteration takes one, retries and callers take more
+MAX_TRIALS = 500  # of a segment: its Workflow object stays under the 1 MiB that Kubernetes stores
+K = "{{inputs.parameters.k}}"
+GO = "{{tasks.collect-metrics.outputs.parameters.go}} == true"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What differs between the modes."""
+
+    entrypoint: str
+    parameters: dict[str, str]
+    templates: Sequence[Any]
+
+
+def segment_length(parallel: int) -> int:
+    """Iterations of one segment."""
+    return min(MAX_ITERATIONS, max(1, MAX_TRIALS // parallel))
+
+
+def shape(experiment: Experiment) -> Shape:
+    last = segment_length(experiment.limits.parallel_trials)
+    builds = experiment.architecture is not None
+    where = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--iteration", K]
+    out = ["--out", pods.SHARED]
+    templates = [
+        _iteration(builds=builds),
+        pods.step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"]),
+        *([pods.step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
+        _train(experiment),
+        TRIAL_PODS[experiment.trial.kind](experiment),
+        pods.step(experiment, "collect-metrics", "collect_metrics", [*where, *out], inputs=["k"], outputs=["go"]),
+    ]
+    return Shape("iteration", {"k": "1", "last": str(last)}, templates)
+
+
+def _iteration(*, builds: bool) -> DAG:
+    k = Parameter(name="k", value=K)
+    ids = Parameter(name="ids", value="{{tasks.suggest.outputs.parameters.ids}}")
+    following = Parameter(name="k", value="{{=string(int(inputs.parameters.k) + 1)}}")
+    build = [Task(name="build-model", template="build-model", depends="suggest.Succeeded", arguments=[k])] if builds else []
+    before_train = "build-model.Succeeded" if builds else "suggest.Succeeded"
+    more, full = f"{K} < {{{{workflow.parameters.last}}}}", f"{K} >= {{{{workflow.parameters.last}}}}"
+    collected = "collect-metrics.Succeeded"
+    return DAG(
+        name="iteration",
+        inputs=[Parameter(name="k")],
+        tasks=[
+            Task(name="suggest", template="suggest", arguments=[k]),
+            *build,
+            Task(name="train", template="train", depends=before_train, arguments=[ids]),
+            Task(name="collect-metrics", template="collect-metrics", depends="train.Succeeded", arguments=[k]),
+            Task(name="again", template="iteration", depends=collected, when=f"{GO} && {more}", arguments=[following]),
+            Task(name="handover", template="handover", depends=collected, when=f"{GO} && {full}"),
+        ],
+    )
+
+
+def _train(experiment: Experiment) -> Steps:
+    """The fan-out. A failed trial is a result: continueOn keeps it from failing the iteration."""
+    trial = Step(
+        name="trial",
+        template="trial",
+        continue_on=models.ContinueOn(failed=True, error=True),
+        with_param="{{inputs.parameters.ids}}",
+        arguments=[Parameter(name="id", value="{{item}}")],
+    )
+    parallel = experiment.limits.parallel_trials
+    return Steps(name="train", inputs=[Parameter(name="ids")], parallelism=parallel, sub_steps=[trial])

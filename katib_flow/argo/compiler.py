@@ -1,0 +1,71 @@
+"""Experiment -> one self-contained Workflow, of a size that does not depend on the number of trials."""
+
+from typing import Any
+
+import hera.workflows as hera
+from hera.workflows import Parameter, models
+
+from katib_flow.argo import barrier, lanes, pods
+from katib_flow.argo.checks import check
+from katib_flow.argo.manifest import write_yaml
+from katib_flow.argo.spec_text import encode_spec
+from katib_flow.spec.experiment import Experiment
+
+LABEL = "katib-flow/experiment"
+_SHAPES = {"barrier": barrier.shape, "lanes": lanes.shape}
+DEADLINE_NET_SECONDS = 1800
+"""Added to ``limits.timeout`` for the Workflow's own deadline. The steps keep the time-out themselves and end in order;
+the deadline is the net for pods that cannot be scheduled, and would fail the Workflow."""
+
+
+class ExperimentWorkflow(hera.Workflow):
+    """A Hera Workflow whose YAML Argo reads as it was meant: see ``manifest``."""
+
+    def to_yaml(self, *args: Any, **kwargs: Any) -> str:
+        return write_yaml(self.to_dict())
+
+
+def compile_experiment(experiment: Experiment) -> hera.Workflow:
+    """See ``katib_flow.argo.compile_experiment``."""
+    check(experiment)
+    shape = _SHAPES[experiment.argo.mode](experiment)
+    accounts = pods.Accounts.of(experiment)
+    label = {LABEL: experiment.name}
+    timeout = experiment.limits.timeout
+    return ExperimentWorkflow(
+        generate_name=f"{experiment.name}-",
+        namespace=experiment.argo.namespace,
+        labels=label,
+        entrypoint=shape.entrypoint,
+        on_exit="finish",
+        service_account_name=accounts.trial,
+        automount_service_account_token=False,
+        executor=models.ExecutorConfig(service_account_name=accounts.executor),
+        pod_spec_patch=pods.POD_SPEC_PATCH,
+        security_context=pods.pod_security(),
+        pod_metadata=models.Metadata(labels=label),
+        pod_gc=models.PodGC(strategy="OnPodSuccess", delete_delay_duration="60s"),
+        active_deadline_seconds=None if timeout is None else int(timeout) + DEADLINE_NET_SECONDS,
+        arguments=[
+            Parameter(name="run", value="{{workflow.name}}"),  # Argo resolves it; handover then carries the first one's
+            Parameter(name="segment", value="0"),
+            *(Parameter(name=name, value=value) for name, value in shape.parameters.items()),
+            Parameter(name="spec", value=encode_spec(experiment)),
+        ],
+        templates=[*shape.templates, handover(experiment, accounts), finish(experiment)],
+    )
+
+
+def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
+    """Create the next segment; the only pod with a Kubernetes credential."""
+    where = ["--namespace", "{{workflow.namespace}}", "--workflow", "{{workflow.name}}"]
+    which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
+    fields = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
+    return pods.step(experiment, "handover", "handover", [*where, *which], retries=pods.retry(5, first="5s", cap="2m"), **fields)
+
+
+def finish(experiment: Experiment) -> hera.Container:
+    """The exit handler: close what is open, say how it ended."""
+    which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
+    how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
+    return pods.step(experiment, "finish", "finish", [*which, *how])

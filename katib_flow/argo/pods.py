@@ -1,0 +1,149 @@
+"""Building blocks of every pod: security, volumes, retries, environment. All pods meet the restricted profile."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
+
+from katib_flow.spec.experiment import Experiment
+
+SHARED, TEMPORARY = "/kf", "/tmp"  # noqa: S108 - emptyDirs of the pod, the only places it can write to
+USER = 10001
+SETTINGS = "katib-flow"  # ConfigMap and Secret that a namespace may have: MLFLOW_TRACKING_URI, credentials
+SPEC_VARIABLE = "KATIB_FLOW_SPEC"
+RUN, SEGMENT = "{{workflow.parameters.run}}", "{{workflow.parameters.segment}}"
+
+_LOCKED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+POD_SPEC_PATCH = json.dumps(  # Argo's own containers; without it the controller's settings would have to lock them
+    {
+        "initContainers": [{"name": "init", "securityContext": _LOCKED}],
+        "containers": [{"name": "wait", "securityContext": _LOCKED}],
+    }
+)
+
+
+@dataclass(frozen=True)
+class Accounts:
+    """Service accounts: trials have no rights and no token, only handover may create workflows."""
+
+    trial: str = "kf-trial"
+    executor: str = "kf-executor"
+    submitter: str = "kf-submitter"
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> "Accounts":
+        one = experiment.argo.service_account
+        return cls(one, one, one) if one else cls()
+
+
+def steps_image(experiment: Experiment) -> str:
+    return experiment.argo.image or f"katib-flow:{version('katib-flow')}"
+
+
+def pod_security() -> models.PodSecurityContext:
+    return models.PodSecurityContext(
+        run_as_non_root=True,
+        run_as_user=USER,
+        fs_group=USER,
+        seccomp_profile=models.SeccompProfile(type="RuntimeDefault"),
+    )
+
+
+def container_security() -> models.SecurityContext:
+    return models.SecurityContext(
+        allow_privilege_escalation=False,
+        capabilities=models.Capabilities(drop=["ALL"]),
+        read_only_root_filesystem=True,
+    )
+
+
+def volumes(extra: Mapping[str, str] | None = None) -> list[models.Volume]:
+    """The emptyDirs of a pod.
+
+    Args:
+        extra: name -> mount path of further ones.
+    """
+    return [models.Volume(name=name, empty_dir=models.EmptyDirVolumeSource()) for name in ("kf", "tmp", *(extra or {}))]
+
+
+def mounts(extra: Mapping[str, str] | None = None) -> list[models.VolumeMount]:
+    paths = {"kf": SHARED, "tmp": TEMPORARY, **(extra or {})}
+    return [models.VolumeMount(name=name, mount_path=path) for name, path in paths.items()]
+
+
+def retry(limit: int, *, first: str = "2s", cap: str = "1m", expression: str | None = None) -> RetryStrategy:
+    """A retry strategy for a leaf template; numbers as text, which both Kubernetes and Argo's schema take."""
+    backoff = models.Backoff(duration=first, factor=models.IntOrString(root="2"), cap=cap)
+    return RetryStrategy(limit=str(limit), retry_policy="Always", backoff=backoff, expression=expression)
+
+
+def environment(experiment: Experiment) -> list[models.EnvVar]:
+    """What every step gets: the spec, and a home and a name for a user id that no image knows."""
+    values = {SPEC_VARIABLE: "{{workflow.parameters.spec}}", "HOME": TEMPORARY, "USER": "katib-flow"}
+    if experiment.tracking.uri is not None:
+        values["MLFLOW_TRACKING_URI"] = experiment.tracking.uri.replace("$", "$$")  # Kubernetes halves it again
+    return [models.EnvVar(name=name, value=value) for name, value in values.items()]
+
+
+def settings() -> list[models.EnvFromSource]:
+    """The namespace's own settings, where it has any: the tracking server's address and credentials."""
+    return [
+        models.EnvFromSource(config_map_ref=models.ConfigMapEnvSource(name=SETTINGS, optional=True)),
+        models.EnvFromSource(secret_ref=models.SecretEnvSource(name=SETTINGS, optional=True)),
+    ]
+
+
+def command(program: str) -> list[str]:
+    """How a step's program is started; the programs of steps/ are in the wheel as katib_flow.steps."""
+    return ["python3", "-m", f"katib_flow.steps.{program}"]
+
+
+def step(
+    experiment: Experiment,
+    name: str,
+    program: str,
+    args: Sequence[str],
+    *,
+    inputs: Sequence[str] = (),
+    outputs: Sequence[str] = (),
+    retries: RetryStrategy | None = None,
+    **fields: Any,
+) -> Container:
+    """A pod of one container that runs one program of steps/.
+
+    Args:
+        inputs: names of its parameters.
+        outputs: names of its output parameters; each is the file of that name under /kf.
+    """
+    return Container(
+        name=name,
+        image=steps_image(experiment),
+        command=command(program),
+        args=list(args),
+        inputs=[Parameter(name=each) for each in inputs],
+        outputs=[Parameter(name=each, value_from=models.ValueFrom(path=f"{SHARED}/{each}")) for each in outputs],
+        env=environment(experiment),
+        env_from=settings(),
+        security_context=container_security(),
+        volumes=volumes(),
+        volume_mounts=mounts(),
+        retry_strategy=retries or retry(3),
+        **fields,
+    )
+
+
+def beside(experiment: Experiment, name: str, args: Sequence[str], extra: Mapping[str, str]) -> UserContainer:
+    """A container of ours beside the user's, running ``train`` with these arguments."""
+    return UserContainer(
+        name=name,
+        image=steps_image(experiment),
+        command=command("train"),
+        args=list(args),
+        env=environment(experiment),
+        env_from=settings(),
+        security_context=container_security(),
+        volume_mounts=mounts(extra),
+    )
