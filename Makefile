@@ -1,0 +1,70 @@
+# `make run` runs the main job on real data, `make test` passes the tests; each sets up .venv first where it must.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/pip --disable-pip-version-check --quiet
+export PYTHONWARNINGS := default
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types check format golden bench docs constraints wheel images clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 13
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]}: need 3.11 or newer; make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (a minute or two, once)"
+	@$(PIP) install -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
+	@touch $@
+
+install: $(VENV)/.installed  ## set up .venv
+
+run: install  ## the main job: search a network for real handwritten digits, and show the best
+	@$(BIN)/katib-flow run examples/digits.yaml
+	@echo "stop it at any time with Ctrl-C; every finished trial is kept.  see it in the browser: $(BIN)/katib-flow ui"
+
+test: install  ## the whole suite, on all cores
+	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+lint: install  ## style
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: install  ## types, strictly
+	@$(BIN)/pyright --warnings
+
+check: lint types test  ## all that must pass
+
+format: install  ## put the style right
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+golden: install  ## write the compiled workflows that the tests compare with; read the diff
+	@KATIB_FLOW_GOLDEN=1 $(BIN)/python -m pytest tests/argo/test_manifest.py -k golden
+
+bench: $(VENV)/.bench  ## trials a second against Optuna
+	@$(BIN)/python benchmarks/overhead.py
+
+docs: install  ## the documentation as HTML in site/; a warning is an error
+	@$(BIN)/sphinx-build -q -W -E -b html docs site && echo "site/index.html"
+
+constraints: $(VENV)/.bench  ## write constraints.txt from what is installed
+	@head -2 constraints.txt > constraints.new
+	@($(BIN)/pip freeze --exclude-editable; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
+	@mv constraints.new constraints.txt
+
+wheel: install  ## dist/*.whl
+	@rm -rf dist && $(PIP) wheel --no-deps -w dist . && ls dist
+
+BASE ?= docker.io/library/python:3.12-slim
+TAG ?= katib-flow:0.1.0
+BUILDER ?= $(shell command -v buildah || command -v podman || command -v docker)
+images: wheel  ## the steps' image; BASE=... TAG=... BUILDER=buildah|podman|docker
+	$(BUILDER) build $(BUILD_OPTIONS) --build-arg BASE=$(BASE) -f dockerfiles/steps.Dockerfile -t $(TAG) .
+
+clean:  ## all that make made, recorded experiments excepted
+	@rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
