@@ -1,4 +1,4 @@
-"""An asynchronous writer: the scheduler never waits for MLflow, and what comes close together is written together."""
+"""An asynchronous writer for the local scheduler: a thread that groups and merges what there is to record."""
 
 import threading
 from collections.abc import Callable
@@ -6,102 +6,131 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from katib_flow.errors import TrackingError
 from katib_flow.history import Trial
 from katib_flow.tracking.records import Change, Record
 from katib_flow.tracking.store import Store
 
-GROUP = 200
+LINGER_SECONDS = 0.1
+GROUP = 500
 
 
 class Recorder:
-    """Changes in, MLflow out, in order for each trial.
+    """Writes changes of trials in the background, in the order they came.
 
-    Changes of one trial that still wait are merged, so a trial that ends at once costs one write, while a slow one is
-    recorded when it starts.
+    The thread waits ``linger_seconds`` after a change for others to join it. Changes of one trial that wait together
+    become one, so that a trial that does nothing costs one write; a slow one shows as running after that moment.
 
     Args:
-        on_written: called, from the writing thread, with each trial whose final state is durable.
+        on_written: called, in the thread, with each trial whose final state is durable.
+
+    Raises:
+        TrackingError: by ``put``, ``flush`` and ``close``, once a write failed for good. Nothing is written after that.
     """
 
-    def __init__(self, store: Store, record: Record, *, on_written: Callable[[Trial], None] | None = None) -> None:
-        self._store, self._record, self._on_written = store, record, on_written
-        self._waiting: dict[str, Change] = {}
+    def __init__(
+        self,
+        store: Store,
+        record: Record,
+        on_written: Callable[[Trial], None] | None = None,
+        *,
+        linger_seconds: float = LINGER_SECONDS,
+    ) -> None:
+        self._store, self._record, self._on_written, self._linger = store, record, on_written, linger_seconds
+        self._waiting: dict[str, Change] = {}  # by trial id, in the order of the first change
         self._run_ids: dict[str, str] = {}
-        self._writing = self._closed = False
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
+        self._writing = self._hurried = self._closed = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name="katib-flow recorder", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="katib-flow-recorder", daemon=True)
         self._thread.start()
 
     def put(self, change: Change) -> None:
-        """Hand over a change.
-
-        Raises:
-            TrackingError: an earlier one could not be written.
-        """
+        """Have a change recorded soon; returns at once."""
         with self._changed:
-            self._raise()
-            if change.trial.run_id:
-                self._run_ids[change.trial.id] = change.trial.run_id
-            earlier = self._waiting.get(change.trial.id)
-            if earlier:
-                artifacts = {**earlier.artifacts, **change.artifacts}
-                change = Change(change.trial, earlier.metrics + change.metrics, change.log or earlier.log, artifacts)
-            self._waiting[change.trial.id] = change
-            self._changed.notify_all()
+            self._check()
+            if self._closed:
+                raise TrackingError("the recorder is closed, nothing more can be recorded")
+            before = self._waiting.get(change.trial.id)
+            self._waiting[change.trial.id] = change if before is None else merged(before, change)
+            if before is None and len(self._waiting) in (1, GROUP):
+                self._changed.notify_all()
+
+    def run_id(self, trial_id: str) -> str:
+        """The run of a trial that was recorded here, else ""."""
+        return self._run_ids.get(trial_id, "")
 
     def flush(self) -> None:
-        """Wait until everything handed over is written.
-
-        Raises:
-            TrackingError: something could not be written.
-        """
+        """Wait until everything put so far is durable."""
         with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._error or not (self._waiting or self._writing))
-            self._raise()
+            self._check()
 
-    def _raise(self) -> None:
-        if self._error:
-            raise self._error
+    def close(self) -> None:
+        """Record what is left, and end the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._check()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
-            if error is None:
-                self.flush()
-        finally:
-            with self._changed:
-                self._closed = True
-                self._changed.notify_all()
-            self._thread.join()
+            self.close()
+        except TrackingError:
+            if error is None:  # what ended the block is told first
+                raise
 
-    def _run(self) -> None:
-        while group := self._next_group():
-            try:
-                changes = [replace(change, trial=self._known(change.trial)) for change in group]
-                trials = self._store.write(self._record, changes)
-            except Exception as error:
+    def _check(self) -> None:
+        if isinstance(self._error, TrackingError):
+            raise self._error
+        if self._error is not None:
+            raise TrackingError(f"recording failed: {self._error!r}") from self._error
+
+    def _work(self) -> None:
+        try:
+            while group := self._next():
+                self._write(group)
                 with self._changed:
-                    self._error = error
+                    self._writing = False
                     self._changed.notify_all()
-                return
-            self._run_ids.update({trial.id: trial.run_id for trial in trials})
-            if self._on_written:
-                for trial in trials:
-                    if trial.state.final:
-                        self._on_written(trial)
+        except BaseException as error:  # noqa: BLE001 - it is raised again where the scheduler calls
+            with self._changed:
+                self._error, self._writing = error, False
+                self._changed.notify_all()
 
-    def _known(self, trial: Trial) -> Trial:
-        return replace(trial, run_id=self._run_ids.get(trial.id, trial.run_id))
-
-    def _next_group(self) -> list[Change]:
-        """Wait for changes; an empty list at the end."""
+    def _next(self) -> list[Change]:
+        """The next group to write; empty once closed and done."""
         with self._changed:
-            self._writing = False
-            self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or self._closed)
-            group = [self._waiting.pop(trial_id) for trial_id in list(self._waiting)[:GROUP]]
-            self._writing = bool(group)
-            return group
+            self._changed.wait_for(lambda: self._hurried or self._closed or len(self._waiting) >= GROUP, self._linger)
+            self._writing, self._hurried = bool(self._waiting), False
+            return [self._waiting.pop(trial_id) for trial_id in list(self._waiting)[:GROUP]]
+
+    def _write(self, group: list[Change]) -> None:
+        known = [
+            replace(change, trial=replace(change.trial, run_id=change.trial.run_id or self.run_id(change.trial.id)))
+            for change in group
+        ]
+        for trial in self._store.write(self._record, known):
+            self._run_ids[trial.id] = trial.run_id
+            if trial.state.final and self._on_written is not None:
+                self._on_written(trial)
+
+
+def merged(before: Change, after: Change) -> Change:
+    """Two changes of one trial as one."""
+    trial = after.trial if after.trial.run_id else replace(after.trial, run_id=before.trial.run_id)
+    return Change(
+        trial=trial,
+        metrics=before.metrics + after.metrics,
+        log=after.log or before.log,
+        artifacts={**before.artifacts, **after.artifacts},
+    )

@@ -1,4 +1,4 @@
-"""What is kept of an experiment, and what is new about a trial."""
+"""What the rest of the package says to ``tracking`` and hears from it, frozen."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -6,18 +6,26 @@ from enum import StrEnum
 from pathlib import Path
 
 from katib_flow.history import Metric, Trial
-from katib_flow.spec.experiment import Experiment
+from katib_flow.spec import Experiment
 
 
 class Status(StrEnum):
-    """Where an experiment stands. SUCCEEDED: it ended by its goal, its limits, or a used-up space."""
+    """Where an experiment stands.
+
+    SUCCEEDED: its goal or its limits were reached. STOPPED: the user asked for the end. INTERRUPTED: the process that
+    drove it went away; ``resume`` goes on. RUNNING and PAUSED are not final.
+    """
 
     RUNNING = "running"
     PAUSED = "paused"
-    INTERRUPTED = "interrupted"
     SUCCEEDED = "succeeded"
-    STOPPED = "stopped"
     FAILED = "failed"
+    STOPPED = "stopped"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def final(self) -> bool:
+        return self not in (Status.RUNNING, Status.PAUSED)
 
 
 @dataclass(frozen=True)
@@ -25,8 +33,10 @@ class Record:
     """An experiment as recorded: its MLflow parent run.
 
     Attributes:
-        key: what ``create`` was given to be idempotent by.
-        started, ended: seconds since the epoch.
+        reason: why it ended, or what else a reader should know.
+        started, ended: seconds since the epoch, to the millisecond.
+        artifact_uri: where the artifacts of the parent run are.
+        key: the idempotency key that ``Store.create`` was given, else "".
     """
 
     run_id: str
@@ -36,18 +46,18 @@ class Record:
     reason: str
     started: float
     ended: float | None
-    mlflow_experiment_id: str
     artifact_uri: str
+    mlflow_experiment_id: str
     key: str = ""
 
 
 @dataclass(frozen=True)
 class Control:
-    """Run-time knobs, tags of the parent run: users write them, the loop reads them.
+    """What a user asks of a running experiment: tags of the parent run, written by the command line, read by the loop.
 
     Attributes:
-        max_trials: replaces ``limits.max_trials``.
-        deadline: seconds since the epoch.
+        max_trials: in the place of ``limits.max_trials``; None leaves the spec's.
+        deadline: seconds since the epoch; None for none.
     """
 
     stop: bool = False
@@ -61,10 +71,10 @@ class Change:
     """What is new about one trial.
 
     Attributes:
-        trial: as it stands now; ``run_id`` is empty where it is not recorded yet.
-        metrics: reported since the last change.
-        log: file to keep as ``log.txt``; an empty one is not kept.
-        artifacts: other files to keep, by their path among the artifacts.
+        trial: as it stands now; its ``run_id`` is "" where the caller knows of none.
+        metrics: reported since the last change; a vector is kept as an artifact.
+        log: file to keep as the artifact ``log.txt``; left out where it is empty or gone.
+        artifacts: other files to keep, artifact path -> local file or directory.
     """
 
     trial: Trial

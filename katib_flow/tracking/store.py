@@ -1,329 +1,320 @@
-"""The store: experiments and trials in MLflow and back. Nothing else of katib-flow knows MLflow."""
+"""An MLflow store as a place for experiments: made once, safe to use from several threads."""
 
+import hashlib
 import json
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import tenacity
+import yaml
 
 from katib_flow.errors import NotFound, TrackingError
-from katib_flow.history import History, Metric, State, Trial
-from katib_flow.spec.experiment import Experiment
-from katib_flow.spec.load import parse_spec
+from katib_flow.history import History, Trial
+from katib_flow.spec import Experiment
 from katib_flow.spec.problems import did_you_mean
-from katib_flow.tracking import codec
-from katib_flow.tracking.bulk import Bulk
-from katib_flow.tracking.connection import PATIENCE_SECONDS, artifact_location, connect, is_passing, resolve, sqlite_path, translated, user_name
+from katib_flow.tracking import summary
+from katib_flow.tracking.artifacts import Artifacts
+from katib_flow.tracking.bulk import bulk_backend
+from katib_flow.tracking.client import Backend, ClientBackend, quoted
+from katib_flow.tracking.connect import artifact_root, located, open_client
+from katib_flow.tracking.encode import Point
+from katib_flow.tracking.faults import Faults, error_code, shown
+from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
+from katib_flow.tracking.trials import Trials
 
-PAGE = 1000
-T = TypeVar("T")
+SEGMENT = "katib_flow.segment"
+_RUN_STATUS = {
+    Status.RUNNING: "RUNNING",
+    Status.PAUSED: "RUNNING",
+    Status.SUCCEEDED: "FINISHED",
+    Status.FAILED: "FAILED",
+    Status.STOPPED: "KILLED",
+    Status.INTERRUPTED: "KILLED",
+}
 
 
 class Store:
-    """One MLflow experiment of one MLflow store.
+    """The experiments in one MLflow experiment of one MLflow store.
 
     Args:
-        uri: MLflow's tracking URI; ``$MLFLOW_TRACKING_URI`` or SQLite in the current directory where it is None.
-        experiment: name of the MLflow experiment that holds the runs.
-        patience_seconds: how long a store that went away is waited for.
+        uri: of the store; None stands for MLFLOW_TRACKING_URI, and without that for ``katib_flow.db`` in the working
+            directory. Artifacts of a SQLite store are kept beside it; a server decides for itself.
+        experiment: the name of the MLflow experiment; it is made when something is first recorded.
+        patience_seconds: how long a call is tried again while the server is faulty or the database locked.
+        contact_seconds: how long the first contact may take.
 
     Raises:
         TrackingError: the store does not answer, or cannot be written.
     """
 
-    def __init__(self, uri: str | None = None, experiment: str = "katib-flow", *, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self.uri, self.experiment, self._patience = resolve(uri), experiment, patience_seconds
-        self._client: Any = connect(self.uri)
-        found = self._try(lambda: self._client.get_experiment_by_name(experiment))
-        if found is None:
-            self._try(lambda: self._client.create_experiment(experiment, artifact_location(self.uri)))
-            found = self._try(lambda: self._client.get_experiment_by_name(experiment))
-        if found.lifecycle_stage != "active":
-            raise TrackingError(f"MLflow experiment {experiment!r} is deleted; restore it, or name another in tracking.experiment")
-        self._experiment_id: str = found.experiment_id
-        self._bulk: Bulk | None = None
-        if sqlite_path(self.uri):
-            self._bulk = Bulk(self._client._tracking_client.store.engine, found.artifact_location, user_name())
+    def __init__(
+        self,
+        uri: str | None = None,
+        experiment: str = "katib-flow",
+        *,
+        patience_seconds: float = 300,
+        contact_seconds: float = 10,
+        bulk: bool = True,  # False: never the fast path of SQLite; for tests that compare the two
+    ) -> None:
+        self.uri, self._path = located(uri)
+        self.experiment = experiment
+        self._faults = Faults(self.uri, patience_seconds)
+        self._client = open_client(self.uri, self._path, self._faults, contact_seconds)
+        self._runs = ClientBackend(self._client, self._faults)
+        self._backend: Backend = (bulk_backend(self._client, self._faults) if bulk else None) or self._runs
+        self._artifacts = Artifacts(self.uri, self._faults)
+        self._trials = Trials(self._backend, self._artifacts, lambda run_id: self._run(run_id).info.artifact_uri)
+        self._experiment_id = ""
+        self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
 
-    def _try(self, call: Callable[[], T]) -> T:
-        """Call MLflow; while it is away, again and again with growing pauses."""
-        retrying = tenacity.Retrying(
-            stop=tenacity.stop_after_delay(self._patience),
-            wait=tenacity.wait_exponential_jitter(initial=0.2, max=20),
-            retry=tenacity.retry_if_exception(is_passing),
-            reraise=True,
-        )
-
-        def once() -> T:
-            with translated(self.uri):
-                return call()
-
-        return retrying(once)
-
-    # Experiments
+    # experiments
 
     def create(self, experiment: Experiment, key: str = "") -> Record:
-        """Open an experiment's parent run; with a key, the one that was opened under it before."""
-        if key and (found := self._search(f"tags.`{codec.KEY}` = '{key}'")):
-            return self._record(found[0])
-        algorithm, limits = experiment.algorithm, experiment.limits.model_dump(exclude_none=True)
-        tags = {codec.KIND: "experiment", codec.NAME: experiment.name, codec.STATUS: str(Status.RUNNING), codec.NOTE: experiment.description}
-        run = self._try(
-            lambda: self._client.create_run(self._experiment_id, tags=tags | {codec.KEY: key, "mlflow.user": user_name()}, run_name=experiment.name)
-        )
-        facts = {"algorithm": algorithm.name, "seed": algorithm.seed, **{f"limits.{name}": value for name, value in limits.items()}}
-        from mlflow.entities import Param
+        """Open the parent run of an experiment; one with the same key, if it is there, in its place."""
+        record = self.keyed(key) if key else None
+        if record is None:
+            record = self._create(experiment, key)
+        self.log_text(record, yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True), "spec.yaml")
+        self._runs.log(record.run_id, _params(experiment), {}, ())
+        return record
 
-        params = [Param(name, str(value)) for name, value in facts.items()]
-        self._try(lambda: self._client.log_batch(run.info.run_id, params=params))
-        self._try(lambda: self._client.log_text(run.info.run_id, spec_text(experiment), "spec.yaml"))
-        return self.get(run.info.run_id)
+    def keyed(self, key: str) -> Record | None:
+        """The experiment that was created with a key; None where there is none."""
+        where = f"tags.`katib_flow.key_hash` = '{_hash(key)}'"
+        return next((record for record in self._search(where) if record.key == key), None)
+
+    def _create(self, experiment: Experiment, key: str) -> Record:
+        from mlflow.tracking.context.registry import resolve_tags
+
+        experiment_id = self._mlflow_experiment(create=True)
+        tags = {
+            **{name: readable(value, MAX_TAG) for name, value in resolve_tags().items()},
+            "katib_flow.kind": "experiment",
+            "katib_flow.name": experiment.name,
+            "katib_flow.status": str(Status.RUNNING),
+            "katib_flow.reason": "",
+            **({"katib_flow.key": key, "katib_flow.key_hash": _hash(key)} if key else {}),
+            **json_tags("katib_flow.spec", experiment.to_dict()),
+        }
+
+        attempts = 0
+
+        def call() -> Record:
+            nonlocal attempts
+            attempts += 1
+            if attempts > 1 and key and (found := self.keyed(key)):
+                return found  # the answer was lost, not the call
+            return _record(self._client.create_run(experiment_id, None, tags, experiment.name))
+
+        return self._faults.run(call)
 
     def get(self, run_id: str) -> Record:
-        return self._record(self._try(lambda: self._client.get_run(run_id)))
-
-    def records(self) -> list[Record]:
-        """Every experiment, the newest first."""
-        return [self._record(run) for run in self._search(f"tags.`{codec.KIND}` = 'experiment'")]
-
-    def find(self, name: str) -> Record:
-        """The newest experiment of a name, or the one of a run id or its beginning (6 characters or more).
+        """The experiment that a parent run records.
 
         Raises:
-            NotFound: there is none; the message names what there is.
+            NotFound: there is no such run.
+            TrackingError: the run records no experiment.
         """
-        quoted = name.replace("'", "")
-        if found := self._search(f"tags.`{codec.NAME}` = '{quoted}'", most=1):
-            return self._record(found[0])
-        runs = self._search(f"tags.`{codec.KIND}` = 'experiment'")
-        matching = [run for run in runs if len(name) >= 6 and run.info.run_id.startswith(name)]
-        if len(matching) == 1:
-            return self._record(matching[0])
-        names = sorted({run.data.tags[codec.NAME] for run in runs})
-        known = f"there are {', '.join(names[:20])}" if names else "there is none yet"
-        raise NotFound(f"{name}: no such experiment in {self.uri} ({self.experiment}){did_you_mean(name, names)}; {known}")
+        return _record(self._run(run_id))
 
-    def _search(self, filter_: str, most: int | None = None) -> list[Any]:
-        runs: list[Any] = []
-        token: str | None = None
-        while True:
-            page = self._try(
-                lambda token=token: self._client.search_runs(
-                    [self._experiment_id], filter_, max_results=most or PAGE, order_by=["attributes.start_time DESC"], page_token=token
-                )
+    def _run(self, run_id: str) -> Any:
+        try:
+            return self._faults.run(lambda: self._client.get_run(run_id))
+        except TrackingError as error:
+            if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+                raise NotFound(f"{run_id}: no such run in {self._shown}") from error
+            raise
+
+    @property
+    def _shown(self) -> str:
+        return str(self._path) if self._path else shown(self.uri)
+
+    def find(self, name: str) -> Record:
+        """The newest experiment of a name, or the one whose run id is or begins with it (6 characters or more).
+
+        Raises:
+            NotFound: there is none, or an abbreviated run id fits several.
+        """
+        if "'" not in name and (named := next(iter(self._search(f"tags.`katib_flow.name` = {quoted(name)}")), None)):
+            return named
+        records = self.records()
+        fitting = [record for record in records if len(name) >= 6 and record.run_id.startswith(name)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise NotFound(
+                f"{name}: begins the ids of {len(fitting)} runs, need more of it: "
+                + ", ".join(each.run_id for each in fitting)
             )
-            runs += page
-            token = page.token
-            if not token or most:
-                return runs
-
-    def _record(self, run: Any) -> Record:
-        tags, info = run.data.tags, run.info
-        text = self.read_artifact(info.run_id, "spec.yaml").read_text(encoding="utf-8")
-        return Record(
-            run_id=info.run_id,
-            name=tags[codec.NAME],
-            experiment=parse_spec(text, f"spec.yaml of run {info.run_id}"),
-            status=Status(tags.get(codec.STATUS, Status.RUNNING)),
-            reason=tags.get(codec.REASON, ""),
-            started=info.start_time / 1000,
-            ended=info.end_time / 1000 if info.end_time else None,
-            mlflow_experiment_id=info.experiment_id,
-            artifact_uri=info.artifact_uri,
-            key=tags.get(codec.KEY, ""),
+        names = list(dict.fromkeys(record.name for record in records))
+        known = did_you_mean(name, names) or (
+            f"; there are {', '.join(names[:10])}" if names else "; it holds none yet"
         )
+        raise NotFound(f"{name}: no such experiment in {self._shown}{known}")
 
-    def control(self, record: Record) -> Control:
-        tags = self._try(lambda: self._client.get_run(record.run_id)).data.tags
-        given = {field.name: json.loads(tags[codec.CONTROL + field.name]) for field in fields(Control) if codec.CONTROL + field.name in tags}
-        return Control(**given)
+    def records(self) -> list[Record]:
+        """All experiments, newest first; those whose spec this version cannot read are left out."""
+        return list(self._search("tags.`katib_flow.kind` = 'experiment'"))
 
-    def set_control(self, record: Record, **changes: Any) -> Control:
-        """Change some of the knobs; the others stay as they are."""
-        control = replace(self.control(record), **changes)
-        for name in changes:
-            self._tag(record.run_id, codec.CONTROL + name, json.dumps(asdict(control)[name]))
-        return control
+    def _search(self, where: str) -> Iterator[Record]:
+        if not (experiment_id := self._mlflow_experiment(create=False)):
+            return
+        for run in self._runs.search(experiment_id, where, "attributes.start_time DESC"):
+            if run.data.tags.get("katib_flow.kind") == "experiment":
+                try:
+                    yield _record(run)
+                except TrackingError:
+                    continue
 
-    def _tag(self, run_id: str, name: str, value: str) -> None:
-        self._try(lambda: self._client.set_tag(run_id, name, value))
+    def _mlflow_experiment(self, *, create: bool) -> str:
+        """Id of the MLflow experiment, "" where there is none and none is to be made."""
+        if not self._experiment_id:
+            self._experiment_id = self._faults.run(lambda: self._find_or_make(create=create))
+        return self._experiment_id
 
-    def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:
-        """Bring the parent run up to date: best values, counts, description, and its status where it is given."""
-        from mlflow.entities import Metric as MlflowMetric
-        from mlflow.entities import RunTag
+    def _find_or_make(self, *, create: bool) -> str:
+        found = self._client.get_experiment_by_name(self.experiment)
+        if found is None and create:
+            root = None if self._path is None else artifact_root(self._path).as_uri()
+            try:
+                return str(self._client.create_experiment(self.experiment, root))
+            except Exception as error:
+                if error_code(error) != "RESOURCE_ALREADY_EXISTS":
+                    raise
+                found = self._client.get_experiment_by_name(self.experiment)  # another process was faster
+        if found is not None and found.lifecycle_stage != "active":
+            need = f"restore it (mlflow experiments restore -x {found.experiment_id}), or set tracking.experiment"
+            raise TrackingError(f"{self._shown}: the MLflow experiment {self.experiment!r} is deleted: {need}")
+        return "" if found is None else str(found.experiment_id)
 
-        now = int(time.time() * 1000)
-        metrics = [MlflowMetric(name, value, int((ended or 0) * 1000) or now, step) for name, value, ended, step in _best_curve(record.experiment, history)]
-        counts = history.counts()
-        metrics += [MlflowMetric(f"trials/{state}", counts[state], now, len(history)) for state in State if counts[state]]
-        tags = {codec.NOTE: describe(record, history, self.uri)}
-        if status:
-            tags |= {codec.STATUS: str(status), codec.REASON: reason[:2000]}
-        entities = [RunTag(name, value) for name, value in tags.items()]
-        for start in range(0, max(len(metrics), 1), PAGE - len(entities)):
-            batch = metrics[start : start + PAGE - len(entities)]
-            self._try(lambda batch=batch: self._client.log_batch(record.run_id, metrics=batch, tags=entities))
-        if status:
-            ended = {Status.FAILED: "FAILED", Status.SUCCEEDED: "FINISHED", Status.RUNNING: "RUNNING", Status.PAUSED: "SCHEDULED"}
-            final = ended.get(status, "KILLED")
-            if final in ("FAILED", "FINISHED", "KILLED"):
-                self._try(lambda: self._client.set_terminated(record.run_id, final))
-            else:
-                self._try(lambda: self._client.update_run(record.run_id, status=final))
-        return replace(record, status=status or record.status, reason=reason or record.reason)
-
-    # Trials
+    # trials
 
     def history(self, record: Record, *, series: bool = False) -> History:
-        """Every trial; with its metric series (a request for each trial and metric) where they are asked for."""
-        if self._bulk:
-            bulk = self._bulk
-            trials = self._try(lambda: bulk.trials(record))
-        else:
-            trials = [codec.trial_of(run.info.run_id, run.data.tags) for run in self._search(f"tags.`{codec.PARENT}` = '{record.run_id}'")]
-        return History(tuple(self._with_series(trial) if series else trial for trial in trials))
+        """Every trial of an experiment; with ``series``, all that each reported."""
+        return self._trials.history(record, series=series)
 
     def trial(self, record: Record, trial_id: str) -> Trial | None:
-        runs = self._search(f"tags.`{codec.PARENT}` = '{record.run_id}' AND tags.`{codec.TRIAL_ID}` = '{trial_id}'", most=1)
-        return codec.trial_of(runs[0].info.run_id, runs[0].data.tags) if runs else None
-
-    def _with_series(self, trial: Trial) -> Trial:
-        series: dict[str, tuple[Metric, ...]] = {}
-        for name in trial.observations:
-            points = self._try(lambda name=name: self._client.get_metric_history(trial.run_id, codec.legal(name)))
-            ordered = sorted(points, key=lambda point: (point.step, point.timestamp))
-            series[name] = tuple(Metric(name, point.value, point.step, point.timestamp) for point in ordered)
-        for path in self._try(lambda: self._client.list_artifacts(trial.run_id, "vectors")):
-            found = json.loads(self.read_artifact(trial.run_id, path.path).read_text())
-            metric = Metric(found["name"], tuple(found["value"]), found["step"], found["timestamp_ms"])
-            series[metric.name] = (*series.get(metric.name, ()), metric)
-        return replace(trial, series=series)
+        """One trial, without its series; None where it is not recorded."""
+        return self._trials.trial(record, trial_id)
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool = False) -> list[Trial]:
-        """Record changes of trials.
+        """Record what is new about trials; the trials with their run ids, in the same order.
 
-        Args:
-            lookup: ask first whether a trial without a run id is recorded already, so that a step may run twice.
-
-        Returns:
-            The trials with their run ids, in the same order.
+        A trial without a run id gets a new run, unless ``lookup`` is set and its id is recorded already. Writing the
+        same change twice leaves what writing it once does.
         """
-        run_ids = [change.trial.run_id or (self._known(record, change) if lookup else "") for change in changes]
-        if self._bulk:
-            bulk = self._bulk
-            run_ids = self._try(lambda: bulk.write(record, changes, run_ids))
-        else:
-            run_ids = [self._write_one(record, change, run_id) for change, run_id in zip(changes, run_ids, strict=True)]
-        for change, run_id in zip(changes, run_ids, strict=True):
-            for path, source in _files(change):
-                self._keep(run_id, path, source)
-        return [replace(change.trial, run_id=run_id) for change, run_id in zip(changes, run_ids, strict=True)]
+        return self._trials.write(record, changes, lookup=lookup)
 
-    def _known(self, record: Record, change: Change) -> str:
-        found = self.trial(record, change.trial.id)
-        return found.run_id if found else ""
+    # the experiment as a whole
 
-    def _write_one(self, record: Record, change: Change, run_id: str) -> str:
-        from mlflow.entities import Metric as MlflowMetric
-        from mlflow.entities import Param, RunTag
+    def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:
+        """Bring the parent run up to date with a history; with a status, set it; a final one closes the run."""
+        run = self._run(record.run_id)
+        before = _record(run)
+        status, reason = (before.status, before.reason) if status is None else (status, reason)
+        now_ms = int(time.time() * 1000)
+        best = summary.best_points(record.experiment, history, closing=status.final)
+        fresh = [point for point in best if point not in self._logged.get(record.run_id, ())]
+        tags = {
+            "katib_flow.status": str(status),
+            "katib_flow.reason": readable(reason, MAX_TAG),
+            "mlflow.note.content": summary.description(record, history, status, reason),
+        }
+        if (top := record.experiment.best(history)) is not None:
+            tags["katib_flow.best_trial"] = top.id
+        changed = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
+        self._runs.log(record.run_id, {}, changed, [*fresh, *summary.counts(history, run.data.metrics, now_ms)])
+        self._logged.setdefault(record.run_id, set()).update(fresh)
+        if status is not before.status:
+            self._runs.terminate(record.run_id, _RUN_STATUS[status], now_ms if status.final else None)
+        return self.get(record.run_id)
 
-        trial, new = change.trial, not run_id
-        tags = codec.trial_tags(trial, record.run_id, new=new)
-        if new:
-            started = int((trial.started or time.time()) * 1000)
-            every = tags | {"mlflow.user": user_name()}
-            run_id = self._try(lambda: self._client.create_run(record.mlflow_experiment_id, started, every, trial.id)).info.run_id
-        params = [Param(name, text) for name, text in codec.trial_params(trial).items()] if new else []
-        entities = [] if new else [RunTag(name, value) for name, value in tags.items()]
-        metrics = [MlflowMetric(*point) for point in codec.numbers(change.metrics)]
-        size = PAGE - 150 - len(entities)
-        for start in range(0, max(len(metrics), 1), size):
-            batch = metrics[start : start + size]
-            first = {"params": params[:100], "tags": entities} if start == 0 else {}
-            self._try(lambda batch=batch, first=first: self._client.log_batch(run_id, metrics=batch, **first))
-        if trial.state.final:
-            ended = int((trial.ended or time.time()) * 1000)
-            self._try(lambda: self._client.set_terminated(run_id, codec.run_status(trial.state), ended))
-        elif not new or trial.state is State.PENDING:
-            self._try(lambda: self._client.update_run(run_id, status=codec.run_status(trial.state)))
-        return run_id
+    def control(self, record: Record) -> Control:
+        """What the user asks for; cheap enough to ask every second."""
+        tags = self._backend.tags(record.run_id)
+        return Control(
+            **{each.name: json.loads(text) for each in fields(Control) if (text := tags.get(f"katib_flow.{each.name}"))}
+        )
 
-    # Artifacts
+    def set_control(self, record: Record, **changes: bool | float | None) -> Control:
+        """Change what the user asks for, by the names of ``Control``; what is not named stays."""
+        control = Control(**{**asdict(self.control(record)), **changes})  # type: ignore[arg-type]
+        tags = {f"katib_flow.{name}": json.dumps(value) for name, value in asdict(control).items() if name in changes}
+        self._runs.log(record.run_id, {}, tags, ())
+        return control
 
-    def _keep(self, run_id: str, path: str, source: Path | str) -> None:
-        """Store a file, or text, under a path among a run's artifacts."""
-        with tempfile.TemporaryDirectory() as scratch:
-            local = Path(scratch) / Path(path).name
-            if isinstance(source, str):
-                local.write_text(source, encoding="utf-8")
-            else:
-                local.symlink_to(source.absolute())
-            folder = str(Path(path).parent)
-            self._try(lambda: self._artifacts(run_id).log_artifact(str(local), None if folder == "." else folder))
+    def segment(self, record: Record) -> int:
+        """Number of the newest Workflow that an experiment has reached, 0 for the first."""
+        return int(self._backend.tags(record.run_id).get(SEGMENT, "0"))
 
-    def _artifacts(self, run_id: str) -> Any:
-        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    def set_segment(self, record: Record, segment: int) -> None:
+        """From now on the Workflows before this one must leave the experiment alone."""
+        self._runs.log(record.run_id, {}, {SEGMENT: str(segment)}, ())
 
-        uri = self._bulk.artifact_uri(run_id) if self._bulk else self._client.get_run(run_id).info.artifact_uri
-        return get_artifact_repository(uri, self.uri)
+    def log_artifact(self, record: Record, path: Path, name: str = "") -> None:
+        """Keep a file or directory with the parent run."""
+        self._artifacts.put(record.artifact_uri, name or path.name, path)
 
-    def log_text(self, record: Record, text: str, path: str) -> None:
-        """Keep a text (a report, say) among the experiment's artifacts."""
-        self._try(lambda: self._client.log_text(record.run_id, text, path))
+    def log_text(self, record: Record, text: str, name: str) -> None:
+        """Keep a text as a file with the parent run."""
+        self._artifacts.put(record.artifact_uri, name, text)
 
     def read_artifact(self, run_id: str, path: str) -> Path:
-        """A local copy of an artifact, or the artifact itself where it lies on this machine."""
-        if self._bulk_path(run_id, path).is_file():
-            return self._bulk_path(run_id, path)
-        folder = tempfile.mkdtemp(prefix="katib-flow-")
-        return Path(self._try(lambda: self._client.download_artifacts(run_id, path, folder)))
+        """A local file or directory with an artifact of a run: not to be changed, and gone with the process.
 
-    def _bulk_path(self, run_id: str, path: str) -> Path:
-        location = artifact_location(self.uri)
-        return Path(location.removeprefix("file://") if location else "/nonexistent") / run_id / "artifacts" / path
+        Raises:
+            NotFound: there is no such run, or it has no such artifact.
+        """
+        return self._artifacts.get(self._run(run_id).info.artifact_uri, path)
 
 
-def _files(change: Change) -> Iterator[tuple[str, Path | str]]:
-    if change.log and change.log.exists() and change.log.stat().st_size:
-        yield "log.txt", change.log
-    yield from change.artifacts.items()
-    yield from codec.vectors(change.metrics).items()
+def _hash(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _best_curve(experiment: Experiment, history: History) -> Iterator[tuple[str, float, float | None, int]]:
-    """Each improvement of each objective: (metric, value, when, trial index)."""
-    for objective in experiment.objective:
-        best: float | None = None
-        for trial in history:
-            value = trial.observed(objective.metric)
-            if value is not None and (best is None or objective.loss(value) < objective.loss(best)):
-                best = value
-                yield f"best/{codec.legal(objective.metric)}", value, trial.ended, trial.index
+def _record(run: Any) -> Record:
+    info, tags = run.info, run.data.tags
+    try:
+        experiment = Experiment.parse(read_json("katib_flow.spec", tags))
+        status = Status(tags["katib_flow.status"])
+    except (KeyError, ValueError) as error:  # InvalidSpec is a ValueError
+        raise TrackingError(f"run {info.run_id}: records no experiment that this version can read: {error}") from error
+    return Record(
+        run_id=info.run_id,
+        name=tags.get("katib_flow.name", experiment.name),
+        experiment=experiment,
+        status=status,
+        reason=tags.get("katib_flow.reason", ""),
+        started=info.start_time / 1000,
+        ended=info.end_time / 1000 if status.final and info.end_time else None,
+        artifact_uri=info.artifact_uri,
+        mlflow_experiment_id=str(info.experiment_id),
+        key=tags.get("katib_flow.key", ""),
+    )
 
 
-def describe(record: Record, history: History, uri: str) -> str:
-    """The parent run's description, in Markdown: the best trial, and how to get it again."""
-    experiment = record.experiment
-    counts = ", ".join(f"{count} {state}" for state, count in sorted(history.counts().items())) or "no trial yet"
-    lines = [experiment.description, f"**{experiment.name}**: {counts}; algorithm {experiment.algorithm.name}, seed {experiment.algorithm.seed}."]
-    if best := experiment.best(history):
-        values = ", ".join(f"{name} **{value:.6g}**" for name, value in best.observations.items() if name in experiment.metric_names)
-        lines += [f"Best trial `{best.id}`: {values}, with", "```json", json.dumps(dict(best.assignment), indent=2)[:4000], "```"]
-    lines += [
-        "Run it again: save the artifact `spec.yaml`, then `katib-flow run spec.yaml`; the seed makes the same suggestions.",
-        f"Go on with it: `katib-flow resume {record.name} --max-trials N`.",
-    ]
-    return "\n\n".join(line for line in lines if line).replace("```json\n\n", "```json\n").replace("\n\n```\n", "\n```\n")
-
-
-def spec_text(experiment: Experiment) -> str:
-    """The spec as YAML whose every text value is quoted."""
-    import yaml
-
-    return yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True, default_style=None)
+def _params(experiment: Experiment) -> dict[str, str]:
+    """What a reader of the MLflow page compares experiments by."""
+    objectives = {f"objective.{each.metric}": each.direction for each in experiment.objective}
+    goals = {f"goal.{each.metric}": each.goal for each in experiment.objective if each.goal is not None}
+    settings = {f"algorithm.{name}": value for name, value in experiment.algorithm.settings.items()}
+    limits = {f"limits.{name}": value for name, value in experiment.limits.model_dump().items() if value is not None}
+    budget = experiment.budget.model_dump() if experiment.budget else {}
+    data: dict[str, Any] = {
+        "algorithm": experiment.algorithm.name,
+        "seed": experiment.algorithm.seed,
+        **settings,
+        **objectives,
+        **goals,
+        **limits,
+        **{f"budget.{name}": value for name, value in budget.items()},
+        **({"early_stopping": experiment.early_stopping.name} if experiment.early_stopping else {}),
+        "trial": experiment.trial.kind,
+    }
+    return {
+        escape(name): readable(value if isinstance(value, str) else json.dumps(value, default=str), MAX_PARAM)
+        for name, value in data.items()
+    }

@@ -1,0 +1,107 @@
+"""Files kept with a run. The address of a run's artifacts is all that is needed: no query goes to MLflow's database."""
+
+import shutil
+import tempfile
+import uuid
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from katib_flow.errors import NotFound
+from katib_flow.tracking.faults import Faults, error_code, http_status
+
+
+class Artifacts:
+    """Puts and gets artifacts at an address: files of this machine directly, everything else through MLflow."""
+
+    def __init__(self, tracking_uri: str, faults: Faults) -> None:
+        self._tracking_uri, self._faults = tracking_uri, faults
+        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+
+    def put(self, uri: str, name: str, content: Path | str) -> None:
+        """Keep a file, a directory or a text as the artifact ``name``, in the place of what was there.
+
+        Raises:
+            TrackingError: it cannot be written.
+        """
+        self._faults.run(lambda: self._put(uri, name, content))
+
+    def get(self, uri: str, name: str) -> Path:
+        """A local file or directory with an artifact: not to be changed, and gone with the process.
+
+        Raises:
+            NotFound: there is no such artifact.
+            TrackingError: it cannot be read.
+        """
+        return self._faults.run(lambda: self._get(uri, name))
+
+    def names(self, uri: str, folder: str) -> list[str]:
+        """Names of the artifacts in a folder, in order; none where there is no such folder."""
+        return self._faults.run(lambda: self._names(uri, folder))
+
+    def _put(self, uri: str, name: str, content: Path | str) -> None:
+        if (root := local_path(uri)) is not None:
+            _place(content, root / name)
+            return
+        repository, folder = self._repository(uri), str(PurePosixPath(name).parent)
+        with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
+            named = Path(scratch) / PurePosixPath(name).name  # MLflow keeps the name that the file has here
+            _place(content, named)
+            if named.is_dir():
+                repository.log_artifacts(str(named), name)
+            else:
+                repository.log_artifact(str(named), None if folder == "." else folder)
+
+    def _get(self, uri: str, name: str) -> Path:
+        if (root := local_path(uri)) is not None:
+            if not (root / name).exists():
+                raise NotFound(f"{root}: has no artifact {name!r}")
+            return root / name
+        if self._downloads is None:
+            self._downloads = tempfile.TemporaryDirectory(prefix="katib-flow-")
+        folder = Path(self._downloads.name) / uuid.uuid4().hex
+        folder.mkdir()
+        try:
+            return Path(self._repository(uri).download_artifacts(name, str(folder)))
+        except Exception as error:
+            if http_status(error) == 404 or error_code(error) == "RESOURCE_DOES_NOT_EXIST":
+                raise NotFound(f"{uri}: has no artifact {name!r}") from error
+            raise
+
+    def _names(self, uri: str, folder: str) -> list[str]:
+        if (root := local_path(uri)) is not None:
+            found = [f"{folder}/{path.name}" for path in (root / folder).glob("*") if not path.name.startswith(".")]
+        else:
+            found = [str(info.path) for info in self._repository(uri).list_artifacts(folder)]
+        return sorted(found)
+
+    def _repository(self, uri: str) -> Any:
+        from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+        return get_artifact_repository(uri, tracking_uri=self._tracking_uri)
+
+
+def local_path(uri: str) -> Path | None:
+    """The directory that an artifact address names on this machine; None where it names another place."""
+    if urlsplit(uri).scheme not in ("", "file"):
+        return None
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    return Path(local_file_uri_to_path(uri))
+
+
+def _place(content: Path | str, target: Path) -> None:
+    """Put a copy at its place in one step, so that no reader sees half of it."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path) and content.is_dir():
+        shutil.copytree(content, target, dirs_exist_ok=True)
+        return
+    part = target.with_name(f".{target.name[:200]}.{uuid.uuid4().hex}")
+    try:
+        if isinstance(content, Path):
+            shutil.copyfile(content, part)
+        else:
+            part.write_text(content, encoding="utf-8", newline="")
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,221 @@
+"""A change of a trial -> what MLflow is to hold of it, and a run of MLflow -> the trial. Pure: no MLflow in here.
+
+A child run has one param an assignment, for reading; the suggestion as it was, to the byte, is JSON in
+``katib_flow.suggestion``, and the reduced observations are JSON in ``katib_flow.observations``, so that a history is
+read without any series.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from katib_flow.history import Metric, State, Suggestion, Trial
+from katib_flow.spec.template import as_text
+from katib_flow.tracking.names import (
+    MAX_PARAM,
+    MAX_TAG,
+    escape,
+    json_tags,
+    metric_in,
+    number_in,
+    number_out,
+    read_json,
+    readable,
+    unescape,
+)
+
+PARENT = "mlflow.parentRunId"
+RUN_STATUS = {
+    State.PENDING: "SCHEDULED",
+    State.RUNNING: "RUNNING",
+    State.SUCCEEDED: "FINISHED",
+    State.EARLY_STOPPED: "FINISHED",
+    State.FAILED: "FAILED",
+    State.METRICS_UNAVAILABLE: "FAILED",
+    State.KILLED: "KILLED",
+}
+
+
+class Point(NamedTuple):
+    """One value of a metric, as MLflow has it."""
+
+    key: str
+    value: float
+    timestamp_ms: int
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What to write about one run.
+
+    Attributes:
+        run_id: "" for a run that is to be created.
+        identity: tags that never change, written with a new run.
+        tags: tags of the state it is in.
+        marks: tags that say an artifact is there, written after it.
+    """
+
+    run_id: str
+    name: str
+    status: str
+    started_ms: int
+    ended_ms: int | None
+    params: Mapping[str, str]
+    identity: Mapping[str, str]
+    tags: Mapping[str, str]
+    metrics: Sequence[Point]
+    marks: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A run as read."""
+
+    run_id: str
+    start_ms: int
+    end_ms: int | None
+    tags: Mapping[str, str]
+    artifact_uri: str = ""
+    metric_keys: tuple[str, ...] = ()
+
+
+def milliseconds(seconds: float | None) -> int | None:
+    return None if seconds is None else round(seconds * 1000)
+
+
+def entry(
+    trial: Trial, metrics: Iterable[Metric], parent_run_id: str, *, new: bool, params: bool, common: Mapping[str, str]
+) -> Entry:
+    """What to write about a trial; ``common`` are the tags that all trials of the experiment share."""
+    started = milliseconds(trial.started)
+    final = trial.state.final
+    return Entry(
+        run_id="" if new else trial.run_id,
+        name=trial.id,
+        status=RUN_STATUS[trial.state],
+        started_ms=_now() if started is None else started,
+        ended_ms=(milliseconds(trial.ended) or _now()) if final else None,
+        params={escape(name): readable(as_text(value), MAX_PARAM) for name, value in trial.assignment.items()}
+        if params
+        else {},
+        identity={PARENT: parent_run_id, **common, **_identity(trial.suggestion)} if new else {},
+        tags=_state(trial, new=new),
+        metrics=[
+            Point(escape(metric.name), float(metric.value), max(metric.timestamp_ms, 0), metric.step)
+            for metric in metrics
+            if not isinstance(metric.value, tuple)
+        ],
+    )
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _identity(suggestion: Suggestion) -> dict[str, str]:
+    tags = {
+        "katib_flow.kind": "trial",
+        "katib_flow.trial_id": suggestion.id,
+        "katib_flow.index": str(suggestion.index),
+        **json_tags("katib_flow.suggestion", suggestion_out(suggestion)),
+    }
+    for name, value in (
+        ("budget", suggestion.budget),
+        ("parent_trial", suggestion.parent),
+        ("iteration", suggestion.info.get("iteration")),
+    ):
+        if value is not None:
+            tags[f"katib_flow.{name}"] = readable(str(value), MAX_TAG)
+    return tags
+
+
+def _state(trial: Trial, *, new: bool) -> dict[str, str]:
+    """Tags of the state; a new run goes without those that say nothing."""
+    tags = {"katib_flow.state": str(trial.state)}
+    if trial.observations or not new:
+        tags |= json_tags(
+            "katib_flow.observations", {name: number_out(value) for name, value in trial.observations.items()}
+        )
+    if trial.message or not new:
+        tags["katib_flow.message"] = readable(trial.message, MAX_TAG)
+    if trial.retries or not new:
+        tags["katib_flow.retries"] = str(trial.retries)
+    if trial.started is None or not new:  # MLflow fixes a run's start when it is created, be it too early
+        tags["katib_flow.started"] = "" if trial.started is None else str(milliseconds(trial.started))
+    return tags
+
+
+def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
+    """A suggestion as plain data, without its topology; what has its default is left out."""
+    data: dict[str, Any] = {"index": suggestion.index, "assignment": dict(suggestion.assignment)}
+    optional = {
+        "budget": suggestion.budget,
+        "parent": suggestion.parent,
+        "info": dict(suggestion.info),
+        "key": suggestion.key,
+    }
+    return data | {name: value for name, value in optional.items() if value not in (None, {}, "")}
+
+
+def suggestion_in(data: Mapping[str, Any], topology: Mapping[str, object] | None = None) -> Suggestion:
+    return Suggestion(**data, topology=topology)
+
+
+def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
+    """The trial that a run records, without its series."""
+    tags = row.tags
+    state = State(tags["katib_flow.state"])
+    started = tags.get("katib_flow.started", str(row.start_ms))
+    return Trial(
+        suggestion=suggestion_in(read_json("katib_flow.suggestion", tags), topology),
+        state=state,
+        observations={
+            name: number_in(value) for name, value in (read_json("katib_flow.observations", tags) or {}).items()
+        },
+        started=int(started) / 1000 if started else None,
+        ended=row.end_ms / 1000 if state.final and row.end_ms is not None else None,
+        message=tags.get("katib_flow.message", ""),
+        run_id=row.run_id,
+        retries=int(tags.get("katib_flow.retries", "0")),
+    )
+
+
+def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] = ()) -> Trial:
+    """A trial with every value it reported, by metric, in the order of time, then step."""
+    reported = [Metric(unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms) for point in points]
+    series: dict[str, list[Metric]] = {}
+    for metric in sorted([*reported, *vectors], key=lambda metric: (metric.timestamp_ms, metric.step)):
+        series.setdefault(metric.name, []).append(metric)
+    return replace(one, series={name: tuple(values) for name, values in series.items()})
+
+
+def once(trials: Iterable[Trial]) -> list[Trial]:
+    """Each trial once: two pods that raced may have recorded one twice. The one that got further counts."""
+    best: dict[str, Trial] = {}
+    for one in trials:
+        other = best.get(one.id)
+        if other is None or (one.state.final, one.started or 0, one.run_id) > (
+            other.state.final,
+            other.started or 0,
+            other.run_id,
+        ):
+            best[one.id] = one
+    return list(best.values())
+
+
+def vectors_out(metrics: Iterable[Metric]) -> str:
+    """Vector metrics as JSON lines; "" where there are none."""
+    return "".join(
+        json.dumps([metric.name, metric.step, metric.timestamp_ms, [number_out(value) for value in metric.value]])
+        + "\n"
+        for metric in metrics
+        if isinstance(metric.value, tuple)
+    )
+
+
+def vectors_in(text: str) -> list[Metric]:
+    rows = [json.loads(line) for line in text.splitlines()]
+    return [Metric(name, tuple(map(number_in, values)), step, timestamp) for name, step, timestamp, values in rows]

@@ -1,0 +1,124 @@
+"""What can go wrong between us and MLflow: tried again where that may help, and told in one clear message."""
+
+import re
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
+
+from katib_flow.errors import KatibFlowError, TrackingError
+
+T = TypeVar("T")
+_LOCKED = re.compile(r"database (table )?is (locked|busy)|deadlock", re.IGNORECASE)
+_UNREACHED = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTALL)
+_HOPELESS = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|No connection adapters|Invalid URL")
+
+
+class Faults:
+    """Runs calls to MLflow: faults of a server are tried again for ``patience_seconds``, with growing pauses."""
+
+    def __init__(self, uri: str, patience_seconds: float) -> None:
+        self.uri, self.patience_seconds = uri, patience_seconds
+
+    def run(self, call: Callable[[], T], patience_seconds: float | None = None) -> T:
+        """The result of a call.
+
+        Raises:
+            TrackingError: it failed, and trying again did not help or would not.
+        """
+        retrying = Retrying(
+            retry=retry_if_exception(self.transient),
+            wait=wait_random_exponential(multiplier=0.1, max=10, min=0.05),
+            stop=stop_after_delay(self.patience_seconds if patience_seconds is None else patience_seconds),
+            reraise=True,
+        )
+        try:
+            return retrying(call)
+        except KatibFlowError:
+            raise
+        except Exception as error:
+            raise TrackingError(explain(self.uri, error)) from error
+
+    def transient(self, error: BaseException) -> bool:
+        """Whether the same call may succeed a little later."""
+        text = str(error)
+        if isinstance(error, KatibFlowError) or _HOPELESS.search(text):
+            return False
+        if _LOCKED.search(text):
+            return True
+        if not self.uri.startswith("http"):
+            return False  # MLflow's SQL store calls every fault of its own an internal error: those do not pass
+        return (
+            isinstance(error, ConnectionError | TimeoutError)
+            or (http_status(error) or 0) in (408, 429)
+            or (http_status(error) or 0) >= 500
+        )
+
+
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status behind an error of MLflow or of requests; 503 where no answer came."""
+    for cause in _causes(error):
+        response: Any = getattr(cause, "response", None)
+        if response is not None:
+            return int(getattr(response, "status_code", 500))
+        if _UNREACHED.search(str(cause)) or _module(cause) == "requests":
+            return 503
+        if _module(cause) == "mlflow":
+            return int(cause.get_http_status_code()) if hasattr(cause, "get_http_status_code") else 500  # type: ignore[attr-defined]
+    return None
+
+
+def error_code(error: BaseException) -> str:
+    """MLflow's name of an error, such as RESOURCE_DOES_NOT_EXIST, or ""."""
+    return next((str(code) for cause in _causes(error) if (code := getattr(cause, "error_code", None))), "")
+
+
+def _module(error: BaseException) -> str:
+    return type(error).__module__.partition(".")[0]
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def shown(uri: str) -> str:
+    """A store's address without the password that may be in it."""
+    return re.sub(r"//[^/@]*@", "//", uri)
+
+
+def explain(uri: str, error: BaseException) -> str:
+    """One message that says where, what happened and what would help."""
+    text, where = _short(error), f"MLflow at {shown(uri)}"
+    if "Invalid Host header" in str(error):
+        host = urlsplit(uri).netloc.rpartition("@")[2]
+        return (
+            f"{where} refuses the host name {host!r} (403 Invalid Host header): start the server with "
+            f"--allowed-hosts {host} (a list of every name and port that clients call it by)"
+        )
+    if not uri.startswith("http"):
+        reason = "the disk is full" if isinstance(error, sqlite3.Error) and "full" in text else text
+        return f"{shown(uri.removeprefix('sqlite:///'))}: the MLflow store cannot be used: {reason}"
+    status = http_status(error)
+    if status in (401, 403):
+        need = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        return f"{where} refuses access ({status}): {need}: {text}"
+    if status == 503:
+        return f"{where} does not answer: {text}"
+    return f"{where}: {text}"
+
+
+def _short(error: BaseException) -> str:
+    """The first line of an error, without what SQLAlchemy and urllib3 wrap around it."""
+    text = str(error)
+    if inner := re.search(r"Caused by \w+\((?:['\"]?<[^>]*>: )?(.*?)\)+$", text, re.DOTALL):
+        text = inner[1].strip("'\"")
+    lines = [
+        line for line in text.strip().splitlines() if not line.startswith(("[SQL:", "[parameters:", "(Background on"))
+    ]
+    line = lines[0] if lines else type(error).__name__
+    return line if len(line) <= 400 else line[:399] + "…"

@@ -1,0 +1,94 @@
+"""What the parent run says of the whole experiment: the course of the best, counts, and a description for people."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from katib_flow.history import History, State, Trial
+from katib_flow.spec import Experiment, Objective
+from katib_flow.spec.template import as_text
+from katib_flow.tracking.encode import Point, milliseconds
+from katib_flow.tracking.names import MAX_TAG, escape, readable
+from katib_flow.tracking.records import Record, Status
+
+_ALWAYS = (State.RUNNING, State.SUCCEEDED, State.FAILED)
+
+
+def best_points(experiment: Experiment, history: History, *, closing: bool) -> list[Point]:
+    """``best/<metric>`` over trial index: a point for each trial that was better than all before it, as they ended.
+
+    The step is the highest index that had ended by then, the trial's own where trials end in order: steps never fall,
+    so that what MLflow calls the latest value is the best. ``closing`` adds where the course ends.
+    """
+    return [point for objective in experiment.objective for point in _course(objective, history, closing=closing)]
+
+
+def _course(objective: Objective, history: History, *, closing: bool) -> Iterator[Point]:
+    key, best, last = escape(f"best/{objective.metric}"), None, None
+    step = 0
+    for trial in sorted(history.completed(objective.metric), key=lambda trial: (trial.ended or 0, trial.index)):
+        value, step = trial.observed(objective.metric), max(step, trial.index)
+        if value is None:
+            continue
+        if best is None or objective.loss(value) < objective.loss(best):
+            best, last = value, None
+            yield Point(key, value, milliseconds(trial.ended) or 0, step)
+        else:
+            last = trial
+    if closing and best is not None and last is not None:
+        yield Point(key, best, milliseconds(last.ended) or 0, step)
+
+
+def counts(history: History, before: Mapping[str, float], now_ms: int) -> list[Point]:
+    """``trials/<state>`` for the counts that are not as ``before``, the metrics the parent run has."""
+    found = history.counts()
+    step = sum(count for state, count in found.items() if state.final)
+    points: list[Point] = []
+    for state in State:
+        key = f"trials/{state}"
+        if (found[state] or state in _ALWAYS or key in before) and before.get(key) != found[state]:
+            points.append(Point(key, float(found[state]), now_ms, step))
+    return points
+
+
+def description(record: Record, history: History, status: Status, reason: str) -> str:
+    """Markdown for the top of the run's page in MLflow, within the limit of a tag."""
+    experiment = record.experiment
+    best = experiment.best(history)
+    found = history.counts()
+    parts = [
+        f"**{status}**{f': {reason}' if reason else ''}",
+        experiment.description,
+        f"{len(history)} trials: "
+        + (", ".join(f"{found[state]} {state}" for state in State if found[state]) or "none yet"),
+        _best(record, best) if best else "No trial has a value of the objective yet.",
+        _commands(record),
+    ]
+    return readable("\n\n".join(part for part in parts if part), MAX_TAG)
+
+
+def _best(record: Record, best: Trial) -> str:
+    objectives = record.experiment.objective
+    values = ", ".join(
+        f"{each.metric} = {best.observations.get(each.metric)} ({each.direction})" for each in objectives
+    )
+    name = f"[{best.id}](#/experiments/{record.mlflow_experiment_id}/runs/{best.run_id})" if best.run_id else best.id
+    rows = [f"| {_cell(key)} | {_cell(as_text(value))} |" for key, value in list(best.assignment.items())[:30]]
+    return f"Best trial {name}: {values}\n\n" + "\n".join(["| parameter | value |", "| --- | --- |", *rows])
+
+
+def _cell(text: str) -> str:
+    return readable(" ".join(text.replace("|", "\\|").split()), 100)
+
+
+def _commands(record: Record) -> str:
+    name = shlex.quote(record.name)
+    return "\n".join(
+        [
+            "Reproduce, with the same seed:",
+            "```",
+            f"mlflow artifacts download -r {record.run_id} -a spec.yaml -d .",
+            "katib-flow run spec.yaml",
+            "```",
+            f"Go on: `katib-flow resume {name}`. Report: `katib-flow report {name} -o report.html`.",
+        ]
+    )

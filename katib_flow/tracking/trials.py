@@ -1,0 +1,141 @@
+"""The trials of an experiment, out to a backend and back in; files of theirs beside it."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import cached_property
+from typing import TypeVar
+
+from katib_flow.errors import TrackingError
+from katib_flow.history import History, Metric, Trial
+from katib_flow.tracking import encode
+from katib_flow.tracking.artifacts import Artifacts
+from katib_flow.tracking.client import Backend
+from katib_flow.tracking.encode import Entry, Row
+from katib_flow.tracking.records import Change, Record
+
+T = TypeVar("T")
+
+
+class Trials:
+    def __init__(self, backend: Backend, artifacts: Artifacts, address: Callable[[str], str]) -> None:
+        self._backend, self._artifacts, self._address = backend, artifacts, address
+        self._topologies: dict[str, Mapping[str, object]] = {}  # by run id: they never change
+
+    def history(self, record: Record, *, series: bool) -> History:
+        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id))
+        trials = self._decoded(rows)
+        if series:
+            points = self._backend.series(record.run_id, rows)
+            vectors = dict(_parallel(self._vectors, [row for row in rows if "katib_flow.vectors" in row.tags]))
+            trials = [
+                encode.with_series(trial, points[trial.run_id], vectors.get(trial.run_id, ())) for trial in trials
+            ]
+        return History(tuple(encode.once(trials)))
+
+    def trial(self, record: Record, trial_id: str) -> Trial | None:
+        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id]))
+        return next(iter(encode.once(self._decoded(rows))), None)
+
+    def _decoded(self, rows: Sequence[Row]) -> list[Trial]:
+        missing = [row for row in rows if "katib_flow.topology" in row.tags and row.run_id not in self._topologies]
+        self._topologies.update(_parallel(self._topology, missing))
+        return [_trial(row, self._topologies.get(row.run_id)) for row in rows]
+
+    def _topology(self, row: Row) -> tuple[str, Mapping[str, object]]:
+        file = self._artifacts.get(row.artifact_uri, "topology.json")
+        return row.run_id, json.loads(file.read_text(encoding="utf-8"))
+
+    def _vectors(self, row: Row) -> tuple[str, list[Metric]]:
+        names = self._artifacts.names(row.artifact_uri, "vectors")
+        texts = [self._artifacts.get(row.artifact_uri, name).read_text(encoding="utf-8") for name in names]
+        return row.run_id, [metric for text in texts for metric in encode.vectors_in(text)]
+
+    def write(self, record: Record, changes: Sequence[Change], *, lookup: bool) -> list[Trial]:
+        run_ids = self._known(record, changes) if lookup else {}
+        found = frozenset(run_ids)  # their params are written again: a process that died may not have come so far
+        fresh = self._fresh(record, changes, run_ids)
+        addresses = self._open(record, fresh, run_ids)
+        trials: list[Trial] = []
+        entries: list[tuple[str, str, Entry]] = []
+        for change in changes:
+            trial = replace(change.trial, run_id=change.trial.run_id or run_ids[change.trial.id])
+            entry = None if change.trial.run_id else fresh.pop(trial.id, None)
+            entry = entry or self._entry(record, trial, change.metrics, params=trial.id in found)
+            address = addresses.get(trial.run_id) or self._sibling(record, trial.run_id)
+            marks = self._keep(address, change, first=bool(entry.params or entry.identity))
+            entries.append((trial.run_id, address, replace(entry, marks=marks) if marks else entry))
+            trials.append(trial)
+        self._backend.write(record.mlflow_experiment_id, record.run_id, entries)
+        return trials
+
+    def _known(self, record: Record, changes: Sequence[Change]) -> dict[str, str]:
+        ids = [change.trial.id for change in changes if not change.trial.run_id]
+        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id, ids)) if ids else []
+        return {trial.id: trial.run_id for trial in encode.once(_trial(row, None) for row in rows)}
+
+    def _fresh(self, record: Record, changes: Sequence[Change], known: Mapping[str, str]) -> dict[str, Entry]:
+        """Entries of the trials that no run records yet, by trial id."""
+        fresh: dict[str, Entry] = {}
+        for change in changes:
+            trial = change.trial
+            if not trial.run_id and trial.id not in known and trial.id not in fresh:
+                fresh[trial.id] = self._entry(record, trial, change.metrics, new=True, params=True)
+        return fresh
+
+    def _open(self, record: Record, fresh: Mapping[str, Entry], run_ids: dict[str, str]) -> dict[str, str]:
+        """Open the runs of new trials; adds their ids to ``run_ids``, and gives their artifact addresses by run id."""
+        opened = self._backend.create(record.mlflow_experiment_id, record.run_id, list(fresh.values()))
+        run_ids.update({trial_id: run_id for trial_id, (run_id, _) in zip(fresh, opened, strict=True)})
+        return dict(opened)
+
+    def _entry(
+        self, record: Record, trial: Trial, metrics: Sequence[Metric], *, new: bool = False, params: bool = False
+    ) -> Entry:
+        return encode.entry(trial, metrics, record.run_id, new=new, params=params, common=self._common)
+
+    @cached_property
+    def _common(self) -> dict[str, str]:
+        """What MLflow's own ``start_run`` says of the source: its pages have columns for it."""
+        from mlflow.tracking.context.default_context import DefaultRunContext
+
+        return {name: str(value)[: encode.MAX_TAG] for name, value in DefaultRunContext().tags().items()}
+
+    def _sibling(self, record: Record, run_id: str) -> str:
+        """The artifact address of a child run, from its parent's: every store of MLflow's only puts in the run id."""
+        if record.run_id in record.artifact_uri:
+            return record.artifact_uri.replace(record.run_id, run_id)
+        return self._address(run_id)
+
+    def _keep(self, address: str, change: Change, *, first: bool) -> dict[str, str]:
+        """Keep the files of a change; the tags that say so."""
+        marks: dict[str, str] = {}
+        topology = change.trial.suggestion.topology
+        if first and topology is not None:
+            self._artifacts.put(address, "topology.json", json.dumps(topology))
+            marks["katib_flow.topology"] = "topology.json"
+        if text := encode.vectors_out(change.metrics):
+            digest = hashlib.sha256(text.encode()).hexdigest()[:16]  # written again, a change finds its own file
+            self._artifacts.put(address, f"vectors/{digest}.jsonl", text)
+            marks["katib_flow.vectors"] = "vectors/"
+        if change.log is not None and change.log.is_file() and change.log.stat().st_size:
+            self._artifacts.put(address, "log.txt", change.log)
+        for name, path in change.artifacts.items():
+            self._artifacts.put(address, name, path)
+        return marks
+
+
+def _trial(row: Row, topology: Mapping[str, object] | None) -> Trial:
+    try:
+        return encode.trial(row, topology)
+    except (KeyError, TypeError, ValueError) as error:
+        raise TrackingError(f"run {row.run_id}: records no trial that this version can read: {error!r}") from error
+
+
+def _parallel(read: Callable[[Row], T], rows: Sequence[Row]) -> list[T]:
+    if not rows:
+        return []
+    with ThreadPoolExecutor(8) as pool:
+        return list(pool.map(read, rows))
