@@ -8,7 +8,7 @@ iteration on Argo does.
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
@@ -98,7 +98,9 @@ class Scheduler:
             if verdict.go and not self.interrupts and not self.control.pause:
                 self._start_trials(verdict.may_start)
             self._stop_trials(verdict)
-            if not self.workers.running() and (self.interrupts or self.control.pause or not verdict.go or self.exhausted):
+            if not self.workers.running() and (
+                self.interrupts or self.control.pause or not verdict.go or self.exhausted
+            ):
                 break
             for event in self.workers.events(TICK_SECONDS):
                 self._handle(event)
@@ -148,7 +150,9 @@ class Scheduler:
     def _started(self, suggestion: Suggestion) -> Trial:
         self.spool.add(suggestion)
         known = self.trials.get(suggestion.id, Trial(suggestion))
-        trial = replace(known, state=State.RUNNING, started=time.time(), ended=None, message="", observations={}, series={})
+        trial = replace(
+            known, state=State.RUNNING, started=time.time(), ended=None, message="", observations={}, series={}
+        )
         self.trials[trial.id] = trial
         return trial
 
@@ -223,7 +227,7 @@ class Scheduler:
         return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
 
     @contextmanager
-    def interruptible(self) -> Iterator[None]:
+    def interruptible(self) -> Generator[None]:
         """SIGINT and SIGTERM end the experiment in order; a second one at once."""
         if threading.current_thread() is not threading.main_thread():
             yield

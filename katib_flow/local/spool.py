@@ -31,7 +31,9 @@ class Spool:
             self.path.mkdir(parents=True, exist_ok=True)
             self.lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
         except OSError as error:
-            raise KatibFlowError(f"{self.path}: cannot be written: {error.strerror}; run in a directory you may write to") from None
+            raise KatibFlowError(
+                f"{self.path}: cannot be written: {error.strerror}; run in a directory you may write to"
+            ) from None
 
     def lock(self) -> None:
         """Hold the experiment until ``close``.
@@ -40,14 +42,17 @@ class Spool:
             KatibFlowError: another process still holds it after some seconds.
         """
         until = time.monotonic() + LOCK_PATIENCE_SECONDS
-        while True:
-            try:
-                fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except OSError:
-                if time.monotonic() > until:
-                    raise KatibFlowError("another process is running this experiment; stop it first (katib-flow stop)") from None
-                time.sleep(0.05)  # the workers of a killed scheduler need a moment to go
+        while not self._try_lock():
+            if time.monotonic() > until:
+                raise KatibFlowError("another process is running this experiment; stop it first (katib-flow stop)")
+            time.sleep(0.05)  # the workers of a killed scheduler need a moment to go
+
+    def _try_lock(self) -> bool:
+        try:
+            fcntl.flock(self.lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         os.close(self.lock_fd)

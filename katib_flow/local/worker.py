@@ -90,9 +90,9 @@ def read_result(directory: TrialDirectory) -> Outcome | None:
         return None
     metrics = tuple(
         Metric(name, tuple(value) if isinstance(value, list) else value, step, timestamp)
-        for name, value, step, timestamp in content["metrics"]
+        for name, value, step, timestamp in content.pop("metrics")
     )
-    return Outcome(**{**content, "state": State(content["state"]), "metrics": metrics})
+    return Outcome(State(content.pop("state")), metrics=metrics, **content)
 
 
 def main() -> None:
@@ -120,7 +120,9 @@ def _function(start: Start) -> Function | None:
     reference = start.experiment.trial.function
     if reference is None:
         return None
-    function: Function = cloudpickle.loads(start.pickled_function) if start.pickled_function else load_function(reference)
+    function: Function = (
+        cloudpickle.loads(start.pickled_function) if start.pickled_function else load_function(reference)
+    )
     names = {name: not parameter.when for name, parameter in start.experiment.parameters.items()}
     if start.experiment.budget:
         names[start.experiment.budget.parameter] = True
@@ -143,10 +145,14 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
         connection.send(Reported(metrics))
 
     try:
-        outcome = run_trial(experiment, run.suggestion, run.directory, on_metrics=on_metrics, stop=stop, function=function)
+        outcome = run_trial(
+            experiment, run.suggestion, run.directory, on_metrics=on_metrics, stop=stop, function=function
+        )
         save_result(run.directory, outcome)
     except OSError as error:  # the disk is full, say: the trial is lost, the worker is not
         if isinstance(error, ConnectionError):
             raise
-        outcome = Outcome(State.FAILED, f"could not be recorded: {error}", started=time.time(), ended=time.time(), fault=True)
+        outcome = Outcome(
+            State.FAILED, f"could not be recorded: {error}", started=time.time(), ended=time.time(), fault=True
+        )
     connection.send(Done(outcome))

@@ -119,7 +119,9 @@ class Workers:
         elif not worker.ready:
             self.deaths += 1
             if self.deaths > 3:
-                raise KatibFlowError(f"worker processes end as soon as they start (exit code {exit_code}); see the messages above")
+                raise KatibFlowError(
+                    f"worker processes end as soon as they start (exit code {exit_code}); see the messages above"
+                )
 
     def close(self) -> None:
         """End every worker, and with it whatever it runs."""

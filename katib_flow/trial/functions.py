@@ -10,6 +10,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import SpecError
@@ -17,7 +18,9 @@ from katib_flow.history import Value
 from katib_flow.trial import user
 
 Function = Callable[..., Any]
-_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None  # loaded here: a forked child should do little
+_LIBC: ctypes.CDLL | None = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # loaded here: a forked child should do little
 
 
 def load_function(reference: str) -> Function:
@@ -27,7 +30,7 @@ def load_function(reference: str) -> Function:
         SpecError: there is no such module or function, or its module does not import.
     """
     module_name, _, name = reference.partition(":")
-    if (here := os.getcwd()) not in sys.path and "" not in sys.path:
+    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
     try:
         found: Any = importlib.import_module(module_name)
@@ -82,7 +85,7 @@ def fork_function(
         os.setsid()
         die_with_parent()
         os.close(reading)
-        with open(os.devnull, "rb") as nothing:
+        with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
         os.dup2(writing, 1)
         os.dup2(writing, 2)
@@ -104,9 +107,9 @@ def _call(function: Function, arguments: Mapping[str, Value], objective: str, er
         _report_returned(function(**arguments), objective)
     except SystemExit as exit_request:
         return _exit_code(exit_request)
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, and its process ends here
         traceback.print_exc()
-        with contextlib.suppress(OSError), open(error_file, "w", encoding="utf-8") as file:
+        with contextlib.suppress(OSError), Path(error_file).open("w", encoding="utf-8") as file:
             json.dump(f"{type(error).__name__}: {error}", file)
         return 1
     return 0

@@ -22,7 +22,9 @@ class BoundedLog:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._left_out:
             self._file.write(f"\n[katib-flow: {self._left_out} bytes left out here]\n".encode())
         self._file.writelines(self._tail)

@@ -1,8 +1,8 @@
 """What a trial, in any language, is given: environment variables, and one JSON file.
 
 The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``,
-``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none) and ``report_file``: a file to which the trial may
-append JSON lines of metrics instead of printing them.
+``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none) and ``report_file``: a file to which the trial
+may append JSON lines of metrics instead of printing them.
 """
 
 import json

@@ -28,10 +28,14 @@ def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = No
     values = {name: _plain(name, value) for name, value in {**(metrics or {}), **named}.items()}
     line = json.dumps({"metrics": values, "step": step}, allow_nan=True)
     if path := os.environ.get(REPORT_FILE):
-        with open(path, "a", encoding="utf-8") as file:
+        with Path(path).open("a", encoding="utf-8") as file:
             file.write(line + "\n")
     else:
-        print(*(f"{name}={value}" for name, value in values.items()), *([f"step={step}"] if step is not None else []), flush=True)
+        print(
+            *(f"{name}={value}" for name, value in values.items()),
+            *([f"step={step}"] if step is not None else []),
+            flush=True,
+        )
 
 
 def _plain(name: str, value: Any) -> float | list[float]:

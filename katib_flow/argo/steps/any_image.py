@@ -1,0 +1,189 @@
+"""train for any image: ``prepare`` puts a static busybox and two scripts beside it, ``collect`` reads what it prints.
+
+The containers share one directory:
+
+    busybox, wrap.sh, run.sh   written by prepare; wrap.sh is the user's container's command
+    final                      the exit code of a trial that had ended before this pod was there
+    out, rc                    written by wrap.sh: what the trial printed, and its exit code
+    stop, done                 written by collect: end the trial; the exit code for the user's container
+"""
+
+import math
+import re
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from katib_flow.argo.steps.context import Context, write_output
+from katib_flow.argo.steps.train import begin, exit_code, find_trial
+from katib_flow.argo.steps.watch import Watch
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Metric, Suggestion, Trial, Value
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.template import Inactive, substitute, substitute_all
+from katib_flow.tracking import Change, Recorder
+from katib_flow.trial.log import BoundedLog
+from katib_flow.trial.outcome import Ending, Outcome, conclude
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, substitutions
+from katib_flow.trial.reader import Reader
+from katib_flow.trial.runner import POLL_SECONDS
+
+WRAP = """\
+# katib-flow: runs run.sh, ends it when asked. Exit code: the collector's, else 0 or {failure}; 143 when the pod goes.
+b={shared}/busybox d={shared}
+[ -f $d/final ] && exit "$($b cat $d/final)"
+: > $d/out
+$b tail -f $d/out & shown=$!
+$b setsid $b sh $d/run.sh > $d/out 2>&1 < /dev/null & child=$!
+trap 'kill -TERM -$child; wait $child; exit 143' TERM
+stopped=0
+while kill -0 $child 2> /dev/null; do
+  if [ -f $d/stop ]; then
+    [ $stopped = 0 ] && kill -TERM -$child
+    stopped=$((stopped + 1))
+    [ $stopped = 50 ] && kill -KILL -$child
+  fi
+  $b sleep 0.2
+done
+wait $child; rc=$?
+echo $rc > $d/rc.part; $b mv $d/rc.part $d/rc
+n=0; while [ ! -f $d/done ] && [ $n -lt 150 ]; do $b sleep 0.2; n=$((n + 1)); done
+$b sleep 1; kill $shown
+[ -f $d/done ] && exit "$($b cat $d/done)"
+if [ $rc = 0 ] || [ $stopped != 0 ]; then exit 0; else exit {failure}; fi
+"""
+_SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+
+
+def prepare(context: Context, trial_id: str, directory: Path) -> None:
+    """Write what the user's container is run with.
+
+    Args:
+        directory: the trial's own, in the directory that the containers share.
+    """
+    shared = directory.parent
+    shared.mkdir(parents=True, exist_ok=True)
+    _put_busybox(shared)
+    write_output(shared, "wrap.sh", WRAP.format(shared=shlex.quote(str(shared)), failure=USER_FAILURE))
+    trial = find_trial(context, trial_id)
+    if trial.state.final:
+        write_output(shared, "final", str(exit_code(trial.state)))
+        return
+    place = TrialDirectory(directory)
+    place.create(context.experiment, trial.suggestion)
+    write_output(shared, "run.sh", run_script(context.experiment, trial.suggestion, place))
+    begin(context, trial)
+
+
+def _put_busybox(shared: Path) -> None:
+    source = shutil.which("busybox")
+    if source is None:
+        raise KatibFlowError("busybox: found nothing, need a static one in this image; katib-flow's own image has it")
+    part = shared / ".busybox.part"
+    shutil.copy(source, part)
+    part.chmod(0o755)
+    part.replace(shared / "busybox")
+
+
+def run_script(experiment: Experiment, suggestion: Suggestion, place: TrialDirectory) -> str:
+    """A script that becomes the user's program, every value one quoted word that no shell looks into.
+
+    Raises:
+        KatibFlowError: a value cannot be in an argument at all.
+    """
+    container = experiment.trial.container
+    assert container is not None
+    values = substitutions(experiment, suggestion, place)
+    ours = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
+    given = {name: text for name, each in container.env.items() if (text := _substituted(each, values)) is not None}
+    paths = {"KATIB_FLOW_TRIAL_FILE": str(place.trial_file), "KATIB_FLOW_REPORT_FILE": str(place.report_file)}
+    variables = ours | given | paths
+    argv = substitute_all([*container.command, *container.args], values)
+    plain = {name: value for name, value in variables.items() if _SHELL_NAME.fullmatch(name)}
+    odd = [f"{name}={value}" for name, value in variables.items() if name not in plain]  # Kubernetes takes my.name too
+    words = [str(place.path.parent / "busybox"), "env", *odd, *argv] if odd else argv
+    if any("\0" in text for text in [*words, *variables.values()]):
+        raise KatibFlowError(f"{suggestion.id}: a value holds a NUL byte, which no program's argument can")
+    exports = [f"export {name}={shlex.quote(value)}" for name, value in plain.items()]
+    return "\n".join([*exports, f"exec {shlex.join(words)}", ""])
+
+
+def _substituted(template: str, values: Mapping[str, Value]) -> str | None:
+    try:
+        return substitute(template, values)
+    except Inactive:
+        return None
+
+
+def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | None = None) -> None:
+    """Read a trial while it runs, record it, tell its container how to exit; record nothing where the pod goes."""
+    shared = directory.parent
+    trial = find_trial(context, trial_id)
+    if trial.state.final:
+        return
+    place, watch = TrialDirectory(directory), watch or Watch(context)
+    with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
+
+        def on_metrics(metrics: Sequence[Metric]) -> None:
+            recorder.put(Change(trial, tuple(metrics)))
+
+        reader = Reader(context.experiment, place, log, on_metrics)
+        ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
+    watch.end()
+    if ending is None:
+        return
+    outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
+    _record(context, trial, outcome, place)
+    write_output(shared, "done", str(exit_code(outcome.state)))
+
+
+def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -> Ending | None:
+    """Read until the trial has ended; None where this pod was told to go away before."""
+    position, due = 0, math.inf
+    reason, timed_out = None, False
+    while True:
+        exit_code = _exit_code(shared)
+        position += _read_on(shared / "out", position, reader)
+        reader.read_files(end=exit_code is not None)
+        if exit_code is not None:
+            reader.printed(b"", end=True)
+            return Ending(exit_code, reason, timed_out)
+        if watch.terminated:
+            return None
+        if due == math.inf and timeout is not None and (shared / "out").exists():
+            due = time.monotonic() + timeout  # its time runs from its start, not from that of the pod
+        if reason is None and not timed_out:
+            reason = watch()
+            timed_out = reason is None and time.monotonic() > due
+            if reason or timed_out:
+                write_output(shared, "stop", "")
+        time.sleep(POLL_SECONDS)
+
+
+def _exit_code(shared: Path) -> int | None:
+    """The trial's exit code, negative for a signal, which a shell tells as 128 and more; None while it runs."""
+    try:
+        code = int((shared / "rc").read_text())
+    except (OSError, ValueError):
+        return None
+    return 128 - code if code - 128 in signal.valid_signals() else code
+
+
+def _read_on(path: Path, position: int, reader: Reader) -> int:
+    try:
+        with path.open("rb") as file:
+            file.seek(position)
+            data = file.read()
+    except OSError:
+        return 0
+    if data:
+        reader.printed(data)
+    return len(data)
+
+
+def _record(context: Context, trial: Trial, outcome: Outcome, place: TrialDirectory) -> None:
+    log = place.log if place.log.exists() else None
+    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), log)])

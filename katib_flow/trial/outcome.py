@@ -1,0 +1,114 @@
+"""How a trial ended: from its exit code, what it reported and who ended it, to a state and a message for a person."""
+
+import contextlib
+import json
+import signal
+from dataclasses import dataclass, replace
+
+from katib_flow.history import Metric, State, Trial
+from katib_flow.metrics import observe
+from katib_flow.metrics.text import now_ms
+from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.protocol import TrialDirectory
+from katib_flow.trial.reader import Reader
+
+MACHINE_SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a trial's program ended.
+
+    Attributes:
+        exit_code: negative for a signal.
+        reason: the state it was asked to end in; None where nobody asked.
+        timed_out: it was ended because its time was over.
+    """
+
+    exit_code: int | None
+    reason: State | None = None
+    timed_out: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a trial ended.
+
+    Attributes:
+        metrics: everything it reported, in order.
+        fault: whether the machine, not the trial, is to blame, so that it may be tried again.
+    """
+
+    state: State
+    message: str = ""
+    metrics: tuple[Metric, ...] = ()
+    started: float = 0.0
+    ended: float = 0.0
+    fault: bool = False
+
+    def applied_to(self, trial: Trial, experiment: Experiment) -> Trial:
+        """The trial in its final state."""
+        observations = observe(self.metrics, experiment.metrics.strategy)
+        series: dict[str, list[Metric]] = {}
+        for metric in self.metrics:
+            series.setdefault(metric.name, []).append(metric)
+        return replace(
+            trial,
+            state=self.state,
+            message=self.message,
+            observations=observations,
+            series={name: tuple(values) for name, values in series.items()},
+            started=trial.started or self.started,
+            ended=self.ended,
+        )
+
+
+def conclude(
+    experiment: Experiment, directory: TrialDirectory, ending: Ending, reader: Reader, started: float
+) -> Outcome:
+    """The outcome of a trial of which everything has been read.
+
+    Args:
+        started: seconds since the epoch.
+    """
+    code = ending.exit_code
+    observed = observe(reader.metrics, experiment.metrics.strategy)
+    missing = [objective.metric for objective in experiment.objective if objective.metric not in observed]
+    fault = False
+    if ending.timed_out:
+        limit = experiment.limits.trial_timeout
+        state, message = State.FAILED, f"ran for longer than limits.trial_timeout, {limit:g} s"
+    elif ending.reason is State.KILLED:
+        state, message = State.KILLED, "ended before it had finished, on request"
+    elif ending.reason is State.EARLY_STOPPED:
+        state, message = State.EARLY_STOPPED, "stopped early"
+    elif code:
+        fault = -code in MACHINE_SIGNALS
+        state, message = State.FAILED, _failure(code, directory, reader)
+    elif missing:
+        state, message = State.METRICS_UNAVAILABLE, _unavailable(missing, reader)
+    else:
+        state, message = State.SUCCEEDED, ""
+    return Outcome(state, message, tuple(reader.metrics), started, now_ms() / 1000, fault)
+
+
+def _failure(code: int, directory: TrialDirectory, reader: Reader) -> str:
+    with contextlib.suppress(OSError, ValueError):
+        return str(json.loads((directory.path / "error.json").read_text()))
+    last = f"; its last line was {_cut(reader.lines.last)}" if reader.lines.last else "; it printed nothing"
+    if code < 0:
+        name = signal.Signals(-code).name
+        return f"killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}{last}"
+    return f"exit code {code}{last}"
+
+
+def _unavailable(missing: list[str], reader: Reader) -> str:
+    what = " and ".join(repr(name) for name in missing)
+    if not reader.lines.count:
+        return f"{what} was not reported: the trial printed nothing"
+    last = f"the last was {_cut(reader.lines.last)} (names are case-sensitive)"
+    return f"none of {reader.lines.count} log lines reports {what}; {last}"
+
+
+def _cut(text: str) -> str:
+    return json.dumps(text[:200], ensure_ascii=False)
