@@ -54,8 +54,9 @@ def _iteration(*, builds: bool) -> DAG:
     k = Parameter(name="k", value=K)
     ids = Parameter(name="ids", value="{{tasks.suggest.outputs.parameters.ids}}")
     following = Parameter(name="k", value="{{=string(int(inputs.parameters.k) + 1)}}")
-    build = [Task(name="build-model", template="build-model", depends="suggest.Succeeded", arguments=[k])] if builds else []
-    before_train = "build-model.Succeeded" if builds else "suggest.Succeeded"
+    suggested = "suggest.Succeeded"
+    build = [Task(name="build-model", template="build-model", depends=suggested, arguments=[k])] if builds else []
+    before_train = "build-model.Succeeded" if builds else suggested
     more, full = f"{K} < {{{{workflow.parameters.last}}}}", f"{K} >= {{{{workflow.parameters.last}}}}"
     collected = "collect-metrics.Succeeded"
     return DAG(

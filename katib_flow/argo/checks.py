@@ -23,8 +23,8 @@ def check(experiment: Experiment) -> None:
     """
     if experiment.trial.kind not in TRIAL_KINDS:
         raise KatibFlowError(f"trial.{experiment.trial.kind}: not yet on Argo; {', '.join(TRIAL_KINDS)} trials work")
-    found = [*check_algorithm(experiment), *_image(experiment), *_tracking(experiment), *_trial(experiment), *_substituted(experiment)]
-    if found:
+    rules = (check_algorithm, _image, _tracking, _trial, _substituted)
+    if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
 
 
@@ -38,8 +38,8 @@ def _image(experiment: Experiment) -> Iterator[SpecError]:
 def _tracking(experiment: Experiment) -> Iterator[SpecError]:
     uri = experiment.tracking.uri
     if uri is not None and urlsplit(uri).scheme in _LOCAL_SCHEMES:
-        need = "the address of an MLflow server (https://...): pods cannot reach a file on this machine; leave it out for the one"
-        yield SpecError("tracking.uri", uri, f"{need} that the ConfigMap katib-flow of the namespace names")
+        need = "the address of an MLflow server (https://...), because pods cannot reach a file on this machine"
+        yield SpecError("tracking.uri", uri, f"{need}; left out, it is what the namespace's ConfigMap katib-flow names")
 
 
 def _trial(experiment: Experiment) -> Iterator[SpecError]:
@@ -52,7 +52,8 @@ def _trial(experiment: Experiment) -> Iterator[SpecError]:
         yield SpecError("trial.function", function, "a function in a module that the image has: put it into a file")
     path = PurePosixPath(metrics.path or "x")
     if experiment.trial.container and metrics.source == "file" and (".." in path.parts or str(path.parent) == "/"):
-        yield SpecError("metrics.path", metrics.path, "a file in a directory of its own, without '..': the directory is shared")
+        need = "a file in a directory of its own, without '..', because the pod's containers share the directory"
+        yield SpecError("metrics.path", metrics.path, need)
 
 
 def _substituted(experiment: Experiment) -> Iterator[SpecError]:

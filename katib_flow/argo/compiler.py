@@ -8,10 +8,10 @@ from hera.workflows import Parameter, models
 from katib_flow.argo import barrier, lanes, pods
 from katib_flow.argo.checks import check
 from katib_flow.argo.manifest import write_yaml
+from katib_flow.argo.names import EXPERIMENT_FAILED, LABEL
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.spec.experiment import Experiment
 
-LABEL = "katib-flow/experiment"
 _SHAPES = {"barrier": barrier.shape, "lanes": lanes.shape}
 DEADLINE_NET_SECONDS = 1800
 """Added to ``limits.timeout`` for the Workflow's own deadline. The steps keep the time-out themselves and end in order;
@@ -33,6 +33,8 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
     label = {LABEL: experiment.name}
     timeout = experiment.limits.timeout
     return ExperimentWorkflow(
+        api_version="argoproj.io/v1alpha1",
+        kind="Workflow",
         generate_name=f"{experiment.name}-",
         namespace=experiment.argo.namespace,
         labels=label,
@@ -60,12 +62,14 @@ def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     """Create the next segment; the only pod with a Kubernetes credential."""
     where = ["--namespace", "{{workflow.namespace}}", "--workflow", "{{workflow.name}}"]
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
-    fields = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
-    return pods.step(experiment, "handover", "handover", [*where, *which], retries=pods.retry(5, first="5s", cap="2m"), **fields)
+    fields: dict[str, Any] = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
+    again = pods.retry(5, first="5s", cap="2m")
+    return pods.step(experiment, "handover", "handover", [*where, *which], retry_strategy=again, **fields)
 
 
 def finish(experiment: Experiment) -> hera.Container:
-    """The exit handler: close what is open, say how it ended."""
+    """The exit handler: close what is open, say how it ended. Where the experiment failed it fails the Workflow."""
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
-    return pods.step(experiment, "finish", "finish", [*which, *how])
+    again = pods.retry(3, expression=f'lastRetry.exitCode != "{EXPERIMENT_FAILED}"')
+    return pods.step(experiment, "finish", "finish", [*which, *how], retry_strategy=again)

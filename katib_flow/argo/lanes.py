@@ -1,6 +1,7 @@
 """Lanes mode: no barrier; each lane loops suggest -> train by itself, for heavy-tailed trials.
 
-Departs from shared/argo/lanes.yaml: no semaphore, which would need a ConfigMap that a namespace may not have.
+Departs from shared/argo/lanes.yaml: ``open`` records the experiment before the lanes start, because their first steps
+run at once and MLflow has no compare-and-set; and no semaphore, which needs a ConfigMap that a namespace may not have.
 """
 
 from hera.workflows import DAG, Parameter, Step, Steps, Task, models
@@ -21,6 +22,7 @@ def shape(experiment: Experiment) -> Shape:
     templates = [
         _main(),
         _lane(),
+        pods.step(experiment, "open", "suggest", ["--run", pods.RUN, "--segment", pods.SEGMENT, "--open"]),
         pods.step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=["id", "go"]),
         _train(),
         TRIAL_PODS[experiment.trial.kind](experiment),
@@ -31,11 +33,13 @@ def shape(experiment: Experiment) -> Shape:
 
 def _main() -> DAG:
     first = [Parameter(name="lane", value="{{item}}"), Parameter(name="k", value="1")]
+    count = models.Sequence(count=models.IntOrString(root=LANES))
     ended = "lane.Succeeded || lane.Failed || lane.Errored"  # what a broken lane left open is closed and judged too
     return DAG(
         name="main",
         tasks=[
-            Task(name="lane", template="lane", with_sequence=models.Sequence(count=models.IntOrString(root=LANES)), arguments=first),
+            Task(name="open", template="open", when=f"{pods.SEGMENT} == 0"),
+            Task(name="lane", template="lane", depends="open", with_sequence=count, arguments=first),
             Task(name="collect-metrics", template="collect-metrics", depends=ended),
             Task(name="handover", template="handover", depends="collect-metrics.Succeeded", when=GO),
         ],
@@ -46,14 +50,14 @@ def _lane() -> DAG:
     lane, k = Parameter(name="lane", value=LANE), Parameter(name="k", value=K)
     following = Parameter(name="k", value="{{=string(int(inputs.parameters.k) + 1)}}")
     suggested = Parameter(name="id", value="{{tasks.suggest.outputs.parameters.id}}")
-    go = "{{tasks.suggest.outputs.parameters.go}} == true"
+    go, more = "{{tasks.suggest.outputs.parameters.go}} == true", f"{K} < {LAST}"
     return DAG(
         name="lane",
         inputs=[Parameter(name="lane"), Parameter(name="k")],
         tasks=[
             Task(name="suggest", template="suggest", arguments=[lane, k]),
             Task(name="train", template="train", depends="suggest.Succeeded", when=go, arguments=[suggested]),
-            Task(name="again", template="lane", depends="train.Succeeded", when=f"{K} < {LAST}", arguments=[lane, following]),
+            Task(name="again", template="lane", depends="train.Succeeded", when=more, arguments=[lane, following]),
         ],
     )
 

@@ -1,7 +1,8 @@
 """Plain data -> YAML that Argo reads as it was meant.
 
-Argo reads YAML 1.1 by Go's rules and PyYAML writes by its own: left to itself, PyYAML writes ``n``, ``1e-3`` and ``0o7``
-unquoted, and Argo then reads false, 0.001 and 7. So every text that is not a plain word is double-quoted, keys included.
+Argo reads YAML 1.1 by Go's rules and PyYAML writes by its own: left to itself, PyYAML writes ``n``, ``1e-3`` and
+``0o7`` unquoted, and Argo then reads false, 0.001 and 7. So every text that is not a plain word is double-quoted, keys
+included.
 """
 
 import re
@@ -11,12 +12,13 @@ from typing import Any
 import yaml
 
 _PLAIN = re.compile(r"[A-Za-z][A-Za-z-]*(?:[./][A-Za-z][A-Za-z-]*)*")
-_MEANS_SOMETHING_ELSE = frozenset("y n yes no on off true false null nan inf".split())
+_MEANS_SOMETHING_ELSE = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"))
 _FIRST = (
-    *("apiVersion", "kind", "metadata", "spec", "generateName", "name", "namespace", "template", "inputs", "depends"),
+    *("apiVersion", "kind", "name", "metadata", "spec", "generateName", "namespace", "template", "inputs", "depends"),
     *("when", "entrypoint", "onExit", "serviceAccountName", "automountServiceAccountToken", "executor", "podSpecPatch"),
-    *("securityContext", "arguments", "podMetadata", "podGC", "parallelism", "activeDeadlineSeconds", "retryStrategy", "dag"),
-    *("steps", "image", "command", "args", "env", "envFrom", "initContainers", "container", "sidecars"),
+    *("securityContext", "arguments", "podMetadata", "podGC", "parallelism", "activeDeadlineSeconds", "retryStrategy"),
+    *("dag", "steps", "withParam", "withSequence", "continueOn", "image", "command", "args", "env", "envFrom"),
+    *("initContainers", "container", "sidecars"),
 )
 _LAST = ("templates", "volumeMounts", "volumes", "outputs")
 _RANK = {key: rank for rank, key in enumerate(_FIRST)} | {key: 1000 + rank for rank, key in enumerate(_LAST)}
@@ -25,9 +27,6 @@ _RANK = {key: rank for rank, key in enumerate(_FIRST)} | {key: 1000 + rank for r
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True  # the Argo CLI finds no workflow in a file with anchors
-
-    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
-        super().increase_indent(flow, indentless=indentless)
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -40,7 +39,8 @@ _Dumper.add_representer(str, _represent_text)
 
 def write_yaml(data: Mapping[str, Any]) -> str:
     """Block style, ASCII only, no anchors, no folded lines, keys in the order in which a person looks for them."""
-    return yaml.dump(_ordered(data), Dumper=_Dumper, sort_keys=False, default_flow_style=False, width=1 << 30, allow_unicode=False)
+    style: dict[str, Any] = {"sort_keys": False, "default_flow_style": False, "width": 1 << 30, "allow_unicode": False}
+    return yaml.dump(_ordered(data), Dumper=_Dumper, **style)
 
 
 def _ordered(node: Any) -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 
 from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
 
+from katib_flow.argo.names import SPEC_VARIABLE
 from katib_flow.spec.experiment import Experiment
 
 SHARED, TEMPORARY = "/kf", "/tmp"  # noqa: S108 - emptyDirs of the pod, the only places it can write to
 USER = 10001
 SETTINGS = "katib-flow"  # ConfigMap and Secret that a namespace may have: MLFLOW_TRACKING_URI, credentials
-SPEC_VARIABLE = "KATIB_FLOW_SPEC"
 RUN, SEGMENT = "{{workflow.parameters.run}}", "{{workflow.parameters.segment}}"
 
 _LOCKED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
@@ -109,7 +109,7 @@ def step(
     *,
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
-    retries: RetryStrategy | None = None,
+    retry_strategy: RetryStrategy | None = None,
     **fields: Any,
 ) -> Container:
     """A pod of one container that runs one program of steps/.
@@ -130,7 +130,7 @@ def step(
         security_context=container_security(),
         volumes=volumes(),
         volume_mounts=mounts(),
-        retry_strategy=retries or retry(3),
+        retry_strategy=retry_strategy or retry(3),
         **fields,
     )
 
@@ -142,8 +142,8 @@ def beside(experiment: Experiment, name: str, args: Sequence[str], extra: Mappin
         image=steps_image(experiment),
         command=command("train"),
         args=list(args),
-        env=environment(experiment),
-        env_from=settings(),
+        env=[*environment(experiment)],
+        env_from=[*settings()],
         security_context=container_security(),
         volume_mounts=mounts(extra),
     )

@@ -40,5 +40,6 @@ def decode_spec(text: str, source: str) -> Experiment:
     try:
         data = json.loads(text)
     except ValueError as error:
-        raise KatibFlowError(f"{source}: found no JSON ({error}), need the spec as `katib-flow compile` writes it") from None
+        need = "the spec as `katib-flow compile` writes it"
+        raise KatibFlowError(f"{source}: found no JSON ({error}), need {need}") from None
     return Experiment.parse(data, source)

@@ -7,6 +7,7 @@ An image with katib-flow runs the whole trial in one container. Any other image 
 import math
 from collections.abc import Callable
 from pathlib import PurePosixPath
+from typing import Any
 
 from hera.workflows import Container, Parameter, models
 
@@ -18,8 +19,8 @@ DIRECTORY = f"{pods.SHARED}/trial"
 ID = "{{inputs.parameters.id}}"
 LABEL = "katib-flow/trial"
 NET_SECONDS = 900
-"""Added to ``trial_timeout`` for the pod's own deadline. The step keeps the time-out itself, exactly; the deadline is the
-net for a pod that hangs, and its clock also runs while an image is pulled."""
+"""Added to ``trial_timeout`` for the pod's own deadline. The step keeps the time-out itself, exactly; the deadline is
+the net for a pod that hangs, and its clock also runs while an image is pulled."""
 RETRY_IF = f'lastRetry.exitCode != "{USER_FAILURE}" && !(lastRetry.message matches "OOMKilled|specified deadline")'
 """A user's failure, and too little memory, are results of the trial; everything else is the machine's fault."""
 
@@ -54,12 +55,11 @@ def _which() -> list[str]:
     return ["--run", pods.RUN, "--trial", ID, "--directory", DIRECTORY]
 
 
-def _common(experiment: Experiment) -> dict[str, object]:
+def _common(experiment: Experiment) -> dict[str, Any]:
     timeout = experiment.limits.trial_timeout
     strategy = pods.retry(experiment.limits.retries, cap="10m", expression=RETRY_IF)
-    key = "retries" if experiment.trial.container is None else "retry_strategy"
     deadline = {} if timeout is None else {"active_deadline_seconds": str(math.ceil(timeout) + NET_SECONDS)}
-    return {key: strategy, "labels": {LABEL: ID}, **deadline}
+    return {"retry_strategy": strategy, "labels": {LABEL: ID}, **deadline}
 
 
 def shared_directory(experiment: Experiment) -> dict[str, str]:
@@ -71,4 +71,8 @@ def shared_directory(experiment: Experiment) -> dict[str, str]:
     return {} if inside else {"metrics": str(parent)}
 
 
-TRIAL_PODS: dict[str, Callable[[Experiment], Container]] = {"function": in_process, "command": in_process, "container": any_image}
+TRIAL_PODS: dict[str, Callable[[Experiment], Container]] = {
+    "function": in_process,
+    "command": in_process,
+    "container": any_image,
+}

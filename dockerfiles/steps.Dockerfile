@@ -1,0 +1,33 @@
+# The image of the steps: katib-flow, MLflow's client, the Kubernetes client, a static busybox. No shell script of ours.
+#
+#   python -m build --wheel            (or: pip wheel --no-deps -w dist .)
+#   buildah build --isolation chroot -f dockerfiles/steps.Dockerfile -t katib-flow:0.1.0 .
+#
+# BASE is any Debian or Ubuntu, with python3 or without; a folder made by debootstrap and imported as an image will do.
+# A function or command trial needs an image of its own: FROM this one, then its code and packages.
+ARG BASE=docker.io/library/python:3.12-slim
+
+FROM ${BASE} AS base
+RUN command -v python3 >/dev/null \
+ || (apt-get update && apt-get install -y --no-install-recommends python3 ca-certificates && rm -rf /var/lib/apt/lists/*)
+
+FROM base AS build
+RUN apt-get update && apt-get install -y --no-install-recommends busybox-static \
+ && (python3 -m venv --help >/dev/null && python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends python3-venv)
+COPY dockerfiles/steps-requirements.txt /build/
+COPY dist/*.whl /build/
+RUN python3 -m venv /opt/katib-flow \
+ && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile -r /build/steps-requirements.txt \
+ && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile --no-deps /build/*.whl \
+ && /opt/katib-flow/bin/python -m compileall -q /opt/katib-flow \
+ && /opt/katib-flow/bin/pip uninstall -y -q pip
+
+FROM base
+COPY --from=build /opt/katib-flow /opt/katib-flow
+# prepare copies it beside the user's container, which may have no shell and no libc
+COPY --from=build /bin/busybox /usr/local/bin/busybox
+ENV PATH=/opt/katib-flow/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp USER=katib-flow
+# numeric, so that runAsNonRoot can be checked without the image's passwd; everything but /kf and /tmp is read-only there
+USER 10001:10001
+WORKDIR /tmp
+CMD ["python3", "-m", "katib_flow.steps.suggest", "--help"]

@@ -1,0 +1,86 @@
+"""collect-metrics: close what pods left open, judge, and say whether to go on. finish: say how it ended."""
+
+import json
+
+from katib_flow.argo.steps.context import Context, cut_short, judge, suggestions
+from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
+from katib_flow.history import History, State
+from katib_flow.loop import End, Verdict
+from katib_flow.tracking import Control, Status
+
+STOPPED_BY_ARGO = "shutdown with strategy"
+
+
+def collect_metrics(context: Context) -> bool:
+    """Whether the experiment goes on. All trials that may still run have ended when it is called."""
+    if not context.is_newest():
+        return False
+    store, record = context.store, context.record
+    history, control = store.history(record), store.control(record)
+    history = close(context, history, history.open(), control)
+    verdict = judge_at_rest(context, history, control)
+    if verdict.go and not control.pause:
+        store.summarise(record, history)
+        return True
+    status, reason = outcome(verdict) if not verdict.go else (Status.PAUSED, "paused; resume goes on")
+    store.summarise(record, history, status, reason)
+    return False
+
+
+def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
+    """The verdict while nothing runs: an algorithm that proposes nothing now never will."""
+    verdict = judge(context, history, control)
+    if verdict.go and not cut_short(history) and not suggestions(context.experiment, history, verdict.may_start):
+        return Verdict(0, End.EXHAUSTED, "the search space is used up: every suggestion has been tried")
+    return verdict
+
+
+def outcome(verdict: Verdict) -> tuple[Status, str]:
+    """The status of an experiment that a verdict ended."""
+    if verdict.failed:
+        return Status.FAILED, verdict.reason
+    return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
+
+
+def finish(context: Context, status: str, failures: str) -> Status | None:
+    """Close every open run and set the final status; None where the next segment has taken over.
+
+    Args:
+        status, failures: the Workflow's, as Argo tells its exit handler.
+    """
+    if not context.is_newest():
+        return None
+    store, record = context.store, context.record
+    history, control = store.history(record), store.control(record)
+    killed = end(context, history.open(), State.KILLED, CUT_SHORT)
+    history = history.replaced(killed)
+    if record.status is Status.RUNNING:
+        final, reason = _how_it_ended(judge(context, history, control), control, status, failures)
+        store.summarise(record, history, final, reason)
+        return final
+    if killed:
+        store.summarise(record, history, record.status, record.reason)
+    return record.status
+
+
+def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str) -> tuple[Status, str]:
+    if not verdict.go:
+        return outcome(verdict)
+    if control.pause:
+        return Status.PAUSED, "paused; resume goes on"
+    if STOPPED_BY_ARGO in failures:
+        return Status.STOPPED, "stopped in Argo; resume goes on"
+    if status == "Succeeded":
+        return Status.INTERRUPTED, "the workflow ended before the experiment did"
+    return Status.FAILED, f"the workflow {status.lower()}: {_first_failure(failures)}"
+
+
+def _first_failure(failures: str) -> str:
+    """The earliest of the failed nodes that was no trial, for a person."""
+    try:
+        found = json.loads(failures)
+        nodes = json.loads(found) if isinstance(found, str) else found  # Argo quotes the JSON once more
+        nodes = sorted(nodes or [], key=lambda node: (node.get("templateName") == "trial", str(node.get("finishedAt"))))
+        return f"{nodes[0]['displayName']}: {nodes[0]['message']}" if nodes else "no step says why"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return failures[:500] or "no step says why"

@@ -1,0 +1,156 @@
+"""What every step starts from: the spec in its environment, the store, the run it belongs to."""
+
+import argparse
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from katib_flow import loop
+from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE
+from katib_flow.argo.spec_text import decode_spec
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import Verdict
+from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking import Control, Record, Store
+
+DEBUG = "KATIB_FLOW_DEBUG"
+
+
+@dataclass(frozen=True)
+class Context:
+    """One experiment as a step sees it.
+
+    Attributes:
+        segment: number of the Workflow that the step runs in, of those that the experiment is spread over.
+    """
+
+    store: Store
+    record: Record
+    segment: int
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.record.experiment
+
+    @classmethod
+    def open(cls, run: str, segment: int = 0) -> "Context":
+        """The experiment of a run; recorded now, where this is its first step."""
+        experiment = spec_of_environment()
+        store = Store(tracking_uri(experiment), experiment.tracking.experiment)
+        record = store.keyed(run) or store.create(experiment, key=run)  # create writes the spec's file every time
+        return cls(store, record, segment)
+
+    def is_newest(self) -> bool:
+        """The fence: False where a later segment has taken over, and this step must leave everything alone."""
+        newest = self.store.segment(self.record)
+        if newest < self.segment:
+            self.take_over(self.segment)
+        return newest <= self.segment
+
+    def take_over(self, segment: int) -> None:
+        self.store.set_segment(self.record, segment)
+
+
+def spec_of_environment() -> Experiment:
+    """The experiment in the environment.
+
+    Raises:
+        KatibFlowError: there is none, or it cannot be read.
+    """
+    text = os.environ.get(SPEC_VARIABLE)
+    if not text:
+        raise KatibFlowError(f"{SPEC_VARIABLE}: found nothing, need the spec as JSON; the compiled Workflow sets it")
+    return decode_spec(text, SPEC_VARIABLE)
+
+
+def tracking_uri(experiment: Experiment) -> str:
+    """Where MLflow is: as the spec says, else as the pod's environment says.
+
+    Raises:
+        KatibFlowError: neither says it. A default on the pod's own disk would be lost with the pod.
+    """
+    uri = experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        raise KatibFlowError(
+            "tracking.uri: found nothing, need the address of an MLflow server: in the spec, "
+            "or as MLFLOW_TRACKING_URI in the namespace's ConfigMap katib-flow or in the image"
+        )
+    return uri
+
+
+def judge(context: Context, history: History, control: Control) -> Verdict:
+    """The verdict now, with the run-time knobs of the experiment."""
+    return loop.verdict(
+        context.experiment,
+        history,
+        elapsed_seconds=elapsed_seconds(context.record, control),
+        max_trials=control.max_trials,
+        stop=control.stop,
+    )
+
+
+def elapsed_seconds(record: Record, control: Control) -> float:
+    """Time since the experiment began; a deadline that was set later moves the beginning."""
+    timeout = record.experiment.limits.timeout
+    if control.deadline is not None and timeout is not None:
+        return timeout - (control.deadline - time.time())
+    return time.time() - record.started
+
+
+def suggestions(experiment: Experiment, history: History, n: int, start: int | None = None) -> list[Suggestion]:
+    """What the algorithm proposes, its own mistakes as one clear message."""
+    try:
+        return loop.suggest(experiment, history, n, start=start)
+    except KatibFlowError:
+        raise
+    except Exception as error:
+        raise KatibFlowError(f"algorithm {experiment.algorithm.name}: {type(error).__name__}: {error}") from error
+
+
+def cut_short(history: History) -> list[Trial]:
+    """Trials that were open or killed when an earlier segment ended: they are started again first."""
+    return [trial for trial in history if trial.state is State.KILLED or not trial.state.final]
+
+
+def write_output(directory: Path, name: str, text: str) -> None:
+    """An output of the step: there wholly, or not at all."""
+    directory.mkdir(parents=True, exist_ok=True)
+    part = directory / f".{name}.part"
+    part.write_text(text, encoding="utf-8")
+    part.replace(directory / name)
+
+
+def step_parser(doc: str | None, examples: str) -> argparse.ArgumentParser:
+    """The parser of a step's arguments, with those that every step has."""
+    reads = f"reads: {SPEC_VARIABLE} (the spec as JSON), MLFLOW_TRACKING_URI where the spec has no tracking.uri\n"
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=doc, epilog=reads + examples, formatter_class=raw)
+    parser.add_argument("--run", required=True, help="name of the experiment's first Workflow")
+    parser.add_argument("--segment", type=int, default=0, help="number of this Workflow among the experiment's, from 0")
+    return parser
+
+
+def exit_after(step: Callable[[], int | None], *, always: int | None = None) -> NoReturn:
+    """Run a step; every error is one message and exit code 2.
+
+    Args:
+        always: the exit code whatever happens; a sidecar that fails would fail a good trial with it.
+    """
+    try:
+        code = step() or 0
+    except KatibFlowError as error:
+        print(error, file=sys.stderr)
+        code = BAD_INPUT
+    except Exception as error:  # noqa: BLE001 - whatever it is, a pod's log should say it in one line
+        print(f"{type(error).__name__}: {error} (a bug; {DEBUG}=1 shows where)", file=sys.stderr)
+        if os.environ.get(DEBUG):
+            traceback.print_exc()
+        code = BAD_INPUT
+    sys.stdout.flush()
+    sys.exit(code if always is None else always)

@@ -1,0 +1,110 @@
+"""train: one trial from its pending suggestion to its recorded end, in an image that has katib-flow."""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from katib_flow.argo.names import TERMINATED
+from katib_flow.argo.steps.context import Context
+from katib_flow.argo.steps.watch import Watch
+from katib_flow.errors import NotFound, SpecError
+from katib_flow.history import Metric, State, Trial
+from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking import Change, Recorder
+from katib_flow.trial.functions import Function, check_arguments, load_function
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
+from katib_flow.trial.runner import Outcome, run_trial
+
+
+def run(context: Context, trial_id: str, directory: Path) -> int:
+    """Run a trial; one that has ended already is left as it is.
+
+    Returns:
+        The exit code: 0, or that of a user's failure, or of a pod that was told to go away and is tried elsewhere.
+    """
+    trial = find_trial(context, trial_id)
+    if trial.state.final:
+        return exit_code(trial.state)
+    place = TrialDirectory(directory)
+    trial = begin(context, trial)
+    watch, follow = Watch(context), Follow(place.log)
+
+    def stop() -> State | None:
+        follow.copy()
+        return watch()
+
+    with Recorder(context.store, context.record) as recorder:
+
+        def on_metrics(metrics: Sequence[Metric]) -> None:
+            recorder.put(Change(trial, tuple(metrics)))
+
+        try:
+            hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": importable(context.experiment)}
+            outcome = run_trial(context.experiment, trial.suggestion, place, **hooks)
+        except SpecError as problem:  # the image lacks what the spec names: no machine's fault
+            outcome = Outcome(State.FAILED, str(problem), ended=time.time())
+        watch.end()
+        follow.copy()
+        if watch.terminated and outcome.state is State.KILLED:
+            return TERMINATED  # it stays open: another pod takes it over, or finish closes it
+        log = place.log if place.log.exists() else None
+        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), log))
+    if outcome.message:
+        print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
+    return exit_code(outcome.state)
+
+
+def find_trial(context: Context, trial_id: str) -> Trial:
+    trial = context.store.trial(context.record, trial_id)
+    if trial is None:
+        raise NotFound(f"{trial_id}: no such trial in run {context.record.key} ({context.record.run_id})")
+    return trial
+
+
+def begin(context: Context, trial: Trial) -> Trial:
+    """The trial, recorded as running; a pod that finds it running already is another try."""
+    retries = trial.retries + (trial.state is State.RUNNING)
+    trial = replace(trial, state=State.RUNNING, started=time.time(), ended=None, message="", retries=retries)
+    return context.store.write(context.record, [Change(replace(trial, observations={}))])[0]
+
+
+def exit_code(state: State) -> int:
+    """0 for a recorded result and for what we ended ourselves; Argo tries neither again."""
+    return USER_FAILURE if state.failure else 0
+
+
+def importable(experiment: Experiment) -> Function | None:
+    """The function of a function trial.
+
+    Raises:
+        SpecError: the image lacks it, or it does not take the parameters.
+    """
+    reference = experiment.trial.function
+    if reference is None:
+        return None
+    function = load_function(reference)
+    names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
+    check_arguments(function, reference, names | ({experiment.budget.parameter: True} if experiment.budget else {}))
+    return function
+
+
+class Follow:
+    """Copies a log as it grows to this program's own output, so that the pod's log shows it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._position = path, 0
+
+    def copy(self) -> None:
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._position)
+                data = file.read()
+        except OSError:
+            return
+        self._position += len(data)
+        if data:
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()

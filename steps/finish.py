@@ -1,0 +1,30 @@
+"""finish: the exit handler. Closes every open run, says how the experiment ended; leaves a newer segment alone."""
+
+from katib_flow.argo.names import EXPERIMENT_FAILED
+from katib_flow.argo.steps.collect import finish
+from katib_flow.argo.steps.context import Context, exit_after, step_parser
+from katib_flow.tracking import Status
+
+EXAMPLES = """\
+exit codes: 1 the experiment failed, 2 this step did, 0 otherwise
+example:
+  finish.py --run mnist-x7k2p --segment 0 --status Succeeded
+"""
+
+
+def main() -> None:
+    parser = step_parser(__doc__, EXAMPLES)
+    parser.add_argument("--status", required=True, help="Succeeded, Failed or Error, as Argo has it")
+    parser.add_argument("--failures", default="", help="the failed nodes, as Argo has them")
+    args = parser.parse_args()
+
+    def step() -> int:
+        status = finish(Context.open(args.run, args.segment), args.status, args.failures)
+        print(f"{args.run}: {status or 'goes on in the next segment'}")
+        return EXPERIMENT_FAILED if status is Status.FAILED else 0
+
+    exit_after(step)
+
+
+if __name__ == "__main__":
+    main()

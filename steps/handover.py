@@ -1,0 +1,28 @@
+"""handover: create the experiment's next Workflow, and let it take over."""
+
+from katib_flow.argo.steps.context import Context, exit_after, step_parser
+from katib_flow.argo.steps.handover import KubernetesWorkflows, hand_over
+
+EXAMPLES = """\
+reads also: the token of the pod's service account
+example:
+  handover.py --namespace ml --workflow mnist-x7k2p --run mnist-x7k2p --segment 0     creates mnist-x7k2p-s1
+"""
+
+
+def main() -> None:
+    parser = step_parser(__doc__, EXAMPLES)
+    parser.add_argument("--namespace", required=True, help="where the Workflows are")
+    parser.add_argument("--workflow", required=True, help="name of this Workflow")
+    args = parser.parse_args()
+
+    def step() -> None:
+        context, workflows = Context.open(args.run, args.segment), KubernetesWorkflows(args.namespace)
+        print(hand_over(workflows, workflow=args.workflow, run=args.run, segment=args.segment))
+        context.take_over(args.segment + 1)  # from here on this segment's exit handler leaves everything alone
+
+    exit_after(step)
+
+
+if __name__ == "__main__":
+    main()

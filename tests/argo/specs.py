@@ -1,0 +1,107 @@
+"""Experiments to compile: one of each shape and kind, and one whose texts all mean something to YAML, Argo or sh."""
+
+from typing import Any
+
+from katib_flow.spec import Experiment
+
+HOSTILE = [
+    *(
+        "y",
+        "n",
+        "on",
+        "off",
+        "~",
+        "null",
+        "true",
+        "1e-3",
+        "1E3",
+        "0o7",
+        "010",
+        "0x1f",
+        "12:30",
+        "1_000",
+        "1e22",
+        "=",
+        "<<",
+    ),
+    *(
+        ".5",
+        "-",
+        "- a",
+        ": ",
+        "# no",
+        "&a",
+        "*a",
+        "!!int 3",
+        "%YAML",
+        "@",
+        "`",
+        "'",
+        '"',
+        "a\nb\n\nc ",
+        "\t",
+        "",
+        " ",
+        "\\",
+    ),
+    *(
+        "{{workflow.name}}",
+        "{{{x}}}",
+        "{{=1+1}}",
+        "$(HOME)",
+        "$$",
+        "${",
+        "$$${x}",
+        "\u2028",
+        "\x85",
+        "\U0001f600",
+        "2001-01-01",
+    ),
+]
+
+
+def spec(**changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "name": "digits-mlp",
+        "objective": {"metric": "accuracy", "direction": "maximize", "goal": 0.985},
+        "parameters": {"lr": {"type": "float", "min": 1e-4, "max": 1.0, "scale": "log"}},
+        "limits": {"max_trials": 60, "parallel_trials": 4, "trial_timeout": "10m", "timeout": "2h"},
+        "trial": {"function": "examples.digits:train"},
+        "argo": {"image": "registry.example.com/digits:1", "namespace": "ml"},
+    }
+    return data | changes
+
+
+def container(**changes: Any) -> dict[str, Any]:
+    command = ["python3", "train.py", "--lr", "${lr}"]
+    return {"container": {"image": "registry.example.com/any:2", "command": command, **changes}}
+
+
+def hostile() -> dict[str, Any]:
+    names = ("y", "n", "on", "off", "NO", "Null", "e1", "_1e3", "yes.no", "true")
+    parameters = {name: {"type": "categorical", "values": HOSTILE} for name in names}
+    env = {"y": "on", "A.b-c": "${n} {{x}} $(A)"}
+    trial = container(
+        image="y",
+        command=["sh", "-c", "echo ${y}"],
+        args=["${y}", "$${y}", "'; rm -rf /", "{{inputs.parameters.id}}"],
+        env=env,
+    )
+    trial["container"]["resources"] = {"limits": {"memory": "1e3", "cpu": 0.5, "nvidia.com/gpu": 1}}
+    argo = {"namespace": "on", "service_account": "n", "image": "010"}
+    return spec(name="0e1", description="\n".join(HOSTILE), parameters=parameters, trial=trial, argo=argo)
+
+
+SPECS = {
+    "function": spec(),
+    "command": spec(trial={"command": ["python3", "train.py", "--lr=${lr}"]}),
+    "container": spec(trial=container(), metrics={"source": "file", "path": "/var/log/katib/metrics.log"}),
+    "lanes": spec(argo={"image": "digits:1", "mode": "lanes"}),
+    "nas": spec(architecture="cell"),
+    "tracking": spec(tracking={"uri": "https://user:pa$$word@mlflow.example.com"}),
+    "hostile": hostile(),
+}
+
+
+def experiment(name: str) -> Experiment:
+    return Experiment.parse(SPECS[name])

@@ -1,0 +1,246 @@
+"""The compiled Workflow: legal to two versions of Argo, allowed by the restricted profile, of the shape that ran."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from specs import SPECS, container, experiment, spec
+
+from katib_flow.argo import compile_experiment
+from katib_flow.errors import InvalidSpec, KatibFlowError
+from katib_flow.spec import Experiment
+
+ARGO = Path(__file__).parents[3] / "shared" / "argo"
+KIND = "io.argoproj.workflow.v1alpha1.Workflow"
+needs_schemas = pytest.mark.skipif(not ARGO.is_dir(), reason="needs Argo's JSON schemas in ../shared/argo")
+
+
+def compiled(name: str) -> dict[str, Any]:
+    return compile_experiment(experiment(name)).to_dict()
+
+
+def templates(workflow: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {each["name"]: each for each in workflow["spec"]["templates"]}
+
+
+def pods(workflow: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    return (each for each in workflow["spec"]["templates"] if "container" in each)
+
+
+def containers(template: dict[str, Any]) -> list[dict[str, Any]]:
+    return [template["container"], *template.get("initContainers", []), *template.get("sidecars", [])]
+
+
+def strict(schema: dict[str, Any], node: dict[str, Any], value: Any, path: str = "") -> Iterator[str]:
+    """Keys that the schema does not know: it lets them pass, and the 3.7 CRD does not."""
+    while "$ref" in node:
+        node = schema["definitions"][node["$ref"].removeprefix("#/definitions/")]
+    if isinstance(value, dict) and "properties" in node:
+        for key, inner in value.items():
+            if key not in node["properties"]:
+                yield f"{path}.{key}"
+            else:
+                yield from strict(schema, node["properties"][key], inner, f"{path}.{key}")
+    elif isinstance(value, dict) and isinstance(node.get("additionalProperties"), dict):
+        for key, inner in value.items():
+            yield from strict(schema, node["additionalProperties"], inner, f"{path}.{key}")
+    elif isinstance(value, list) and "items" in node:
+        for position, inner in enumerate(value):
+            yield from strict(schema, node["items"], inner, f"{path}[{position}]")
+
+
+@needs_schemas
+@pytest.mark.parametrize("version", ["schema.json", "schema-3.7.json"])
+@pytest.mark.parametrize("name", SPECS)
+def test_a_workflow_is_valid_and_holds_no_unknown_key(name: str, version: str) -> None:
+    schema, workflow = json.loads((ARGO / version).read_text()), compiled(name)
+    definition = {"$ref": f"#/definitions/{KIND}"}
+    jsonschema.Draft202012Validator({**definition, "definitions": schema["definitions"]}).validate(workflow)
+    assert list(strict(schema, definition, workflow)) == []
+
+
+@needs_schemas
+def test_the_strict_walk_finds_an_unknown_key() -> None:
+    schema, workflow = json.loads((ARGO / "schema.json").read_text()), compiled("function")
+    workflow["spec"]["templates"][1]["container"]["imagePolicy"] = "x"
+    assert list(strict(schema, {"$ref": f"#/definitions/{KIND}"}, workflow)) == [
+        ".spec.templates[1].container.imagePolicy"
+    ]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_every_pod_meets_the_restricted_profile(name: str) -> None:
+    workflow = compiled(name)
+    pod = workflow["spec"]["securityContext"]
+    assert pod["runAsNonRoot"] is True
+    assert pod["runAsUser"] > 0
+    assert pod["seccompProfile"] == {"type": "RuntimeDefault"}
+    patch = json.loads(workflow["spec"]["podSpecPatch"])
+    argos = [*patch["initContainers"], *patch["containers"]]
+    assert [each["name"] for each in argos] == ["init", "wait"]
+    for each in [*argos, *(each for template in pods(workflow) for each in containers(template))]:
+        assert each["securityContext"]["allowPrivilegeEscalation"] is False
+        assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    for template in pods(workflow):
+        assert all("emptyDir" in volume for volume in template["volumes"])
+        for each in containers(template):
+            assert each["securityContext"]["readOnlyRootFilesystem"] is True
+            assert {"/kf", "/tmp"} <= {mount["mountPath"] for mount in each["volumeMounts"]}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_only_handover_has_a_kubernetes_token(name: str) -> None:
+    workflow = compiled(name)
+    assert workflow["spec"]["automountServiceAccountToken"] is False
+    assert workflow["spec"]["executor"]["serviceAccountName"]
+    holders = [each["name"] for each in pods(workflow) if each.get("automountServiceAccountToken")]
+    assert holders == ["handover"]
+
+
+def test_accounts_are_ours_or_the_one_that_the_spec_names() -> None:
+    def accounts(name: str) -> list[str]:
+        workflow = compiled(name)
+        inside, handover = workflow["spec"], templates(workflow)["handover"]
+        return [inside["serviceAccountName"], inside["executor"]["serviceAccountName"], handover["serviceAccountName"]]
+
+    assert accounts("function") == ["kf-trial", "kf-executor", "kf-submitter"]
+    assert accounts("hostile") == ["n", "n", "n"]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_only_leaf_templates_are_retried(name: str) -> None:
+    workflow = compiled(name)
+    assert "retryStrategy" not in workflow["spec"]
+    for template in templates(workflow).values():
+        assert ("retryStrategy" in template) == ("container" in template)
+
+
+def test_a_users_failure_and_too_little_memory_are_not_retried() -> None:
+    strategy = templates(compiled("function"))["trial"]["retryStrategy"]
+    assert (
+        strategy["expression"]
+        == 'lastRetry.exitCode != "42" && !(lastRetry.message matches "OOMKilled|specified deadline")'
+    )
+    assert (strategy["limit"], strategy["retryPolicy"]) == ("2", "Always")
+
+
+def test_an_iteration_is_suggest_train_collect_and_again_or_handover() -> None:
+    workflow = compiled("function")
+    tasks = {each["name"]: each for each in templates(workflow)["iteration"]["dag"]["tasks"]}
+    assert list(tasks) == ["suggest", "train", "collect-metrics", "again", "handover"]
+    assert tasks["train"]["depends"] == "suggest.Succeeded"
+    assert tasks["again"]["template"] == "iteration"
+    assert tasks["again"]["arguments"]["parameters"] == [
+        {"name": "k", "value": "{{=string(int(inputs.parameters.k) + 1)}}"}
+    ]
+    parameters = {each["name"]: each["value"] for each in workflow["spec"]["arguments"]["parameters"]}
+    assert {name: parameters[name] for name in ("run", "segment", "k", "last")} == {
+        "run": "{{workflow.name}}", "segment": "0", "k": "1", "last": "40",
+    }  # fmt: skip
+
+
+def test_build_model_is_there_only_for_an_architecture() -> None:
+    assert "build-model" not in templates(compiled("function"))
+    tasks = {each["name"]: each for each in templates(compiled("nas"))["iteration"]["dag"]["tasks"]}
+    assert tasks["train"]["depends"] == "build-model.Succeeded"
+
+
+def test_a_failed_trial_does_not_fail_its_iteration() -> None:
+    train = templates(compiled("function"))["train"]
+    assert train["parallelism"] == 4
+    assert train["steps"][0][0]["continueOn"] == {"failed": True, "error": True}
+    assert train["steps"][0][0]["withParam"] == "{{inputs.parameters.ids}}"
+
+
+@pytest.mark.parametrize(("parallel", "last"), [(1, "40"), (12, "40"), (13, "38"), (100, "5"), (600, "1")])
+def test_a_segment_has_forty_iterations_or_five_hundred_trials(parallel: int, last: str) -> None:
+    found = compile_experiment(
+        Experiment.parse(spec(limits={"parallel_trials": parallel, "max_trials": 1000}))
+    ).to_dict()
+    assert {each["name"]: each["value"] for each in found["spec"]["arguments"]["parameters"]}["last"] == last
+
+
+def test_the_users_container_gets_no_credential_and_no_value() -> None:
+    trial = templates(compiled("container"))["trial"]
+    assert trial["container"]["image"] == "registry.example.com/any:2"
+    assert trial["container"]["command"] == ["/kf/busybox", "sh", "/kf/wrap.sh"]
+    assert {"env", "envFrom", "args"}.isdisjoint(trial["container"])
+    assert [each["name"] for each in trial["initContainers"] + trial["sidecars"]] == ["prepare", "collector"]
+    assert "/var/log/katib" in {mount["mountPath"] for mount in trial["container"]["volumeMounts"]}
+
+
+def test_no_text_of_the_user_stands_where_argo_substitutes() -> None:
+    workflow = compiled("hostile")
+    parameters = workflow["spec"]["arguments"].pop("parameters")
+    assert "rm -rf" in next(each["value"] for each in parameters if each["name"] == "spec")
+    assert "rm -rf" not in json.dumps(workflow)
+    resources = templates(workflow)["trial"]["container"]["resources"]
+    assert resources == {"limits": {"memory": "1e3", "cpu": "0.5", "nvidia.com/gpu": "1"}}
+
+
+def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
+    step = templates(compiled("tracking"))["suggest"]["container"]
+    address = next(each["value"] for each in step["env"] if each["name"] == "MLFLOW_TRACKING_URI")
+    assert address == "https://user:pa$$$$word@mlflow.example.com"  # Kubernetes halves it
+    step = templates(compiled("function"))["suggest"]["container"]
+    assert "MLFLOW_TRACKING_URI" not in {each["name"] for each in step["env"]}
+    assert step["envFrom"] == [
+        {"configMapRef": {"name": "katib-flow", "optional": True}},
+        {"secretRef": {"name": "katib-flow", "optional": True}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "found"),
+    [
+        ({"argo": {}}, "argo.image", "nothing"),
+        ({"argo": {}, "trial": {"command": ["x", "${lr}"]}}, "argo.image", "nothing"),
+        ({"tracking": {"uri": "sqlite:///x.db"}}, "tracking.uri", "sqlite:///x.db"),
+        ({"tracking": {"uri": "mlruns"}}, "tracking.uri", "mlruns"),
+        ({"algorithm": "hyperbond"}, "algorithm.name", "hyperbond"),
+        ({"argo": {"image": "a:{{workflow.name}}"}}, "argo.image", "{{workflow.name}}"),
+        ({"trial": container(image="a:${lr}")}, "trial.container.image", "a:"),
+        ({"metrics": {"source": "prometheus", "port": 80}}, "metrics.source", "prometheus"),
+        ({"early_stopping": "median"}, "early_stopping", "median"),
+        ({"trial": {"function": "__main__:train"}}, "trial.function", "__main__:train"),
+        ({"trial": container(), "metrics": {"source": "file", "path": "/metrics.log"}}, "metrics.path", "/metrics.log"),
+    ],
+)
+def test_what_cannot_run_on_a_cluster_is_refused_by_its_path(changes: dict[str, Any], where: str, found: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        compile_experiment(Experiment.parse(spec(**changes)))
+    assert [problem.where for problem in caught.value.problems] == [where]
+    assert found in str(caught.value)
+
+
+def test_three_mistakes_are_three_messages() -> None:
+    wrong = spec(argo={}, tracking={"uri": "x.db"}, early_stopping="median")
+    with pytest.raises(InvalidSpec) as caught:
+        compile_experiment(Experiment.parse(wrong))
+    assert len(str(caught.value).splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        {"resource": {"manifest": {"kind": "Job"}, "success_condition": "a", "failure_condition": "b"}},
+        {"template": {"name": "pipeline"}},
+    ],
+)
+def test_kinds_of_trial_that_come_later_say_so(trial: dict[str, Any]) -> None:
+    with pytest.raises(KatibFlowError, match="not yet on Argo; function, command, container trials work"):
+        compile_experiment(Experiment.parse(spec(trial=trial)))
+
+
+def test_lanes_have_no_barrier_and_open_the_experiment_once() -> None:
+    found = templates(compiled("lanes"))
+    main = {each["name"]: each for each in found["main"]["dag"]["tasks"]}
+    assert main["open"]["when"] == "{{workflow.parameters.segment}} == 0"
+    assert main["lane"]["withSequence"] == {"count": "{{workflow.parameters.lanes}}"}
+    assert main["collect-metrics"]["depends"] == "lane.Succeeded || lane.Failed || lane.Errored"
+    lane = {each["name"]: each for each in found["lane"]["dag"]["tasks"]}
+    assert lane["again"]["depends"] == "train.Succeeded"
+    assert "parallelism" not in found["train"]
