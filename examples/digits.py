@@ -34,7 +34,9 @@ def train(lr: float, hidden: int, alpha: float, activation: str, epochs: int = 2
 
     images, labels = load_digits(return_X_y=True)
     x, x_valid, y, y_valid = train_test_split(images / 16.0, labels, test_size=0.25, random_state=0, stratify=labels)
-    network = MLPClassifier((hidden,), activation=activation, alpha=alpha, learning_rate_init=lr, batch_size=32, random_state=0)
+    network = MLPClassifier(
+        (hidden,), activation=activation, alpha=alpha, learning_rate_init=lr, batch_size=32, random_state=0
+    )
     for _ in range(epochs):
         network.partial_fit(x, y, classes=np.arange(10))
         yield {"accuracy": network.score(x_valid, y_valid), "loss": network.loss_}

@@ -65,16 +65,22 @@ def experiment(
     Raises:
         InvalidSpec: with every mistake.
     """
-    metrics = [(metric, "maximize") for metric in _listed(maximize)] + [(metric, "minimize") for metric in _listed(minimize)]
+    metrics = [(metric, "maximize") for metric in _listed(maximize)] + [
+        (metric, "minimize") for metric in _listed(minimize)
+    ]
     objectives: list[dict[str, Any]] = [{"metric": metric, "direction": direction} for metric, direction in metrics]
     if objectives and goal is not None:
         objectives[0]["goal"] = goal
     if not objectives:
         raise InvalidSpec("", [SpecError("maximize", NOTHING, "the name of a metric in maximize or minimize")])
-    chosen = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm or {})
+    chosen: dict[str, Any] = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm or {})
     if seed is not None:
         chosen["seed"] = seed
-    limits = {"parallel_trials": parallel_trials, **({"max_trials": max_trials} if max_trials else {}), **spec.pop("limits", {})}
+    limits = {
+        "parallel_trials": parallel_trials,
+        **({"max_trials": max_trials} if max_trials else {}),
+        **spec.pop("limits", {}),
+    }
 
     def decorate(function: Callable[..., Any]) -> FunctionExperiment:
         reference = f"{function.__module__}:{function.__qualname__.replace('<locals>.', '')}"
@@ -122,7 +128,9 @@ def run(
     from katib_flow.tracking import Store
 
     if IN_WORKER in os.environ:
-        raise KatibFlowError('an experiment was run while its module was imported; put run() under if __name__ == "__main__":')
+        raise KatibFlowError(
+            'an experiment was run while its module was imported; put run() under if __name__ == "__main__":'
+        )
     spec, function = (what.spec, what.function) if isinstance(what, FunctionExperiment) else (what, None)
     if function is not None and function.__module__ != "__main__" and "<locals>" not in function.__qualname__:
         function = None  # it can be imported, so that the worker has it as any other program would
@@ -141,12 +149,19 @@ def _parameter(kind: type[Parameter], **fields: Any) -> Any:
         raise InvalidSpec(kind.__name__, spec_errors(error, kind, given)) from None
 
 
-def Float(min: float, max: float, *, step: float | None = None, scale: str = "linear", when: Any = None) -> FloatParameter:  # noqa: A002, N802
+def Float(  # noqa: N802 - these four stand where a class would
+    min: float,
+    max: float,
+    *,
+    step: float | None = None,
+    scale: str = "linear",
+    when: Any = None,
+) -> FloatParameter:
     """A real number between two bounds; scale: linear, log, logit, normal or lognormal."""
     return _parameter(FloatParameter, min=min, max=max, step=step, scale=scale, when=when)
 
 
-def Int(min: int, max: int, *, step: int | None = None, scale: str = "linear", when: Any = None) -> IntParameter:  # noqa: A002, N802
+def Int(min: int, max: int, *, step: int | None = None, scale: str = "linear", when: Any = None) -> IntParameter:  # noqa: N802
     """A whole number between two bounds, both included; scale: linear, log, normal or lognormal."""
     return _parameter(IntParameter, min=min, max=max, step=step, scale=scale, when=when)
 

@@ -74,7 +74,12 @@ class Suggestion:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data of which ``from_dict`` makes an equal suggestion; JSON keeps 1, 1.0 and true apart."""
-        fields = {"index": self.index, "assignment": dict(self.assignment), "budget": self.budget, "parent": self.parent}
+        fields = {
+            "index": self.index,
+            "assignment": dict(self.assignment),
+            "budget": self.budget,
+            "parent": self.parent,
+        }
         return fields | {"topology": self.topology, "info": dict(self.info), "key": self.key}
 
     @classmethod
@@ -140,7 +145,7 @@ class History(Sequence[Trial]):
     def __len__(self) -> int:
         return len(self.trials)
 
-    def __getitem__(self, position):  # type: ignore[no-untyped-def,override]  # noqa: ANN001, ANN204
+    def __getitem__(self, position):  # type: ignore[no-untyped-def,override]
         return self.trials[position]
 
     def completed(self, *metrics: str) -> tuple[Trial, ...]:
@@ -165,4 +170,6 @@ class History(Sequence[Trial]):
 
     def replaced(self, trials: Iterable[Trial]) -> "History":
         """This history with trials added, or put in the place of those of the same id."""
-        return History(tuple(({trial.id: trial for trial in self.trials} | {trial.id: trial for trial in trials}).values()))
+        return History(
+            tuple(({trial.id: trial for trial in self.trials} | {trial.id: trial for trial in trials}).values())
+        )

@@ -50,7 +50,12 @@ class Verdict:
 
 
 def verdict(
-    experiment: Experiment, history: History, *, elapsed_seconds: float = 0.0, max_trials: int | None = None, stop: bool = False
+    experiment: Experiment,
+    history: History,
+    *,
+    elapsed_seconds: float = 0.0,
+    max_trials: int | None = None,
+    stop: bool = False,
 ) -> Verdict:
     """Whether the experiment goes on and how many trials may start.
 
@@ -79,12 +84,14 @@ def verdict(
 
 
 def _goal(experiment: Experiment, history: History) -> str:
-    """The goal that was reached, for a person; empty where none was. Several objectives must be reached by one trial."""
+    """The goal that was reached, for a person; empty where none was. One trial must reach all of several."""
     wanted = [objective for objective in experiment.objective if objective.goal is not None]
     for trial in history if wanted else ():
         values = [trial.observed(objective.metric) for objective in wanted]
         if all(value is not None and objective.reached(value) for objective, value in zip(wanted, values, strict=True)):
-            reached = ", ".join(f"{objective.metric} {value:g}" for objective, value in zip(wanted, values, strict=True))
+            reached = ", ".join(
+                f"{objective.metric} {value:g}" for objective, value in zip(wanted, values, strict=True)
+            )
             return f"trial {trial.id} reached the goal with {reached}"
     return ""
 

@@ -55,7 +55,11 @@ class DistinctStream:
 
     def _rest(self, seen: set[object]) -> Iterator[Assignment]:
         """What a small space has left, in a random order."""
-        rest = [each for each in self.space.enumerate() if self.space.key(each) not in seen] if seen_all(self.space, seen) else []
+        rest = (
+            [each for each in self.space.enumerate() if self.space.key(each) not in seen]
+            if seen_all(self.space, seen)
+            else []
+        )
         order = np.random.default_rng((self.seed, len(seen))).permutation(len(rest))
         for position in order:
             yield rest[position]

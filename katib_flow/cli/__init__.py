@@ -1,4 +1,7 @@
-"""The command line: parse, call the package, print. Exit codes: 0 done, 1 the experiment failed, 2 bad input, 130 interrupted."""
+"""The command line: parse, call the package, print.
+
+Exit codes: 0 done, 1 the experiment failed, 2 bad input, 130 interrupted.
+"""
 
 import os
 import sys

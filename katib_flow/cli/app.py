@@ -23,11 +23,21 @@ app = typer.Typer(
 Spec = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
 Name = Annotated[str, typer.Argument(help="an experiment's name (the newest of it), or its run id")]
 As = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
-Uri = Annotated[str | None, typer.Option("--tracking-uri", help="MLflow store; default: the spec's, $MLFLOW_TRACKING_URI, or sqlite:///katib_flow.db here")]
+Uri = Annotated[
+    str | None,
+    typer.Option(
+        "--tracking-uri",
+        help="MLflow store; default: the spec's, $MLFLOW_TRACKING_URI, or sqlite:///katib_flow.db here",
+    ),
+]
 Group = Annotated[str, typer.Option("--tracking-experiment", help="MLflow experiment")]
-MaxTrials = Annotated[int | None, typer.Option("--max-trials", min=1, help="trials in all, in place of limits.max_trials")]
+MaxTrials = Annotated[
+    int | None, typer.Option("--max-trials", min=1, help="trials in all, in place of limits.max_trials")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
-Barrier = Annotated[bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")]
+Barrier = Annotated[
+    bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")
+]
 DEFAULT_GROUP = "katib-flow"
 
 
@@ -38,7 +48,9 @@ def _store(uri: str | None, group: str) -> "Store":
 
 
 @app.command()
-def run(spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False) -> None:
+def run(
+    spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False
+) -> None:
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
     from katib_flow.cli.progress import watching
     from katib_flow.local import run_experiment
@@ -74,7 +86,16 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     interrupted = result.verdict.end is End.NOT_YET
     if output is Output.JSON:
         best = best_row(result.experiment, result.history)
-        show_one({"name": result.name, "run_id": result.run_id, "reason": result.verdict.reason, "trials": len(result.trials), "best": best}, output)
+        show_one(
+            {
+                "name": result.name,
+                "run_id": result.run_id,
+                "reason": result.verdict.reason,
+                "trials": len(result.trials),
+                "best": best,
+            },
+            output,
+        )
     else:
         show(ranked(result.experiment, result.history)[:10], output, title=f"best trials of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
@@ -118,11 +139,12 @@ def validate(
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
     experiment = load(spec)
     size = experiment.space.size
-    print(f"{spec}: good; {len(experiment.parameters)} parameters, {size if size is not None else 'uncountably many'} assignments, algorithm {experiment.algorithm.name}")
+    points = f"{size} points" if size is not None else "uncountably many points"
+    print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {experiment.algorithm.name}")
 
 
 @app.command()
-def compile(  # noqa: A001
+def compile(
     spec: Spec, out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None
 ) -> None:
     """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
@@ -154,7 +176,12 @@ def overview(record: "Record") -> dict[str, object]:
     from datetime import datetime
 
     started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
-    fields: dict[str, object] = {"name": record.name, "run_id": record.run_id, "status": str(record.status), "started": started}
+    fields: dict[str, object] = {
+        "name": record.name,
+        "run_id": record.run_id,
+        "status": str(record.status),
+        "started": started,
+    }
     return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}
 
 
@@ -168,7 +195,10 @@ def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
     history = store.history(record)
     counts = {str(state): count for state, count in sorted(history.counts().items())}
     maximum = store.control(record).max_trials or record.experiment.limits.max_trials
-    show_one(overview(record) | {"max_trials": maximum, "trials": counts, "best": best_row(record.experiment, history)}, output)
+    show_one(
+        overview(record) | {"max_trials": maximum, "trials": counts, "best": best_row(record.experiment, history)},
+        output,
+    )
 
 
 @app.command()
@@ -232,7 +262,10 @@ def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) ->
 
 
 @app.command()
-def algorithms(name: Annotated[str | None, typer.Argument(help="one algorithm, with its settings")] = None, output: As = Output.TABLE) -> None:
+def algorithms(
+    name: Annotated[str | None, typer.Argument(help="one algorithm, with its settings")] = None,
+    output: As = Output.TABLE,
+) -> None:
     """The search algorithms, or one with its settings."""
     from katib_flow.algorithms import find_algorithm, registered_algorithms
     from katib_flow.cli.output import show, show_one
@@ -246,9 +279,12 @@ def algorithms(name: Annotated[str | None, typer.Argument(help="one algorithm, w
     if entry is None:
         raise NotFound(f"{name}: no such algorithm{did_you_mean(name, registered_algorithms())}")
     settings = {
-        field: {"default": info.default, "about": info.description or ""} for field, info in entry.settings.model_fields.items()
+        field: {"default": info.default, "about": info.description or ""}
+        for field, info in entry.settings.model_fields.items()
     }
-    show_one({"name": entry.name, "aliases": list(entry.aliases), "summary": entry.summary, "settings": settings}, output)
+    show_one(
+        {"name": entry.name, "aliases": list(entry.aliases), "summary": entry.summary, "settings": settings}, output
+    )
 
 
 @app.command()
@@ -261,5 +297,3 @@ def ui(
     from katib_flow.cli.ui import serve
 
     serve(port, _store(tracking_uri, group))
-
-

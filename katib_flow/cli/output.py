@@ -37,7 +37,12 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
     if not rows:
         print("nothing yet")
         return
-    columns = [name for name in rows[0] if any(row[name] not in (None, "") for row in rows)]
+    columns = [
+        name
+        for name in rows[0]
+        if any(row[name] not in (None, "") for row in rows)
+        and not (name == "retries" and not any(row[name] for row in rows))
+    ]
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
@@ -45,7 +50,9 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
     for row in rows:
         table.add_row(*(Text(cell(row[name])) for name in columns))
     console = Console()
-    console.print(table, width=None if console.is_terminal else max(console.width, 160))
+    if not console.is_terminal:
+        console = Console(width=max(console.width, 200))  # a pipe or a log has no width: do not fold for one
+    console.print(table)
 
 
 def show_one(row: Row, output: Output) -> None:
@@ -119,5 +126,5 @@ def _parquet(rows: Sequence[Row], path: Path | None) -> None:
     except ImportError:
         raise KatibFlowError("parquet needs pandas and pyarrow: pip install 'katib-flow[pandas]'") from None
     frame = pd.DataFrame(list(rows))
-    mixed = [name for name in frame if frame[name].map(type).nunique() > 1 and frame[name].dtype == object]
+    mixed = [name for name, column in frame.items() if column.dtype == object and column.map(type).nunique() > 1]
     frame.astype(dict.fromkeys(mixed, "string")).to_parquet(path)

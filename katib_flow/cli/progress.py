@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,7 +16,9 @@ REFRESH_SECONDS = 0.25
 
 
 def _values(experiment: Experiment, trial: Trial) -> str:
-    return ", ".join(f"{name} {cell(trial.observations[name])}" for name in experiment.metric_names if name in trial.observations)
+    return ", ".join(
+        f"{name} {cell(trial.observations[name])}" for name in experiment.metric_names if name in trial.observations
+    )
 
 
 class Lines:
@@ -52,7 +54,9 @@ class Live:
     def trial_ended(self, trial: Trial) -> None:
         self.ended += 1
         if trial.state.failure:
-            self.live.console.print(f"{trial.id} {trial.state}: {trial.message}", style="red", markup=False, highlight=False)
+            self.live.console.print(
+                f"{trial.id} {trial.state}: {trial.message}", style="red", markup=False, highlight=False
+            )
 
     def show(self, history: History, verdict: Verdict) -> None:
         now = time.monotonic()
@@ -72,12 +76,27 @@ class Live:
         left = f", about {_clock(seconds / self.ended * (total - done))} left" if total and self.ended else ""
         bar = Table.grid(padding=(0, 1))
         progress = f"{done}/{total}" if total else f"{done}"
-        bar.add_row(Text(self.experiment.name), ProgressBar(total, done, width=30), Text(f"{progress} trials, {_clock(seconds)}{left}"))
+        bar.add_row(
+            Text(self.experiment.name),
+            ProgressBar(total, done, width=30),
+            Text(f"{progress} trials, {_clock(seconds)}{left}"),
+        )
         lines = [Text(", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count))]
         if best := self.experiment.best(history):
-            lines.append(Text(f"best {best.id}: {_values(self.experiment, best)}  ({cell(best.assignment)})", overflow="ellipsis", no_wrap=True))
+            lines.append(
+                Text(
+                    f"best {best.id}: {_values(self.experiment, best)}  ({cell(best.assignment)})",
+                    overflow="ellipsis",
+                    no_wrap=True,
+                )
+            )
+        now = time.time()
         lines += [
-            Text(f"  {trial.id} running {_clock(time.time() - (trial.started or time.time()))}  {cell(trial.assignment)}", overflow="ellipsis", no_wrap=True)
+            Text(
+                f"  {trial.id} running {_clock(now - (trial.started or now))}  {cell(trial.assignment)}",
+                overflow="ellipsis",
+                no_wrap=True,
+            )
             for trial in history.open()[:8]
         ]
         return Group(bar, *lines)
@@ -90,7 +109,7 @@ def _clock(seconds: float) -> str:
 
 
 @contextmanager
-def watching(experiment: Experiment, *, quiet: bool = False) -> Iterator[Progress | None]:
+def watching(experiment: Experiment, *, quiet: bool = False) -> Generator[Progress | None]:
     """A display of a running experiment that suits where stdout goes."""
     if quiet:
         yield None

@@ -18,7 +18,18 @@ def serve(port: int, store: Store) -> None:
         print(f"the store has a UI of its own: {store.uri}")
         return
     print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it", flush=True)
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port)]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        store.uri,
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
     try:
         code = subprocess.run(command, env={**os.environ, "MLFLOW_TRACKING_URI": store.uri}, check=False).returncode
     except KeyboardInterrupt:

@@ -47,7 +47,10 @@ class LineParser:
         pairs = self._json_pairs(line) if self.format == "json" else self._text_pairs(line)
         if not pairs:
             return []
-        step = next((int(value) for key in _STEP_KEYS if isinstance(value := pairs.get(key), float) and value.is_integer()), None)
+        step = next(
+            (int(value) for key in _STEP_KEYS if isinstance(value := pairs.get(key), float) and value.is_integer()),
+            None,
+        )
         timestamp = self._timestamp(line, pairs)
         return [
             Metric(name, value, self._next_step(name, step), timestamp)
@@ -68,7 +71,11 @@ class LineParser:
             data = json.loads(line)
         except (ValueError, RecursionError):
             return {}
-        return {str(name): found for name, value in data.items() if (found := _number(value)) is not None or (found := _time_text(name, value))}
+        return {
+            str(name): found
+            for name, value in data.items()
+            if (found := _number(value)) is not None or (found := _time_text(name, value))
+        }
 
     def _next_step(self, name: str, step: int | None) -> int:
         step = self._steps.get(name, -1) + 1 if step is None else step
@@ -107,7 +114,11 @@ def _number(value: object) -> float | tuple[float, ...] | None:
         return float(value)
     if isinstance(value, list):
         vector = [_number(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
-        return tuple(each for each in vector if isinstance(each, float)) if all(isinstance(each, float) for each in vector) else None
+        return (
+            tuple(each for each in vector if isinstance(each, float))
+            if all(isinstance(each, float) for each in vector)
+            else None
+        )
     if isinstance(value, str):
         try:
             return _number(json.loads(value)) if value.startswith("[") else float(value)

@@ -1,4 +1,4 @@
-"""The spec of an experiment as frozen models. YAML and Python give the same objects; every rule is checked here, once."""
+"""The spec as frozen models. YAML and Python give the same objects; every rule is checked here, once."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -15,13 +15,14 @@ from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import TrialTemplate, placeholders
 
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
+_DURATION = re.compile(rf"(\s*{_PART.pattern}\s*)+")
 
 
 def parse_duration(value: Any) -> Any:
     """Seconds of ``90``, ``"90s"``, ``"1h30m"`` or ``"2d"``."""
-    if isinstance(value, str) and (parts := re.findall(r"(\d+(?:\.\d+)?)\s*([smhd])", value)):
-        if re.fullmatch(r"(\s*\d+(?:\.\d+)?\s*[smhd]\s*)+", value):
-            return sum(float(number) * _UNITS[unit] for number, unit in parts)
+    if isinstance(value, str) and _DURATION.fullmatch(value):
+        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     raise problem("", value, "a number of seconds, or a duration such as 90s, 10m, 2h or 1h30m")
@@ -99,7 +100,7 @@ class Metrics(Model):
     source: Literal["stdout", "file", "tensorboard", "prometheus", "push"] = "stdout"
     format: Literal["text", "json"] = "text"
     path: str | None = None
-    filter: str | None = Field(None, description="regular expression with two groups, the name and the value")
+    filter: str | None = Field(default=None, description="regular expression with two groups, the name and the value")
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
     strategy: dict[str, Literal["latest", "min", "max"]] = {}
 
@@ -177,7 +178,9 @@ class Experiment(Model):
         circular = True
         for name, parameter in self.parameters.items():
             if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-                yield SpecError(f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first")
+                yield SpecError(
+                    f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first"
+                )
             for parent, values in parameter.when.items():
                 where = f"parameters.{name}.when.{parent}"
                 if parent not in self.parameters or parent == name:
@@ -216,7 +219,9 @@ class Experiment(Model):
                 yield SpecError(f"trial.{where}", f"${{{name}}}", need)
         ends = (self.limits.max_trials, self.limits.timeout, self.budget, *(each.goal for each in self.objective))
         if all(end is None for end in ends) and self._endless():
-            yield SpecError("limits", NOTHING, "what ends the experiment: max_trials, a timeout, or a goal in objective")
+            yield SpecError(
+                "limits", NOTHING, "what ends the experiment: max_trials, a timeout, or a goal in objective"
+            )
 
     def _endless(self) -> bool:
         return self.architecture is not None or any(each.size is None for each in self.parameters.values())
@@ -232,7 +237,11 @@ class Experiment(Model):
     def best(self, trials: Any) -> Trial | None:
         """The best of the trials by the first objective, the earliest of equals; None where none has a finite value."""
         first = self.objective[0]
-        scored = [(first.loss(value), trial.index, trial) for trial in trials if (value := trial.observed(first.metric)) is not None]
+        scored = [
+            (first.loss(value), trial.index, trial)
+            for trial in trials
+            if (value := trial.observed(first.metric)) is not None
+        ]
         return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
     @classmethod
@@ -257,7 +266,14 @@ class Experiment(Model):
         return data
 
 
-BUILTIN = ("trial.id", "trial.name", "trial.checkpoint_dir", "trial.parent_checkpoint_dir", "trial.file", "experiment.name")
+BUILTIN = (
+    "trial.id",
+    "trial.name",
+    "trial.checkpoint_dir",
+    "trial.parent_checkpoint_dir",
+    "trial.file",
+    "experiment.name",
+)
 """What ``${...}`` may name beside parameters."""
 
 __all__ = ["BUILTIN", "Budget", "Experiment", "Limits", "Objective", "Scalar", "Value"]

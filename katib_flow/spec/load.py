@@ -23,9 +23,17 @@ for _tag, _pattern, _first in (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
     ("null", r"^(?:~|null|Null|NULL|)$", "~nN\0"),
     ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
-    ("float", r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$", "-+0123456789."),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), [*_first.replace("\0", ""), *([""] if "\0" in _first else [])])
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}",
+        re.compile(_pattern),
+        [*_first.replace("\0", ""), *([""] if "\0" in _first else [])],
+    )
 
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
@@ -103,10 +111,10 @@ def parse_spec(text: str, source: str = "<text>", checks: Iterable[Check] = ()) 
         raise KatibFlowError(f"{source}: found {type(data).__name__}, need a mapping with the keys of a spec")
     try:
         experiment = Experiment.parse(data)
-        if found := [error for check in checks for error in check(experiment)]:
-            raise InvalidSpec("", found)
     except InvalidSpec as invalid:
         raise InvalidSpec(source, [_with_line(error, lines) for error in invalid.problems]) from None
+    if found := [error for check in checks for error in check(experiment)]:
+        raise InvalidSpec(source, [_with_line(error, lines) for error in found])
     return experiment
 
 

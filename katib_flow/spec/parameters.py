@@ -32,7 +32,13 @@ def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Scalar = Annotated[bool, Strict()] | Annotated[int, Strict()] | Annotated[FiniteFloat, Strict()] | Annotated[str, Strict()] | None
+Scalar = (
+    Annotated[bool, Strict()]
+    | Annotated[int, Strict()]
+    | Annotated[FiniteFloat, Strict()]
+    | Annotated[str, Strict()]
+    | None
+)
 Condition = dict[str, Annotated[tuple[Scalar, ...], BeforeValidator(_as_list)]]
 
 
@@ -245,7 +251,7 @@ class IntParameter(_Number):
     min: int
     max: int
     step: Annotated[int, Field(ge=1)] = 1
-    scale: Literal["linear", "log", "normal", "lognormal"] = "linear"
+    scale: Literal["linear", "log", "normal", "lognormal"] = "linear"  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
 
     @property
     def size(self) -> int:

@@ -1,4 +1,4 @@
-"""How a validator says what is wrong, and how pydantic's findings become ``SpecError``s with the path the user wrote."""
+"""How a validator says what is wrong; pydantic's findings as ``SpecError``s with the path the user wrote."""
 
 import difflib
 import typing
@@ -40,8 +40,8 @@ def spec_errors(error: ValidationError, root: type[BaseModel], data: object) -> 
     for item in error.errors(include_url=False):
         path = _written(item["loc"], data, keep_last=item["type"] == "missing")
         if item["type"] == "spec":
-            for inner in item.get("ctx", {})["problems"]:
-                found.append(SpecError(_join([*path, *([inner.where] if inner.where else [])]), inner.found, inner.need))
+            inside: list[SpecError] = item.get("ctx", {})["problems"]
+            found += [SpecError(_join([*path, *filter(None, [each.where])]), each.found, each.need) for each in inside]
         elif item["type"] == "extra_forbidden":
             known = _fields_at(root, item["loc"][:-1])
             need = f"one of {', '.join(known)}{did_you_mean(path[-1], known)}"
