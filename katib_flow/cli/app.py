@@ -1,5 +1,6 @@
 """The commands. Each imports what it needs when it is called, so that ``--help`` answers at once."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,7 +9,6 @@ import typer
 from katib_flow.cli.output import Format, Output
 
 if TYPE_CHECKING:
-    from katib_flow.history import History
     from katib_flow.local import Result
     from katib_flow.tracking import Record, Store
 
@@ -81,45 +81,23 @@ def resume(
 
 def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     from katib_flow.cli.output import show, show_one
-    from katib_flow.loop import End
+    from katib_flow.cli.records import conclusion, ranked
+    from katib_flow.tracking import Status
 
-    interrupted = result.verdict.end is End.NOT_YET
+    interrupted = result.status is Status.INTERRUPTED
     if output is Output.JSON:
-        best = best_row(result.experiment, result.history)
-        show_one(
-            {
-                "name": result.name,
-                "run_id": result.run_id,
-                "reason": result.verdict.reason,
-                "trials": len(result.trials),
-                "best": best,
-            },
-            output,
-        )
+        show_one(conclusion(result), output)
     else:
+        where = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
+        group = result.experiment.tracking.experiment
+        where += "" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}"
         show(ranked(result.experiment, result.history)[:10], output, title=f"best trials of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
-        print(f"{result.verdict.reason or 'interrupted'}: {counts}")
-        print(f"look: katib-flow ui{f' --tracking-uri {uri}' if uri else ''}   (run {result.run_id})")
-        if interrupted:
-            print(f"go on: katib-flow resume {result.name}{f' --tracking-uri {uri}' if uri else ''}")
-    raise typer.Exit(130 if interrupted else 1 if result.verdict.failed else 0)
-
-
-def ranked(experiment: "object", history: "History") -> list[dict[str, object]]:
-    """Rows of the trials that have a value of the first objective, the best first."""
-    from katib_flow.spec import Experiment
-    from katib_flow.trial.table import rows
-
-    assert isinstance(experiment, Experiment)
-    first = experiment.objective[0]
-    scored = sorted(history.completed(first.metric), key=lambda trial: first.loss(trial.observed(first.metric) or 0.0))
-    return rows(experiment, scored)
-
-
-def best_row(experiment: "object", history: "History") -> dict[str, object] | None:
-    found = ranked(experiment, history)
-    return found[0] if found else None
+        print(f"{result.reason}: {counts}")
+        print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
+        if interrupted or result.status is Status.PAUSED:
+            print(f"go on: katib-flow resume {result.name}{where}")
+    raise typer.Exit(130 if interrupted else 1 if result.status is Status.FAILED else 0)
 
 
 @app.command()
@@ -165,51 +143,34 @@ def compile(
 
 @app.command("list")
 def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """The experiments in the store, the newest first."""
+    """The experiments of a store, newest first."""
     from katib_flow.cli.output import show
+    from katib_flow.cli.records import overview
 
     show([overview(record) for record in _store(tracking_uri, group).records()], output)
-
-
-def overview(record: "Record") -> dict[str, object]:
-    """One experiment as a row."""
-    from datetime import datetime
-
-    started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
-    fields: dict[str, object] = {
-        "name": record.name,
-        "run_id": record.run_id,
-        "status": str(record.status),
-        "started": started,
-    }
-    return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}
 
 
 @app.command()
 def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
     """How an experiment stands."""
     from katib_flow.cli.output import show_one
+    from katib_flow.cli.records import standing
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    history = store.history(record)
-    counts = {str(state): count for state, count in sorted(history.counts().items())}
-    maximum = store.control(record).max_trials or record.experiment.limits.max_trials
-    show_one(
-        overview(record) | {"max_trials": maximum, "trials": counts, "best": best_row(record.experiment, history)},
-        output,
-    )
+    show_one(standing(record, store.history(record), store.control(record).max_trials), output)
 
 
 @app.command()
 def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
     """The best trial of an experiment."""
+    from katib_flow.cli import records
     from katib_flow.cli.output import show_one
     from katib_flow.errors import NotFound
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    row = best_row(record.experiment, store.history(record))
+    row = records.best(record.experiment, store.history(record))
     if row is None:
         raise NotFound(f"{name}: no trial has a finite value of {record.experiment.objective[0].metric!r} yet")
     show_one(row, output)
@@ -243,11 +204,20 @@ def export(
     write(rows(record.experiment, store.history(record)), format_, out)
 
 
+def _going_on(store: "Store", name: str) -> "Record":
+    from katib_flow.errors import KatibFlowError
+
+    record = store.find(name)
+    if record.status.final:
+        raise KatibFlowError(f"{record.name}: has ended already, {record.status}: {record.reason}")
+    return record
+
+
 @app.command()
 def stop(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
     """End a running experiment, wherever it runs; its running trials are cut short."""
     store = _store(tracking_uri, group)
-    record = store.find(name)
+    record = _going_on(store, name)
     store.set_control(record, stop=True)
     print(f"{record.name}: asked to stop; it does so within seconds where it is running")
 
@@ -256,7 +226,7 @@ def stop(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> 
 def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
     """Start no more trials; those that run finish. `resume` goes on."""
     store = _store(tracking_uri, group)
-    record = store.find(name)
+    record = _going_on(store, name)
     store.set_control(record, pause=True)
     print(f"{record.name}: asked to pause; go on with: katib-flow resume {record.name}")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking.records import Status
 from katib_flow.trial.table import rows
 
 if TYPE_CHECKING:
@@ -17,13 +18,16 @@ class Result:
     """An experiment with its trials.
 
     Attributes:
-        verdict: why it ended.
+        verdict: why it may not go on, or that it may.
+        status, reason: how it ended, as recorded.
         run_id: id of its MLflow parent run.
     """
 
     experiment: Experiment
     history: History
     verdict: Verdict
+    status: Status
+    reason: str
     run_id: str
     name: str
 
@@ -48,4 +52,4 @@ class Result:
     def __repr__(self) -> str:
         best: Any = self.best
         found = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"
-        return f"<Result {self.name}: {len(self.trials)} trials, {found}; {self.verdict.reason or 'interrupted'}>"
+        return f"<Result {self.name}: {len(self.trials)} trials, {found}; {self.reason}>"

@@ -5,7 +5,7 @@ import uuid
 import cloudpickle
 
 from katib_flow.algorithms import check_algorithm
-from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
 from katib_flow.local.result import Result
 from katib_flow.local.scheduler import Progress, Scheduler, Silent
 from katib_flow.local.spool import Spool
@@ -129,6 +129,8 @@ def _drive(
             with scheduler.interruptible():
                 scheduler.recover()
                 return scheduler.run()
+        except TrackingError:
+            raise  # nothing can be recorded now; what has ended is on disk, and resume records it
         except KatibFlowError as error:
             store.summarise(record, scheduler.history, Status.FAILED, str(error))
             raise

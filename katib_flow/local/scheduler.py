@@ -12,7 +12,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Protocol
+from typing import Any, Protocol
 
 from katib_flow import loop
 from katib_flow.errors import KatibFlowError
@@ -57,7 +57,6 @@ class Scheduler:
     recorder: Recorder
     progress: Progress
     barrier: bool = False
-    trials: dict[str, Trial] = field(default_factory=dict[str, Trial])
     again: list[Suggestion] = field(default_factory=list[Suggestion])
     interrupts: int = 0
     exhausted: bool = False
@@ -65,29 +64,36 @@ class Scheduler:
 
     def __post_init__(self) -> None:
         self.experiment = self.record.experiment
+        self._trials: dict[str, Trial] = {}
+        self._history: History | None = None
         self.begun = self._looked = self._summarised = time.time()
 
     @property
     def history(self) -> History:
-        return History(tuple(self.trials.values()))
+        if self._history is None:  # sorting thousands of trials several times an event would be most of our work
+            self._history = History(tuple(self._trials.values()))
+        return self._history
+
+    def _set(self, trial: Trial) -> Trial:
+        self._trials[trial.id], self._history = trial, None
+        return trial
 
     def recover(self) -> None:
         """Take over what an earlier scheduler left: results MLflow does not have, trials that were cut short."""
-        self.trials = {trial.id: trial for trial in self.store.history(self.record)}
+        for trial in self.store.history(self.record):
+            self._set(trial)
         for suggestion in self.spool.suggestions():
-            known = self.trials.get(suggestion.id, Trial(suggestion))
+            known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
             outcome = read_result(self.spool.directory(suggestion))
             if known.state.final and known.state is not State.KILLED:
                 self.spool.remove(suggestion)
             elif outcome and outcome.state is not State.KILLED:
                 self._close(known, outcome)
-            else:
-                self.trials[suggestion.id] = known
         self.again = [
-            trial.suggestion for trial in self.history if trial.state in (State.PENDING, State.RUNNING, State.KILLED)
+            trial.suggestion for trial in self.history if not trial.state.final or trial.state is State.KILLED
         ]
         for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
-            self.trials[suggestion.id] = replace(self.trials[suggestion.id], state=State.KILLED)
+            self._set(replace(self._trials[suggestion.id], state=State.KILLED))
 
     def run(self) -> Result:
         """Until a verdict ends it and no trial is running."""
@@ -149,21 +155,18 @@ class Scheduler:
 
     def _started(self, suggestion: Suggestion) -> Trial:
         self.spool.add(suggestion)
-        known = self.trials.get(suggestion.id, Trial(suggestion))
-        trial = replace(
-            known, state=State.RUNNING, started=time.time(), ended=None, message="", observations={}, series={}
-        )
-        self.trials[trial.id] = trial
-        return trial
+        known = self._trials.get(suggestion.id, Trial(suggestion))
+        fresh: dict[str, Any] = {"ended": None, "message": "", "observations": {}, "series": {}}
+        return self._set(replace(known, state=State.RUNNING, started=time.time(), **fresh))
 
     def _parent(self, suggestion: Suggestion) -> Suggestion | None:
         if suggestion.parent is None:
             return None
-        return next((trial.suggestion for trial in self.trials.values() if trial.index == suggestion.parent), None)
+        return next((trial.suggestion for trial in self._trials.values() if trial.index == suggestion.parent), None)
 
     def _handle(self, event: Event) -> None:
         run, message = event
-        trial = self.trials[run.suggestion.id]
+        trial = self._trials[run.suggestion.id]
         if isinstance(message, Reported):
             self.recorder.put(Change(trial, tuple(message.metrics)))
         elif isinstance(message, Done):
@@ -175,7 +178,7 @@ class Scheduler:
     def _ended(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.fault and trial.retries < self.experiment.limits.retries and not self.interrupts:
             trial = replace(trial, state=State.KILLED, retries=trial.retries + 1, message=outcome.message)
-            self.trials[trial.id] = trial
+            self._set(trial)
             self.again.append(trial.suggestion)
         else:
             self._close(trial, outcome, reported=True)
@@ -188,7 +191,7 @@ class Scheduler:
         """
         trial = outcome.applied_to(trial, self.experiment)
         log = self.spool.directory(trial.suggestion).log
-        self.trials[trial.id] = replace(trial, series={})  # thousands of trials are kept here, their curves in MLflow
+        self._set(replace(trial, series={}))  # thousands of trials are kept here, their curves in MLflow
         self.recorder.put(Change(trial, () if reported else outcome.metrics, log if log.exists() else None))
         self.progress.trial_ended(trial)
 
@@ -210,12 +213,14 @@ class Scheduler:
             self.store.summarise(self.record, self.history)
 
     def _finish(self, verdict: Verdict) -> Result:
-        for trial in self.history.open():  # a second Ctrl-C: their processes are gone
+        waiting = [self._trials[suggestion.id] for suggestion in self.again]
+        unfinished = [trial for trial in waiting if trial.ended is None]  # the others are recorded as killed already
+        for trial in (*self.history.open(), *unfinished):  # open ones after a second Ctrl-C: their processes are gone
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
         self.recorder.flush()
         status, reason = self._status(verdict)
         self.store.summarise(self.record, self.history, status, reason)
-        return Result(self.experiment, self.history, verdict, self.record.run_id, self.record.name)
+        return Result(self.experiment, self.history, verdict, status, reason, self.record.run_id, self.record.name)
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
         if self.interrupts and verdict.go:
@@ -228,13 +233,15 @@ class Scheduler:
 
     @contextmanager
     def interruptible(self) -> Generator[None]:
-        """SIGINT and SIGTERM end the experiment in order; a second one at once."""
+        """SIGINT and SIGTERM end the experiment in order; a second one ends its trials at once, a third everything."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
 
         def interrupted(number: int, frame: FrameType | None) -> None:
             self.interrupts += 1
+            if self.interrupts > 2:
+                raise KeyboardInterrupt
 
         before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

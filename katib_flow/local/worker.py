@@ -1,8 +1,8 @@
 """One worker of the local scheduler: a process that runs one trial at a time, each in a process of its own.
 
-It stays lean, so that forking a function trial is cheap, and it dies with the scheduler, taking its trial along.
-It is given one end of a socket pair; everything on it comes from and goes to
-our own scheduler, so pickle is safe there.
+It stays lean, so that forking a function trial is cheap, and it ends with the scheduler, taking along its trial and all
+that the trial started. It is given one end of a socket pair; everything on it comes from and goes to our own scheduler,
+so pickle is safe there.
 """
 
 import json
@@ -20,7 +20,7 @@ import cloudpickle
 from katib_flow.errors import SpecError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.functions import Function, check_arguments, die_with_parent, load_function
+from katib_flow.trial.functions import Function, check_arguments, die_with, load_function
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import Outcome, run_trial
 
@@ -97,7 +97,8 @@ def read_result(directory: TrialDirectory) -> Outcome | None:
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the scheduler's to handle
-    die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not a hard end: run_trial must end what the trial started
+    die_with(int(sys.argv[3]), signal.SIGTERM)
     os.environ[IN_WORKER] = "1"
     connection = Connection(int(sys.argv[1]))
     try:

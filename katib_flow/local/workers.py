@@ -68,7 +68,7 @@ class Workers:
         """Start workers until there are as many as there should be."""
         while len(self.members) < self.size:
             ours, theirs = socket.socketpair()
-            command = [sys.executable, "-c", _MAIN, str(theirs.fileno()), json.dumps(sys.path)]
+            command = [sys.executable, "-c", _MAIN, str(theirs.fileno()), json.dumps(sys.path), str(os.getpid())]
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *self.keep), stdin=subprocess.DEVNULL)
             theirs.close()
             worker = Worker(process, Connection(ours.detach()))

@@ -76,6 +76,7 @@ def fork_function(
         The child's pid (leader of a process group of its own) and the pipe's reading end.
     """
     reading, writing = os.pipe()
+    parent = os.getpid()
     pid = os.fork()
     if pid:
         os.close(writing)
@@ -83,7 +84,7 @@ def fork_function(
     code = 1
     try:
         os.setsid()
-        die_with_parent()
+        die_with(parent)
         os.close(reading)
         with Path(os.devnull).open("rb") as nothing:
             os.dup2(nothing.fileno(), 0)
@@ -141,8 +142,14 @@ def _report(values: Any, objective: str, step: int | None) -> None:
     user.report({name: value for name, value in metrics.items() if name != "step"}, step=metrics.get("step", step))
 
 
-def die_with_parent() -> None:
-    """Have the kernel end this process when its parent is gone (Linux; elsewhere the parent does it where it can)."""
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent is gone (Linux; elsewhere the parent does it where it can).
+
+    Args:
+        parent: pid of the parent, which may be gone already.
+    """
     if _LIBC is not None:
         set_parent_death_signal = 1
-        _LIBC.prctl(set_parent_death_signal, signal.SIGKILL)
+        _LIBC.prctl(set_parent_death_signal, number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)

@@ -5,17 +5,17 @@ import os
 import selectors
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all
-from katib_flow.trial.functions import Function, die_with_parent, fork_function, load_function
+from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, conclude
 from katib_flow.trial.protocol import TrialDirectory, assigned, substitutions
@@ -117,7 +117,7 @@ def _start(
     argv = substitute_all(template.command, substitutions(experiment, suggestion, directory))
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, preexec_fn=die_with_parent if sys.platform == "linux" else None,
+        start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
     )  # fmt: skip
     assert child.stdout is not None
     output = os.dup(child.stdout.fileno())

@@ -1,0 +1,44 @@
+"""Experiments and trials as rows for the command line."""
+
+from datetime import datetime
+from typing import Any
+
+from katib_flow.history import History
+from katib_flow.local import Result
+from katib_flow.spec import Experiment
+from katib_flow.tracking import Record
+from katib_flow.trial.table import rows
+
+Row = dict[str, Any]
+
+
+def overview(record: Record) -> Row:
+    """One experiment as a row."""
+    started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
+    fields: Row = {"name": record.name, "run_id": record.run_id, "status": str(record.status), "started": started}
+    return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}
+
+
+def standing(record: Record, history: History, max_trials: int | None) -> Row:
+    """How one experiment stands."""
+    counts = {str(state): count for state, count in sorted(history.counts().items())}
+    limit = max_trials or record.experiment.limits.max_trials
+    return overview(record) | {"max_trials": limit, "trials": counts, "best": best(record.experiment, history)}
+
+
+def ranked(experiment: Experiment, history: History) -> list[Row]:
+    """The trials that have a value of the first objective, the best first."""
+    first = experiment.objective[0]
+    scored = sorted(history.completed(first.metric), key=lambda trial: first.loss(trial.observed(first.metric) or 0.0))
+    return rows(experiment, scored)
+
+
+def best(experiment: Experiment, history: History) -> Row | None:
+    trial = experiment.best(history)
+    return rows(experiment, [trial])[0] if trial else None
+
+
+def conclusion(result: Result) -> Row:
+    """What a program wants to know of an experiment that ended."""
+    fields: Row = {"name": result.name, "run_id": result.run_id, "status": str(result.status), "reason": result.reason}
+    return fields | {"trials": len(result.trials), "best": best(result.experiment, result.history)}
