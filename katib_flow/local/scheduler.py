@@ -97,7 +97,6 @@ class Scheduler:
 
     def run(self) -> Result:
         """Until a verdict ends it and no trial is running."""
-        verdict = self._verdict()
         while True:
             self._look_for_requests()
             verdict = self._verdict()
@@ -111,7 +110,7 @@ class Scheduler:
             for event in self.workers.events(TICK_SECONDS):
                 self._handle(event)
             self.progress.show(self.history, verdict)
-        return self._finish(verdict)
+        return self._finish(self._verdict())
 
     def _verdict(self) -> Verdict:
         verdict = loop.verdict(

@@ -103,7 +103,7 @@ def fork_function(
 
 def _call(function: Function, arguments: Mapping[str, Value], objective: str, error_file: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    user.listen_for_stop()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `with` and `finally` clean up
     try:
         _report_returned(function(**arguments), objective)
     except SystemExit as exit_request:
@@ -126,6 +126,7 @@ def _exit_code(request: SystemExit) -> int:
 def _report_returned(returned: Any, objective: str) -> None:
     """A number is the objective; a dict is metrics; a generator yields a dict, or a number, a step."""
     if inspect.isgenerator(returned):
+        user.listen_for_stop()
         for step, values in enumerate(returned):
             _report(values, objective, step)
             if user.should_stop():

@@ -1,0 +1,270 @@
+"""The command line as a user meets it: what it prints, where, and the exit code."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import yaml
+
+from katib_flow.cli import main
+
+MODULE = """\
+def square(x, kind):
+    return {"loss": (x - 0.5) ** 2}
+
+def fails(x, kind):
+    raise ValueError("no good")
+
+def nan(x, kind):
+    return float("nan")
+"""
+
+
+def spec(function: str = "square", **changes: Any) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "name": "toy",
+        "objective": {"metric": "loss", "direction": "minimize"},
+        "parameters": {
+            "x": {"type": "float", "min": 0, "max": 1},
+            "kind": {"type": "categorical", "values": ["a, b", 1]},
+        },
+        "limits": {"max_trials": 3, "parallel_trials": 2},
+        "trial": {"function": f"user_module:{function}"},
+    }
+    return data | changes
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "user_module.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+class Call:
+    """What came of a command line."""
+
+    def __init__(self, code: int, out: str, error: str) -> None:
+        self.code, self.out, self.error = code, out, error
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: str) -> Call:
+        monkeypatch.setattr("sys.argv", ["katib-flow", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        assert code is None or isinstance(code, int), code
+        return Call(code or 0, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture
+def write(here: Path) -> Any:
+    def write(data: Any) -> str:
+        (here / "spec.yaml").write_text(data if isinstance(data, str) else yaml.safe_dump(data))
+        return "spec.yaml"
+
+    return write
+
+
+def test_a_run_prints_a_line_a_trial_and_a_table_of_the_best(call: Any, write: Any) -> None:
+    done = call("run", write(spec()))
+    assert (done.code, done.error) == (0, "")
+    lines = done.out.splitlines()
+    assert [line.split()[1].rstrip(":") for line in lines[:3]] == ["succeeded"] * 3
+    assert "best trials of toy" in done.out
+    assert "all 3 trials have run: 3 succeeded" in done.out
+    assert "katib-flow ui" in done.out
+
+
+def test_what_was_run_is_listed_ranked_and_exported(call: Any, write: Any, here: Path) -> None:
+    ran = call("run", write(spec()), "-o", "json").json
+    assert (ran["name"], ran["status"], ran["trials"]) == ("toy", "succeeded", 3)
+    (listed,) = call("list", "-o", "json").json
+    assert (listed["name"], listed["run_id"], listed["status"]) == ("toy", ran["run_id"], "succeeded")
+    trials = call("trials", "toy", "-o", "json").json
+    assert [trial["trial"] for trial in trials] == ["t00000", "t00001", "t00002"]
+    best = call("best", "toy", "-o", "json").json
+    assert best == ran["best"] == min(trials, key=lambda trial: trial["loss"])
+    status = call("status", ran["run_id"][:8], "-o", "json").json
+    assert (status["trials"], status["max_trials"], status["best"]) == ({"succeeded": 3}, 3, best)
+    assert call("export", "toy", "--format", "json").json == trials
+    table = list(csv.DictReader(io.StringIO(call("export", "toy").out)))
+    assert [float(row["x"]) for row in table] == [trial["x"] for trial in trials]
+    assert [row["kind"] for row in table] == [str(trial["kind"]) for trial in trials]
+    assert call("export", "toy", "--format", "csv", "--out", "toy.csv").out == ""
+    assert list(csv.DictReader((here / "toy.csv").open())) == table
+
+
+def test_parquet_keeps_numbers_as_numbers(call: Any, write: Any, here: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    call("run", write(spec()), "-q")
+    assert call("export", "toy", "--format", "parquet", "--out", "toy.parquet").code == 0
+    frame = pandas.read_parquet(here / "toy.parquet")
+    assert list(frame["trial"]) == ["t00000", "t00001", "t00002"]
+    assert frame["loss"].dtype == float
+    assert "need a file name" in call("export", "toy", "--format", "parquet").error
+
+
+def test_resume_gives_a_finished_experiment_more_trials(call: Any, write: Any) -> None:
+    call("run", write(spec()), "-q")
+    assert call("resume", "toy", "--max-trials", "5", "-o", "json").json["trials"] == 5
+
+
+def test_an_experiment_that_failed_exits_1(call: Any, write: Any) -> None:
+    done = call("run", write(spec("fails", limits={"max_trials": 9, "max_failed_trials": 0})))
+    assert done.code == 1
+    assert "ValueError: no good" in done.out
+    assert "1 trials failed, 0 may" in done.out
+
+
+def test_a_value_that_is_no_number_is_never_best(call: Any, write: Any) -> None:
+    assert call("run", write(spec("nan"))).code == 0
+    assert call("best", "toy").error == "error: toy: no trial has a finite value of 'loss' yet\n"
+    assert call("trials", "toy", "-o", "json").json[0]["loss"] == "nan"
+
+
+def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: Path) -> None:
+    data = spec(tracking={"experiment": "mine"})
+    done = call("run", write(data), "--tracking-uri", "sqlite:///other.db")
+    assert "katib-flow ui --tracking-uri sqlite:///other.db --tracking-experiment mine" in done.out
+    assert call("list").out == "nothing yet\n"
+    where = ("--tracking-uri", "sqlite:///other.db", "--tracking-experiment", "mine")
+    assert [row["name"] for row in call("list", "-o", "json", *where).json] == ["toy"]
+
+
+@pytest.mark.parametrize("command", ["stop", "pause"])
+def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, command: str) -> None:
+    call("run", write(spec()), "-q")
+    done = call(command, "toy")
+    assert (done.code, done.error) == (2, "error: toy: has ended already, succeeded: all 3 trials have run\n")
+
+
+@pytest.mark.parametrize(
+    ("data", "messages"),
+    [
+        (
+            spec(paramters={}),
+            ["spec.yaml:12: paramters: found 'paramters', need a known key", "did you mean 'parameters'?"],
+        ),
+        (
+            spec(parameters={"x": {"type": "float", "min": 2, "max": 1}}),
+            ["parameters.x.min: found 2.0, need a number no greater than max, 1.0"],
+        ),
+        (spec("nope"), ["trial.function: found 'user_module:nope', need a function that can be imported from"]),
+        (spec(algorithm="hyperbond"), ["algorithm.name: found 'hyperbond', need one of"]),
+        (
+            spec(limits={"max_trials": 0, "timeout": "soon"}, metrics={"source": "paper"}),
+            ["limits.max_trials", "limits.timeout", "metrics.source"],
+        ),
+        ("name: [", ["spec.yaml:1: not readable as YAML"]),
+        ("", ["spec.yaml: found nothing, need a spec"]),
+        ("- 1", ["spec.yaml: found list, need a mapping with the keys of a spec"]),
+        ("\0", ["spec.yaml: not readable as YAML"]),
+    ],
+)
+@pytest.mark.parametrize("command", ["run", "validate", "compile"])
+def test_bad_input_is_one_clear_message_a_mistake_and_exits_2(
+    call: Any, write: Any, here: Path, command: str, data: Any, messages: list[str]
+) -> None:
+    if command != "run" and "nope" in str(data):
+        pytest.skip("only a run looks for the function: elsewhere it may live in an image")
+    done = call(command, write(data))
+    assert (done.code, done.out) == (2, "")
+    assert "Traceback" not in done.error
+    for message in messages:
+        assert message in done.error
+    assert not (here / "katib_flow.db").exists() or command == "run"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nowhere.yaml"), "nowhere.yaml: cannot be read: No such file or directory"),
+        (("run", "."), ".: cannot be read: Is a directory"),
+        (("status", "nope"), "nope: no such experiment in"),
+        (("list", "--tracking-uri", "http://127.0.0.1:9"), "MLflow at http://127.0.0.1:9 does not answer"),
+        (("list", "--tracking-uri", "sqlite:////proc/nowhere/x.db"), "/proc/nowhere/x.db: the MLflow store cannot be"),
+        (("algorithms", "hyperbond"), "hyperbond: no such algorithm"),
+        (("frobnicate",), "No such command"),
+        (("run", "spec.yaml", "--fast"), "No such option"),
+    ],
+)
+def test_what_is_not_there_is_named(call: Any, arguments: tuple[str, ...], message: str) -> None:
+    done = call(*arguments)
+    assert done.code == 2
+    assert message in done.error
+    assert "Traceback" not in done.error
+
+
+def test_validate_says_how_large_the_search_is(call: Any, write: Any) -> None:
+    data = spec(
+        parameters={"x": {"type": "int", "min": 1, "max": 3}, "kind": {"type": "categorical", "values": [1, 2]}}
+    )
+    assert call("validate", write(data)).out == "spec.yaml: good; 2 parameters, 6 points, algorithm random\n"
+
+
+def test_the_schema_accepts_what_a_user_writes_and_no_unknown_key(call: Any) -> None:
+    schema = call("validate", "--schema").json
+    for file in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")):
+        data = yaml.safe_load(file.read_text())
+        jsonschema.validate(data, schema)
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**data, "paramters": {}}, schema)
+
+
+def test_compile_prints_a_workflow_or_writes_it(call: Any, write: Any, here: Path) -> None:
+    file = write(spec(argo={"image": "toy:1"}))
+    done = call("compile", file)
+    assert yaml.safe_load(done.out)["kind"] == "Workflow"
+    assert call("compile", file, "-o", "workflow.yaml").out == ""
+    assert (here / "workflow.yaml").read_text() == done.out
+    assert "cannot be written" in call("compile", file, "-o", "no/where.yaml").error
+
+
+def test_every_algorithm_says_what_it_is_and_what_can_be_set(call: Any) -> None:
+    listed = call("algorithms", "-o", "json").json
+    assert {"grid", "random", "sobol"} <= {each["name"] for each in listed}
+    for each in listed:
+        assert len(each["summary"]) > 20
+        described = call("algorithms", each["name"], "-o", "json").json
+        assert all(setting["about"] for setting in described["settings"].values()), each["name"]
+
+
+def test_help_answers_without_what_is_slow_to_import() -> None:
+    program = """
+import sys
+from katib_flow.cli import main
+sys.argv = ["katib-flow", "--help"]
+try:
+    main()
+except SystemExit:
+    pass
+print([name for name in ("mlflow", "torch", "hera", "numpy", "pydantic", "scipy") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    for command in ("run", "validate", "compile", "list", "status", "trials", "best", "export", "resume", "stop", "ui"):
+        assert f" {command} " in done.stdout
+
+
+def test_a_pipe_that_closes_early_is_no_error(write: Any, call: Any) -> None:
+    call("run", write(spec()), "-q")
+    command = f"{sys.executable} -m katib_flow trials toy -o json | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("[\n", "")

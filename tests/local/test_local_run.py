@@ -1,0 +1,395 @@
+"""The loop on this machine: real workers, real processes, a real SQLite store."""
+
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import katib_flow as kf
+from katib_flow.errors import InvalidSpec, KatibFlowError, NotFound
+from katib_flow.history import State
+from katib_flow.local import Result, resume_experiment, run_experiment
+from katib_flow.loop import End
+from katib_flow.spec import Experiment
+from katib_flow.tracking import Status, Store
+
+MODULE = """\
+import os, pathlib, signal, time
+
+
+def square(x):
+    return {"loss": (x - 0.5) ** 2}
+
+
+def count(x):
+    '''Notes each start, so that a second run of a finished trial shows.'''
+    import katib_flow as kf
+    with open("started", "a") as file:
+        file.write(os.path.basename(os.path.dirname(os.environ["KATIB_FLOW_TRIAL_FILE"])) + "\\n")
+    return x
+
+
+def fails(x):
+    raise ValueError("no good")
+
+
+def sometimes(x):
+    if x > 0.5:
+        raise ValueError("too high")
+    return x
+
+
+def wait_for(name, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not pathlib.Path(name).exists():
+        assert time.monotonic() < deadline, name
+        time.sleep(0.01)
+
+
+def meets(x, k):
+    '''Ends only when its partner runs too.'''
+    pathlib.Path(f"here{k}").touch()
+    wait_for(f"here{1 - k}")
+    return k
+
+
+def slow_first(k):
+    '''The first trial ends only when all others have.'''
+    if k == 0:
+        for other in range(1, 5):
+            wait_for(f"done{other}")
+    pathlib.Path(f"done{k}").touch()
+    return k
+
+
+def killed_once(x):
+    flag = pathlib.Path("killed")
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
+def killed(x):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def goal_then_hang(k):
+    if k == 0:
+        wait_for("hanging")
+        return 1.0
+    pathlib.Path("hanging").touch()
+    time.sleep(600)
+
+
+def hangs(x):
+    time.sleep(600)
+
+
+def cleans_up(x):
+    try:
+        time.sleep(600)
+    finally:
+        pathlib.Path("clean").touch()
+
+
+def spans(x):
+    '''Reports when it began and ended, by a clock that all processes share.'''
+    import katib_flow as kf
+    begun = time.monotonic()
+    time.sleep(0.02 + 0.1 * x)
+    kf.report(begun=begun, ended=time.monotonic())
+    return x
+
+
+def needs_argument(x, y):
+    return x
+"""
+FLOAT = {"x": {"type": "float", "min": 0, "max": 1}}
+
+
+def spec(function: str, **changes: Any) -> Experiment:
+    data: dict[str, Any] = {
+        "name": "local",
+        "objective": {"metric": "loss", "direction": "minimize"},
+        "parameters": FLOAT,
+        "algorithm": {"name": "random", "seed": 3},
+        "limits": {"max_trials": 6, "parallel_trials": 2},
+        "trial": {"function": f"user_module:{function}"},
+    }
+    return Experiment.parse(data | changes)
+
+
+def ints(count: int) -> dict[str, Any]:
+    return {"k": {"type": "int", "min": 0, "max": count - 1}}
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "user_module.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, to copy: making one takes MLflow a second."""
+    path = tmp_path_factory.mktemp("empty") / "katib_flow.db"
+    Store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def store(here: Path, empty_store: Path) -> Store:
+    with closing(sqlite3.connect(empty_store)) as source, closing(sqlite3.connect(here / "katib_flow.db")) as target:
+        source.backup(target)
+    return Store(f"sqlite:///{here}/katib_flow.db")
+
+
+@pytest.fixture
+def run(store: Store) -> Callable[..., Result]:
+    def run(function: str, *, progress: Any = None, barrier: bool = False, **changes: Any) -> Result:
+        return run_experiment(spec(function, **changes), store=store, progress=progress, barrier=barrier)
+
+    return run
+
+
+def test_every_trial_is_run_once_and_recorded(run: Any, store: Store) -> None:
+    result = run("square")
+    assert (result.status, result.reason) == (Status.SUCCEEDED, "all 6 trials have run")
+    recorded = store.history(store.get(result.run_id))
+    assert [trial.id for trial in recorded] == [f"t0000{index}" for index in range(6)]
+    assert [trial.state for trial in recorded] == [State.SUCCEEDED] * 6
+    assert [trial.assignment for trial in recorded] == [trial.assignment for trial in result.trials]
+    for trial in recorded:
+        assert trial.observations == {"loss": (trial.assignment["x"] - 0.5) ** 2}  # type: ignore[operator]
+    assert result.best is not None
+    assert result.best.observations["loss"] == min(trial.observations["loss"] for trial in recorded)
+
+
+def test_trials_run_side_by_side(run: Any) -> None:
+    result = run("meets", parameters=ints(2) | {"x": {"type": "int", "min": 1, "max": 1}}, algorithm="grid")
+    assert [trial.state for trial in result.trials] == [State.SUCCEEDED] * 2
+
+
+def test_a_slow_trial_holds_up_no_other(run: Any) -> None:
+    result = run("slow_first", parameters=ints(5), algorithm="grid")
+    assert [trial.state for trial in result.trials] == [State.SUCCEEDED] * 5
+
+
+def test_with_a_barrier_an_iteration_begins_when_the_one_before_has_ended(run: Any, store: Store) -> None:
+    result = run("spans", barrier=True, additional_metrics=["begun", "ended"])
+    spans = [
+        (trial.observations["begun"], trial.observations["ended"]) for trial in store.history(store.get(result.run_id))
+    ]
+    for first in (0, 2):
+        assert max(end for _, end in spans[first : first + 2]) <= min(
+            begin for begin, _ in spans[first + 2 : first + 4]
+        )
+
+
+def test_a_grid_that_is_used_up_ends_the_experiment(run: Any) -> None:
+    result = run("slow_first", parameters=ints(5), algorithm="grid", limits={"parallel_trials": 2})
+    assert (result.verdict.end, len(result.trials)) == (End.EXHAUSTED, 5)
+
+
+def test_the_goal_ends_the_experiment_and_what_still_runs(run: Any, store: Store) -> None:
+    objective = {"metric": "score", "direction": "maximize", "goal": 1}
+    result = run("goal_then_hang", parameters=ints(4), algorithm="grid", objective=objective)
+    assert result.reason == "trial t00000 reached the goal with score 1"
+    assert [trial.state for trial in store.history(store.get(result.run_id))] == [State.SUCCEEDED, State.KILLED]
+
+
+def test_too_many_failed_trials_fail_the_experiment(run: Any) -> None:
+    result = run("fails", limits={"max_trials": 9, "max_failed_trials": 1, "parallel_trials": 1})
+    assert (result.status, result.reason, len(result.trials)) == (Status.FAILED, "2 trials failed, 1 may", 2)
+    assert {trial.message for trial in result.trials} == {"ValueError: no good"}
+
+
+def test_failed_trials_are_results_and_never_the_best(run: Any) -> None:
+    result = run("sometimes", limits={"max_trials": 8, "max_failed_trials": 8, "parallel_trials": 2})
+    states = {trial.id: trial.state for trial in result.trials}
+    assert set(states.values()) == {State.SUCCEEDED, State.FAILED}
+    assert states[result.best.id] is State.SUCCEEDED
+
+
+def test_the_timeout_ends_the_experiment(run: Any) -> None:
+    result = run("hangs", limits={"max_trials": 9, "timeout": "1s"})
+    assert (result.status, result.verdict.end) == (Status.SUCCEEDED, End.TIMEOUT)
+    assert {trial.state for trial in result.trials} == {State.KILLED}
+
+
+def test_a_trial_that_hangs_is_a_failed_trial(run: Any) -> None:
+    result = run("hangs", limits={"max_trials": 1, "trial_timeout": 0.2})
+    assert [trial.message for trial in result.trials] == ["ran for longer than limits.trial_timeout, 0.2 s"]
+
+
+def test_a_trial_that_is_ended_may_clean_up(run: Any, here: Path) -> None:
+    run("cleans_up", limits={"max_trials": 1, "trial_timeout": 0.5})
+    assert (here / "clean").exists()
+
+
+def test_a_trial_that_the_machine_killed_is_tried_again(run: Any, store: Store) -> None:
+    result = run("killed_once", limits={"max_trials": 1})
+    trial = store.history(store.get(result.run_id))[0]
+    assert (trial.state, trial.retries, trial.message) == (State.SUCCEEDED, 1, "")
+
+
+def test_it_is_not_tried_for_ever(run: Any) -> None:
+    result = run("killed", limits={"max_trials": 1, "retries": 1})
+    assert [(trial.state, trial.retries) for trial in result.trials] == [(State.FAILED, 1)]
+
+
+def test_its_own_failure_is_not_tried_again(run: Any) -> None:
+    assert [trial.retries for trial in run("fails", limits={"max_trials": 1}).trials] == [0]
+
+
+class Watching:
+    """Calls back at the end of each trial."""
+
+    def __init__(self, then: Callable[[], object]) -> None:
+        self.then = then
+
+    def show(self, *_: Any) -> None: ...
+
+    def trial_ended(self, trial: Any) -> None:
+        self.then()
+
+
+@pytest.mark.parametrize(("request_", "status"), [("stop", Status.STOPPED), ("pause", Status.PAUSED)])
+def test_an_experiment_that_another_process_ends_goes_on_when_it_is_resumed(
+    run: Any, store: Store, monkeypatch: pytest.MonkeyPatch, request_: str, status: Status
+) -> None:
+    monkeypatch.setattr("katib_flow.local.scheduler.CONTROL_SECONDS", 0)
+    other = Store(store.uri)
+
+    def ask() -> None:
+        other.set_control(other.records()[0], **{request_: True})
+
+    result = run("square", progress=Watching(ask), limits={"max_trials": 400, "parallel_trials": 1})
+    assert result.status is status
+    assert len(result.trials) < 400
+    again = resume_experiment(store, result.run_id, max_trials=len(result.trials) + 2)
+    assert again.status is Status.SUCCEEDED
+    assert again.reason == f"all {len(result.trials) + 2} trials have run"
+
+
+def test_a_finished_experiment_can_be_given_more_trials(run: Any, store: Store, here: Path) -> None:
+    run("count", limits={"max_trials": 3})
+    again = resume_experiment(store, "local", max_trials=5)
+    assert [trial.id for trial in again.trials] == [f"t0000{index}" for index in range(5)]
+    assert sorted((here / "started").read_text().split()) == [f"t0000{index}" for index in range(5)]
+    straight = run("count", limits={"max_trials": 5})
+    assert [trial.assignment for trial in again.trials] == [trial.assignment for trial in straight.trials]
+
+
+def test_resuming_what_is_not_there_says_so(store: Store) -> None:
+    with pytest.raises(NotFound, match="nope: no such experiment"):
+        resume_experiment(store, "nope")
+
+
+def test_two_schedulers_do_not_run_one_experiment(
+    run: Any, store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("katib_flow.local.spool.LOCK_PATIENCE_SECONDS", 0.1)
+    refused: list[str] = []
+
+    def second() -> None:
+        with pytest.raises(KatibFlowError) as caught:
+            resume_experiment(Store(store.uri), "local")
+        refused.append(str(caught.value))
+
+    thread = threading.Thread(target=second)
+    run("square", progress=Watching(lambda: thread.is_alive() or thread.ident or thread.start() or thread.join()))
+    assert refused == ["another process is running this experiment; stop it first (katib-flow stop)"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        (
+            {"trial": {"function": "nowhere:f"}},
+            "trial.function: found 'nowhere:f', need a function that can be imported",
+        ),
+        ({"trial": {"function": "user_module:nope"}}, "trial.function: found 'user_module:nope', need a function"),
+        (
+            {"trial": {"function": "user_module:needs_argument"}},
+            "need a function that takes x by name (missing a required",
+        ),
+        ({"algorithm": "randon"}, "algorithm.name: found 'randon'"),
+        ({"trial": {"container": {"image": "a", "command": ["b"]}}}, "trial.container: found 'a container trial'"),
+        ({"metrics": {"source": "push"}}, "metrics.source: found 'push', need stdout or file"),
+    ],
+)
+def test_an_experiment_that_cannot_run_here_is_refused_before_anything_is_recorded(
+    run: Any, store: Store, changes: dict[str, Any], problem: str
+) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        run("square", **changes)
+    assert problem in str(caught.value)
+    assert store.records() == []
+
+
+def test_a_directory_that_cannot_be_written_is_named(run: Any, here: Path) -> None:
+    (here / ".katib_flow").write_text("a file where a directory is needed")
+    with pytest.raises(
+        KatibFlowError, match=r"\.katib_flow/.*: cannot be written: .*run in a directory you may write to"
+    ):
+        run("square")
+
+
+def test_a_mistake_in_an_algorithm_is_told_as_its_own(run: Any, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise ZeroDivisionError("by zero")
+
+    monkeypatch.setattr("katib_flow.loop.suggest", broken)
+    with pytest.raises(KatibFlowError, match="algorithm random: ZeroDivisionError: by zero"):
+        run("square")
+    assert [(record.status, record.reason) for record in store.records()] == [
+        (Status.FAILED, "algorithm random: ZeroDivisionError: by zero")
+    ]
+
+
+def test_nothing_of_a_finished_trial_is_left_on_disk(run: Any, here: Path) -> None:
+    run("square")
+    left = [path for path in (here / ".katib_flow").rglob("*") if path.is_file() and path.name != "lock"]
+    assert left == []
+
+
+def test_the_log_of_a_trial_is_an_artifact_of_its_run(run: Any, store: Store) -> None:
+    result = run("fails", limits={"max_trials": 1})
+    trial = store.history(store.get(result.run_id))[0]
+    assert "ValueError: no good" in store.read_artifact(trial.run_id, "log.txt").read_text()
+
+
+# functions that no module holds, as in a notebook
+
+
+def test_a_function_that_cannot_be_imported_is_run_all_the_same(store: Store) -> None:
+    offset = 0.25
+
+    @kf.experiment(parameters={"x": kf.Float(0, 1)}, minimize="loss", max_trials=3, parallel_trials=2)
+    def local_function(x: float) -> float:
+        return abs(x - offset)
+
+    result = local_function.run(store=store)
+    assert [trial.observations["loss"] for trial in result.trials] == [
+        abs(trial.assignment["x"] - 0.25) for trial in result.trials
+    ]  # type: ignore[operator]
+    assert len(resume_experiment(store, "local-function", max_trials=5).trials) == 5
+    assert local_function(1.0) == 0.75
+
+
+def test_a_result_is_a_table_and_says_what_is_best(run: Any) -> None:
+    result = run("square", limits={"max_trials": 2})
+    frame = result.to_pandas()
+    assert list(frame["trial"]) == ["t00000", "t00001"]
+    assert list(frame["x"]) == [trial.assignment["x"] for trial in result.trials]
+    assert f"best {result.best.id}" in repr(result)
+    assert json.dumps(frame["loss"].min()) == json.dumps(result.best.observations["loss"])
