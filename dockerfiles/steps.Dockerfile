@@ -1,9 +1,9 @@
 # The image of the steps: katib-flow, MLflow's client, the Kubernetes client, a static busybox. No shell script of ours.
 #
-#   python -m build --wheel            (or: pip wheel --no-deps -w dist .)
-#   buildah build --isolation chroot -f dockerfiles/steps.Dockerfile -t katib-flow:0.1.0 .
+#   make images [BASE=...] [TAG=...] [BUILDER=buildah|podman|docker] [BUILD_OPTIONS="--isolation chroot ..."]
 #
 # BASE is any Debian or Ubuntu, with python3 or without; a folder made by debootstrap and imported as an image will do.
+# It needs no other network than the package indexes.
 # A function or command trial needs an image of its own: FROM this one, then its code and packages.
 ARG BASE=docker.io/library/python:3.12-slim
 
@@ -19,14 +19,17 @@ COPY dist/*.whl /build/
 RUN python3 -m venv /opt/katib-flow \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile -r /build/steps-requirements.txt \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile --no-deps /build/*.whl \
- && /opt/katib-flow/bin/python -m compileall -q /opt/katib-flow \
- && /opt/katib-flow/bin/pip uninstall -y -q pip
+ && /opt/katib-flow/bin/pip uninstall -y -q pip setuptools \
+ && find /opt/katib-flow -type d -name tests -prune -exec rm -rf {} + \
+ && /opt/katib-flow/bin/python -m compileall -q /opt/katib-flow
 
 FROM base
 COPY --from=build /opt/katib-flow /opt/katib-flow
 # prepare copies it beside the user's container, which may have no shell and no libc
 COPY --from=build /bin/busybox /usr/local/bin/busybox
 ENV PATH=/opt/katib-flow/bin:/usr/local/bin:/usr/bin:/bin HOME=/tmp USER=katib-flow
+# no git here to look for, and a pod calls nobody but MLflow
+ENV GIT_PYTHON_REFRESH=quiet MLFLOW_DISABLE_TELEMETRY=true
 # numeric, so that runAsNonRoot can be checked without the image's passwd; everything but /kf and /tmp is read-only there
 USER 10001:10001
 WORKDIR /tmp
