@@ -52,8 +52,8 @@ def run(
     spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False
 ) -> None:
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
-    from katib_flow.cli.progress import watching
     from katib_flow.local import run_experiment
+    from katib_flow.local.progress import watching
     from katib_flow.loop import load
 
     experiment = load(spec)
@@ -69,8 +69,8 @@ def resume(
     group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False,
 ) -> None:  # fmt: skip
     """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials."""
-    from katib_flow.cli.progress import watching
     from katib_flow.local import resume_experiment
+    from katib_flow.local.progress import watching
 
     store = _store(tracking_uri, group)
     record = store.find(name)

@@ -34,6 +34,8 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from katib_flow.trial.table import cell
+
     if not rows:
         print("nothing yet")
         return
@@ -60,20 +62,12 @@ def show_one(row: Row, output: Output) -> None:
     if output is Output.JSON:
         print(to_json(row))
         return
+    from katib_flow.trial.table import cell
+
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value not in (None, ""):
             print(f"{name:<{width}}  {cell(value)}")
-
-
-def cell(value: Any) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}={cell(each)}" for name, each in value.items())
-    return str(value)
 
 
 def to_json(data: Any) -> str:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -160,11 +161,11 @@ def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, com
     [
         (
             spec(paramters={}),
-            ["spec.yaml:12: paramters: found 'paramters', need a known key", "did you mean 'parameters'?"],
+            ["spec.yaml:18: paramters: found 'paramters', need a known key", "did you mean 'parameters'?"],
         ),
         (
             spec(parameters={"x": {"type": "float", "min": 2, "max": 1}}),
-            ["parameters.x.min: found 2.0, need a number no greater than max, 1.0"],
+            ["parameters.x.min: found 2, need a number no greater than max, 1"],
         ),
         (spec("nope"), ["trial.function: found 'user_module:nope', need a function that can be imported from"]),
         (spec(algorithm="hyperbond"), ["algorithm.name: found 'hyperbond', need one of"]),
@@ -174,8 +175,8 @@ def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, com
         ),
         ("name: [", ["spec.yaml:1: not readable as YAML"]),
         ("", ["spec.yaml: found nothing, need a spec"]),
-        ("- 1", ["spec.yaml: found list, need a mapping with the keys of a spec"]),
-        ("\0", ["spec.yaml: not readable as YAML"]),
+        ("- 1", ["spec.yaml:1: found [1], need a mapping with the keys of a spec"]),
+        ("\0", ["spec.yaml:1: not readable as YAML: found U+0000"]),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "validate", "compile"])
@@ -268,3 +269,11 @@ def test_a_pipe_that_closes_early_is_no_error(write: Any, call: Any) -> None:
     command = f"{sys.executable} -m katib_flow trials toy -o json | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("[\n", "")
+
+
+def test_a_port_that_is_taken_is_named(call: Any) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert f"--port: found {port}, need a free port" in call("ui", "--port", str(port)).error

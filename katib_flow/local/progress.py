@@ -6,11 +6,11 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from katib_flow.cli.output import cell
 from katib_flow.history import History, State, Trial
 from katib_flow.local.scheduler import Progress
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.table import cell
 
 REFRESH_SECONDS = 0.25
 
