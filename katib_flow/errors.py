@@ -8,11 +8,11 @@ class KatibFlowError(Exception):
 
 
 class SpecError(KatibFlowError, ValueError):
-    """A field of the spec breaks a rule; ``where`` is its path as the user wrote it."""
+    """A field of the spec breaks a rule; ``where`` is its path as the user wrote it, ``line`` its line where known."""
 
-    def __init__(self, where: str, found: object, need: str) -> None:
-        super().__init__(where, found, need)  # plain args, so it survives pickling to a worker and back
-        self.where, self.found, self.need = where, found, need
+    def __init__(self, where: str, found: object, need: str, line: int | None = None) -> None:
+        super().__init__(where, found, need, line)  # plain args, so it survives pickling to a worker and back
+        self.where, self.found, self.need, self.line = where, found, need, line
 
     def __str__(self) -> str:
         return f"{self.where}: found {self.found!r}, need {self.need}"
@@ -26,7 +26,12 @@ class InvalidSpec(KatibFlowError, ValueError):
         self.source, self.problems = source, tuple(problems)
 
     def __str__(self) -> str:
-        return "\n".join(f"{self.source}:{problem}" if self.source else str(problem) for problem in self.problems)
+        return "\n".join(f"{self._place(problem)}{problem}" for problem in self.problems)
+
+    def _place(self, problem: SpecError) -> str:
+        if not self.source:
+            return ""
+        return f"{self.source}: " if problem.line is None else f"{self.source}:{problem.line}: "
 
 
 class TrackingError(KatibFlowError):

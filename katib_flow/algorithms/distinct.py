@@ -1,70 +1,63 @@
-"""An endless stream of points of the unit cube -> distinct assignments, so that a finite space is covered exactly once.
+"""A stream of points of the unit cube -> distinct assignments, so that a finite space is covered exactly once.
 
 Random search and Sobol read the same stream whenever they are asked: what stands at an index depends on the seed and
 the index alone. Nothing is kept but a memo of the replay.
 """
 
 import itertools
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import math
+import threading
+from collections.abc import Iterator
 
 import numpy as np
 
+from katib_flow.history import Suggestion
 from katib_flow.spec.space import Assignment, SearchSpace, Units
 
-SMALL = 1 << 14  # spaces up to this size are listed once the stream has become slow to find what is left
-PATIENCE = 64  # duplicates in a row before a small space is listed
-
-Points = Callable[[int], Units]
-"""The point of the unit cube at a position of the stream, shape (parameter,)."""
+PATIENCE = 64  # known assignments in a row, before what is left is gone through instead
 
 
-@dataclass
 class DistinctStream:
-    """Distinct assignments in the order of a stream of points; ends when a finite space is used up."""
+    """The assignments of a finite space in the order in which a stream of points comes upon them."""
 
-    space: SearchSpace
-    points: Points
-    seed: int
-    found: list[Assignment] = field(default_factory=list[Assignment])
+    def __init__(self, space: SearchSpace, points: Iterator[Units], seed: int) -> None:
+        self._space, self._points, self._seed = space, points, seed
+        self._found: list[Assignment] = []
+        self._stream = self._distinct()
+        self._lock = threading.Lock()
 
-    def __post_init__(self) -> None:
-        self._source = self._distinct()
-
-    def take(self, indices: range) -> list[tuple[int, Assignment]]:
-        """The assignments at some indices; fewer where the space has no more."""
-        self.found.extend(itertools.islice(self._source, max(0, indices.stop - len(self.found))))
-        return [(index, self.found[index]) for index in indices if index < len(self.found)]
+    def suggestions(self, indices: range) -> list[Suggestion]:
+        """What stands at some indices; fewer where the space has no more."""
+        with self._lock:
+            self._found += itertools.islice(self._stream, max(0, indices.stop - len(self._found)))
+        return [Suggestion(index, dict(self._found[index])) for index in indices if index < len(self._found)]
 
     def _distinct(self) -> Iterator[Assignment]:
-        size = self.space.size
         seen: set[object] = set()
         in_vain = 0
-        for position in itertools.count():
-            if size is not None and (len(seen) == size or (in_vain >= PATIENCE and size <= SMALL)):
+        for point in self._points:
+            assignment = self._space.decode(point)
+            key = self._space.key(assignment)
+            in_vain = in_vain + 1 if key in seen else 0
+            if not in_vain:
+                seen.add(key)
+                yield assignment
+            if in_vain == PATIENCE or len(seen) == self._space.size:
                 break
-            assignment = self.space.decode(self.points(position))
-            key = self.space.key(assignment) if size is not None else position
-            if key in seen:
-                in_vain += 1
-                continue
-            in_vain = 0
-            seen.add(key)
-            yield assignment
         yield from self._rest(seen)
 
     def _rest(self, seen: set[object]) -> Iterator[Assignment]:
-        """What a small space has left, in a random order."""
-        rest = (
-            [each for each in self.space.enumerate() if self.space.key(each) not in seen]
-            if seen_all(self.space, seen)
-            else []
-        )
-        order = np.random.default_rng((self.seed, len(seen))).permutation(len(rest))
-        for position in order:
-            yield rest[position]
-
-
-def seen_all(space: SearchSpace, seen: set[object]) -> bool:
-    """Whether anything is left to list."""
-    return space.size is not None and len(seen) < space.size
+        """What has not been seen, scattered: in equal strides through the list of all, which is never made."""
+        size = self._space.size or 0
+        rng = np.random.default_rng((self._seed, len(seen)))
+        start, stride = (int(number) for number in rng.integers(1 << 62, size=2))
+        while math.gcd(stride, size) != 1:  # so that the strides come by everywhere
+            stride += 1
+        missing = size - len(seen)
+        for step in itertools.count():
+            if not missing:
+                return
+            assignment = self._space.nth((start + step * stride) % size)
+            if self._space.key(assignment) not in seen:
+                missing -= 1
+                yield assignment

@@ -1,6 +1,5 @@
 """Grid search: every combination once, the last parameter changing fastest; then the experiment ends."""
 
-import itertools
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -10,7 +9,8 @@ from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.spec.experiment import Experiment
-from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, OrdinalParameter, Parameter
+from katib_flow.spec.model import NotBoolean
+from katib_flow.spec.parameters import OrdinalParameter, Parameter
 from katib_flow.spec.space import SearchSpace
 
 
@@ -20,7 +20,7 @@ class GridSettings(Settings):
         points: how many values a float without a step is given, evenly spaced on its scale, bounds included.
     """
 
-    points: Annotated[int, Field(ge=2)] | None = None
+    points: Annotated[int, Field(ge=2, le=100_000), NotBoolean] | None = None
 
 
 def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:
@@ -32,18 +32,15 @@ def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError
 
 
 def _countable(parameter: Parameter, points: int | None) -> Parameter:
-    if not isinstance(parameter, FloatParameter) or parameter.size is not None or points is None:
+    if parameter.size is not None or points is None:
         return parameter
     values = dict.fromkeys(parameter.at(position / (points - 1)) for position in range(points))
     return OrdinalParameter.model_validate({"values": list(values), "when": parameter.when})
 
 
-@algorithm("grid", settings=GridSettings, check=_check)
+@algorithm("grid", settings=GridSettings, check=_check, ends=True)
 def grid(ask: Ask[GridSettings]) -> list[Suggestion]:
     """The combinations at the indices asked for; fewer at the end of the grid."""
     space = SearchSpace({name: _countable(each, ask.settings.points) for name, each in ask.space.parameters.items()})
-    combinations = itertools.islice(space.enumerate(), ask.indices.start, ask.indices.stop)
-    return [Suggestion(index, assignment) for index, assignment in zip(ask.indices, combinations, strict=False)]
-
-
-__all__ = ["CategoricalParameter", "GridSettings", "grid"]
+    assert space.size is not None
+    return [Suggestion(index, space.nth(index)) for index in ask.indices if index < space.size]

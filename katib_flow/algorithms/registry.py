@@ -4,17 +4,18 @@ import importlib
 import importlib.metadata
 import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
 from pydantic import ValidationError
 
-from katib_flow.errors import SpecError
+from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import History, Suggestion
-from katib_flow.spec.experiment import Experiment, Objective
-from katib_flow.spec.parameters import Model
-from katib_flow.spec.problems import did_you_mean, spec_errors
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Model
+from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
+from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import SearchSpace
 
 ENTRY_POINTS = "katib_flow.algorithms"
@@ -71,8 +72,9 @@ class Algorithm:
     propose: Propose
     settings: type[Settings]
     check: Check | None = None
+    ends: bool = False
     aliases: tuple[str, ...] = ()
-    summary: str = field(default="")
+    summary: str = ""
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -82,7 +84,12 @@ _registered: dict[str, Algorithm] = {}
 
 
 def algorithm(
-    name: str, *, settings: type[Settings] = Settings, check: Check | None = None, aliases: Sequence[str] = ()
+    name: str,
+    *,
+    settings: type[Settings] = Settings,
+    check: Check | None = None,
+    ends: bool = False,
+    aliases: Sequence[str] = (),
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -90,12 +97,13 @@ def algorithm(
         name: what a spec calls it.
         settings: the model of its settings.
         check: yields what is wrong with an experiment for this algorithm, before anything is run.
+        ends: whether it has only so much to propose, be the space uncountable.
         aliases: other names it answers to.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
-        entry = Algorithm(name, propose, settings, check, tuple(aliases), doc.strip().split("\n")[0])
+        entry = Algorithm(name, propose, settings, check, ends, tuple(aliases), doc.strip().split("\n")[0])
         for each in (name, *aliases):
             _registered[each] = entry
         return propose
@@ -111,7 +119,11 @@ def _load_all() -> None:
         if module.name != "registry":
             importlib.import_module(f"{package.__name__}.{module.name}")
     for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        entry.load()
+        try:
+            entry.load()
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise KatibFlowError(f"entry point {entry.value} of {ENTRY_POINTS}: does not import: {what}") from error
 
 
 def registered_algorithms() -> Mapping[str, Algorithm]:
@@ -125,7 +137,7 @@ def find_algorithm(name: str) -> Algorithm | None:
     if name not in _registered:
         try:
             importlib.import_module(f"katib_flow.algorithms.{name.replace('-', '_')}")
-        except ImportError:
+        except (ImportError, ValueError):  # ValueError: no module has such a name
             _load_all()
     return _registered.get(name)
 
@@ -138,11 +150,20 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
         known = registered_algorithms()
         yield SpecError("algorithm.name", spec.name, f"one of {', '.join(known)}{did_you_mean(spec.name, known)}")
         return
+    if not entry.ends:
+        yield from _endless(experiment)
     try:
         settings = entry.settings_of(experiment)
     except ValidationError as error:
-        for found in spec_errors(error, entry.settings, spec.settings):
-            yield SpecError(f"algorithm.settings.{found.where}", found.found, found.need)
+        yield from spec_errors(error, entry.settings, spec.settings, at=("algorithm", "settings"))
         return
     if entry.check:
         yield from entry.check(experiment, settings)
+
+
+def _endless(experiment: Experiment) -> Iterator[SpecError]:
+    limits = experiment.limits
+    ends = (limits.max_trials, limits.timeout, *(objective.goal for objective in experiment.objective))
+    if all(end is None for end in ends) and (experiment.architecture is not None or experiment.space.size is None):
+        need = "what ends the experiment: max_trials, a timeout, or a goal in objective"
+        yield SpecError("limits", NOTHING, need)

@@ -1,165 +1,84 @@
-"""The spec as frozen models. YAML and Python give the same objects; every rule is checked here, once."""
+"""The spec as one frozen model. YAML and Python give the same object; every rule is checked here, once."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self, get_type_hints
 
-from pydantic import BeforeValidator, Field, FiniteFloat, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 
 from katib_flow.errors import InvalidSpec, SpecError
-from katib_flow.history import Trial, Value
-from katib_flow.spec.parameters import AnyParameter, Model, Scalar
-from katib_flow.spec.problems import NOTHING, did_you_mean, problem, problems, spec_errors
+from katib_flow.history import Trial
+from katib_flow.spec.model import Model, Text
+from katib_flow.spec.parameters import AnyParameter, FloatParameter
+from katib_flow.spec.problems import matching, problem, problems, spec_errors
+from katib_flow.spec.rules import RULES, Rule, broken, broken_so_far
+from katib_flow.spec.sections import (
+    AlgorithmSpec,
+    Architecture,
+    Argo,
+    Budget,
+    EarlyStopping,
+    Limits,
+    Metrics,
+    Objective,
+    Tracking,
+)
 from katib_flow.spec.space import SearchSpace
-from katib_flow.spec.template import TrialTemplate, placeholders
+from katib_flow.spec.template import TrialTemplate
 
-_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd])")
-_DURATION = re.compile(rf"(\s*{_PART.pattern}\s*)+")
-
-
-def parse_duration(value: Any) -> Any:
-    """Seconds of ``90``, ``"90s"``, ``"1h30m"`` or ``"2d"``."""
-    if isinstance(value, str) and _DURATION.fullmatch(value):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise problem("", value, "a number of seconds, or a duration such as 90s, 10m, 2h or 1h30m")
-
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    Field(gt=0),
-    WithJsonSchema({"anyOf": [{"type": "number"}, {"type": "string", "pattern": r"^(\d+(\.\d+)?[smhd])+$"}]}),
+Name = Annotated[
+    str,
+    matching(
+        r"(?!.{46})[a-z0-9]([a-z0-9-]*[a-z0-9])?",
+        "lower-case letters and digits, '-' between them, at most 45 in all; digits-mlp, say",
+    ),
 ]
-Name = Annotated[str, Field(min_length=1)]
 
 
-class Objective(Model):
-    """A metric, the direction in which it is better, and the value that ends the search."""
-
-    metric: Name
-    direction: Literal["maximize", "minimize"]
-    goal: FiniteFloat | None = None
-
-    def loss(self, value: float) -> float:
-        """The value with the sign that makes lower better."""
-        return value if self.direction == "minimize" else -value
-
-    def reached(self, value: float) -> bool:
-        return self.goal is not None and self.loss(value) <= self.loss(self.goal)
-
-
-class AlgorithmSpec(Model):
-    name: Name = "random"
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
-    settings: dict[str, Any] = {}
-
-
-class Budget(Model):
-    """What a trial may spend, given to it as the value of a parameter (Li et al., JMLR 2018: R is ``max``)."""
-
-    parameter: Name
-    min: Annotated[int, Field(ge=1)] = 1
-    max: Annotated[int, Field(ge=1)]
-    eta: Annotated[int, Field(ge=2)] = 3
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.min > self.max:
-            raise problem("min", self.min, f"a number no greater than max, {self.max}")
-        return self
-
-
-class EarlyStopping(Model):
-    name: Name
-    settings: dict[str, Any] = {}
-
-
-class Limits(Model):
-    """What ends an experiment.
-
-    Attributes:
-        max_failed_trials: the experiment fails when more trials than this have failed.
-        retries: how often a trial is started again after a fault of the machine (never after its own failure).
-    """
-
-    max_trials: Annotated[int, Field(ge=1)] | None = None
-    parallel_trials: Annotated[int, Field(ge=1)] = 1
-    max_failed_trials: Annotated[int, Field(ge=0)] = 3
-    timeout: Duration | None = None
-    trial_timeout: Duration | None = None
-    retries: Annotated[int, Field(ge=0)] = 2
-
-
-class Metrics(Model):
-    """Where metrics come from, and how a series becomes one observation."""
-
-    source: Literal["stdout", "file", "tensorboard", "prometheus", "push"] = "stdout"
-    format: Literal["text", "json"] = "text"
-    path: str | None = None
-    filter: str | None = Field(default=None, description="regular expression with two groups, the name and the value")
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    strategy: dict[str, Literal["latest", "min", "max"]] = {}
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        if self.source in ("file", "tensorboard") and not self.path:
-            raise problem("path", NOTHING, f"the path the trial writes to, because source is {self.source}")
-        if self.source == "prometheus" and self.port is None:
-            raise problem("port", NOTHING, "the port the trial serves on, because source is prometheus")
-        if self.filter is not None:
-            try:
-                groups = re.compile(self.filter).groups
-            except re.error as error:
-                raise problem("filter", self.filter, f"a regular expression ({error})") from error
-            if groups != 2:
-                raise problem("filter", self.filter, "a regular expression with two groups, the name and the value")
-        return self
-
-
-class Tracking(Model):
-    uri: str | None = None
-    experiment: Name = "katib-flow"
-    register_model: Name | None = None
-
-
-class Argo(Model):
-    namespace: Name | None = None
-    service_account: Name | None = None
-    image: Name | None = None
-    mode: Literal["barrier", "lanes"] = "barrier"
-
-
-class Architecture(Model):
-    """The search space of a neural architecture: a preset by name, or a space of one's own."""
-
-    space: Name | dict[str, Any]
-    settings: dict[str, Any] = {}
-
-
-def _shorthand(key: str) -> BeforeValidator:
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+def _shorthand(key: str, model: type[Model]) -> BeforeValidator:
+    """A section that may be written as text, the value of its first key."""
+    return BeforeValidator(
+        lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=str | model
+    )
 
 
 def _one_or_more(value: Any) -> Any:
+    if not isinstance(value, Mapping | Objective | list | tuple):
+        raise problem("", value, "metric and direction, {metric: accuracy, direction: maximize}, or a list of these")
     return [value] if isinstance(value, Mapping | Objective) else value
+
+
+def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
+    """A condition on a float may be written 1, and means 1.0."""
+
+    def typed(parent: str, values: Iterable[Any]) -> tuple[Any, ...]:
+        real = isinstance(parameters.get(parent), FloatParameter)
+        return tuple(float(value) if real and type(value) is int else value for value in values)
+
+    whens = {
+        name: {parent: typed(parent, values) for parent, values in parameter.when.items()}
+        for name, parameter in parameters.items()
+    }
+    return {name: parameter.model_copy(update={"when": whens[name]}) for name, parameter in parameters.items()}
 
 
 class Experiment(Model):
     """One search: objective, search space, algorithm, trial template, limits."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", max_length=45)]
+    name: Name
     description: str = ""
-    objective: Annotated[tuple[Objective, ...], BeforeValidator(_one_or_more), Field(min_length=1)]
-    additional_metrics: tuple[Name, ...] = ()
-    parameters: dict[str, AnyParameter] = {}
-    architecture: Annotated[Architecture, _shorthand("space")] | None = None
-    algorithm: Annotated[AlgorithmSpec, _shorthand("name")] = AlgorithmSpec()
+    objective: Annotated[
+        tuple[Objective, ...],
+        Field(min_length=1),
+        BeforeValidator(_one_or_more, json_schema_input_type=Objective | list[Objective]),
+    ]
+    additional_metrics: tuple[Text, ...] = ()
+    parameters: Annotated[dict[str, AnyParameter], AfterValidator(_typed)] = {}
+    architecture: Annotated[Architecture, _shorthand("space", Architecture)] | None = None
+    algorithm: Annotated[AlgorithmSpec, _shorthand("name", AlgorithmSpec)] = AlgorithmSpec()
     budget: Budget | None = None
-    early_stopping: Annotated[EarlyStopping, _shorthand("name")] | None = None
+    early_stopping: Annotated[EarlyStopping, _shorthand("name", EarlyStopping)] | None = None
     limits: Limits = Limits()
     trial: TrialTemplate
     metrics: Metrics = Metrics()
@@ -168,63 +87,9 @@ class Experiment(Model):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if found := [*self._parameter_problems(), *self._metric_problems(), *self._trial_problems()]:
+        if found := list(broken(self, RULES)):
             raise problems(found)
         return self
-
-    def _parameter_problems(self) -> Iterator[SpecError]:
-        if not self.parameters and self.architecture is None:
-            yield SpecError("parameters", NOTHING, "at least one parameter, or an architecture to search")
-        circular = True
-        for name, parameter in self.parameters.items():
-            if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-                yield SpecError(
-                    f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first"
-                )
-            for parent, values in parameter.when.items():
-                where = f"parameters.{name}.when.{parent}"
-                if parent not in self.parameters or parent == name:
-                    circular = False
-                    others = [other for other in self.parameters if other != name]
-                    yield SpecError(where, parent, f"another parameter's name{did_you_mean(parent, others)}")
-                elif self.parameters[parent].size is None:
-                    yield SpecError(where, parent, "a parent with countable values (not a float without a step)")
-                else:
-                    for value in values:
-                        if not self.parameters[parent].contains(value):
-                            yield SpecError(where, value, f"a value that {parent} can have")
-        if circular:
-            try:
-                SearchSpace(self.parameters)
-            except ValueError as error:
-                yield SpecError("parameters", str(error), "conditions without a circle")
-        if self.budget and self.budget.parameter in self.parameters:
-            need = "a name that is not in parameters: the budget's value is set by the algorithm"
-            yield SpecError("budget.parameter", self.budget.parameter, need)
-
-    def _metric_problems(self) -> Iterator[SpecError]:
-        names = [*(objective.metric for objective in self.objective), *self.additional_metrics]
-        for name in sorted({name for name in names if names.count(name) > 1}):
-            yield SpecError("additional_metrics" if name in self.additional_metrics else "objective", name, "each once")
-        for name in self.metrics.strategy:
-            if name not in names:
-                known = f"a metric of the objective or of additional_metrics{did_you_mean(name, names)}"
-                yield SpecError(f"metrics.strategy.{name}", name, known)
-
-    def _trial_problems(self) -> Iterator[SpecError]:
-        known = [*self.parameters, *([self.budget.parameter] if self.budget else []), *BUILTIN]
-        for where, name in placeholders(self.trial):
-            if name not in known:
-                need = f"one of {', '.join(known)}{did_you_mean(name, known)}"
-                yield SpecError(f"trial.{where}", f"${{{name}}}", need)
-        ends = (self.limits.max_trials, self.limits.timeout, self.budget, *(each.goal for each in self.objective))
-        if all(end is None for end in ends) and self._endless():
-            yield SpecError(
-                "limits", NOTHING, "what ends the experiment: max_trials, a timeout, or a goal in objective"
-            )
-
-    def _endless(self) -> bool:
-        return self.architecture is not None or any(each.size is None for each in self.parameters.values())
 
     @cached_property
     def space(self) -> SearchSpace:
@@ -234,7 +99,7 @@ class Experiment(Model):
     def metric_names(self) -> tuple[str, ...]:
         return (*(objective.metric for objective in self.objective), *self.additional_metrics)
 
-    def best(self, trials: Any) -> Trial | None:
+    def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The best of the trials by the first objective, the earliest of equals; None where none has a finite value."""
         first = self.objective[0]
         scored = [
@@ -245,16 +110,44 @@ class Experiment(Model):
         return min(scored, key=lambda entry: entry[:2])[2] if scored else None
 
     @classmethod
-    def parse(cls, data: Any, source: str = "") -> "Experiment":
+    def parse(cls, data: Any, source: str = "", further: Iterable[Rule] = ()) -> "Experiment":
         """An experiment of plain data.
+
+        Args:
+            further: rules that it must keep as well.
 
         Raises:
             InvalidSpec: with every mistake that was found.
         """
         try:
-            return cls.model_validate(data)
+            experiment = cls.model_validate(data)
         except ValidationError as error:
-            raise InvalidSpec(source, spec_errors(error, cls, data)) from None
+            raise InvalidSpec(source, cls._mistakes(error, data, further)) from None
+        if found := list(broken(experiment, further)):
+            raise InvalidSpec(source, found)
+        return experiment
+
+    @classmethod
+    def _mistakes(cls, error: ValidationError, data: Any, further: Iterable[Rule]) -> list[SpecError]:
+        found = spec_errors(error, cls, data)
+        if isinstance(data, Mapping):
+            if any(item["loc"] for item in error.errors()):  # else the rules have been asked
+                found += broken_so_far(cls._without(found, data), RULES)
+            found += broken_so_far(cls._without(found, data), further)
+        return found
+
+    @classmethod
+    def _without(cls, found: Iterable[SpecError], data: Mapping[str, Any]) -> "Experiment":
+        """What can be said of an experiment without the sections in which mistakes were found."""
+        unsound = {re.split(r"[.\[]", each.where)[0] for each in found}
+        experiment = cls.model_construct()
+        sections = vars(experiment)
+        for name, kind in get_type_hints(cls, include_extras=True).items():
+            if name in unsound:
+                sections.pop(name, None)
+            elif name in data:
+                sections[name] = TypeAdapter[Any](kind).validate_python(data[name])
+        return experiment
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data that parses to an equal experiment; defaults are left out."""
@@ -264,16 +157,3 @@ class Experiment(Model):
         if len(self.objective) == 1:
             data["objective"] = data["objective"][0]
         return data
-
-
-BUILTIN = (
-    "trial.id",
-    "trial.name",
-    "trial.checkpoint_dir",
-    "trial.parent_checkpoint_dir",
-    "trial.file",
-    "experiment.name",
-)
-"""What ``${...}`` may name beside parameters."""
-
-__all__ = ["BUILTIN", "Budget", "Experiment", "Limits", "Objective", "Scalar", "Value"]

@@ -5,41 +5,32 @@ drawn from the prior. ``unit`` is its inverse; a value that fills a whole cell o
 maps to the middle of its cell. Algorithms that think in the unit cube therefore search on the scale the user chose.
 """
 
-import bisect
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from decimal import Decimal
+from collections.abc import Iterator
+from fractions import Fraction
 from functools import cached_property
-from statistics import NormalDist
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, Strict, model_validator
+from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from katib_flow.history import Value
+from katib_flow.spec.model import LARGEST_INT, Count, Model, NotBoolean, Real, Scalar, Whole
 from katib_flow.spec.problems import problem
+from katib_flow.spec.scales import Axis, Scale, axis
 
-Scale = Literal["linear", "log", "logit", "normal", "lognormal"]
-
-
-class Model(BaseModel):
-    """A frozen part of the spec; a key it does not know is an error."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+LARGEST = 1e300  # so that no difference of two numbers overflows
 
 
 def _as_list(value: Any) -> Any:
     return value if isinstance(value, list | tuple) else [value]
 
 
-Scalar = (
-    Annotated[bool, Strict()]
-    | Annotated[int, Strict()]
-    | Annotated[FiniteFloat, Strict()]
-    | Annotated[str, Strict()]
-    | None
-)
-Condition = dict[str, Annotated[tuple[Scalar, ...], BeforeValidator(_as_list)]]
+OneOrMore = Annotated[
+    tuple[Scalar, ...],
+    Field(min_length=1),
+    BeforeValidator(_as_list, json_schema_input_type=Value | list[Value]),
+]
 
 
 def same(one: Value, other: Value) -> bool:
@@ -48,18 +39,22 @@ def same(one: Value, other: Value) -> bool:
 
 
 class Parameter(Model):
-    """What every kind of parameter has.
+    """What every kind of parameter has. Its values, where they are countable, stand at positions from 0."""
 
-    Attributes:
-        when: the parameter is active only where each parent named has one of the values listed.
-    """
-
-    when: Condition = Field(default={}, description="active only where each parent named has one of these values")
+    when: dict[str, OneOrMore] = Field({}, description="active only where each parent named has one of these values")
 
     @property
     @abstractmethod
     def size(self) -> int | None:
         """Number of distinct values; None where they are not countable."""
+
+    @abstractmethod
+    def nth(self, position: int) -> Value:
+        """The value at a position, of a countable parameter."""
+
+    @abstractmethod
+    def position(self, value: Value) -> int:
+        """The position of a value that it has, of a countable parameter."""
 
     @abstractmethod
     def at(self, unit: float) -> Value:
@@ -70,11 +65,11 @@ class Parameter(Model):
         """The quantile in [0, 1] of a value, of the middle of its cell where the values are countable."""
 
     @abstractmethod
-    def values(self) -> Sequence[Value]:
-        """All values in order, of a countable parameter."""
-
-    @abstractmethod
     def contains(self, value: Value) -> bool: ...
+
+    def values(self) -> Iterator[Value]:
+        """All values in order, of a countable parameter."""
+        return map(self.nth, range(self.size or 0))
 
 
 class _Choice(Parameter):
@@ -82,27 +77,34 @@ class _Choice(Parameter):
 
     @model_validator(mode="after")
     def _distinct(self) -> Self:
-        for position, value in enumerate(self.values_):
-            if any(same(value, other) for other in self.values_[:position]):
-                raise problem("values", value, "each value once")
+        if len(self._positions) < len(self.values_):
+            twice = next(value for place, value in enumerate(self.values_) if self.position(value) != place)
+            raise problem("values", twice, "each value once")
         return self
+
+    @cached_property
+    def _positions(self) -> dict[tuple[type, Value], int]:
+        pairs = [((type(value), value), position) for position, value in enumerate(self.values_)]
+        return dict(reversed(pairs))  # of a value that stands twice, the first
 
     @property
     def size(self) -> int:
         return len(self.values_)
 
-    def values(self) -> Sequence[Value]:
-        return self.values_
+    def nth(self, position: int) -> Value:
+        return self.values_[position]
+
+    def position(self, value: Value) -> int:
+        return self._positions[type(value), value]
 
     def at(self, unit: float) -> Value:
         return self.values_[min(int(unit * self.size), self.size - 1)]
 
     def unit(self, value: Value) -> float:
-        index = next(index for index, other in enumerate(self.values_) if same(value, other))
-        return (index + 0.5) / self.size
+        return (self.position(value) + 0.5) / self.size
 
     def contains(self, value: Value) -> bool:
-        return any(same(value, other) for other in self.values_)
+        return (type(value), value) in self._positions
 
 
 class CategoricalParameter(_Choice):
@@ -118,153 +120,154 @@ class OrdinalParameter(_Choice):
 
 
 class _Number(Parameter):
-    """A number between two bounds, on a scale.
+    """A number between two bounds, on a scale; with a step, a grid that starts at the lower bound.
 
-    normal and lognormal are cut off at the bounds, with the mean in their middle (of the logarithms) and the bounds
-    three standard deviations away, as Katib's hyperopt service has it.
+    The values of a grid share the prior of the scale: each has the part half-way to its neighbours, the first and the
+    last as much again outside.
     """
 
     scale: Scale = "linear"
+    min: float
+    max: float
+    step: float | None = None
 
-    @property
-    def low(self) -> float:
-        return float(self.min)  # type: ignore[attr-defined]
-
-    @property
-    def high(self) -> float:
-        return float(self.max)  # type: ignore[attr-defined]
-
-    @property
-    def increment(self) -> float | None:
-        return self.step  # type: ignore[attr-defined,no-any-return]
+    @abstractmethod
+    def nth(self, position: int) -> float: ...
 
     @model_validator(mode="after")
     def _bounds(self) -> Self:
-        if self.low > self.high:
-            raise problem("min", self.min, f"a number no greater than max, {self.max}")  # type: ignore[attr-defined]
-        if self.scale in ("log", "lognormal") and self.low <= 0:
-            raise problem("min", self.min, f"a number above 0, because scale is {self.scale}")  # type: ignore[attr-defined]
-        if self.scale == "logit" and not 0 < self.low <= self.high < 1:
-            at = "min" if self.low <= 0 else "max"
-            raise problem(at, getattr(self, at), "a number strictly between 0 and 1, because scale is logit")
+        low, high = self.min, self.max
+        if low > high:
+            raise problem("min", low, f"a number no greater than max, {high:g}")
+        for at, bound in (("min", low), ("max", high)):
+            if abs(bound) > LARGEST:
+                raise problem(at, bound, f"a number between -{LARGEST:g} and {LARGEST:g}")
+        if self.scale in ("log", "lognormal") and low <= 0:
+            raise problem("min", low, f"a number above 0, because scale is {self.scale}")
+        if self.scale == "logit" and not 0 < low <= high < 1:
+            at, found = ("min", low) if not 0 < low < 1 else ("max", high)
+            raise problem(at, found, "a number strictly between 0 and 1, because scale is logit")
+        if self.step is not None and (high - low) / self.step > 2 * LARGEST_INT:
+            raise problem("step", self.step, "a larger step: there would be too many values to count")
         return self
 
-    def _forward(self, x: float) -> float:
-        """The scale's monotone map, up to an affine one."""
-        if self.scale == "linear" or self.low == self.high:
-            return x
-        if self.scale == "log":
-            return math.log(x)
-        if self.scale == "logit":
-            return math.log(x / (1 - x))
-        return self._normal.cdf(math.log(x) if self.scale == "lognormal" else x)
-
-    def _backward(self, y: float) -> float:
-        if self.scale == "linear" or self.low == self.high:
-            return y
-        if self.scale == "log":
-            return math.exp(y)
-        if self.scale == "logit":
-            return 1 / (1 + math.exp(-y))
-        x = self._normal.inv_cdf(y)
-        return math.exp(x) if self.scale == "lognormal" else x
-
-    @cached_property
-    def _normal(self) -> NormalDist:
-        low, high = (math.log(self.low), math.log(self.high)) if self.scale == "lognormal" else (self.low, self.high)
-        return NormalDist((low + high) / 2, (high - low) / 6)
+    @property
+    def _axis(self) -> Axis:
+        return axis(self.scale, self.min, self.max)
 
     @cached_property
     def _ends(self) -> tuple[float, float]:
-        return self._forward(self.low), self._forward(self.high)
+        """The two ends of the prior, on the axis of the scale."""
+        low, high = float(self.min), float(self.max)
+        if self.size is not None and self.step is not None:
+            low, high = self._outer(low, self.nth(self.size - 1), self.step / 2)
+        return self._axis.forward(low), self._axis.forward(high)
 
-    @property
-    def size(self) -> int | None:
-        if self.increment is None:
-            return 1 if self.low == self.high else None
-        return int((Decimal(str(self.max)) - Decimal(str(self.min))) // Decimal(str(self.increment))) + 1  # type: ignore[attr-defined]
+    def _outer(self, first: float, last: float, half: float) -> tuple[float, float]:
+        """Half a step outside the first and the last value; half-way to where the scale ends, where that is nearer."""
+        low = first - half if self.scale in ("linear", "normal") or first > half else first / 2
+        high = last + half if self.scale != "logit" or last + half < 1 else (last + 1) / 2
+        return low, high
 
-    def _value(self, position: int) -> float:
-        """The value at a position of the grid, added up in decimal so that 0.1 + 2 * 0.1 is 0.3."""
-        return float(Decimal(str(self.min)) + position * Decimal(str(self.increment or 0)))  # type: ignore[attr-defined]
+    def _real(self, unit: float) -> float:
+        start, end = self._ends
+        return self._axis.backward(start * (1 - unit) + end * unit)
 
-    @cached_property
-    def _edges(self) -> list[float]:
-        """Borders between the cells of a grid, in quantiles: half-way between neighbours on the natural axis."""
-        count, step = self.size or 1, self.increment or 1.0
-        first, last = self._value(0), self._value(count - 1)
-        below = first - step / 2 if self.scale in ("linear", "normal") or first > step / 2 else first / 2
-        above = last + step / 2 if self.scale != "logit" or last + step / 2 < 1 else (last + 1) / 2
-        marks = [self._forward(x) for x in (below, *((self._value(k) + step / 2) for k in range(count - 1)), above)]
-        return [(mark - marks[0]) / (marks[-1] - marks[0]) for mark in marks]
+    def _quantile(self, x: float) -> float:
+        start, end = self._ends
+        return min(max((self._axis.forward(x) - start) / (end - start), 0.0), 1.0) if start < end else 0.5
 
-    def _at(self, unit: float) -> float:
-        unit = min(max(unit, 0.0), 1.0)
-        if self.low == self.high:
-            return self.low
-        if self.increment is None:
-            start, end = self._ends
-            return min(max(self._backward(start + unit * (end - start)), self.low), self.high)
-        count = self.size or 1
-        return self._value(min(bisect.bisect_right(self._edges, unit, 1, count) - 1, count - 1))
+    def _cell(self, unit: float) -> int:
+        """The position on the grid at a quantile."""
+        assert self.size is not None
+        if self.size == 1 or self.step is None:
+            return 0
+        return min(max(math.floor((self._real(unit) - self.min) / self.step + 0.5), 0), self.size - 1)
 
-    def unit(self, value: Value) -> float:
-        x = float(value)  # type: ignore[arg-type]
-        if self.low == self.high:
+    def _middle(self, position: int) -> float:
+        """The quantile of the middle of the cell at a position on the grid."""
+        assert self.size is not None
+        if self.size == 1 or self.step is None:
             return 0.5
-        if self.increment is None:
-            start, end = self._ends
-            return (self._forward(x) - start) / (end - start)
-        position = round((x - self.low) / self.increment)
-        return (self._edges[position] + self._edges[position + 1]) / 2
-
-    def _on_grid(self, x: float) -> bool:
-        if not self.low <= x <= self.high:
-            return False
-        if self.increment is None:
-            return True
-        return self._value(round((x - self.low) / self.increment)) == x
+        low, high = (self.min + (position + side) * self.step for side in (-0.5, 0.5))
+        below = 0.0 if position == 0 else self._quantile(low)
+        above = 1.0 if position == self.size - 1 else self._quantile(high)
+        return (below + above) / 2
 
 
 class FloatParameter(_Number):
     """A real number; with a step, a grid that starts at min."""
 
     type: Literal["float"] = "float"
-    min: FiniteFloat
-    max: FiniteFloat
-    step: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    min: Real
+    max: Real
+    step: Annotated[FiniteFloat, Field(gt=0), NotBoolean] | None = None
+
+    @cached_property
+    def _decimal(self) -> tuple[Fraction, Fraction]:
+        """The first value and the step as they are written, so that 0.1 + 2 * 0.1 is 0.3."""
+        return Fraction(repr(self.min)), Fraction(repr(self.step or 0.0))
+
+    @cached_property
+    def _size(self) -> int | None:
+        first, step = self._decimal
+        if step:
+            return (Fraction(repr(self.max)) - first) // step + 1
+        return 1 if self.min == self.max else None
+
+    @property
+    def size(self) -> int | None:
+        return self._size
+
+    def nth(self, position: int) -> float:
+        first, step = self._decimal
+        return float(first + position * step)
+
+    def position(self, value: Value) -> int:
+        assert isinstance(value, float)
+        return round((value - self.min) / self.step) if self.step else 0
 
     def at(self, unit: float) -> float:
-        return self._at(unit)
+        return min(max(self._real(unit), self.min), self.max) if self.size is None else self.nth(self._cell(unit))
+
+    def unit(self, value: Value) -> float:
+        assert isinstance(value, float)
+        return self._quantile(value) if self.size is None else self._middle(self.position(value))
 
     def contains(self, value: Value) -> bool:
-        return type(value) is float and self._on_grid(value)
-
-    def values(self) -> Sequence[float]:
-        return [self._value(position) for position in range(self.size or 0)]
+        if type(value) is not float or not self.min <= value <= self.max:
+            return False
+        return self.size is None or self.nth(self.position(value)) == value
 
 
 class IntParameter(_Number):
     """A whole number; with a step, a grid that starts at min."""
 
     type: Literal["int"] = "int"
-    min: int
-    max: int
-    step: Annotated[int, Field(ge=1)] = 1
-    scale: Literal["linear", "log", "normal", "lognormal"] = "linear"  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
+    min: Whole  # pyright: ignore[reportIncompatibleVariableOverride] - frozen
+    max: Whole  # pyright: ignore[reportIncompatibleVariableOverride]
+    step: Count = 1  # pyright: ignore[reportIncompatibleVariableOverride]
+    scale: Literal["linear", "log", "normal", "lognormal"] = "linear"  # pyright: ignore[reportIncompatibleVariableOverride]
 
     @property
     def size(self) -> int:
         return (self.max - self.min) // self.step + 1
 
+    def nth(self, position: int) -> int:
+        return self.min + position * self.step
+
+    def position(self, value: Value) -> int:
+        assert isinstance(value, int)
+        return (value - self.min) // self.step
+
     def at(self, unit: float) -> int:
-        return int(self._at(unit))
+        return self.nth(self._cell(unit))
+
+    def unit(self, value: Value) -> float:
+        return self._middle(self.position(value))
 
     def contains(self, value: Value) -> bool:
         return type(value) is int and self.min <= value <= self.max and (value - self.min) % self.step == 0
-
-    def values(self) -> Sequence[int]:
-        return range(self.min, self.max + 1, self.step)
 
 
 AnyParameter = Annotated[

@@ -1,22 +1,29 @@
 """How a validator says what is wrong; pydantic's findings as ``SpecError``s with the path the user wrote."""
 
 import difflib
+import re
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic_core import PydanticCustomError
 
 from katib_flow.errors import SpecError
 
+Path = Sequence[int | str]
 
-class _Nothing:
+
+class _Shown(str):
+    """Text that an error shows without quotes."""
+
+    __slots__ = ()
+
     def __repr__(self) -> str:
-        return "nothing"
+        return str(self)
 
 
-NOTHING = _Nothing()
+NOTHING = _Shown("nothing")
 
 
 def problem(at: str, found: object, need: str) -> PydanticCustomError:
@@ -28,32 +35,98 @@ def problems(errors: Sequence[SpecError]) -> PydanticCustomError:
     return PydanticCustomError("spec", "breaks a rule of the spec", {"problems": list(errors)})
 
 
+def matching(pattern: str, need: str) -> AfterValidator:
+    """A rule for text, which says what it needs in words."""
+    compiled = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not compiled.fullmatch(text):
+            raise problem("", text, need)
+        return text
+
+    return AfterValidator(check)
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
     near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def spec_errors(error: ValidationError, root: type[BaseModel], data: object) -> list[SpecError]:
-    """Everything pydantic found, in the words of the spec, with the path in the data as the user wrote it."""
+def spec_errors(error: ValidationError, root: type[BaseModel], data: object, at: Path = ()) -> list[SpecError]:
+    """Everything pydantic found, in the words of the spec, with the path in the data as the user wrote it.
+
+    Args:
+        at: where in the spec the data stands.
+    """
+    items = error.errors(include_url=False)
+    locations = [item["loc"] for item in items]
     found: list[SpecError] = []
-    for item in error.errors(include_url=False):
-        path = _written(item["loc"], data, keep_last=item["type"] == "missing")
-        if item["type"] == "spec":
-            inside: list[SpecError] = item.get("ctx", {})["problems"]
-            found += [SpecError(_join([*path, *filter(None, [each.where])]), each.found, each.need) for each in inside]
-        elif item["type"] == "extra_forbidden":
-            known = _fields_at(root, item["loc"][:-1])
-            need = f"one of {', '.join(known)}{did_you_mean(path[-1], known)}"
-            found.append(SpecError(_join(path), str(path[-1]), f"a known key, {need}"))
-        elif item["type"] == "missing":
-            found.append(SpecError(_join(path), NOTHING, "a value here, it is required"))
-        else:
-            found.append(SpecError(_join(path), _short(item["input"]), _need(item)))
+    alternatives = False
+    for item in items:
+        loc, kind = item["loc"], item["type"]
+        if kind == "too_short" and any(len(other) > len(loc) and other[: len(loc)] == loc for other in locations):
+            continue  # the items that are wrong have been named, and were not counted
+        path = [*at, *_written(loc, data, keep_last=kind == "missing")]
+        new = _KINDS.get(kind, _ordinary)(item, path, root)
+        if alternatives and kind not in _KINDS and found[-1].where == new[0].where:  # the next member of a union
+            new = [SpecError(new[0].where, new[0].found, f"{found.pop().need} or {new[0].need}")]
+        alternatives = kind not in _KINDS
+        found += new
     return found
 
 
-def _written(loc: Sequence[int | str], data: object, *, keep_last: bool) -> list[int | str]:
+def _rules(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    inside: list[SpecError] = item["ctx"]["problems"]
+    return [
+        SpecError(_join([*path, *filter(None, [each.where])]), _as_written(each, item["input"]), each.need)
+        for each in inside
+    ]
+
+
+def _unknown_key(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    known = [name for model in _models_at(root, item["loc"][:-1])[:1] for name in _keys(model)]
+    if not known:
+        return [SpecError(_join(path), str(path[-1]), "nothing here: there are no keys")]
+    need = f"a known key, one of {', '.join(known)}{did_you_mean(path[-1], known)}"
+    return [SpecError(_join(path), str(path[-1]), need)]
+
+
+def _missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    return [SpecError(_join(path), NOTHING, "a value here, it is required")]
+
+
+def _tag_missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    tags = [tag for model in _models_at(root, item["loc"]) if (tag := _tag(model))]
+    return [SpecError(_join([*path, item["ctx"]["discriminator"].strip("'")]), NOTHING, f"one of {', '.join(tags)}")]
+
+
+def _tag_unknown(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    context = item["ctx"]
+    where, found = _join([*path, context["discriminator"].strip("'")]), context["tag"]
+    return [SpecError(where, found, f"one of {_choice(context['expected_tags'], found)}")]
+
+
+def _ordinary(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
+    return [SpecError(_join(path), shown(item["input"]), _need(item))]
+
+
+_KINDS = {
+    "spec": _rules,
+    "extra_forbidden": _unknown_key,
+    "missing": _missing,
+    "union_tag_not_found": _tag_missing,
+    "union_tag_invalid": _tag_unknown,
+}
+
+
+def _as_written(error: SpecError, data: Any) -> object:
+    """What an error found as the user wrote it: 0, where it has become 0.0."""
+    written = data.get(error.where) if isinstance(data, Mapping) else None
+    return written if written is not None and written == error.found else error.found
+
+
+def _written(loc: Path, data: object, *, keep_last: bool) -> list[int | str]:
     """The part of pydantic's location that is in the data: tags of unions and wrapped single items are ours."""
     path: list[int | str] = []
     here: Any = data
@@ -71,16 +144,17 @@ def _written(loc: Sequence[int | str], data: object, *, keep_last: bool) -> list
     return path
 
 
-def _join(path: Sequence[int | str]) -> str:
+def _join(path: Path) -> str:
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
     return text or "the spec"
 
 
-def _short(value: object) -> object:
+def shown(value: object) -> object:
+    """A value for a person to recognise: cut where it is long."""
     text = repr(value)
-    return value if len(text) <= 80 else text[:77] + "..."
+    return NOTHING if value is None else value if len(text) <= 80 else _Shown(text[:77] + "...")
 
 
 _NEED = {
@@ -90,6 +164,7 @@ _NEED = {
     "less_than_equal": "a number of at most {le}",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
+    "int_parsing_size": "a whole number of fewer digits",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
@@ -103,24 +178,30 @@ _NEED = {
     "dict_type": "a mapping of keys to values",
     "model_type": "a mapping of keys to values",
     "model_attributes_type": "a mapping of keys to values",
-    "literal_error": "{expected}",
-    "enum": "{expected}",
-    "too_short": "at least {min_length} of them",
-    "union_tag_invalid": "one of {expected_tags}",
-    "union_tag_not_found": "a key {discriminator}",
+    "too_short": "{min_length} or more items",
 }
 
 
 def _need(item: Any) -> str:
-    template = _NEED.get(item["type"])
-    if template is None:
-        message = str(item["msg"]).removeprefix("Value error, ")
-        return message[:1].lower() + message[1:]
-    return template.format(**item.get("ctx", {}))
+    context = {name: _plain(value) for name, value in item.get("ctx", {}).items()}
+    if item["type"] in ("literal_error", "enum"):
+        return _choice(context["expected"], item["input"])
+    if template := _NEED.get(item["type"]):
+        return template.format(**context)
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return message[:1].lower() + message[1:]
 
 
-def _fields_at(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Names of the fields of the model that a location leads to."""
+def _plain(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _choice(expected: str, found: object) -> str:
+    return expected + did_you_mean(found, re.findall(r"'([^']*)'", expected))
+
+
+def _models_at(root: type[BaseModel], loc: Path) -> list[type[BaseModel]]:
+    """The models of which a location in the data may hold one."""
     models: list[type[BaseModel]] = [root]
     for part in loc:
         inside = [model for model in models if part in model.model_fields]
@@ -128,7 +209,11 @@ def _fields_at(root: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
             models = [found for model in inside for found in _models_in(model.model_fields[str(part)].annotation)]
         else:  # a key of a mapping, a position in a list, or the tag of a union
             models = [model for model in models if _tag(model) == part] or models
-    return [name for model in models[:1] for name in model.model_fields]
+    return models
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _tag(model: type[BaseModel]) -> str | None:

@@ -7,22 +7,36 @@ ever sees it. ``$${`` stands for a literal ``${``. A list item that names an ina
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
 from katib_flow.history import Value
-from katib_flow.spec.parameters import Model
-from katib_flow.spec.problems import NOTHING, problem
+from katib_flow.spec.model import Model, Text
+from katib_flow.spec.problems import NOTHING, matching, problem
+
+BUILTIN = (
+    "trial.id",
+    "trial.name",
+    "trial.checkpoint_dir",
+    "trial.parent_checkpoint_dir",
+    "trial.file",
+    "experiment.name",
+)
+"""What ``${...}`` may name beside parameters."""
 
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 _PLACEHOLDER = re.compile(r"\$(\$\{)|\$\{([^{}]*)\}")
 
 
+Kind = Literal["function", "command", "container", "resource", "template"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
 class Container(Model):
     """Any image; it needs no Python and none of our code."""
 
-    image: Annotated[str, Field(min_length=1)]
+    image: Text
     command: Argv
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
@@ -42,7 +56,7 @@ class Resource(Model):
 class WorkflowTemplateRef(Model):
     """An Argo WorkflowTemplate: a whole pipeline as a trial."""
 
-    name: Annotated[str, Field(min_length=1)]
+    name: Text
     cluster_scope: bool = False
     arguments: dict[str, str] = {}
 
@@ -50,7 +64,7 @@ class WorkflowTemplateRef(Model):
 class TrialTemplate(Model):
     """Exactly one of the five kinds."""
 
-    function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    function: Annotated[str, matching(r"\w+(\.\w+)*:\w+(\.\w+)*", "a function as module:name")] | None = None
     command: Argv | None = None
     container: Container | None = None
     resource: Resource | None = None
@@ -59,16 +73,19 @@ class TrialTemplate(Model):
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        kinds = ("function", "command", "container", "resource", "template")
-        given = [kind for kind in kinds if getattr(self, kind) is not None]
-        if len(given) != 1:
-            raise problem("", " and ".join(given) or NOTHING, f"exactly one of {', '.join(kinds)}")
+        if len(self._given) != 1:
+            raise problem("", " and ".join(self._given) or NOTHING, f"exactly one of {', '.join(KINDS)}")
+        if self.env and self.kind not in ("function", "command"):
+            raise problem("env", self.env, "nothing here: this env is for a function or a command")
         return self
 
     @property
-    def kind(self) -> Literal["function", "command", "container", "resource", "template"]:
-        kinds = ("function", "command", "container", "resource", "template")
-        return next(kind for kind in kinds if getattr(self, kind) is not None)  # type: ignore[return-value]
+    def _given(self) -> list[Kind]:
+        return [kind for kind in KINDS if getattr(self, kind) is not None]
+
+    @property
+    def kind(self) -> Kind:
+        return self._given[0]
 
 
 def placeholders(template: Model) -> Iterator[tuple[str, str]]:

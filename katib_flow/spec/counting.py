@@ -1,0 +1,109 @@
+"""How many assignments a search space has, and which stands at a position, without listing them.
+
+The parameters are walked in order. Of what was chosen so far only the values of parents of later parameters matter,
+and of those only whether they are among the values that a condition names; that is a *state*. The number of ways to go
+on from a state follows from the states one parameter later, from the last parameter back to the first.
+"""
+
+from collections.abc import Iterator, Mapping
+from itertools import pairwise
+from typing import NamedTuple
+
+from katib_flow.history import Value
+from katib_flow.spec.parameters import Parameter, same
+
+State = tuple[tuple[str, int], ...]
+"""(parent, position of a value that stands for its like) pairs."""
+
+
+class _Run(NamedTuple):
+    """Neighbouring values of a parameter that lead to one state; an inactive parameter has one run without a start."""
+
+    start: int | None
+    length: int
+    state: State
+
+
+def active(parameter: Parameter, assignment: Mapping[str, Value]) -> bool:
+    """Whether a parameter is active, given (at least) the values of its parents."""
+    for parent, values in parameter.when.items():
+        if parent not in assignment or not any(same(assignment[parent], value) for value in values):
+            return False
+    return True
+
+
+class Counting:
+    """The assignments of parameters in an order that has parents first, the last parameter changing fastest."""
+
+    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+        self._parameters = parameters
+        self._names = list(parameters)
+        self._needed = self._needed_from()
+        self._runs: list[dict[State, list[_Run]]] = []
+        self._ways: list[dict[State, int]] = []
+        self.size = self._count()
+
+    def nth(self, position: int) -> dict[str, Value]:
+        """The assignment at a position from 0, of a countable space."""
+        assignment: dict[str, Value] = {}
+        state: State = ()
+        for place, (name, parameter) in enumerate(self._parameters.items()):
+            for run in self._runs[place][state]:
+                ways = self._ways[place + 1][run.state]
+                if position < run.length * ways:
+                    break
+                position -= run.length * ways
+            else:
+                raise IndexError(position)
+            if run.start is not None:
+                assignment[name] = parameter.nth(run.start + position // ways)
+            position, state = position % ways, run.state
+        return assignment
+
+    def _count(self) -> int | None:
+        states: set[State] = {()}
+        for place, name in enumerate(self._names):
+            if any(self._parameters[name].size is None and self._active(name, state) for state in states):
+                return None
+            self._runs.append({state: list(self._runs_of(place, state)) for state in states})
+            states = {run.state for runs in self._runs[-1].values() for run in runs}
+        self._ways = [dict.fromkeys(states, 1)]
+        for runs_of in reversed(self._runs):
+            after = self._ways[0]
+            ways = {state: sum(run.length * after[run.state] for run in runs) for state, runs in runs_of.items()}
+            self._ways.insert(0, ways)
+        return self._ways[0][()]
+
+    def _needed_from(self) -> list[set[str]]:
+        """For each place, the parents on which that parameter or a later one depends."""
+        needed = [set[str]()]
+        for name in reversed(self._names):
+            needed.insert(0, needed[0] | self._parameters[name].when.keys())
+        return needed
+
+    def _active(self, name: str, state: State) -> bool:
+        return active(self._parameters[name], {parent: self._parameters[parent].nth(at) for parent, at in state})
+
+    def _runs_of(self, place: int, state: State) -> Iterator[_Run]:
+        name, needed = self._names[place], self._needed[place + 1]
+        kept = tuple(pair for pair in state if pair[0] in needed)
+        if not self._active(name, state):
+            yield _Run(None, 1, kept)
+        elif name not in needed:
+            yield _Run(0, self._parameters[name].size or 0, kept)
+        else:
+            for start, length, like in self._alike(name):
+                yield _Run(start, length, (*kept, (name, like)))
+
+    def _alike(self, name: str) -> Iterator[tuple[int, int, int]]:
+        """Start and length of each run of values that no condition tells apart, and a position that stands for it."""
+        parent = self._parameters[name]
+        whens = [parameter.when.get(name, ()) for parameter in self._parameters.values()]
+        named = sorted({parent.position(value) for values in whens for value in values if parent.contains(value)})
+        other = None
+        for before, at in pairwise((-1, *named, parent.size or 0)):
+            if at - before > 1:
+                other = before + 1 if other is None else other
+                yield before + 1, at - before - 1, other
+            if at != parent.size:
+                yield at, 1, at

@@ -1,0 +1,45 @@
+"""What every part of the spec is made of: frozen models, numbers that are no booleans, scalars as they were written."""
+
+import math
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainValidator
+
+from katib_flow.history import Value
+from katib_flow.spec.problems import problem
+
+LARGEST_INT = 2**53
+"""JSON in other languages, and the float arithmetic of the scales, are exact up to here."""
+
+
+class Model(BaseModel):
+    """A frozen part of the spec; a key it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+
+def _no_boolean(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise problem("", value, "a number")
+    return value
+
+
+def _scalar(value: Any) -> Value:
+    for kind in (bool, int, str):
+        if isinstance(value, kind):
+            return value if type(value) is kind else kind(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if value is None:
+        return value
+    raise problem("", value, "text, a finite number, true, false or null")
+
+
+NotBoolean = BeforeValidator(_no_boolean)
+Real = Annotated[FiniteFloat, NotBoolean]
+Whole = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT), NotBoolean]
+Natural = Annotated[int, Field(ge=0, le=LARGEST_INT), NotBoolean]
+Count = Annotated[int, Field(ge=1, le=LARGEST_INT), NotBoolean]
+Text = Annotated[str, Field(min_length=1)]
+Scalar = Annotated[Value, PlainValidator(_scalar, json_schema_input_type=Value)]
+"""A value of JSON that keeps its type: 1, 1.0, true and "1" are four values."""

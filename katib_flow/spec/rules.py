@@ -1,0 +1,93 @@
+"""The rules that hold between the sections of a spec."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from katib_flow.errors import SpecError
+from katib_flow.spec.parameters import Parameter
+from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.space import circle
+from katib_flow.spec.template import BUILTIN, placeholders
+
+if TYPE_CHECKING:
+    from katib_flow.spec.experiment import Experiment
+
+
+Rule = Callable[["Experiment"], Iterable[SpecError]]
+
+
+def broken(experiment: "Experiment", rules: Iterable[Rule]) -> Iterator[SpecError]:
+    """What breaks some rules."""
+    for rule in rules:
+        yield from rule(experiment)
+
+
+def broken_so_far(experiment: "Experiment", rules: Iterable[Rule]) -> Iterator[SpecError]:
+    """What breaks some rules, as far as can be said: the experiment lacks the sections that are wrong in themselves."""
+    for rule in rules:
+        with contextlib.suppress(AttributeError):
+            yield from rule(experiment)
+
+
+def _parameters(experiment: "Experiment") -> Iterator[SpecError]:
+    if not experiment.parameters and experiment.architecture is None:
+        yield SpecError("parameters", NOTHING, "at least one parameter, or an architecture to search")
+    for name in experiment.parameters:
+        if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
+            yield SpecError(f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first")
+
+
+def _conditions(experiment: "Experiment") -> Iterator[SpecError]:
+    parameters = experiment.parameters
+    for name, parameter in parameters.items():
+        for parent, values in parameter.when.items():
+            where = f"parameters.{name}.when.{parent}"
+            others = [other for other in parameters if other != name]
+            if parent not in others:
+                yield SpecError(where, parent, f"another parameter's name{did_you_mean(parent, others)}")
+            elif parameters[parent].size is None:
+                yield SpecError(where, parent, "a parent with countable values (not a float without a step)")
+            else:
+                can_have = f"a value that {parent} can have: {_listed(parameters[parent])}"
+                strange = [value for value in values if not parameters[parent].contains(value)]
+                yield from (SpecError(where, value, can_have) for value in strange)
+    if names := circle(parameters):
+        yield SpecError("parameters", f"a circle of {' and '.join(names)}", "conditions that go one way")
+
+
+def _listed(parameter: Parameter, most: int = 8) -> str:
+    first = ", ".join(map(repr, islice(parameter.values(), most)))
+    return f"{first} ..." if (parameter.size or 0) > most else first
+
+
+def _budget(experiment: "Experiment") -> Iterator[SpecError]:
+    budget = experiment.budget
+    if budget and budget.parameter in experiment.parameters:
+        need = "a name that is not in parameters: the budget's value is set by the algorithm"
+        yield SpecError("budget.parameter", budget.parameter, need)
+
+
+def _metrics(experiment: "Experiment") -> Iterator[SpecError]:
+    names = experiment.metric_names
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        where = "additional_metrics" if name in experiment.additional_metrics else "objective"
+        yield SpecError(where, name, "each metric once")
+    for name in experiment.metrics.strategy:
+        if name not in names:
+            need = f"a metric of the objective or of additional_metrics{did_you_mean(name, names)}"
+            yield SpecError(f"metrics.strategy.{name}", name, need)
+
+
+def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
+    budget = [experiment.budget.parameter] if experiment.budget else []
+    known = [*experiment.parameters, *budget, *BUILTIN]
+    for where, name in placeholders(experiment.trial):
+        if name not in known:
+            need = f"one of {', '.join(known)}{did_you_mean(name, known)} ($${{{name}}} where it stands for itself)"
+            yield SpecError(f"trial.{where}", f"${{{name}}}", need)
+
+
+RULES = (_parameters, _conditions, _budget, _metrics, _placeholders)

@@ -1,0 +1,140 @@
+"""The sections of a spec, each a frozen model that checks what can be checked without the others."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Real, Text
+from katib_flow.spec.problems import NOTHING, problem
+
+_NUMBER = r"[0-9]+(?:\.[0-9]+)?"
+_DURATION = rf"(?=.)(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?"
+_SECONDS = (86_400.0, 3600.0, 60.0, 1.0)
+
+
+def _seconds(value: Any) -> float:
+    """Seconds of ``90``, ``"90s"``, ``"1h30m"`` or ``"2d"``."""
+    if isinstance(value, str) and (match := re.fullmatch(_DURATION, value.replace(" ", ""))):
+        return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+        return float(value)
+    raise problem("", value, "a number of seconds, or a duration such as 90s, 10m, 2h or 1h30m")
+
+
+Duration = Annotated[
+    float,
+    Field(gt=0),
+    BeforeValidator(_seconds),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string"}]}),
+]
+
+
+class Objective(Model):
+    """A metric, the direction in which it is better, and the value that ends the search."""
+
+    metric: Text
+    direction: Literal["maximize", "minimize"]
+    goal: Real | None = None
+
+    def loss(self, value: float) -> float:
+        """The value with the sign that makes lower better."""
+        return value if self.direction == "minimize" else -value
+
+    def reached(self, value: float) -> bool:
+        return self.goal is not None and self.loss(value) <= self.loss(self.goal)
+
+
+class AlgorithmSpec(Model):
+    name: Text = "random"
+    seed: Natural = 0
+    settings: dict[str, Any] = {}
+
+
+class Budget(Model):
+    """What a trial may spend, given to it as the value of a parameter (Li et al., JMLR 2018: R is ``max``)."""
+
+    parameter: Text
+    min: Count = 1
+    max: Count
+    eta: Annotated[int, Field(ge=2, le=1000), NotBoolean] = 3
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise problem("min", self.min, f"a number no greater than max, {self.max}")
+        return self
+
+
+class EarlyStopping(Model):
+    name: Text
+    settings: dict[str, Any] = {}
+
+
+class Limits(Model):
+    """What ends an experiment.
+
+    Attributes:
+        max_failed_trials: the experiment fails when more trials than this have failed.
+        retries: how often a trial is started again after a fault of the machine (never after its own failure).
+    """
+
+    max_trials: Count | None = None
+    parallel_trials: Count = 1
+    max_failed_trials: Natural = 3
+    timeout: Duration | None = None
+    trial_timeout: Duration | None = None
+    retries: Natural = 2
+
+
+class Metrics(Model):
+    """Where metrics come from, and how a series becomes one observation."""
+
+    source: Literal["stdout", "file", "tensorboard", "prometheus", "push"] = "stdout"
+    format: Literal["text", "json"] = "text"
+    path: Text | None = None
+    filter: str | None = Field(
+        default=None, description="regular expression; its first two groups are the name and the value"
+    )
+    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = None
+    strategy: dict[str, Literal["latest", "min", "max"]] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.source in ("file", "tensorboard") and self.path is None:
+            raise problem("path", NOTHING, f"the path the trial writes to, because source is {self.source}")
+        if self.source == "prometheus" and self.port is None:
+            raise problem("port", NOTHING, "the port the trial serves on, because source is prometheus")
+        if self.filter is not None:
+            self._check_filter(self.filter)
+        return self
+
+    def _check_filter(self, pattern: str) -> None:
+        if self.format != "text":
+            raise problem("filter", pattern, f"nothing here, because format is {self.format}")
+        try:
+            groups = re.compile(pattern).groups
+        except (re.error, OverflowError, RecursionError) as error:
+            raise problem("filter", pattern, f"a regular expression ({error})") from error
+        if groups < 2:
+            raise problem("filter", pattern, "a regular expression with two groups, the name and the value")
+
+
+class Tracking(Model):
+    uri: str | None = None
+    experiment: Text = "katib-flow"
+    register_model: Text | None = None
+
+
+class Argo(Model):
+    namespace: Text | None = None
+    service_account: Text | None = None
+    image: Text | None = None
+    mode: Literal["barrier", "lanes"] = "barrier"
+
+
+class Architecture(Model):
+    """The search space of a neural architecture: a preset by name, or a space of one's own."""
+
+    space: Text | dict[str, Any]
+    settings: dict[str, Any] = {}

@@ -1,0 +1,168 @@
+"""YAML text -> plain data with the line of each part, and back.
+
+The scalars are those of YAML 1.2's core schema, so that ``1e-3`` is a number and ``on`` is text. Nothing but plain data
+is ever built, a key stands once, and what aliases write out is bounded.
+"""
+
+import re
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from katib_flow.errors import KatibFlowError
+
+MAX_VALUES = 200_000  # aliases let a short file describe a huge tree
+MAX_DEPTH = 100
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = (
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
+    ("null", r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
+    ("int", r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$", "-+0123456789"),
+    (
+        "float",
+        r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$",
+        "-+0123456789.",
+    ),
+)
+
+
+class _Loader(yaml.SafeLoader):
+    """Builds what the core schema has, and nothing else."""
+
+    yaml_implicit_resolvers = {}
+    yaml_constructors = {
+        tag and _TAG + tag: yaml.SafeLoader.yaml_constructors[tag and _TAG + tag]
+        for tag in ("bool", "null", "float", "str", "seq", None)
+    }
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (
+            ValueError,
+            LookupError,
+            TypeError,
+        ) as error:  # a tag that does not fit, or a million digits
+            found = str(node.value)[:40] if isinstance(node, yaml.ScalarNode) else "a collection"
+            text = f"{found!r} is not of the type {node.tag.removeprefix(_TAG)!r}"
+            raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark) from error
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what any version of YAML would take for something else than text."""
+
+
+for _name, _pattern, _first in _SCALARS:
+    for _class in (_Loader, _Dumper):
+        _class.add_implicit_resolver(_TAG + _name, re.compile(_pattern), list(_first))  # pyright: ignore[reportArgumentType]
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = str(loader.construct_scalar(node))
+    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+
+
+def _construct_mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
+    if not isinstance(node, yaml.MappingNode):
+        raise TypeError(node.tag)
+    data: dict[str, Any] = {}
+    lines: dict[Hashable, int] = {}
+    for key_node, value_node in node.value:
+        key, mark = loader.construct_object(key_node, deep=True), key_node.start_mark
+        if not isinstance(key, str):
+            raise yaml.MarkedYAMLError(problem=f"a key must be text, quote {key!r}", problem_mark=mark)
+        if key in data:
+            text = f"the key {key!r} stands twice, first on line {lines[key]}"
+            raise yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+        lines[key] = mark.line + 1
+        data[key] = loader.construct_object(value_node, deep=True)
+    return data
+
+
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    escaped = re.search("[\x85\u2028\u2029\ufeff]", text)  # line breaks that PyYAML would fold into spaces
+    return dumper.represent_scalar(_TAG + "str", text, style='"' if escaped else None)
+
+
+_Dumper.add_representer(str, _represent_text)
+_Loader.add_constructor(_TAG + "int", _construct_int)
+_Loader.add_constructor(_TAG + "map", _construct_mapping)
+
+
+@dataclass(frozen=True)
+class Document:
+    """Plain data, and where in its text each part stands."""
+
+    data: Any
+    root: yaml.Node
+
+    def line(self, path: str) -> int:
+        """Line, from 1, of a path such as ``trial.command[2]``, or of the deepest part of it that is in the text."""
+        node, mark = self.root, self.root.start_mark
+        while step := _step(node, path):
+            node, mark, path = step
+        return mark.line + 1
+
+
+def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Mark, str] | None:
+    """The part of a node that a path begins with, its mark, and the rest of the path."""
+    if isinstance(node, yaml.MappingNode):  # a key may hold dots itself
+        fits = [(key, value) for key, value in node.value if re.match(rf"{re.escape(str(key.value))}(?![^.\[])", path)]
+        if fits:
+            key, value = max(fits, key=lambda pair: len(pair[0].value))
+            return value, key.start_mark, path[len(key.value) :].removeprefix(".")
+    elif isinstance(node, yaml.SequenceNode) and (match := re.match(r"\[(\d+)\]\.?", path)):
+        item = node.value[int(match[1])]
+        return item, item.start_mark, path[match.end() :]
+    return None
+
+
+def load_yaml(text: str, source: str = "<text>") -> Document:
+    """The one document in a text.
+
+    Raises:
+        KatibFlowError: the text is not YAML, with the line.
+    """
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            raise KatibFlowError(f"{source}: found nothing, need a spec")
+        values, depth = _measure(node, {})
+        if values > MAX_VALUES:
+            raise KatibFlowError(f"{source}: found more than {MAX_VALUES} values, aliases written out; need fewer")
+        if depth > MAX_DEPTH:
+            raise KatibFlowError(f"{source}: found {depth} levels of nesting, need at most {MAX_DEPTH}")
+        return Document(loader.construct_document(node), node)
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        found = f"U+{ord(text[error.position]):04X}, which is no character of a text"
+        raise KatibFlowError(f"{source}:{line}: not readable as YAML: found {found}") from None
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark
+        where = f"{source}:{mark.line + 1}" if mark else source
+        raise KatibFlowError(f"{where}: not readable as YAML: {error.problem}") from None
+    except RecursionError:
+        raise KatibFlowError(f"{source}: found no end of nesting, need at most {MAX_DEPTH} levels") from None
+
+
+def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    """Number of values in a tree with its aliases written out, and its depth."""
+    if id(node) not in known:
+        known[id(node)] = (MAX_VALUES + 1, 0)  # what an alias inside its own anchor finds: a tree without end
+        parts: list[yaml.Node] = []
+        if isinstance(node, yaml.MappingNode):
+            parts = [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            parts = node.value
+        measures = [_measure(part, known) for part in parts]
+        values, depths = [values for values, _ in measures], [depth for _, depth in measures]
+        known[id(node)] = (1 + sum(values), 1 + max(depths, default=0))
+    return known[id(node)]
+
+
+def dump_yaml(data: Any) -> str:
+    """Plain data as YAML that reads back the same, by the rules of YAML 1.1 and of 1.2."""
+    return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)

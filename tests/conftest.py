@@ -1,0 +1,6 @@
+"""What all tests share: hypothesis makes the same examples every time, and never judges by the clock."""
+
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("katib-flow", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("katib-flow")

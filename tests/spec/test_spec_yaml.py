@@ -1,0 +1,211 @@
+"""YAML 1.2 text as plain data with lines, bounded and safe."""
+
+import math
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.spec.yaml12 import MAX_DEPTH, dump_yaml, load_yaml
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(KatibFlowError) as caught:
+        load_yaml(text, "f.yaml")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *[
+            ("1e-3", 0.001),
+            ("1.0e-4", 1e-4),
+            ("1E3", 1000.0),
+            (".5", 0.5),
+            ("5.", 5.0),
+            ("-.inf", -math.inf),
+            ("+1.5", 1.5),
+        ],
+        *[("0", 0), ("-12", -12), ("+3", 3), ("010", 10), ("0o17", 15), ("0x1F", 31)],
+        *[("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("NULL", None)],
+        *[
+            (word, word)
+            for word in ("on", "off", "yes", "no", "y", "n", "On", "1_000", "12:30", "2001-01-01", "0b1", "=")
+        ],
+        *[(word, word) for word in ("1.2.3", "e3", ".e3", "tRUE", "none", "0o8", "-0x1", "<<", "nan", "inf")],
+        *[("'1'", "1"), ('"true"', "true"), ("!!str 1", "1"), ("!!float 1", 1.0), ("!!int '7'", 7)],
+    ],
+)
+def test_a_scalar_is_what_yaml_1_2_says(text, value):
+    data = load_yaml(f"key: {text}").data["key"]
+    assert (type(data), data) == (type(value), value)
+
+
+def test_not_a_number_is_a_number():
+    assert math.isnan(load_yaml(".nan").data)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "f.yaml: found nothing, need a spec"),
+        ("# a comment\n", "f.yaml: found nothing, need a spec"),
+        ("a: 1\nb: 2\na: 3", "f.yaml:3: not readable as YAML: the key 'a' stands twice, first on line 1"),
+        ("x:\n  a: 1\n  'a': 2", "f.yaml:3: not readable as YAML: the key 'a' stands twice, first on line 2"),
+        ("a: 1\n2: 3", "f.yaml:2: not readable as YAML: a key must be text, quote 2"),
+        ("true: 3", "f.yaml:1: not readable as YAML: a key must be text, quote True"),
+        ("? [a]\n: 1", "f.yaml:1: not readable as YAML: a key must be text, quote ['a']"),
+        ("? {a: 1}\n: 1", "f.yaml:1: not readable as YAML: a key must be text, quote {'a': 1}"),
+        ("a: b: c", "f.yaml:1: not readable as YAML: mapping values are not allowed here"),
+        ("a: [1, 2", "f.yaml:1: not readable as YAML: expected ',' or ']', but got '<stream end>'"),
+        ("a: 1\n---\nb: 2", "f.yaml:2: not readable as YAML: but found another document"),
+        ("\ta: 1", "f.yaml:1: not readable as YAML: found character '\\t' that cannot start any token"),
+        ("a: 1\nb: \0", "f.yaml:2: not readable as YAML: found U+0000, which is no character of a text"),
+        ("a: *b", "f.yaml:1: not readable as YAML: found undefined alias 'b'"),
+        ("\na: !!int x", "f.yaml:2: not readable as YAML: 'x' is not of the type 'int'"),
+        ("a: !!float x", "f.yaml:1: not readable as YAML: 'x' is not of the type 'float'"),
+        ("a: !!bool x", "f.yaml:1: not readable as YAML: 'x' is not of the type 'bool'"),
+        ("a: !!map x", "f.yaml:1: not readable as YAML: 'x' is not of the type 'map'"),
+        ("a: !!seq x", "f.yaml:1: not readable as YAML: expected a sequence node, but found scalar"),
+        ("a: !!str {b: c}", "f.yaml:1: not readable as YAML: expected a scalar node, but found mapping"),
+        ("a: " + "9" * 5000, f"f.yaml:1: not readable as YAML: '{'9' * 40}' is not of the type 'int'"),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_yaml_is_refused_with_its_line(text, message):
+    assert refusal(text) == message
+
+
+@pytest.mark.parametrize(
+    "tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!!set", "!!binary", "!!timestamp", "!mine"]
+)
+def test_nothing_but_plain_data_is_built(tag):
+    assert "could not determine a constructor" in refusal(f"a: {tag} {{b: c}}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a: &x [*x]",
+        "a: &x {b: [*x]}",
+        "a0: &a0 [x, x]\n" + "".join(f"a{k}: &a{k} [*a{k - 1}, *a{k - 1}]\n" for k in range(1, 60)),
+        "big: &big [" + "x, " * 1000 + "]\nmany: [" + "*big, " * 1000 + "]",
+        "a: [" + "1, " * 200_000 + "]",
+    ],
+    ids=["itself", "itself-deeper", "doubling", "wide", "long"],
+)
+def test_a_tree_that_would_outgrow_memory_is_refused(text):
+    assert refusal(text) == "f.yaml: found more than 200000 values, aliases written out; need fewer"
+
+
+@pytest.mark.parametrize("text", ["[" * 50_000, "a: " + "[" * 5000 + "]" * 5000, "{a: " * 3000 + "1" + "}" * 3000])
+def test_endless_nesting_is_refused(text):
+    assert f"need at most {MAX_DEPTH}" in refusal(text)
+
+
+def test_nesting_by_aliases_is_counted_in_full():
+    deep = "".join(f"a{k}: &a{k} {'[' * 40}{f'*a{k - 1}' if k else 'x'}{']' * 40}\n" for k in range(3))
+    assert refusal(deep) == f"f.yaml: found 122 levels of nesting, need at most {MAX_DEPTH}"
+
+
+def test_an_alias_stands_for_what_it_names():
+    assert load_yaml("a: &x {b: 1}\nc: [*x, *x]").data == {"a": {"b": 1}, "c": [{"b": 1}, {"b": 1}]}
+
+
+TEXT = """\
+# comment
+name: x
+parameters:
+  lr: {type: float,
+       min: 1}
+  a.b:
+    type: int
+trial:
+  command:
+    - train
+    - {x: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        *[
+            ("", 2),
+            ("name", 2),
+            ("parameters", 3),
+            ("parameters.lr", 4),
+            ("parameters.lr.type", 4),
+            ("parameters.lr.min", 5),
+        ],
+        *[("parameters.a.b", 6), ("parameters.a.b.type", 7), ("trial.command[0]", 10), ("trial.command[1].x", 11)],
+        *[
+            ("parameters.lr.max", 4),
+            ("parameters.a", 3),
+            ("parameters.a.c", 3),
+            ("limits.max_trials", 2),
+            ("trial.name", 8),
+        ],
+    ],
+)
+def test_a_path_has_the_line_of_the_deepest_part_that_is_there(path, line):
+    assert load_yaml(TEXT).line(path) == line
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text():
+    assert load_yaml("\ufeffname: x").data == {"name": "x"}
+
+
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)
+HARD = [
+    "1e-3",
+    "0o7",
+    "on",
+    "~",
+    "",
+    " ",
+    "=",
+    "<<",
+    "- a",
+    "a: b",
+    "# no",
+    "1_000",
+    "12:30",
+    "\x85",
+    "\u2028",
+    "\ufeff",
+    "a\n b\n\n",
+]
+
+
+@given(plain.filter(lambda data: data is not None) | st.sampled_from(HARD) | st.lists(st.sampled_from(HARD)))
+def test_data_reads_back_as_it_was_written(data):
+    assert load_yaml(dump_yaml(data)).data == data
+
+
+@given(plain)
+def test_what_is_written_means_the_same_in_yaml_1_1(data):
+    assert yaml.safe_load(dump_yaml(data)) == data
+
+
+@given(st.text())
+def test_any_text_is_read_or_refused_in_words(text):
+    try:
+        load_yaml(text)
+    except KatibFlowError as error:
+        assert str(error).startswith("<text>:")  # noqa: PT017 - most texts are read
+
+
+@given(st.text(alphabet="ab01-:,[]{}&*!?|>%'\" \n#~.<", max_size=30))
+def test_any_punctuation_is_read_or_refused_in_words(text):
+    try:
+        load_yaml(text)
+    except KatibFlowError as error:
+        assert str(error).startswith("<text>:")  # noqa: PT017
