@@ -15,9 +15,15 @@ from typing import Any
 from katib_flow.history import Metric
 from katib_flow.spec.experiment import Experiment
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|inf(?:inity)?|nan)"
-_PAIR = re.compile(rf"([\w./|@-]+)\s*=\s*({_NUMBER}|\[[^\]]*\])(?![\w.])", re.IGNORECASE)
+# Possessive throughout and anchored to the start of a word, so that the time taken grows with the line, not its square.
+_NUMBER = r"[+-]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?|inf(?:inity)?|nan)"
+_NAME = r"[\w./@-]"
+_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++)\s*+=\s*+({_NUMBER}|\[[^\[\]]*+\])(?!\.?\w)", re.IGNORECASE)
 _STEP_KEYS = ("step", "global_step")
+_LARGEST_STEP = 2**63 - 1  # what a database keeps
+_END_OF_TIME = 253_402_300_800  # seconds, the year 10000
+
+Number = float | tuple[float, ...]
 
 
 def now_ms() -> int:
@@ -44,87 +50,81 @@ class LineParser:
 
     def parse(self, line: str) -> list[Metric]:
         """The metrics on a line, none where it is not about metrics. Never raises: a log may hold anything."""
-        pairs = self._json_pairs(line) if self.format == "json" else self._text_pairs(line)
-        if not pairs:
+        pairs, time_text = self._json_pairs(line) if self.format == "json" else self._text_pairs(line)
+        if not any(self._wanted(name) for name in pairs):
             return []
-        step = next(
-            (int(value) for key in _STEP_KEYS if isinstance(value := pairs.get(key), float) and value.is_integer()),
-            None,
-        )
-        timestamp = self._timestamp(line, pairs)
+        step = next((step for key in _STEP_KEYS if (step := _step(pairs.get(key))) is not None), None)
+        time_ms = _milliseconds(time_text)
+        timestamp_ms = self.clock() if time_ms is None else time_ms
         return [
-            Metric(name, value, self._next_step(name, step), timestamp)
+            Metric(name, value, self._next_step(name, step), timestamp_ms)
             for name, value in pairs.items()
-            if not isinstance(value, str) and (name in self.names if self.names is not None else name not in _STEP_KEYS)
+            if self._wanted(name)
         ]
 
-    def _text_pairs(self, line: str) -> dict[str, Any]:
-        if "=" not in line and self.filter is None:
-            return {}
-        pairs = re.findall(self.filter, line) if self.filter else _PAIR.findall(line)
-        return {name: value for name, text in pairs if (value := _number(text)) is not None}
+    def _wanted(self, name: str) -> bool:
+        return name in self.names if self.names is not None else name not in _STEP_KEYS
 
-    def _json_pairs(self, line: str) -> dict[str, Any]:
+    def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
+        """The pairs on a line, and what may be its time."""
+        if self.filter is not None:
+            found = [(match[1], match[2]) for match in re.finditer(self.filter, line)]
+        else:
+            found = _PAIR.findall(line) if "=" in line else []
+        pairs = {name: value for name, text in found if name and (value := _number(text)) is not None}
+        return pairs, line.split(maxsplit=1)[0] if pairs and line.strip() else None
+
+    def _json_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         if not line.lstrip().startswith("{"):
-            return {}
+            return {}, None
         try:
-            data = json.loads(line)
+            data: dict[str, Any] = json.loads(line)
         except (ValueError, RecursionError):
-            return {}
-        return {
-            str(name): found
-            for name, value in data.items()
-            if (found := _number(value)) is not None or (found := _time_text(name, value))
-        }
+            return {}, None
+        pairs = {name: value for name, found in data.items() if name and (value := _number(found)) is not None}
+        return pairs, data.get("timestamp")
 
     def _next_step(self, name: str, step: int | None) -> int:
-        step = self._steps.get(name, -1) + 1 if step is None else step
+        step = min(self._steps.get(name, -1) + 1, _LARGEST_STEP) if step is None else step
         self._steps[name] = step
         return step
 
-    def _timestamp(self, line: str, pairs: dict[str, Any]) -> int:
-        if self.format == "json":
-            stated = pairs.get("timestamp")
-            if isinstance(stated, float) and stated > 0:
-                return int(stated * 1000)
-            parsed = _rfc3339(stated) if isinstance(stated, str) else None
-        else:
-            parsed = _rfc3339(line.split(maxsplit=1)[0])
-        return self.clock() if parsed is None else parsed
+
+def _step(value: Number | None) -> int | None:
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < _LARGEST_STEP
+    return int(value) if whole else None  # pyright: ignore[reportArgumentType] - it is a float here
 
 
-def _time_text(name: object, value: object) -> str | None:
-    return value if name == "timestamp" and isinstance(value, str) else None
-
-
-def _rfc3339(text: str) -> int | None:
-    if len(text) < 19 or not text[:4].isdigit():
+def _milliseconds(stated: object) -> int | None:
+    """Milliseconds since the epoch, of seconds or of RFC 3339 text; None where it is neither."""
+    if isinstance(stated, int | float) and not isinstance(stated, bool):
+        return int(stated * 1000) if 0 < stated < _END_OF_TIME else None
+    if not isinstance(stated, str) or len(stated) < len("2026-01-01T00:00:00"):
         return None
     try:
-        return int(datetime.fromisoformat(text).timestamp() * 1000)
-    except ValueError:
+        return int(datetime.fromisoformat(stated).timestamp() * 1000)
+    except (ValueError, OverflowError):
         return None
 
 
-def _number(value: object) -> float | tuple[float, ...] | None:
+def _number(value: object) -> Number | None:
     """A number or vector, of a JSON value or of text; None for anything else."""
-    if isinstance(value, bool) or value is None:
-        return None
-    if isinstance(value, int | float):
-        return float(value)
+    if isinstance(value, str) and value.startswith("["):
+        value = re.split(r"[\s,]+", value[1:].rstrip("]").strip(" \t,"))
     if isinstance(value, list):
-        vector = [_number(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
-        return (
-            tuple(each for each in vector if isinstance(each, float))
-            if all(isinstance(each, float) for each in vector)
-            else None
-        )
-    if isinstance(value, str):
-        try:
-            return _number(json.loads(value)) if value.startswith("[") else float(value)
-        except ValueError:
-            return None
-    return None
+        vector = [_scalar(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        known = tuple(each for each in vector if each is not None)
+        return known if known and len(known) == len(vector) else None
+    return _scalar(value)
+
+
+def _scalar(value: object) -> float | None:
+    if not isinstance(value, int | float | str) or isinstance(value, bool):
+        return None
+    try:
+        return float(value)
+    except (ValueError, OverflowError):
+        return None
 
 
 def scalars(metrics: Collection[Metric]) -> Iterator[tuple[Metric, float]]:
