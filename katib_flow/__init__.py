@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
     if name in _MODULE_OF:
         return getattr(import_module(_MODULE_OF[name]), name)
     raise AttributeError(f"module 'katib_flow' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -48,7 +48,7 @@ def experiment(
     algorithm: str | Mapping[str, Any] | None = None,
     seed: int | None = None,
     max_trials: int | None = None,
-    parallel_trials: int = 1,
+    parallel_trials: int | None = None,
     **spec: Any,
 ) -> Callable[[Callable[..., Any]], FunctionExperiment]:
     """Make an experiment of a function that takes the parameters by name.
@@ -65,41 +65,51 @@ def experiment(
     Raises:
         InvalidSpec: with every mistake.
     """
-    metrics = [(metric, "maximize") for metric in _listed(maximize)] + [
-        (metric, "minimize") for metric in _listed(minimize)
-    ]
-    objectives: list[dict[str, Any]] = [{"metric": metric, "direction": direction} for metric, direction in metrics]
-    if objectives and goal is not None:
+    objectives = [*_objectives("maximize", maximize), *_objectives("minimize", minimize)]
+    if not objectives or "objective" in spec:
+        need = "the name of a metric in maximize or minimize"
+        raise InvalidSpec("", [SpecError("objective", spec.get("objective", NOTHING), need)])
+    if goal is not None:
         objectives[0]["goal"] = goal
-    if not objectives:
-        raise InvalidSpec("", [SpecError("maximize", NOTHING, "the name of a metric in maximize or minimize")])
-    chosen: dict[str, Any] = {"name": algorithm} if isinstance(algorithm, str) else dict(algorithm or {})
-    if seed is not None:
-        chosen["seed"] = seed
-    limits = {
-        "parallel_trials": parallel_trials,
-        **({"max_trials": max_trials} if max_trials else {}),
-        **spec.pop("limits", {}),
-    }
+    chosen = {"name": algorithm} if isinstance(algorithm, str) else algorithm
+    spec["algorithm"] = _section("algorithm", chosen, seed=seed)
+    limits = {"max_trials": max_trials, "parallel_trials": parallel_trials}
+    spec["limits"] = _section("limits", spec.get("limits"), **limits)
 
     def decorate(function: Callable[..., Any]) -> FunctionExperiment:
-        reference = f"{function.__module__}:{function.__qualname__.replace('<locals>.', '')}"
+        called = _name(function)
         data = {
-            "name": name or function.__name__.strip("_").replace("_", "-").lower(),
-            "objective": objectives,
-            "parameters": dict(parameters),
-            "trial": {"function": reference},
-            "limits": limits,
-            **({"algorithm": chosen} if chosen else {}),
+            "name": name or called.rpartition(".")[2].strip("_").replace("_", "-").lower(),
+            "objective": objectives if len(objectives) > 1 else objectives[0],
+            "parameters": parameters,
             **spec,
+            "trial": _section("trial", spec.get("trial"), function=f"{function.__module__}:{called}"),
         }
-        return FunctionExperiment(function, Experiment.parse(data))
+        return FunctionExperiment(function, Experiment.parse(data, called))
 
     return decorate
 
 
-def _listed(names: str | Sequence[str]) -> Sequence[str]:
-    return [names] if isinstance(names, str) else names
+def _name(function: object) -> str:
+    """What a module calls a function."""
+    called = getattr(function, "__qualname__", None)
+    if not callable(function) or not isinstance(called, str):
+        raise InvalidSpec("", [SpecError("the decorated object", function, "a function, made by def")])
+    return called.replace("<locals>.", "")
+
+
+def _objectives(direction: str, metrics: object) -> list[dict[str, Any]]:
+    names = [metrics] if isinstance(metrics, str) else metrics
+    if not isinstance(names, Sequence):
+        raise InvalidSpec("", [SpecError(direction, names, "the name of a metric, or a list of names")])
+    return [{"metric": metric, "direction": direction} for metric in names]
+
+
+def _section(name: str, given: object, **values: Any) -> dict[str, Any]:
+    """A section of the spec, with values that have arguments of their own where they are given."""
+    if given is not None and not isinstance(given, Mapping):
+        raise InvalidSpec("", [SpecError(name, given, "a mapping of keys to values")])
+    return {key: value for key, value in values.items() if value is not None} | dict(given or {})
 
 
 def run(
@@ -146,7 +156,8 @@ def _parameter(kind: type[Parameter], **fields: Any) -> Any:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        raise InvalidSpec(kind.__name__, spec_errors(error, kind, given)) from None
+        called = f"kf.{kind.__name__.removesuffix('Parameter')}"
+        raise InvalidSpec(called, spec_errors(error, kind, given)) from None
 
 
 def Float(  # noqa: N802 - these four stand where a class would

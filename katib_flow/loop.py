@@ -65,13 +65,13 @@ def verdict(
         stop: a user asked for the end.
     """
     limits = experiment.limits
-    maximum = max_trials or limits.max_trials
+    maximum = limits.max_trials if max_trials is None else max_trials
     counts = history.counts()
     failed = sum(count for state, count in counts.items() if state.failure)
-    if failed > limits.max_failed_trials:
-        return Verdict(0, End.MAX_FAILED_TRIALS, f"{failed} trials failed, {limits.max_failed_trials} may")
     if goal := _goal(experiment, history):
         return Verdict(0, End.GOAL, goal)
+    if failed > limits.max_failed_trials:
+        return Verdict(0, End.MAX_FAILED_TRIALS, f"{failed} trials failed, {limits.max_failed_trials} may")
     if stop:
         return Verdict(0, End.STOPPED, "stopped by the user")
     if limits.timeout is not None and elapsed_seconds >= limits.timeout:

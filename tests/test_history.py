@@ -1,0 +1,132 @@
+"""The facts of an experiment: in order, frozen, and nothing but finite numbers observed."""
+
+import json
+import math
+from collections import Counter
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from kit import scalars
+
+from katib_flow.history import History, Metric, State, Suggestion, Trial
+
+
+def trial(index: int, state: State = State.SUCCEEDED, **observed: float) -> Trial:
+    return Trial(Suggestion(index, {"lr": 0.1}), state, observed)
+
+
+@given(st.permutations(range(8)))
+def test_trials_are_in_the_order_of_their_index(order):
+    assert [each.index for each in History(tuple(trial(index) for index in order))] == list(range(8))
+
+
+def test_trials_of_one_index_are_in_the_order_of_their_id():
+    one, other = (Trial(Suggestion(0, {}, key=key)) for key in ("b", "a"))
+    assert [each.id for each in History((one, other))] == ["a", "b"]
+
+
+@given(st.permutations([trial(index, state, loss=index) for index, state in enumerate(State)]))
+def test_histories_of_the_same_trials_are_equal(order):
+    assert History(tuple(order)) == History(tuple(reversed(order)))
+
+
+def test_a_history_is_a_sequence():
+    history = History(tuple(trial(index) for index in range(5)))
+    assert (len(history), history[0].index, history[-1].index) == (5, 0, 4)
+    assert [each.index for each in history[1:3]] == [1, 2]
+    assert trial(3) in history
+
+
+@pytest.mark.parametrize(("indices", "following"), [((), 0), ((0,), 1), ((7, 3), 8)])
+def test_the_next_index_follows_the_largest(indices, following):
+    assert History(tuple(trial(index) for index in indices)).next_index == following
+
+
+@pytest.mark.parametrize("state", State)
+def test_two_states_are_open_and_five_are_final(state):
+    assert state.final == (state.value not in ("pending", "running"))
+    assert bool(History((trial(0, state),)).open()) == (not state.final)
+
+
+@pytest.mark.parametrize("state", State)
+def test_two_states_are_failures(state):
+    assert state.failure == (state.value in ("failed", "metrics-unavailable"))
+
+
+@given(st.lists(st.sampled_from(State)))
+def test_counts_are_by_state(states):
+    history = History(tuple(trial(index, state) for index, state in enumerate(states)))
+    assert history.counts() == Counter(states)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_not_finite_is_not_observed(value):
+    assert trial(0, loss=value).observed("loss") is None
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_value_is_observed_of_a_trial_that_ended_well(state):
+    well = state in (State.SUCCEEDED, State.EARLY_STOPPED)
+    assert trial(0, state, loss=0.0).observed("loss") == (0.0 if well else None)
+
+
+def test_a_metric_that_was_not_reported_is_not_observed():
+    assert trial(0, loss=1.0).observed("accuracy") is None
+
+
+def test_completed_trials_have_every_metric_asked_for():
+    history = History(
+        (trial(0, a=1.0, b=2.0), trial(1, a=1.0), trial(2, a=1.0, b=math.nan), trial(3, State.FAILED, a=1.0))
+    )
+    assert [each.index for each in history.completed()] == [0, 1, 2]
+    assert [each.index for each in history.completed("a")] == [0, 1, 2]
+    assert [each.index for each in history.completed("a", "b")] == [0]
+
+
+def test_a_trial_takes_the_place_of_the_one_with_its_id():
+    history = History((trial(0, State.RUNNING), trial(1)))
+    changed = history.replaced([trial(0, loss=1.0), trial(2)])
+    assert [(each.index, each.state) for each in changed] == [(index, State.SUCCEEDED) for index in range(3)]
+    assert history[0].state is State.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("suggestion", "name"), [(Suggestion(7, {}), "t00007"), (Suggestion(7, {}, key="s1-i2"), "s1-i2")]
+)
+def test_a_suggestion_is_named_by_its_key_or_its_index(suggestion, name):
+    assert (suggestion.id, Trial(suggestion).id) == (name, name)
+
+
+def test_ids_sort_like_the_indices():
+    ids = [Suggestion(index, {}).id for index in (0, 9, 10, 99_999)]
+    assert ids == sorted(ids)
+
+
+@given(
+    st.builds(
+        Suggestion,
+        index=st.integers(0),
+        assignment=st.dictionaries(st.text(), scalars),
+        budget=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+        parent=st.none() | st.integers(0),
+        topology=st.none() | st.dictionaries(st.text(), scalars),
+        info=st.dictionaries(st.text(), scalars),
+        key=st.text(),
+    )
+)
+def test_a_suggestion_survives_json_with_its_types(suggestion):
+    back = Suggestion.from_dict(json.loads(json.dumps(suggestion.to_dict())))
+    assert back == suggestion
+    assert [type(value) for value in back.assignment.values()] == [
+        type(value) for value in suggestion.assignment.values()
+    ]
+
+
+@pytest.mark.parametrize("fact", [Metric("a", 1.0), Suggestion(0, {}), trial(0), History()])
+def test_facts_are_frozen(fact):
+    field = next(iter(type(fact).__dataclass_fields__))
+    with pytest.raises(FrozenInstanceError):
+        setattr(fact, field, None)
+    assert replace(fact) == fact
