@@ -15,12 +15,8 @@ from katib_flow.spec.space import SearchSpace
 
 
 class GridSettings(Settings):
-    """
-    Attributes:
-        points: how many values a float without a step is given, evenly spaced on its scale, bounds included.
-    """
-
     points: Annotated[int, Field(ge=2, le=100_000), NotBoolean] | None = None
+    """How many values a float without a step is given, evenly spaced on its scale, bounds included."""
 
 
 def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import History, Suggestion
@@ -22,7 +22,12 @@ ENTRY_POINTS = "katib_flow.algorithms"
 
 
 class Settings(Model):
-    """Base of an algorithm's settings: frozen, and a key it does not know is an error."""
+    """Base of an algorithm's settings: frozen, and a key it does not know is an error.
+
+    The text below a field says what it is to ``katib-flow algorithms NAME``.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
 
 S = TypeVar("S", bound=Settings)

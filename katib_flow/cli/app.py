@@ -248,13 +248,14 @@ def algorithms(
     entry = find_algorithm(name)
     if entry is None:
         raise NotFound(f"{name}: no such algorithm{did_you_mean(name, registered_algorithms())}")
-    settings = {
-        field: {"default": info.default, "about": info.description or ""}
-        for field, info in entry.settings.model_fields.items()
-    }
-    show_one(
-        {"name": entry.name, "aliases": list(entry.aliases), "summary": entry.summary, "settings": settings}, output
-    )
+    about = {"name": entry.name, "aliases": ", ".join(entry.aliases), "summary": entry.summary}
+    fields = entry.settings.model_fields.items()
+    settings = [{"setting": key, "default": each.default, "about": each.description or ""} for key, each in fields]
+    if output is Output.JSON:
+        show_one(about | {"settings": settings}, output)
+    else:
+        show_one(about, output)
+        show(settings, output, title="settings") if settings else print("it has no settings")
 
 
 @app.command()
