@@ -11,6 +11,7 @@ from katib_flow.spec.problems import NOTHING, spec_errors
 
 if TYPE_CHECKING:
     from katib_flow.local.result import Result
+    from katib_flow.local.scheduler import Progress
     from katib_flow.tracking import Store
 
 
@@ -118,22 +119,25 @@ def run(
     store: "Store | None" = None,
     tracking_uri: str | None = None,
     barrier: bool = False,
-    progress: Any = None,
+    progress: "Progress | None" = None,
 ) -> "Result":
     """Run an experiment on this machine.
 
     Args:
         store, tracking_uri: where to record; the spec's, else ``sqlite:///katib_flow.db`` in this directory.
         barrier: suggest only when no trial is running, as an iteration on Argo does.
+        progress: who watches; on a terminal a live display where it is not given, elsewhere nobody.
 
     Raises:
         InvalidSpec: the experiment cannot run as it is written.
         KatibFlowError: it cannot run here, or it is called while a trial's worker imports this module.
     """
     import os
+    import sys
 
     from katib_flow.errors import KatibFlowError
     from katib_flow.local import run_experiment
+    from katib_flow.local.progress import watching
     from katib_flow.local.worker import IN_WORKER
     from katib_flow.tracking import Store
 
@@ -146,7 +150,8 @@ def run(
         function = None  # it can be imported, so that the worker has it as any other program would
     if store is None and tracking_uri:
         store = Store(tracking_uri, spec.tracking.experiment)
-    return run_experiment(spec, function=function, store=store, progress=progress, barrier=barrier)
+    with watching(spec, quiet=progress is not None or not sys.stdout.isatty()) as display:
+        return run_experiment(spec, function=function, store=store, progress=progress or display, barrier=barrier)
 
 
 def _parameter(kind: type[Parameter], **fields: Any) -> Any:
