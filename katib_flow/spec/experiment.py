@@ -5,7 +5,16 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Annotated, Any, Self, get_type_hints
 
-from pydantic import AfterValidator, BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import CoreSchema
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
@@ -36,11 +45,9 @@ Name = Annotated[
 ]
 
 
-def _shorthand(key: str, model: type[Model]) -> BeforeValidator:
+def _shorthand(key: str) -> BeforeValidator:
     """A section that may be written as text, the value of its first key."""
-    return BeforeValidator(
-        lambda value: {key: value} if isinstance(value, str) else value, json_schema_input_type=str | model
-    )
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def _one_or_more(value: Any) -> Any:
@@ -68,22 +75,28 @@ class Experiment(Model):
 
     name: Name
     description: str = ""
-    objective: Annotated[
-        tuple[Objective, ...],
-        Field(min_length=1),
-        BeforeValidator(_one_or_more, json_schema_input_type=Objective | list[Objective]),
-    ]
+    objective: Annotated[tuple[Objective, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
     additional_metrics: tuple[Text, ...] = ()
     parameters: Annotated[dict[str, AnyParameter], AfterValidator(_typed)] = {}
-    architecture: Annotated[Architecture, _shorthand("space", Architecture)] | None = None
-    algorithm: Annotated[AlgorithmSpec, _shorthand("name", AlgorithmSpec)] = AlgorithmSpec()
+    architecture: Annotated[Architecture, _shorthand("space")] | None = None
+    algorithm: Annotated[AlgorithmSpec, _shorthand("name")] = AlgorithmSpec()
     budget: Budget | None = None
-    early_stopping: Annotated[EarlyStopping, _shorthand("name", EarlyStopping)] | None = None
+    early_stopping: Annotated[EarlyStopping, _shorthand("name")] | None = None
     limits: Limits = Limits()
     trial: TrialTemplate
     metrics: Metrics = Metrics()
     tracking: Tracking = Tracking()
     argo: Argo = Argo()
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The schema with the ways to write a section short."""
+        made = handler.resolve_ref_schema(handler(schema))
+        sections = made["properties"]
+        for name in ("architecture", "algorithm", "early_stopping"):
+            sections[name] = {"anyOf": [{"type": "string"}, sections[name]]}
+        sections["objective"] = {"anyOf": [sections["objective"]["items"], sections["objective"]]}
+        return made
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

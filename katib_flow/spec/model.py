@@ -1,13 +1,17 @@
 """What every part of the spec is made of: frozen models, numbers that are no booleans, scalars as they were written."""
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainValidator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainValidator
 
+from katib_flow.errors import SpecError
 from katib_flow.history import Value
-from katib_flow.spec.problems import problem
+from katib_flow.spec.problems import problem, problems
+from katib_flow.spec.yaml12 import MAX_DEPTH
 
+NEED_SCALAR = "text, a finite number, true, false or null"
 LARGEST_INT = 2**53
 """JSON in other languages, and the float arithmetic of the scales, are exact up to here."""
 
@@ -32,8 +36,35 @@ def _scalar(value: Any) -> Value:
         return float(value)
     if value is None:
         return value
-    raise problem("", value, "text, a finite number, true, false or null")
+    raise problem("", value, NEED_SCALAR)
 
+
+def _strange(value: Any, where: str, depth: int) -> Iterator[SpecError]:
+    """What stands in free-form data that JSON has no word for."""
+    if depth > MAX_DEPTH:
+        yield SpecError(where, "more levels", f"at most {MAX_DEPTH} levels of nesting")
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            if isinstance(key, str):
+                yield from _strange(inner, f"{where}.{key}" if where else key, depth + 1)
+            else:
+                yield SpecError(where, key, "keys that are text")
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _strange(inner, f"{where}[{position}]", depth + 1)
+    elif not isinstance(value, bool | int | str | None) and not (isinstance(value, float) and math.isfinite(value)):
+        yield SpecError(where, value, NEED_SCALAR)
+
+
+def _plain(value: Any) -> Any:
+    if found := list(_strange(value, "", 0)):
+        raise problems(found)
+    return value
+
+
+Plain = AfterValidator(_plain)
+PlainData = Annotated[dict[str, Any], Plain]
+"""Free-form data: settings, a manifest."""
 
 NotBoolean = BeforeValidator(_no_boolean)
 Real = Annotated[FiniteFloat, NotBoolean]

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Real, Text
+from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Plain, PlainData, Real, Text
 from katib_flow.spec.problems import NOTHING, problem
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
@@ -48,7 +48,7 @@ class Objective(Model):
 class AlgorithmSpec(Model):
     name: Text = "random"
     seed: Natural = 0
-    settings: dict[str, Any] = {}
+    settings: PlainData = {}
 
 
 class Budget(Model):
@@ -68,7 +68,7 @@ class Budget(Model):
 
 class EarlyStopping(Model):
     name: Text
-    settings: dict[str, Any] = {}
+    settings: PlainData = {}
 
 
 class Limits(Model):
@@ -136,5 +136,5 @@ class Argo(Model):
 class Architecture(Model):
     """The search space of a neural architecture: a preset by name, or a space of one's own."""
 
-    space: Text | dict[str, Any]
-    settings: dict[str, Any] = {}
+    space: Annotated[Text | dict[str, Any], Plain]
+    settings: PlainData = {}

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import Field, model_validator
 
 from katib_flow.history import Value
-from katib_flow.spec.model import Model, Text
+from katib_flow.spec.model import Model, PlainData, Text
 from katib_flow.spec.problems import NOTHING, matching, problem
 
 BUILTIN = (
@@ -46,7 +46,7 @@ class Container(Model):
 class Resource(Model):
     """Any Kubernetes object, with conditions on its status in GJSON as Katib has them."""
 
-    manifest: dict[str, Any]
+    manifest: PlainData
     success_condition: str
     failure_condition: str
     primary_pod_labels: dict[str, str] = {}

@@ -34,7 +34,7 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers = {}
     yaml_constructors = {
         tag and _TAG + tag: yaml.SafeLoader.yaml_constructors[tag and _TAG + tag]
-        for tag in ("bool", "null", "float", "str", "seq", None)
+        for tag in ("bool", "null", "float", "seq", None)
     }
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
@@ -64,6 +64,11 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
+def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """Text, with a character that JSON escapes as a pair put together; half a pair is no text."""
+    return str(loader.construct_scalar(node)).encode("utf-16", "surrogatepass").decode("utf-16")
+
+
 def _construct_mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
     if not isinstance(node, yaml.MappingNode):
         raise TypeError(node.tag)
@@ -88,6 +93,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 
 _Dumper.add_representer(str, _represent_text)
 _Loader.add_constructor(_TAG + "int", _construct_int)
+_Loader.add_constructor(_TAG + "str", _construct_text)
 _Loader.add_constructor(_TAG + "map", _construct_mapping)
 
 

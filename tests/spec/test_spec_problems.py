@@ -1,5 +1,6 @@
 """Errors as a person reads them."""
 
+import math
 import pickle
 
 import pytest
@@ -93,6 +94,27 @@ def test_an_unknown_key_of_a_parameter_is_compared_with_the_keys_of_its_kind():
     assert message == (
         "parameters.act.vales: found 'vales', need a known key, one of when, values, type; did you mean 'values'?"
     )
+
+
+ITSELF: dict[str, object] = {}
+ITSELF["self"] = ITSELF
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"a": [1, math.nan]}, "algorithm.settings.a[1]: found nan, need text, a finite number, true, false or null"),
+        (
+            {"a": {"b": object}},
+            f"algorithm.settings.a.b: found {object}, need text, a finite number, true, false or null",
+        ),
+        ({"a": {1: 2}}, "algorithm.settings.a: found 1, need keys that are text"),
+        (ITSELF, f"algorithm.settings.{'self.' * 100}self: found 'more levels', need at most 100 levels of nesting"),
+    ],
+    ids=["number", "object", "key", "endless"],
+)
+def test_free_form_data_holds_what_json_has(settings, message):
+    assert messages(algorithm={"name": "gp", "settings": settings}) == [message]
 
 
 values = st.recursive(

@@ -1,5 +1,6 @@
 """YAML 1.2 text as plain data with lines, bounded and safe."""
 
+import json
 import math
 
 import pytest
@@ -153,6 +154,15 @@ trial:
 )
 def test_a_path_has_the_line_of_the_deepest_part_that_is_there(path, line):
     assert load_yaml(TEXT).line(path) == line
+
+
+def test_a_character_that_json_writes_as_a_pair_is_one_character():
+    assert load_yaml(json.dumps({"\U0001f600": "a\U0001f600"})).data == {"\U0001f600": "a\U0001f600"}
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d"', r'"\ude00\ud83d"', r'{"\ud83d": 1}'])
+def test_half_a_character_is_refused(text):
+    assert "is not of the type 'str'" in refusal(text)
 
 
 def test_a_byte_order_mark_is_no_part_of_the_text():
