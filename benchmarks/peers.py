@@ -1,0 +1,182 @@
+"""What is compared: ``ours:NAME`` and its peers behind one ask/tell interface. A peer is imported where it is used.
+
+``ask(q)`` proposes q assignments, which are out together; ``tell`` gives their losses back. Peers without conditional
+parameters search the flat space, in which an inactive parameter has a value that nothing reads; ``active`` drops it.
+"""
+
+import math
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import yaml
+from problems import Problem
+
+from katib_flow import loop
+from katib_flow.algorithms import registered_algorithms
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.spec import Experiment, SearchSpace
+from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
+
+Assignment = Mapping[str, Any]
+
+
+class Peer(ABC):
+    """One run of one optimizer; ``ask`` may answer fewer than it is asked for where the space is exhausted."""
+
+    @abstractmethod
+    def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None: ...
+
+    @abstractmethod
+    def ask(self, count: int) -> Sequence[Assignment]: ...
+
+    @abstractmethod
+    def tell(self, losses: Sequence[float]) -> None:
+        """The losses of what was asked for last, in that order."""
+
+
+class Ours(Peer):
+    """Any registered algorithm of katib-flow, through ``loop.suggest``."""
+
+    algorithm, settings = "random", {}
+
+    def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None:
+        limits = {"max_trials": evaluations, "parallel_trials": batch}
+        algorithm = {"name": self.algorithm, "seed": seed, "settings": self.settings}
+        self.experiment = Experiment.parse(problem.spec(algorithm=algorithm, limits=limits))
+        self.history = History()
+        self.out: list[Suggestion] = []
+
+    def ask(self, count: int) -> Sequence[Assignment]:
+        self.out = loop.suggest(self.experiment, self.history, count)
+        return [each.assignment for each in self.out]
+
+    def tell(self, losses: Sequence[float]) -> None:
+        pairs = zip(self.out, losses, strict=True)
+        done = tuple(Trial(each, State.SUCCEEDED, {"loss": loss}) for each, loss in pairs)
+        self.history = History((*self.history.trials, *done))
+
+
+class Optuna(Peer):
+    """An Optuna sampler; a scale that Optuna has not (logit) is searched on its own axis."""
+
+    sampler: Callable[[int], Any]
+
+    def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        warnings.simplefilter("ignore")
+        self.space = problem.space
+        self.study = optuna.create_study(sampler=self.sampler(seed))
+        self.out: list[Any] = []
+
+    def ask(self, count: int) -> Sequence[Assignment]:
+        self.out = [self.study.ask() for _ in range(count)]
+        return [self._drawn(trial) for trial in self.out]
+
+    def tell(self, losses: Sequence[float]) -> None:
+        for trial, loss in zip(self.out, losses, strict=True):
+            self.study.tell(trial, loss)
+
+    def _drawn(self, trial: Any) -> Assignment:
+        assignment: dict[str, Any] = {}
+        for name, parameter in self.space.parameters.items():
+            if self.space.is_active(name, assignment):
+                assignment[name] = _suggested(trial, name, parameter)
+        return assignment
+
+
+def _suggested(trial: Any, name: str, parameter: Any) -> Any:
+    if isinstance(parameter, CategoricalParameter):
+        return trial.suggest_categorical(name, list(parameter.values()))
+    if isinstance(parameter, OrdinalParameter):
+        return parameter.nth(trial.suggest_int(name, 0, parameter.size - 1))
+    low, high, log = parameter.min, parameter.max, parameter.scale == "log"
+    if isinstance(parameter, IntParameter):
+        return trial.suggest_int(name, low, high, log=log, step=parameter.step)
+    if parameter.scale == "logit":
+        logit = trial.suggest_float(name, math.log(low / (1 - low)), math.log(high / (1 - high)))
+        return min(max(1 / (1 + math.exp(-logit)), low), high)
+    if parameter.step:
+        return parameter.nth(trial.suggest_int(name, 0, parameter.size - 1))
+    return trial.suggest_float(name, low, high, log=log)
+
+
+class OptunaTPE(Optuna):
+    def sampler(self, seed: int) -> Any:
+        from optuna.samplers import TPESampler
+
+        return TPESampler(seed=seed)
+
+
+class OptunaTPEGroup(Optuna):
+    def sampler(self, seed: int) -> Any:
+        from optuna.samplers import TPESampler
+
+        return TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+
+
+class OptunaGP(Optuna):
+    def sampler(self, seed: int) -> Any:
+        from optuna.samplers import GPSampler
+
+        return GPSampler(seed=seed)
+
+
+class OptunaCMA(Optuna):
+    def sampler(self, seed: int) -> Any:
+        from optuna.samplers import CmaEsSampler
+
+        return CmaEsSampler(seed=seed)
+
+
+def active(space: SearchSpace, flat: Assignment) -> Assignment:
+    """The assignment of a point of the flat space."""
+    assignment: dict[str, Any] = {}
+    for name in space.parameters:
+        if space.is_active(name, assignment):
+            assignment[name] = flat[name]
+    return assignment
+
+
+def axis_of(parameter: FloatParameter) -> tuple[float, float, Callable[[float], float]]:
+    """Bounds and backward map of a logit parameter's own axis, for peers that have no such scale."""
+    low, high = parameter.min, parameter.max
+    return (
+        math.log(low / (1 - low)),
+        math.log(high / (1 - high)),
+        lambda y: min(max(1 / (1 + math.exp(-y)), low), high),
+    )
+
+
+PEERS: dict[str, type[Peer]] = {
+    "optuna:tpe": OptunaTPE,
+    "optuna:tpe-group": OptunaTPEGroup,
+    "optuna:gp": OptunaGP,
+    "optuna:cmaes": OptunaCMA,
+}
+NOT_SEARCHED = ("grid",)  # of ours: it needs a countable space
+
+
+def peer(name: str) -> type[Peer]:
+    """The peer of a name; ``ours:NAME[key=value;key=value]`` gives an algorithm of ours settings."""
+    if not name.startswith("ours:"):
+        return PEERS[name]
+    word, _, text = name.removeprefix("ours:").partition("[")
+    pairs = [item.partition("=")[::2] for item in text.rstrip("]").split(";") if item]
+    settings = {key: yaml.safe_load(value) for key, value in pairs}
+    return type("Ours", (Ours,), {"algorithm": word, "settings": settings})
+
+
+def names(words: Sequence[str]) -> list[str]:
+    """The names that words stand for; ``ours:*`` is all of ours that can search, ``peers`` all others."""
+    ours = [f"ours:{each}" for each in registered_algorithms() if each not in NOT_SEARCHED]
+    found: dict[str, None] = {}
+    for word in words:
+        found |= dict.fromkeys(ours if word == "ours:*" else PEERS if word == "peers" else [word])
+    for name in found:
+        if name not in PEERS and name.partition("[")[0] not in ours:
+            raise SystemExit(f"algorithm {name!r}: need one of ours:*, peers, {', '.join([*ours, *PEERS])}")
+    return list(found)

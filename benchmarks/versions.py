@@ -1,0 +1,57 @@
+"""A tag for the version of an algorithm, so that results are reused until it changes and not after."""
+
+import ast
+import hashlib
+import importlib.metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from katib_flow.algorithms import find_algorithm
+
+CORE = (
+    "katib_flow.spec",
+    "katib_flow.history",
+    "katib_flow.errors",
+    "katib_flow.loop",
+    "katib_flow.algorithms.registry",
+)
+PACKAGES = {"optuna": "optuna", "hebo": "HEBO", "smac": "smac", "skopt": "scikit-optimize", "vizier": "google-vizier"}
+
+
+def version(name: str) -> str:
+    """A peer's release; of ours a digest of the sources that the algorithm imports, the core left out."""
+    family, _, word = name.partition(":")
+    if family != "ours":
+        return importlib.metadata.version(PACKAGES[family])
+    entry = find_algorithm(word.partition("[")[0])
+    assert entry is not None, name
+    sources = _sources(entry.propose.__module__)
+    return hashlib.sha1("".join(sources[module] for module in sorted(sources)).encode()).hexdigest()[:8]
+
+
+def _sources(start: str) -> dict[str, str]:
+    """Module -> source, of a module and all of ours that it imports anywhere."""
+    sources: dict[str, str] = {}
+    waiting = [start]
+    while waiting:
+        module = waiting.pop()
+        path = _path(module)
+        if module in sources or module.startswith(CORE) or path is None:
+            continue
+        sources[module] = path.read_text()
+        for node in ast.walk(ast.parse(sources[module])):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+            elif isinstance(node, ast.Import):
+                waiting += [alias.name for alias in node.names]
+    return sources
+
+
+def _path(module: str) -> Path | None:
+    if not module.startswith("katib_flow.") or module == "katib_flow.algorithms":
+        return None
+    try:
+        spec = find_spec(module)
+    except ModuleNotFoundError:  # a name in a module, not a module in a package
+        return None
+    return Path(spec.origin) if spec and spec.origin else None
