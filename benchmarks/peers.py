@@ -1,39 +1,20 @@
-"""What is compared: ``ours:NAME`` and its peers behind one ask/tell interface. A peer is imported where it is used.
-
-``ask(q)`` proposes q assignments, which are out together; ``tell`` gives their losses back. Peers without conditional
-parameters search the flat space, in which an inactive parameter has a value that nothing reads; ``active`` drops it.
-"""
+"""What is compared: ``ours:NAME`` and its peers behind one ask/tell interface. A peer is imported where it is used."""
 
 import math
 import warnings
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import flat
 import yaml
+from peer import Assignment, Peer
 from problems import Problem
 
 from katib_flow import loop
 from katib_flow.algorithms import registered_algorithms
 from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.spec import Experiment, SearchSpace
-from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter
-
-Assignment = Mapping[str, Any]
-
-
-class Peer(ABC):
-    """One run of one optimizer; ``ask`` may answer fewer than it is asked for where the space is exhausted."""
-
-    @abstractmethod
-    def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None: ...
-
-    @abstractmethod
-    def ask(self, count: int) -> Sequence[Assignment]: ...
-
-    @abstractmethod
-    def tell(self, losses: Sequence[float]) -> None:
-        """The losses of what was asked for last, in that order."""
+from katib_flow.spec import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, IntParameter, OrdinalParameter
 
 
 class Ours(Peer):
@@ -132,30 +113,14 @@ class OptunaCMA(Optuna):
         return CmaEsSampler(seed=seed)
 
 
-def active(space: SearchSpace, flat: Assignment) -> Assignment:
-    """The assignment of a point of the flat space."""
-    assignment: dict[str, Any] = {}
-    for name in space.parameters:
-        if space.is_active(name, assignment):
-            assignment[name] = flat[name]
-    return assignment
-
-
-def axis_of(parameter: FloatParameter) -> tuple[float, float, Callable[[float], float]]:
-    """Bounds and backward map of a logit parameter's own axis, for peers that have no such scale."""
-    low, high = parameter.min, parameter.max
-    return (
-        math.log(low / (1 - low)),
-        math.log(high / (1 - high)),
-        lambda y: min(max(1 / (1 + math.exp(-y)), low), high),
-    )
-
-
 PEERS: dict[str, type[Peer]] = {
     "optuna:tpe": OptunaTPE,
     "optuna:tpe-group": OptunaTPEGroup,
     "optuna:gp": OptunaGP,
     "optuna:cmaes": OptunaCMA,
+    "smac": flat.Smac,
+    "skopt:gp": flat.Skopt,
+    "hebo": flat.Hebo,
 }
 NOT_SEARCHED = ("grid",)  # of ours: it needs a countable space
 

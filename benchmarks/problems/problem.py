@@ -33,6 +33,7 @@ class Problem:
         parameters: the search space as a spec writes it.
         exact: assignment -> loss, deterministic.
         noise: standard deviation of what is added to the loss at each evaluation.
+        best: the least loss, where it is known.
         tabulated: whether ``loss`` answers from a table of exact evaluations, because ``exact`` is slow.
         version: raised when the function changes, so that recorded results are not mixed up.
     """
@@ -42,6 +43,7 @@ class Problem:
     parameters: Mapping[str, Any]
     exact: Loss
     noise: float = 0.0
+    best: float | None = None
     tabulated: bool = False
     version: int = 1
 

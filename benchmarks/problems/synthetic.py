@@ -11,7 +11,7 @@ from problems.problem import choice, ordered, problem, real, whole
 Assignment = Mapping[str, Any]
 
 
-@problem("branin", "tuning", {"x": real(-5, 10), "y": real(0, 15)})
+@problem("branin", "tuning", {"x": real(-5, 10), "y": real(0, 15)}, best=0.397887)
 def branin(a: Assignment) -> float:
     """Three equal minima of 0.398 (Dixon and Szegö, 1978)."""
     x, y = a["x"], a["y"]
@@ -53,7 +53,7 @@ _AXES = {
 }
 
 
-@problem("sparse20", "tuning", _AXES)
+@problem("sparse20", "tuning", _AXES, best=0.0)
 def sparse20(a: Assignment) -> float:
     """Twenty parameters, of which four matter."""
     x, y = a["x2"] - 0.77, a["x7"] - 0.18
@@ -73,6 +73,7 @@ def sparse20(a: Assignment) -> float:
         "steps": whole(1, 100, "log", when={"branch": ["deep"]}),
         "shift": real(-1, 1),
     },
+    best=0.0,
 )
 def deceptive(a: Assignment) -> float:
     """The branch that is better on average holds no optimum; the optimum lies in the one that is worse on average."""
@@ -99,14 +100,14 @@ _P6 = 1e-4 * np.array(
 )
 
 
-@problem("hartmann6", "heldout", {f"x{i}": real(0, 1) for i in range(6)})
+@problem("hartmann6", "heldout", {f"x{i}": real(0, 1) for i in range(6)}, best=-3.32237)
 def hartmann6(a: Assignment) -> float:
     """Six dimensions, a global minimum of -3.322 and a local one nearly as good (Dixon and Szegö, 1978)."""
     x = np.array([a[f"x{i}"] for i in range(6)])
     return float(-np.array([1, 1.2, 3, 3.2]) @ np.exp(-(_A6 * (x - _P6) ** 2).sum(axis=1)))
 
 
-@problem("levy-noisy", "heldout", {f"x{i}": real(-8, 10) for i in range(4)}, noise=2.0)
+@problem("levy-noisy", "heldout", {f"x{i}": real(-8, 10) for i in range(4)}, noise=2.0, best=0.0)
 def levy_noisy(a: Assignment) -> float:
     """Levy's function in four dimensions, rugged, under noise; best 0 at (1, 1, 1, 1)."""
     w = [1 + (a[f"x{i}"] - 1) / 4 for i in range(4)]
@@ -124,6 +125,7 @@ def levy_noisy(a: Assignment) -> float:
         "c1": choice("left", "right"),
         "keep": real(0.5, 0.999, "logit"),
     },
+    best=0.0,
 )
 def mixed_ackley(a: Assignment) -> float:
     """Ackley's function, its coordinates partly whole, partly categories without an order, one on a logit scale."""
@@ -148,6 +150,7 @@ def mixed_ackley(a: Assignment) -> float:
         "penalty": real(1e-6, 100, "log", when={"model": ["linear", "net"]}),
         "seed_features": ordered(4, 8, 16, 32, 64),
     },
+    best=0.25,
 )
 def nested(a: Assignment) -> float:
     """Conditions two deep; parameters that branches share mean the same in one and not in another."""
