@@ -192,4 +192,5 @@ class Hebo(Peer):
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(message) + "\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        answer, self.elsewhere_seconds = json.loads(self.process.stdout.readline())
+        return answer

@@ -1,8 +1,12 @@
-"""HEBO behind a pipe: a line of JSON in, a line of JSON out. Started by ``flat.Hebo`` with a Python that has HEBO."""
+"""HEBO behind a pipe: a line of JSON in; a line of JSON out, with the processor seconds so far.
+
+Started by ``flat.Hebo`` with a Python that has HEBO.
+"""
 
 import json
 import random
 import sys
+import time
 import warnings
 
 import numpy as np
@@ -25,6 +29,7 @@ def described(axis):
 
 def main():
     optimizer = out = None
+    begun = time.process_time()
     for line in sys.stdin:
         message, answer = json.loads(line), None
         if "space" in message:
@@ -39,7 +44,7 @@ def main():
             ]
         else:
             optimizer.observe(out, np.array(message["tell"]).reshape(-1, 1))
-        answers.write(json.dumps(answer) + "\n")
+        answers.write(json.dumps([answer, time.process_time() - begun]) + "\n")
         answers.flush()
 
 

@@ -10,7 +10,13 @@ Assignment = Mapping[str, Any]
 
 
 class Peer(ABC):
-    """One run of one optimizer."""
+    """One run of one optimizer.
+
+    Attributes:
+        elsewhere_seconds: processor time that it spent in other processes.
+    """
+
+    elsewhere_seconds = 0.0
 
     @abstractmethod
     def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None: ...

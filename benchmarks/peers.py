@@ -38,6 +38,12 @@ class Ours(Peer):
         done = tuple(Trial(each, State.SUCCEEDED, {"loss": loss}) for each, loss in pairs)
         self.history = History((*self.history.trials, *done))
 
+    def extend(self, assignments: Sequence[Assignment], losses: Sequence[float]) -> None:
+        """Trials that were carried out elsewhere."""
+        start = self.history.next_index
+        self.out = [Suggestion(index, assignment) for index, assignment in enumerate(assignments, start)]
+        self.tell(losses)
+
 
 class Optuna(Peer):
     """An Optuna sampler; a scale that Optuna has not (logit) is searched on its own axis."""
@@ -61,12 +67,30 @@ class Optuna(Peer):
         for trial, loss in zip(self.out, losses, strict=True):
             self.study.tell(trial, loss)
 
+    def extend(self, assignments: Sequence[Assignment], losses: Sequence[float]) -> None:
+        """Trials that were carried out elsewhere."""
+        import optuna
+
+        for assignment, loss in zip(assignments, losses, strict=True):
+            given = {name: _stored(self.space.parameters[name], value) for name, value in assignment.items()}
+            scratch = optuna.trial.FixedTrial(given)
+            self._drawn(scratch)
+            self.study.add_trial(optuna.create_trial(params=given, distributions=scratch.distributions, value=loss))
+
     def _drawn(self, trial: Any) -> Assignment:
         assignment: dict[str, Any] = {}
         for name, parameter in self.space.parameters.items():
             if self.space.is_active(name, assignment):
                 assignment[name] = _suggested(trial, name, parameter)
         return assignment
+
+
+def _stored(parameter: Any, value: Any) -> Any:
+    """A value as Optuna keeps it: the inverse of ``_suggested``."""
+    if isinstance(parameter, OrdinalParameter) or (parameter.type == "float" and parameter.step):
+        return parameter.position(value)
+    logit = parameter.type == "float" and parameter.scale == "logit"
+    return math.log(value / (1 - value)) if logit else value
 
 
 def _suggested(trial: Any, name: str, parameter: Any) -> Any:

@@ -47,14 +47,14 @@ def table(entries: Sequence[Mapping[str, Any]], at: int, *, detail: bool = False
     ranks = _ranks(means)
     rank_low, rank_high = np.percentile([_ranks(draw) for draw in draws], [2.5, 97.5], axis=0)
     wins = (means >= means.max(axis=0) - 1e-6).sum(axis=1)
-    lines = [f"  {'algorithm':28} {'score':>6}  {'95 %':>14}  {'rank':>5}  {'95 %':>11}  wins  seeds  s/suggestion"]
+    lines = [f"  {'algorithm':28} {'score':>6}  {'95 %':>14}  {'rank':>5}  {'95 %':>11}  wins  seeds  cpu s/suggestion"]
     for place in np.argsort(ranks):
         name = list(scores)[place]
         seeds = min(len(values) for values in scores[name].values())
-        seconds = np.mean([entry["seconds"] for entry in entries if entry["algorithm"] == name])
+        seconds = np.mean([entry.get("cpu_seconds", np.nan) for entry in entries if entry["algorithm"] == name])
         lines.append(
             f"  {name:28} {means[place].mean():6.3f}  {low[place]:6.3f}..{high[place]:6.3f}  {ranks[place]:5.2f}  "
-            f"{rank_low[place]:5.2f}..{rank_high[place]:4.2f}  {wins[place]:4}  {seeds:5}  {seconds:12.4f}"
+            f"{rank_low[place]:5.2f}..{rank_high[place]:4.2f}  {wins[place]:4}  {seeds:5}  {seconds:16.4f}"
         )
     lines += [f"  {len(problems)} problems: {', '.join(problems)}"]
     return "\n".join(lines + (_detail(scores, problems, means) if detail else []))

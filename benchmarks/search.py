@@ -6,7 +6,8 @@ One run is 64 evaluations, asked for in batches, by one thread. Its score is tha
 that looked best: 1 at the best loss known, 0 at the median of random search, -1 at the worst. Runs are kept in
 benchmarks/.cache/runs.jsonl under the algorithm's version (of ours, a digest of its sources), and only those missing
 are made. The table gives the mean score with a 95 % bootstrap interval over seeds, the mean rank (of the mean scores on
-each problem), on how many problems each came first, and the seconds that one suggestion took.
+each problem), on how many problems each came first, and the processor
+seconds that one suggestion took.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import json
 import os
 import sys
 import time
+import traceback
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
@@ -45,15 +47,15 @@ class Run(NamedTuple):
 def carry_out(run: Run) -> dict[str, Any]:
     """Run an optimizer; the noiseless loss of the point that looks best, after each evaluation."""
     problem = PROBLEMS[run.problem]
-    begun = time.perf_counter()
+    begun = time.process_time()
     peer = peers.peer(run.algorithm)(problem, run.seed, run.batch, run.evaluations)
-    asking = time.perf_counter() - begun
+    asking = time.process_time() - begun
     found: list[float] = []
     seen, best = float("inf"), float("nan")
     while len(found) < run.evaluations:
-        begun = time.perf_counter()
+        begun = time.process_time()
         assignments = peer.ask(min(run.batch, run.evaluations - len(found)))
-        asking += time.perf_counter() - begun
+        asking += time.process_time() - begun
         if not assignments:
             break  # the space is exhausted
         losses = []
@@ -64,11 +66,11 @@ def carry_out(run: Run) -> dict[str, Any]:
             if losses[-1] < seen:
                 seen, best = losses[-1], loss
             found.append(best)
-        begun = time.perf_counter()
+        begun = time.process_time()
         peer.tell(losses)
-        asking += time.perf_counter() - begun
+        asking += time.process_time() - begun
     trace = [float(f"{loss:.6g}") for loss in found]
-    return {**run._asdict(), "trace": trace, "seconds": round(asking / len(found), 5)}
+    return {**run._asdict(), "trace": trace, "cpu_seconds": round((asking + peer.elsewhere_seconds) / len(found), 5)}
 
 
 def recorded() -> dict[Run, dict[str, Any]]:
@@ -89,12 +91,21 @@ def wanted(options: argparse.Namespace) -> list[Run]:
     ]
 
 
-def carried_out(runs: list[Run], jobs: int) -> Iterator[dict[str, Any]]:
+def attempt(run: Run) -> dict[str, Any] | None:
+    """The same; a peer that breaks costs this run alone, which is not recorded."""
+    try:
+        return carry_out(run)
+    except Exception:
+        print(f"\n{run}\n{traceback.format_exc()}", file=sys.stderr)
+        return None
+
+
+def carried_out(runs: list[Run], jobs: int) -> Iterator[dict[str, Any] | None]:
     if jobs == 1:
-        yield from map(carry_out, runs)
+        yield from map(attempt, runs)
         return
     with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        futures = [pool.submit(carry_out, run) for run in runs]
+        futures = [pool.submit(attempt, run) for run in runs]
         yield from (future.result() for future in as_completed(futures))
 
 
@@ -104,9 +115,10 @@ def complete(runs: list[Run], known: dict[Run, dict[str, Any]], jobs: int) -> No
     RUNS.parent.mkdir(exist_ok=True)
     begun = time.perf_counter()
     for done, entry in enumerate(carried_out(missing, jobs), start=1):
-        with RUNS.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-        known[Run(*(entry[name] for name in Run._fields))] = entry
+        if entry:
+            with RUNS.open("a") as file:
+                file.write(json.dumps(entry) + "\n")
+            known[Run(*(entry[name] for name in Run._fields))] = entry
         if sys.stderr.isatty() or done == len(missing):
             passed = time.perf_counter() - begun
             print(f"\r{done} of {len(missing)} runs, {passed:.0f} s", end="", file=sys.stderr, flush=True)

@@ -15,12 +15,15 @@ CORE = (
     "katib_flow.loop",
     "katib_flow.algorithms.registry",
 )
-PACKAGES = {"optuna": "optuna", "hebo": "HEBO", "smac": "smac", "skopt": "scikit-optimize", "vizier": "google-vizier"}
+PACKAGES = {"optuna": "optuna", "smac": "smac", "skopt": "scikit-optimize", "vizier": "google-vizier"}
+HEBO = "0.3.6"
 
 
 def version(name: str) -> str:
     """A peer's release; of ours a digest of the sources that the algorithm imports, the core left out."""
     family, _, word = name.partition(":")
+    if family == "hebo":
+        return HEBO  # not of this environment
     if family != "ours":
         return importlib.metadata.version(PACKAGES[family])
     entry = find_algorithm(word.partition("[")[0])
