@@ -95,7 +95,7 @@ def attempt(run: Run) -> dict[str, Any] | None:
     """The same; a peer that breaks costs this run alone, which is not recorded."""
     try:
         return carry_out(run)
-    except Exception:
+    except Exception:  # noqa: BLE001 - what breaks is not ours
         print(f"\n{run}\n{traceback.format_exc()}", file=sys.stderr)
         return None
 
