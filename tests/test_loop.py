@@ -69,6 +69,10 @@ def test_another_number_of_trials_replaces_that_of_the_spec(maximum, end):
     assert verdict(search(), trials(*[State.SUCCEEDED] * 10), max_trials=maximum).end is end
 
 
+def test_no_trial_starts_where_none_may():
+    assert verdict(search(), History(), max_trials=0).end is End.MAX_TRIALS
+
+
 @pytest.mark.parametrize("state", [State.FAILED, State.METRICS_UNAVAILABLE])
 def test_the_experiment_fails_when_more_trials_fail_than_may(state):
     assert verdict(search(), trials(*[state] * 2)).go

@@ -1,8 +1,8 @@
 """How many assignments a search space has, and which stands at a position, without listing them.
 
 The parameters are walked in order. Of what was chosen so far only the values of parents of later parameters matter,
-and of those only whether they are among the values that a condition names; that is a *state*. The number of ways to go
-on from a state follows from the states one parameter later, from the last parameter back to the first.
+and of those only which of the values that conditions name they are, or between which; that is a *state*. The number of
+ways to go on from a state follows from the states one parameter later, from the last parameter back to the first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from katib_flow.history import Value
 from katib_flow.spec.parameters import Parameter, same
 
 State = tuple[tuple[str, int], ...]
-"""(parent, position of a value that stands for its like) pairs."""
+"""(parent, position of the first of the values that are alike) pairs."""
 
 
 class _Run(NamedTuple):
@@ -92,18 +92,16 @@ class Counting:
         elif name not in needed:
             yield _Run(0, self._parameters[name].size or 0, kept)
         else:
-            for start, length, like in self._alike(name):
-                yield _Run(start, length, (*kept, (name, like)))
+            for start, length in self._alike(name):
+                yield _Run(start, length, (*kept, (name, start)))
 
-    def _alike(self, name: str) -> Iterator[tuple[int, int, int]]:
-        """Start and length of each run of values that no condition tells apart, and a position that stands for it."""
+    def _alike(self, name: str) -> Iterator[tuple[int, int]]:
+        """Start and length of each run of values that no condition tells apart."""
         parent = self._parameters[name]
         whens = [parameter.when.get(name, ()) for parameter in self._parameters.values()]
         named = sorted({parent.position(value) for values in whens for value in values if parent.contains(value)})
-        other = None
         for before, at in pairwise((-1, *named, parent.size or 0)):
             if at - before > 1:
-                other = before + 1 if other is None else other
-                yield before + 1, at - before - 1, other
+                yield before + 1, at - before - 1
             if at != parent.size:
-                yield at, 1, at
+                yield at, 1

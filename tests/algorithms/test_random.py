@@ -70,6 +70,13 @@ def test_the_first_draws_of_a_finite_space_follow_the_prior():
     assert stats.binomtest(firsts.count(1), 500, share).pvalue > ODDS
 
 
+def test_a_finite_space_is_drawn_from_like_any_other_but_for_what_was_drawn_before():
+    made = experiment(parameters={"n": {"type": "int", "min": 1, "max": 20}}, algorithm={"name": "random", "seed": 11})
+    draws = [made.space.draw(np.random.default_rng((11, index)))["n"] for index in range(30)]
+    expected = list(dict.fromkeys(draws))
+    assert [each["n"] for each in drawn({"n": {"type": "int", "min": 1, "max": 20}}, n=len(expected))] == expected
+
+
 @pytest.mark.parametrize("name", ["random", "sobol"])
 def test_a_space_of_thousands_is_covered_once(name):
     parameters = {

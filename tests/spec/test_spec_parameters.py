@@ -117,6 +117,14 @@ def test_a_grid_on_a_logit_scale_has_cells_that_meet_half_way(value):
     assert made.unit(value) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("scale", ["log", "lognormal"])
+def test_the_first_cell_of_a_grid_ends_half_way_to_zero_where_a_logarithm_ends(scale):
+    made = parameter(type="float", min=0.1, max=0.9, step=0.4, scale=scale)
+    prior = stats.norm(math.log(0.09) / 2, math.log(9) / 6) if scale == "lognormal" else None
+    edges = [float(prior.cdf(math.log(x))) if prior else math.log(x) for x in (0.05, 0.3, 1.1)]
+    assert made.unit(0.1) == pytest.approx((edges[1] - edges[0]) / (edges[2] - edges[0]) / 2)
+
+
 def test_a_normal_prior_makes_whole_numbers_in_the_middle_likelier():
     made = parameter(type="int", min=0, max=4, scale="normal")
     prior = stats.norm(2, 4 / 6)

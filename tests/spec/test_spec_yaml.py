@@ -124,6 +124,7 @@ parameters:
        min: 1}
   a.b:
     type: int
+  a: {c: 1}
 trial:
   command:
     - train
@@ -142,13 +143,14 @@ trial:
             ("parameters.lr.type", 4),
             ("parameters.lr.min", 5),
         ],
-        *[("parameters.a.b", 6), ("parameters.a.b.type", 7), ("trial.command[0]", 10), ("trial.command[1].x", 11)],
+        *[("parameters.a.b", 6), ("parameters.a.b.type", 7), ("trial.command[0]", 11), ("trial.command[1].x", 12)],
         *[
             ("parameters.lr.max", 4),
-            ("parameters.a", 3),
-            ("parameters.a.c", 3),
+            ("parameters.a", 8),
+            ("parameters.a.c", 8),
+            ("parameters.ab", 3),
             ("limits.max_trials", 2),
-            ("trial.name", 8),
+            ("trial.name", 9),
         ],
     ],
 )
