@@ -2,7 +2,9 @@
 
 import shutil
 import tempfile
+import threading
 import uuid
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,7 +18,7 @@ class Artifacts:
 
     def __init__(self, tracking_uri: str, faults: Faults) -> None:
         self._tracking_uri, self._faults = tracking_uri, faults
-        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+        self._lock = threading.Lock()
 
     def put(self, uri: str, name: str, content: Path | str) -> None:
         """Keep a file, a directory or a text as the artifact ``name``, in the place of what was there.
@@ -57,9 +59,8 @@ class Artifacts:
             if not (root / name).exists():
                 raise NotFound(f"{root}: has no artifact {name!r}")
             return root / name
-        if self._downloads is None:
-            self._downloads = tempfile.TemporaryDirectory(prefix="katib-flow-")
-        folder = Path(self._downloads.name) / uuid.uuid4().hex
+        with self._lock:
+            folder = Path(self._downloads.name) / uuid.uuid4().hex
         folder.mkdir()
         try:
             return Path(self._repository(uri).download_artifacts(name, str(folder)))
@@ -67,6 +68,10 @@ class Artifacts:
             if http_status(error) == 404 or error_code(error) == "RESOURCE_DOES_NOT_EXIST":
                 raise NotFound(f"{uri}: has no artifact {name!r}") from error
             raise
+
+    @cached_property
+    def _downloads(self) -> "tempfile.TemporaryDirectory[str]":
+        return tempfile.TemporaryDirectory(prefix="katib-flow-")
 
     def _names(self, uri: str, folder: str) -> list[str]:
         if (root := local_path(uri)) is not None:

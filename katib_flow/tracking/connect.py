@@ -30,7 +30,7 @@ def located(uri: str | None) -> tuple[str, Path | None]:
     if not uri.startswith("sqlite:"):
         return uri, None
     name, _, options = uri.removeprefix("sqlite:///").partition("?")
-    if not uri.startswith("sqlite:///") or name in ("", ":memory:"):
+    if not uri.startswith("sqlite:///") or not name or ":memory:" in name or "mode=memory" in options:
         raise TrackingError(f"{uri}: found a store in memory, need a file, sqlite:///PATH")
     path = Path(name).absolute()
     return f"sqlite:///{path}" + (f"?{options}" if options else ""), path
@@ -59,9 +59,9 @@ def open_client(uri: str, path: Path | None, faults: Faults, contact_seconds: fl
     if path is None:
         client = faults.run(lambda: MlflowClient(tracking_uri=uri), contact_seconds)
         if uri.startswith("http"):
-            faults.run(lambda: _contact(client), contact_seconds)
+            faults.run(lambda: _contact(client, contact_seconds), contact_seconds)
         return client
-    with _alone(path):  # MLflow's own migrations of a new file do not bear two at once
+    with alone(path):  # MLflow's own migrations of a new file do not bear two at once
         client = faults.run(lambda: MlflowClient(tracking_uri=uri))
     _tune(store_of(client))
     return client
@@ -73,13 +73,14 @@ def store_of(client: Any) -> Any:
 
 
 def _quiet() -> None:
-    """MLflow tells of migrations, and prints tracebacks of what we explain in a sentence; both only confuse."""
+    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses."""
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name in ("alembic", "alembic.runtime.migration"):
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _contact(client: Any) -> None:
+def _contact(client: Any, contact_seconds: float) -> None:
     """One cheap call with a short timeout, so that a wrong address is told in seconds."""
     from mlflow.utils.rest_utils import http_request, verify_rest_response
 
@@ -89,11 +90,15 @@ def _contact(client: Any) -> None:
         endpoint,
         "GET",
         params={"max_results": 1},
-        timeout=5,
+        timeout=min(5.0, contact_seconds),
         max_retries=0,
         raise_on_status=False,
     )
-    verify_rest_response(response, endpoint)
+    try:
+        verify_rest_response(response, endpoint)
+    except Exception as error:
+        error.response = response  # type: ignore[attr-defined]  # MLflow drops the status where the answer is JSON
+        raise
 
 
 def _check_file(path: Path) -> None:
@@ -110,14 +115,17 @@ def _check_file(path: Path) -> None:
     except (OSError, sqlite3.Error) as error:
         if "locked" in str(error):  # another process writes, so it can be written
             return
-        reason = getattr(error, "strerror", None) or error
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
         raise TrackingError(f"{path}: the MLflow store cannot be created or written: {reason}") from error
 
 
 @contextmanager
-def _alone(path: Path) -> Generator[None]:
-    """Hold a lock on a store among the processes of this machine, in a file of the temporary directory."""
-    name = hashlib.sha256(str(path).encode()).hexdigest()[:16]
+def alone(path: Path | None) -> Generator[None]:
+    """Hold a lock on a SQLite store among the processes of this machine, in a file of the temporary directory."""
+    if path is None:
+        yield
+        return
+    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
     lock = Path(tempfile.gettempdir()) / f"katib-flow-{os.getuid()}-{name}.lock"
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -3,7 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
@@ -11,9 +11,19 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from katib_flow.errors import KatibFlowError, TrackingError
 
 T = TypeVar("T")
+FIRST_PAUSE_SECONDS = 0.1  # at most; each may be twice as long as the one before
+LONGEST_PAUSE_SECONDS = 10.0
+PASSING = (408, 429, 500, 502, 503, 504, *range(520, 528))  # statuses of a server; the last are Cloudflare's
 _LOCKED = re.compile(r"database (table )?is (locked|busy)|deadlock", re.IGNORECASE)
-_UNREACHED = re.compile(r"API request to .* failed with (timeout )?exception", re.DOTALL)
+_UNREACHED = re.compile(r"^API request to .* failed with (timeout )?exception", re.MULTILINE)
+_ANSWERED = re.compile(  # a status that MLflow leaves in the text only
+    r"^API request to endpoint \S+ failed with error code (\d{3})"  # the answer was no JSON
+    r"|^(\d{3}) (?:Client|Server) Error"  # a download failed: requests
+    r"|^An error occurred \((\d{3})\)",  # and boto3
+    re.MULTILINE,
+)
 _HOPELESS = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|No connection adapters|Invalid URL")
+_WRAPPING = ("[SQL:", "[parameters:", "(Background on", "The following failures occurred", "##### File")
 
 
 class Faults:
@@ -30,7 +40,7 @@ class Faults:
         """
         retrying = Retrying(
             retry=retry_if_exception(self.transient),
-            wait=wait_random_exponential(multiplier=0.1, max=10, min=0.05),
+            wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
             stop=stop_after_delay(self.patience_seconds if patience_seconds is None else patience_seconds),
             reraise=True,
         )
@@ -50,23 +60,27 @@ class Faults:
             return True
         if not self.uri.startswith("http"):
             return False  # MLflow's SQL store calls every fault of its own an internal error: those do not pass
-        return (
-            isinstance(error, ConnectionError | TimeoutError)
-            or (http_status(error) or 0) in (408, 429)
-            or (http_status(error) or 0) >= 500
-        )
+        return isinstance(error, ConnectionError | TimeoutError) or http_status(error) in PASSING
 
 
 def http_status(error: BaseException) -> int | None:
     """The HTTP status behind an error of MLflow or of requests; 503 where no answer came."""
-    for cause in _causes(error):
-        response: Any = getattr(cause, "response", None)
-        if response is not None:
-            return int(getattr(response, "status_code", 500))
-        if _UNREACHED.search(str(cause)) or _module(cause) == "requests":
-            return 503
-        if _module(cause) == "mlflow":
-            return int(cause.get_http_status_code()) if hasattr(cause, "get_http_status_code") else 500  # type: ignore[attr-defined]
+    return next((status for cause in _causes(error) if (status := _status(cause)) is not None), None)
+
+
+def _status(error: Any) -> int | None:
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):  # boto3's
+        response = cast(dict[str, Any], response)
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 500))
+    if response is not None:
+        return int(getattr(response, "status_code", 500))
+    if answered := _ANSWERED.search(str(error)):
+        return int(answered[answered.lastindex or 0])
+    if _UNREACHED.search(str(error)) or _module(error) == "requests":
+        return 503
+    if type(error).__name__ == "RestException":  # the server's own words; other errors of MLflow's are made here
+        return int(error.get_http_status_code())
     return None
 
 
@@ -87,13 +101,13 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def shown(uri: str) -> str:
-    """A store's address without the password that may be in it."""
-    return re.sub(r"//[^/@]*@", "//", uri)
+    """A store's address, or a text about it, without the password that may be in it."""
+    return re.sub(r"://(?!/)[^\s'\"]*@", "://", uri)
 
 
 def explain(uri: str, error: BaseException) -> str:
     """One message that says where, what happened and what would help."""
-    text, where = _short(error), f"MLflow at {shown(uri)}"
+    text, where = shown(_short(error)), f"MLflow at {shown(uri)}"
     if "Invalid Host header" in str(error):
         host = urlsplit(uri).netloc.rpartition("@")[2]
         return (
@@ -117,8 +131,6 @@ def _short(error: BaseException) -> str:
     text = str(error)
     if inner := re.search(r"Caused by \w+\((?:['\"]?<[^>]*>: )?(.*?)\)+$", text, re.DOTALL):
         text = inner[1].strip("'\"")
-    lines = [
-        line for line in text.strip().splitlines() if not line.startswith(("[SQL:", "[parameters:", "(Background on"))
-    ]
+    lines = [line for line in text.strip().splitlines() if not line.startswith(_WRAPPING)]
     line = lines[0] if lines else type(error).__name__
     return line if len(line) <= 400 else line[:399] + "…"

@@ -90,10 +90,8 @@ def number_in(value: float | str) -> float:
     return float(value) if isinstance(value, str) else value
 
 
-def metric_in(value: float, *, is_nan: bool = False) -> float:
+def metric_in(value: float) -> float:
     """A metric as MLflow's SQL store gives it: infinity comes back as the largest number."""
-    if is_nan:
-        return math.nan
     return math.copysign(math.inf, value) if abs(value) >= _HUGE else value
 
 
