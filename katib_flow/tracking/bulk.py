@@ -7,7 +7,7 @@ tables that MLflow itself declares, and where MLflow's inside is not as expected
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from katib_flow.tracking.connect import store_of
@@ -42,25 +42,25 @@ class BulkBackend:
         self._statements = self._prepared()
 
     def _prepared(self) -> dict[str, Any]:
-        from sqlalchemy import bindparam, tuple_
+        from sqlalchemy import bindparam, func, tuple_
         from sqlalchemy.dialects.sqlite import insert
 
         tags, latest = insert(self._tags), insert(self._latest)
         new, old = latest.excluded, self._latest.c
-        newer = tuple_(new.step, new.timestamp, new.value) > tuple_(
-            old.step, old.timestamp, old.value
-        )  # MLflow's order
+        ordered = [tuple_(it.step, it.timestamp, it.value) for it in (old, new)]  # as MLflow compares
         values = {name: new[name] for name in ("step", "timestamp", "value", "is_nan")}
-        state = {"status": bindparam("new_status"), "end_time": bindparam("new_end")}
-        found = self._runs.c.run_uuid == bindparam("found")
+        runs, end = self._runs, func.coalesce(bindparam("new_end"), self._runs.c.end_time)  # MLflow takes no end back
         return {
-            "runs": insert(self._runs),
-            "end": self._runs.update().where(found).values(**state),
-            "status": self._runs.update().where(found).values(status=state["status"]),
+            "runs": insert(runs),
+            "states": runs.update()
+            .where(runs.c.run_uuid == bindparam("found"))
+            .values(status=bindparam("new_status"), end_time=end),
             "params": insert(self._params).on_conflict_do_nothing(),
             "tags": tags.on_conflict_do_update(index_elements=["key", "run_uuid"], set_={"value": tags.excluded.value}),
             "metrics": insert(self._metrics).on_conflict_do_nothing(),
-            "latest": latest.on_conflict_do_update(index_elements=["key", "run_uuid"], set_=values, where=newer),
+            "latest": latest.on_conflict_do_update(
+                index_elements=["key", "run_uuid"], set_=values, where=ordered[0] < ordered[1]
+            ),
         }
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
@@ -76,7 +76,7 @@ class BulkBackend:
             self._locations[experiment_id] = append_to_uri_path(root, RUN_ID, self._mlflow.ARTIFACTS_FOLDER_NAME)
         return self._locations[experiment_id]
 
-    def write(self, experiment_id: str, parent: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+    def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
         rows: dict[str, list[dict[str, Any]]] = {name: [] for name in self._statements}
         for run_id, artifact_uri, entry in entries:
             _collect(rows, run_id, artifact_uri, int(experiment_id), entry)
@@ -88,8 +88,8 @@ class BulkBackend:
                 if rows[name]:
                     connection.execute(statement, rows[name])
 
-    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> Iterator[Row]:
-        return iter(self._faults.run(lambda: self._rows(parent, trial_ids)))
+    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
+        return self._faults.run(lambda: self._rows(parent, trial_ids))
 
     def _rows(self, parent: str, trial_ids: Sequence[str] | None) -> list[Row]:
         from sqlalchemy import select
@@ -161,10 +161,8 @@ def _collect(
     if entry.identity:
         tags["mlflow.runName"] = entry.name
         rows["runs"].append(_run(run_id, artifact_uri, experiment_id, entry))
-    elif entry.ended_ms is None:
-        rows["status"].append({"found": run_id, "new_status": entry.status})
     else:
-        rows["end"].append({"found": run_id, "new_status": entry.status, "new_end": entry.ended_ms})
+        rows["states"].append({"found": run_id, "new_status": entry.status, "new_end": entry.ended_ms})
     rows["params"] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in entry.params.items()]
     rows["tags"] += [{"run_uuid": run_id, "key": key, "value": value} for key, value in tags.items()]
     for point in entry.metrics:

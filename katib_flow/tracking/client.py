@@ -1,16 +1,21 @@
 """Reading and writing runs through ``MlflowClient``: the path that every MLflow store has."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain, pairwise
 from typing import Any, Protocol
 
 from katib_flow.errors import TrackingError
 from katib_flow.tracking.connect import store_of
 from katib_flow.tracking.encode import PARENT, Entry, Point, Row
 from katib_flow.tracking.faults import Faults
+from katib_flow.tracking.threads import parallel
 
 MAX_BYTES = 700_000  # to a call of log_batch: a server refuses one of more than a million
 PAGE = 1000
+SPANS = 8  # parts that a long list of runs is read in
+OLDEST_FIRST = "attributes.start_time ASC"
+NEWEST_FIRST = "attributes.start_time DESC"
 
 
 class Backend(Protocol):
@@ -20,11 +25,11 @@ class Backend(Protocol):
         """Open the runs of entries without one; their (run id, artifact address)."""
         ...
 
-    def write(self, experiment_id: str, parent: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
-        """Record (run id, artifact address, entry) each."""
+    def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+        """Record (run id, artifact address, entry) each; those of one run in their order."""
         ...
 
-    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> Iterator[Row]:
+    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
         """The trials of an experiment, or those named."""
         ...
 
@@ -41,92 +46,156 @@ class ClientBackend:
         self._statuses: dict[str, str] = {}  # by run id, as last written here: an unchanged one is not sent again
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
-        return [self._create(experiment_id, parent, entry) for entry in entries]
+        return parallel(lambda entry: self._create(experiment_id, parent, entry), entries)
 
     def _create(self, experiment_id: str, parent: str, entry: Entry) -> tuple[str, str]:
+        def found() -> tuple[str, str] | None:
+            return next(
+                ((row.run_id, row.artifact_uri) for row in self.rows(experiment_id, parent, [entry.name])), None
+            )
+
+        opened = self.open_run(experiment_id, entry.started_ms, _first_tags(entry), entry.name, found)
+        self._statuses[opened[0]] = "RUNNING"
+        return opened
+
+    def open_run(
+        self,
+        experiment_id: str,
+        started_ms: int,
+        tags: Mapping[str, str],
+        name: str,
+        found: Callable[[], tuple[str, str] | None],
+    ) -> tuple[str, str]:
+        """Open one run, and only one; its id and artifact address.
+
+        Args:
+            found: looks for the run, where a call failed and it may be that only its answer was lost.
+        """
         attempts = 0
 
         def call() -> tuple[str, str]:
             nonlocal attempts
             attempts += 1
-            if attempts > 1 and (found := list(self.rows(experiment_id, parent, [entry.name]))):
-                return found[0].run_id, found[0].artifact_uri  # the answer was lost, not the call
-            run = self._client.create_run(experiment_id, entry.started_ms, _first_tags(entry), entry.name)
-            self._statuses[run.info.run_id] = "RUNNING"
-            return run.info.run_id, run.info.artifact_uri
+            return (found() if attempts > 1 else None) or _open_run(self._client, experiment_id, started_ms, tags, name)
 
         return self._faults.run(call)
 
-    def write(self, experiment_id: str, parent: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+    def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+        by_run: dict[str, list[Entry]] = {}
         for run_id, _, entry in entries:
-            tags = {key: value for key, value in entry.tags.items() if _first_tags(entry).get(key) != value}
-            self.log(run_id, entry.params, {**tags, **entry.marks}, entry.metrics)
-            if self._statuses.get(run_id) != entry.status or entry.ended_ms is not None:
-                self.terminate(run_id, entry.status, entry.ended_ms)
-                self._statuses[run_id] = entry.status
+            by_run.setdefault(run_id, []).append(entry)
+        parallel(lambda item: [self._write(item[0], entry) for entry in item[1]], by_run.items())
 
-    def log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]) -> None:
-        """Params, tags and metrics of a run, in as few calls as MLflow's limits allow."""
+    def _write(self, run_id: str, entry: Entry) -> None:
+        """MLflow's status first, the tags last: they say that a trial is final, so all else must be there."""
+        if self._statuses.get(run_id) != entry.status or entry.ended_ms is not None:
+            self.set_status(run_id, entry.status, entry.ended_ms)
+            self._statuses[run_id] = entry.status
+        tags = {key: value for key, value in entry.tags.items() if _first_tags(entry).get(key) != value}
+        self.log(run_id, entry.params, {**entry.marks, **tags}, entry.metrics)
+
+    def log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Iterable[Point]) -> None:
+        """Params, tags and metrics of a run, in as few calls as MLflow's limits allow; the last tag comes last."""
         from mlflow.entities import Metric, Param, RunTag
 
         items: list[tuple[str, Any, int]] = [
             *(
-                ("metrics", Metric(point.key, point.value, point.timestamp_ms, point.step), 150 + len(point.key))
+                ("metrics", Metric(point.key, point.value, point.timestamp_ms, point.step), _size(point.key) + 150)
                 for point in metrics
             ),
             *(("params", Param(key, value), _size(key, value)) for key, value in params.items()),
             *(("tags", RunTag(key, value), _size(key, value)) for key, value in tags.items()),
         ]
-        for batch in batches(items):
-            self._faults.run(lambda batch=batch: self._client.log_batch(run_id, **batch))
+        for batch in batches(items):  # synchronous, whatever MLFLOW_ENABLE_ASYNC_LOGGING says
+            self._faults.run(lambda batch=batch: self._client.log_batch(run_id, **batch, synchronous=True))
 
-    def terminate(self, run_id: str, status: str, ended_ms: int | None) -> None:
+    def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set MLflow's status; ``MlflowClient.set_terminated`` would end a run that only begins, and prints a link."""
         from mlflow.entities import RunStatus
 
         number = RunStatus.from_string(status)
         self._faults.run(lambda: store_of(self._client).update_run_info(run_id, number, ended_ms, None))
 
-    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> Iterator[Row]:
+    def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
         where = f"tags.`{PARENT}` = {quoted(parent)}"
-        wheres = (
-            [where]
-            if trial_ids is None
-            else [f"{where} AND tags.`katib_flow.trial_id` = {quoted(one)}" for one in trial_ids]
-        )
-        for filtered in wheres:
-            for run in self.search(experiment_id, filtered, "attributes.start_time ASC"):
-                if "katib_flow.trial_id" in run.data.tags:
-                    yield row_of(run)
+        if trial_ids is None:
+            runs = self._every_run(experiment_id, where)
+        else:
+            wheres = [f"{where} AND tags.`katib_flow.trial_id` {each}" for each in covering(trial_ids)]
+            runs = chain(*parallel(lambda each: list(self.search(experiment_id, each, OLDEST_FIRST)), wheres))
+        wanted = None if trial_ids is None else set(trial_ids)
+        named = ((run.data.tags.get("katib_flow.trial_id"), run) for run in runs)
+        return [row_of(run) for name, run in named if name is not None and (wanted is None or name in wanted)]
+
+    def _every_run(self, experiment_id: str, where: str) -> Iterable[Any]:
+        """All runs that fit. What is beyond the first page is read in spans of time, several at once."""
+        page = self._page(experiment_id, where, OLDEST_FIRST)
+        if not page.token:
+            return page
+        begin: int = page[-1].info.start_time
+        end: int = self._page(experiment_id, where, NEWEST_FIRST, size=1)[0].info.start_time
+        edges = [begin + (end - begin) * k // SPANS for k in range(SPANS)]
+        spans = [f"attributes.start_time >= {low} AND attributes.start_time < {high}" for low, high in pairwise(edges)]
+        spans.append(f"attributes.start_time >= {edges[-1]}")
+        parts = parallel(lambda span: list(self.search(experiment_id, f"{where} AND {span}", OLDEST_FIRST)), spans)
+        return {run.info.run_id: run for run in chain(page, *parts)}.values()
 
     def search(self, experiment_id: str, where: str, order: str) -> Iterator[Any]:
-        """Runs in pages. Their order must be one in which new runs come last, or a page would repeat or miss some."""
+        """Runs that fit, each once: a run that comes between two calls may push another onto the next page."""
+        seen: set[str] = set()
         token: str | None = None
         while True:
-            page = self._faults.run(
-                lambda token=token: self._client.search_runs(
-                    [experiment_id], where, max_results=PAGE, order_by=[order], page_token=token
-                )
-            )
-            yield from page
+            page = self._page(experiment_id, where, order, token)
+            yield from (run for run in page if run.info.run_id not in seen)
+            seen.update(run.info.run_id for run in page)
             token = page.token
             if not token:
                 return
 
+    def _page(self, experiment_id: str, where: str, order: str, token: str | None = None, *, size: int = PAGE) -> Any:
+        return self._faults.run(
+            lambda: self._client.search_runs(
+                [experiment_id], where, max_results=size, order_by=[order], page_token=token
+            )
+        )
+
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
         wanted = [(row.run_id, key) for row in rows for key in row.metric_keys]
-        with ThreadPoolExecutor(8) as pool:  # one call a metric of a run is all that MLflow offers
-            found = list(pool.map(lambda pair: self._points(*pair), wanted))
         series: dict[str, list[Point]] = {row.run_id: [] for row in rows}
+        found = parallel(self._points, wanted)  # one call a metric of a run is all that MLflow offers
         for (run_id, _), points in zip(wanted, found, strict=True):
             series[run_id].extend(points)
         return series
 
-    def _points(self, run_id: str, key: str) -> list[Point]:
+    def _points(self, wanted: tuple[str, str]) -> list[Point]:
+        run_id, key = wanted
         history = self._faults.run(lambda: self._client.get_metric_history(run_id, key))
         return [Point(key, metric.value, metric.timestamp, metric.step) for metric in history]
 
     def tags(self, run_id: str) -> Mapping[str, str]:
         return self._faults.run(lambda: self._client.get_run(run_id)).data.tags
+
+
+def _open_run(client: Any, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> tuple[str, str]:
+    """Open a run with one request: MLflow's client sends one again whose answer was lost, and so opens a second."""
+    store = store_of(client)
+    if not hasattr(store, "get_host_creds"):
+        info = client.create_run(experiment_id, started_ms, dict(tags), name).info
+        return info.run_id, info.artifact_uri
+    from mlflow.utils.rest_utils import http_request, verify_rest_response
+
+    body = {
+        "experiment_id": experiment_id,
+        "user_id": tags.get("mlflow.user", "unknown"),
+        "run_name": name,
+        "start_time": started_ms,
+        "tags": [{"key": key, "value": value} for key, value in tags.items()],
+    }
+    endpoint = "/api/2.0/mlflow/runs/create"
+    creds = store.get_host_creds()
+    response = http_request(creds, endpoint, "POST", json=body, max_retries=0, raise_on_status=False)
+    info = verify_rest_response(response, endpoint).json()["run"]["info"]
+    return info["run_id"], info["artifact_uri"]
 
 
 def _first_tags(entry: Entry) -> dict[str, str]:
@@ -142,11 +211,11 @@ def row_of(run: Any) -> Row:
     return Row(info.run_id, info.start_time, info.end_time, run.data.tags, info.artifact_uri, tuple(run.data.metrics))
 
 
-def _size(key: str, value: str) -> int:
-    return 40 + len(key) + 6 * len(value)  # in JSON a character may become \uXXXX
+def _size(*texts: str) -> int:
+    return 40 + sum(len(json.dumps(text)) for text in texts)
 
 
-def batches(items: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, list[Any]]]:
+def batches(items: Iterable[tuple[str, Any, int]]) -> Iterator[dict[str, list[Any]]]:
     """Group (kind, item, bytes) within MLflow's limits on one call."""
     limits = {"metrics": 1000, "params": 100, "tags": 100}
     batch: dict[str, list[Any]] = {kind: [] for kind in limits}
@@ -159,6 +228,17 @@ def batches(items: Sequence[tuple[str, Any, int]]) -> Iterator[dict[str, list[An
         total, count = total + size, count + 1
     if count:
         yield batch
+
+
+def covering(trial_ids: Iterable[str]) -> list[str]:
+    """Conditions that cover trial ids in few searches, and may cover more: MLflow cannot ask for a list of values.
+
+    Ids that differ in their last two characters only, as a batch's do, are one search.
+    """
+    stems: dict[str, list[str]] = {}
+    for trial_id in dict.fromkeys(trial_ids):
+        stems.setdefault(trial_id[:-2], []).append(trial_id)
+    return [f"LIKE {quoted(f'{stem}%')}" if len(ids) > 1 else f"= {quoted(ids[0])}" for stem, ids in stems.items()]
 
 
 def quoted(text: str) -> str:

@@ -27,6 +27,7 @@ from katib_flow.tracking.names import (
 )
 
 PARENT = "mlflow.parentRunId"
+_MOST = 2**63 - 1
 RUN_STATUS = {
     State.PENDING: "SCHEDULED",
     State.RUNNING: "RUNNING",
@@ -52,13 +53,11 @@ class Entry:
     """What to write about one run.
 
     Attributes:
-        run_id: "" for a run that is to be created.
-        identity: tags that never change, written with a new run.
-        tags: tags of the state it is in.
+        identity: tags that never change, written with a new run; empty for one that is there.
+        tags: tags of the state it is in; the state itself comes last, so that what is cut off is not final.
         marks: tags that say an artifact is there, written after it.
     """
 
-    run_id: str
     name: str
     status: str
     started_ms: int
@@ -93,7 +92,6 @@ def entry(
     started = milliseconds(trial.started)
     final = trial.state.final
     return Entry(
-        run_id="" if new else trial.run_id,
         name=trial.id,
         status=RUN_STATUS[trial.state],
         started_ms=_now() if started is None else started,
@@ -104,11 +102,16 @@ def entry(
         identity={PARENT: parent_run_id, **common, **_identity(trial.suggestion)} if new else {},
         tags=_state(trial, new=new),
         metrics=[
-            Point(escape(metric.name), float(metric.value), max(metric.timestamp_ms, 0), metric.step)
+            Point(escape(metric.name), float(metric.value), _within(metric.timestamp_ms, 0), _within(metric.step))
             for metric in metrics
             if not isinstance(metric.value, tuple)
         ],
     )
+
+
+def _within(number: int, least: int = -_MOST) -> int:
+    """The nearest number that MLflow has room for: a log line may claim any step."""
+    return min(max(number, least), _MOST)
 
 
 def _now() -> int:
@@ -134,7 +137,7 @@ def _identity(suggestion: Suggestion) -> dict[str, str]:
 
 def _state(trial: Trial, *, new: bool) -> dict[str, str]:
     """Tags of the state; a new run goes without those that say nothing."""
-    tags = {"katib_flow.state": str(trial.state)}
+    tags: dict[str, str] = {}
     if trial.observations or not new:
         tags |= json_tags(
             "katib_flow.observations", {name: number_out(value) for name, value in trial.observations.items()}
@@ -145,7 +148,7 @@ def _state(trial: Trial, *, new: bool) -> dict[str, str]:
         tags["katib_flow.retries"] = str(trial.retries)
     if trial.started is None or not new:  # MLflow fixes a run's start when it is created, be it too early
         tags["katib_flow.started"] = "" if trial.started is None else str(milliseconds(trial.started))
-    return tags
+    return {**tags, "katib_flow.state": str(trial.state)}
 
 
 def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
@@ -185,7 +188,11 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
 
 def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] = ()) -> Trial:
     """A trial with every value it reported, by metric, in the order of time, then step."""
-    reported = [Metric(unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms) for point in points]
+    names = {escape(name): name for name in one.observations}  # a name that was cut is known from here alone
+    reported = [
+        Metric(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
+        for point in points
+    ]
     series: dict[str, list[Metric]] = {}
     for metric in sorted([*reported, *vectors], key=lambda metric: (metric.timestamp_ms, metric.step)):
         series.setdefault(metric.name, []).append(metric)

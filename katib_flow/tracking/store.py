@@ -3,7 +3,9 @@
 import hashlib
 import json
 import time
+import uuid
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,8 @@ from katib_flow.spec.problems import did_you_mean
 from katib_flow.tracking import summary
 from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.bulk import bulk_backend
-from katib_flow.tracking.client import Backend, ClientBackend, quoted
-from katib_flow.tracking.connect import artifact_root, located, open_client
+from katib_flow.tracking.client import NEWEST_FIRST, OLDEST_FIRST, Backend, ClientBackend
+from katib_flow.tracking.connect import alone, artifact_root, located, open_client
 from katib_flow.tracking.encode import Point
 from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
@@ -73,43 +75,52 @@ class Store:
     # experiments
 
     def create(self, experiment: Experiment, key: str = "") -> Record:
-        """Open the parent run of an experiment; one with the same key, if it is there, in its place."""
-        record = self.keyed(key) if key else None
-        if record is None:
-            record = self._create(experiment, key)
-        self.log_text(record, yaml.safe_dump(experiment.to_dict(), sort_keys=False, allow_unicode=True), "spec.yaml")
-        self._runs.log(record.run_id, _params(experiment), {}, ())
+        """Open the parent run of an experiment; one with the same key, if it is there, in its place.
+
+        One search is all it costs where the run is there and whole.
+        """
+        with alone(self._path):  # processes that create at once agree on one run
+            run = (self._keyed(key) if key else None) or self._open(experiment, key)
+        record = _record(run)
+        if not run.data.params:  # the last thing written
+            spec = yaml.safe_dump(record.experiment.to_dict(), sort_keys=False, allow_unicode=True)
+            self.log_text(record, spec, "spec.yaml")
+            self._runs.log(record.run_id, _params(record.experiment), {}, ())
         return record
 
     def keyed(self, key: str) -> Record | None:
         """The experiment that was created with a key; None where there is none."""
-        where = f"tags.`katib_flow.key_hash` = '{_hash(key)}'"
-        return next((record for record in self._search(where) if record.key == key), None)
+        return _record(run) if (run := self._keyed(key)) else None
 
-    def _create(self, experiment: Experiment, key: str) -> Record:
+    def _keyed(self, key: str) -> Any:
+        """The run of a key; where pods that raced have made two, the one that is whole, else the older."""
+        runs = list(self._search(f"tags.`katib_flow.key_hash` = '{_hash(key)}'", OLDEST_FIRST))
+        return min(runs, key=lambda run: (not run.data.params, run.info.start_time, run.info.run_id), default=None)
+
+    def _open(self, experiment: Experiment, key: str) -> Any:
         from mlflow.tracking.context.registry import resolve_tags
 
-        experiment_id = self._mlflow_experiment(create=True)
+        experiment_id, unique = self._mlflow_experiment(create=True), key or uuid.uuid4().hex
         tags = {
             **{name: readable(value, MAX_TAG) for name, value in resolve_tags().items()},
             "katib_flow.kind": "experiment",
             "katib_flow.name": experiment.name,
             "katib_flow.status": str(Status.RUNNING),
             "katib_flow.reason": "",
-            **({"katib_flow.key": key, "katib_flow.key_hash": _hash(key)} if key else {}),
+            **({"katib_flow.key": key} if key else {}),
+            "katib_flow.key_hash": _hash(unique),
             **json_tags("katib_flow.spec", experiment.to_dict()),
         }
 
-        attempts = 0
+        def found() -> tuple[str, str] | None:
+            return (run.info.run_id, run.info.artifact_uri) if (run := self._keyed(unique)) else None
 
-        def call() -> Record:
-            nonlocal attempts
-            attempts += 1
-            if attempts > 1 and key and (found := self.keyed(key)):
-                return found  # the answer was lost, not the call
-            return _record(self._client.create_run(experiment_id, None, tags, experiment.name))
-
-        return self._faults.run(call)
+        now_ms = int(time.time() * 1000)
+        run_id, _ = self._runs.open_run(experiment_id, now_ms, tags, experiment.name, found)
+        run = self._keyed(unique) or self._run(run_id)
+        if run.info.run_id != run_id:
+            self._faults.run(lambda: self._client.delete_run(run_id))  # another process was faster
+        return run
 
     def get(self, run_id: str) -> Record:
         """The experiment that a parent run records.
@@ -138,7 +149,7 @@ class Store:
         Raises:
             NotFound: there is none, or an abbreviated run id fits several.
         """
-        if "'" not in name and (named := next(iter(self._search(f"tags.`katib_flow.name` = {quoted(name)}")), None)):
+        if "'" not in name and (named := next(self._records(f"tags.`katib_flow.name` = '{name}'"), None)):
             return named
         records = self.records()
         fitting = [record for record in records if len(name) >= 6 and record.run_id.startswith(name)]
@@ -157,17 +168,17 @@ class Store:
 
     def records(self) -> list[Record]:
         """All experiments, newest first; those whose spec this version cannot read are left out."""
-        return list(self._search("tags.`katib_flow.kind` = 'experiment'"))
+        return list(self._records("tags.`katib_flow.kind` = 'experiment'"))
 
-    def _search(self, where: str) -> Iterator[Record]:
-        if not (experiment_id := self._mlflow_experiment(create=False)):
-            return
-        for run in self._runs.search(experiment_id, where, "attributes.start_time DESC"):
-            if run.data.tags.get("katib_flow.kind") == "experiment":
-                try:
-                    yield _record(run)
-                except TrackingError:
-                    continue
+    def _records(self, where: str) -> Iterator[Record]:
+        for run in self._search(where, NEWEST_FIRST):
+            with suppress(TrackingError):
+                yield _record(run)
+
+    def _search(self, where: str, order: str) -> Iterator[Any]:
+        experiment_id = self._mlflow_experiment(create=False)
+        found = self._runs.search(experiment_id, where, order) if experiment_id else ()
+        yield from (run for run in found if run.data.tags.get("katib_flow.kind") == "experiment")
 
     def _mlflow_experiment(self, *, create: bool) -> str:
         """Id of the MLflow experiment, "" where there is none and none is to be made."""
@@ -218,25 +229,29 @@ class Store:
         now_ms = int(time.time() * 1000)
         best = summary.best_points(record.experiment, history, closing=status.final)
         fresh = [point for point in best if point not in self._logged.get(record.run_id, ())]
+        top = record.experiment.best(history)
         tags = {
-            "katib_flow.status": str(status),
             "katib_flow.reason": readable(reason, MAX_TAG),
             "mlflow.note.content": summary.description(record, history, status, reason),
+            **({"katib_flow.best_trial": top.id} if top else {}),
+            "katib_flow.status": str(status),  # last: it says that all else is there
         }
-        if (top := record.experiment.best(history)) is not None:
-            tags["katib_flow.best_trial"] = top.id
         changed = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
+        if status is not before.status or run.info.status != _RUN_STATUS[status]:
+            self._runs.set_status(record.run_id, _RUN_STATUS[status], now_ms if status.final else None)
         self._runs.log(record.run_id, {}, changed, [*fresh, *summary.counts(history, run.data.metrics, now_ms)])
         self._logged.setdefault(record.run_id, set()).update(fresh)
-        if status is not before.status:
-            self._runs.terminate(record.run_id, _RUN_STATUS[status], now_ms if status.final else None)
         return self.get(record.run_id)
 
     def control(self, record: Record) -> Control:
         """What the user asks for; cheap enough to ask every second."""
         tags = self._backend.tags(record.run_id)
         return Control(
-            **{each.name: json.loads(text) for each in fields(Control) if (text := tags.get(f"katib_flow.{each.name}"))}
+            **{
+                each.name: _asked(key, tags[key])
+                for each in fields(Control)
+                if tags.get(key := f"katib_flow.{each.name}")
+            }
         )
 
     def set_control(self, record: Record, **changes: bool | float | None) -> Control:
@@ -269,6 +284,13 @@ class Store:
             NotFound: there is no such run, or it has no such artifact.
         """
         return self._artifacts.get(self._run(run_id).info.artifact_uri, path)
+
+
+def _asked(tag: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:  # edited by hand, in MLflow's page
+        raise TrackingError(f"tag {tag}: found {text!r}, need JSON: true, false, a number or null") from None
 
 
 def _hash(key: str) -> str:

@@ -41,7 +41,7 @@ def _course(objective: Objective, history: History, *, closing: bool) -> Iterato
 def counts(history: History, before: Mapping[str, float], now_ms: int) -> list[Point]:
     """``trials/<state>`` for the counts that are not as ``before``, the metrics the parent run has."""
     found = history.counts()
-    step = sum(count for state, count in found.items() if state.final)
+    step = len(history)  # it never falls, so that what MLflow calls the latest value is
     points: list[Point] = []
     for state in State:
         key = f"trials/{state}"

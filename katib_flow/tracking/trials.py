@@ -3,10 +3,8 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
-from typing import TypeVar
 
 from katib_flow.errors import TrackingError
 from katib_flow.history import History, Metric, Trial
@@ -15,8 +13,7 @@ from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.client import Backend
 from katib_flow.tracking.encode import Entry, Row
 from katib_flow.tracking.records import Change, Record
-
-T = TypeVar("T")
+from katib_flow.tracking.threads import parallel
 
 
 class Trials:
@@ -25,23 +22,23 @@ class Trials:
         self._topologies: dict[str, Mapping[str, object]] = {}  # by run id: they never change
 
     def history(self, record: Record, *, series: bool) -> History:
-        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id))
+        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id)
         trials = self._decoded(rows)
         if series:
             points = self._backend.series(record.run_id, rows)
-            vectors = dict(_parallel(self._vectors, [row for row in rows if "katib_flow.vectors" in row.tags]))
+            vectors = dict(parallel(self._vectors, [row for row in rows if "katib_flow.vectors" in row.tags]))
             trials = [
                 encode.with_series(trial, points[trial.run_id], vectors.get(trial.run_id, ())) for trial in trials
             ]
         return History(tuple(encode.once(trials)))
 
     def trial(self, record: Record, trial_id: str) -> Trial | None:
-        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id]))
+        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id])
         return next(iter(encode.once(self._decoded(rows))), None)
 
     def _decoded(self, rows: Sequence[Row]) -> list[Trial]:
         missing = [row for row in rows if "katib_flow.topology" in row.tags and row.run_id not in self._topologies]
-        self._topologies.update(_parallel(self._topology, missing))
+        self._topologies.update(parallel(self._topology, missing))
         return [_trial(row, self._topologies.get(row.run_id)) for row in rows]
 
     def _topology(self, row: Row) -> tuple[str, Mapping[str, object]]:
@@ -65,15 +62,15 @@ class Trials:
             entry = None if change.trial.run_id else fresh.pop(trial.id, None)
             entry = entry or self._entry(record, trial, change.metrics, params=trial.id in found)
             address = addresses.get(trial.run_id) or self._sibling(record, trial.run_id)
-            marks = self._keep(address, change, first=bool(entry.params or entry.identity))
+            marks = self._keep(address, change, first=bool(entry.identity) or trial.id in found)
             entries.append((trial.run_id, address, replace(entry, marks=marks) if marks else entry))
             trials.append(trial)
-        self._backend.write(record.mlflow_experiment_id, record.run_id, entries)
+        self._backend.write(record.mlflow_experiment_id, entries)
         return trials
 
     def _known(self, record: Record, changes: Sequence[Change]) -> dict[str, str]:
         ids = [change.trial.id for change in changes if not change.trial.run_id]
-        rows = list(self._backend.rows(record.mlflow_experiment_id, record.run_id, ids)) if ids else []
+        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id, ids) if ids else []
         return {trial.id: trial.run_id for trial in encode.once(_trial(row, None) for row in rows)}
 
     def _fresh(self, record: Record, changes: Sequence[Change], known: Mapping[str, str]) -> dict[str, Entry]:
@@ -132,10 +129,3 @@ def _trial(row: Row, topology: Mapping[str, object] | None) -> Trial:
         return encode.trial(row, topology)
     except (KeyError, TypeError, ValueError) as error:
         raise TrackingError(f"run {row.run_id}: records no trial that this version can read: {error!r}") from error
-
-
-def _parallel(read: Callable[[Row], T], rows: Sequence[Row]) -> list[T]:
-    if not rows:
-        return []
-    with ThreadPoolExecutor(8) as pool:
-        return list(pool.map(read, rows))
