@@ -1,8 +1,9 @@
 """An asynchronous writer for the local scheduler: a thread that groups and merges what there is to record."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import chain
 from types import TracebackType
 from typing import Self
 
@@ -37,7 +38,7 @@ class Recorder:
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self._store, self._record, self._on_written, self._linger = store, record, on_written, linger_seconds
-        self._waiting: dict[str, Change] = {}  # by trial id, in the order of the first change
+        self._waiting: dict[str, list[Change]] = {}  # by trial id, in the order of the first change
         self._run_ids: dict[str, str] = {}
         self._error: BaseException | None = None
         self._writing = self._hurried = self._closed = False
@@ -51,9 +52,9 @@ class Recorder:
             self._check()
             if self._closed:
                 raise TrackingError("the recorder is closed, nothing more can be recorded")
-            before = self._waiting.get(change.trial.id)
-            self._waiting[change.trial.id] = change if before is None else merged(before, change)
-            if before is None and len(self._waiting) in (1, GROUP):
+            changes = self._waiting.setdefault(change.trial.id, [])
+            changes.append(change)
+            if len(changes) == 1 and len(self._waiting) in (1, GROUP):
                 self._changed.notify_all()
 
     def run_id(self, trial_id: str) -> str:
@@ -111,8 +112,9 @@ class Recorder:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             self._changed.wait_for(lambda: self._hurried or self._closed or len(self._waiting) >= GROUP, self._linger)
-            self._writing, self._hurried = bool(self._waiting), False
-            return [self._waiting.pop(trial_id) for trial_id in list(self._waiting)[:GROUP]]
+            group = [merged(self._waiting.pop(trial_id)) for trial_id in list(self._waiting)[:GROUP]]
+            self._writing, self._hurried = bool(group), self._hurried and bool(self._waiting)
+            return group
 
     def _write(self, group: list[Change]) -> None:
         known = [
@@ -125,12 +127,13 @@ class Recorder:
                 self._on_written(trial)
 
 
-def merged(before: Change, after: Change) -> Change:
-    """Two changes of one trial as one."""
-    trial = after.trial if after.trial.run_id else replace(after.trial, run_id=before.trial.run_id)
+def merged(changes: Sequence[Change]) -> Change:
+    """Changes of one trial as one: its last state, and all that was reported."""
+    trial = changes[-1].trial
+    run_id = next((change.trial.run_id for change in reversed(changes) if change.trial.run_id), "")
     return Change(
-        trial=trial,
-        metrics=before.metrics + after.metrics,
-        log=after.log or before.log,
-        artifacts={**before.artifacts, **after.artifacts},
+        trial=trial if trial.run_id else replace(trial, run_id=run_id),
+        metrics=tuple(chain.from_iterable(change.metrics for change in changes)),
+        log=next((change.log for change in reversed(changes) if change.log), None),
+        artifacts={name: path for change in changes for name, path in change.artifacts.items()},
     )
