@@ -1,0 +1,232 @@
+"""A store that cannot be used is told in one message: where, what was found, what would help."""
+
+import contextlib
+import os
+import socket
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from tracking_kit import Fault, Proxy, ended, experiment, free_port, written
+
+from katib_flow.errors import NotFound, TrackingError
+from katib_flow.tracking import Record, Store
+
+CONTACT = "experiments/search"
+
+
+def refused(uri: str, **arguments: object) -> str:
+    """The one message of a store that cannot be opened."""
+    with pytest.raises(TrackingError) as told:
+        Store(uri, **{"contact_seconds": 0.2, **arguments})  # type: ignore[arg-type]
+    assert "\n" not in str(told.value)
+    return str(told.value)
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """An address that takes connections and never answers."""
+    with contextlib.closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def test_a_port_where_nobody_listens() -> None:
+    uri = f"http://127.0.0.1:{free_port()}"
+    message = refused(uri)
+    assert message.startswith(f"MLflow at {uri} does not answer: ")
+    assert "Connection refused" in message
+
+
+def test_a_server_that_never_answers(black_hole: str) -> None:
+    assert refused(black_hole).startswith(f"MLflow at {black_hole} does not answer: ")
+
+
+def test_a_host_without_an_address() -> None:
+    assert refused("http://no-such-host.invalid:5000").startswith("MLflow at http://no-such-host.invalid:5000 does not")
+
+
+def test_a_server_that_does_not_know_its_name(proxy: Proxy) -> None:
+    proxy.host = "mlflow.example.com"
+    message = refused(proxy.uri)
+    host = urlsplit(proxy.uri).netloc
+    assert f"refuses the host name '{host}' (403 Invalid Host header)" in message
+    assert f"--allowed-hosts {host}" in message
+
+
+@pytest.mark.parametrize("body", [b"Unauthorized", b'{"detail": "Not authenticated"}'], ids=["text", "JSON"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_wants_a_password(proxy: Proxy, status: int, body: bytes) -> None:
+    proxy.faults.append(Fault(CONTACT, "answer", status, body, times=9))
+    message = refused(proxy.uri, contact_seconds=5)
+    assert f"refuses access ({status}): set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD" in message
+    assert proxy.asked(CONTACT) == 1
+
+
+@pytest.mark.parametrize(("status", "told"), [(200, "not in a valid JSON format"), (404, "404")])
+def test_a_server_that_is_not_mlflow(proxy: Proxy, status: int, told: str) -> None:
+    proxy.faults.append(Fault(CONTACT, "answer", status, b"<html>Welcome to nginx!</html>", times=9))
+    assert told in refused(proxy.uri, contact_seconds=5)
+    assert proxy.asked(CONTACT) == 1
+
+
+def test_an_address_of_no_kind_that_mlflow_knows() -> None:
+    assert "carrier-pigeon" in refused("carrier-pigeon://loft")
+
+
+def test_a_server_that_comes_up_in_time_is_waited_for(proxy: Proxy) -> None:
+    proxy.faults.append(Fault(CONTACT, "answer", 503, times=5))
+    assert Store(proxy.uri, contact_seconds=60).uri == proxy.uri
+
+
+@pytest.mark.parametrize("password", ["hunter2secret", "p@hunter2secret"])
+def test_a_password_is_never_shown(password: str, proxy: Proxy, black_hole: str) -> None:
+    proxy.faults.append(Fault(CONTACT, "answer", 401, times=1))
+    for address in (proxy.uri, f"http://127.0.0.1:{free_port()}", black_hole):
+        message = refused(address.replace("://", f"://ada:{password}@"))
+        assert "hunter2secret" not in message
+        assert urlsplit(address).netloc in message
+
+
+def test_a_password_is_not_shown_for_an_experiment_that_is_not_there(proxy: Proxy, group: str) -> None:
+    store = Store(proxy.uri.replace("://", "://ada:hunter2secret@"), group)
+    with pytest.raises(NotFound) as told:
+        store.find("nothing")
+    assert "hunter2secret" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    "uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", "sqlite:///x?mode=memory&uri=true"]
+)
+def test_a_store_in_memory(uri: str) -> None:
+    assert refused(uri).endswith("found a store in memory, need a file, sqlite:///PATH")
+
+
+def test_a_directory_in_the_place_of_a_database(tmp_path: Path) -> None:
+    assert refused(f"sqlite:///{tmp_path}").startswith(f"{tmp_path}: the MLflow store cannot be created or written: ")
+
+
+def test_a_path_below_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    path = tmp_path / "file" / "store.db"
+    need = f"the MLflow store cannot be created or written: {path.parent}: File exists"
+    assert refused(f"sqlite:///{path}") == f"{path}: {need}"
+
+
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    path.write_text("a diary, not a database\n" * 99)
+    need = "the MLflow store cannot be created or written: file is not a database"
+    assert refused(f"sqlite:///{path}") == f"{path}: {need}"
+    assert path.read_text().startswith("a diary")
+
+
+def test_a_database_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "store.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE runs (mine TEXT)")
+        connection.commit()
+    assert str(path) in refused(f"sqlite:///{path}")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    folder.chmod(0o555)
+    if os.access(folder, os.W_OK):  # root may write anywhere, but not where nobody may
+        found = subprocess.run(["chattr", "+i", folder], capture_output=True, check=False)
+        if found.returncode:
+            pytest.skip(f"this user can write everywhere: {found.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["chattr", "-i", folder], capture_output=True, check=False)
+
+
+def test_a_directory_that_cannot_be_written(read_only: Path) -> None:
+    message = refused(f"sqlite:///{read_only}/store.db")
+    assert message.startswith(f"{read_only}/store.db: the MLflow store cannot be created or written: ")
+
+
+def test_a_store_that_breaks_while_it_is_used(local: Store, opened: Record, sqlite_uri: str) -> None:
+    path = sqlite_uri.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DROP TABLE tags")
+    with pytest.raises(TrackingError) as told:
+        written(local, opened, ended(0, 0.5))
+    assert str(told.value) == f"{path}: the MLflow store cannot be used: (sqlite3.OperationalError) no such table: tags"
+
+
+def test_a_store_that_another_process_keeps_locked(local: Store, sqlite_uri: str) -> None:
+    impatient = Store(sqlite_uri, patience_seconds=0)
+    record = local.create(experiment())
+    with contextlib.closing(sqlite3.connect(sqlite_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with impatient._backend._engine.connect() as connection:  # wait as good as not at all
+            connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+        with pytest.raises(TrackingError, match="database is locked"):
+            written(impatient, record, ended(0, 0.5))
+        other.execute("ROLLBACK")
+    assert len(written(impatient, record, ended(0, 0.5))) == 1
+
+
+def test_a_deleted_mlflow_experiment(store: Store) -> None:
+    record = store.create(experiment())
+    store._client.delete_experiment(record.mlflow_experiment_id)
+    again = Store(store.uri, store.experiment)
+    for use in (again.records, lambda: again.create(experiment()), lambda: again.find("digits")):
+        with pytest.raises(TrackingError) as told:
+            use()
+        assert f"the MLflow experiment {store.experiment!r} is deleted" in str(told.value)
+        assert f"mlflow experiments restore -x {record.mlflow_experiment_id}" in str(told.value)
+
+
+def test_an_mlflow_experiment_that_is_deleted_while_it_is_used(store: Store) -> None:
+    record = store.create(experiment())
+    store._client.delete_experiment(record.mlflow_experiment_id)
+    with pytest.raises(TrackingError) as told:
+        store.create(experiment())
+    assert "\n" not in str(told.value)
+
+
+def test_a_run_that_records_no_experiment(store: Store) -> None:
+    record = store.create(experiment())
+    run = store._client.create_run(record.mlflow_experiment_id, tags={"katib_flow.kind": "experiment"})
+    with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no experiment that this version can read"):
+        store.get(run.info.run_id)
+    assert store.records() == [record]
+
+
+def test_a_run_that_records_no_trial(store: Store) -> None:
+    record = store.create(experiment())
+    tags = {"mlflow.parentRunId": record.run_id, "katib_flow.trial_id": "t00000", "katib_flow.state": "melted"}
+    run = store._client.create_run(record.mlflow_experiment_id, tags=tags)
+    with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no trial that this version can read"):
+        store.history(record)
+
+
+@pytest.mark.parametrize("run_id", ["0" * 32, "not a run id", "../../etc"])
+def test_a_run_that_is_not_there(store: Store, run_id: str) -> None:
+    with pytest.raises(NotFound, match="no such run in"):
+        store.get(run_id)
+
+
+def test_an_artifact_that_is_not_there(store: Store) -> None:
+    record = store.create(experiment())
+    with pytest.raises(NotFound, match=r"has no artifact 'report\.html'"):
+        store.read_artifact(record.run_id, "report.html")
+
+
+def test_an_artifact_that_cannot_be_kept(local: Store, opened: Record, tmp_path: Path) -> None:
+    folder = Path(opened.artifact_uri.removeprefix("file://"))
+    folder.parent.joinpath("spare").mkdir()
+    (folder / "plots").write_text("a file, where a folder is needed")
+    with pytest.raises(TrackingError) as told:
+        local.log_text(opened, "x", "plots/best.svg")
+    assert "plots" in str(told.value)
+    assert "\n" not in str(told.value)
