@@ -141,6 +141,9 @@ def run(
     from katib_flow.local.worker import IN_WORKER
     from katib_flow.tracking import Store
 
+    if not isinstance(what, FunctionExperiment | Experiment):  # pyright: ignore[reportUnnecessaryIsInstance] - users err
+        need = "an experiment: what @kf.experiment made of a function, or kf.load(path)"
+        raise InvalidSpec("kf.run", [SpecError("what", what, need)])
     if IN_WORKER in os.environ:
         raise KatibFlowError(
             'an experiment was run while its module was imported; put run() under if __name__ == "__main__":'

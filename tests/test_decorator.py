@@ -181,3 +181,9 @@ def test_an_image_for_argo_changes_the_workflow_and_not_the_experiment():
     manifest = made.to_workflow(image="example/train:1").to_yaml()
     assert "example/train:1" in manifest
     assert made.spec.argo.image is None
+
+
+@pytest.mark.parametrize("what", [train, "spec.yaml", None])
+def test_what_is_no_experiment_is_not_run(what):
+    with pytest.raises(InvalidSpec, match=r"^kf\.run: what: found .*, need an experiment: what @kf\.experiment made"):
+        kf.run(what)
