@@ -158,6 +158,9 @@ def main() -> None:
     for batch in options.batch:
         entries = [known[run] for run in runs if run.batch == batch and run in known]
         print(f"batch {batch}, {options.problems}, {options.evaluations} evaluations")
+        absent = {run.algorithm for run in runs} - {entry["algorithm"] for entry in entries}
+        if absent:
+            print(f"  nothing recorded of {', '.join(sorted(absent))} at its present version")
         print(table(entries, at=options.at or options.evaluations, detail=options.detail), flush=True)
 
 
