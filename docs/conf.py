@@ -4,7 +4,7 @@ from importlib import metadata
 
 project = "katib-flow"
 release = metadata.version("katib-flow")
-copyright = "the katib-flow authors"  # noqa: A001
+copyright = "the katib-flow authors"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3

@@ -49,6 +49,10 @@ class Verdict:
         return self.end is End.MAX_FAILED_TRIALS
 
 
+EXHAUSTED = Verdict(0, End.EXHAUSTED, "all that there is to suggest has been tried")
+"""While nothing runs, an algorithm that proposes nothing now never will."""
+
+
 def verdict(
     experiment: Experiment,
     history: History,

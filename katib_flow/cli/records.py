@@ -22,7 +22,7 @@ def overview(record: Record) -> Row:
 def standing(record: Record, history: History, max_trials: int | None) -> Row:
     """How one experiment stands."""
     counts = {str(state): count for state, count in sorted(history.counts().items())}
-    limit = max_trials or record.experiment.limits.max_trials
+    limit = record.experiment.limits.max_trials if max_trials is None else max_trials
     return overview(record) | {"max_trials": limit, "trials": counts, "best": best(record.experiment, history)}
 
 

@@ -121,7 +121,7 @@ class Scheduler:
             stop=self.control.stop,
         )
         if verdict.go and self.exhausted and not self.workers.running():
-            return Verdict(0, End.EXHAUSTED, "the search space is used up: every suggestion has been tried")
+            return loop.EXHAUSTED
         return verdict
 
     def _start_trials(self, may_start: int) -> None:

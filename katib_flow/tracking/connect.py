@@ -73,7 +73,11 @@ def store_of(client: Any) -> Any:
 
 
 def _quiet() -> None:
-    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses."""
+    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses.
+
+    Nor does it send usage data from here, unless the user's environment says so.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
     for name in ("alembic", "alembic.runtime.migration"):

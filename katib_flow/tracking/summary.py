@@ -54,16 +54,18 @@ def description(record: Record, history: History, status: Status, reason: str) -
     """Markdown for the top of the run's page in MLflow, within the limit of a tag."""
     experiment = record.experiment
     best = experiment.best(history)
-    found = history.counts()
     parts = [
-        f"**{status}**{f': {reason}' if reason else ''}",
-        experiment.description,
-        f"{len(history)} trials: "
-        + (", ".join(f"{found[state]} {state}" for state in State if found[state]) or "none yet"),
+        f"**{status}**{f': {reason}' if reason else ''} ({_counts(history)})",
         _best(record, best) if best else "No trial has a value of the objective yet.",
+        experiment.description,
         _commands(record),
     ]
     return readable("\n\n".join(part for part in parts if part), MAX_TAG)
+
+
+def _counts(history: History) -> str:
+    found = history.counts()
+    return ", ".join(f"{found[state]} {state}" for state in State if found[state]) or "no trials yet"
 
 
 def _best(record: Record, best: Trial) -> str:

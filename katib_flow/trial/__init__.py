@@ -1,6 +1,4 @@
-"""One trial as a process: protocol, runner, and what user code may call."""
+"""One trial as a process: protocol, runner, and what user code may call.
 
-from katib_flow.trial.protocol import TrialDirectory
-from katib_flow.trial.runner import Outcome, run_trial
-
-__all__ = ["Outcome", "TrialDirectory", "run_trial"]
+Nothing is imported here: a trial that only reports a metric loads ``user`` and no more.
+"""

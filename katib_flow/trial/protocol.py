@@ -10,9 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from katib_flow.history import Suggestion, Value
-from katib_flow.spec.experiment import Experiment
+
+if TYPE_CHECKING:  # a trial that only reports a metric loads no spec
+    from katib_flow.spec.experiment import Experiment
 
 TRIAL_FILE = "KATIB_FLOW_TRIAL_FILE"
 REPORT_FILE = "KATIB_FLOW_REPORT_FILE"
@@ -50,7 +53,7 @@ class TrialDirectory:
     def parent_checkpoint(self) -> Path | None:
         return self.parent / "checkpoint" if self.parent else None
 
-    def create(self, experiment: Experiment, suggestion: Suggestion) -> None:
+    def create(self, experiment: "Experiment", suggestion: Suggestion) -> None:
         """Make the directory and write the trial file; what an earlier attempt reported is dropped."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.checkpoint.mkdir(exist_ok=True)
@@ -72,7 +75,7 @@ class TrialDirectory:
         return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, **paths}
 
 
-def assigned(experiment: Experiment, suggestion: Suggestion) -> dict[str, Value]:
+def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Value]:
     """The parameters of a trial as its program gets them, the budget's among them (a whole number as an int)."""
     values = dict(suggestion.assignment)
     if experiment.budget and suggestion.budget is not None:
@@ -81,7 +84,7 @@ def assigned(experiment: Experiment, suggestion: Suggestion) -> dict[str, Value]
     return values
 
 
-def substitutions(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> dict[str, Value]:
+def substitutions(experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory) -> dict[str, Value]:
     """What ``${...}`` stands for in this trial."""
     return assigned(experiment, suggestion) | {
         "trial.id": suggestion.id,

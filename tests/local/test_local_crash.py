@@ -24,6 +24,8 @@ import pathlib, time
 
 def tokens(x):
     '''Each run of a trial reports a number that no other run does.'''
+    with open("started", "a") as file:
+        file.write(".")
     time.sleep(0.02 * x)
     return {"loss": x, "token": time.monotonic_ns() // 1000}
 
@@ -81,10 +83,15 @@ def test_a_scheduler_killed_at_any_moment_loses_no_finished_trial_and_runs_none_
     context, rng = multiprocessing.get_context("forkserver"), random.Random(5)
     context.set_forkserver_preload(["mlflow", "katib_flow.local", "katib_flow.tracking.store"])
     seen: dict[str, float] = {}
-    for _ in range(KILLS):
+    started = tmp_path / "started"
+    started.touch()
+    for kill in range(KILLS):
         process = context.Process(target=go_on, args=(str(tmp_path), TRIALS))
         process.start()
-        process.join(rng.uniform(0.1, 1.3))
+        if kill % 4:  # in the midst of its trials, the others while it starts
+            enough = started.stat().st_size + rng.randrange(1, 25)
+            assert within(60, lambda enough=enough: started.stat().st_size >= enough)
+        process.join(rng.uniform(0, 0.1 if kill % 4 else 1.0))
         assert process.exitcode is None, "it ended before it could be killed"
         process.kill()
         process.join()
@@ -143,7 +150,7 @@ def test_ctrl_c_ends_in_order_and_resume_goes_on(tmp_path: Path) -> None:
     (tmp_path / "resumed").touch()
     out, error = start("resume", "interrupted").communicate(timeout=60)
     assert error == ""
-    assert "the search space is used up: every suggestion has been tried: 4 succeeded" in out
+    assert "all that there is to suggest has been tried: 4 succeeded" in out
     assert "t00000 succeeded" not in out.split("best trials of")[0]
 
 

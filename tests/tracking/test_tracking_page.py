@@ -181,7 +181,7 @@ def test_the_description_tells_how_it_stands_and_what_is_best_and_how_to_get_it_
     store.summarise(record, history_of(first, best), Status.SUCCEEDED, "all 2 trials have run")
     note = run_of(store, record).data.tags["mlflow.note.content"]
     assert note.startswith("**succeeded**: all 2 trials have run")
-    assert "2 trials: 2 succeeded" in note
+    assert "(2 succeeded)" in note
     assert f"[t00001](#/experiments/{record.mlflow_experiment_id}/runs/{best.run_id}): accuracy = 0.75" in note
     assert "| lr | 0.5 |" in note
     assert f"mlflow artifacts download -r {record.run_id} -a spec.yaml" in note

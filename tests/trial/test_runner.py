@@ -12,7 +12,9 @@ import pytest
 
 from katib_flow.history import State, Suggestion
 from katib_flow.spec import Experiment
-from katib_flow.trial import Outcome, TrialDirectory, runner
+from katib_flow.trial import runner
+from katib_flow.trial.outcome import Outcome
+from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
 
 Run = Callable[..., Outcome]

@@ -43,7 +43,7 @@ class Context:
         """The experiment of a run; recorded now, where this is its first step."""
         experiment = spec_of_environment()
         store = Store(tracking_uri(experiment), experiment.tracking.experiment)
-        record = store.keyed(run) or store.create(experiment, key=run)  # create writes the spec's file every time
+        record = store.create(experiment, key=run)
         return cls(store, record, segment)
 
     def is_newest(self) -> bool:
