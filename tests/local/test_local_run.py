@@ -107,6 +107,15 @@ def spans(x):
     return x
 
 
+def trains_on(x, epochs):
+    '''Counts its epochs in a checkpoint, from its parent's on.'''
+    import katib_flow as kf
+    parent = kf.parent_checkpoint_dir()
+    done = int((parent / "epochs").read_text()) if parent else 0
+    (kf.checkpoint_dir() / "epochs").write_text(str(epochs))
+    return {"loss": x, "trained": epochs - done}
+
+
 def needs_argument(x, y):
     return x
 """
@@ -366,6 +375,17 @@ def test_the_log_of_a_trial_is_an_artifact_of_its_run(run: Any, store: Store) ->
     result = run("fails", limits={"max_trials": 1})
     trial = store.history(store.get(result.run_id))[0]
     assert "ValueError: no good" in store.read_artifact(trial.run_id, "log.txt").read_text()
+
+
+def test_a_promoted_trial_trains_on_from_its_parents_checkpoint(run: Any) -> None:
+    budget = {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}
+    parts = {"budget": budget, "algorithm": "hyperband", "limits": {"parallel_trials": 2}}
+    result = run("trains_on", additional_metrics=["trained"], **parts)
+    assert (result.verdict.end, len(result.trials)) == (End.EXHAUSTED, 22)
+    spent = {trial.id: (trial.suggestion.budget, trial.observations["trained"]) for trial in result.trials}
+    for trial in result.trials:
+        before = 0 if trial.suggestion.parent is None else spent[result.trials[trial.suggestion.parent].id][0]
+        assert spent[trial.id] == (trial.suggestion.budget, trial.suggestion.budget - before)
 
 
 # functions that no module holds, as in a notebook

@@ -1,0 +1,83 @@
+"""Successive halving by integer arithmetic: which budgets there are, and how many trials each is for.
+
+Papers: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018, Algorithm 1.
+Departs from it: budgets are whole units between ``budget.min`` and ``budget.max``, so R is their ratio; and logarithms
+are counted in integers, because floor(log(243, 3)) is 4 in floats, and should be 5.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from katib_flow.errors import SpecError
+from katib_flow.history import History, State, Trial
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.problems import NOTHING
+from katib_flow.spec.sections import Budget, Objective
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A level at which trials compete.
+
+    Attributes:
+        size: how many trials come here.
+        budget: what each may spend, in whole units.
+    """
+
+    size: int
+    budget: int
+
+
+def levels(budget: Budget) -> int:
+    """How often ``min`` times eta fits below ``max``: s_max, the number of brackets less one."""
+    s_max = 0
+    while budget.min * budget.eta ** (s_max + 1) <= budget.max:
+        s_max += 1
+    return s_max
+
+
+def bracket(budget: Budget, s: int) -> tuple[Rung, ...]:
+    """The rungs of the bracket that starts at ``max / eta**s``, the lowest first (Algorithm 1, lines 3 to 9)."""
+    eta, all_levels = budget.eta, levels(budget) + 1
+    first = -(-all_levels * eta**s // (s + 1))  # n, rounded up
+    return tuple(Rung(first // eta**i, budget.max * eta**i // eta**s) for i in range(s + 1))
+
+
+def hyperband_brackets(budget: Budget) -> tuple[tuple[Rung, ...], ...]:
+    """All brackets, the one that halves most often first."""
+    return tuple(bracket(budget, s) for s in range(levels(budget), -1, -1))
+
+
+def ladder(budget: Budget) -> tuple[int, ...]:
+    """The budgets of asynchronous halving, from the lowest to ``max``."""
+    s_max = levels(budget)
+    return tuple(budget.max * budget.eta**i // budget.eta**s_max for i in range(s_max + 1))
+
+
+def best_first(objective: Objective, trials: Iterator[Trial] | list[Trial]) -> list[Trial]:
+    """Trials with a finite value, the best first, the earliest of equals; what failed is left out."""
+    scored = [
+        (objective.loss(value), trial.index, trial)
+        for trial in trials
+        if (value := trial.observed(objective.metric)) is not None
+    ]
+    return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
+
+
+def over(trial: Trial) -> bool:
+    """Whether a trial has said all it will; a killed one is started again."""
+    return trial.state.final and trial.state is not State.KILLED
+
+
+def marked(history: History, **marks: object) -> list[Trial]:
+    """The trials that an algorithm put these notes on."""
+    return [
+        trial for trial in history if all(trial.suggestion.info.get(name) == value for name, value in marks.items())
+    ]
+
+
+def needs_budget(experiment: Experiment, name: str) -> Iterator[SpecError]:
+    """What is missing for an algorithm that halves."""
+    if experiment.budget is None:
+        need = f"parameter, min, max and eta, because {name} gives trials budgets; random and gp need none"
+        yield SpecError("budget", NOTHING, need)
