@@ -7,11 +7,11 @@ the index alone. Nothing is kept but a memo of the replay.
 import itertools
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Set
 
 import numpy as np
 
-from katib_flow.history import Suggestion
+from katib_flow.history import Suggestion, Value
 from katib_flow.spec.space import Assignment, SearchSpace, Units
 
 PATIENCE = 64  # known assignments in a row, before what is left is gone through instead
@@ -33,7 +33,7 @@ class DistinctStream:
         return [Suggestion(index, dict(self._found[index])) for index in indices if index < len(self._found)]
 
     def _distinct(self) -> Iterator[Assignment]:
-        seen: set[object] = set()
+        seen: set[Hashable] = set()
         in_vain = 0
         for point in self._points:
             assignment = self._space.decode(point)
@@ -46,18 +46,29 @@ class DistinctStream:
                 break
         yield from self._rest(seen)
 
-    def _rest(self, seen: set[object]) -> Iterator[Assignment]:
-        """What has not been seen, scattered: in equal strides through the list of all, which is never made."""
-        size = self._space.size or 0
-        rng = np.random.default_rng((self._seed, len(seen)))
-        start, stride = (int(number) for number in rng.integers(1 << 62, size=2))
-        while math.gcd(stride, size) != 1:  # so that the strides come by everywhere
-            stride += 1
-        missing = size - len(seen)
-        for step in itertools.count():
-            if not missing:
-                return
-            assignment = self._space.nth((start + step * stride) % size)
-            if self._space.key(assignment) not in seen:
-                missing -= 1
-                yield assignment
+    def _rest(self, seen: set[Hashable]) -> Iterator[Assignment]:
+        """What has not been seen."""
+        missing = (self._space.size or 0) - len(seen)
+        everything = scattered(self._space, np.random.default_rng((self._seed, len(seen)))) if missing else iter(())
+        yield from itertools.islice((each for each in everything if self._space.key(each) not in seen), missing)
+
+
+def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str, Value]]:
+    """All of a finite space, each once, in equal strides through the list of all, which is never made."""
+    size = space.size or 0
+    start, stride = (int(number) for number in rng.integers(1 << 62, size=2))
+    while math.gcd(stride, size) != 1:  # so that the strides come by everywhere
+        stride += 1
+    return (space.nth((start + step * stride) % size) for step in range(size))
+
+
+def unseen(space: SearchSpace, seen: Set[Hashable], rng: np.random.Generator) -> dict[str, Value] | None:
+    """An assignment that is not among those seen, drawn where it can be; None where a finite space is used up.
+
+    Args:
+        seen: keys of assignments of this space.
+    """
+    for _ in range(PATIENCE):
+        if space.key(drawn := space.draw(rng)) not in seen:
+            return drawn
+    return next((each for each in scattered(space, rng) if space.key(each) not in seen), None)

@@ -1,0 +1,92 @@
+"""What a model learns from: the history as points and losses, and which points are taken.
+
+Failed trials, and those without a finite value, count as no better than the worst that has one: a model learns to stay
+away from what breaks. Killed trials are started again and are as good as pending.
+"""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.features import Array
+from katib_flow.algorithms.registry import Ask, Settings
+from katib_flow.algorithms.sobol import sobol
+from katib_flow.history import State, Suggestion, Value
+from katib_flow.spec.space import SearchSpace
+
+FAILURES = (State.FAILED, State.METRICS_UNAVAILABLE, State.SUCCEEDED, State.EARLY_STOPPED)
+
+
+@dataclass
+class Evidence:
+    """The trials of an experiment so far; grows as points are taken.
+
+    Attributes:
+        units: of the trials that have ended, shape (n, parameter), NaN where inactive.
+        losses: lower is better, shape (n,).
+        pending: units of trials without a result yet, shape (m, parameter).
+        scored: how many trials have a finite value.
+    """
+
+    space: SearchSpace
+    units: Array
+    losses: Array
+    pending: Array
+    scored: int
+    _taken: set[Hashable]
+
+    @classmethod
+    def of(cls, ask: Ask[Any]) -> "Evidence":
+        space, objective = ask.space, ask.objective
+        known = [trial for trial in ask.history if trial.assignment in space]
+        values = [trial.observed(objective.metric) for trial in known]
+        losses = [None if value is None else objective.loss(value) for value in values]
+        finite = [loss for loss in losses if loss is not None]
+        worst = max(finite, default=0.0)
+        ended = [
+            (trial, worst if loss is None else loss)
+            for trial, loss in zip(known, losses, strict=True)
+            if loss is not None or trial.state in FAILURES
+        ]
+        waiting = [trial for trial in known if not trial.state.final or trial.state is State.KILLED]
+        return cls(
+            space=space,
+            units=_units(space, [trial.assignment for trial, _ in ended]),
+            losses=np.array([loss for _, loss in ended]),
+            pending=_units(space, [trial.assignment for trial in waiting]),
+            scored=len(finite),
+            _taken={space.key(trial.assignment) for trial in known} if space.size is not None else set(),
+        )
+
+    def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:
+        """The first candidate that nobody has tried, or any other such point; None where all have been tried."""
+        for units in candidates:
+            assignment = self.space.decode(np.nan_to_num(units, nan=0.5))
+            if self.space.size is None or self.space.key(assignment) not in self._taken:
+                return self._take(assignment)
+        found = unseen(self.space, self._taken, rng)
+        return None if found is None else self._take(found)
+
+    def _take(self, assignment: dict[str, Value]) -> dict[str, Value]:
+        self.pending = np.vstack([self.pending, self.space.encode(assignment)[None]])
+        if self.space.size is not None:
+            self._taken.add(self.space.key(assignment))
+        return assignment
+
+
+def opening(ask: Ask[Any], evidence: Evidence) -> list[Suggestion]:
+    """What a model begins with: the points of a Sobol sequence that nobody has tried."""
+    points = {each.index: each.assignment for each in sobol(replace(ask, settings=Settings()))}
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        candidates = _units(ask.space, [points[index]] if index in points else [])
+        if (chosen := evidence.take(candidates, ask.rng(index))) is not None:
+            suggestions.append(Suggestion(index, chosen))
+    return suggestions
+
+
+def _units(space: SearchSpace, assignments: Sequence[Mapping[str, Value]]) -> Array:
+    return np.array([space.encode(each) for each in assignments]).reshape(-1, len(space))

@@ -1,0 +1,104 @@
+"""Points of the unit cube as a model sees them: many at a time, snapped to values that exist, one-hot where unordered.
+
+A row of *units* has a coordinate for each parameter, NaN where it is inactive; a row of *features* is numbers only: a
+number's unit, a category's one-hot coordinates, and for a conditional parameter whether it is active.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.spec.parameters import CategoricalParameter, Parameter, same
+from katib_flow.spec.space import SearchSpace
+
+Array = NDArray[np.float64]
+FINE = 4096
+"""Parameters with more values than this are taken for continuous: their steps are too small to matter to a model."""
+ABSENT = 0.5  # the coordinate of an inactive number
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One parameter: its cells' borders and middles where it is countable, and when it is active."""
+
+    edges: Array | None
+    middles: Array | None
+    one_hot: int  # number of categories, 0 for what has an order
+    parents: tuple[tuple[int, NDArray[np.bool_]], ...]  # (column, which of its values make this one active)
+
+
+@dataclass
+class Features:
+    """The map from units to features.
+
+    Attributes:
+        group: for each feature, the number of the lengthscale it shares: one for each parameter, and one for all flags.
+    """
+
+    space: SearchSpace
+    group: NDArray[np.int64] = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = list(self.space.parameters)
+        self._columns = [_column(parameter, names, self.space) for parameter in self.space.parameters.values()]
+        groups: list[int] = []
+        for number, column in enumerate(self._columns):
+            groups += [number] * max(1, column.one_hot)
+            groups += [len(names) + number] * bool(column.parents)
+        _, self.group = np.unique(groups, return_inverse=True)
+
+    @property
+    def categories(self) -> NDArray[np.int64]:
+        """Number of categories of each parameter, 0 for what has an order."""
+        return np.array([column.one_hot for column in self._columns], dtype=np.int64)
+
+    def snap(self, units: Array) -> Array:
+        """The nearest points that exist, shape (n, parameter): middles of cells, NaN where inactive."""
+        snapped = np.clip(units, 0.0, 1.0)
+        cells = np.zeros(units.shape, dtype=np.int64)
+        for number, column in enumerate(self._columns):
+            here = snapped[:, number]
+            if column.edges is not None and column.middles is not None:
+                cell = np.searchsorted(column.edges, np.where(np.isnan(here), 0.0, here), side="right")
+                cells[:, number] = cell
+                here = np.where(np.isnan(here), np.nan, column.middles[cell])
+            for parent, allowed in column.parents:
+                active = ~np.isnan(snapped[:, parent]) & allowed[cells[:, parent]]
+                here = np.where(active, np.where(np.isnan(here), ABSENT, here), np.nan)
+            snapped[:, number] = here
+        return snapped
+
+    def expand(self, units: Array) -> Array:
+        """Features, shape (n, feature), of snapped units."""
+        parts: list[Array] = []
+        for number, column in enumerate(self._columns):
+            here = units[:, number]
+            active = ~np.isnan(here)
+            if column.one_hot:
+                cell = np.where(active, np.nan_to_num(here) * column.one_hot, 0).astype(np.int64)
+                hot = np.eye(column.one_hot)[np.minimum(cell, column.one_hot - 1)] * active[:, None]
+                parts.append(hot / np.sqrt(2))  # two categories are a distance of one apart
+            else:
+                parts.append(np.where(active, here, ABSENT)[:, None])
+            if column.parents:
+                parts.append(active[:, None].astype(float))
+        return np.hstack(parts)
+
+
+def _column(parameter: Parameter, names: list[str], space: SearchSpace) -> _Column:
+    parents = tuple(
+        (
+            names.index(parent),
+            np.array([any(same(value, one) for one in values) for value in space.parameters[parent].values()]),
+        )
+        for parent, values in parameter.when.items()
+    )
+    size = parameter.size
+    if size is None or size > FINE:
+        return _Column(None, None, 0, parents)
+    middles = np.array([parameter.unit(value) for value in parameter.values()])
+    edges = np.zeros(size + 1)
+    for cell in range(size):  # a middle lies half-way between its borders, and the first border is 0
+        edges[cell + 1] = 2 * middles[cell] - edges[cell]
+    return _Column(edges[1:-1], middles, size if isinstance(parameter, CategoricalParameter) else 0, parents)
