@@ -26,7 +26,7 @@ install: $(VENV)/.installed  ## set up .venv
 
 run: install  ## the main job: search a network for real handwritten digits, and show the best
 	@$(BIN)/katib-flow run examples/digits.yaml
-	@echo "stop it at any time with Ctrl-C; every finished trial is kept.  see it in the browser: $(BIN)/katib-flow ui"
+	@echo "in the browser: $(BIN)/katib-flow ui"
 
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
