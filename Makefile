@@ -3,7 +3,6 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
-export PYTHONWARNINGS := default
 
 .DEFAULT_GOAL := help
 .PHONY: help install run test lint types check format golden bench docs constraints wheel images clean

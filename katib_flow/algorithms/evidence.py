@@ -58,22 +58,21 @@ class Evidence:
             losses=np.array([loss for _, loss in ended]),
             pending=_units(space, [trial.assignment for trial in waiting]),
             scored=len(finite),
-            _taken={space.key(trial.assignment) for trial in known} if space.size is not None else set(),
+            _taken={space.key(trial.assignment) for trial in known},
         )
 
     def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:
-        """The first candidate that nobody has tried, or any other such point; None where all have been tried."""
+        """The first candidate that nobody has tried, or any other such point; None where none is left."""
         for units in candidates:
             assignment = self.space.decode(np.nan_to_num(units, nan=0.5))
-            if self.space.size is None or self.space.key(assignment) not in self._taken:
+            if self.space.key(assignment) not in self._taken:  # a branch may be finite where the space is not
                 return self._take(assignment)
         found = unseen(self.space, self._taken, rng)
         return None if found is None else self._take(found)
 
     def _take(self, assignment: dict[str, Value]) -> dict[str, Value]:
         self.pending = np.vstack([self.pending, self.space.encode(assignment)[None]])
-        if self.space.size is not None:
-            self._taken.add(self.space.key(assignment))
+        self._taken.add(self.space.key(assignment))
         return assignment
 
 

@@ -1,0 +1,197 @@
+"""The Gaussian process against closed forms and finite differences, improvement against Monte Carlo, and the search."""
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from kit import experiment, trial
+from scipy import special, stats
+
+from katib_flow.algorithms.gaussian_process import (
+    JITTER,
+    MEAN_VARIANCE,
+    GaussianProcess,
+    Objective,
+    Priors,
+    fitted,
+    group_distances,
+    matern52,
+)
+from katib_flow.algorithms.gp import informative, log_improvement, standardised, winsorised
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import suggest
+from katib_flow.spec import Experiment
+
+GROUP = np.array([0, 1, 1])
+THETA = np.array([-0.4, 0.3, 0.2, -4.0])
+
+
+def data(count: int = 12, seed: int = 0) -> tuple[Any, Any]:
+    rng = np.random.default_rng(seed)
+    inputs = rng.random((count, 3))
+    return inputs, standardised(np.sin(4 * inputs[:, 0]) + inputs[:, 1] * inputs[:, 2] + 0.05 * rng.normal(size=count))
+
+
+def kernel(one: Any, other: Any) -> Any:
+    """The covariance, element by element."""
+    scales = np.exp(THETA[:-2])[GROUP]
+
+    def of(a: Any, b: Any) -> float:
+        r = math.sqrt(5) * math.sqrt(sum(((x - y) / s) ** 2 for x, y, s in zip(a, b, scales, strict=True)))
+        return math.exp(THETA[-2]) * (1 + r + r * r / 3) * math.exp(-r) + MEAN_VARIANCE
+
+    return np.array([[of(a, b) for b in other] for a in one])
+
+
+def test_the_kernel_is_matern_with_five_halves_degrees() -> None:
+    for r in (0.01, 0.3, 1.0, 2.5):  # Rasmussen and Williams, equation 4.14, by the Bessel function
+        nu, scaled = 2.5, math.sqrt(5) * r
+        exact = 2 ** (1 - nu) / special.gamma(nu) * scaled**nu * special.kv(nu, scaled)
+        assert matern52(np.array([[r * r]]))[0, 0] == pytest.approx(exact)
+
+
+def test_the_posterior_is_the_closed_form() -> None:
+    inputs, outputs = data()
+    points = np.random.default_rng(1).random((5, 3))
+    covariance = kernel(inputs, inputs) + (math.exp(THETA[-1]) + JITTER) * np.eye(len(inputs))
+    inverse, cross = np.linalg.inv(covariance), kernel(points, inputs)
+    mean, variance = GaussianProcess.given(inputs, outputs, GROUP, THETA).posterior(points)
+    np.testing.assert_allclose(mean, cross @ inverse @ outputs, rtol=1e-6)
+    np.testing.assert_allclose(variance, np.diag(kernel(points, points) - cross @ inverse @ cross.T), rtol=1e-6)
+
+
+def test_the_objective_is_likelihood_times_prior_and_its_gradient_that_of_finite_differences() -> None:
+    inputs, outputs = data()
+    priors = Priors.in_dimensions(3)
+    objective = Objective(group_distances(inputs, inputs, GROUP), outputs, priors)
+    covariance = kernel(inputs, inputs) + (math.exp(THETA[-1]) + JITTER) * np.eye(len(inputs))
+    likelihood = stats.multivariate_normal(np.zeros(len(outputs)), covariance).logpdf(outputs)
+    means, deviations = priors.of(len(THETA))
+    constant = -0.5 * len(outputs) * math.log(2 * math.pi)
+    by_hand = -(likelihood - constant) + 0.5 * np.sum(((THETA - means) / deviations) ** 2)
+    assert objective(THETA)[0] == pytest.approx(by_hand)
+    step = 1e-5 * np.eye(len(THETA))
+    numeric = [(objective(THETA + each)[0] - objective(THETA - each)[0]) / 2e-5 for each in step]
+    np.testing.assert_allclose(objective(THETA)[1], numeric, rtol=1e-5, atol=1e-7)
+
+
+def test_the_fit_finds_which_inputs_matter() -> None:
+    rng = np.random.default_rng(2)
+    inputs = rng.random((40, 4))
+    model = fitted(inputs, standardised(np.sin(7 * inputs[:, 2])), np.arange(4), Priors.in_dimensions(4))
+    assert np.argmin(model.theta[:4]) == 2
+
+
+def test_improvement_is_that_of_a_monte_carlo() -> None:
+    normal = np.random.default_rng(3).normal(size=400_000)
+    for z in (-2.0, -0.5, 0.0, 1.0, 3.0):
+        sample = np.maximum(z - normal, 0)
+        error = sample.std() / math.sqrt(len(sample))
+        assert abs(math.exp(log_improvement(np.array([z]))[0]) - sample.mean()) < 5 * error  # once in two million
+
+
+def test_improvement_far_below_the_best_still_has_an_order() -> None:
+    z = -np.linspace(0, 1000, 2001)
+    values = log_improvement(z)
+    assert np.all(np.isfinite(values))
+    assert np.all(np.diff(values) < 0)
+    for far in (-12.0, -40.0, -300.0):  # the asymptotic series of pdf(z) + z cdf(z); its next term is 105 / z^6
+        series = stats.norm.logpdf(far) - 2 * math.log(-far) + math.log1p(-3 / far**2 + 15 / far**4)
+        assert log_improvement(np.array([far]))[0] == pytest.approx(series, abs=1e-4)
+
+
+def test_bad_losses_are_cut_off_and_good_ones_kept() -> None:
+    losses = np.array([1.0, 2.0, 3.0, 4.0, 1e9])
+    np.testing.assert_allclose(winsorised(losses), [1, 2, 3, 4, 6])
+    assert standardised(np.full(3, 7.0)).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("count", [1, 255, 256, 257, 5000])
+def test_of_a_long_history_the_best_half_and_a_spread_are_seen(count: int) -> None:
+    losses = np.random.default_rng(4).normal(size=count)
+    seen = informative(losses)
+    assert len(seen) == len(set(seen.tolist())) == min(count, 256)
+    assert set(np.argsort(losses)[:128].tolist()) <= set(seen.tolist())
+    assert int(np.argmax(losses)) in seen
+
+
+def search(parameters: Any, seed: int = 1, **settings: Any) -> Experiment:
+    algorithm = {"name": "gp", "seed": seed, "settings": settings}
+    return experiment(parameters=parameters, limits={"max_trials": 100}, algorithm=algorithm)
+
+
+def play(made: Experiment, value: Any, trials: int, batch: int = 1) -> History:
+    history = History()
+    while len(history) < trials:
+        fresh = suggest(made, history, min(batch, trials - len(history)))
+        history = history.replaced(trial(each, State.SUCCEEDED, "accuracy", value(each.assignment)) for each in fresh)
+    return history
+
+
+UNIT = {"x": {"type": "float", "min": 0, "max": 1}, "y": {"type": "float", "min": 0, "max": 1}}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_smooth_function_is_solved_in_thirty_trials(batch: int) -> None:
+    def value(point: Any) -> float:
+        return -((point["x"] - 0.31) ** 2) - 2 * (point["y"] - 0.77) ** 2
+
+    best = max(each.observations["accuracy"] for each in play(search(UNIT), value, 30, batch))
+    assert best > -1e-3  # the square of a distance of 0.03; thirty random points come as near once in fifteen
+
+
+def test_points_of_a_batch_keep_away_from_each_other_and_from_what_is_pending() -> None:
+    history = play(search(UNIT), lambda point: -((point["x"] - 0.5) ** 2), 12)
+    pending = [Trial(each, State.RUNNING) for each in suggest(search(UNIT), history, 2)]
+    batch = suggest(search(UNIT), history.replaced(pending), 3)
+    points = [tuple(each.assignment.values()) for each in (*(one.suggestion for one in pending), *batch)]
+    for number, one in enumerate(points):
+        assert all(math.dist(one, other) > 1e-3 for other in points[:number])  # type: ignore[arg-type]
+
+
+def test_a_region_in_which_trials_fail_is_left() -> None:
+    made, history = search(UNIT), History()
+    while len(history) < 40:
+        (fresh,) = suggest(made, history, 1)
+        broken = fresh.assignment["x"] > 0.5  # type: ignore[operator]
+        ended = (
+            Trial(fresh, State.FAILED) if broken else trial(fresh, State.SUCCEEDED, "accuracy", fresh.assignment["x"])
+        )
+        history = history.replaced([ended])
+    later = history[20:]
+    assert sum(each.state is State.FAILED for each in later) < len(later) / 2
+
+
+def test_the_right_branch_of_a_conditional_space_is_found() -> None:
+    parameters = {
+        "model": {"type": "categorical", "values": ["a", "b", "c"]},
+        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "a"}},
+        "y": {"type": "float", "min": 1e-4, "max": 1, "scale": "log", "when": {"model": ["b", "c"]}},
+    }
+
+    def value(point: Any) -> float:
+        if point["model"] == "a":
+            return 0.5 - (point["x"] - 0.5) ** 2
+        return (0.8 if point["model"] == "b" else 0.6) - 0.1 * (math.log10(point["y"]) + 3) ** 2
+
+    histories = [play(search(parameters, seed), value, 35) for seed in range(3)]
+    assert all(max(each.observations["accuracy"] for each in history) > 0.79 for history in histories)
+
+
+def test_a_branch_that_is_finite_is_not_tried_over_and_over() -> None:
+    parameters = {
+        "model": {"type": "categorical", "values": ["a", "b"]},
+        "k": {"type": "int", "min": 1, "max": 3, "when": {"model": "a"}},
+        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "b"}},
+    }
+    history = play(search(parameters), lambda point: 1.0 if point["model"] == "a" else point["x"] / 2, 25)
+    assert sum(each.assignment["model"] == "a" for each in history) == 3
+
+
+def test_a_history_longer_than_the_model_sees_is_answered() -> None:
+    rng = np.random.default_rng(5)
+    suggestions = [Suggestion(index, {"x": float(rng.random()), "y": float(rng.random())}) for index in range(400)]
+    history = History(tuple(trial(each, State.SUCCEEDED, "accuracy", each.assignment["x"]) for each in suggestions))
+    (found,) = suggest(search(UNIT), history, 1)
+    assert found.assignment["x"] > 0.95  # type: ignore[operator]
