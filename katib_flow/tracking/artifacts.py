@@ -20,22 +20,22 @@ class Artifacts:
         self._tracking_uri, self._faults = tracking_uri, faults
         self._lock = threading.Lock()
 
-    def put(self, uri: str, name: str, content: Path | str) -> None:
+    def put(self, uri: str, name: str, content: Path | str, patience_seconds: float | None = None) -> None:
         """Keep a file, a directory or a text as the artifact ``name``, in the place of what was there.
 
         Raises:
             TrackingError: it cannot be written.
         """
-        self._faults.run(lambda: self._put(uri, name, content))
+        self._faults.run(lambda: self._put(uri, name, content), patience_seconds)
 
-    def get(self, uri: str, name: str) -> Path:
+    def get(self, uri: str, name: str, patience_seconds: float | None = None) -> Path:
         """A local file or directory with an artifact: not to be changed, and gone with the process.
 
         Raises:
             NotFound: there is no such artifact.
             TrackingError: it cannot be read.
         """
-        return self._faults.run(lambda: self._get(uri, name))
+        return self._faults.run(lambda: self._get(uri, name), patience_seconds)
 
     def names(self, uri: str, folder: str) -> list[str]:
         """Names of the artifacts in a folder, in order; none where there is no such folder."""

@@ -117,15 +117,28 @@ class ClientBackend:
         self._faults.run(lambda: store_of(self._client).update_run_info(run_id, number, ended_ms, None))
 
     def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
-        where = f"tags.`{PARENT}` = {quoted(parent)}"
         if trial_ids is None:
-            runs = self._every_run(experiment_id, where)
-        else:
-            wheres = [f"{where} AND tags.`katib_flow.trial_id` {each}" for each in covering(trial_ids)]
-            runs = chain(*parallel(lambda each: list(self.search(experiment_id, each, OLDEST_FIRST)), wheres))
-        wanted = None if trial_ids is None else set(trial_ids)
-        named = ((run.data.tags.get("katib_flow.trial_id"), run) for run in runs)
-        return [row_of(run) for name, run in named if name is not None and (wanted is None or name in wanted)]
+            return self.rest(experiment_id, parent, 0, ())
+        wanted, wheres = set(trial_ids), [f"tags.`katib_flow.trial_id` {each}" for each in covering(trial_ids)]
+        return [row for row in self._rows(experiment_id, parent, wheres) if row.tags["katib_flow.trial_id"] in wanted]
+
+    def rest(self, experiment_id: str, parent: str, since_ms: int, open_: Sequence[str]) -> list[Row]:
+        """The trials whose runs began at a time or later, and those of runs that are named."""
+        where = f"{_below(parent)} AND attributes.start_time >= {since_ms}"
+        named = ["', '".join(open_[start : start + 100]) for start in range(0, len(open_), 100)]
+        older = self._rows(experiment_id, parent, [f"attributes.run_id IN ('{ids}')" for ids in named])
+        return [*older, *_trials(self._every_run(experiment_id, where))]
+
+    def deleted(self, experiment_id: str, parent: str) -> set[str]:
+        """Ids of the runs of trials that were deleted."""
+        from mlflow.entities import ViewType
+
+        found = self.search(experiment_id, _below(parent), OLDEST_FIRST, run_view_type=ViewType.DELETED_ONLY)
+        return {run.info.run_id for run in found}
+
+    def _rows(self, experiment_id: str, parent: str, wheres: Sequence[str]) -> list[Row]:
+        wheres = [f"{_below(parent)} AND {each}" for each in wheres]
+        return _trials(chain(*parallel(lambda each: list(self.search(experiment_id, each, OLDEST_FIRST)), wheres)))
 
     def _every_run(self, experiment_id: str, where: str) -> Iterable[Any]:
         """All runs that fit. What is beyond the first page is read in spans of time, several at once."""
@@ -133,31 +146,28 @@ class ClientBackend:
         if not page.token:
             return page
         begin: int = page[-1].info.start_time
-        end: int = self._page(experiment_id, where, NEWEST_FIRST, size=1)[0].info.start_time
+        end: int = self._page(experiment_id, where, NEWEST_FIRST, max_results=1)[0].info.start_time
         edges = [begin + (end - begin) * k // SPANS for k in range(SPANS)]
         spans = [f"attributes.start_time >= {low} AND attributes.start_time < {high}" for low, high in pairwise(edges)]
         spans.append(f"attributes.start_time >= {edges[-1]}")
         parts = parallel(lambda span: list(self.search(experiment_id, f"{where} AND {span}", OLDEST_FIRST)), spans)
         return {run.info.run_id: run for run in chain(page, *parts)}.values()
 
-    def search(self, experiment_id: str, where: str, order: str) -> Iterator[Any]:
+    def search(self, experiment_id: str, where: str, order: str, **options: Any) -> Iterator[Any]:
         """Runs that fit, each once: a run that comes between two calls may push another onto the next page."""
         seen: set[str] = set()
         token: str | None = None
         while True:
-            page = self._page(experiment_id, where, order, token)
+            page = self._page(experiment_id, where, order, page_token=token, **options)
             yield from (run for run in page if run.info.run_id not in seen)
             seen.update(run.info.run_id for run in page)
             token = page.token
             if not token:
                 return
 
-    def _page(self, experiment_id: str, where: str, order: str, token: str | None = None, *, size: int = PAGE) -> Any:
-        return self._faults.run(
-            lambda: self._client.search_runs(
-                [experiment_id], where, max_results=size, order_by=[order], page_token=token
-            )
-        )
+    def _page(self, experiment_id: str, where: str, order: str, **options: Any) -> Any:
+        options = {"max_results": PAGE, **options}
+        return self._faults.run(lambda: self._client.search_runs([experiment_id], where, order_by=[order], **options))
 
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
         wanted = [(row.run_id, key) for row in rows for key in row.metric_keys]
@@ -206,9 +216,24 @@ def _first_tags(entry: Entry) -> dict[str, str]:
     return {**entry.identity, **entry.tags, **state}
 
 
-def row_of(run: Any) -> Row:
-    info = run.info
-    return Row(info.run_id, info.start_time, info.end_time, run.data.tags, info.artifact_uri, tuple(run.data.metrics))
+def _below(parent: str) -> str:
+    return f"tags.`{PARENT}` = {quoted(parent)}"
+
+
+def _trials(runs: Iterable[Any]) -> list[Row]:
+    """The runs that record a trial; user code may have opened others below the experiment's."""
+    return [
+        Row(
+            it.info.run_id,
+            it.info.start_time,
+            it.info.end_time,
+            it.data.tags,
+            it.info.artifact_uri,
+            tuple(it.data.metrics),
+        )
+        for it in runs
+        if "katib_flow.trial_id" in it.data.tags
+    ]
 
 
 def _size(*texts: str) -> int:

@@ -86,21 +86,34 @@ def milliseconds(seconds: float | None) -> int | None:
 
 
 def entry(
-    trial: Trial, metrics: Iterable[Metric], parent_run_id: str, *, new: bool, params: bool, common: Mapping[str, str]
+    trial: Trial,
+    metrics: Iterable[Metric],
+    parent_run_id: str,
+    *,
+    new: bool,
+    params: bool,
+    common: Mapping[str, str],
+    least_ms: int = 0,
 ) -> Entry:
-    """What to write about a trial; ``common`` are the tags that all trials of the experiment share."""
+    """What to write about a trial.
+
+    Args:
+        common: tags that all trials of the experiment share.
+        least_ms: a new run does not begin before it in MLflow.
+    """
     started = milliseconds(trial.started)
+    started_ms = max(_now() if started is None else started, least_ms)
     final = trial.state.final
     return Entry(
         name=trial.id,
         status=RUN_STATUS[trial.state],
-        started_ms=_now() if started is None else started,
+        started_ms=started_ms,
         ended_ms=(milliseconds(trial.ended) or _now()) if final else None,
         params={escape(name): readable(as_text(value), MAX_PARAM) for name, value in trial.assignment.items()}
         if params
         else {},
         identity={PARENT: parent_run_id, **common, **_identity(trial.suggestion)} if new else {},
-        tags=_state(trial, new=new),
+        tags=_state(trial, started_ms, new=new),
         metrics=[
             Point(escape(metric.name), float(metric.value), _within(metric.timestamp_ms, 0), _within(metric.step))
             for metric in metrics
@@ -135,7 +148,7 @@ def _identity(suggestion: Suggestion) -> dict[str, str]:
     return tags
 
 
-def _state(trial: Trial, *, new: bool) -> dict[str, str]:
+def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
     """Tags of the state; a new run goes without those that say nothing."""
     tags: dict[str, str] = {}
     if trial.observations or not new:
@@ -146,7 +159,7 @@ def _state(trial: Trial, *, new: bool) -> dict[str, str]:
         tags["katib_flow.message"] = readable(trial.message, MAX_TAG)
     if trial.retries or not new:
         tags["katib_flow.retries"] = str(trial.retries)
-    if trial.started is None or not new:  # MLflow fixes a run's start when it is created, be it too early
+    if milliseconds(trial.started) != started_ms or not new:  # MLflow fixes a run's start when it is created
         tags["katib_flow.started"] = "" if trial.started is None else str(milliseconds(trial.started))
     return {**tags, "katib_flow.state": str(trial.state)}
 

@@ -10,11 +10,9 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.history import History, Trial
-from katib_flow.spec import Experiment
+from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.spec.problems import did_you_mean
 from katib_flow.tracking import summary
 from katib_flow.tracking.artifacts import Artifacts
@@ -25,9 +23,11 @@ from katib_flow.tracking.encode import Point
 from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
+from katib_flow.tracking.settled import Histories
 from katib_flow.tracking.trials import Trials
 
 SEGMENT = "katib_flow.segment"
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows pages for training, not for agents
 _RUN_STATUS = {
     Status.RUNNING: "RUNNING",
     Status.PAUSED: "RUNNING",
@@ -68,7 +68,8 @@ class Store:
         self._runs = ClientBackend(self._client, self._faults)
         self._backend: Backend = (bulk_backend(self._client, self._faults) if bulk else None) or self._runs
         self._artifacts = Artifacts(self.uri, self._faults)
-        self._trials = Trials(self._backend, self._artifacts, lambda run_id: self._run(run_id).info.artifact_uri)
+        histories = Histories(self._runs, self._artifacts) if self._backend is self._runs else None
+        self._trials = Trials(self._backend, self._artifacts, histories, self._address)
         self._experiment_id = ""
         self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
 
@@ -83,7 +84,7 @@ class Store:
             run = (self._keyed(key) if key else None) or self._open(experiment, key)
         record = _record(run)
         if not run.data.params:  # the last thing written
-            spec = yaml.safe_dump(record.experiment.to_dict(), sort_keys=False, allow_unicode=True)
+            spec = dump_yaml(record.experiment.to_dict())
             self.log_text(record, spec, "spec.yaml")
             self._runs.log(record.run_id, _params(record.experiment), {}, ())
         return record
@@ -139,6 +140,9 @@ class Store:
                 raise NotFound(f"{run_id}: no such run in {self._shown}") from error
             raise
 
+    def _address(self, run_id: str) -> str:
+        return self._run(run_id).info.artifact_uri
+
     @property
     def _shown(self) -> str:
         return str(self._path) if self._path else shown(self.uri)
@@ -191,7 +195,7 @@ class Store:
         if found is None and create:
             root = None if self._path is None else artifact_root(self._path).as_uri()
             try:
-                return str(self._client.create_experiment(self.experiment, root))
+                return str(self._client.create_experiment(self.experiment, root, tags=KIND))
             except Exception as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
@@ -283,7 +287,7 @@ class Store:
         Raises:
             NotFound: there is no such run, or it has no such artifact.
         """
-        return self._artifacts.get(self._run(run_id).info.artifact_uri, path)
+        return self._artifacts.get(self._address(run_id), path)
 
 
 def _asked(tag: str, text: str) -> Any:

@@ -13,16 +13,22 @@ from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.client import Backend
 from katib_flow.tracking.encode import Entry, Row
 from katib_flow.tracking.records import Change, Record
+from katib_flow.tracking.settled import Histories
 from katib_flow.tracking.threads import parallel
 
 
 class Trials:
-    def __init__(self, backend: Backend, artifacts: Artifacts, address: Callable[[str], str]) -> None:
-        self._backend, self._artifacts, self._address = backend, artifacts, address
+    def __init__(
+        self, backend: Backend, artifacts: Artifacts, histories: Histories | None, address: Callable[[str], str]
+    ) -> None:
+        self._backend, self._artifacts, self._histories, self._address = backend, artifacts, histories, address
         self._topologies: dict[str, Mapping[str, object]] = {}  # by run id: they never change
 
     def history(self, record: Record, *, series: bool) -> History:
-        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id)
+        if self._histories is not None:
+            rows = self._histories.rows(record)
+        else:
+            rows = self._backend.rows(record.mlflow_experiment_id, record.run_id)
         trials = self._decoded(rows)
         if series:
             points = self._backend.series(record.run_id, rows)
@@ -66,6 +72,8 @@ class Trials:
             entries.append((trial.run_id, address, replace(entry, marks=marks) if marks else entry))
             trials.append(trial)
         self._backend.write(record.mlflow_experiment_id, entries)
+        if addresses and self._histories is not None:
+            self._histories.keep(record)
         return trials
 
     def _known(self, record: Record, changes: Sequence[Change]) -> dict[str, str]:
@@ -91,7 +99,10 @@ class Trials:
     def _entry(
         self, record: Record, trial: Trial, metrics: Sequence[Metric], *, new: bool = False, params: bool = False
     ) -> Entry:
-        return encode.entry(trial, metrics, record.run_id, new=new, params=params, common=self._common)
+        least_ms = self._histories.newest_ms(record) if self._histories is not None else 0
+        return encode.entry(
+            trial, metrics, record.run_id, new=new, params=params, common=self._common, least_ms=least_ms
+        )
 
     @cached_property
     def _common(self) -> dict[str, str]:

@@ -49,3 +49,5 @@ def record_for_ever(told: Connection, uri: str) -> None:
     with Recorder(store, record, lambda trial: told.send(trial.id), linger_seconds=0) as recorder:
         for index in range(10**6):
             recorder.put(Change(ended(index, 0.5)))
+            if index % 20 == 0:
+                recorder.flush()

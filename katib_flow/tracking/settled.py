@@ -1,0 +1,120 @@
+"""What will not change of a long history, kept as one artifact of the parent run: a step asks the server for the rest.
+
+A server takes some two milliseconds to tell of one run. Ten thousand of them, told to every step anew, would keep it
+busy for half a minute each time. The artifact is a copy and no more: where it is gone, every run is read again.
+
+A trial is settled when it ended a while ago in a state that is never left. Runs that began before ``since_ms`` and are
+not settled are in ``open``; all others are found by when they began, so no clock may be wrong by more than the while.
+"""
+
+import gzip
+import json
+import tempfile
+import time
+import zlib
+from collections.abc import Collection, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import State
+from katib_flow.tracking.artifacts import Artifacts
+from katib_flow.tracking.client import ClientBackend
+from katib_flow.tracking.encode import Row
+from katib_flow.tracking.records import Record
+
+ARTIFACT = "katib_flow/settled.json.gz"
+WHILE_MS = 15 * 60_000
+LEAST = 500  # runs that make it worth their while
+OPEN = 500  # at most: they are asked for by id
+_FOR_GOOD = {state for state in State if state.final} - {State.KILLED}  # a killed trial may be started again
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A part of a history.
+
+    Attributes:
+        rows: of the settled trials, by run id.
+        open: ids of other runs that began before ``since_ms``, of deleted ones too: they may be restored.
+    """
+
+    rows: Mapping[str, Row] = field(default_factory=dict[str, Row])
+    open: tuple[str, ...] = ()
+    since_ms: int = 0
+
+
+class Histories:
+    """Reads histories, of each only what it has not read before, in this process or another."""
+
+    def __init__(self, runs: ClientBackend, artifacts: Artifacts) -> None:
+        self._runs, self._artifacts = runs, artifacts
+        self._parts: dict[str, Settled] = {}  # by parent run
+        self._kept: dict[str, int] = {}  # how many rows of it the artifact holds
+        self._newest: dict[str, int] = {}
+
+    def rows(self, record: Record) -> list[Row]:
+        part = self._part(record)
+        fresh = self._runs.rest(record.mlflow_experiment_id, record.run_id, part.since_ms, part.open)
+        rows = {**part.rows, **{row.run_id: row for row in fresh}}
+        self._newest[record.run_id] = max((row.start_ms for row in rows.values()), default=0)
+        if len(rows) < LEAST:
+            return fresh
+        deleted = self._runs.deleted(record.mlflow_experiment_id, record.run_id)
+        self._parts[record.run_id] = settle(rows, deleted, int(time.time() * 1000))
+        return [row for row in rows.values() if row.run_id not in deleted]
+
+    def newest_ms(self, record: Record) -> int:
+        """When the youngest run began that was seen here: a run that is opened later must not be the older one."""
+        return self._newest.get(record.run_id, 0)
+
+    def keep(self, record: Record) -> None:
+        """Write the artifact where enough has been added to it; it is no loss where that fails."""
+        part = self._parts.get(record.run_id, Settled())
+        if len(part.rows) - self._kept.get(record.run_id, 0) >= LEAST:
+            self._kept[record.run_id] = len(part.rows)
+            with suppress(KatibFlowError), tempfile.NamedTemporaryFile(prefix="katib-flow-") as file:
+                Path(file.name).write_bytes(packed(part))
+                self._artifacts.put(record.artifact_uri, ARTIFACT, Path(file.name), patience_seconds=0)
+
+    def _part(self, record: Record) -> Settled:
+        if record.run_id not in self._parts:
+            part = Settled()
+            with suppress(KatibFlowError):
+                part = unpacked(self._artifacts.get(record.artifact_uri, ARTIFACT, patience_seconds=0).read_bytes())
+            self._parts[record.run_id], self._kept[record.run_id] = part, len(part.rows)
+        return self._parts[record.run_id]
+
+
+def settle(rows: Mapping[str, Row], deleted: Collection[str], now_ms: int) -> Settled:
+    """The settled part of a whole history."""
+    since_ms = min(now_ms, max(row.start_ms for row in rows.values())) - WHILE_MS
+    unsettled = sorted(row.start_ms for row in rows.values() if not _settled(row, since_ms))
+    since_ms = min([since_ms, *unsettled[OPEN:]])
+    before = {run_id: row for run_id, row in rows.items() if row.start_ms < since_ms}
+    settled = {run_id: row for run_id, row in before.items() if _settled(row, since_ms)}
+    return Settled(settled, tuple({*before, *deleted} - {*settled}), since_ms)
+
+
+def _settled(row: Row, since_ms: int) -> bool:
+    return row.tags["katib_flow.state"] in _FOR_GOOD and row.end_ms is not None and row.end_ms < since_ms
+
+
+def packed(settled: Settled) -> bytes:
+    rows = [(row.run_id, row.start_ms, row.end_ms, _ours(row), row.artifact_uri, row.metric_keys)
+            for row in settled.rows.values()]  # fmt: skip
+    return gzip.compress(json.dumps([settled.since_ms, settled.open, rows]).encode(), 1)
+
+
+def unpacked(content: bytes) -> Settled:
+    """What was packed; nothing, where that is damaged or of another version."""
+    try:
+        since_ms, open_, rows = json.loads(gzip.decompress(content))
+        return Settled({row[0]: Row(*row) for row in rows}, tuple(open_), since_ms)
+    except (OSError, EOFError, zlib.error, ValueError, TypeError):
+        return Settled()
+
+
+def _ours(row: Row) -> dict[str, str]:
+    return {key: value for key, value in row.tags.items() if key.startswith("katib_flow.")}
