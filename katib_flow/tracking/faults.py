@@ -14,7 +14,11 @@ T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.1  # at most; each may be twice as long as the one before
 LONGEST_PAUSE_SECONDS = 10.0
 PASSING = (408, 429, 500, 502, 503, 504, *range(520, 528))  # statuses of a server; the last are Cloudflare's
-_LOCKED = re.compile(r"database (table )?is (locked|busy)|deadlock", re.IGNORECASE)
+_BUSY = re.compile(
+    r"database (table )?is (locked|busy)|deadlock"
+    r"|UNIQUE constraint failed|violates unique constraint|Duplicate entry",  # two wrote one row: the next try sees it
+    re.IGNORECASE,
+)
 _UNREACHED = re.compile(r"^API request to .* failed with (timeout )?exception", re.MULTILINE)
 _ANSWERED = re.compile(  # a status that MLflow leaves in the text only
     r"^API request to endpoint \S+ failed with error code (\d{3})"  # the answer was no JSON
@@ -56,7 +60,7 @@ class Faults:
         text = str(error)
         if isinstance(error, KatibFlowError) or _HOPELESS.search(text):
             return False
-        if _LOCKED.search(text):
+        if _BUSY.search(text):
             return True
         if not self.uri.startswith("http"):
             return False  # MLflow's SQL store calls every fault of its own an internal error: those do not pass

@@ -15,12 +15,14 @@ from katib_flow.tracking import Change, Record, Status, Store
 from katib_flow.tracking.faults import Faults, explain, http_status, shown
 
 CREATE, LOG, UPDATE, SEARCH = "runs/create", "runs/log-batch", "runs/update", "runs/search"
+CLASH = b'{"error_code": "BAD_REQUEST", "message": "(sqlite3.IntegrityError) UNIQUE constraint failed: params.key"}'
 PASSING = [
     pytest.param(Fault("", "answer", 503, times=3), id="503"),
     pytest.param(Fault("", "answer", 500, times=3), id="500"),
     pytest.param(Fault("", "answer", 502, b"<html>bad gateway</html>", times=3), id="502 in HTML"),
     pytest.param(Fault("", "answer", 429, times=3), id="429"),
     pytest.param(Fault("", "answer", 503, b'{"message": "no healthy upstream"}', times=3), id="503 in JSON"),
+    pytest.param(Fault("", "answer", 400, CLASH, times=3), id="two wrote one row"),
     pytest.param(Fault("", "drop", times=3), id="dropped"),
     pytest.param(Fault("", "lose", times=3), id="answer lost"),
 ]
