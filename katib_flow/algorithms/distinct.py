@@ -55,7 +55,8 @@ class DistinctStream:
 
 def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str, Value]]:
     """All of a finite space, each once, in equal strides through the list of all, which is never made."""
-    size = space.size or 0
+    size = space.size
+    assert size, "only a finite space can be gone through"
     start, stride = (int(number) for number in rng.integers(1 << 62, size=2))
     while math.gcd(stride, size) != 1:  # so that the strides come by everywhere
         stride += 1
@@ -65,10 +66,16 @@ def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str
 def unseen(space: SearchSpace, seen: Set[Hashable], rng: np.random.Generator) -> dict[str, Value] | None:
     """An assignment that is not among those seen, drawn where it can be; None where a finite space is used up.
 
+    In a space that is not finite, but in which almost all is, it may be one that was seen.
+
     Args:
         seen: keys of assignments of this space.
     """
+    drawn = space.draw(rng)
     for _ in range(PATIENCE):
-        if space.key(drawn := space.draw(rng)) not in seen:
+        if space.key(drawn) not in seen:
             return drawn
+        drawn = space.draw(rng)
+    if space.size is None:
+        return drawn
     return next((each for each in scattered(space, rng) if space.key(each) not in seen), None)

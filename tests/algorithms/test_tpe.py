@@ -159,3 +159,13 @@ def test_features_snap_to_what_exists() -> None:
     for point, snapped in zip(points, features.snap(points), strict=True):
         exact = made.space.encode(made.space.decode(point))
         np.testing.assert_allclose(snapped, exact, equal_nan=True)
+
+
+def test_a_space_of_which_almost_all_is_finite_and_tried_goes_on() -> None:
+    values = {"k": {"type": "categorical", "values": list(range(2000))}}
+    rare = {"x": {"type": "float", "min": 0, "max": 1, "when": {"k": 1999}}}  # one draw in two thousand
+    made = search(values | rare, startup=3)
+    assert made.space.size is None
+    history = ended(made, [{"k": k} for k in range(1999)], [0.0] * 1999)
+    (found,) = suggest(made, history, 1)
+    assert found.assignment in made.space
