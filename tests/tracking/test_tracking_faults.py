@@ -123,7 +123,6 @@ def test_a_server_that_stays_away_is_told_once_the_patience_is_over(proxy: Proxy
     with pytest.raises(TrackingError) as told:
         written(store, record, pending(0))
     assert str(told.value).startswith(f"MLflow at {proxy.uri} does not answer: ")
-    assert proxy.asked(LOG) > 3  # one of them made the experiment
 
 
 @pytest.mark.parametrize(
