@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 Value = bool | int | float | str | None
@@ -130,6 +131,9 @@ class Trial:
         return value if value is not None and math.isfinite(value) else None
 
 
+_ORDER = attrgetter("suggestion.index", "suggestion.key")
+
+
 @dataclass(frozen=True)
 class History(Sequence[Trial]):
     """The trials of an experiment, in the order of their index whatever order they are given in."""
@@ -137,7 +141,7 @@ class History(Sequence[Trial]):
     trials: tuple[Trial, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "trials", tuple(sorted(self.trials, key=lambda trial: (trial.index, trial.id))))
+        object.__setattr__(self, "trials", tuple(sorted(self.trials, key=_ORDER)))
 
     def __iter__(self) -> Iterator[Trial]:
         return iter(self.trials)

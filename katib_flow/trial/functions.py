@@ -86,19 +86,26 @@ def fork_function(
         os.setsid()
         die_with(parent)
         os.close(reading)
-        with Path(os.devnull).open("rb") as nothing:
-            os.dup2(nothing.fileno(), 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(writing, 1)
         os.dup2(writing, 2)
         sys.stdout = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, errors="replace", closefd=False)
-        os.environ.clear()
-        os.environ.update(environment)
+        _become(environment)
         code = _call(function, arguments, objective, error_file)
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
         os._exit(code)  # nothing of the parent's (exit handlers, buffers) may run here
+
+
+def _become(environment: Mapping[str, str]) -> None:
+    """Change only what differs: each variable touched copies memory that is shared with the parent."""
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    for name, value in environment.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def _call(function: Function, arguments: Mapping[str, Value], objective: str, error_file: str) -> int:
