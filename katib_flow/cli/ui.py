@@ -7,6 +7,7 @@ import sys
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.tracking import Store
+from katib_flow.tracking.faults import shown
 
 
 def serve(port: int, store: Store) -> None:
@@ -16,7 +17,7 @@ def serve(port: int, store: Store) -> None:
         KatibFlowError: the port is taken, or the server ended with an error; what it printed stands above.
     """
     if store.uri.startswith(("http://", "https://")):
-        print(f"the store has a UI of its own: {store.uri}")
+        print(f"the store has a UI of its own: {shown(store.uri)}")
         return
     _check_free(port)
     print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it", flush=True)

@@ -128,6 +128,8 @@ def _drive(
         try:
             with scheduler.interruptible():
                 scheduler.recover()
+                if record.status is not Status.RUNNING:  # resumed: it shows as running while it does
+                    store.summarise(record, scheduler.history, Status.RUNNING)
                 return scheduler.run()
         except TrackingError:
             raise  # nothing can be recorded now; what has ended is on disk, and resume records it

@@ -298,6 +298,17 @@ def test_a_finished_experiment_can_be_given_more_trials(run: Any, store: Store, 
     assert [trial.assignment for trial in again.trials] == [trial.assignment for trial in straight.trials]
 
 
+def test_a_resumed_experiment_shows_as_running_while_it_runs(run: Any, store: Store) -> None:
+    run("count", limits={"max_trials": 2})
+    seen: list[Status] = []
+    other = Store(store.uri)
+    again = resume_experiment(
+        store, "local", max_trials=3, progress=Watching(lambda: seen.append(other.records()[0].status))
+    )
+    assert seen == [Status.RUNNING]
+    assert again.status is Status.SUCCEEDED
+
+
 def test_resuming_what_is_not_there_says_so(store: Store) -> None:
     with pytest.raises(NotFound, match="nope: no such experiment"):
         resume_experiment(store, "nope")
