@@ -40,7 +40,3 @@ class TrackingError(KatibFlowError):
 
 class NotFound(KatibFlowError, LookupError):
     """A name that the user gave is not in the store."""
-
-
-class Interrupted(KatibFlowError):
-    """The user interrupted an experiment; what it recorded is kept and ``resume`` goes on."""

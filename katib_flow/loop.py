@@ -8,7 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
-from katib_flow.errors import InvalidSpec
+from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, State, Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import load_spec
@@ -116,6 +116,20 @@ def suggest(experiment: Experiment, history: History, n: int, *, start: int | No
     first = history.next_index if start is None else start
     ask = Ask(experiment, history, range(first, first + n), algorithm.settings_of(experiment))
     return list(algorithm.propose(ask)) if n > 0 else []
+
+
+def proposed(experiment: Experiment, history: History, n: int, *, start: int | None = None) -> list[Suggestion]:
+    """As ``suggest``, an algorithm's own mistakes as one clear message.
+
+    Raises:
+        KatibFlowError: the algorithm failed.
+    """
+    try:
+        return suggest(experiment, history, n, start=start)
+    except KatibFlowError:
+        raise
+    except Exception as error:
+        raise KatibFlowError(f"algorithm {experiment.algorithm.name}: {type(error).__name__}: {error}") from error
 
 
 def load(path: str | Path) -> Experiment:

@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any, Protocol
 
 from katib_flow import loop
-from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
@@ -142,13 +141,7 @@ class Scheduler:
             worker.send(worker.running)
 
     def _suggest(self, n: int) -> list[Suggestion]:
-        try:
-            fresh = loop.suggest(self.experiment, self.history, n)
-        except KatibFlowError:
-            raise
-        except Exception as error:
-            name = self.experiment.algorithm.name
-            raise KatibFlowError(f"algorithm {name}: {type(error).__name__}: {error}") from error
+        fresh = loop.proposed(self.experiment, self.history, n)
         self.exhausted = not fresh and not self.workers.running()
         return fresh
 

@@ -2,10 +2,10 @@
 
 import json
 
-from katib_flow.argo.steps.context import Context, cut_short, judge, suggestions
+from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
 from katib_flow.history import History, State
-from katib_flow.loop import EXHAUSTED, End, Verdict
+from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
 from katib_flow.tracking import Control, Status
 
 STOPPED_BY_ARGO = "shutdown with strategy"
@@ -30,7 +30,7 @@ def collect_metrics(context: Context) -> bool:
 def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
     """The verdict while nothing runs: an algorithm that proposes nothing now never will."""
     verdict = judge(context, history, control)
-    if verdict.go and not cut_short(history) and not suggestions(context.experiment, history, verdict.may_start):
+    if verdict.go and not cut_short(history) and not proposed(context.experiment, history, verdict.may_start):
         return EXHAUSTED
     return verdict
 

@@ -14,7 +14,7 @@ from katib_flow import loop
 from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE
 from katib_flow.argo.spec_text import decode_spec
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, State, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Control, Record, Store
@@ -101,16 +101,6 @@ def elapsed_seconds(record: Record, control: Control) -> float:
     if control.deadline is not None and timeout is not None:
         return timeout - (control.deadline - time.time())
     return time.time() - record.started
-
-
-def suggestions(experiment: Experiment, history: History, n: int, start: int | None = None) -> list[Suggestion]:
-    """What the algorithm proposes, its own mistakes as one clear message."""
-    try:
-        return loop.suggest(experiment, history, n, start=start)
-    except KatibFlowError:
-        raise
-    except Exception as error:
-        raise KatibFlowError(f"algorithm {experiment.algorithm.name}: {type(error).__name__}: {error}") from error
 
 
 def cut_short(history: History) -> list[Trial]:

@@ -4,9 +4,10 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from katib_flow.argo.steps.context import Context, cut_short, judge, suggestions
+from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.errors import KatibFlowError, TrackingError
 from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import proposed
 from katib_flow.tracking import Change, Control, Status
 
 CUT_SHORT = "ended before it had finished"
@@ -104,7 +105,7 @@ def _pending(trial: Trial) -> Trial:
 def _asked(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
     """Suggestions; an algorithm that cannot go on ends the experiment, and MLflow says why."""
     try:
-        return suggestions(context.experiment, history, n, start) if n > 0 else []
+        return proposed(context.experiment, history, n, start=start) if n > 0 else []
     except TrackingError:
         raise
     except KatibFlowError as error:
