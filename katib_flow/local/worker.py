@@ -20,7 +20,7 @@ import cloudpickle
 from katib_flow.errors import SpecError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.functions import Function, check_arguments, die_with, load_function
+from katib_flow.trial.functions import Function, die_with, trial_function
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import Outcome, run_trial
 
@@ -118,17 +118,8 @@ def main() -> None:
 
 
 def _function(start: Start) -> Function | None:
-    reference = start.experiment.trial.function
-    if reference is None:
-        return None
-    function: Function = (
-        cloudpickle.loads(start.pickled_function) if start.pickled_function else load_function(reference)
-    )
-    names = {name: not parameter.when for name, parameter in start.experiment.parameters.items()}
-    if start.experiment.budget:
-        names[start.experiment.budget.parameter] = True
-    check_arguments(function, reference, names)
-    return function
+    given: Function | None = cloudpickle.loads(start.pickled_function) if start.pickled_function else None
+    return trial_function(start.experiment, given)
 
 
 def _run(connection: Connection, experiment: Experiment, run: Run, function: Function | None) -> None:

@@ -11,11 +11,14 @@ import sys
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
 from katib_flow.history import Value
 from katib_flow.trial import user
+
+if TYPE_CHECKING:
+    from katib_flow.spec.experiment import Experiment
 
 Function = Callable[..., Any]
 _LIBC: ctypes.CDLL | None = (
@@ -65,6 +68,24 @@ def check_arguments(function: Function, reference: str, names: Mapping[str, bool
         except TypeError as error:
             need = f"a function that takes {', '.join(names)} by name ({error})"
             raise SpecError("trial.function", f"{reference}{signature}", need) from error
+
+
+def trial_function(experiment: "Experiment", given: Function | None = None) -> Function | None:
+    """The function of a function trial, found to take the parameters; None for a trial of another kind.
+
+    Args:
+        given: the function, where it is at hand; else it is imported.
+
+    Raises:
+        SpecError: there is no such function, or it does not take the parameters.
+    """
+    reference = experiment.trial.function
+    if reference is None:
+        return None
+    function = given or load_function(reference)
+    names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
+    check_arguments(function, reference, names | ({experiment.budget.parameter: True} if experiment.budget else {}))
+    return function
 
 
 def fork_function(

@@ -12,9 +12,8 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import NotFound, SpecError
 from katib_flow.history import Metric, State, Trial
-from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Recorder
-from katib_flow.trial.functions import Function, check_arguments, load_function
+from katib_flow.trial.functions import trial_function
 from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
 from katib_flow.trial.runner import Outcome, run_trial
 
@@ -42,7 +41,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
             recorder.put(Change(trial, tuple(metrics)))
 
         try:
-            hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": importable(context.experiment)}
+            hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": trial_function(context.experiment)}
             outcome = run_trial(context.experiment, trial.suggestion, place, **hooks)
         except SpecError as problem:  # the image lacks what the spec names: no machine's fault
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())
@@ -74,21 +73,6 @@ def begin(context: Context, trial: Trial) -> Trial:
 def exit_code(state: State) -> int:
     """0 for a recorded result and for what we ended ourselves; Argo tries neither again."""
     return USER_FAILURE if state.failure else 0
-
-
-def importable(experiment: Experiment) -> Function | None:
-    """The function of a function trial.
-
-    Raises:
-        SpecError: the image lacks it, or it does not take the parameters.
-    """
-    reference = experiment.trial.function
-    if reference is None:
-        return None
-    function = load_function(reference)
-    names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
-    check_arguments(function, reference, names | ({experiment.budget.parameter: True} if experiment.budget else {}))
-    return function
 
 
 class Follow:
