@@ -1,34 +1,19 @@
 """How an algorithm is written, registered and asked: a pure function of an ``Ask``, in a file of its own."""
 
 import importlib
-import importlib.metadata
-import pkgutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from pydantic import ConfigDict, ValidationError
 
-from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.errors import SpecError
 from katib_flow.history import History, Suggestion
+from katib_flow.plugins import Registry, Settings
 from katib_flow.spec.experiment import Experiment
-from katib_flow.spec.model import Model
-from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
+from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import SearchSpace
-
-ENTRY_POINTS = "katib_flow.algorithms"
-
-
-class Settings(Model):
-    """Base of an algorithm's settings: frozen, and a key it does not know is an error.
-
-    The text below a field says what it is to ``katib-flow algorithms NAME``.
-    """
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
-
 
 S = TypeVar("S", bound=Settings)
 
@@ -85,7 +70,7 @@ class Algorithm:
         return self.settings.model_validate(experiment.algorithm.settings)
 
 
-_registered: dict[str, Algorithm] = {}
+_registry = Registry[Algorithm]("katib_flow.algorithms", "katib_flow.algorithms")
 
 
 def algorithm(
@@ -108,62 +93,32 @@ def algorithm(
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
-        entry = Algorithm(name, propose, settings, check, ends, tuple(aliases), doc.strip().split("\n")[0])
-        for each in (name, *aliases):
-            _registered[each] = entry
+        _registry.add(Algorithm(name, propose, settings, check, ends, tuple(aliases), doc.strip().split("\n")[0]))
         return propose
 
     return register
 
 
-def _load_all() -> None:
-    """Import every file of this package and every entry point; each registers what it has."""
-    import katib_flow.algorithms as package
-
-    for module in pkgutil.iter_modules(package.__path__):
-        if module.name != "registry":
-            importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise KatibFlowError(f"entry point {entry.value} of {ENTRY_POINTS}: does not import: {what}") from error
-
-
 def registered_algorithms() -> Mapping[str, Algorithm]:
     """Every algorithm under its own name, in the order of the alphabet."""
-    _load_all()
-    return {name: entry for name, entry in sorted(_registered.items()) if name == entry.name}
+    return _registry.all()
 
 
 def find_algorithm(name: str) -> Algorithm | None:
     """The algorithm of a name or alias; imports its own file only, where there is one."""
-    if name not in _registered:
-        try:
-            importlib.import_module(f"katib_flow.algorithms.{name.replace('-', '_')}")
-        except (ImportError, ValueError):  # ValueError: no module has such a name
-            _load_all()
-    return _registered.get(name)
+    return _registry.find(name)
 
 
 def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
     """What is wrong with the algorithm's name, its settings, or the experiment it is asked to search."""
     spec = experiment.algorithm
+    wrong = list(_registry.check("algorithm", spec.name, spec.settings))
+    yield from wrong
     entry = find_algorithm(spec.name)
-    if entry is None:
-        known = registered_algorithms()
-        yield SpecError("algorithm.name", spec.name, f"one of {', '.join(known)}{did_you_mean(spec.name, known)}")
-        return
-    if not entry.ends:
+    if entry and not entry.ends:
         yield from _endless(experiment)
-    try:
-        settings = entry.settings_of(experiment)
-    except ValidationError as error:
-        yield from spec_errors(error, entry.settings, spec.settings, at=("algorithm", "settings"))
-        return
-    if entry.check:
-        yield from entry.check(experiment, settings)
+    if entry and entry.check and not wrong:
+        yield from entry.check(experiment, entry.settings_of(experiment))
 
 
 def _endless(experiment: Experiment) -> Iterator[SpecError]:

@@ -1,0 +1,94 @@
+"""Things that are registered under a name, a file each in a package of ours, or brought by others' packages."""
+
+import contextlib
+import importlib
+import importlib.metadata
+import pkgutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from pydantic import ConfigDict, ValidationError
+
+from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.spec.model import Model
+from katib_flow.spec.problems import did_you_mean, spec_errors
+
+
+class Settings(Model):
+    """Base of a plugin's settings: frozen, and a key it does not know is an error.
+
+    The text below a field says what it is to ``katib-flow algorithms NAME``.
+    """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+
+class Plugin(Protocol):
+    """What is registered."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def aliases(self) -> tuple[str, ...]: ...
+    @property
+    def settings(self) -> type[Settings]: ...
+
+
+P = TypeVar("P", bound=Plugin)
+
+
+@dataclass
+class Registry(Generic[P]):
+    """The plugins of one kind.
+
+    Attributes:
+        package: full name of the package that has a file for each of ours; importing a file registers it.
+        entry_points: group under which other packages name theirs.
+    """
+
+    package: str
+    entry_points: str
+    _entries: dict[str, P] = field(default_factory=dict[str, P])
+
+    def add(self, entry: P) -> None:
+        for name in (entry.name, *entry.aliases):
+            self._entries[name] = entry
+
+    def all(self) -> Mapping[str, P]:
+        """Every plugin under its own name, in the order of the alphabet."""
+        self._load()
+        return {name: entry for name, entry in sorted(self._entries.items()) if name == entry.name}
+
+    def find(self, name: str) -> P | None:
+        """The plugin of a name or alias; imports its own file only, where there is one."""
+        if name not in self._entries:
+            with contextlib.suppress(ImportError, ValueError):  # ValueError: no module has such a name
+                importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+            if name not in self._entries:
+                self._load()
+        return self._entries.get(name)
+
+    def _load(self) -> None:
+        package = importlib.import_module(self.package)
+        for module in pkgutil.iter_modules(package.__path__):
+            importlib.import_module(f"{self.package}.{module.name}")
+        for entry in importlib.metadata.entry_points(group=self.entry_points):
+            try:
+                entry.load()
+            except Exception as error:
+                what = f"{type(error).__name__}: {error}"
+                where = f"entry point {entry.value} of {self.entry_points}"
+                raise KatibFlowError(f"{where}: does not import: {what}") from error
+
+    def check(self, section: str, name: str, settings: Mapping[str, Any]) -> Iterator[SpecError]:
+        """What is wrong with a section ``{name, settings}`` of a spec."""
+        entry = self.find(name)
+        if entry is None:
+            known = self.all()
+            yield SpecError(f"{section}.name", name, f"one of {', '.join(known)}{did_you_mean(name, known)}")
+            return
+        try:
+            entry.settings.model_validate(settings)
+        except ValidationError as error:
+            yield from spec_errors(error, entry.settings, settings, at=(section, "settings"))
