@@ -12,6 +12,7 @@ from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, State, Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import load_spec
+from katib_flow.stopping import check_stopping
 
 
 class End(StrEnum):
@@ -139,4 +140,4 @@ def load(path: str | Path) -> Experiment:
         InvalidSpec: with every mistake found, each with its line.
         KatibFlowError: the file cannot be read, or is not YAML.
     """
-    return load_spec(path, [check_algorithm])
+    return load_spec(path, [check_algorithm, check_stopping])

@@ -8,6 +8,7 @@ from katib_flow.algorithms.registry import check_algorithm
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
+from katib_flow.stopping import check_stopping
 
 TRIAL_KINDS = ("function", "command", "container")
 SOURCES = ("stdout", "file")
@@ -23,7 +24,7 @@ def check(experiment: Experiment) -> None:
     """
     if experiment.trial.kind not in TRIAL_KINDS:
         raise KatibFlowError(f"trial.{experiment.trial.kind}: not yet on Argo; {', '.join(TRIAL_KINDS)} trials work")
-    rules = (check_algorithm, _image, _tracking, _trial, _substituted)
+    rules = (check_algorithm, check_stopping, _image, _tracking, _trial, _substituted)
     if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
 
@@ -47,7 +48,7 @@ def _trial(experiment: Experiment) -> Iterator[SpecError]:
     if metrics.source not in SOURCES:
         yield SpecError("metrics.source", metrics.source, f"{' or '.join(SOURCES)}; the others are not yet on Argo")
     if experiment.early_stopping is not None:
-        yield SpecError("early_stopping", experiment.early_stopping.name, "nothing here; no rule is built in yet")
+        yield SpecError("early_stopping", experiment.early_stopping.name, "nothing here; it is not yet on Argo")
     if function is not None and function.startswith("__main__:"):
         yield SpecError("trial.function", function, "a function in a module that the image has: put it into a file")
     path = PurePosixPath(metrics.path or "x")

@@ -12,6 +12,7 @@ from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Start
 from katib_flow.local.workers import Workers
 from katib_flow.spec.experiment import Experiment
+from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
 from katib_flow.trial.functions import Function
 
@@ -37,7 +38,7 @@ def run_experiment(
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
         KatibFlowError: it cannot run here.
     """
-    if found := [*check_algorithm(experiment), *_not_here(experiment)]:
+    if found := [*check_algorithm(experiment), *check_stopping(experiment), *_not_here(experiment)]:
         raise InvalidSpec(experiment.name, found)
     spool = Spool(uuid.uuid4().hex[:16])
     try:
@@ -99,8 +100,6 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
         return [SpecError("architecture", experiment.architecture.space, "parameters; no NAS system is built in yet")]
     if experiment.metrics.source not in ("stdout", "file"):
         return [SpecError("metrics.source", experiment.metrics.source, "stdout or file for a trial on this machine")]
-    if experiment.early_stopping is not None:
-        return [SpecError("early_stopping", experiment.early_stopping.name, "nothing here; no rule is built in yet")]
     return []
 
 

@@ -8,21 +8,22 @@ iteration on Argo does.
 import signal
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any, Protocol
 
 from katib_flow import loop
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Metric, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
 from katib_flow.local.workers import Event, Workers
 from katib_flow.loop import End, Verdict
+from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
-from katib_flow.trial.runner import Outcome
+from katib_flow.trial.outcome import Outcome, StopTrial
 
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
@@ -79,8 +80,8 @@ class Scheduler:
 
     def recover(self) -> None:
         """Take over what an earlier scheduler left: results MLflow does not have, trials that were cut short."""
-        for trial in self.store.history(self.record):
-            self._set(trial)
+        for trial in self.store.history(self.record, series=self.experiment.early_stopping is not None):
+            self._set(replace(trial, series=self._kept(trial)))
         for suggestion in self.spool.suggestions():
             known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
             outcome = read_result(self.spool.directory(suggestion))
@@ -161,11 +162,25 @@ class Scheduler:
         trial = self._trials[run.suggestion.id]
         if isinstance(message, Reported):
             self.recorder.put(Change(trial, tuple(message.metrics)))
+            self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
             self._ended(trial, message.outcome)
         else:
             why = f"its worker process ended (exit code {message.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
+
+    def _kept(self, trial: Trial, more: Sequence[Metric] = ()) -> Mapping[str, tuple[Metric, ...]]:
+        """The series to keep in memory: thousands of trials are, and MLflow has their curves."""
+        if self.experiment.early_stopping is None:
+            return {}
+        name = self.experiment.objective[0].metric
+        return {name: (*trial.series.get(name, ()), *(metric for metric in more if metric.name == name))}
+
+    def _judge(self, run: Run, trial: Trial) -> None:
+        if why := reason_to_stop(self.experiment, self.history, trial):
+            for worker in self.workers.running():
+                if worker.running is run:
+                    worker.stop(StopTrial(State.EARLY_STOPPED, why))
 
     def _ended(self, trial: Trial, outcome: Outcome) -> None:
         if outcome.fault and trial.retries < self.experiment.limits.retries and not self.interrupts:
@@ -181,9 +196,9 @@ class Scheduler:
         Args:
             reported: its metrics have been handed to the recorder as they came.
         """
-        trial = outcome.applied_to(trial, self.experiment)
+        trial = outcome.applied_to(replace(trial, series={}), self.experiment)
         log = self.spool.directory(trial.suggestion).log
-        self._set(replace(trial, series={}))  # thousands of trials are kept here, their curves in MLflow
+        self._set(replace(trial, series=self._kept(trial)))
         self.recorder.put(Change(trial, () if reported else outcome.metrics, log if log.exists() else None))
         self.progress.trial_ended(trial)
 
@@ -193,7 +208,7 @@ class Scheduler:
             self.workers.close()
         if self.interrupts or ends_trials:
             for worker in self.workers.running():
-                worker.stop(State.KILLED)
+                worker.stop(StopTrial(State.KILLED))
 
     def _look_for_requests(self) -> None:
         now = time.time()

@@ -21,8 +21,9 @@ from katib_flow.errors import SpecError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.functions import Function, die_with, trial_function
+from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
-from katib_flow.trial.runner import Outcome, run_trial
+from katib_flow.trial.runner import run_trial
 
 IN_WORKER = "KATIB_FLOW_WORKER"
 
@@ -39,11 +40,6 @@ class Start:
 class Run:
     suggestion: Suggestion
     directory: TrialDirectory
-
-
-@dataclass(frozen=True)
-class StopTrial:
-    state: State
 
 
 @dataclass(frozen=True)
@@ -123,14 +119,14 @@ def _function(start: Start) -> Function | None:
 
 
 def _run(connection: Connection, experiment: Experiment, run: Run, function: Function | None) -> None:
-    requested: State | None = None
+    requested: StopTrial | None = None
 
-    def stop() -> State | None:
+    def stop() -> StopTrial | None:
         nonlocal requested
         while connection.poll():  # EOFError, when the scheduler is gone, ends the trial on its way up
             message = connection.recv()
             if isinstance(message, StopTrial):
-                requested = message.state
+                requested = message
         return requested
 
     def on_metrics(metrics: Sequence[Metric]) -> None:

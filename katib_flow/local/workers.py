@@ -13,8 +13,8 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import State
-from katib_flow.local.worker import Done, Ready, Reported, Run, Start, StopTrial
+from katib_flow.local.worker import Done, Ready, Reported, Run, Start
+from katib_flow.trial.outcome import StopTrial
 
 # The worker finds modules where the scheduler does, whatever script, notebook or test started it.
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from katib_flow.local.worker import main; main()"
@@ -34,10 +34,10 @@ class Worker:
         with contextlib.suppress(OSError):  # its end is noticed when it is read from
             self.connection.send(message)
 
-    def stop(self, state: State) -> None:
+    def stop(self, request: StopTrial) -> None:
         if self.running and not self.stopping:
             self.stopping = True
-            self.send(StopTrial(state))
+            self.send(request)
 
 
 @dataclass(frozen=True)

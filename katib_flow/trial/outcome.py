@@ -16,17 +16,30 @@ MACHINE_SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 
 @dataclass(frozen=True)
+class StopTrial:
+    """A request that a running trial end now.
+
+    Attributes:
+        state: EARLY_STOPPED, what it reported counts; or KILLED, it may be started again.
+        why: for a person.
+    """
+
+    state: State
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Ending:
     """How a trial's program ended.
 
     Attributes:
         exit_code: negative for a signal.
-        reason: the state it was asked to end in; None where nobody asked.
+        request: why it was asked to end; None where nobody asked.
         timed_out: it was ended because its time was over.
     """
 
     exit_code: int | None
-    reason: State | None = None
+    request: StopTrial | None = None
     timed_out: bool = False
 
 
@@ -78,10 +91,10 @@ def conclude(
     if ending.timed_out:
         limit = experiment.limits.trial_timeout
         state, message = State.FAILED, f"ran for longer than limits.trial_timeout, {limit:g} s"
-    elif ending.reason is State.KILLED:
-        state, message = State.KILLED, "ended before it had finished, on request"
-    elif ending.reason is State.EARLY_STOPPED:
-        state, message = State.EARLY_STOPPED, "stopped early"
+    elif ending.request:
+        what = {State.KILLED: "ended before it had finished, on request", State.EARLY_STOPPED: "stopped early"}
+        state, why = ending.request.state, ending.request.why
+        message = f"{what[state]}{': ' if why else ''}{why}"
     elif code:
         fault = -code in MACHINE_SIGNALS
         state, message = State.FAILED, _failure(code, directory, reader)

@@ -17,7 +17,7 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
-from katib_flow.trial.outcome import Ending, Outcome, conclude
+from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
 from katib_flow.trial.protocol import TrialDirectory, assigned, substitutions
 from katib_flow.trial.reader import OnMetrics, Reader
 
@@ -25,8 +25,8 @@ POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
 DRAIN_SECONDS = 1.0  # for what is in the pipe when the program has ended and somebody else still writes to it
 
-Stop = Callable[[], State | None]
-"""Asked often while a trial runs; answers EARLY_STOPPED or KILLED to end it, None to let it run."""
+Stop = Callable[[], StopTrial | None]
+"""Asked often while a trial runs; answers with a request to end it, None to let it run."""
 
 
 @dataclass
@@ -38,7 +38,7 @@ class _Process:
     exit_code: int | None = None
     signalled_at: float | None = None
     killed: bool = False
-    reason: State | None = None
+    request: StopTrial | None = None
     timed_out: bool = False
 
     def poll(self) -> int | None:
@@ -97,7 +97,7 @@ def run_trial(
         finally:
             process.send(signal.SIGKILL)
             os.close(process.output)
-    ending = Ending(process.exit_code, process.reason, process.timed_out)
+    ending = Ending(process.exit_code, process.request, process.timed_out)
     return conclude(experiment, directory, ending, reader, started)
 
 
@@ -159,8 +159,8 @@ def _read_some(output: int, reader: Reader) -> bool:
 
 def _end_if_due(process: _Process, stop: Stop, timeout: float | None, begun: float) -> None:
     now = time.monotonic()
-    if process.reason is None and not process.timed_out:
-        process.reason = stop()
-        process.timed_out = process.reason is None and timeout is not None and now - begun > timeout
-    if process.reason is not None or process.timed_out:
+    if process.request is None and not process.timed_out:
+        process.request = stop()
+        process.timed_out = process.request is None and timeout is not None and now - begun > timeout
+    if process.request is not None or process.timed_out:
         process.end(now)

@@ -79,6 +79,17 @@ def killed(x):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def stalls(k):
+    '''Trial 0 gets better at each of its steps; the others never do, and end only when they are told to.'''
+    import itertools
+    import katib_flow as kf
+    for step in range(10) if k == 0 else itertools.count():
+        kf.report(loss=10 - step if k == 0 else 20 + k, step=step)
+        if kf.should_stop():
+            return
+        time.sleep(0.01)
+
+
 def goal_then_hang(k):
     if k == 0:
         wait_for("hanging")
@@ -232,6 +243,21 @@ def test_the_timeout_ends_the_experiment(run: Any) -> None:
     result = run("hangs", limits={"max_trials": 9, "timeout": "1s"})
     assert (result.status, result.verdict.end) == (Status.SUCCEEDED, End.TIMEOUT)
     assert {trial.state for trial in result.trials} == {State.KILLED}
+
+
+def test_a_hopeless_trial_is_ended_by_a_rule_before_and_after_a_resume(run: Any, store: Store) -> None:
+    """Trial 0 averages 5.5; the others stand at 21 and more, and would go on for ever."""
+    rule = {"name": "median", "settings": {"min_trials": 1, "start_step": 1}}
+    limits = {"max_trials": 3, "parallel_trials": 1}
+    result = run("stalls", parameters=ints(6), algorithm="grid", early_stopping=rule, limits=limits)
+    ended = [State.SUCCEEDED, State.EARLY_STOPPED, State.EARLY_STOPPED]
+    assert [trial.state for trial in result.trials] == ended
+    result = resume_experiment(store, result.run_id, max_trials=4)
+    trials = store.history(store.get(result.run_id))
+    assert [trial.state for trial in trials] == [*ended, State.EARLY_STOPPED]
+    assert trials[3].observations["loss"] == 23
+    assert "is worse than" in trials[3].message
+    assert "the median of the averages of" in trials[3].message
 
 
 def test_a_trial_that_hangs_is_a_failed_trial(run: Any) -> None:

@@ -143,22 +143,22 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
 def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -> Ending | None:
     """Read until the trial has ended; None where this pod was told to go away before."""
     position, due = 0, math.inf
-    reason, timed_out = None, False
+    request, timed_out = None, False
     while True:
         exit_code = _exit_code(shared)
         position += _read_on(shared / "out", position, reader)
         reader.read_files(end=exit_code is not None)
         if exit_code is not None:
             reader.printed(b"", end=True)
-            return Ending(exit_code, reason, timed_out)
+            return Ending(exit_code, request, timed_out)
         if watch.terminated:
             return None
         if due == math.inf and timeout is not None and (shared / "out").exists():
             due = time.monotonic() + timeout  # its time runs from its start, not from that of the pod
-        if reason is None and not timed_out:
-            reason = watch()
-            timed_out = reason is None and time.monotonic() > due
-            if reason or timed_out:
+        if request is None and not timed_out:
+            request = watch()
+            timed_out = request is None and time.monotonic() > due
+            if request or timed_out:
                 write_output(shared, "stop", "")
         time.sleep(POLL_SECONDS)
 

@@ -14,8 +14,9 @@ from katib_flow.errors import NotFound, SpecError
 from katib_flow.history import Metric, State, Trial
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
+from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
-from katib_flow.trial.runner import Outcome, run_trial
+from katib_flow.trial.runner import run_trial
 
 
 def run(context: Context, trial_id: str, directory: Path) -> int:
@@ -31,7 +32,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
     trial = begin(context, trial)
     watch, follow = Watch(context), Follow(place.log)
 
-    def stop() -> State | None:
+    def stop() -> StopTrial | None:
         follow.copy()
         return watch()
 

@@ -8,6 +8,7 @@ from types import FrameType
 from katib_flow.argo.steps.context import Context, elapsed_seconds
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State
+from katib_flow.trial.outcome import StopTrial
 
 CONTROL_SECONDS = 15.0  # between looks at MLflow, which every running trial takes
 
@@ -27,8 +28,8 @@ class Watch:
         signal.signal(signal.SIGTERM, self._on_sigterm)
         threading.Thread(target=self._look, name="katib-flow watch", daemon=True).start()
 
-    def __call__(self) -> State | None:
-        return State.KILLED if self.terminated or self._stopped else None
+    def __call__(self) -> StopTrial | None:
+        return StopTrial(State.KILLED) if self.terminated or self._stopped else None
 
     def end(self) -> None:
         self._over.set()
