@@ -1,7 +1,8 @@
 """handover: create the experiment's next Workflow, and let it take over."""
 
+from katib_flow.argo.cluster import KubernetesCluster
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
-from katib_flow.argo.steps.handover import KubernetesWorkflows, hand_over
+from katib_flow.argo.steps.handover import hand_over
 
 EXAMPLES = """\
 reads also: the token of the pod's service account
@@ -17,8 +18,8 @@ def main() -> None:
     args = parser.parse_args()
 
     def step() -> None:
-        context, workflows = Context.open(args.run, args.segment), KubernetesWorkflows(args.namespace)
-        print(hand_over(workflows, workflow=args.workflow, run=args.run, segment=args.segment))
+        context, cluster = Context.open(args.run, args.segment), KubernetesCluster(args.namespace)
+        print(hand_over(cluster, workflow=args.workflow, run=args.run, segment=args.segment))
         context.take_over(args.segment + 1)  # from here on this segment's exit handler leaves everything alone
 
     exit_after(step)

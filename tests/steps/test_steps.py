@@ -1,6 +1,5 @@
 """What the steps decide, in one process, on a real store."""
 
-import copy
 import itertools
 import json
 import time
@@ -11,13 +10,15 @@ from typing import Any
 import pytest
 
 from katib_flow.argo import compile_experiment
+from katib_flow.argo.cluster import WORKFLOW, Manifest
 from katib_flow.argo.steps.collect import STOPPED_BY_ARGO, collect_metrics, finish
 from katib_flow.argo.steps.context import Context
-from katib_flow.argo.steps.handover import AlreadyExists, Manifest, hand_over, next_segment
+from katib_flow.argo.steps.handover import hand_over, next_segment
 from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Trial
 from katib_flow.spec import Experiment
+from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Change, Status, Store
 
 RUN = "in-process-x7k2p"
@@ -209,37 +210,30 @@ def test_a_lane_closes_the_trial_that_its_last_pod_left_open(opened: Any) -> Non
     }
 
 
-class InMemory:
-    """The Workflows of a namespace."""
-
-    def __init__(self, *workflows: Manifest) -> None:
-        self.there = {each["metadata"]["name"]: each for each in workflows}
-
-    def get(self, name: str) -> Manifest:
-        return copy.deepcopy(self.there[name])
-
-    def create(self, manifest: Manifest) -> None:
-        if manifest["metadata"]["name"] in self.there:
-            raise AlreadyExists
-        self.there[manifest["metadata"]["name"]] = manifest
+def cluster_with(*workflows: Manifest) -> FakeCluster:
+    cluster = FakeCluster()
+    for each in workflows:
+        cluster.create(each)
+    return cluster
 
 
 def submitted(**spec: Any) -> Manifest:
     """A Workflow as the cluster has it."""
     workflow = compile_experiment(experiment()).to_dict()
-    workflow["metadata"] |= {"name": RUN, "uid": "1", "resourceVersion": "7"}
+    workflow["metadata"]["name"] = RUN
     workflow["metadata"]["labels"] |= {"workflows.argoproj.io/phase": "Running"}
     workflow["spec"] |= spec
     return workflow
 
 
 def test_handover_creates_the_next_segment_once() -> None:
-    cluster = InMemory(submitted(suspend=False, shutdown="Stop"))
+    cluster = cluster_with(submitted(suspend=False, shutdown="Stop"))
     for _ in range(2):
         assert hand_over(cluster, workflow=RUN, run=RUN, segment=0) == f"{RUN}-s1"
-    assert set(cluster.there) == {RUN, f"{RUN}-s1"}
-    following = cluster.there[f"{RUN}-s1"]
-    assert following["metadata"] == {"name": f"{RUN}-s1", "labels": {"katib-flow/experiment": "in-process"}}
+    assert cluster.names(WORKFLOW) == [RUN, f"{RUN}-s1"]
+    following = cluster.object(WORKFLOW, f"{RUN}-s1")
+    assert following["metadata"]["labels"] == {"katib-flow/experiment": "in-process"}
+    assert "ownerReferences" not in following["metadata"]
     assert {"suspend", "shutdown"}.isdisjoint(following["spec"])
     parameters = {each["name"]: each["value"] for each in following["spec"]["arguments"]["parameters"]}
     assert (parameters["run"], parameters["segment"], parameters["k"]) == (RUN, "1", "1")
@@ -250,7 +244,7 @@ def test_handover_takes_no_name_that_belongs_to_another_run() -> None:
     foreign = next_segment(submitted(), "another-run", 0)
     foreign["metadata"]["name"] = f"{RUN}-s1"
     with pytest.raises(KatibFlowError, match=f"workflow {RUN}-s1: found one that is not of run {RUN}"):
-        hand_over(InMemory(submitted(), foreign), workflow=RUN, run=RUN, segment=0)
+        hand_over(cluster_with(submitted(), foreign), workflow=RUN, run=RUN, segment=0)
 
 
 def test_the_next_segment_has_what_is_left_of_the_deadline() -> None:

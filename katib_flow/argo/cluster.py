@@ -1,0 +1,201 @@
+"""The objects of one Kubernetes namespace; the only door to the kubernetes client, imported when one is opened.
+
+``Cluster`` is all that handover, the watcher and ``submit`` need. ``katib_flow.testing.kubernetes`` has another one, in
+memory.
+"""
+
+import http.client
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from katib_flow.errors import KatibFlowError
+
+Manifest = dict[str, Any]
+WORKFLOW = ("argoproj.io/v1alpha1", "Workflow")
+POD = ("v1", "Pod")
+Kind = tuple[str, str]
+"""apiVersion and kind."""
+
+_NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_REQUEST_SECONDS = 30
+
+
+class AlreadyExists(KatibFlowError):
+    """There is an object of that kind and name."""
+
+
+class Missing(KatibFlowError):
+    """There is no object of that kind and name."""
+
+
+class ClusterError(KatibFlowError):
+    """The cluster refuses, or does not answer.
+
+    Attributes:
+        status: of HTTP; 0 where it does not answer.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """Whether it may answer when it is asked again: it was away, overloaded, or in conflict with itself."""
+        return self.status >= 500 or self.status in (0, http.client.CONFLICT, http.client.TOO_MANY_REQUESTS)
+
+
+class Cluster(Protocol):
+    """The objects of one namespace. Every method may raise ``ClusterError``."""
+
+    @property
+    def namespace(self) -> str: ...
+
+    def create(self, manifest: Manifest) -> Manifest:
+        """Create an object; the object as the cluster has it, ``generateName`` resolved. Raises AlreadyExists."""
+        ...
+
+    def get(self, kind: Kind, name: str) -> Manifest:
+        """Raises Missing."""
+        ...
+
+    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+        """The objects that have all of the labels, oldest first."""
+        ...
+
+    def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
+        """Merge changes into an object (RFC 7396). Raises Missing."""
+        ...
+
+    def delete(self, kind: Kind, name: str) -> None:
+        """Delete an object and, in the background, what it owns; nothing happens where it is gone already."""
+        ...
+
+    def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
+        """What a container has printed, each line after its time (RFC 3339) and a space; "" before it has started.
+
+        Args:
+            container: None for the only one.
+            since_seconds: only what it printed in the last so many seconds; it may give a little more.
+
+        Raises:
+            Missing: there is no such pod.
+        """
+        ...
+
+
+def kind_of(manifest: Manifest) -> Kind:
+    return manifest["apiVersion"], manifest["kind"]
+
+
+class KubernetesCluster:
+    """A namespace of a real cluster, by the pod's own account or by the user's kubeconfig."""
+
+    def __init__(self, namespace: str | None = None, *, in_pod: bool = True) -> None:
+        from kubernetes import client
+        from kubernetes.dynamic import DynamicClient
+
+        _configure(in_pod=in_pod)
+        self.namespace = namespace or _own_namespace(in_pod=in_pod)
+        api = client.ApiClient()
+        self._pods = client.CoreV1Api(api)
+        self._dynamic: Any = _called("reach the cluster", lambda: DynamicClient(api))
+
+    def create(self, manifest: Manifest) -> Manifest:
+        name = manifest["metadata"].get("name") or manifest["metadata"].get("generateName", "")
+        kind = kind_of(manifest)
+        return self._call("create", kind, name, lambda of: of.create(body=manifest, **self._where)).to_dict()
+
+    def get(self, kind: Kind, name: str) -> Manifest:
+        return self._call("get", kind, name, lambda of: of.get(name=name, **self._where)).to_dict()
+
+    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        found = self._call("list", kind, "", lambda of: of.get(label_selector=selector, **self._where)).to_dict()
+        return sorted(
+            found["items"], key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"])
+        )
+
+    def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
+        how = {"name": name, "body": changes, "content_type": "application/merge-patch+json"}
+        return self._call("patch", kind, name, lambda of: of.patch(**how, **self._where)).to_dict()
+
+    def delete(self, kind: Kind, name: str) -> None:
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
+        try:
+            self._call("delete", kind, name, lambda of: of.delete(name=name, body=body, **self._where))
+        except Missing:
+            return
+
+    def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
+        options: dict[str, Any] = {"timestamps": True, "_preload_content": False}
+        options |= {} if container is None else {"container": container}
+        options |= {} if since_seconds is None else {"since_seconds": max(1, since_seconds)}
+
+        def read() -> str:
+            response: Any = self._pods.read_namespaced_pod_log(pod, **self._where, **options)
+            return response.data.decode("utf-8", "replace")
+
+        try:
+            return _called(f"read the log of pod {pod}", read)
+        except ClusterError as error:
+            if error.status == http.client.BAD_REQUEST:  # the container has not started
+                return ""
+            raise
+
+    @property
+    def _where(self) -> dict[str, Any]:
+        return {"namespace": self.namespace, "_request_timeout": _REQUEST_SECONDS}
+
+    def _call(self, verb: str, kind: Kind, name: str, call: Callable[[Any], Any]) -> Any:
+        from kubernetes.dynamic.exceptions import ResourceNotFoundError, ResourceNotUniqueError
+
+        what = f"{verb} {kind[1]} {name}".rstrip()
+        try:
+            resource = _called(what, lambda: self._dynamic.resources.get(api_version=kind[0], kind=kind[1]))
+        except (ResourceNotFoundError, ResourceNotUniqueError):
+            raise ClusterError(f"{what}: the cluster has no kind {kind[1]} of {kind[0]}; is it installed?") from None
+        return _called(what, lambda: call(resource))
+
+
+def _called(what: str, call: Callable[[], Any]) -> Any:
+    """A call whose errors are ours."""
+    from kubernetes.client.exceptions import ApiException
+    from kubernetes.dynamic.exceptions import DynamicApiError
+    from urllib3.exceptions import HTTPError
+
+    try:
+        return call()
+    except (ApiException, DynamicApiError) as error:
+        status = int(error.status or 0)
+        if status == http.client.CONFLICT and what.startswith("create"):
+            raise AlreadyExists(what) from None
+        if status == http.client.NOT_FOUND:
+            raise Missing(what) from None
+        raise ClusterError(f"{what}: the cluster answers {status} {error.reason}", status) from None
+    except (HTTPError, OSError) as error:
+        raise ClusterError(f"{what}: the cluster does not answer: {error}") from None
+
+
+def _configure(*, in_pod: bool) -> None:
+    from kubernetes import config
+
+    try:
+        if in_pod:
+            config.load_incluster_config()
+        else:
+            config.load_kube_config(os.environ.get("KUBECONFIG") or None)
+    except config.ConfigException as error:
+        need = "a pod with a service account's token" if in_pod else "a kubeconfig (KUBECONFIG, ~/.kube/config)"
+        raise KatibFlowError(f"Kubernetes: found no cluster ({error}), need {need}") from None
+
+
+def _own_namespace(*, in_pod: bool) -> str:
+    if in_pod:
+        return _NAMESPACE_FILE.read_text().strip()
+    from kubernetes import config
+
+    _, active = config.list_kube_config_contexts(os.environ.get("KUBECONFIG") or None)
+    return (active or {}).get("context", {}).get("namespace") or "default"

@@ -1,0 +1,154 @@
+"""A Kubernetes namespace in memory, as ``katib_flow.argo.cluster.Cluster``: for tests of what talks to a cluster.
+
+Objects are kept as they are created; nothing runs them. A test moves them on: ``set_status``, ``add_pod``, ``print_``,
+or a function in ``on_create``, called with each new object. Deleting an object deletes what it owns.
+"""
+
+import copy
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from katib_flow.argo.cluster import POD, AlreadyExists, ClusterError, Kind, Manifest, Missing, kind_of
+
+EPOCH = 1_700_000_000.0
+_NAME = re.compile(r"(?!.{254})[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
+
+
+@dataclass
+class FakeCluster:
+    """One namespace.
+
+    Attributes:
+        clock: seconds since the epoch, for creation times and logs.
+        on_create: called with each object after it was created, which they may change by the methods here.
+        refusals: raised by the next calls, one each; for a cluster that is away, overloaded or forbids something.
+        calls: (verb, kind, name) of every call, for tests of who asks for what.
+    """
+
+    namespace: str = "default"
+    clock: Callable[[], float] = lambda: EPOCH
+    on_create: list[Callable[[Manifest], None]] = field(default_factory=list[Callable[[Manifest], None]])
+    refusals: list[ClusterError] = field(default_factory=list[ClusterError])
+    calls: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    _objects: dict[tuple[Kind, str], Manifest] = field(default_factory=dict[tuple[Kind, str], Manifest])
+    _logs: dict[tuple[str, str], list[tuple[float, str]]] = field(
+        default_factory=dict[tuple[str, str], list[tuple[float, str]]]
+    )
+    _made: int = 0
+
+    # what a Cluster does
+
+    def create(self, manifest: Manifest) -> Manifest:
+        made = json.loads(json.dumps(manifest))  # what JSON cannot say, a cluster cannot be told
+        metadata, kind = made["metadata"], kind_of(made)
+        self._made += 1
+        if "name" not in metadata:
+            metadata["name"] = f"{metadata['generateName']}{self._made:05}"
+        name: str = metadata["name"]
+        self._called("create", kind, name)
+        if not _NAME.fullmatch(name):
+            raise ClusterError(f"create {kind[1]} {name}: the cluster answers 422 Invalid", 422)
+        if (kind, name) in self._objects:
+            raise AlreadyExists(name)
+        metadata |= {"uid": f"uid-{self._made}", "creationTimestamp": _time(self.clock()), "namespace": self.namespace}
+        self._objects[kind, name] = made
+        for each in self.on_create:
+            each(copy.deepcopy(made))
+        return self.object(kind, name)
+
+    def get(self, kind: Kind, name: str) -> Manifest:
+        self._called("get", kind, name)
+        return self.object(kind, name)
+
+    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+        self._called("find", kind, "")
+        found = [each for (each_kind, _), each in self._objects.items() if each_kind == kind]
+        return [copy.deepcopy(each) for each in found if labels.items() <= each["metadata"].get("labels", {}).items()]
+
+    def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
+        self._called("patch", kind, name)
+        _merge(self._there(kind, name), json.loads(json.dumps(changes)))
+        return self.object(kind, name)
+
+    def delete(self, kind: Kind, name: str) -> None:
+        self._called("delete", kind, name)
+        if (kind, name) in self._objects:
+            self._remove(kind, name)
+
+    def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
+        self._called("log", POD, pod)
+        self._there(POD, pod)
+        named = [name for of, name in self._logs if of == pod]
+        container = container or (named[0] if len(named) == 1 else "main")
+        least = 0.0 if since_seconds is None else self.clock() - since_seconds
+        lines = [(at, line) for at, line in self._logs.get((pod, container), []) if at >= least]
+        return "".join(f"{_time(at)} {line}\n" for at, line in lines)
+
+    # what a test does
+
+    def object(self, kind: Kind, name: str) -> Manifest:
+        """A copy of an object. Raises Missing."""
+        return copy.deepcopy(self._there(kind, name))
+
+    def names(self, kind: Kind) -> list[str]:
+        return [name for each, name in self._objects if each == kind]
+
+    def set_status(self, kind: Kind, name: str, **status: Any) -> None:
+        self._there(kind, name)["status"] = status
+
+    def add_pod(self, name: str, labels: Mapping[str, str] | None = None, owner: Manifest | None = None) -> None:
+        """A pod, as a controller makes one for an object."""
+        references = [] if owner is None else [owner_reference(owner)]
+        metadata = {"name": name, "labels": dict(labels or {}), "ownerReferences": references}
+        self.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"}})
+
+    def print_(self, pod: str, text: str, container: str = "main") -> None:
+        """Have a container print lines, now."""
+        lines = self._logs.setdefault((pod, container), [])
+        lines += [(self.clock(), line) for line in text.splitlines()]
+
+    def _called(self, verb: str, kind: Kind, name: str) -> None:
+        self.calls.append((verb, kind[1], name))
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+    def _there(self, kind: Kind, name: str) -> Manifest:
+        try:
+            return self._objects[kind, name]
+        except KeyError:
+            raise Missing(f"{kind[1]} {name}") from None
+
+    def _remove(self, kind: Kind, name: str) -> None:
+        uid = self._objects.pop((kind, name))["metadata"]["uid"]
+        for (each_kind, each_name), each in list(self._objects.items()):
+            if uid in [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]:
+                self._remove(each_kind, each_name)
+
+
+def owner_reference(owner: Manifest) -> Manifest:
+    """What says that an object belongs to another, and goes with it."""
+    api_version, kind = kind_of(owner)
+    return {
+        "apiVersion": api_version,
+        "kind": kind,
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+    }
+
+
+def _merge(target: Manifest, changes: Manifest) -> None:
+    for key, value in changes.items():
+        if value is None:
+            target.pop(key, None)
+        elif isinstance(value, dict) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = value
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
