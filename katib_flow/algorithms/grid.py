@@ -34,7 +34,7 @@ def _countable(parameter: Parameter, points: int | None) -> Parameter:
     return OrdinalParameter.model_validate({"values": list(values), "when": parameter.when})
 
 
-@algorithm("grid", settings=GridSettings, check=_check, ends=True)
+@algorithm("grid", settings=GridSettings, check=_check, ends=True, several=True)
 def grid(ask: Ask[GridSettings]) -> list[Suggestion]:
     """The combinations at the indices asked for; fewer at the end of the grid."""
     space = SearchSpace({name: _countable(each, ask.settings.points) for name, each in ask.space.parameters.items()})

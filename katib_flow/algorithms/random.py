@@ -20,7 +20,7 @@ def _stream(space: SearchSpace, seed: int) -> DistinctStream:
     return DistinctStream(space, points, seed)
 
 
-@algorithm("random")
+@algorithm("random", several=True)
 def random(ask: Ask[Settings]) -> list[Suggestion]:
     """What stands at an index depends on the seed and the index alone."""
     if ask.space.size is None:

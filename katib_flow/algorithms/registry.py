@@ -63,6 +63,7 @@ class Algorithm:
     settings: type[Settings]
     check: Check | None = None
     ends: bool = False
+    several: bool = False
     aliases: tuple[str, ...] = ()
     summary: str = ""
 
@@ -79,6 +80,7 @@ def algorithm(
     settings: type[Settings] = Settings,
     check: Check | None = None,
     ends: bool = False,
+    several: bool = False,
     aliases: Sequence[str] = (),
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
@@ -88,12 +90,14 @@ def algorithm(
         settings: the model of its settings.
         check: yields what is wrong with an experiment for this algorithm, before anything is run.
         ends: whether it has only so much to propose, be the space uncountable.
+        several: whether it takes several objectives; else it is refused where there are.
         aliases: other names it answers to.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
-        _registry.add(Algorithm(name, propose, settings, check, ends, tuple(aliases), doc.strip().split("\n")[0]))
+        summary = doc.strip().split("\n")[0]
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary))
         return propose
 
     return register
@@ -117,6 +121,10 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
     entry = find_algorithm(spec.name)
     if entry and not entry.ends:
         yield from _endless(experiment)
+    if entry and len(experiment.objective) > 1 and not entry.several:
+        able = ", ".join(each.name for each in registered_algorithms().values() if each.several)
+        need = f"one objective for {entry.name}; several can be searched with {able}"
+        yield SpecError("objective", f"{len(experiment.objective)} objectives", need)
     if entry and entry.check and not wrong:
         yield from entry.check(experiment, entry.settings_of(experiment))
 

@@ -42,7 +42,7 @@ def _stream(space: SearchSpace, seed: int) -> DistinctStream:
     return DistinctStream(space, _points(len(space), seed), seed)
 
 
-@algorithm("sobol", check=_check)
+@algorithm("sobol", check=_check, several=True)
 def sobol(ask: Ask[Settings]) -> list[Suggestion]:
     """The points of the sequence at the indices asked for; in a finite space, each assignment once."""
     if ask.space.size is not None:

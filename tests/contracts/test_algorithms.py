@@ -207,6 +207,19 @@ def test_an_unknown_setting_is_named_with_its_path(name):
 
 
 @every_algorithm
+def test_several_objectives_are_searched_or_refused_with_an_alternative(name):
+    two = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "size", "direction": "minimize"}]
+    made = Experiment.parse(search(name, SPACE).to_dict() | {"objective": two})
+    problems = list(check_algorithm(made))
+    if registered_algorithms()[name].several:
+        assert not problems
+        assert len(suggest(made, History(), 2)) == 2
+    else:
+        assert [problem.where for problem in problems] == ["objective"]
+        assert "random" in problems[0].need
+
+
+@every_algorithm
 def test_the_default_settings_are_good(name):
     assert registered_algorithms()[name].settings()
 

@@ -1,0 +1,240 @@
+"""CMA-ES: a normal distribution that learns where to search, how far, and along which directions.
+
+Papers: Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772; integers and categories after Hamano et al.,
+"CatCMA with Margin", GECCO 2025, both of the library cmaes; restarts after Auger and Hansen, CEC 2005 (IPOP), and
+Hansen, GECCO 2009 workshop (BIPOP).
+Departs from them: a generation is the next trials in the order of their index, whichever distribution they were drawn
+from, so that no worker waits for the last of a generation; it is told their ranks, so that a failed trial is the worst,
+and nothing more. An inactive parameter keeps a coordinate, which drifts. Only two values are no order.
+"""
+
+import math
+import warnings
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.features import FINE, Array
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.rungs import marked, over
+from katib_flow.errors import SpecError
+from katib_flow.history import Suggestion, Trial, Value
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, Parameter
+from katib_flow.spec.space import SearchSpace
+
+if TYPE_CHECKING:
+    from cmaes import CatCMAwM
+
+ATTEMPTS = 16  # samples that have been tried already, in a row, before any other point is taken
+CONVERGED = 1e-3  # standard deviation of a generation's points, as a share of the range, at which a run has converged
+LEAST_POPULATION = 4
+
+
+class CMAESSettings(Settings):
+    sigma: Annotated[float, Field(gt=0, le=1)] = 0.15
+    """Standard deviation at the start, as a share of each parameter's range on its scale."""
+    population: Annotated[int, Field(ge=LEAST_POPULATION)] | None = None
+    """Trials in a generation; 4 + 3 ln(parameters) where it is not given."""
+    restart_strategy: Literal["none", "ipop", "bipop"] = "ipop"
+    """What follows when a run has converged: nothing, ever larger populations, or large and small ones in turn."""
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Parameters by how they are searched: positions of real, of stepped and of unordered ones in the space."""
+
+    space: SearchSpace
+
+    @cached_property
+    def kinds(self) -> list[str]:
+        return [_kind(parameter) for parameter in self.space.parameters.values()]
+
+    def of(self, kind: str) -> NDArray[np.intp]:
+        return np.flatnonzero([each == kind for each in self.kinds])
+
+    @cached_property
+    def ordered(self) -> NDArray[np.intp]:
+        """Of the coordinates of the normal distribution: first the real, then the stepped parameters."""
+        return np.concatenate([self.of("real"), self.of("stepped")])
+
+    def units(self, solution: "CatCMAwM.Solution") -> Array:
+        """A sample as a point of the unit cube."""
+        units = np.full(len(self.space), 0.5)
+        for kind, values in (("real", solution.x), ("stepped", solution.z)):
+            if values is not None:
+                units[self.of(kind)] = values
+        if solution.c is not None:
+            units[self.of("unordered")] = (np.argmax(solution.c, axis=1) + 0.5) / self._sizes("unordered")
+        return units
+
+    def one_hot(self, assignment: dict[str, Value]) -> NDArray[np.bool_] | None:
+        """The categories of an assignment, shape (unordered, most categories); the first where one is inactive."""
+        sizes = self._sizes("unordered")
+        if not len(sizes):
+            return None
+        units = np.nan_to_num(self.space.encode(assignment)[self.of("unordered")], nan=0.0)
+        return (units * sizes).astype(int)[:, None] == np.arange(sizes.max())[None, :]
+
+    def _sizes(self, kind: str) -> NDArray[np.int64]:
+        parameters = list(self.space.parameters.values())
+        return np.array([parameters[place].size for place in self.of(kind)], dtype=np.int64)
+
+    def optimizer(self, mean: Array, sigma: float, population: int) -> "CatCMAwM":
+        from cmaes import CatCMAwM
+
+        parameters = list(self.space.parameters.values())
+        steps = [[each.unit(value) for value in each.values()] for each in (parameters[i] for i in self.of("stepped"))]
+        return CatCMAwM(
+            x_space=[[0.0, 1.0]] * len(self.of("real")) or None,
+            z_space=steps or None,
+            c_space=self._sizes("unordered").tolist() or None,
+            population_size=population,
+            mean=mean,
+            sigma=sigma,
+            cov=np.eye(len(mean)),
+        )
+
+
+def _kind(parameter: Parameter) -> str:
+    size = parameter.size
+    if size is None or size > FINE:
+        return "real"
+    if size == 1:
+        return "constant"
+    return "unordered" if isinstance(parameter, CategoricalParameter) or size == 2 else "stepped"
+
+
+def _check(experiment: Experiment, settings: CMAESSettings) -> Iterator[SpecError]:
+    if experiment.parameters and not len(Axes(experiment.space).ordered):
+        need = "a number, or an ordinal, of three values or more, because cmaes moves a mean; tpe and gp need none"
+        yield SpecError("parameters", "categories only", need)
+
+
+@dataclass
+class Run:
+    """One run of the strategy, from a start to where it has converged.
+
+    Attributes:
+        number: 0 for the first, one more each restart.
+        doublings: of the population of large runs so far.
+        spent: trials told, by whether the run's population is large.
+    """
+
+    axes: Axes
+    number: int
+    population: int
+    optimizer: "CatCMAwM"
+    large: bool = True
+    doublings: int = 0
+    spent: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
+    best: float = math.inf
+    stale: int = 0  # generations since the best was found
+    converged: bool = False
+
+    def tell(self, members: Sequence[Trial], losses: Sequence[float]) -> None:
+        """One generation: ranks of the losses, the older of equals first."""
+        ranks = np.argsort(np.argsort(losses, kind="stable"))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of the library, where all of a generation are alike
+            self.optimizer.tell(
+                [(self._solution(trial), float(rank)) for trial, rank in zip(members, ranks, strict=True)]
+            )
+        self.spent[self.large] += len(members)
+        self.stale = 0 if min(losses) < self.best else self.stale + 1
+        self.best = min(self.best, *losses)
+        spread = np.std([_point(trial) for trial in members], axis=0)
+        patience = 10 + math.ceil(30 * len(self.axes.space) / self.population)  # Hansen, 2009, section 2.2
+        self.converged = bool((spread < CONVERGED).all()) or self.stale > patience
+
+    def _solution(self, trial: Trial) -> "CatCMAwM.Solution":
+        from cmaes import CatCMAwM
+
+        return CatCMAwM.Solution(c=self.axes.one_hot(dict(trial.assignment)), _v_raw=_point(trial))
+
+
+def _point(trial: Trial) -> Array:
+    """Where the distribution was sampled; unlike the assignment, it may lie outside the bounds."""
+    return np.array(trial.suggestion.info["point"], dtype=float)
+
+
+@algorithm("cmaes", settings=CMAESSettings, check=_check)
+def cmaes(ask: Ask[CMAESSettings]) -> list[Suggestion]:
+    """Samples of the distribution that the history leads to."""
+    axes = Axes(ask.space)
+    run = _replayed(ask, axes)
+    taken = {ask.space.key(trial.assignment) for trial in ask.history if trial.assignment in ask.space}
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        drawn = _drawn(ask, axes, run, index, taken)
+        if drawn is None:
+            break
+        assignment, point = drawn
+        taken.add(ask.space.key(assignment))
+        suggestions.append(Suggestion(index, assignment, info={"run": run.number, "point": point}))
+    return suggestions
+
+
+def _drawn(
+    ask: Ask[CMAESSettings], axes: Axes, run: Run, index: int, taken: set[Hashable]
+) -> tuple[dict[str, Value], list[float]] | None:
+    """An assignment that nobody has tried, and its point, where the distribution was sampled; None if there is none."""
+    run.optimizer.reseed_rng(np.random.SeedSequence((ask.seed, index)).generate_state(4))  # type: ignore[arg-type]
+    for _ in range(ATTEMPTS):
+        solution = run.optimizer.ask()
+        assignment = ask.space.decode(axes.units(solution))
+        if ask.space.key(assignment) not in taken:
+            return assignment, [float(x) for x in np.asarray(solution._v_raw)]
+    assignment = unseen(ask.space, taken, ask.rng(index))
+    if assignment is None:
+        return None
+    return assignment, np.nan_to_num(ask.space.encode(assignment), nan=0.5)[axes.ordered].tolist()
+
+
+def _replayed(ask: Ask[CMAESSettings], axes: Axes) -> Run:
+    """The run that the history has come to, told all its complete generations."""
+    run = started(ask, axes, None)
+    while True:
+        members = marked(ask.history, run=run.number)
+        for first in range(0, len(members) - run.population + 1, run.population):
+            generation = members[first : first + run.population]
+            if not all(over(trial) for trial in generation):
+                return run
+            run.tell(generation, _losses(ask, generation))
+            if run.converged and ask.settings.restart_strategy != "none":
+                break
+        else:
+            return run
+        run = started(ask, axes, run)
+
+
+def _losses(ask: Ask[CMAESSettings], trials: Sequence[Trial]) -> list[float]:
+    values = [trial.observed(ask.objective.metric) for trial in trials]
+    return [math.inf if value is None else ask.objective.loss(value) for value in values]
+
+
+def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
+    """The first run, or the one after another has converged."""
+    dimensions = len(axes.ordered) + len(axes.of("unordered"))
+    usual = ask.settings.population or 4 + math.floor(3 * math.log(dimensions))
+    if before is None:
+        mean = np.full(len(axes.ordered), 0.5)
+        return Run(axes, 0, usual, axes.optimizer(mean, ask.settings.sigma, usual))
+    number, doublings = before.number + 1, before.doublings
+    rng = np.random.default_rng((ask.seed, number, 1))
+    mean, u = rng.random(len(axes.ordered)), float(rng.random())
+    large = ask.settings.restart_strategy == "ipop" or before.spent[True] <= before.spent[False]
+    if large:
+        doublings += 1
+        population, sigma = usual * 2**doublings, ask.settings.sigma
+    else:  # Hansen, 2009, section 2.1
+        population = max(LEAST_POPULATION, math.floor(usual * (0.5 * 2**doublings) ** (u * u)))
+        sigma = ask.settings.sigma * 10 ** (-2 * u)
+    optimizer = axes.optimizer(mean, sigma, population)
+    return Run(axes, number, population, optimizer, large, doublings, before.spent)
