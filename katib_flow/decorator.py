@@ -120,10 +120,12 @@ def run(
     tracking_uri: str | None = None,
     barrier: bool = False,
     progress: "Progress | None" = None,
+    warm_start: Sequence[str] = (),
 ) -> "Result":
     """Run an experiment on this machine.
 
     Args:
+        warm_start: names or run ids of earlier experiments to learn from, in place of the spec's.
         store, tracking_uri: where to record; the spec's, else ``sqlite:///katib_flow.db`` in this directory.
         barrier: suggest only when no trial is running, as an iteration on Argo does.
         progress: who watches; on a terminal a live display where it is not given, elsewhere nobody.
@@ -149,6 +151,9 @@ def run(
             'an experiment was run while its module was imported; put run() under if __name__ == "__main__":'
         )
     spec, function = (what.spec, what.function) if isinstance(what, FunctionExperiment) else (what, None)
+    if warm_start:
+        names = [warm_start] if isinstance(warm_start, str) else list(warm_start)
+        spec = Experiment.parse(spec.to_dict() | {"warm_start": names}, spec.name)
     if function is not None and function.__module__ != "__main__" and "<locals>" not in function.__qualname__:
         function = None  # it can be imported, so that the worker has it as any other program would
     if store is None and tracking_uri:

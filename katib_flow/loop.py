@@ -10,9 +10,12 @@ from pathlib import Path
 from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
 from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, State, Suggestion
+from katib_flow.initial import with_initial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import load_spec
 from katib_flow.stopping import check_stopping
+
+_NONE = History()
 
 
 class End(StrEnum):
@@ -101,11 +104,14 @@ def _goal(experiment: Experiment, history: History) -> str:
     return ""
 
 
-def suggest(experiment: Experiment, history: History, n: int, *, start: int | None = None) -> list[Suggestion]:
+def suggest(
+    experiment: Experiment, history: History, n: int, *, start: int | None = None, earlier: History = _NONE
+) -> list[Suggestion]:
     """Up to ``n`` suggestions, the same whenever it is called with the same history.
 
     Args:
         start: index of the first; the one after the last in the history where it is not given.
+        earlier: trials of earlier experiments, to learn from (``warm_start``).
 
     Raises:
         InvalidSpec: the algorithm is unknown, or cannot search this experiment.
@@ -115,18 +121,24 @@ def suggest(experiment: Experiment, history: History, n: int, *, start: int | No
     algorithm = find_algorithm(experiment.algorithm.name)
     assert algorithm is not None
     first = history.next_index if start is None else start
-    ask = Ask(experiment, history, range(first, first + n), algorithm.settings_of(experiment))
-    return list(algorithm.propose(ask)) if n > 0 else []
+
+    def propose(indices: range) -> list[Suggestion]:
+        ask = Ask(experiment, history, indices, algorithm.settings_of(experiment), earlier)
+        return list(algorithm.propose(ask)) if indices else []
+
+    return with_initial(experiment, history, range(first, first + max(0, n)), propose)
 
 
-def proposed(experiment: Experiment, history: History, n: int, *, start: int | None = None) -> list[Suggestion]:
+def proposed(
+    experiment: Experiment, history: History, n: int, *, start: int | None = None, earlier: History = _NONE
+) -> list[Suggestion]:
     """As ``suggest``, an algorithm's own mistakes as one clear message.
 
     Raises:
         KatibFlowError: the algorithm failed.
     """
     try:
-        return suggest(experiment, history, n, start=start)
+        return suggest(experiment, history, n, start=start, earlier=earlier)
     except KatibFlowError:
         raise
     except Exception as error:

@@ -147,7 +147,7 @@ def test_several_metrics_are_several_objectives():
         ({"name": "My search"}, ["train: name: found 'My search', need lower-case letters and digits, '-' between them, at most "
           "45 in all; digits-mlp, say"]),
         ({"max_trails": 3}, ["train: max_trails: found 'max_trails', need a known key, one of name, description, objective, "
-          "additional_metrics, parameters, architecture, algorithm, budget, early_stopping, limits, trial, metrics, tracking, argo"]),
+          "additional_metrics, parameters, architecture, initial, warm_start, algorithm, budget, early_stopping, limits, trial, metrics, tracking, argo"]),
         ({"max_trials": 0, "goal": "x"}, ["train: objective.goal: found 'x', need a number",
           "train: limits.max_trials: found 0, need a number of at least 1"]),
     ],

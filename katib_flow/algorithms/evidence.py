@@ -13,6 +13,7 @@ import numpy as np
 from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.features import Array
 from katib_flow.algorithms.registry import Ask, Settings
+from katib_flow.algorithms.rungs import over
 from katib_flow.algorithms.sobol import sobol
 from katib_flow.history import State, Suggestion, Value
 from katib_flow.spec.space import SearchSpace
@@ -22,7 +23,7 @@ FAILURES = (State.FAILED, State.METRICS_UNAVAILABLE, State.SUCCEEDED, State.EARL
 
 @dataclass
 class Evidence:
-    """The trials of an experiment so far; grows as points are taken.
+    """The trials of an experiment so far, and of earlier ones that it starts from; grows as points are taken.
 
     Attributes:
         units: of the trials that have ended, shape (n, parameter), NaN where inactive.
@@ -41,7 +42,8 @@ class Evidence:
     @classmethod
     def of(cls, ask: Ask[Any]) -> "Evidence":
         space, objective = ask.space, ask.objective
-        known = [trial for trial in ask.history if trial.assignment in space]
+        own = [trial for trial in ask.history if trial.assignment in space]
+        known = [*own, *(trial for trial in ask.earlier if trial.assignment in space and over(trial))]
         values = [trial.observed(objective.metric) for trial in known]
         losses = [None if value is None else objective.loss(value) for value in values]
         finite = [loss for loss in losses if loss is not None]
@@ -51,14 +53,14 @@ class Evidence:
             for trial, loss in zip(known, losses, strict=True)
             if loss is not None or trial.state in FAILURES
         ]
-        waiting = [trial for trial in known if not trial.state.final or trial.state is State.KILLED]
+        waiting = [trial for trial in own if not over(trial)]
         return cls(
             space=space,
             units=_units(space, [trial.assignment for trial, _ in ended]),
             losses=np.array([loss for _, loss in ended]),
             pending=_units(space, [trial.assignment for trial in waiting]),
             scored=len(finite),
-            _taken={space.key(trial.assignment) for trial in known},
+            _taken={space.key(trial.assignment) for trial in own},
         )
 
     def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:

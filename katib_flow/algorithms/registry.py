@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -25,12 +25,14 @@ class Ask(Generic[S]):
     Attributes:
         indices: positions of the wanted suggestions; an algorithm may answer fewer: it waits for running trials, or
             has nothing left to propose.
+        earlier: trials of earlier experiments, to learn from; they are no trials of this one.
     """
 
     experiment: Experiment
     history: History
     indices: range
     settings: S
+    earlier: History = field(default_factory=History)
 
     @property
     def space(self) -> SearchSpace:

@@ -66,6 +66,7 @@ class Scheduler:
         self.experiment = self.record.experiment
         self._trials: dict[str, Trial] = {}
         self._history: History | None = None
+        self.earlier = self.store.earlier(self.experiment)
         self.begun = self._looked = self._summarised = time.time()
 
     @property
@@ -142,7 +143,7 @@ class Scheduler:
             worker.send(worker.running)
 
     def _suggest(self, n: int) -> list[Suggestion]:
-        fresh = loop.proposed(self.experiment, self.history, n)
+        fresh = loop.proposed(self.experiment, self.history, n, earlier=self.earlier)
         self.exhausted = not fresh and not self.workers.running()
         return fresh
 

@@ -18,7 +18,7 @@ from pydantic_core import CoreSchema
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
-from katib_flow.spec.model import Model, Text
+from katib_flow.spec.model import Model, Scalar, Text
 from katib_flow.spec.parameters import AnyParameter, FloatParameter
 from katib_flow.spec.problems import matching, problem, problems, spec_errors
 from katib_flow.spec.rules import RULES, Rule, broken, broken_so_far
@@ -56,6 +56,10 @@ def _one_or_more(value: Any) -> Any:
     return [value] if isinstance(value, Mapping | Objective) else value
 
 
+def _one_text_or_more(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
 def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
     """A condition on a float may be written 1, and means 1.0."""
 
@@ -79,6 +83,8 @@ class Experiment(Model):
     additional_metrics: tuple[Text, ...] = ()
     parameters: Annotated[dict[str, AnyParameter], AfterValidator(_typed)] = {}
     architecture: Annotated[Architecture, _shorthand("space")] | None = None
+    initial: tuple[dict[str, Scalar], ...] = ()
+    warm_start: Annotated[tuple[Text, ...], BeforeValidator(_one_text_or_more)] = ()
     algorithm: Annotated[AlgorithmSpec, _shorthand("name")] = AlgorithmSpec()
     budget: Budget | None = None
     early_stopping: Annotated[EarlyStopping, _shorthand("name")] | None = None

@@ -67,6 +67,10 @@ class Parameter(Model):
     @abstractmethod
     def contains(self, value: Value) -> bool: ...
 
+    def typed(self, value: Value) -> Value:
+        """A value as the user wrote it -> of the type that values of this parameter have."""
+        return value
+
     def values(self) -> Iterator[Value]:
         """All values in order, of a countable parameter."""
         return map(self.nth, range(self.size or 0))
@@ -218,6 +222,9 @@ class FloatParameter(_Number):
     @property
     def size(self) -> int | None:
         return self._size
+
+    def typed(self, value: Value) -> Value:
+        return float(value) if type(value) is int else value
 
     def nth(self, position: int) -> float:
         first, step = self._decimal

@@ -7,6 +7,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from katib_flow.errors import SpecError
+from katib_flow.spec.counting import active
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.problems import NOTHING, did_you_mean
 from katib_flow.spec.space import circle
@@ -63,6 +64,29 @@ def _listed(parameter: Parameter, most: int = 8) -> str:
     return f"{first} ..." if (parameter.size or 0) > most else first
 
 
+def _initial(experiment: "Experiment") -> Iterator[SpecError]:
+    """Each point names parameters that it makes active, and values that they can have."""
+    parameters = experiment.parameters
+    for number, point in enumerate(experiment.initial):
+        given = {name: parameters[name].typed(value) for name, value in point.items() if name in parameters}
+        for name, value in point.items():
+            where = f"initial[{number}].{name}"
+            if name not in parameters:
+                yield SpecError(where, name, f"the name of a parameter{did_you_mean(name, list(parameters))}")
+            elif not parameters[name].contains(given[name]):
+                yield SpecError(where, value, f"a value that {name} can have: {_range(parameters[name])}")
+            elif not active(parameters[name], given):
+                parents = [f"{parent} in {list(values)}" for parent, values in parameters[name].when.items()]
+                yield SpecError(where, value, f"{' and '.join(parents)} in the same point, or no {name}")
+
+
+def _range(parameter: Parameter) -> str:
+    if parameter.size is not None:
+        return _listed(parameter)
+    low, high = (parameter.at(unit) for unit in (0.0, 1.0))
+    return f"{low:g} to {high:g}"
+
+
 def _budget(experiment: "Experiment") -> Iterator[SpecError]:
     budget = experiment.budget
     if budget and budget.parameter in experiment.parameters:
@@ -90,4 +114,4 @@ def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
             yield SpecError(f"trial.{where}", f"${{{name}}}", need)
 
 
-RULES = (_parameters, _conditions, _budget, _metrics, _placeholders)
+RULES = (_parameters, _conditions, _initial, _budget, _metrics, _placeholders)

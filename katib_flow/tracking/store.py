@@ -101,6 +101,9 @@ class Store:
     def _open(self, experiment: Experiment, key: str) -> Any:
         from mlflow.tracking.context.registry import resolve_tags
 
+        if experiment.warm_start:  # names change their meaning, this experiment's own most of all
+            run_ids = tuple(self.find(name).run_id for name in experiment.warm_start)
+            experiment = experiment.model_copy(update={"warm_start": run_ids})
         experiment_id, unique = self._mlflow_experiment(create=True), key or uuid.uuid4().hex
         tags = {
             **{name: readable(value, MAX_TAG) for name, value in resolve_tags().items()},
@@ -210,6 +213,15 @@ class Store:
     def history(self, record: Record, *, series: bool = False) -> History:
         """Every trial of an experiment; with ``series``, all that each reported."""
         return self._trials.history(record, series=series)
+
+    def earlier(self, experiment: Experiment) -> History:
+        """The trials of the experiments that one starts from.
+
+        Raises:
+            NotFound: there is no such experiment any more.
+        """
+        records = [self.find(name) for name in experiment.warm_start]
+        return History(tuple(trial for record in records for trial in self.history(record)))
 
     def trial(self, record: Record, trial_id: str) -> Trial | None:
         """One trial, without its series; None where it is not recorded."""

@@ -41,7 +41,7 @@ def test_a_good_spec_is_an_experiment():
     [
         # keys
         ("limits:", "limts:", "7: limts: found 'limts', need a known key, one of name, description, objective, "
-         "additional_metrics, parameters, architecture, algorithm, budget, early_stopping, limits, trial, metrics, "
+         "additional_metrics, parameters, architecture, initial, warm_start, algorithm, budget, early_stopping, limits, trial, metrics, "
          "tracking, argo; did you mean 'limits'?"),
         ("scale:", "scael:", "4: parameters.lr.scael: found 'scael', need a known key, one of when, scale, min, max, "
          "step, type; did you mean 'scale'?"),

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from kit import experiment
 
 from katib_flow.history import History, Metric, State, Suggestion, Trial
 from katib_flow.spec import Experiment
 from katib_flow.stopping import check_stopping, reason_to_stop, registered_rules
-from tests.kit import experiment
 
 LOSS = {"metric": "loss", "direction": "minimize"}
 RULES = list(registered_rules())

@@ -30,7 +30,11 @@ def collect_metrics(context: Context) -> bool:
 def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
     """The verdict while nothing runs: an algorithm that proposes nothing now never will."""
     verdict = judge(context, history, control)
-    if verdict.go and not cut_short(history) and not proposed(context.experiment, history, verdict.may_start):
+    if (
+        verdict.go
+        and not cut_short(history)
+        and not proposed(context.experiment, history, verdict.may_start, earlier=context.earlier)
+    ):
         return EXHAUSTED
     return verdict
 

@@ -38,6 +38,11 @@ class Context:
     def experiment(self) -> Experiment:
         return self.record.experiment
 
+    @property
+    def earlier(self) -> History:
+        """The trials of the experiments that this one starts from."""
+        return self.store.earlier(self.experiment)
+
     @classmethod
     def open(cls, run: str, segment: int = 0) -> "Context":
         """The experiment of a run; recorded now, where this is its first step."""

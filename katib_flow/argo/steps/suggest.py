@@ -105,7 +105,7 @@ def _pending(trial: Trial) -> Trial:
 def _asked(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
     """Suggestions; an algorithm that cannot go on ends the experiment, and MLflow says why."""
     try:
-        return proposed(context.experiment, history, n, start=start) if n > 0 else []
+        return proposed(context.experiment, history, n, start=start, earlier=context.earlier) if n > 0 else []
     except TrackingError:
         raise
     except KatibFlowError as error:
