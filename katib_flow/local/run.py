@@ -98,8 +98,12 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
     if experiment.architecture is not None:
         return [SpecError("architecture", experiment.architecture.space, "parameters; no NAS system is built in yet")]
-    if experiment.metrics.source not in ("stdout", "file"):
-        return [SpecError("metrics.source", experiment.metrics.source, "stdout or file for a trial on this machine")]
+    if experiment.metrics.source == "push":
+        need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
+        return [SpecError("metrics.source", experiment.metrics.source, need)]
+    if experiment.metrics.source == "prometheus" and experiment.limits.parallel_trials > 1:
+        need = f"1, because the trials on this machine would all serve on port {experiment.metrics.port}"
+        return [SpecError("limits.parallel_trials", experiment.limits.parallel_trials, need)]
     return []
 
 

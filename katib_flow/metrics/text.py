@@ -7,7 +7,7 @@ Lines without a step are numbered for each metric. Only metrics the experiment n
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -36,11 +36,12 @@ class LineParser:
 
     Attributes:
         names: metrics to take; None takes every one.
+        filter: regular expressions in the place of ``name=value``.
     """
 
     names: Collection[str] | None
     format: str = "text"
-    filter: str | None = None
+    filter: Sequence[str] = ()
     clock: Callable[[], int] = now_ms
     _steps: dict[str, int] = field(default_factory=dict[str, int])
 
@@ -67,8 +68,9 @@ class LineParser:
 
     def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         """The pairs on a line, and what may be its time."""
-        if self.filter is not None:
-            found = [(match[1], match[2]) for match in re.finditer(self.filter, line)]
+        if self.filter:
+            matches = [match for pattern in self.filter for match in re.finditer(pattern, line)]
+            found = [((match[1] or "").strip(), (match[2] or "").strip()) for match in matches]
         else:
             found = _PAIR.findall(line) if "=" in line else []
         pairs = {name: value for name, text in found if name and (value := _number(text)) is not None}

@@ -87,14 +87,18 @@ class Limits(Model):
     retries: Natural = 2
 
 
+def _listed(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 class Metrics(Model):
     """Where metrics come from, and how a series becomes one observation."""
 
     source: Literal["stdout", "file", "tensorboard", "prometheus", "push"] = "stdout"
     format: Literal["text", "json"] = "text"
     path: Text | None = None
-    filter: str | None = Field(
-        default=None, description="regular expression; its first two groups are the name and the value"
+    filter: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
+        default=(), description="regular expressions; their first two groups are the name and the value"
     )
     port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = None
     strategy: dict[str, Literal["latest", "min", "max"]] = {}
@@ -105,8 +109,8 @@ class Metrics(Model):
             raise problem("path", NOTHING, f"the path the trial writes to, because source is {self.source}")
         if self.source == "prometheus" and self.port is None:
             raise problem("port", NOTHING, "the port the trial serves on, because source is prometheus")
-        if self.filter is not None:
-            self._check_filter(self.filter)
+        for pattern in self.filter:
+            self._check_filter(pattern)
         return self
 
     def _check_filter(self, pattern: str) -> None:

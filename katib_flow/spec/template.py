@@ -18,6 +18,8 @@ from katib_flow.spec.problems import NOTHING, matching, problem
 BUILTIN = (
     "trial.id",
     "trial.name",
+    "trial.namespace",
+    "trial.directory",
     "trial.checkpoint_dir",
     "trial.parent_checkpoint_dir",
     "trial.file",

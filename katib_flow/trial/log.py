@@ -1,4 +1,4 @@
-"""What a trial prints -> its log file, bounded, and lines for the metric parser."""
+"""What a trial prints -> its log file, bounded."""
 
 from collections import deque
 from pathlib import Path
@@ -7,7 +7,6 @@ from typing import Self
 
 HEAD_BYTES = 4 << 20
 TAIL_BYTES = 4 << 20
-LINE_BYTES = 1 << 20  # what is kept of one line
 
 
 class BoundedLog:
@@ -42,23 +41,3 @@ class BoundedLog:
             dropped = self._tail.popleft()
             self._tail_bytes -= len(dropped)
             self._left_out += len(dropped)
-
-
-class LineSplitter:
-    """Bytes as they come -> whole lines; carriage returns (progress bars) end a line too."""
-
-    def __init__(self) -> None:
-        self._rest = b""
-        self.count = 0
-        self.last = ""
-
-    def split(self, data: bytes, *, end: bool = False) -> list[str]:
-        *whole, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest[:LINE_BYTES]
-        lines = [line.decode("utf-8", "replace") for line in whole if line.strip()]
-        if end and self._rest.strip():
-            lines.append(self._rest.decode("utf-8", "replace"))
-            self._rest = b""
-        self.count += len(lines)
-        self.last = lines[-1] if lines else self.last
-        return lines

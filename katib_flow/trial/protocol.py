@@ -89,6 +89,8 @@ def substitutions(experiment: "Experiment", suggestion: Suggestion, directory: T
     return assigned(experiment, suggestion) | {
         "trial.id": suggestion.id,
         "trial.name": f"{experiment.name}-{suggestion.id}",
+        "trial.namespace": experiment.argo.namespace or "default",
+        "trial.directory": str(directory.path),
         "trial.checkpoint_dir": str(directory.checkpoint),
         "trial.parent_checkpoint_dir": str(directory.parent_checkpoint or ""),
         "trial.file": str(directory.trial_file),

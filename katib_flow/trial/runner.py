@@ -139,14 +139,14 @@ def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | N
                 pause = min(2 * pause, POLL_SECONDS)
             elif selector.select(POLL_SECONDS):
                 open_ = _read_some(process.output, reader)
-            reader.read_files()
+            reader.read_on()
             _end_if_due(process, stop, timeout, begun)
         process.send(signal.SIGKILL)  # what it left running in its group, which may hold the pipe open
         until = time.monotonic() + DRAIN_SECONDS
         while open_ and selector.select(0) and time.monotonic() < until:
             open_ = _read_some(process.output, reader)
     reader.printed(b"", end=True)
-    reader.read_files(end=True)
+    reader.read_on(end=True)
 
 
 def _read_some(output: int, reader: Reader) -> bool:

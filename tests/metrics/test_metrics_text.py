@@ -221,11 +221,11 @@ def test_a_json_line_may_state_its_step(step):
     ],
 )
 def test_a_filter_finds_names_and_values_by_its_first_two_groups(pattern, line, expected):
-    assert values(line, filter=pattern) == expected
+    assert values(line, filter=[pattern]) == expected
 
 
 def test_a_filter_that_finds_text_for_a_number_finds_no_metric():
-    assert values("accuracy: high", filter=r"(\w+): (\w+)") == {}
+    assert values("accuracy: high", filter=[r"(\w+): (\w+)"]) == {}
 
 
 # anything
@@ -249,7 +249,7 @@ def test_a_vector_of_a_hundred_thousand_numbers_is_taken():
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"format": "json"}, {"filter": r"(\S+)\s*=\s*(\S+)"}], ids=["text", "json", "filter"]
+    "fields", [{}, {"format": "json"}, {"filter": [r"(\S+)\s*=\s*(\S+)"]}], ids=["text", "json", "filter"]
 )
 @given(st.text() | st.text(alphabet="ab=[]{},.+-eE0123456789 \t\"':infaNT|/", max_size=40))
 def test_no_line_raises(fields, line):

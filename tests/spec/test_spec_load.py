@@ -22,7 +22,10 @@ limits: {max_trials: 10}
 trial: {command: [train, "--lr=${lr}"]}
 """
 LR = "  lr: {type: float, min: 1e-4, max: 1, scale: log}"
-BUILTIN = "trial.id, trial.name, trial.checkpoint_dir, trial.parent_checkpoint_dir, trial.file, experiment.name"
+BUILTIN = (
+    "trial.id, trial.name, trial.namespace, trial.directory, trial.checkpoint_dir, trial.parent_checkpoint_dir, "
+    "trial.file, experiment.name"
+)
 
 
 def refusal(old: str, new: str) -> list[str]:

@@ -13,7 +13,7 @@ import pytest
 from katib_flow.history import State, Suggestion
 from katib_flow.spec import Experiment
 from katib_flow.trial import runner
-from katib_flow.trial.outcome import Outcome
+from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
 
@@ -209,7 +209,7 @@ print('score=0.2')
 def test_a_trial_that_is_stopped_keeps_what_it_reported(run: Run, tmp_path: Path, state: State) -> None:
     heard: list[Any] = []
     program = "import time; print('score=0.1', flush=True); time.sleep(600)"
-    outcome = run(program, on_metrics=heard.append, stop=lambda: state if heard else None)
+    outcome = run(program, on_metrics=heard.append, stop=lambda: StopTrial(state) if heard else None)
     assert (outcome.state, [metric.value for metric in outcome.metrics]) == (state, [0.1])
 
 
@@ -355,7 +355,7 @@ def test_a_generator_is_told_to_stop_between_its_steps(run: Run) -> None:
             yield x
 
     heard: list[Any] = []
-    outcome = run(endless, on_metrics=heard.append, stop=lambda: State.EARLY_STOPPED if heard else None)
+    outcome = run(endless, on_metrics=heard.append, stop=lambda: StopTrial(State.EARLY_STOPPED) if heard else None)
     assert outcome.state is State.EARLY_STOPPED
 
 

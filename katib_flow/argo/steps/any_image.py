@@ -147,7 +147,7 @@ def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -
     while True:
         exit_code = _exit_code(shared)
         position += _read_on(shared / "out", position, reader)
-        reader.read_files(end=exit_code is not None)
+        reader.read_on(end=exit_code is not None)
         if exit_code is not None:
             reader.printed(b"", end=True)
             return Ending(exit_code, request, timed_out)

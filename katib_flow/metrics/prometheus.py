@@ -1,0 +1,68 @@
+"""A Prometheus endpoint of the trial -> Metrics: scraped every second, a point whenever a value has changed.
+
+A metric is named by its sample, with its labels (``accuracy{phase="val"}``) or without them.
+"""
+
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Collection, Iterator
+from http.client import HTTPException
+
+from katib_flow.history import Metric
+from katib_flow.metrics.text import now_ms
+
+SCRAPE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 2.0
+_LARGEST_BYTES = 16 << 20
+_SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})?\s+(\S+)(?:\s+(-?\d+))?\s*", re.ASCII)
+
+
+class Endpoint:
+    """An endpoint on this machine, or in this pod.
+
+    Args:
+        path: ``/metrics``, where it is not given.
+        names: metrics to take.
+    """
+
+    def __init__(
+        self, port: int, path: str | None, names: Collection[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._url = f"http://127.0.0.1:{port}/{(path or 'metrics').lstrip('/')}"
+        self._names, self._clock = names, clock
+        self._due = 0.0
+        self._last: dict[str, float] = {}
+        self._steps: dict[str, int] = {}
+
+    def read(self, *, end: bool = False) -> list[Metric]:
+        """What has changed since the last call; nothing where it is not yet time, or nobody answers."""
+        if self._clock() < self._due and not end:
+            return []
+        self._due = self._clock() + SCRAPE_SECONDS
+        try:
+            with urllib.request.urlopen(self._url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http, above
+                text: str = answer.read(_LARGEST_BYTES).decode("utf-8", "replace")
+        except (OSError, HTTPException, ValueError):
+            return []
+        return list(self._changed(text))
+
+    def _changed(self, text: str) -> Iterator[Metric]:
+        for name, value, timestamp_ms in samples(text):
+            wanted = name if name in self._names else name.partition("{")[0]
+            if wanted in self._names and self._last.get(wanted) != value:
+                self._last[wanted] = value
+                self._steps[wanted] = self._steps.get(wanted, -1) + 1
+                yield Metric(wanted, value, self._steps[wanted], timestamp_ms or now_ms())
+
+
+def samples(text: str) -> Iterator[tuple[str, float, int | None]]:
+    """Name with labels, value, and time in milliseconds, of the samples in Prometheus's text format."""
+    for line in text.splitlines():
+        match = None if line.startswith("#") else _SAMPLE.fullmatch(line.strip())
+        if match is None:
+            continue
+        try:
+            yield match[1] + (match[2] or ""), float(match[3]), int(match[4]) if match[4] else None
+        except ValueError:
+            continue

@@ -1,0 +1,45 @@
+"""Where a trial's metrics come from, beside what it prints: a file, TensorBoard's event files, an endpoint."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from katib_flow.history import Metric
+from katib_flow.metrics.lines import Lines
+from katib_flow.metrics.prometheus import Endpoint
+from katib_flow.metrics.tensorboard import EventFiles
+from katib_flow.metrics.text import LineParser
+from katib_flow.spec.experiment import Experiment
+
+
+class Source(Protocol):
+    """Read again and again while a trial runs, and once with ``end`` when it has ended."""
+
+    def read(self, *, end: bool = False) -> list[Metric]: ...
+
+
+@dataclass
+class MetricsFile:
+    """A file of metric lines."""
+
+    lines: Lines
+    parser: LineParser
+
+    def read(self, *, end: bool = False) -> list[Metric]:
+        return [metric for line in self.lines.read(end=end) for metric in self.parser.parse(line)]
+
+
+def source_of(experiment: Experiment, base: Path) -> Source | None:
+    """The source that the spec names; None where metrics are printed, or pushed to MLflow.
+
+    Args:
+        base: the directory that a relative path starts from.
+    """
+    spec = experiment.metrics
+    if spec.source == "file" and spec.path:
+        return MetricsFile(Lines(base / spec.path), LineParser.of(experiment))
+    if spec.source == "tensorboard" and spec.path:
+        return EventFiles(base / spec.path, experiment.metric_names)
+    if spec.source == "prometheus" and spec.port:
+        return Endpoint(spec.port, spec.path, experiment.metric_names)
+    return None
