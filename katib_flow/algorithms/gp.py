@@ -44,10 +44,17 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@algorithm("gp", settings=GPSettings, aliases=("bayesianoptimization", "skopt-bayesian-optimization"))
+@algorithm("gp", settings=GPSettings, several=True, aliases=("bayesianoptimization", "skopt-bayesian-optimization"))
 def gp(ask: Ask[GPSettings]) -> list[Suggestion]:
-    """For each index the point of highest expected improvement, given that those before it come out as expected."""
+    """For each index the point of highest expected improvement, given that those before it come out as expected.
+
+    Of several objectives, that of the hypervolume (ehvi).
+    """
     with _blas().limit(limits=1):  # the matrices are small: threads would only wait for cores that trials have
+        if len(ask.experiment.objective) > 1:
+            from katib_flow.algorithms import ehvi  # it is built of what is here
+
+            return ehvi.proposed(ask)
         return _proposed(ask)
 
 

@@ -81,7 +81,7 @@ def resume(
 
 def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     from katib_flow.cli.output import show, show_one
-    from katib_flow.cli.records import conclusion, ranked
+    from katib_flow.cli.records import conclusion, front_of, ranked
     from katib_flow.tracking import Status
 
     interrupted = result.status is Status.INTERRUPTED
@@ -91,7 +91,9 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         where = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
         group = result.experiment.tracking.experiment
         where += "" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}"
-        show(ranked(result.experiment, result.history)[:10], output, title=f"best trials of {result.name}")
+        several = len(result.experiment.objective) > 1
+        found = (front_of if several else ranked)(result.experiment, result.history)
+        show(found[:10], output, title=f"{'front' if several else 'best trials'} of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
         print(f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
@@ -163,17 +165,23 @@ def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 
 @app.command()
 def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """The best trial of an experiment."""
+    """The best trial of an experiment; of several objectives, the trials that no other dominates."""
     from katib_flow.cli import records
-    from katib_flow.cli.output import show_one
+    from katib_flow.cli.output import show, show_one
     from katib_flow.errors import NotFound
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    row = records.best(record.experiment, store.history(record))
-    if row is None:
-        raise NotFound(f"{name}: no trial has a finite value of {record.experiment.objective[0].metric!r} yet")
-    show_one(row, output)
+    history = store.history(record)
+    row, front = records.best(record.experiment, history), records.front_of(record.experiment, history)
+    several = len(record.experiment.objective) > 1
+    if row is None or (several and not front):
+        wanted = " and ".join(repr(objective.metric) for objective in record.experiment.objective)
+        raise NotFound(f"{name}: no trial has a finite value of {wanted} yet")
+    if several:
+        show(front, output, title=f"front of {record.name}")
+    else:
+        show_one(row, output)
 
 
 @app.command()

@@ -5,6 +5,7 @@ from typing import Any
 
 from katib_flow.history import History
 from katib_flow.local import Result
+from katib_flow.pareto import front
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Record
 from katib_flow.trial.table import rows
@@ -26,6 +27,11 @@ def standing(record: Record, history: History, max_trials: int | None) -> Row:
     return overview(record) | {"max_trials": limit, "trials": counts, "best": best(record.experiment, history)}
 
 
+def front_of(experiment: Experiment, history: History) -> list[Row]:
+    """The trials that no other dominates, the best by the first objective first."""
+    return rows(experiment, front(experiment, history))
+
+
 def ranked(experiment: Experiment, history: History) -> list[Row]:
     """The trials that have a value of the first objective, the best first."""
     first = experiment.objective[0]
@@ -41,4 +47,6 @@ def best(experiment: Experiment, history: History) -> Row | None:
 def conclusion(result: Result) -> Row:
     """What a program wants to know of an experiment that ended."""
     fields: Row = {"name": result.name, "run_id": result.run_id, "status": str(result.status), "reason": result.reason}
-    return fields | {"trials": len(result.trials), "best": best(result.experiment, result.history)}
+    fields |= {"trials": len(result.trials), "best": best(result.experiment, result.history)}
+    several = len(result.experiment.objective) > 1
+    return fields | ({"front": front_of(result.experiment, result.history)} if several else {})

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
+from katib_flow.pareto import front
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking.records import Status
 from katib_flow.trial.table import rows
@@ -40,6 +41,11 @@ class Result:
         """The best trial by the first objective; None where no trial has a finite value."""
         return self.experiment.best(self.history)
 
+    @property
+    def front(self) -> tuple[Trial, ...]:
+        """The trials that no other dominates, of several objectives; of one, those that share the best value."""
+        return front(self.experiment, self.history)
+
     def to_pandas(self) -> "pd.DataFrame":
         """One row a trial: id, state, parameters, observations, times, message (needs pandas)."""
         import pandas as pd
@@ -52,4 +58,6 @@ class Result:
     def __repr__(self) -> str:
         best: Any = self.best
         found = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"
+        if len(self.experiment.objective) > 1 and best:
+            found = f"front of {len(self.front)}: {', '.join(trial.id for trial in self.front[:8])}"
         return f"<Result {self.name}: {len(self.trials)} trials, {found}; {self.reason}>"

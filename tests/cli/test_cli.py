@@ -19,6 +19,9 @@ MODULE = """\
 def square(x, kind):
     return {"loss": (x - 0.5) ** 2}
 
+def two(x, kind):
+    return {"loss": (x - 0.5) ** 2, "gain": x}
+
 def fails(x, kind):
     raise ValueError("no good")
 
@@ -138,6 +141,24 @@ def test_a_value_that_is_no_number_is_never_best(call: Any, write: Any) -> None:
     assert call("run", write(spec("nan"))).code == 0
     assert call("best", "toy").error == "error: toy: no trial has a finite value of 'loss' yet\n"
     assert call("trials", "toy", "-o", "json").json[0]["loss"] == "nan"
+
+
+def test_of_several_objectives_the_front_is_shown(call: Any, write: Any) -> None:
+    two = [{"metric": "loss", "direction": "minimize"}, {"metric": "gain", "direction": "maximize"}]
+    run = call("run", write(spec("two", objective=two, limits={"max_trials": 8})), "-o", "json").json
+    front = call("best", "toy", "-o", "json").json
+    assert front == run["front"]
+    trials = call("trials", "toy", "-o", "json").json
+    expected = [
+        one["trial"]
+        for one in sorted(trials, key=lambda each: each["loss"])
+        if not any(each["loss"] <= one["loss"] and each["gain"] > one["gain"] for each in trials)
+    ]
+    assert [each["trial"] for each in front] == expected
+    assert "front of toy" in call("best", "toy").out
+    refused = call("run", write(spec("two", objective=two, algorithm="tpe")))
+    assert refused.code == 2
+    assert "one objective for tpe; several can be searched with gp, grid, nsga2, random, sobol" in refused.error
 
 
 def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: Path) -> None:

@@ -1,0 +1,122 @@
+"""Several objectives at once: who dominates whom, the front that nobody dominates, and the volume that it dominates.
+
+Papers: Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Trans. Evol. Comput. 2002,
+sections III-A and III-B (fronts, crowding distance); Zitzler and Thiele, IEEE Trans. Evol. Comput. 1999 (hypervolume),
+computed by slicing after While et al., "A Faster Algorithm for Calculating Hypervolume", 2006.
+All arrays are losses, lower is better, shape (n, objective); of equal points none dominates another.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.history import History, Trial
+from katib_flow.spec.experiment import Experiment
+
+Array = NDArray[np.float64]
+CHUNK = 512  # points compared with all others at a time
+
+
+def dominated(losses: Array, by: Array) -> NDArray[np.bool_]:
+    """Whether any point of ``by`` is nowhere worse and somewhere better, shape (n,)."""
+    chunks = [losses[start : start + CHUNK, None, :] for start in range(0, len(losses), CHUNK)]
+    found = [np.any(np.all(by <= chunk, axis=2) & np.any(by < chunk, axis=2), axis=1) for chunk in chunks]
+    return np.concatenate(found) if found else np.zeros(0, dtype=np.bool_)
+
+
+def fronts(losses: Array) -> NDArray[np.int64]:
+    """The front of each point: 0 for those that nobody dominates, 1 for those that only these dominate, and so on."""
+    rank = np.zeros(len(losses), dtype=np.int64)
+    left = np.arange(len(losses))
+    while len(left):
+        beaten = dominated(losses[left], losses[left])
+        left = left[beaten]
+        rank[left] += 1
+    return rank
+
+
+def crowding(losses: Array) -> Array:
+    """Half the perimeter of the box up to a point's neighbours, in ranges; infinite at the ends of each objective."""
+    distance = np.zeros(len(losses))
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        spread = column[order[-1]] - column[order[0]] if len(order) else 0.0
+        distance[order[[0, -1]] if len(order) else order] = np.inf
+        if spread > 0 and len(order) > 2:
+            distance[order[1:-1]] += (column[order[2:]] - column[order[:-2]]) / spread
+    return distance
+
+
+def hypervolume(losses: Array, reference: Array) -> float:
+    """Volume of what some point dominates, up to a reference that is worse in every objective than what counts."""
+    inside = losses[(losses < reference).all(axis=1)]
+    if not len(inside):
+        return 0.0
+    if inside.shape[1] == 1:
+        return float(reference[0] - inside.min())
+    inside = inside[~dominated(inside, inside)]
+    inside = inside[np.argsort(inside[:, -1], kind="stable")]
+    if inside.shape[1] == 2:
+        first = np.concatenate([[reference[0]], np.minimum.accumulate(inside[:, 0])])
+        return float(np.sum((first[:-1] - first[1:]) * (reference[1] - inside[:, 1])))
+    tops = np.append(inside[1:, -1], reference[-1])
+    slices = [
+        (top - low, inside[: place + 1, :-1]) for place, (low, top) in enumerate(zip(inside[:, -1], tops, strict=True))
+    ]
+    return sum(float(height) * hypervolume(points, reference[:-1]) for height, points in slices if height > 0)
+
+
+def losses_of(experiment: Experiment, trials: Iterable[Trial]) -> Array:
+    """Losses of trials, shape (n, objective); NaN where a trial has no finite value."""
+    rows = [
+        [
+            np.nan if (value := trial.observed(objective.metric)) is None else objective.loss(value)
+            for objective in experiment.objective
+        ]
+        for trial in trials
+    ]
+    return np.array(rows, dtype=float).reshape(-1, len(experiment.objective))
+
+
+def complete(experiment: Experiment, trials: Iterable[Trial]) -> tuple[Trial, ...]:
+    """Trials that have a finite value of every objective."""
+    names = [objective.metric for objective in experiment.objective]
+    return tuple(trial for trial in trials if all(trial.observed(name) is not None for name in names))
+
+
+def front(experiment: Experiment, trials: Sequence[Trial]) -> tuple[Trial, ...]:
+    """The trials that no other dominates, the best by the first objective first, the earliest of equals.
+
+    With one objective, those that share the best value.
+    """
+    known = complete(experiment, trials)
+    losses = losses_of(experiment, known)
+    best = np.flatnonzero(~dominated(losses, losses))
+    ordered = sorted(best, key=lambda place: (*losses[place].tolist(), known[place].index))
+    return tuple(known[place] for place in ordered)
+
+
+def hypervolume_over_time(
+    experiment: Experiment, history: History, reference: Sequence[float] | None = None
+) -> list[tuple[int, float]]:
+    """Index of each trial with a value of every objective, and the hypervolume of all up to it.
+
+    Args:
+        reference: a value of each objective, worse than what should count; the worst seen where it is not given.
+    """
+    known = complete(experiment, history)
+    losses = losses_of(experiment, known)
+    if not len(losses):
+        return []
+    pairs = zip(experiment.objective, reference or (), strict=False)
+    edge = np.array([objective.loss(value) for objective, value in pairs]) if reference else losses.max(axis=0)
+    curve: list[tuple[int, float]] = []
+    kept = losses[:0]
+    for trial, row in zip(known, losses, strict=True):
+        if not dominated(row[None], kept)[0]:
+            kept = np.vstack([kept[~dominated(kept, row[None])], row])
+            curve.append((trial.index, hypervolume(kept, edge)))
+        else:
+            curve.append((trial.index, curve[-1][1]))
+    return curve
