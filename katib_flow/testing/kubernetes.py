@@ -25,6 +25,7 @@ class FakeCluster:
     Attributes:
         clock: seconds since the epoch, for creation times and logs.
         on_create: called with each object after it was created, which they may change by the methods here.
+        on_change: called with the kind and the name of each object after it was patched or deleted.
         refusals: raised by the next calls, one each; for a cluster that is away, overloaded or forbids something.
         calls: (verb, kind, name) of every call, for tests of who asks for what.
     """
@@ -32,6 +33,7 @@ class FakeCluster:
     namespace: str = "default"
     clock: Callable[[], float] = lambda: EPOCH
     on_create: list[Callable[[Manifest], None]] = field(default_factory=list[Callable[[Manifest], None]])
+    on_change: list[Callable[[Kind, str], None]] = field(default_factory=list[Callable[[Kind, str], None]])
     refusals: list[ClusterError] = field(default_factory=list[ClusterError])
     calls: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
     _objects: dict[tuple[Kind, str], Manifest] = field(default_factory=dict[tuple[Kind, str], Manifest])
@@ -72,12 +74,14 @@ class FakeCluster:
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
         self._called("patch", kind, name)
         _merge(self._there(kind, name), json.loads(json.dumps(changes)))
+        self._changed(kind, name)
         return self.object(kind, name)
 
     def delete(self, kind: Kind, name: str) -> None:
         self._called("delete", kind, name)
         if (kind, name) in self._objects:
             self._remove(kind, name)
+            self._changed(kind, name)
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
         self._called("log", POD, pod)
@@ -93,6 +97,10 @@ class FakeCluster:
     def object(self, kind: Kind, name: str) -> Manifest:
         """A copy of an object. Raises Missing."""
         return copy.deepcopy(self._there(kind, name))
+
+    def peek(self, kind: Kind, name: str) -> Manifest | None:
+        """The object itself, only to be looked at; None where there is none."""
+        return self._objects.get((kind, name))
 
     def names(self, kind: Kind) -> list[str]:
         return [name for each, name in self._objects if each == kind]
@@ -115,6 +123,10 @@ class FakeCluster:
         self.calls.append((verb, kind[1], name))
         if self.refusals:
             raise self.refusals.pop(0)
+
+    def _changed(self, kind: Kind, name: str) -> None:
+        for each in self.on_change:
+            each(kind, name)
 
     def _there(self, kind: Kind, name: str) -> Manifest:
         try:

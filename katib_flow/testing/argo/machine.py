@@ -1,0 +1,198 @@
+"""The machines: they run pods, delete them, and let them go wrong."""
+
+from collections import Counter, defaultdict
+from typing import TYPE_CHECKING
+
+from katib_flow.testing.argo.faults import Fault
+from katib_flow.testing.argo.limits import check_pod
+from katib_flow.testing.argo.nodes import Phase
+from katib_flow.testing.argo.pods import Pod
+from katib_flow.testing.argo.programs import Killed, Program, Result
+
+if TYPE_CHECKING:
+    from katib_flow.testing.argo.simulator import Simulator
+
+TERMINATED, OUT_OF_MEMORY = 143, 137
+GONE_SECONDS = 31.0  # a pod that is deleted is gone after its grace period
+MAX_RESULT = 256 * 1024
+PAST_DEADLINE = "Pod was active on the node longer than the specified deadline"
+
+
+class Machine:
+    """All pods that there are.
+
+    Attributes:
+        started: how many pods were started, by template.
+        busy_seconds: how long main containers ran, by template.
+        history: every pod that was started, while ``keep`` is set.
+    """
+
+    def __init__(self, simulator: "Simulator") -> None:
+        self._simulator = simulator
+        self._pods: dict[str, dict[str, Pod]] = {}
+        self.started: Counter[str] = Counter()
+        self.busy_seconds: defaultdict[str, float] = defaultdict(float)
+        self.keep = True
+        self.history: list[Pod] = []
+
+    def pod(self, workflow: str, node: str) -> Pod | None:
+        return self._pods.get(workflow, {}).get(node)
+
+    def pods(self, workflow: str) -> list[Pod]:
+        return list(self._pods.get(workflow, {}).values())
+
+    def start(self, pod: Pod) -> None:
+        check_pod(pod)
+        self._pods.setdefault(pod.workflow, {})[pod.node] = pod
+        self.started[pod.template] += 1
+        if self.keep:
+            self.history.append(pod)
+        fault = self._simulator.faults(pod)
+        begins = self._simulator.now + self._simulator.costs.start
+        if fault is Fault.INIT:
+            inits = [each["name"] for each in pod.spec["initContainers"]]
+            self._simulator.at(begins, lambda: self._ended(pod, Result(1, container=inits[-1])))
+        else:
+            self._simulator.at(begins, lambda: self._begin(pod, fault))
+
+    def _begin(self, pod: Pod, fault: Fault | None) -> None:
+        if pod.phase.fulfilled or pod.gone:
+            return
+        now = self._simulator.now
+        pod.phase, pod.began = Phase.RUNNING, now
+        self._tell(pod)
+        program = self._simulator.programs(pod)
+        ends = now + max(0.0, program.seconds(pod))
+        deadline = pod.spec.get("activeDeadlineSeconds")
+        if deadline is not None and (pod.created + deadline < ends or fault is Fault.DEADLINE):
+            self._simulator.at(pod.created + deadline, lambda: self._past_deadline(pod))
+        elif fault is not Fault.DEADLINE:
+            self._simulator.at(ends, lambda: self._end(pod, program, fault))
+
+    def _end(self, pod: Pod, program: Program, fault: Fault | None) -> None:
+        if pod.phase.fulfilled or pod.gone:
+            return
+        if fault is Fault.DELETED:
+            self._lose(pod)
+        elif fault is Fault.EVICTED:
+            self._ended(pod, Result(TERMINATED))
+        elif fault is Fault.MEMORY:
+            self._ended(pod, Result(OUT_OF_MEMORY), reason="OOMKilled")
+        elif fault is Fault.HALFWAY:
+            pod.notes["halfway"] = True
+            self._called(pod, program)
+            self._lose(pod)
+        elif fault in (Fault.LOST, Fault.TWICE):
+            self._called(pod, program)
+            if fault is Fault.TWICE:
+                self._called(pod, program)
+            self._lose(pod)
+        else:
+            result = self._called(pod, program)
+            if fault is Fault.SIDECAR:
+                result = Result(3, container=pod.spec["containers"][-1]["name"])
+            if fault is Fault.OUTPUT:
+                self._unreadable(pod, "/var/run/argo/outputs")
+            elif result is None:
+                self._lose(pod)
+            else:
+                self._ended(pod, result)
+
+    def _called(self, pod: Pod, program: Program) -> Result | None:
+        """Run the program; None where its process is gone."""
+        try:
+            result = program.run(pod)
+        except Killed:
+            return None
+        pod.called += 1
+        return result
+
+    def _ended(self, pod: Pod, result: Result, reason: str = "Error") -> None:
+        """The containers have ended: what Argo reads out of it."""
+        self._stopped(pod)
+        if result.exit_code and not (result.container != "main" and result.exit_code in (TERMINATED, OUT_OF_MEMORY)):
+            if result.container == "main":
+                pod.exit_code = str(result.exit_code)
+            elif result.container not in [each["name"] for each in pod.spec["initContainers"]]:
+                pod.exit_code = "0"  # a sidecar spoiled it
+            message = f"{result.container}: {reason} (exit code {result.exit_code})"
+            outputs, _ = _outputs(pod, result)
+            self._settle(pod, Phase.FAILED, message, outputs if result.container == "main" else None)
+            return
+        pod.exit_code = "0"
+        outputs, missing = _outputs(pod, result)
+        if missing:
+            self._unreadable(pod, missing)
+            return
+        if result.printed is not None:
+            pod.result = result.printed.encode()[-MAX_RESULT:].decode(errors="ignore")
+        self._settle(pod, Phase.SUCCEEDED, "", outputs)
+
+    def _unreadable(self, pod: Pod, path: str) -> None:
+        self._stopped(pod)
+        pod.exit_code = "0"
+        self._settle(pod, Phase.ERROR, f"wait: Error (exit code 64): open {path}: no such file or directory", None)
+
+    def _past_deadline(self, pod: Pod) -> None:
+        if not pod.phase.fulfilled and not pod.gone:
+            self._stopped(pod)
+            self._settle(pod, Phase.FAILED, PAST_DEADLINE, None)
+
+    def _stopped(self, pod: Pod) -> None:
+        if pod.began is not None and "stopped" not in pod.notes:
+            pod.notes["stopped"] = self._simulator.now
+            self.busy_seconds[pod.template] += self._simulator.now - pod.began
+
+    def _settle(self, pod: Pod, phase: Phase, message: str, outputs: dict[str, str] | None) -> None:
+        pod.outputs, pod.message = outputs, message
+
+        def settled() -> None:
+            if not pod.gone:
+                pod.phase, pod.ended = phase, self._simulator.now
+                self._tell(pod)
+
+        self._simulator.at(self._simulator.now + self._simulator.costs.end, settled)
+
+    def _lose(self, pod: Pod) -> None:
+        """The pod object is gone, and with it how it ended."""
+        self._stopped(pod)
+        pod.gone = True
+        self._pods[pod.workflow].pop(pod.node, None)
+        self._simulator.at(self._simulator.now + GONE_SECONDS, lambda: self._tell(pod))
+
+    def delete(self, workflow: str, node: str) -> None:
+        """``kubectl delete pod``, with its grace period over."""
+        pod = self._pods[workflow][node]
+        self._lose(pod)
+
+    def remove_all(self, workflow: str) -> None:
+        """The Workflow was deleted, and its pods with it."""
+        for pod in self._pods.pop(workflow, {}).values():
+            self._stopped(pod)
+            pod.gone = True
+
+    def terminate(self, pod: Pod) -> None:
+        """Argo ends a pod: its containers get TERM, and nobody reads how it ends."""
+        self._stopped(pod)
+        pod.terminated = pod.gone = True
+
+    def forget(self, pod: Pod) -> None:
+        self._pods.get(pod.workflow, {}).pop(pod.node, None)
+
+    def _tell(self, pod: Pod) -> None:
+        workflow = self._simulator.workflows[pod.workflow]
+        self._simulator.look_again(workflow, self._simulator.now)
+
+
+def _outputs(pod: Pod, result: Result) -> tuple[dict[str, str] | None, str]:
+    """The output parameters, and the path of one that is missing and has no default."""
+    found: dict[str, str] = {}
+    for declared in pod.declared_outputs:
+        source = declared["valueFrom"]
+        if source["path"] in result.files:
+            found[declared["name"]] = result.files[source["path"]].removesuffix("\n")
+        elif "default" in source:
+            found[declared["name"]] = str(source["default"])
+        else:
+            return None, source["path"]
+    return found or None, ""

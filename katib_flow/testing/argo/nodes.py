@@ -1,0 +1,173 @@
+"""What Argo remembers of a Workflow: a flat map of nodes, one for each template called, pod tried, task left out."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Phase(StrEnum):
+    PENDING = "Pending"
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    SKIPPED = "Skipped"
+    OMITTED = "Omitted"
+    FAILED = "Failed"
+    ERROR = "Error"
+
+    @property
+    def fulfilled(self) -> bool:
+        return self not in (Phase.PENDING, Phase.RUNNING)
+
+    @property
+    def completed(self) -> bool:
+        """Skipped and omitted are fulfilled but not completed: they inherit the phase of their branch."""
+        return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.ERROR)
+
+    @property
+    def bad(self) -> bool:
+        return self in (Phase.FAILED, Phase.ERROR)
+
+
+@dataclass(slots=True)
+class Node:
+    """One node.
+
+    Attributes:
+        name: path from the Workflow's name, unique.
+        kind: Pod, Retry, DAG, Steps, StepGroup, TaskGroup or Skipped.
+        template: name of the template it was made from, "" for a group.
+        boundary: name of the DAG or Steps node that it belongs to, "" for the entrypoint.
+        started, finished: seconds on the cluster's clock.
+        inputs: parameters by name.
+        outputs: parameters by name; None while there are none.
+        exit_code: of the main container, as Argo keeps it, or None.
+        children, outbound: names of nodes; a node's children are those that came after it, not those inside it.
+        retried: whether it is an attempt under a Retry node.
+        hooked: whether it belongs to the exit handler.
+        waiting: the lock that it waits for.
+    """
+
+    name: str
+    kind: str
+    template: str
+    boundary: str
+    phase: Phase
+    display: str
+    started: float
+    finished: float | None = None
+    message: str = ""
+    inputs: dict[str, str] = field(default_factory=dict[str, str])
+    outputs: dict[str, str] | None = None
+    result: str | None = None
+    exit_code: str | None = None
+    children: list[str] = field(default_factory=list[str])
+    outbound: list[str] = field(default_factory=list[str])
+    retried: bool = False
+    hooked: bool = False
+    waiting: str = ""
+
+
+_FIELDS = tuple(Node.__dataclass_fields__)
+
+
+class Nodes:
+    """The nodes of a Workflow by name, in the order in which they were made."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self._nodes = {node.name: node for node in nodes}
+        self._inside: dict[str, list[Node]] = {}
+        for node in self._nodes.values():
+            self._inside.setdefault(node.boundary, []).append(node)
+
+    def get(self, name: str) -> Node | None:
+        return self._nodes.get(name)
+
+    def __getitem__(self, name: str) -> Node:
+        return self._nodes[name]
+
+    def __iter__(self) -> Iterator[Node]:
+        return iter(self._nodes.values())
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def add(self, node: Node) -> Node:
+        assert node.name not in self._nodes, f"node {node.name} already initialized"
+        self._nodes[node.name] = node
+        self._inside.setdefault(node.boundary, []).append(node)
+        return node
+
+    def inside(self, boundary: str) -> list[Node]:
+        """The nodes that belong to a DAG or Steps node."""
+        return self._inside.get(boundary, [])
+
+    def attempts(self, retry: Node) -> list[Node]:
+        return [self[name] for name in retry.children]
+
+    def save(self) -> str:
+        """Everything as JSON, of which ``load`` makes equal nodes."""
+        return json.dumps([[getattr(node, each) for each in _FIELDS] for node in self])
+
+    @classmethod
+    def load(cls, text: str) -> "Nodes":
+        nodes: list[Node] = []
+        for values in json.loads(text):
+            fields: Any = dict(zip(_FIELDS, values, strict=True))
+            fields["phase"] = Phase(fields["phase"])
+            nodes.append(Node(**fields))
+        return cls(nodes)
+
+
+def node_id(workflow: str, name: str) -> str:
+    """Argo's id of a node: the Workflow's name, or that and the FNV-1a hash of the node's."""
+    if name == workflow:
+        return name
+    value = 0x811C9DC5
+    for byte in name.encode():
+        value = ((value ^ byte) * 0x01000193) & 0xFFFFFFFF
+    return f"{workflow}-{value}"
+
+
+def time_text(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def status_of(node: Node, workflow: str) -> dict[str, Any]:
+    """A node as Argo writes it into the Workflow's status: as many bytes, give or take a few."""
+    outputs: dict[str, Any] = {}
+    if node.outputs:
+        outputs["parameters"] = [{"name": name, "value": value} for name, value in node.outputs.items()]
+    if node.result is not None:
+        outputs["result"] = node.result
+    if node.exit_code is not None:
+        outputs["exitCode"] = node.exit_code
+    flags = {name: True for name, on in (("retried", node.retried), ("hooked", node.hooked)) if on}
+    pod = node.kind == "Pod"
+    status: Mapping[str, Any] = {
+        "id": node_id(workflow, node.name),
+        "name": node.name,
+        "displayName": node.display,
+        "type": node.kind,
+        "templateName": node.template or None,
+        "templateScope": f"local/{workflow}",
+        "phase": str(node.phase),
+        "boundaryID": node_id(workflow, node.boundary) if node.boundary else None,
+        "message": node.message or None,
+        "startedAt": time_text(node.started),
+        "finishedAt": time_text(node.finished),
+        "progress": "1/1",
+        "resourcesDuration": {"cpu": 3, "memory": 60} if node.phase.completed else None,
+        "inputs": {"parameters": [{"name": name, "value": value} for name, value in node.inputs.items()]}
+        if node.inputs
+        else None,
+        "outputs": outputs or None,
+        "children": [node_id(workflow, each) for each in node.children] or None,
+        "outboundNodes": [node_id(workflow, each) for each in node.outbound] or None,
+        "nodeFlag": flags or None,
+        "hostNodeName": "node-1.example.com" if pod else None,
+        "taskResultSynced": True if pod else None,
+    }
+    return {key: value for key, value in status.items() if value is not None}

@@ -1,0 +1,149 @@
+"""Steps templates: groups one after the other, the members of a group side by side."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from katib_flow.testing.argo import scopes
+from katib_flow.testing.argo.expansion import expand, loops
+from katib_flow.testing.argo.nodes import Node, Phase
+from katib_flow.testing.argo.refusal import ExpressionError
+from katib_flow.testing.argo.substitution import substitute
+from katib_flow.testing.argo.templates import TemplateError
+from katib_flow.testing.argo.when import should_execute
+from katib_flow.testing.argo.workflow import Manifest
+
+if TYPE_CHECKING:
+    from katib_flow.testing.argo.operation import Call, Operation
+
+
+def execute(operation: "Operation", node: Node, template: Manifest, call: "Call") -> None:
+    """Move a Steps node on as far as it goes now.
+
+    Raises:
+        TemplateError: its outputs cannot be resolved.
+    """
+    scope: dict[str, str] = {}
+    for index, members in enumerate(template["steps"]):
+        group = _group(operation, node, index, call)
+        _move(operation, group, members, scope, call)
+        if not group.phase.fulfilled:
+            return
+        node.outbound = [last for child in group.children for last in operation.outbound(child)]
+        if group.phase.bad:
+            operation.mark(node, Phase.FAILED, group.message)
+            return
+        for step in members:
+            scope |= _outputs_of(operation, group, step, call)
+    if "outputs" in template:
+        node.outputs = scopes.outputs(template, {**operation.workflow.globals, **scope})
+    operation.mark(node, Phase.SUCCEEDED)
+
+
+def _group(operation: "Operation", node: Node, index: int, call: "Call") -> Node:
+    """The node of a group, below the last nodes of the one before it."""
+    name = f"{node.name}[{index}]"
+    if (known := operation.nodes.get(name)) is not None:
+        return known
+    group = operation.add(name, "StepGroup", replace(call, holder={}), Phase.RUNNING)
+    if index == 0:
+        operation.connect(node.name, name)
+        return group
+    before = operation.nodes[f"{node.name}[{index - 1}]"]
+    last = [each for child in before.children for each in operation.outbound(child)]
+    for parent in last or [before.name]:
+        operation.connect(parent, name)
+    return group
+
+
+def _move(operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: "Call") -> None:
+    if group.phase.fulfilled:
+        return
+    try:
+        expanded: list[Manifest] = operation.cached(
+            "steps", group.name, lambda: _resolved(operation, group, members, scope, call)
+        )
+    except (TemplateError, ExpressionError) as error:
+        operation.mark(group, Phase.ERROR, str(error))
+        return
+    for step in expanded:
+        if not _start(operation, group, step, call):
+            return
+    _judge(operation, group, {f"{group.name}.{step['name']}": step for step in expanded})
+
+
+def _resolved(
+    operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: "Call"
+) -> list[Manifest]:
+    known = {**operation.workflow.globals, **scope}
+    expanded: list[Manifest] = []
+    for step in members:
+        resolved = substitute(step, known)
+        if not loops(step):
+            should_execute(resolved.get("when", ""))
+        found = expand(resolved, known)
+        name = f"{group.name}.{step['name']}"
+        if not found and operation.nodes.get(name) is None:
+            called = replace(call, holder=step)
+            operation.add(name, "Skipped", called, Phase.SKIPPED, message="Skipped, empty params")
+            operation.connect(group.name, name)
+        expanded += found
+    return expanded
+
+
+def _start(operation: "Operation", group: Node, step: Manifest, call: "Call") -> bool:
+    """Call a step's template; False where that ended the group."""
+    from katib_flow.testing.argo.operation import ParallelismReached
+
+    name = f"{group.name}.{step['name']}"
+    called = replace(call, holder=step, arguments=step.get("arguments", {}))
+    try:
+        if not should_execute(step.get("when", "")):
+            if operation.nodes.get(name) is None:
+                why = f"when '{step['when']}' evaluated false"
+                operation.add(name, "Skipped", called, Phase.SKIPPED, message=why)
+                operation.connect(group.name, name)
+            return True
+    except ExpressionError as error:
+        operation.add(name, "Skipped", called, Phase.ERROR, message=str(error))
+        operation.connect(group.name, name)
+        operation.mark(group, Phase.ERROR, str(error))
+        return False
+    try:
+        operation.execute(name, called)
+    except ParallelismReached:
+        pass
+    except TemplateError as error:
+        operation.connect(group.name, name)
+        operation.mark(group, Phase.ERROR, f"step group deemed errored due to child {name} error: {error}")
+        return False
+    if operation.nodes.get(name) is not None:
+        operation.connect(group.name, name)
+    return True
+
+
+def _judge(operation: "Operation", group: Node, steps: dict[str, Manifest]) -> None:
+    """The phase of a group whose members have all ended; a failure that a step continues on does not count."""
+    if any(operation.nodes.get(name) is None for name in steps):
+        return
+    children = [operation.nodes[name] for name in group.children]
+    if not all(child.phase.fulfilled for child in children):
+        return
+    for child in children:
+        continues = steps.get(child.name, {}).get("continueOn", {})
+        excused = (child.phase is Phase.FAILED and continues.get("failed")) or (
+            child.phase is Phase.ERROR and continues.get("error")
+        )
+        if child.phase.bad and not excused:
+            operation.mark(group, Phase.FAILED, f"child '{child.name}' failed")
+            return
+    operation.mark(group, Phase.SUCCEEDED)
+
+
+def _outputs_of(operation: "Operation", group: Node, step: Manifest, call: "Call") -> dict[str, str]:
+    name, prefix = f"{group.name}.{step['name']}", f"steps.{step['name']}"
+    node = operation.nodes.get(name)
+    if node is None:
+        inner = [each for each in operation.nodes.inside(call.boundary) if each.name.startswith(f"{name}(")]
+        return scopes.of_group(prefix, None, [each for each in inner if each.kind != "Skipped"])
+    _, template = call.library.find(step)
+    return scopes.of_node(prefix, node, operation.workflow.name, template)
