@@ -4,7 +4,7 @@ Failed trials, and those without a finite value, count as no better than the wor
 away from what breaks. Killed trials are started again and are as good as pending.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from katib_flow.algorithms.features import Array
 from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.algorithms.rungs import over
 from katib_flow.algorithms.sobol import sobol
-from katib_flow.history import State, Suggestion, Value
+from katib_flow.history import State, Suggestion, Trial, Value
 from katib_flow.spec.space import SearchSpace
 
 FAILURES = (State.FAILED, State.METRICS_UNAVAILABLE, State.SUCCEEDED, State.EARLY_STOPPED)
@@ -62,6 +62,10 @@ class Evidence:
             scored=len(finite),
             _taken={space.key(trial.assignment) for trial in own},
         )
+
+    def exclude(self, trials: Iterable[Trial]) -> None:
+        """Trials that teach nothing here, and need not be tried again."""
+        self._taken |= {self.space.key(trial.assignment) for trial in trials if trial.assignment in self.space}
 
     def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:
         """The first candidate that nobody has tried, or any other such point; None where none is left."""

@@ -5,19 +5,23 @@ Departs from it: a bracket does not wait for the one before, so that no worker i
 and a promoted trial continues from its parent's checkpoint. Killed trials are waited for, failed ones not promoted.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from katib_flow.algorithms.random import random
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import Rung, best_first, hyperband_brackets, marked, needs_budget, over
+from katib_flow.algorithms.rungs import Rung, best_first, by_rung, hyperband_brackets, needs_budget, over
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.space import Assignment
+
+Members = Mapping[tuple[int, int], list[Trial]]
+Draw = Callable[[int], Assignment | None]
 
 
 class HyperbandSettings(Settings):
@@ -32,44 +36,66 @@ def _check(experiment: Experiment, settings: HyperbandSettings) -> Iterator[Spec
 @algorithm("hyperband", settings=HyperbandSettings, check=_check, ends=True)
 def hyperband(ask: Ask[HyperbandSettings]) -> list[Suggestion]:
     """The next trials of the brackets; fewer while a rung waits for its last results, none when all have run."""
-    proposals = islice(_proposals(ask), len(ask.indices))
-    return [replace(each, index=index) for index, each in zip(ask.indices, proposals, strict=False)]
-
-
-def _proposals(ask: Ask[HyperbandSettings]) -> Iterator[Suggestion]:
-    """What can start now, in the order of the brackets."""
     assert ask.experiment.budget is not None
-    position = 0  # of a bracket's first trial in the stream of random draws, so that the order of ends changes none
-    for number, rungs in enumerate(hyperband_brackets(ask.experiment.budget) * ask.settings.rounds):
-        yield from _bracket(ask, number, rungs, position)
+    brackets = hyperband_brackets(ask.experiment.budget) * ask.settings.rounds
+    return first_of(ask, halving(ask, brackets, lambda position: _drawn(ask, position)))
+
+
+def _drawn(ask: Ask[HyperbandSettings], position: int) -> Assignment | None:
+    """What stands at a position of random search, so that the order in which trials end changes nothing."""
+    drawn = random(replace(ask, indices=range(position, position + 1), settings=Settings()))
+    return drawn[0].assignment if drawn else None
+
+
+def first_of(ask: Ask[Any], proposals: Iterator[Suggestion]) -> list[Suggestion]:
+    """As many as are asked for, with the indices asked for."""
+    pairs = zip(ask.indices, islice(proposals, len(ask.indices)), strict=False)
+    return [replace(each, index=index) for index, each in pairs]
+
+
+def halving(ask: Ask[Any], brackets: Iterable[tuple[Rung, ...]], draw: Draw) -> Iterator[Suggestion]:
+    """What can start now, in the order of the brackets; ends with the first bracket that finds nothing to begin with.
+
+    Args:
+        draw: a new assignment, given its position among all that are drawn; None where there is none left.
+    """
+    members, position = by_rung(ask.history), 0
+    for number, rungs in enumerate(brackets):
+        begun = (number, 0) in members
+        for proposal in _bracket(ask, number, rungs, position, members, draw):
+            begun = True
+            yield proposal
+        if not begun:
+            return
         position += rungs[0].size
 
 
-def _bracket(ask: Ask[HyperbandSettings], number: int, rungs: tuple[Rung, ...], position: int) -> Iterator[Suggestion]:
-    members = marked(ask.history, bracket=number, rung=0)
-    waiting = list(_drawn(ask, number, rungs[0], position, members))
-    yield from waiting
-    for level, rung in enumerate(rungs[1:], start=1):
-        if waiting or not all(over(trial) for trial in members):
-            return
-        below, members = members, marked(ask.history, bracket=number, rung=level)
-        waiting = list(_promoted(ask, number, level, rung, below, members))
-        yield from waiting
-
-
-def _drawn(
-    ask: Ask[HyperbandSettings], number: int, rung: Rung, position: int, members: list[Trial]
+def _bracket(
+    ask: Ask[Any], number: int, rungs: tuple[Rung, ...], position: int, members: Members, draw: Draw
 ) -> Iterator[Suggestion]:
+    below = members.get((number, 0), [])
+    waiting = False
+    for proposal in _begun(number, rungs[0], position, below, draw):  # one at a time: a draw may take a model
+        waiting = True
+        yield proposal
+    for level, rung in enumerate(rungs[1:], start=1):
+        if waiting or not all(over(trial) for trial in below):
+            return
+        here = members.get((number, level), [])
+        promoted = list(_promoted(ask, number, level, rung, below, here))
+        yield from promoted
+        below, waiting = here, bool(promoted)
+
+
+def _begun(number: int, rung: Rung, position: int, members: list[Trial], draw: Draw) -> Iterator[Suggestion]:
     there = {trial.suggestion.info["slot"] for trial in members}
     for slot in range(rung.size):
-        if slot not in there:
-            draw = replace(ask, indices=range(position + slot, position + slot + 1), settings=Settings())
-            for drawn in random(draw):  # none where a finite space is used up
-                yield replace(drawn, budget=rung.budget, info={"bracket": number, "rung": 0, "slot": slot})
+        if slot not in there and (assignment := draw(position + slot)) is not None:
+            yield Suggestion(0, assignment, budget=rung.budget, info={"bracket": number, "rung": 0, "slot": slot})
 
 
 def _promoted(
-    ask: Ask[HyperbandSettings], number: int, level: int, rung: Rung, below: list[Trial], members: list[Trial]
+    ask: Ask[Any], number: int, level: int, rung: Rung, below: list[Trial], members: list[Trial]
 ) -> Iterator[Suggestion]:
     there = {trial.suggestion.parent for trial in members}
     for slot, parent in enumerate(best_first(ask.objective, below)[: rung.size]):

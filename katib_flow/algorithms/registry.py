@@ -122,7 +122,7 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
     yield from wrong
     entry = find_algorithm(spec.name)
     if entry and not entry.ends:
-        yield from _endless(experiment)
+        yield from endless(experiment)
     if entry and len(experiment.objective) > 1 and not entry.several:
         able = ", ".join(each.name for each in registered_algorithms().values() if each.several)
         need = f"one objective for {entry.name}; several can be searched with {able}"
@@ -131,7 +131,8 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
         yield from entry.check(experiment, entry.settings_of(experiment))
 
 
-def _endless(experiment: Experiment) -> Iterator[SpecError]:
+def endless(experiment: Experiment) -> Iterator[SpecError]:
+    """What is missing where neither the algorithm nor a limit ends the experiment."""
     limits = experiment.limits
     ends = (limits.max_trials, limits.timeout, *(objective.goal for objective in experiment.objective))
     if all(end is None for end in ends) and (experiment.architecture is not None or experiment.space.size is None):

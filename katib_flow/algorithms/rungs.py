@@ -76,6 +76,16 @@ def marked(history: History, **marks: object) -> list[Trial]:
     ]
 
 
+def by_rung(history: History) -> dict[tuple[int, int], list[Trial]]:
+    """The trials of each bracket and rung."""
+    found: dict[tuple[int, int], list[Trial]] = {}
+    for trial in history:
+        bracket_, rung = trial.suggestion.info.get("bracket"), trial.suggestion.info.get("rung")
+        if isinstance(bracket_, int) and isinstance(rung, int):
+            found.setdefault((bracket_, rung), []).append(trial)
+    return found
+
+
 def needs_budget(experiment: Experiment, name: str) -> Iterator[SpecError]:
     """What is missing for an algorithm that halves."""
     if experiment.budget is None:

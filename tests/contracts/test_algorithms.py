@@ -34,11 +34,15 @@ def search(name: str, parameters: Any, seed: int = 0) -> Experiment:
 
 FIXED = ("grid", "random", "sobol")
 """Algorithms whose proposals do not depend on the history, and so neither on how they are asked for."""
+CONTINUED = ("pbt",)
+"""Algorithms whose trials continue others, with the same assignment as a rule."""
 BUDGETED = tuple(name for name in NAMES if search(name, spec()["parameters"]).budget)
 """Algorithms that give out a budget: they try an assignment again with more, and may wait for results."""
 
 every_algorithm = pytest.mark.parametrize("name", NAMES)
-every_unbudgeted_algorithm = pytest.mark.parametrize("name", [name for name in NAMES if name not in BUDGETED])
+every_unbudgeted_algorithm = pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in (*BUDGETED, *CONTINUED)]
+)
 every_fixed_algorithm = pytest.mark.parametrize("name", FIXED)
 few = settings(max_examples=20)  # an algorithm that fits a model takes its time
 SPACE = {
@@ -146,7 +150,7 @@ def test_nothing_is_tried_twice_with_one_budget(name, parameters, batch, seed):
     assert len(set(tried(each.suggestion for each in history))) == len(history)
 
 
-@every_algorithm
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in CONTINUED])
 @pytest.mark.parametrize("state", State)
 def test_trials_in_any_state_are_not_suggested_again_in_a_finite_space(name, state):
     made = search(name, FINITE)

@@ -1,0 +1,125 @@
+"""BOHB: Hyperband's brackets, begun where the trials with the largest informative budget are dense with good ones.
+
+Paper: Falkner et al., "BOHB: Robust and Efficient Hyperparameter Optimization at Scale", ICML 2018, Algorithm 2 and
+section 3.2.
+Departs from it: densities are those of tpe (kernels cut off at the bounds, the prior as one kernel more, inactive
+parameters unknown); pending trials count among the bad, so that draws side by side spread out; brackets go on until a
+limit, and none waits for the one before. A promoted trial continues from its parent's checkpoint.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Annotated
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from katib_flow.algorithms.evidence import Evidence
+from katib_flow.algorithms.features import Array, Features
+from katib_flow.algorithms.hyperband import first_of, halving
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.rungs import hyperband_brackets, needs_budget, over
+from katib_flow.algorithms.tpe import Density
+from katib_flow.errors import SpecError
+from katib_flow.history import History, Suggestion
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.space import Assignment
+
+
+class BOHBSettings(Settings):
+    random_fraction: Annotated[float, Field(ge=0, le=1)] = 1 / 3
+    """Share of the draws that are random, whatever the model says (rho)."""
+    top: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    """Share of the trials that count as good (q)."""
+    candidates: Annotated[int, Field(ge=1)] = 64
+    """Points drawn near the good trials, of which the best is kept (N_s)."""
+    bandwidth_factor: Annotated[float, Field(gt=0)] = 3.0
+    """How much wider the kernels are that these points are drawn from (b_w)."""
+    min_points: Annotated[int, Field(ge=1)] | None = None
+    """Trials that each density needs (N_min); one more than there are parameters where it is not given."""
+
+    def least(self, parameters: int) -> int:
+        return self.min_points or parameters + 1
+
+
+def _check(experiment: Experiment, settings: BOHBSettings) -> Iterator[SpecError]:
+    yield from needs_budget(experiment, "bohb")
+
+
+@algorithm("bohb", settings=BOHBSettings, check=_check)
+def bohb(ask: Ask[BOHBSettings]) -> list[Suggestion]:
+    """The next trials of the brackets, one bracket after another."""
+    assert ask.experiment.budget is not None
+    brackets = hyperband_brackets(ask.experiment.budget)
+    sampler = Sampler.of(ask)
+    return first_of(ask, halving(ask, (brackets[number % len(brackets)] for number in count()), sampler.draw))
+
+
+@dataclass
+class Sampler:
+    """Where brackets begin.
+
+    Attributes:
+        evidence: trials with the budget that is modelled; all that have been tried are taken.
+        good: the density of the good trials; None while no budget has trials enough.
+        bad: units of the bad ones.
+    """
+
+    ask: Ask[BOHBSettings]
+    features: Features
+    evidence: Evidence
+    good: Density | None
+    bad: Array
+
+    @classmethod
+    def of(cls, ask: Ask[BOHBSettings]) -> "Sampler":
+        features, budget = Features(ask.space), modelled_budget(ask)
+        evidence = Evidence.of(seen_at(ask, budget))
+        evidence.exclude(ask.history)
+        if budget is None:
+            return cls(ask, features, evidence, None, evidence.units[:0])
+        good, bad = split(evidence.losses, ask.settings.top, ask.settings.least(len(ask.space)))
+        density = Density.at(evidence.units[good], features.categories, len(ask.space))
+        return cls(ask, features, evidence, density, evidence.units[bad])
+
+    def draw(self, position: int) -> Assignment | None:
+        """A new assignment: random, or the one of highest ratio of the densities; None where none is left."""
+        rng = self.ask.rng(position)
+        random = rng.random() < self.ask.settings.random_fraction
+        nothing = np.zeros((0, len(self.ask.space)))  # so that any new point is taken
+        return self.evidence.take(nothing if random or self.good is None else self._best(self.good, rng), rng)
+
+    def _best(self, good: Density, rng: np.random.Generator) -> Array:
+        wide = replace(good, bandwidth=good.bandwidth * self.ask.settings.bandwidth_factor)
+        bad = Density.at(np.vstack([self.bad, self.evidence.pending]), self.features.categories, len(self.ask.space))
+        candidates = self.features.snap(wide.draw(self.ask.settings.candidates, rng))
+        ratio = good.log_mixture(candidates) - bad.log_mixture(candidates)
+        return candidates[np.argsort(-ratio, kind="stable")]
+
+
+def modelled_budget(ask: Ask[BOHBSettings]) -> float | None:
+    """The largest budget with N_min + 2 trials that have a value (Algorithm 2, line 3); None where none has."""
+    least = ask.settings.least(len(ask.space)) + 2
+    values = [
+        trial.suggestion.budget
+        for trial in (*ask.earlier, *ask.history)
+        if trial.observed(ask.objective.metric) is not None and trial.assignment in ask.space
+    ]
+    return max((budget for budget in set(values) if budget is not None and values.count(budget) >= least), default=None)
+
+
+def seen_at(ask: Ask[BOHBSettings], budget: float | None) -> Ask[BOHBSettings]:
+    """The same question with the trials of one budget, and those without a result yet."""
+    own = [trial for trial in ask.history if trial.suggestion.budget == budget or not over(trial)]
+    earlier = [trial for trial in ask.earlier if trial.suggestion.budget == budget]
+    return replace(ask, history=History(tuple(own)), earlier=History(tuple(earlier)))
+
+
+def split(losses: Array, top: float, least: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Positions of the good and of the bad (equation 3); of few trials, some are both."""
+    order = np.argsort(losses, kind="stable")
+    good = max(least, math.ceil(top * len(order)))
+    return order[:good], order[-max(least, len(order) - good) :]
