@@ -1,0 +1,176 @@
+"""Compiled experiments run to their end in the simulator, and are what they are on this machine."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from experiments import MODULE, Cluster, experiment, seen
+
+from katib_flow.history import State
+from katib_flow.testing.argo import Fault, Scripted, Simulator
+from katib_flow.tracking import Status, Store
+
+pytestmark = pytest.mark.slow
+needs_busybox = pytest.mark.skipif(
+    shutil.which("busybox") is None, reason="needs a static busybox (apt: busybox-static)"
+)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
+
+
+@pytest.fixture
+def cluster(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    workdir = tmp_path / "image"
+    workdir.mkdir()
+    (workdir / "simulated_user.py").write_text(MODULE)
+    monkeypatch.chdir(workdir)
+    return Cluster(uri, tmp_path, workdir)
+
+
+@pytest.mark.parametrize("function", ["train", "faulty"])
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_the_trials_are_those_of_the_local_scheduler(cluster: Cluster, mode: str, function: str) -> None:
+    of = experiment(argo={"image": "user:1", "mode": mode}, trial={"function": f"simulated_user:{function}"})
+    run = cluster.submit(of)
+    assert [each.phase for each in run.workflows] == ["Succeeded"]
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert seen(run.trials) == seen(cluster.here(of))
+    assert run.simulator.machine.started["trial"] == 7
+
+
+def test_a_command_gets_its_arguments_as_they_are(cluster: Cluster) -> None:
+    nasty = "a b'\"\n$(touch x) {{workflow.name}} $(HOME) $$ {{=1}} \\ é"
+    program = "import sys; print(f'score={len(sys.argv[1])}')"
+    of = experiment(
+        parameters={"text": {"type": "categorical", "values": [nasty, "{{item}}"]}},
+        trial={"command": ["python3", "-c", program, "${text}"]},
+        limits={"max_trials": 4, "parallel_trials": 2},
+    )
+    run = cluster.submit(of)
+    assert [trial.observations["score"] for trial in run.trials] == [
+        len(trial.assignment["text"]) for trial in run.trials
+    ]
+    assert seen(run.trials) == seen(cluster.here(of))
+
+
+@needs_busybox
+def test_a_container_of_any_image_runs_between_prepare_and_collector(cluster: Cluster) -> None:
+    script = 'echo "score=$1"; [ "$(echo "$1" | cut -c3)" -lt 2 ] || exit 3'
+    container = {"image": "any:1", "command": ["sh", "-c", script, "sh", "${x}"]}
+    of = experiment(trial={"container": container}, argo={}, limits={"max_trials": 2, "parallel_trials": 2})
+    run = cluster.submit(of)
+    assert (run.record.status, run.workflows[0].phase) == (Status.SUCCEEDED, "Succeeded")
+    assert [trial.observations["score"] for trial in run.trials] == [trial.assignment["x"] for trial in run.trials]
+    assert [trial.state for trial in run.trials] == [State.SUCCEEDED, State.FAILED]  # 0.09 and 0.25
+    assert run.simulator.machine.started["trial"] == 2
+
+
+def test_the_goal_ends_the_experiment(cluster: Cluster) -> None:
+    goal = {"metric": "score", "direction": "maximize", "goal": 0.25}
+    of = experiment(objective=goal)
+    run = cluster.submit(of)
+    assert run.record.reason == "trial t00001 reached the goal with score 0.253253"
+    assert [trial.id for trial in run.trials] == ["t00000", "t00001", "t00002"]
+    assert run.workflows[0].phase == "Succeeded"
+
+
+def test_too_many_failures_fail_the_workflow_through_its_exit_handler(cluster: Cluster) -> None:
+    of = experiment(
+        trial={"function": "simulated_user:faulty"},
+        parameters={"x": {"type": "float", "min": 0.9, "max": 1}},
+        limits={"parallel_trials": 2, "max_trials": 9, "max_failed_trials": 1},
+    )
+    run = cluster.submit(of)
+    assert (run.record.status, run.record.reason) == (Status.FAILED, "2 trials failed, 1 may")
+    assert run.workflows[0].phase == "Failed"
+    assert run.workflows[0].message == "retryStrategy.expression evaluated to false"
+    assert run.simulator.machine.started["finish"] == 1
+
+
+def short_segments(monkeypatch: pytest.MonkeyPatch, iterations: int) -> None:
+    monkeypatch.setattr("katib_flow.argo.barrier.MAX_ITERATIONS", iterations)
+
+
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_segments_follow_one_another_and_change_nothing(
+    cluster: Cluster, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_segments(monkeypatch, 1)
+    of = experiment(argo={"image": "user:1", "mode": mode})
+    run = cluster.submit(of)
+    assert [each.name for each in run.workflows] == [run.run, f"{run.run}-s1", f"{run.run}-s2"]
+    assert {each.phase for each in run.workflows} == {"Succeeded"}
+    assert seen(run.trials) == seen(cluster.here(of))
+    assert run.store.segment(run.record) == 2
+    assert all(each.labels["katib-flow/experiment"] == "simulated" for each in run.workflows)
+
+
+STRUCK = ["suggest(0)", "trial(1:t00001)(0)", "collect-metrics(0)", "handover(0)", "onExit(0)"]
+ANYWHERE = [Fault.INIT, Fault.DELETED, Fault.LOST, Fault.EVICTED, Fault.TWICE]
+
+
+@pytest.mark.parametrize("fault", [*ANYWHERE, Fault.HALFWAY])
+def test_a_fault_of_every_step_changes_no_trial(
+    cluster: Cluster, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short_segments(monkeypatch, 1)
+    faults = Scripted(dict.fromkeys(STRUCK, fault))
+    run = cluster.submit(experiment(), faults=faults)
+    assert {name.rpartition(".")[2] for name in faults.struck} >= {"suggest(0)", "collect-metrics(0)", "onExit(0)"}
+    assert len(run.workflows) == 3
+    assert {each.phase for each in run.workflows} == {"Succeeded"}
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert seen(run.trials) == seen(cluster.here(experiment()))
+
+
+@pytest.mark.parametrize("fault", [Fault.OUTPUT])
+def test_outputs_that_cannot_be_read_are_written_again(cluster: Cluster, fault: Fault) -> None:
+    run = cluster.submit(experiment(), faults=Scripted(dict.fromkeys(STRUCK[:3], fault)))
+    assert run.workflows[0].phase == "Succeeded"
+    assert seen(run.trials) == seen(cluster.here(experiment()))
+
+
+@pytest.mark.parametrize("fault", [Fault.MEMORY, Fault.DEADLINE])
+def test_a_trial_that_can_never_end_well_is_one_failure(cluster: Cluster, fault: Fault) -> None:
+    of = experiment(limits={"max_trials": 4, "parallel_trials": 2, "trial_timeout": "1m", "max_failed_trials": 1})
+    run = cluster.submit(of, faults=Scripted({"trial(1:t00001)(0)": fault}))
+    assert run.workflows[0].phase == "Succeeded"
+    assert [trial.state for trial in run.trials] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.SUCCEEDED]
+    assert run.trials[1].message.startswith("its pod ended without a result: out of memory")
+    assert run.simulator.machine.started["trial"] == 4
+
+
+def test_argo_stop_closes_every_run(cluster: Cluster) -> None:
+    def stop(simulator: Simulator) -> None:
+        simulator.run(until=simulator.now + 35)  # in the midst of the second iteration's trials
+        [name] = simulator.workflows
+        simulator.stop(name)
+        simulator.run()
+
+    run = cluster.submit(experiment(), prepare=stop)
+    assert run.workflows[0].phase == "Failed"
+    assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume goes on")
+    assert {trial.state for trial in run.trials} == {State.SUCCEEDED, State.KILLED}
+
+
+@pytest.mark.parametrize(("control", "status"), [({"stop": True}, Status.STOPPED), ({"pause": True}, Status.PAUSED)])
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_a_stop_and_a_pause_in_mlflow_end_the_workflow_in_order(
+    cluster: Cluster, mode: str, control: dict[str, bool], status: Status
+) -> None:
+    def ask(simulator: Simulator) -> None:
+        simulator.run(until=simulator.now + 25)  # while the first trials run
+        store = Store(cluster.uri)
+        record = store.keyed(next(iter(simulator.workflows)))
+        assert record is not None
+        store.set_control(record, **control)
+        simulator.run()
+
+    run = cluster.submit(experiment(argo={"image": "user:1", "mode": mode}), prepare=ask)
+    assert run.workflows[0].phase == "Succeeded"
+    assert run.record.status is status
+    assert len(run.trials) == 3
+    assert not run.trials.open()
