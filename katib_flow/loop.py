@@ -12,7 +12,7 @@ from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, State, Suggestion
 from katib_flow.initial import with_initial
 from katib_flow.spec.experiment import Experiment
-from katib_flow.spec.load import load_spec
+from katib_flow.spec.load import Parsed, read_spec
 from katib_flow.stopping import check_stopping
 
 _NONE = History()
@@ -146,10 +146,15 @@ def proposed(
 
 
 def load(path: str | Path) -> Experiment:
-    """The experiment in a spec file, its algorithm checked too.
+    """The experiment in a spec file or a Katib manifest, its algorithm checked too.
 
     Raises:
         InvalidSpec: with every mistake found, each with its line.
         KatibFlowError: the file cannot be read, or is not YAML.
     """
-    return load_spec(path, [check_algorithm, check_stopping])
+    return read(path).experiment
+
+
+def read(path: str | Path) -> Parsed:
+    """As ``load``, with what there is to tell about a Katib manifest."""
+    return read_spec(path, [check_algorithm, check_stopping])

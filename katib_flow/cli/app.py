@@ -1,6 +1,7 @@
 """The commands. Each imports what it needs when it is called, so that ``--help`` answers at once."""
 
 import shlex
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +11,7 @@ from katib_flow.cli.output import Format, Output
 
 if TYPE_CHECKING:
     from katib_flow.local import Result
+    from katib_flow.spec import Experiment
     from katib_flow.tracking import Record, Store
 
 app = typer.Typer(
@@ -47,6 +49,29 @@ def _store(uri: str | None, group: str) -> "Store":
     return Store(uri, group)
 
 
+def _load(spec: Path) -> "Experiment":
+    """The experiment of a file; what there is to tell about a Katib manifest goes to stderr."""
+    from katib_flow.loop import read
+
+    parsed = read(spec)
+    for note in parsed.notes:
+        print(f"note: {note.where}: {note.text}", file=sys.stderr)
+    return parsed.experiment
+
+
+def _write(text: str, out: Path | None) -> None:
+    """Print a text, or write it to a file."""
+    from katib_flow.errors import KatibFlowError
+
+    if out is None:
+        print(text, end="")
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise KatibFlowError(f"{out}: cannot be written: {error.strerror}") from None
+
+
 @app.command()
 def run(
     spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False
@@ -54,9 +79,8 @@ def run(
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching
-    from katib_flow.loop import load
 
-    experiment = load(spec)
+    experiment = _load(spec)
     store = _store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
     with watching(experiment, quiet=quiet or output is Output.JSON) as progress:
         result = run_experiment(experiment, store=store, progress=progress, barrier=barrier)
@@ -109,7 +133,6 @@ def validate(
 ) -> None:
     """Check a spec, and say every mistake in it."""
     from katib_flow.cli.output import to_json
-    from katib_flow.loop import load
     from katib_flow.spec import Experiment
 
     if schema:
@@ -117,7 +140,7 @@ def validate(
         return
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
-    experiment = load(spec)
+    experiment = _load(spec)
     size = experiment.space.size
     points = f"{size} points" if size is not None else "uncountably many points"
     print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {experiment.algorithm.name}")
@@ -129,18 +152,29 @@ def compile(
 ) -> None:
     """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
     from katib_flow.argo import compile_experiment, to_yaml
-    from katib_flow.loop import load
 
-    text = to_yaml(compile_experiment(load(spec)))
-    if out is None:
-        print(text, end="")
-    else:
-        from katib_flow.errors import KatibFlowError
+    _write(to_yaml(compile_experiment(_load(spec))), out)
 
-        try:
-            out.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise KatibFlowError(f"{out}: cannot be written: {error.strerror}") from None
+
+@app.command("import")
+def import_(
+    katib: Annotated[Path, typer.Argument(help="a Katib manifest: an Experiment of kubeflow.org/v1beta1")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+) -> None:
+    """Write the spec of a Katib manifest, with comments on what was changed or has no counterpart.
+
+    It need not be imported to run: `run`, `validate` and `compile` take a manifest as it is.
+    """
+    from katib_flow.errors import KatibFlowError
+    from katib_flow.loop import read
+    from katib_flow.spec.written import write_spec
+
+    parsed = read(katib)
+    if not parsed.katib:
+        raise KatibFlowError(f"{katib}: found a spec of katib-flow's own, need a manifest of Katib's")
+    if out is not None and out.exists() and out.samefile(katib):
+        raise KatibFlowError(f"--out: found {out}, need another file: the manifest is not written over")
+    _write(write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a spec of katib-flow."), out)
 
 
 @app.command("list")

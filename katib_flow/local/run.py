@@ -94,7 +94,10 @@ def resume_experiment(
 def _not_here(experiment: Experiment) -> list[SpecError]:
     kind = experiment.trial.kind
     if kind not in ("function", "command"):
-        need = "a function or a command; this kind runs on Argo (katib-flow compile, katib-flow submit)"
+        need = (
+            f"a function or a command on this machine. A {kind} runs on a cluster: katib-flow compile SPEC -o FILE, "
+            "then argo submit FILE; to try it here, name a program of this machine, trial: {command: [...]}"
+        )
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
     if experiment.architecture is not None:
         return [SpecError("architecture", experiment.architecture.space, "parameters; no NAS system is built in yet")]

@@ -1,7 +1,9 @@
-"""A spec file -> Experiment, every mistake with its line."""
+"""A spec file -> Experiment, every mistake with its line. Native specs and Katib's manifests are told apart here."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.spec.experiment import Experiment
@@ -10,8 +12,35 @@ from katib_flow.spec.rules import Rule
 from katib_flow.spec.yaml12 import load_yaml
 
 
-def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Experiment:
-    """The experiment that a YAML text describes.
+@dataclass(frozen=True)
+class Note:
+    """What a person should know of a part of a spec: what was changed of a Katib manifest, or has no counterpart here.
+
+    Attributes:
+        where: a path in the native spec.
+    """
+
+    where: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a text says.
+
+    Attributes:
+        data: the native spec, plain data.
+        notes: about a manifest of Katib's; a native spec needs none.
+    """
+
+    experiment: Experiment
+    data: Mapping[str, Any]
+    notes: tuple[Note, ...] = ()
+    katib: bool = False
+
+
+def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Parsed:
+    """The experiment that a YAML text describes, native or a manifest of Katib's.
 
     Args:
         further: rules that it must keep beside those of the spec.
@@ -21,22 +50,37 @@ def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) 
         KatibFlowError: the text is not YAML.
     """
     document = load_yaml(text, source)
-    if not isinstance(document.data, dict):
+    data = document.data
+    if not isinstance(data, dict):
         need = "a mapping with the keys of a spec: name, objective, parameters, trial ..."
-        raise KatibFlowError(f"{source}:{document.line('')}: found {shown(document.data)!r}, need {need}")
+        raise KatibFlowError(f"{source}:{document.line('')}: found {shown(data)!r}, need {need}")
     try:
-        return Experiment.parse(document.data, source, further)
+        if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
+            from katib_flow.spec.katib import convert
+
+            return convert(data, source, further, document.line)
+        return Parsed(Experiment.parse(data, source, further), data)
     except InvalidSpec as invalid:
         found = invalid.problems
     lines = [SpecError(each.where, each.found, each.need, document.line(each.where)) for each in found]
     raise InvalidSpec(source, lines)
 
 
-def load_spec(path: str | Path, further: Iterable[Rule] = ()) -> Experiment:
-    """The experiment in a file; errors as in ``parse_spec``, and where the file cannot be read."""
+def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Experiment:
+    """The experiment alone; see ``parse``."""
+    return parse(text, source, further).experiment
+
+
+def read_spec(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
+    """What a file says; errors as in ``parse``, and where the file cannot be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:  # not UTF-8, or a path that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KatibFlowError(f"{path}: cannot be read: {reason}") from None
-    return parse_spec(text, str(path), further)
+    return parse(text, str(path), further)
+
+
+def load_spec(path: str | Path, further: Iterable[Rule] = ()) -> Experiment:
+    """The experiment in a file, alone; see ``read_spec``."""
+    return read_spec(path, further).experiment

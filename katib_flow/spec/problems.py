@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from katib_flow.errors import SpecError
@@ -204,12 +205,17 @@ def _models_at(root: type[BaseModel], loc: Path) -> list[type[BaseModel]]:
     """The models of which a location in the data may hold one."""
     models: list[type[BaseModel]] = [root]
     for part in loc:
-        inside = [model for model in models if part in model.model_fields]
+        inside = [field for model in models if (field := _field(model, part))]
         if inside:
-            models = [found for model in inside for found in _models_in(model.model_fields[str(part)].annotation)]
+            models = [found for field in inside for found in _models_in(field.annotation)]
         else:  # a key of a mapping, a position in a list, or the tag of a union
             models = [model for model in models if _tag(model) == part] or models
     return models
+
+
+def _field(model: type[BaseModel], key: int | str) -> FieldInfo | None:
+    """The field that a key in the data is for."""
+    return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -172,3 +172,8 @@ def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, i
 def dump_yaml(data: Any) -> str:
     """Plain data as YAML that reads back the same, by the rules of YAML 1.1 and of 1.2."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+
+
+def write_yaml(root: yaml.Node) -> str:
+    """A tree of nodes, laid out as they say."""
+    return str(yaml.serialize(root, Dumper=_Dumper, allow_unicode=True, width=120))

@@ -1,0 +1,153 @@
+"""Katib's algorithms and rules of early stopping, with their settings -> ours.
+
+Katib has every setting as text. What has no counterpart is told in a note, and left out.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from katib_flow.spec.katib import manifest
+from katib_flow.spec.katib.draft import Draft
+from katib_flow.spec.katib.sections import plain
+from katib_flow.spec.problems import NOTHING, did_you_mean
+
+AT = "spec.algorithm.algorithmSettings"
+
+
+@dataclass(frozen=True)
+class Counterpart:
+    """What an algorithm of Katib's is here.
+
+    Attributes:
+        settings: our names of its settings, by Katib's; "seed" is the algorithm's seed.
+        told: why a setting is left out, by its name; of others it is only told that they are.
+    """
+
+    name: str
+    settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    told: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+_SEED = {"random_state": "seed"}
+_TPE = {
+    **dict.fromkeys(("n_EI_candidates", "n_ei_candidates", "ei_candidates"), "candidates"),
+    **dict.fromkeys(("n_startup_trials", "startup_trials"), "startup"),
+    **_SEED,
+}
+_MODEL = "the model is always a Gaussian process"
+
+ALGORITHMS = {
+    "random": Counterpart("random", _SEED),
+    "grid": Counterpart("grid", _SEED),
+    "sobol": Counterpart("sobol", _SEED),
+    "tpe": Counterpart("tpe", _TPE),
+    "multivariate-tpe": Counterpart("tpe", _TPE),
+    "bayesianoptimization": Counterpart(
+        "gp",
+        {"n_initial_points": "startup", **_SEED},
+        {"base_estimator": _MODEL, "acq_func": "the acquisition is always expected improvement"},
+    ),
+    "cmaes": Counterpart("cmaes", {"sigma": "sigma", "restart_strategy": "restart_strategy", **_SEED}),
+    "hyperband": Counterpart("hyperband", _SEED),
+}
+RULES = {"medianstop": Counterpart("median", {"min_trials_required": "min_trials", "start_step": "start_step"})}
+_NOT_TOLD = {("bayesianoptimization", "base_estimator"): "GP", ("bayesianoptimization", "acq_func"): "EI"}
+_HYPERBAND_STATE = ("b_l", "n", "r", "s_max", "current_s", "current_i", "evaluating_trials")
+
+
+def algorithm(draft: Draft, data: Any, names: Mapping[str, str]) -> manifest.Algorithm | None:
+    """Fill in ``algorithm``, and ``budget`` where it has one.
+
+    Args:
+        names: of parameters, ours by Katib's.
+    """
+    read = draft.read(manifest.Algorithm, data, "spec.algorithm", unsound=["algorithm", "budget", "limits"])
+    if read is None:
+        return None
+    settings = {each.name: each.value for each in read.algorithm_settings}
+    if read.algorithm_name == "hyperband":
+        settings = _budget(draft, settings, names)
+    _section(draft, "algorithm", read, ALGORITHMS.get(read.algorithm_name), settings)
+    return read
+
+
+def early_stopping(draft: Draft, data: Any) -> None:
+    """Fill in ``early_stopping``, where there is one."""
+    if data is None:
+        return
+    read = draft.read(manifest.Algorithm, data, "spec.earlyStopping", unsound=["early_stopping"])
+    if read is not None:
+        settings = {each.name: each.value for each in read.algorithm_settings}
+        _section(draft, "early_stopping", read, RULES.get(read.algorithm_name), settings)
+
+
+def _section(
+    draft: Draft, key: str, read: manifest.Algorithm, ours: Counterpart | None, settings: Mapping[str, str]
+) -> None:
+    """A section ``{name, seed, settings}``; of a name that is not Katib's own, the settings are passed on."""
+    at = "spec.algorithm" if key == "algorithm" else "spec.earlyStopping"
+    section: dict[str, Any] = {"name": ours.name if ours else read.algorithm_name}
+    made: dict[str, Any] = {}
+    draft.came(key, at)
+    draft.came(f"{key}.name", f"{at}.algorithmName")
+    draft.came(f"{key}.settings", f"{at}.algorithmSettings")
+    places = {each.name: place for place, each in enumerate(read.algorithm_settings)}
+    for name, text in settings.items():
+        native = ours.settings.get(name) if ours else name
+        where = f"{at}.algorithmSettings[{places[name]}].value"
+        if native == "seed":
+            seed = plain(text)
+            section["seed"] = text if seed is None else seed
+            draft.came(f"{key}.seed", where)
+        elif native is not None:
+            made[native] = typed(text)
+            draft.came(f"{key}.settings.{native}", where)
+        elif ours and _NOT_TOLD.get((read.algorithm_name, name)) != text:
+            why = ours.told.get(name, "it has no counterpart here")
+            draft.note(key, f"left out the setting {name}: {text!r}, {why}")
+    if made:
+        section["settings"] = made
+    draft.data[key] = section if len(section) > 1 else section["name"]
+
+
+def typed(text: str) -> Any:
+    """The value that a setting's text stands for."""
+    number = plain(text)
+    return number if number is not None else {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _budget(draft: Draft, settings: dict[str, str], names: Mapping[str, str]) -> dict[str, str]:
+    """Fill in ``budget``; the settings that are left.
+
+    Katib has the resource among the parameters, and sets it itself (its r_l is R, the most that a trial may spend).
+    """
+    resource = settings.pop("resource_name", "")
+    if resource not in names and resource and "parameters" in draft.unsound:
+        draft.unsound |= {"budget", "algorithm"}  # it may be the one that is wrong
+        return {}
+    if resource not in names:
+        need = f"the setting resource_name, the name of a parameter{did_you_mean(resource, names)}"
+        draft.wrong(AT, resource or NOTHING, need, unsound=["budget", "algorithm"])
+        return {}
+    most, eta = (_count(draft, settings.pop(key, None), key, default) for key, default in (("r_l", None), ("eta", 3)))
+    native = names[resource]
+    draft.data["parameters"].pop(native, None)
+    draft.note("budget", f"Katib has {native} among the parameters, and hyperband sets it too")
+    draft.data["budget"] = {"parameter": native, "min": 1, "max": most, "eta": eta}
+    draft.came("budget", AT)
+    return {name: value for name, value in settings.items() if name not in _HYPERBAND_STATE}
+
+
+def _count(draft: Draft, text: str | None, key: str, default: int | None) -> int:
+    number = default if text is None else plain(text)
+    if number is not None and number <= 0 and default is not None:
+        number = default  # as Katib takes it
+    if number is None or number < 1:
+        need = f"the setting {key}, a number of at least 1"
+        draft.wrong(AT, NOTHING if text is None else f"{key}: {text}", need, unsound=["budget", "algorithm"])
+        return 1
+    if number != int(number):
+        draft.note("budget", f"{key} was {text}: a budget is counted in whole units")
+    return math.floor(number)

@@ -1,0 +1,104 @@
+"""A spec in the making: its data, where each part came from, what is to be told about it, and what is wrong."""
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from katib_flow.errors import SpecError
+from katib_flow.spec.load import Note
+from katib_flow.spec.model import Model
+from katib_flow.spec.problems import NOTHING, Path, spec_errors
+
+M = TypeVar("M", bound=Model)
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A path in the manifest; ``below``: what lies below it has the same path in the spec."""
+
+    path: str
+    below: bool
+
+
+@dataclass
+class Draft:
+    """What the sections of a manifest are turned into.
+
+    Attributes:
+        data: the spec, plain data.
+        unsound: top-level keys of the spec that cannot be judged, because the manifest is wrong there.
+    """
+
+    data: dict[str, Any] = field(default_factory=dict[str, Any])
+    notes: list[Note] = field(default_factory=list[Note])
+    problems: list[SpecError] = field(default_factory=list[SpecError])
+    unsound: set[str] = field(default_factory=set[str])
+    _origins: dict[str, Origin] = field(default_factory=dict[str, Origin])
+
+    def note(self, where: str, text: str) -> None:
+        """Tell something about a part of the spec, named by its path there."""
+        self.notes.append(Note(where, text))
+
+    def wrong(self, path: str, found: object, need: str, *, unsound: Collection[str] = ()) -> None:
+        """Tell a mistake, by its path in the manifest."""
+        self.problems.append(SpecError(path, found, need))
+        self.unsound |= set(unsound)
+
+    def came(self, where: str, path: str, *, below: bool = False) -> None:
+        """A part of the spec came from a path in the manifest."""
+        self._origins[where] = Origin(path, below)
+
+    def origin(self, where: str) -> str:
+        """The path in the manifest of a path in the spec, or of the nearest part above it."""
+        rest = ""
+        while where not in self._origins:
+            head, rest_ = _cut(where)
+            if not head:
+                return "spec"
+            where, rest = head, rest_ + rest
+        origin = self._origins[where]
+        return origin.path + rest if origin.below else origin.path
+
+    def read(self, model: type[M], data: Any, *at: int | str, unsound: Collection[str]) -> M | None:
+        """A section of the manifest; None, and its mistakes told, where it does not fit."""
+        path: Path = at
+        if data is None:
+            self.wrong(str(at[0]), NOTHING, "a value here, it is required", unsound=unsound)
+            return None
+        try:
+            return model.model_validate(data)
+        except ValidationError as error:
+            self.problems += spec_errors(error, model, data, at=path)
+            self.unsound |= set(unsound)
+            return None
+
+    def told(self, found: Collection[SpecError]) -> list[SpecError]:
+        """All mistakes: those of the manifest, and those of the spec it became, by their path in the manifest."""
+        judged = [each for each in found if not self._unsure(each)]
+        return [*self.problems, *(SpecError(self.origin(each.where), each.found, each.need) for each in judged)]
+
+    def _unsure(self, mistake: SpecError) -> bool:
+        top = re.split(r"[.\[]", mistake.where)[0]
+        names_parameter = str(mistake.found).startswith("${")
+        return top in self.unsound or (names_parameter and "parameters" in self.unsound)
+
+
+def _cut(where: str) -> tuple[str, str]:
+    """A path without its last step, and that step."""
+    at = max(where.rfind("."), where.rfind("["))
+    return (where[:at], where[at:]) if at > 0 else ("", where)
+
+
+def listed(data: Any) -> list[Any] | None:
+    """A list of sections, as it was written; None where it is no list."""
+    return list(data) if isinstance(data, list | tuple) else None
+
+
+def get(data: Any, *keys: str) -> Any:
+    """What stands at the end of some keys; None where one is not there."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, Mapping) else None
+    return data

@@ -1,0 +1,255 @@
+"""Parameters, objective, limits and metrics of a Katib manifest -> those of a spec."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from katib_flow.spec.katib import manifest
+from katib_flow.spec.katib.draft import Draft, listed
+from katib_flow.spec.template import BUILTIN
+
+PARALLEL = 3  # Katib's default
+MANY = 1_000_000
+SCALES = {
+    **dict.fromkeys(("uniform", "unknown", ""), "linear"),
+    **{"logUniform": "log", "normal": "normal", "logNormal": "lognormal"},
+}
+DEFAULT_FILE, DEFAULT_DIRECTORY = "/var/log/katib/metrics.log", "/var/log/katib/tfevent/"
+_WHOLE = r"[+-]?[0-9]+"
+_NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
+
+
+def parameters(draft: Draft, data: Any) -> dict[str, str]:
+    """Fill in ``parameters``; the names they have in the spec by those in the manifest."""
+    names: dict[str, str] = {}
+    items = [] if data is None else listed(data)
+    if items is None:
+        draft.wrong("spec.parameters", data, "a list", unsound=["parameters"])
+        return names
+    draft.data["parameters"] = {}
+    draft.came("parameters", "spec.parameters")
+    for number, item in enumerate(items):
+        read = draft.read(manifest.Parameter, item, "spec.parameters", number, unsound=["parameters"])
+        if read is not None and read.name in names:
+            draft.wrong(f"spec.parameters[{number}].name", read.name, "each parameter once")
+        elif read is not None:
+            names[read.name] = _native_name(draft, read.name, set(names.values()), number)
+            _parameter(draft, read, names[read.name], f"spec.parameters[{number}]")
+    return names
+
+
+def _native_name(draft: Draft, name: str, taken: set[str], number: int) -> str:
+    """The name in the spec: a word, which Katib does not ask for (``--lr``)."""
+    plain = re.sub(r"[^\w.-]", "_", name).lstrip("-.")
+    plain = plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
+    while plain in taken or plain in BUILTIN:
+        plain += f"_{number}"
+    if plain != name:
+        draft.note(f"parameters.{plain}", f"called {name!r} in Katib, which is no name here")
+    return plain
+
+
+def _parameter(draft: Draft, read: manifest.Parameter, name: str, path: str) -> None:
+    native = (_number if read.parameter_type in ("double", "int") else _choice)(draft, read, name, path)
+    if native is None:
+        native = {"type": "categorical", "values": ["?"]}  # so that what names it can be judged
+        draft.unsound.add("parameters")
+    draft.data["parameters"][name] = native
+    draft.came(f"parameters.{name}", path)
+    for ours, theirs in (("min", "min"), ("max", "max"), ("step", "step"), ("values", "list")):
+        draft.came(f"parameters.{name}.{ours}", f"{path}.feasibleSpace.{theirs}")
+    draft.came(f"parameters.{name}.scale", f"{path}.feasibleSpace.distribution")
+
+
+def _number(draft: Draft, read: manifest.Parameter, name: str, path: str) -> dict[str, Any] | None:
+    space, whole = read.feasible_space, read.parameter_type == "int"
+    before = len(draft.problems)
+    if space.values:
+        draft.wrong(f"{path}.feasibleSpace.list", list(space.values), f"min and max, because it is {_a(read)}")
+    native: dict[str, Any] = {"type": "int" if whole else "float"}
+    for key, text in (("min", space.min), ("max", space.max), ("step", space.step)):
+        if not text and key != "step":
+            draft.wrong(f"{path}.feasibleSpace.{key}", text, f"a number, because it is {_a(read)}")
+        elif text:
+            number = _whole(text) if whole else _real(text)
+            if number is None:
+                need = "a whole number" if whole else "a number"
+                draft.wrong(f"{path}.feasibleSpace.{key}", text, f"{need} as text, because it is {_a(read)}")
+            native[key] = number
+    if (scale := SCALES[space.distribution]) != "linear":
+        native["scale"] = scale
+    return native if len(draft.problems) == before else None
+
+
+def _choice(draft: Draft, read: manifest.Parameter, name: str, path: str) -> dict[str, Any] | None:
+    space = read.feasible_space
+    given = [key for key in ("min", "max", "step") if getattr(space, key)]
+    if given:
+        found = getattr(space, given[0])
+        draft.wrong(f"{path}.feasibleSpace.{given[0]}", found, f"a list only, because it is {_a(read)}")
+    if not space.values:
+        draft.wrong(f"{path}.feasibleSpace.list", list(space.values), f"a list of values, because it is {_a(read)}")
+    if given or not space.values:
+        return None
+    if read.parameter_type == "categorical":
+        return {"type": "categorical", "values": list(space.values)}
+    numbers = [number for text in space.values if (number := plain(text)) is not None]
+    if len(numbers) < len(space.values):
+        return {"type": "ordinal", "values": list(space.values)}
+    if numbers != sorted(numbers):
+        draft.note(f"parameters.{name}", "in Katib not in ascending order")
+    return {"type": "ordinal", "values": sorted(numbers)}
+
+
+def _a(read: manifest.Parameter) -> str:
+    return f"{'an' if read.parameter_type == 'int' else 'a'} {read.parameter_type}"
+
+
+def _whole(text: str) -> int | None:
+    return int(text) if re.fullmatch(_WHOLE, text.strip()) and len(text) < 400 else None
+
+
+def _real(text: str) -> float | None:
+    return float(text) if re.fullmatch(_NUMBER, text.strip()) else None
+
+
+def plain(text: str) -> int | float | None:
+    """The number that a text is; None where it is none."""
+    whole = _whole(text)
+    return whole if whole is not None else _real(text)
+
+
+def objective(draft: Draft, data: Any) -> None:
+    """Fill in ``objective``, ``additional_metrics`` and ``metrics.strategy``."""
+    read = draft.read(manifest.Objective, data, "spec.objective", unsound=["objective", "metrics", "limits"])
+    if read is None:
+        return
+    goal = {} if read.goal is None else {"goal": read.goal}
+    draft.data["objective"] = {"metric": read.objective_metric_name, "direction": read.type, **goal}
+    if read.additional_metric_names:
+        draft.data["additional_metrics"] = list(read.additional_metric_names)
+    given = {each.name: each.value for each in read.metric_strategies}
+    default = "min" if read.type == "minimize" else "max"  # what Katib does where nothing is said
+    names = (read.objective_metric_name, *read.additional_metric_names)
+    draft.data.setdefault("metrics", {})["strategy"] = {name: given.pop(name, default) for name in names}
+    for name in given:
+        draft.note("metrics.strategy", f"left out {name!r}, which is no metric of this experiment")
+    draft.came("objective", "spec.objective")
+    for ours, theirs in (("metric", "objectiveMetricName"), ("direction", "type"), ("goal", "goal")):
+        draft.came(f"objective.{ours}", f"spec.objective.{theirs}")
+    draft.came("additional_metrics", "spec.objective.additionalMetricNames", below=True)
+    draft.came("metrics.strategy", "spec.objective.metricStrategies")
+
+
+def limits(draft: Draft, spec: manifest.Spec) -> None:
+    """Fill in ``limits``."""
+    failed = spec.max_failed_trial_count
+    made: dict[str, Any] = {"parallel_trials": spec.parallel_trial_count or PARALLEL}
+    if spec.max_trial_count is not None:
+        made = {"max_trials": spec.max_trial_count, **made}
+    if failed is None:
+        draft.note("limits.max_failed_trials", "Katib has no limit where maxFailedTrialCount is left out")
+        failed = spec.max_trial_count or MANY
+    draft.data["limits"] = {**made, "max_failed_trials": failed}
+    draft.came("limits", "spec.maxTrialCount")
+    draft.came("limits.max_trials", "spec.maxTrialCount")
+    draft.came("limits.parallel_trials", "spec.parallelTrialCount")
+    draft.came("limits.max_failed_trials", "spec.maxFailedTrialCount")
+    if spec.resume_policy in ("LongRunning", "FromVolume"):
+        text = f"resumePolicy {spec.resume_policy}: any experiment can be gone on with here, katib-flow resume NAME"
+        draft.note("limits", text)
+
+
+def metrics(draft: Draft, data: Any) -> manifest.MetricsCollector | None:
+    """Fill in ``metrics``; the collector as it was read, None where it could not be."""
+    at = "spec.metricsCollectorSpec"
+    read = draft.read(manifest.MetricsCollector, {} if data is None else data, at, unsound=["metrics"])
+    if read is None:
+        return None
+    source = _SOURCES[read.collector.kind](draft, read)
+    draft.data["metrics"] = {**source, **_filter(draft, read, source), **draft.data.get("metrics", {})}
+    draft.came("metrics", at)
+    draft.came("metrics.source", f"{at}.collector.kind")
+    draft.came("metrics.path", f"{at}.source.fileSystemPath.path")
+    draft.came("metrics.format", f"{at}.source.fileSystemPath.format")
+    draft.came("metrics.filter", f"{at}.source.filter.metricsFormat", below=True)
+    draft.came("metrics.port", f"{at}.source.httpGet.port")
+    return read
+
+
+def _filter(draft: Draft, read: manifest.MetricsCollector, source: dict[str, Any]) -> dict[str, Any]:
+    patterns = read.source.filter.metrics_format
+    if not patterns:
+        return {}
+    if source["source"] not in ("stdout", "file"):
+        draft.note("metrics", f"left out metricsFormat, which a {read.collector.kind} collector does not read")
+        return {}
+    if classes := [number for number, pattern in enumerate(patterns) if "[:" in pattern]:
+        need = "a regular expression of Python's: [A-Za-z] for [[:alpha:]], say"
+        at = f"spec.metricsCollectorSpec.source.filter.metricsFormat[{classes[0]}]"
+        draft.wrong(at, patterns[classes[0]], need)
+        return {}
+    return {"filter": patterns[0] if len(patterns) == 1 else list(patterns)}
+
+
+def _stdout(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    return {"source": "stdout"}
+
+
+def _file(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    file = read.source.file_system_path
+    if file.kind == "Directory":
+        need = "File, because the collector is File; TensorFlowEvent reads a directory"
+        draft.wrong("spec.metricsCollectorSpec.source.fileSystemPath.kind", file.kind, need)
+    json = {"format": "json"} if file.format == "JSON" else {}
+    return {"source": "file", "path": file.path or DEFAULT_FILE, **json}
+
+
+def _tensorboard(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    return {"source": "tensorboard", "path": read.source.file_system_path.path or DEFAULT_DIRECTORY}
+
+
+def _prometheus(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    get = read.source.http_get
+    port = _whole(get.port) if get.port else 8080
+    if port is None:
+        need = "a port number: a port has no name here"
+        draft.wrong("spec.metricsCollectorSpec.source.httpGet.port", get.port, need, unsound=["metrics"])
+    for key, value in (("host", get.host), ("scheme", get.scheme), ("httpHeaders", get.http_headers)):
+        if value:
+            draft.note("metrics", f"left out httpGet.{key}: the endpoint is the trial's own, by plain HTTP")
+    return {"source": "prometheus", "port": port, "path": get.path or "/metrics"}
+
+
+def _push(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    text = (
+        "there is no Katib DB to push to: where the program calls kubeflow.katib's report_metrics, have it print "
+        "name=value lines (and take source: stdout), or log to its MLflow run"
+    )
+    draft.note("metrics", text)
+    return {"source": "push"}
+
+
+def _custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    file = read.source.file_system_path
+    if not file.path or file.kind == "Directory":
+        need = (
+            "StdOut, File, TensorFlowEvent or PrometheusMetric: no image of one's own reads metrics here; "
+            "have the program print name=value lines"
+        )
+        draft.wrong("spec.metricsCollectorSpec.collector.kind", "Custom", need, unsound=["metrics"])
+        return {"source": "stdout"}
+    text = "the custom collector is left out: the file must hold name=value lines, or give filter a regular expression"
+    draft.note("metrics", text)
+    return _file(draft, read)
+
+
+_SOURCES: dict[str, Callable[[Draft, manifest.MetricsCollector], dict[str, Any]]] = {
+    "StdOut": _stdout,
+    "File": _file,
+    "TensorFlowEvent": _tensorboard,
+    "PrometheusMetric": _prometheus,
+    "Push": _push,
+    "None": _push,
+    "Custom": _custom,
+}

@@ -1,0 +1,52 @@
+"""A spec as YAML for people: short parts on one line, and comments beside what they are about."""
+
+from collections.abc import Iterable, Mapping
+from textwrap import wrap
+from typing import Any
+
+import yaml
+
+from katib_flow.spec.load import Note
+from katib_flow.spec.yaml12 import dump_yaml, load_yaml, write_yaml
+
+SHORT, WIDTH = 90, 110
+
+
+def write_spec(data: Mapping[str, Any], notes: Iterable[Note] = (), header: str = "") -> str:
+    """Plain data as YAML that reads back the same.
+
+    Args:
+        notes: comments, each put before the part of the spec that it is about.
+        header: a comment at the beginning; its lines are kept.
+    """
+    root = load_yaml(dump_yaml(data)).root
+    _in_short(root)
+    document = load_yaml(text := write_yaml(root))
+    comments: dict[int, list[str]] = {}
+    for note in notes:
+        comments.setdefault(document.line(note.where) - 1, []).append(note.text)
+    written = [f"# {line}".rstrip() for line in header.splitlines()]
+    for number, line in enumerate(text.splitlines()):
+        indent = " " * (len(line) - len(line.lstrip(" ")))
+        written += [
+            f"{indent}# {part}" for each in comments.get(number, ()) for part in wrap(each, WIDTH - len(indent))
+        ]
+        written.append(line)
+    return "\n".join(written) + "\n"
+
+
+def _in_short(node: yaml.Node, depth: int = 0) -> int:
+    """Lay out a tree: collections of scalars that fit on a line there, text of many lines as it is.
+
+    Returns:
+        The number of characters that the node takes on one line.
+    """
+    if isinstance(node, yaml.ScalarNode):
+        node.style = "|" if "\n" in node.value else node.style
+        return 10_000 if "\n" in node.value else len(node.value) + 2
+    parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+    length = sum(_in_short(part, depth + 1) + 2 for part in parts)
+    flat = all(isinstance(part, yaml.ScalarNode) or not part.value for part in parts)
+    if isinstance(node, yaml.CollectionNode):
+        node.flow_style = depth > 0 and length <= SHORT and flat
+    return length

@@ -1,0 +1,389 @@
+"""A Katib manifest -> the same experiment: objective, limits, algorithms, metrics; mistakes by their place in it."""
+
+# ruff: noqa: E501 - a case of a table stands on one line or two
+
+import contextlib
+import itertools
+from pathlib import Path
+
+import pytest
+from katib_manifests import (
+    GOOD,
+    Data,
+    algorithm,
+    good,
+    mistakes,
+    notes,
+    parameter,
+    parsed,
+    refusals,
+    with_spec,
+)
+
+from katib_flow.argo import compile_experiment
+from katib_flow.errors import KatibFlowError
+from katib_flow.loop import read
+from katib_flow.spec import Experiment, parse_spec
+from katib_flow.spec.written import write_spec
+
+EXAMPLES = Path("/work/shared/katib-examples")
+
+
+def changed(old: str, new: str) -> str:
+    assert GOOD.count(old) == 1
+    return GOOD.replace(old, new)
+
+
+def test_a_manifest_is_an_experiment():
+    assert parsed(GOOD).experiment == Experiment.parse(
+        {
+            "name": "digits",
+            "objective": {"metric": "loss", "direction": "minimize", "goal": 0.001},
+            "parameters": {"lr": {"type": "float", "min": 0.01, "max": 0.05}},
+            "algorithm": "random",
+            "limits": {"max_trials": 12, "parallel_trials": 2, "max_failed_trials": 3},
+            "trial": {"container": {"image": "train:1", "command": ["python3", "--lr=${lr}"]}},
+            "metrics": {"strategy": {"loss": "min"}},
+            "argo": {"namespace": "ml"},
+        }
+    )
+
+
+def test_a_manifest_that_says_what_we_do_needs_no_notes():
+    assert notes(parsed(GOOD)) == []
+
+
+# mistakes
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kubeflow.org/v1beta1", "kubeflow.org/v1alpha3", "1: apiVersion: found 'kubeflow.org/v1alpha3', need "
+         "'kubeflow.org/v1beta1'; did you mean 'kubeflow.org/v1beta1'?"),
+        ("kind: Experiment", "kind: Trial", "2: kind: found 'Trial', need 'Experiment'"),
+        ("  name: digits\n", "", "3: metadata.name: found nothing, need a value here, it is required"),
+        ("name: digits", "name: Digits", "4: metadata.name: found 'Digits', need lower-case letters and digits, '-' between "
+         "them, at most 45 in all; digits-mlp, say"),
+        ("parallelTrialCount", "parallelTrialCounts", "13: spec.parallelTrialCounts: found 'parallelTrialCounts', need a "
+         "known key, one of parameters, objective, algorithm, earlyStopping, trialTemplate, parallelTrialCount, maxTrialCount, "
+         "maxFailedTrialCount, metricsCollectorSpec, nasConfig, resumePolicy; did you mean 'parallelTrialCount'?"),
+        ("maxTrialCount: 12", "maxTrialCount: 0", "14: spec.maxTrialCount: found 0, need a number of at least 1"),
+        ("type: minimize", "type: minimise", "8: spec.objective.type: found 'minimise', need 'minimize' or 'maximize'; did you "
+         "mean 'minimize'?"),
+        ("    objectiveMetricName: loss\n", "", "7: spec.objective.objectiveMetricName: found nothing, need a value here, it "
+         "is required"),
+        ("algorithmName: random", "algorithmName: randum", "12: spec.algorithm.algorithmName: found 'randum', need one of"),
+        ('min: "0.01"', 'min: "a bit"', "20: spec.parameters[0].feasibleSpace.min: found 'a bit', need a number as text, "
+         "because it is a double"),
+        ('min: "0.01"', 'min: "0.1"', "20: spec.parameters[0].feasibleSpace.min: found 0.1, need a number no greater than max, "
+         "0.05"),
+        ('        min: "0.01"\n', "", "19: spec.parameters[0].feasibleSpace.min: found '', need a number, because it is a "
+         "double"),
+        ("parameterType: double", "parameterType: float", "18: spec.parameters[0].parameterType: found 'float', need 'double', "
+         "'int', 'categorical' or 'discrete'"),
+        ("reference: lr", "reference: lrr", "26: spec.trialTemplate.trialParameters[0].reference: found 'lrr', need the name "
+         "of a parameter; did you mean 'lr'?, or ${trialSpec.Name} and the like"),
+        ("Parameters.learningRate", "Parameters.lr", "38: spec.trialTemplate.trialSpec.spec.template.spec.containers[0]."
+         "command[1]: found '${trialParameters.lr}', need a name of trialParameters: learningRate"),
+        ("primaryContainerName: training", "primaryContainerName: main", "23: spec.trialTemplate.primaryContainerName: found "
+         "'main', need the name of a container of the Job: training"),
+        ("                image: train:1\n", "", "34: spec.trialTemplate.trialSpec.spec.template.spec.containers[0].image: "
+         "found nothing, need text (quote it)"),
+        ("      apiVersion: batch/v1\n", "", "27: spec.trialTemplate.trialSpec.apiVersion: found nothing, need the object's "
+         "apiVersion, as text"),
+        ("      kind: Job\n", "      kind: Job\n      metadata: {name: mine}\n", "30: spec.trialTemplate.trialSpec.metadata."
+         "name: found 'mine', need nothing here: each trial's object gets its own"),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_by_its_place_in_the_manifest(old: str, new: str, message: str):
+    (told,) = refusals(changed(old, new))
+    assert told.startswith(f"k.yaml:{message}")
+
+
+def test_all_mistakes_are_told_at_once():
+    data = with_spec(
+        objective={"type": "up", "objectiveMetricName": "loss"},
+        parameters=[parameter("lr", "double", min="x", max="1"), parameter("n", "real", min="1", max="2")],
+        algorithm=algorithm("tpe", n_EI_candidates="few"),
+        earlyStopping=algorithm("medianstop", start_step="0"),
+        metricsCollectorSpec={"collector": {"kind": "Stdout"}},
+        maxFailedTrialCount=-1,
+        nonsense=1,
+    )
+    data["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]["command"] = [
+        "train", "${trialParameters.depth}"
+    ]  # fmt: skip
+    places = sorted(line.split(": ")[0] for line in mistakes(data))
+    assert places == [
+        "spec.algorithm.algorithmSettings[0].value",
+        "spec.earlyStopping.algorithmSettings[0].value",
+        "spec.maxFailedTrialCount",
+        "spec.metricsCollectorSpec.collector.kind",
+        "spec.nonsense",
+        "spec.objective.type",
+        "spec.parameters[0].feasibleSpace.min",
+        "spec.parameters[1].parameterType",
+        "spec.trialTemplate.trialSpec.spec.template.spec.containers[0].command[1]",
+    ]
+
+
+@pytest.mark.parametrize("section", ["objective", "algorithm", "trialTemplate"])
+def test_a_section_that_is_not_there_is_told_once(section: str):
+    assert mistakes(with_spec(**{section: None})) == [
+        f"spec.{section}: found nothing, need a value here, it is required"
+    ]
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, [], True])
+def test_nothing_that_stands_in_a_place_gives_a_traceback(wrong: object):
+    """Every place of the manifest, with something else there."""
+
+    def places(node: object, path: tuple[str | int, ...] = ()) -> itertools.chain[tuple[str | int, ...]]:
+        below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+        return itertools.chain([path] if path else [], *(places(inner, (*path, key)) for key, inner in below))
+
+    for *parents, last in places(good()):
+        data = good()
+        here: Data = data
+        for key in parents:
+            here = here[key]
+        here[last] = wrong
+        with contextlib.suppress(KatibFlowError):
+            parsed(data)
+
+
+def test_a_manifest_as_the_cluster_gives_it_back_is_read():
+    data = good()
+    data["metadata"] |= {"uid": "7", "resourceVersion": "12", "annotations": {"kubectl": "..."}, "finalizers": ["x"]}
+    data["status"] = {"trials": 3}
+    data["spec"]["trialTemplate"] |= {"successCondition": "x", "failureCondition": "y"}
+    assert parsed(data).experiment == parsed(GOOD).experiment
+
+
+# objective, limits
+
+
+def test_the_best_value_counts_where_katib_is_told_nothing():
+    objective = {"type": "maximize", "objectiveMetricName": "auc", "additionalMetricNames": ["loss", "f 1"]}
+    experiment = parsed(with_spec(objective=objective)).experiment
+    assert experiment.metrics.strategy == {"auc": "max", "loss": "max", "f 1": "max"}
+    assert experiment.additional_metrics == ("loss", "f 1")
+    assert experiment.objective[0].goal is None
+
+
+def test_metric_strategies_are_kept():
+    strategies = [{"name": "loss", "value": "latest"}, {"name": "gone", "value": "max"}]
+    objective = {"type": "minimize", "objectiveMetricName": "loss", "metricStrategies": strategies}
+    read = parsed(with_spec(objective=objective))
+    assert read.experiment.metrics.strategy == {"loss": "latest"}
+    assert notes(read) == ["metrics.strategy: left out 'gone', which is no metric of this experiment"]
+
+
+def test_katibs_defaults_are_written_down():
+    read = parsed(with_spec(parallelTrialCount=None, maxFailedTrialCount=None))
+    assert read.data["limits"] == {"max_trials": 12, "parallel_trials": 3, "max_failed_trials": 12}
+    assert notes(read) == ["limits.max_failed_trials: Katib has no limit where maxFailedTrialCount is left out"]
+
+
+def test_an_experiment_without_an_end_is_refused():
+    data = with_spec(maxTrialCount=None, objective={"type": "minimize", "objectiveMetricName": "loss"})
+    (told,) = mistakes(data)
+    assert told.startswith("spec.maxTrialCount: found nothing, need what ends the experiment")
+
+
+def test_a_resume_policy_is_told_to_be_needless():
+    assert notes(parsed(with_spec(resumePolicy="FromVolume"))) == [
+        "limits: resumePolicy FromVolume: any experiment can be gone on with here, katib-flow resume NAME"
+    ]
+    assert notes(parsed(with_spec(resumePolicy="Never"))) == []
+
+
+# algorithms
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (algorithm("random", random_state="7"), {"name": "random", "seed": 7}),
+        (algorithm("sobol"), "sobol"),
+        (algorithm("tpe", n_EI_candidates="24", random_state="1"),
+         {"name": "tpe", "seed": 1, "settings": {"candidates": 24}}),
+        (algorithm("multivariate-tpe", n_startup_trials="5"), {"name": "tpe", "settings": {"startup": 5}}),
+        (algorithm("bayesianoptimization", n_initial_points="4", base_estimator="GP", random_state="10"),
+         {"name": "gp", "seed": 10, "settings": {"startup": 4}}),
+        (algorithm("cmaes", restart_strategy="bipop", sigma="0.2"),
+         {"name": "cmaes", "settings": {"restart_strategy": "bipop", "sigma": 0.2}}),
+        (algorithm("gp", startup="9"), {"name": "gp", "settings": {"startup": 9}}),  # ours by its own name
+    ],
+)  # fmt: skip
+def test_algorithms_have_counterparts(theirs: Data, ours: object):
+    read = parsed(with_spec(algorithm=theirs))
+    assert read.data["algorithm"] == ours
+    assert notes(read) == []
+
+
+def test_a_setting_without_a_counterpart_is_told_and_left_out():
+    read = parsed(with_spec(algorithm=algorithm("bayesianoptimization", base_estimator="RF", acq_optimizer="auto")))
+    assert read.data["algorithm"] == "gp"
+    assert notes(read) == [
+        "algorithm: left out the setting base_estimator: 'RF', the model is always a Gaussian process",
+        "algorithm: left out the setting acq_optimizer: 'auto', it has no counterpart here",
+    ]
+
+
+def test_a_setting_that_is_wrong_is_told_by_its_place():
+    assert mistakes(with_spec(algorithm=algorithm("cmaes", restart_strategy="none", sigma="-1"))) == [
+        "spec.algorithm.algorithmSettings[1].value: found -1, need a number above 0"
+    ]
+    assert mistakes(with_spec(algorithm=algorithm("random", random_state="seven"))) == [
+        "spec.algorithm.algorithmSettings[0].value: found 'seven', need a whole number"
+    ]
+
+
+def test_a_grid_needs_steps_as_in_katib():
+    (told,) = mistakes(with_spec(algorithm=algorithm("grid")))
+    assert told.startswith("spec.parameters[0]: found 'a float without a step', need a step")
+
+
+def hyperband(**values: str) -> Data:
+    data = with_spec(
+        algorithm=algorithm("hyperband", **values),
+        parameters=[*good()["spec"]["parameters"], parameter("epochs", "int", min="1", max="9")],
+    )
+    data["spec"]["trialTemplate"]["trialParameters"].append({"name": "n", "reference": "epochs"})
+    return data
+
+
+def test_hyperbands_resource_is_a_budget():
+    read = parsed(hyperband(resource_name="epochs", eta="3", r_l="9", s_max="2"))
+    assert read.data["algorithm"] == "hyperband"
+    assert read.data["budget"] == {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}
+    assert list(read.data["parameters"]) == ["lr"]
+
+
+def test_the_budget_reaches_the_trial_under_the_name_it_had():
+    data = hyperband(resource_name="epochs", r_l="9")
+    container = data["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]["spec"]["containers"][0]
+    container["args"] = ["--epochs=${trialParameters.n}"]
+    assert parsed(data).data["trial"]["container"]["args"] == ["--epochs=${epochs}"]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"r_l": "9"}, "found nothing, need the setting resource_name, the name of a parameter"),
+        ({"resource_name": "epoch", "r_l": "9"}, "found 'epoch', need the setting resource_name, the name of a parameter; "
+         "did you mean 'epochs'?"),
+        ({"resource_name": "epochs"}, "found nothing, need the setting r_l, a number of at least 1"),
+        ({"resource_name": "epochs", "r_l": "0.5"}, "found 'r_l: 0.5', need the setting r_l, a number of at least 1"),
+    ],
+)  # fmt: skip
+def test_hyperband_says_what_it_lacks(values: dict[str, str], message: str):
+    assert mistakes(hyperband(**values)) == [f"spec.algorithm.algorithmSettings: {message}"]
+
+
+def test_median_stop_has_a_counterpart():
+    read = parsed(with_spec(earlyStopping=algorithm("medianstop", min_trials_required="1", start_step="2")))
+    assert read.data["early_stopping"] == {"name": "median", "settings": {"min_trials": 1, "start_step": 2}}
+    assert mistakes(with_spec(earlyStopping={"algorithmName": "meanstop"}))[0].startswith(
+        "spec.earlyStopping.algorithmName: found 'meanstop', need one of"
+    )
+
+
+# metrics
+
+
+@pytest.mark.parametrize(
+    ("kind", "source", "ours"),
+    [
+        (None, {"filter": {"metricsFormat": [r"(\w+)=(.*)"]}}, {"source": "stdout", "filter": r"(\w+)=(.*)"}),
+        ("StdOut", {"filter": {"metricsFormat": ["(a)(b)", "(c)(d)"]}}, {"source": "stdout", "filter": ["(a)(b)", "(c)(d)"]}),
+        ("File", {"fileSystemPath": {"path": "/out/m.json", "kind": "File", "format": "JSON"}},
+         {"source": "file", "path": "/out/m.json", "format": "json"}),
+        ("File", {}, {"source": "file", "path": "/var/log/katib/metrics.log"}),
+        ("TensorFlowEvent", {"fileSystemPath": {"path": "/logs", "kind": "Directory"}}, {"source": "tensorboard", "path": "/logs"}),
+        ("TensorFlowEvent", {}, {"source": "tensorboard", "path": "/var/log/katib/tfevent/"}),
+        ("PrometheusMetric", {"httpGet": {"port": 9090}}, {"source": "prometheus", "port": 9090, "path": "/metrics"}),
+        ("PrometheusMetric", {}, {"source": "prometheus", "port": 8080, "path": "/metrics"}),
+    ],
+)  # fmt: skip
+def test_metrics_collectors_have_counterparts(kind: str | None, source: Data, ours: Data):
+    collector = {"collector": {"kind": kind}} if kind else {}
+    read = parsed(with_spec(metricsCollectorSpec={"source": source, **collector}))
+    assert read.data["metrics"] == {**ours, "strategy": {"loss": "min"}}
+    assert notes(read) == []
+
+
+@pytest.mark.parametrize("kind", ["Push", "None"])
+def test_what_is_pushed_to_katib_has_nowhere_to_go(kind: str):
+    read = parsed(with_spec(metricsCollectorSpec={"collector": {"kind": kind}}))
+    assert read.experiment.metrics.source == "push"
+    assert notes(read)[0].startswith("metrics: there is no Katib DB to push to")
+
+
+def test_a_custom_collector_of_a_file_becomes_ours_with_a_note():
+    custom: Data = {"collector": {"kind": "Custom", "customCollector": {"image": "mine:1"}}}
+    read = parsed(
+        with_spec(metricsCollectorSpec={**custom, "source": {"fileSystemPath": {"path": "/out/log", "kind": "File"}}})
+    )
+    assert (read.experiment.metrics.source, read.experiment.metrics.path) == ("file", "/out/log")
+    assert notes(read)[0].startswith("metrics: the custom collector is left out")
+    assert mistakes(with_spec(metricsCollectorSpec=custom))[0].startswith(
+        "spec.metricsCollectorSpec.collector.kind: found 'Custom', need StdOut, File, TensorFlowEvent or PrometheusMetric"
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message"),
+    [
+        ("(only one)", "need a regular expression with two groups, the name and the value"),
+        ("([[:alpha:]]+)=(.*)", "need a regular expression of Python's: [A-Za-z] for [[:alpha:]], say"),
+        ("(", "need a regular expression ("),
+    ],
+)
+def test_a_filter_must_be_one_that_we_can_read(pattern: str, message: str):
+    (told,) = mistakes(with_spec(metricsCollectorSpec={"source": {"filter": {"metricsFormat": [pattern]}}}))
+    assert told.startswith("spec.metricsCollectorSpec.source.filter.metricsFormat")
+    assert message in told
+
+
+# written out
+
+
+def test_what_is_written_reads_back_the_same():
+    read = parsed(with_spec(earlyStopping=algorithm("medianstop"), resumePolicy="LongRunning"))
+    text = write_spec(read.data, read.notes, "two\nlines")
+    assert parse_spec(text) == read.experiment
+    assert text.startswith("# two\n# lines\nname: digits\n")
+    assert "lr: {type: float, min: 0.01, max: 0.05}\n" in text
+    before, after = text.split("limits:")
+    assert before.endswith("katib-flow resume NAME\n")
+    assert after.startswith(" {max_trials: 12")
+
+
+NOT_YET = {
+    "argo-argo-workflow": "resource trials on Argo",
+    "early-stopping-median-stop": "early stopping on Argo",
+    "hp-tuning-simple-pbt": "the algorithm pbt",
+    "kubeflow-trainer-trainjob-pytorch": "resource trials on Argo",
+    "kubeflow-training-operator-mpijob-horovod": "resource trials on Argo",
+    "kubeflow-training-operator-pytorchjob-mnist": "resource trials on Argo",
+    "kubeflow-training-operator-xgboostjob-lightgbm": "resource trials on Argo",
+    "nas-darts-cpu": "architectures of Katib's manifests",
+    "nas-enas-cpu": "architectures of Katib's manifests",
+}
+
+
+def example(path: Path) -> object:
+    missing = NOT_YET.get(path.stem)
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.xfail(reason=missing)] if missing else [])
+
+
+@pytest.mark.skipif(not EXAMPLES.is_dir(), reason="Katib's own examples are not on this machine")
+@pytest.mark.parametrize("path", [example(path) for path in sorted(EXAMPLES.glob("*.yaml"))])
+def test_an_example_of_katibs_own_runs_here(path: Path):
+    read_ = read(path)
+    assert Experiment.parse(read_.experiment.to_dict()) == read_.experiment
+    assert parse_spec(write_spec(read_.data, read_.notes)) == read_.experiment
+    assert compile_experiment(read_.experiment).to_dict()
