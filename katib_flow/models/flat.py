@@ -1,0 +1,318 @@
+"""A network as one graph: cells unrolled, edges in an order in which values can be computed.
+
+Every edge has the path of its cells as key (``n1/e01``); that is the name of its weights too.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from katib_flow.errors import SpecError
+from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, total
+from katib_flow.models.operations import layers_of, merges
+from katib_flow.spec.problems import did_you_mean
+
+if TYPE_CHECKING:
+    from katib_flow.models.topology import Edge, Graph
+
+MAX_EDGES = 4000
+MAX_DEPTH = 16
+
+
+@dataclass(frozen=True)
+class FlatEdge:
+    """One operation.
+
+    Attributes:
+        key: path of the edge through the cells it lies in.
+        weights: name of its weights; its key where it shares them with none.
+        layers: what it does; none is the identity.
+    """
+
+    key: str
+    src: str
+    dst: str
+    op: str
+    params: Mapping[str, Any]
+    weights: str
+    layers: tuple[Layer, ...]
+
+    @property
+    def zero(self) -> bool:
+        return any(isinstance(layer, Zero) for layer in self.layers)
+
+
+@dataclass(frozen=True)
+class Counts:
+    parameters: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Flat:
+    """A network without cells.
+
+    Attributes:
+        vertices: each vertex, the input among them -> its merge function; a vertex comes after those it depends on.
+        edges: in the order of their targets, and among those in the order written (a concatenation's order).
+    """
+
+    input: str
+    output: str
+    vertices: Mapping[str, str]
+    edges: tuple[FlatEdge, ...]
+
+    @cached_property
+    def incoming(self) -> Mapping[str, tuple[FlatEdge, ...]]:
+        found: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
+        for edge in self.edges:
+            found[edge.dst].append(edge)
+        return {vertex: tuple(edges) for vertex, edges in found.items()}
+
+    @cached_property
+    def outgoing(self) -> Mapping[str, tuple[FlatEdge, ...]]:
+        found: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
+        for edge in self.edges:
+            found[edge.src].append(edge)
+        return {vertex: tuple(edges) for vertex, edges in found.items()}
+
+    @cached_property
+    def live(self) -> "Flat":
+        """Without edges that carry zeros, and without what does not lie between input and output."""
+        edges = [edge for edge in self.edges if not edge.zero]
+        reached, needed = {self.input}, {self.output}
+        for edge in edges:
+            if edge.src in reached:
+                reached.add(edge.dst)
+        for edge in reversed(edges):
+            if edge.dst in needed:
+                needed.add(edge.src)
+        kept = {*(reached & needed), self.input, self.output}
+        vertices = {vertex: merge for vertex, merge in self.vertices.items() if vertex in kept}
+        return Flat(
+            self.input,
+            self.output,
+            vertices,
+            tuple(edge for edge in edges if edge.src in reached & needed and edge.dst in reached & needed),
+        )
+
+    def shapes(self, shape: Shape) -> dict[str, Shape]:
+        """The shape of every vertex, for an input of a shape.
+
+        Raises:
+            SpecError: an operation cannot take what comes to it, or what meets at a vertex does not agree.
+        """
+        found: dict[str, Shape] = {self.input: shape}
+        for vertex, merge in self.vertices.items():
+            if vertex == self.input:
+                continue
+            arriving = [_through(edge, found[edge.src]) for edge in self.incoming[vertex]]
+            try:
+                found[vertex] = arriving[0] if len(arriving) == 1 else merges()[merge].shape(arriving)
+            except ShapeError as error:
+                raise SpecError(f"vertex {vertex}", f"{merge} of {len(arriving)}", f"{error}") from error
+        return found
+
+    def counts(self, shape: Shape) -> Counts:
+        """Parameters and multiply-accumulates of ``live``; shared weights are counted once."""
+        shapes, live = self.shapes(shape), self.live
+        parameters: dict[str, int] = {}
+        macs = 0
+        for edge in live.edges:
+            parameters[edge.weights], each = total(edge.layers, shapes[edge.src])
+            macs += each
+        gates = sum(
+            len(edges)
+            for vertex, edges in live.incoming.items()
+            if merges()[live.vertices[vertex]].weighted and len(edges) > 1
+        )
+        return Counts(sum(parameters.values()) + gates, macs)
+
+    @cached_property
+    def groups(self) -> Mapping[str, tuple[str, ...]]:
+        """The groups of architecture weights of a supernet -> names of the operations to choose from."""
+        return {layer.group: layer.names for edge in self.edges for layer in edge.layers if isinstance(layer, Mixed)}
+
+    def check(self, shape: Shape, out: Shape) -> None:
+        """Raise SpecError where shapes do not agree, ends are loose, or the output is not what it should be."""
+        for vertex, edges in self.incoming.items():
+            if not edges and vertex != self.input:
+                raise SpecError(f"vertex {vertex}", "no edge that leads to it", "at least one")
+        for vertex, edges in self.outgoing.items():
+            if not edges and vertex == self.input:
+                raise SpecError(f"vertex {vertex}", "an input that no edge reads", "at least one edge from it")
+        found = self.shapes(shape)[self.output]
+        if found != out:
+            raise SpecError(f"vertex {self.output}", f"an output of shape {found}", f"{out}, a logit a class")
+
+
+def _through(edge: FlatEdge, shape: Shape) -> Shape:
+    try:
+        for layer in edge.layers:
+            shape = layer.shape(shape)
+    except ShapeError as error:
+        raise SpecError(f"edge {edge.key}", f"{edge.op} after vertex {edge.src}", str(error)) from error
+    return shape
+
+
+def flatten(graphs: Mapping[str, "Graph"], root: str) -> Flat:
+    """Unroll the cells of the root graph.
+
+    Raises:
+        SpecError: a name that is not there, graphs that hold each other, a circle of edges, more than can be run.
+    """
+    if root not in graphs:
+        raise SpecError("root", root, f"a graph: {', '.join(graphs)}{did_you_mean(root, graphs)}")
+    if len(graphs[root].inputs) != 1:
+        raise SpecError(f"graphs.{root}.inputs", list(graphs[root].inputs), "one input: the image")
+    (source,) = graphs[root].inputs
+    unrolled = _Unrolled(graphs)
+    unrolled.vertices[source] = "add"
+    output = unrolled.place(root, {source: source}, "", {}, ())
+    return _ordered(source, output, unrolled.vertices, unrolled.edges)
+
+
+class _Unrolled:
+    """Vertices and edges as cells are put in their places."""
+
+    def __init__(self, graphs: Mapping[str, "Graph"]) -> None:
+        self.graphs = graphs
+        self.vertices: dict[str, str] = {}
+        self.edges: list[FlatEdge] = []
+
+    def place(
+        self, name: str, inputs: Mapping[str, str], path: str, given: Mapping[str, Any], within: tuple[str, ...]
+    ) -> str:
+        """Put a graph in its place; its output vertex."""
+        graph = self.graphs[name]
+        if name in within or len(within) > MAX_DEPTH:
+            raise SpecError(
+                f"graphs.{name}", " in ".join([name, *reversed(within)]), "graphs that do not hold themselves"
+            )
+        names = dict(inputs)
+        for vertex, merge in graph.vertices.items():
+            if vertex in graph.inputs:
+                raise SpecError(f"graphs.{name}.vertices.{vertex}", vertex, "a name that is not an input's")
+            if merge not in merges():
+                need = f"a merge function: {', '.join(merges())}{did_you_mean(merge, merges())}"
+                raise SpecError(f"graphs.{name}.vertices.{vertex}", merge, need)
+            names[vertex] = path + vertex
+            self.vertices[path + vertex] = merge
+        if graph.output not in graph.vertices:
+            need = f"a vertex: {', '.join(graph.vertices)}{did_you_mean(graph.output, graph.vertices)}"
+            raise SpecError(f"graphs.{name}.output", graph.output, need)
+        for edge in _edges(name, graph):
+            self._edge(name, edge, names, path, given, (*within, name))
+        return names[graph.output]
+
+    def _edge(
+        self,
+        graph: str,
+        edge: "Edge",
+        names: Mapping[str, str],
+        path: str,
+        given: Mapping[str, Any],
+        within: tuple[str, ...],
+    ) -> None:
+        where = f"graphs.{graph}.edges.{edge.id}"
+        for end, vertex in [*(("src", each) for each in edge.src), ("dst", edge.dst)]:
+            if vertex not in names:
+                need = f"a vertex: {', '.join(names)}{did_you_mean(vertex, names)}"
+                raise SpecError(f"{where}.{end}", vertex, need)
+        if edge.dst in self.graphs[graph].inputs:
+            raise SpecError(f"{where}.dst", edge.dst, "a vertex that is not an input")
+        if len(self.edges) >= MAX_EDGES:
+            raise SpecError(where, f"more than {MAX_EDGES} edges, cells unrolled", "a smaller network")
+        params, key = _given(edge.params, given, where), path + edge.id
+        sources, target = [names[each] for each in edge.src], names[edge.dst]
+        if edge.op.startswith("@"):
+            self._cell(edge, where, sources, target, key, params, within)
+            return
+        if len(sources) != 1:
+            raise SpecError(f"{where}.src", list(edge.src), f"one vertex, because {edge.op} has one input")
+        layers = layers_of(edge.op, params, where)
+        weights = key if edge.weights is None else edge.weights
+        self.edges.append(FlatEdge(key, sources[0], target, edge.op, params, weights, layers))
+
+    def _cell(
+        self,
+        edge: "Edge",
+        where: str,
+        sources: Sequence[str],
+        target: str,
+        key: str,
+        params: Mapping[str, Any],
+        within: tuple[str, ...],
+    ) -> None:
+        inner = self.graphs.get(edge.op[1:])
+        if inner is None:
+            known = [f"@{name}" for name in self.graphs]
+            raise SpecError(f"{where}.op", edge.op, f"a graph: {', '.join(known)}{did_you_mean(edge.op, known)}")
+        if len(sources) != len(inner.inputs):
+            need = f"{len(inner.inputs)} vertices, because {edge.op} has as many inputs"
+            raise SpecError(f"{where}.src", list(edge.src), need)
+        inputs = dict(zip(inner.inputs, sources, strict=True))
+        output = self.place(edge.op[1:], inputs, f"{key}/", params, within)
+        self.edges.append(FlatEdge(f"{key}/=", output, target, "identity", {}, f"{key}/=", ()))
+
+
+def _edges(name: str, graph: "Graph") -> Iterator["Edge"]:
+    """The edges of a graph, with those that join loose ends."""
+    from katib_flow.models.topology import Edge
+
+    seen: set[str] = set()
+    for edge in graph.edges:
+        if edge.id in seen:
+            raise SpecError(f"graphs.{name}.edges.{edge.id}", edge.id, "an id that no other edge of the graph has")
+        seen.add(edge.id)
+        yield edge
+    if graph.loose:
+        read = {vertex for edge in graph.edges for vertex in edge.src}
+        loose = [vertex for vertex in graph.loose if vertex not in read]
+        yield from (Edge(id=f"{each}=", src=(each,), dst=graph.output, op="identity") for each in loose)
+
+
+def _given(params: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Parameters with ``$name`` replaced by what the edge to the cell gives for it."""
+    filled: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, str) and value.startswith("$"):
+            if value[1:] not in given:
+                need = f"one of the parameters the cell is given: {', '.join(given) or 'it is given none'}"
+                raise SpecError(f"{where}.params.{name}", value, need)
+            value = given[value[1:]]
+        filled[name] = value
+    return filled
+
+
+def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Sequence[FlatEdge]) -> Flat:
+    """The same, vertices in an order in which each comes after those it depends on.
+
+    Raises:
+        SpecError: edges go round in a circle.
+    """
+    waiting = dict.fromkeys(vertices, 0)
+    leaving: dict[str, list[str]] = {vertex: [] for vertex in vertices}
+    for edge in edges:
+        waiting[edge.dst] += 1
+        leaving[edge.src].append(edge.dst)
+    ready = [vertex for vertex, count in waiting.items() if not count]
+    order: list[str] = []
+    for vertex in ready:
+        order.append(vertex)
+        for target in leaving[vertex]:
+            waiting[target] -= 1
+            if not waiting[target]:
+                ready.append(target)
+    if len(order) < len(vertices):
+        stuck = {vertex for vertex in vertices if waiting[vertex]}
+        round_ = ", ".join(edge.key for edge in edges if edge.src in stuck and edge.dst in stuck)
+        raise SpecError("edges", f"a circle through {round_}", "edges that do not go round")
+    place = {vertex: position for position, vertex in enumerate(order)}
+    return Flat(
+        source,
+        output,
+        {vertex: vertices[vertex] for vertex in order},
+        tuple(sorted(edges, key=lambda edge: place[edge.dst])),
+    )

@@ -1,0 +1,396 @@
+"""The operation library: what may stand on an edge, each a few layers; and the merge functions of a vertex.
+
+A new operation is a function of its parameters that gives layers; its defaults are those of the signature. ``c`` is
+always the number of channels that come out (None: as many as came in), ``k`` the kernel, ``s`` the stride.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from katib_flow.errors import SpecError
+from katib_flow.models.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    Dropout,
+    Flatten,
+    GlobalMean,
+    Layer,
+    Linear,
+    Mixed,
+    Pool,
+    Residual,
+    Shape,
+    ShapeError,
+    SqueezeExcite,
+    Zero,
+)
+from katib_flow.spec.problems import did_you_mean
+
+Make = Callable[..., Sequence[Layer]]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A registered operation; ``make`` gives its layers for some parameters."""
+
+    name: str
+    make: Make
+    parameters: tuple[str, ...]
+    summary: str = ""
+
+
+_operations: dict[str, Operation] = {}
+
+
+def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
+    """Register a function that gives layers as an operation.
+
+    Args:
+        name: what a topology calls it.
+        fixed: values of its parameters that go with this name (``conv3`` is ``conv`` with ``k=3``).
+    """
+
+    def register(make: Make) -> Make:
+        parameters = tuple(each for each in inspect.signature(make).parameters if each not in fixed)
+        summary = (make.__doc__ or "").strip().split("\n")[0]
+        _operations[name] = Operation(name, lambda **given: make(**given, **fixed), parameters, summary)
+        _layers.cache_clear()
+        return make
+
+    return register
+
+
+def operations() -> Mapping[str, Operation]:
+    """Every operation, by name."""
+    return dict(sorted(_operations.items()))
+
+
+def layers_of(name: str, params: Mapping[str, Any], where: str = "op") -> tuple[Layer, ...]:
+    """The layers of an operation; none where it is the identity.
+
+    Raises:
+        SpecError: there is no such operation, or it does not take the parameters.
+    """
+    try:
+        return _layers(name, tuple(sorted(params.items())), where)
+    except TypeError as error:
+        if "unhashable" not in str(error):
+            raise
+        return _make(name, params, where)
+
+
+@lru_cache(maxsize=4096)
+def _layers(name: str, params: tuple[tuple[str, Any], ...], where: str) -> tuple[Layer, ...]:
+    return _make(name, dict(params), where)
+
+
+def _make(name: str, params: Mapping[str, Any], where: str) -> tuple[Layer, ...]:
+    found = _operations.get(name)
+    if found is None:
+        raise SpecError(where, name, f"an operation: {', '.join(operations())}{did_you_mean(name, _operations)}")
+    for each, value in params.items():
+        if each not in found.parameters:
+            known = f"a parameter of {name}: {', '.join(found.parameters) or 'it has none'}"
+            raise SpecError(f"{where}.params.{each}", value, known + did_you_mean(each, found.parameters))
+    try:
+        return tuple(found.make(**params))
+    except (TypeError, ValueError) as error:
+        raise SpecError(f"{where}.params", dict(params), f"parameters that {name} takes ({error})") from error
+
+
+def _whole(name: str, value: Any, least: int = 1) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1 << 16:
+        raise ValueError(f"{name} is {value!r}, a whole number from {least} is needed")
+    return value
+
+
+def _conv(c: Any, k: Any, s: Any = 1, d: Any = 1, groups: int = 1, bias: bool = False) -> Conv:
+    sides = k if isinstance(k, list | tuple) else (k, k)
+    high, wide = (_whole("k", side) for side in sides)
+    if not (high % 2 and wide % 2):
+        raise ValueError(f"k is {k}, an odd kernel is needed: an even one has no middle")
+    return Conv(None if c is None else _whole("c", c), (high, wide), _whole("s", s), _whole("d", d), groups, bias)
+
+
+@operation("conv5", k=5)
+@operation("conv3", k=3)
+@operation("conv1", k=1)
+@operation("conv")
+def conv(c: Any = None, k: Any = 3, s: int = 1, d: int = 1, order: str = "relu-conv-bn") -> list[Layer]:
+    """A convolution with normalisation and activation, in the order named by ``order``."""
+    parts = {"conv": _conv(c, k, s, d, bias="bn" not in order.split("-")), "bn": BatchNorm(), "relu": Activation()}
+    names = order.split("-")
+    if names.count("conv") != 1 or not set(names) <= parts.keys():
+        raise ValueError(f"order is {order!r}, one of relu-conv-bn, conv-bn-relu, conv-bn, conv-relu, conv is needed")
+    return [parts[each] for each in names]
+
+
+@operation("sep7", k=7)
+@operation("sep5", k=5)
+@operation("sep3", k=3)
+@operation("sep")
+def separable(c: Any = None, k: Any = 3, s: int = 1, repeat: int = 2) -> list[Layer]:
+    """Depthwise, then pointwise convolution, twice (Zoph et al., CVPR 2018)."""
+    layers: list[Layer] = []
+    for turn in range(_whole("repeat", repeat)):
+        channels, stride = (c, 1) if turn == repeat - 1 else (None, 1)
+        layers += [Activation(), _conv(None, k, s if turn == 0 else stride, groups=0), _conv(channels, 1), BatchNorm()]
+    return layers
+
+
+@operation("dil5", k=5)
+@operation("dil3", k=3)
+@operation("dil")
+def dilated(c: Any = None, k: Any = 3, s: int = 1) -> list[Layer]:
+    """A dilated depthwise, then a pointwise convolution (Liu et al., ICLR 2019)."""
+    return [Activation(), _conv(None, k, s, 2, groups=0), _conv(c, 1), BatchNorm()]
+
+
+@operation("dw5", k=5)
+@operation("dw3", k=3)
+@operation("dw")
+def depthwise(k: Any = 3, s: int = 1) -> list[Layer]:
+    """A depthwise convolution."""
+    return [Activation(), _conv(None, k, s, groups=0), BatchNorm()]
+
+
+@operation("conv1x7-7x1", k=7)
+@operation("conv1x3-3x1", k=3)
+def crossed(c: Any = None, k: int = 7, s: int = 1) -> list[Layer]:
+    """A 1 x k, then a k x 1 convolution."""
+    return [Activation(), _conv(c, (1, k), s), BatchNorm(), Activation(), _conv(c, (k, 1)), BatchNorm()]
+
+
+@operation("mbconv")
+def inverted(c: Any = None, k: Any = 3, s: int = 1, e: int = 3, se: float = 0.0, skip: str = "none") -> list[Layer]:
+    """An inverted residual: expand by e, depthwise, squeeze-excite by se, project (Sandler et al., CVPR 2018).
+
+    ``skip`` is ``identity`` where the input is to be added; channels and stride must then keep the shape.
+    """
+    widened: list[Layer] = [Conv(None, (1, 1), expand=_whole("e", e)), BatchNorm(), Activation("relu6")]
+    filtered: list[Layer] = [_conv(None, k, s, groups=0), BatchNorm(), Activation("relu6")]
+    squeezed: list[Layer] = [SqueezeExcite(se)] if se else []
+    kept = skip == "identity"
+    if skip not in ("none", "identity"):
+        raise ValueError(f"skip is {skip!r}, none or identity is needed")
+    if not kept:
+        return [*widened, *filtered, *squeezed, _conv(c, 1), BatchNorm()]
+    narrowed = Conv(None if c is None else _whole("c", c), (1, 1))
+    if c is None:
+        raise ValueError("with skip: identity, c must be given: the number of channels that come in")
+    return [Residual((*widened, *filtered, *squeezed, narrowed, BatchNorm()))]
+
+
+@operation("avg3", k=3)
+@operation("avg")
+def average(k: int = 3, s: int = 1) -> list[Layer]:
+    """The mean over a window."""
+    return [Pool("avg", _whole("k", k), _whole("s", s))]
+
+
+@operation("max5", k=5)
+@operation("max3", k=3)
+@operation("max")
+def maximum(k: int = 3, s: int = 1) -> list[Layer]:
+    """The maximum over a window."""
+    return [Pool("max", _whole("k", k), _whole("s", s))]
+
+
+@operation("identity")
+@operation("skip")
+def skip(c: Any = None, s: int = 1) -> Sequence[Layer]:
+    """What comes in, as it is; with a stride or other channels, fitted by a 1 x 1 convolution."""
+    if c is None and s == 1:
+        return []
+    return reduction(c, s)
+
+
+@operation("none")
+def none(s: int = 1) -> list[Layer]:
+    """Zeros: as if the edge were not there."""
+    return [Zero(_whole("s", s))]
+
+
+@operation("reduce", s=2)
+def reduction(c: Any = None, s: int = 2) -> Sequence[Layer]:
+    """A mean over s x s, then a 1 x 1 convolution."""
+    pool: list[Layer] = [Pool("avg", s, s)] if s > 1 else []
+    return [Activation(), *pool, _conv(c, 1), BatchNorm()]
+
+
+@operation("fit")
+def fit(c: int, s: int = 1) -> Sequence[Layer]:
+    """Maps brought to ``c`` channels and a size: what a cell does with what comes from outside."""
+    return reduction(c, s)
+
+
+@operation("head")
+def head(classes: int, norm: bool = True) -> list[Layer]:
+    """Normalise, mean over the map, classify: what gives logits."""
+    before: list[Layer] = [BatchNorm(), Activation()] if norm else []
+    return [*before, GlobalMean(), Linear(_whole("classes", classes))]
+
+
+@operation("dense")
+def dense(features: int, act: str = "relu") -> Sequence[Layer]:
+    """A dense layer and its activation."""
+    return [Linear(_whole("features", features)), *activation(act)]
+
+
+@operation("act")
+def activation(name: str = "relu") -> list[Layer]:
+    """An activation."""
+    known = ("relu", "relu6", "tanh", "sigmoid", "silu", "identity")
+    if name not in known:
+        raise ValueError(f"the activation is {name!r}, one of {', '.join(known)} is needed")
+    return [] if name == "identity" else [Activation(name)]
+
+
+@operation("bn")
+def norm() -> list[Layer]:
+    """Batch normalisation."""
+    return [BatchNorm()]
+
+
+@operation("flatten")
+def flatten() -> list[Layer]:
+    """Maps as one vector."""
+    return [Flatten()]
+
+
+@operation("global-mean")
+def global_mean() -> list[Layer]:
+    """The mean of each map."""
+    return [GlobalMean()]
+
+
+@operation("dropout")
+def dropout(rate: float = 0.5) -> list[Layer]:
+    """Dropout."""
+    if not 0 <= rate < 1:
+        raise ValueError(f"rate is {rate!r}, a number from 0 to below 1 is needed")
+    return [Dropout(rate)]
+
+
+@operation("mixed")
+def mixed(among: Any, group: str) -> list[Layer]:
+    """Several operations at once, weighted by the architecture weights of a group: a supernet's edge."""
+    paths: list[Mapping[str, Any]] = [{"op": each} if isinstance(each, str) else each for each in among]
+    layers = tuple(layers_of(each["op"], each.get("params", {})) for each in paths)
+    return [Mixed(tuple(named(each) for each in paths), layers, group)]
+
+
+def named(choice: Mapping[str, Any]) -> str:
+    """A choice of an operation as one word: ``conv(c=8,k=3)``."""
+    params = ",".join(f"{name}={value}" for name, value in sorted(choice.get("params", {}).items()))
+    return f"{choice['op']}({params})" if params else str(choice["op"])
+
+
+# merge functions
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How a vertex makes one value of several.
+
+    Attributes:
+        shape: the shapes that come in -> the one that comes out; raises ShapeError.
+        apply: the tensors, in the order of the edges -> one tensor.
+        ordered: whether it matters in which order they come.
+        weighted: whether each edge that comes in has a trained weight, which ``apply`` gets as a second argument.
+    """
+
+    name: str
+    shape: Callable[[Sequence[Shape]], Shape]
+    apply: Callable[..., Any]
+    ordered: bool = False
+    weighted: bool = False
+
+
+_merges: dict[str, Merge] = {}
+
+
+def merge(
+    name: str, shape: Callable[[Sequence[Shape]], Shape], *, ordered: bool = False, weighted: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function of a list of tensors as a merge; the other arguments as in ``Merge``."""
+
+    def register(apply: Callable[..., Any]) -> Callable[..., Any]:
+        _merges[name] = Merge(name, shape, apply, ordered, weighted)
+        return apply
+
+    return register
+
+
+def merges() -> Mapping[str, Merge]:
+    """Every merge function, by name."""
+    return dict(sorted(_merges.items()))
+
+
+def _equal(shapes: Sequence[Shape]) -> Shape:
+    if len(set(shapes)) != 1:
+        raise ShapeError(f"shapes {', '.join(map(str, dict.fromkeys(shapes)))} meet: they must be equal")
+    return shapes[0]
+
+
+def _stacked(shapes: Sequence[Shape]) -> Shape:
+    if len({shape[1:] for shape in shapes}) != 1:
+        raise ShapeError(
+            f"maps of {', '.join(map(str, dict.fromkeys(shapes)))} meet: sizes must be equal to stack them"
+        )
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def _padded(shapes: Sequence[Shape]) -> Shape:
+    if any(len(shape) != 3 for shape in shapes):
+        raise ShapeError("only maps can be padded")
+    return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes), max(shape[2] for shape in shapes)
+
+
+@merge("add", _equal)
+def _add(tensors: Sequence[Any]) -> Any:
+    return sum(tensors[1:], tensors[0])
+
+
+@merge("mean", _equal)
+def _mean(tensors: Sequence[Any]) -> Any:
+    return _add(tensors) / len(tensors)
+
+
+@merge("mul", _equal)
+def _product(tensors: Sequence[Any]) -> Any:
+    out = tensors[0]
+    for each in tensors[1:]:
+        out = out * each
+    return out
+
+
+@merge("wsum", _equal, weighted=True)
+def _weighted(tensors: Sequence[Any], weights: Any) -> Any:
+    return _add([tensor * weight for tensor, weight in zip(tensors, weights, strict=True)])
+
+
+@merge("concat", _stacked, ordered=True)
+def _concat(tensors: Sequence[Any]) -> Any:
+    import torch
+
+    return torch.cat(list(tensors), dim=1)
+
+
+@merge("pad-concat", _padded, ordered=True)
+def _pad_concat(tensors: Sequence[Any]) -> Any:
+    """Smaller maps are padded with zeros around them (Zoph and Le, ICLR 2017, section 3.3)."""
+    import torch
+    from torch.nn.functional import pad
+
+    high, wide = max(each.shape[2] for each in tensors), max(each.shape[3] for each in tensors)
+
+    def fitted(tensor: Any) -> Any:
+        down, right = high - tensor.shape[2], wide - tensor.shape[3]
+        return pad(tensor, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+    return torch.cat([fitted(each) for each in tensors], dim=1)
