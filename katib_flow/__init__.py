@@ -15,8 +15,18 @@ if TYPE_CHECKING:
     from katib_flow.history import History, Metric, State, Suggestion, Trial
     from katib_flow.local import Result
     from katib_flow.loop import load, suggest, verdict
+    from katib_flow.models import Space, Topology, operation
     from katib_flow.spec import Experiment
-    from katib_flow.trial.user import checkpoint_dir, parameters, parent_checkpoint_dir, report, should_stop
+    from katib_flow.trial.user import (
+        checkpoint_dir,
+        load_model,
+        parameters,
+        parent_checkpoint_dir,
+        report,
+        save_model,
+        should_stop,
+        topology,
+    )
 
 _HOME = {
     "katib_flow.algorithms.registry": ("Ask", "Settings", "algorithm"),
@@ -26,7 +36,17 @@ _HOME = {
     "katib_flow.local": ("Result",),
     "katib_flow.loop": ("load", "suggest", "verdict"),
     "katib_flow.spec": ("Experiment",),
-    "katib_flow.trial.user": ("checkpoint_dir", "parameters", "parent_checkpoint_dir", "report", "should_stop"),
+    "katib_flow.models": ("Space", "Topology", "operation"),
+    "katib_flow.trial.user": (
+        "checkpoint_dir",
+        "load_model",
+        "parameters",
+        "parent_checkpoint_dir",
+        "report",
+        "save_model",
+        "should_stop",
+        "topology",
+    ),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
@@ -43,21 +63,27 @@ __all__ = [
     "Ordinal",
     "Result",
     "Settings",
+    "Space",
     "SpecError",
     "State",
     "Suggestion",
+    "Topology",
     "Trial",
     "algorithm",
     "checkpoint_dir",
     "compile",
     "experiment",
     "load",
+    "load_model",
+    "operation",
     "parameters",
     "parent_checkpoint_dir",
     "report",
     "run",
+    "save_model",
     "should_stop",
     "suggest",
+    "topology",
     "verdict",
 ]
 

@@ -3,7 +3,7 @@
 Both schedulers drive these functions: local/ on this machine, and the programs in steps/ on Argo.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -126,7 +126,22 @@ def suggest(
         ask = Ask(experiment, history, indices, algorithm.settings_of(experiment), earlier)
         return list(algorithm.propose(ask)) if indices else []
 
-    return with_initial(experiment, history, range(first, first + max(0, n)), propose)
+    suggestions = with_initial(experiment, history, range(first, first + max(0, n)), propose)
+    return [_with_topology(experiment, each) for each in suggestions]
+
+
+def _with_topology(experiment: Experiment, suggestion: Suggestion) -> Suggestion:
+    """A suggestion with the topology that its decisions stand for, where the algorithm has not made one itself.
+
+    Where they stand for no sound network there is none: building the trial's model tells why, and the trial fails.
+    """
+    if experiment.architectures is None or suggestion.topology is not None:
+        return suggestion
+    try:
+        topology = experiment.architectures.topology(suggestion.assignment)
+    except InvalidSpec:
+        return suggestion
+    return replace(suggestion, topology=topology.to_dict())
 
 
 def proposed(

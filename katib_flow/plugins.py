@@ -71,8 +71,8 @@ class Registry(Generic[P]):
 
     def _load(self) -> None:
         package = importlib.import_module(self.package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self.package}.{module.name}")
+        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
+            importlib.import_module(module.name)
         for entry in importlib.metadata.entry_points(group=self.entry_points):
             try:
                 entry.load()

@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import SearchSpace
+
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
 
 S = TypeVar("S", bound=Settings)
 
@@ -37,6 +40,11 @@ class Ask(Generic[S]):
     @property
     def space(self) -> SearchSpace:
         return self.experiment.space
+
+    @property
+    def architectures(self) -> "Space | None":
+        """The space of architectures; None where none is searched. Its slots are part of ``space``."""
+        return self.experiment.architectures
 
     @property
     def objective(self) -> Objective:

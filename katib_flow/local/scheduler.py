@@ -24,6 +24,7 @@ from katib_flow.loop import End, Verdict
 from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.trial.outcome import Outcome, StopTrial
+from katib_flow.trial.protocol import model_files
 
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
@@ -200,7 +201,9 @@ class Scheduler:
         trial = outcome.applied_to(replace(trial, series={}), self.experiment)
         log = self.spool.directory(trial.suggestion).log
         self._set(replace(trial, series=self._kept(trial)))
-        self.recorder.put(Change(trial, () if reported else outcome.metrics, log if log.exists() else None))
+        files = model_files(self.spool.directory(trial.suggestion).model)
+        metrics = () if reported else outcome.metrics
+        self.recorder.put(Change(trial, metrics, log if log.exists() else None, files))
         self.progress.trial_ended(trial)
 
     def _stop_trials(self, verdict: Verdict) -> None:

@@ -75,9 +75,11 @@ class Spool:
                 shutil.rmtree(path.parent, ignore_errors=True)
 
     def remove(self, suggestion: Suggestion) -> None:
-        """Drop a trial that MLflow has; a checkpoint stays, another trial may continue from it."""
+        """Drop a trial that MLflow has; a checkpoint or a model stays, another trial may continue from it."""
         directory = self.directory(suggestion)
         (directory.path / "suggestion.json").unlink(missing_ok=True)
+        if directory.model.is_dir():
+            return
         try:
             directory.checkpoint.rmdir()
         except OSError:

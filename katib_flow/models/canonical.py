@@ -9,7 +9,7 @@ and, where that leaves several alike, the least of what comes of telling each of
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -67,7 +67,7 @@ def values(network: "Flat") -> tuple[list[Value], int | None]:
     for vertex, merge in live.vertices.items():
         if vertex == live.input or not live.incoming[vertex]:
             continue
-        terms = [_applied(made, edge, at[edge.src]) for edge in live.incoming[vertex]]
+        terms = [_applied(made, edge, at) for edge in live.incoming[vertex]]
         found = merges()[merge]
         if merge == "add" or len(terms) == 1:
             at[vertex] = made.sum(terms)
@@ -78,7 +78,10 @@ def values(network: "Flat") -> tuple[list[Value], int | None]:
     return made.values, at.get(live.output)
 
 
-def _applied(made: _Values, edge: "FlatEdge", source: int) -> int:
+def _applied(made: _Values, edge: "FlatEdge", at: Mapping[str, int]) -> int:
+    if edge.dead:
+        return made.number(Value("zeros", ()))
+    source = at[edge.src]
     if not edge.layers:
         return source
     return made.number(Value(label(edge.layers), (source,), weights=edge.weights if trained(edge.layers) else ""))

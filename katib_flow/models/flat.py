@@ -4,7 +4,7 @@ Every edge has the path of its cells as key (``n1/e01``); that is the name of it
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ class FlatEdge:
         key: path of the edge through the cells it lies in.
         weights: name of its weights; its key where it shares them with none.
         layers: what it does; none is the identity.
+        dead: it gives zeros whatever comes in.
     """
 
     key: str
@@ -37,6 +38,7 @@ class FlatEdge:
     params: Mapping[str, Any]
     weights: str
     layers: tuple[Layer, ...]
+    dead: bool = False
 
     @property
     def zero(self) -> bool:
@@ -74,28 +76,33 @@ class Flat:
     def outgoing(self) -> Mapping[str, tuple[FlatEdge, ...]]:
         found: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
         for edge in self.edges:
-            found[edge.src].append(edge)
+            if not edge.dead:
+                found[edge.src].append(edge)
         return {vertex: tuple(edges) for vertex, edges in found.items()}
 
     @cached_property
     def live(self) -> "Flat":
-        """Without edges that carry zeros, and without what does not lie between input and output."""
-        edges = [edge for edge in self.edges if not edge.zero]
+        """Without edges that carry zeros, and without what does not lie between input and output.
+
+        Where zeros are not summed but stacked, say, they take up room: such an edge stays, and is ``dead``.
+        """
         reached, needed = {self.input}, {self.output}
-        for edge in edges:
-            if edge.src in reached:
+        for edge in self.edges:
+            if edge.src in reached and not edge.zero:
                 reached.add(edge.dst)
-        for edge in reversed(edges):
-            if edge.dst in needed:
+        for edge in reversed(self.edges):
+            if edge.dst in needed and edge.src in reached and not edge.zero:
                 needed.add(edge.src)
-        kept = {*(reached & needed), self.input, self.output}
-        vertices = {vertex: merge for vertex, merge in self.vertices.items() if vertex in kept}
-        return Flat(
-            self.input,
-            self.output,
-            vertices,
-            tuple(edge for edge in edges if edge.src in reached & needed and edge.dst in reached & needed),
-        )
+        kept = reached & needed
+        edges: list[FlatEdge] = []
+        for edge in self.edges:
+            if edge.dst in kept and edge.src in reached and not edge.zero:
+                edges.append(edge)
+            elif edge.dst in kept and self.vertices[edge.dst] not in ("add", "wsum"):
+                edges.append(replace(edge, dead=True))
+        ends = {self.input, self.output}
+        vertices = {vertex: merge for vertex, merge in self.vertices.items() if vertex in kept | ends}
+        return Flat(self.input, self.output, vertices, tuple(edges))
 
     def shapes(self, shape: Shape) -> dict[str, Shape]:
         """The shape of every vertex, for an input of a shape.
@@ -120,6 +127,8 @@ class Flat:
         parameters: dict[str, int] = {}
         macs = 0
         for edge in live.edges:
+            if edge.dead:
+                continue
             parameters[edge.weights], each = total(edge.layers, shapes[edge.src])
             macs += each
         gates = sum(
@@ -307,6 +316,8 @@ def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Seque
                 ready.append(target)
     if len(order) < len(vertices):
         stuck = {vertex for vertex in vertices if waiting[vertex]}
+        while ends := stuck - {edge.src for edge in edges if edge.src in stuck and edge.dst in stuck}:
+            stuck -= ends  # what only hangs on a circle
         round_ = ", ".join(edge.key for edge in edges if edge.src in stuck and edge.dst in stuck)
         raise SpecError("edges", f"a circle through {round_}", "edges that do not go round")
     place = {vertex: position for position, vertex in enumerate(order)}

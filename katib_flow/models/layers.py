@@ -12,7 +12,7 @@ Shape = tuple[int, ...]
 
 
 class ShapeError(ValueError):
-    """A layer cannot take what comes to it; the message says what came and what it needs."""
+    """A layer cannot take what comes to it; the message says what it needs."""
 
 
 class Layer:
@@ -37,14 +37,14 @@ class Layer:
 
 def _maps(shape: Shape, what: str) -> tuple[int, int, int]:
     if len(shape) != 3:
-        raise ShapeError(f"{what} takes maps (channel, height, width), and gets a shape {shape}")
+        raise ShapeError(f"maps of (channel, height, width) for {what}, not a shape {shape}")
     return shape[0], shape[1], shape[2]
 
 
 def _windows(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
     count = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     if count < 1:
-        raise ShapeError(f"a window of {kernel} (dilation {dilation}) does not fit on a map of {size}")
+        raise ShapeError(f"a map larger than {size} for a window of {kernel} (dilation {dilation})")
     return count
 
 
@@ -76,7 +76,7 @@ class Conv(Layer):
         channels, *size = _maps(shape, "a convolution")
         groups = self.group_count(shape)
         if channels % groups or self.out(shape) % groups:
-            raise ShapeError(f"{channels} channels to {self.out(shape)} do not divide into {groups} groups")
+            raise ShapeError(f"channels that divide into {groups} groups, not {channels} to {self.out(shape)}")
         windows = (
             _windows(side, kernel, self.stride, self.dilation, padding)
             for side, kernel, padding in zip(size, self.kernel, self.padding, strict=True)
@@ -141,7 +141,7 @@ class Linear(Layer):
 
     def shape(self, shape: Shape) -> Shape:
         if len(shape) != 1:
-            raise ShapeError(f"a dense layer takes a vector, and gets a shape {shape}: flatten it first")
+            raise ShapeError(f"a vector for a dense layer, not a shape {shape}: flatten it first")
         return (self.features,)
 
     def parameters(self, shape: Shape) -> int:
@@ -191,7 +191,7 @@ class Residual(Layer):
     def shape(self, shape: Shape) -> Shape:
         out = flow(self.layers, shape)[-1]
         if out != shape:
-            raise ShapeError(f"a residual adds {shape} to {out}: the two must agree")
+            raise ShapeError(f"the shape to be kept by a residual, not {out} of {shape}")
         return shape
 
     def parameters(self, shape: Shape) -> int:
@@ -212,7 +212,7 @@ class Mixed(Layer):
     def shape(self, shape: Shape) -> Shape:
         shapes = {flow(path, shape)[-1] for path in self.paths}
         if len(shapes) != 1:
-            raise ShapeError(f"the operations to choose from give different shapes: {sorted(shapes)}")
+            raise ShapeError(f"operations to choose from that give one shape, not {sorted(shapes)}")
         return shapes.pop()
 
     def parameters(self, shape: Shape) -> int:

@@ -333,21 +333,19 @@ def merges() -> Mapping[str, Merge]:
 
 def _equal(shapes: Sequence[Shape]) -> Shape:
     if len(set(shapes)) != 1:
-        raise ShapeError(f"shapes {', '.join(map(str, dict.fromkeys(shapes)))} meet: they must be equal")
+        raise ShapeError(f"equal shapes, not {', '.join(map(str, dict.fromkeys(shapes)))}")
     return shapes[0]
 
 
 def _stacked(shapes: Sequence[Shape]) -> Shape:
     if len({shape[1:] for shape in shapes}) != 1:
-        raise ShapeError(
-            f"maps of {', '.join(map(str, dict.fromkeys(shapes)))} meet: sizes must be equal to stack them"
-        )
+        raise ShapeError(f"maps of one size, not {', '.join(map(str, dict.fromkeys(shapes)))}")
     return (sum(shape[0] for shape in shapes), *shapes[0][1:])
 
 
 def _padded(shapes: Sequence[Shape]) -> Shape:
     if any(len(shape) != 3 for shape in shapes):
-        raise ShapeError("only maps can be padded")
+        raise ShapeError("maps of (channel, height, width) to pad")
     return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes), max(shape[2] for shape in shapes)
 
 

@@ -190,7 +190,7 @@ class Space:
         known = operations().get(name)
         taken = {key: each for key, each in params.items() if known is None or key in known.parameters}
         given = {**taken, **(own or {}).get("params", {})}
-        return {"op": name, **({"params": given} if given else {})}
+        return {"op": name, "params": given}
 
 
 def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Annotated, Any, Self, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -35,6 +35,9 @@ from katib_flow.spec.sections import (
 )
 from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import TrialTemplate
+
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
 
 Name = Annotated[
     str,
@@ -111,8 +114,23 @@ class Experiment(Model):
         return self
 
     @cached_property
+    def architectures(self) -> "Space | None":
+        """The space of architectures; None where none is searched.
+
+        Raises:
+            InvalidSpec: ``architecture`` describes none.
+        """
+        if self.architecture is None:
+            return None
+        from katib_flow.models.presets import space_of
+
+        return space_of(self.architecture)
+
+    @cached_property
     def space(self) -> SearchSpace:
-        return SearchSpace(self.parameters)
+        """What is assigned: the parameters, and the decisions of an architecture after them."""
+        slots = self.architectures.parameters if self.architectures else {}
+        return SearchSpace({**self.parameters, **slots})
 
     @property
     def metric_names(self) -> tuple[str, ...]:

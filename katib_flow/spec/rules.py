@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
 
-from katib_flow.errors import SpecError
+from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spec.counting import active
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.problems import NOTHING, did_you_mean
@@ -39,6 +39,18 @@ def _parameters(experiment: "Experiment") -> Iterator[SpecError]:
     for name in experiment.parameters:
         if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
             yield SpecError(f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first")
+
+
+def _architecture(experiment: "Experiment") -> Iterator[SpecError]:
+    try:
+        space = experiment.architectures
+    except InvalidSpec as invalid:
+        yield from invalid.problems
+        return
+    for name in experiment.parameters:
+        if space and name in space.parameters:
+            need = "another name: it is that of a decision about the architecture"
+            yield SpecError(f"parameters.{name}", name, need)
 
 
 def _conditions(experiment: "Experiment") -> Iterator[SpecError]:
@@ -114,4 +126,4 @@ def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
             yield SpecError(f"trial.{where}", f"${{{name}}}", need)
 
 
-RULES = (_parameters, _conditions, _initial, _budget, _metrics, _placeholders)
+RULES = (_parameters, _architecture, _conditions, _initial, _budget, _metrics, _placeholders)

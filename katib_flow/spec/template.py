@@ -23,6 +23,7 @@ BUILTIN = (
     "trial.checkpoint_dir",
     "trial.parent_checkpoint_dir",
     "trial.file",
+    "trial.model_dir",
     "experiment.name",
 )
 """What ``${...}`` may name beside parameters."""

@@ -1,8 +1,10 @@
 """What a trial, in any language, is given: environment variables, and one JSON file.
 
 The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``,
-``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none) and ``report_file``: a file to which the trial
-may append JSON lines of metrics instead of printing them.
+``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none), ``report_file``: a file to which the trial may
+append JSON lines of metrics instead of printing them, and ``model_dir`` (null where no architecture is searched): the
+directory of ``topology.json`` and, where weights are inherited, ``weights.safetensors``, which the trial replaces by
+what it has trained.
 """
 
 import json
@@ -50,6 +52,15 @@ class TrialDirectory:
         return self.path / "checkpoint"
 
     @property
+    def model(self) -> Path:
+        """Topology, drawing and weights (NAS); what lies here becomes artifacts."""
+        return self.path / "model"
+
+    @property
+    def parent_model(self) -> Path | None:
+        return self.parent / "model" if self.parent else None
+
+    @property
     def parent_checkpoint(self) -> Path | None:
         return self.parent / "checkpoint" if self.parent else None
 
@@ -67,6 +78,7 @@ class TrialDirectory:
             "checkpoint_dir": str(self.checkpoint),
             "parent_checkpoint_dir": str(self.parent_checkpoint) if self.parent_checkpoint else None,
             "report_file": str(self.report_file),
+            "model_dir": str(self.model) if experiment.architecture is not None else None,
         }
         self.trial_file.write_text(json.dumps(content))
 
@@ -75,9 +87,17 @@ class TrialDirectory:
         return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, **paths}
 
 
+def model_files(directory: Path) -> dict[str, Path]:
+    """The files of a trial's model, by the name of their artifact; none where it has no model."""
+    return {path.name: path for path in sorted(directory.glob("*")) if path.suffix in (".json", ".svg", ".safetensors")}
+
+
 def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Value]:
-    """The parameters of a trial as its program gets them, the budget's among them (a whole number as an int)."""
-    values = dict(suggestion.assignment)
+    """The parameters of a trial as its program gets them, the budget's among them (a whole number as an int).
+
+    Decisions about the architecture are not: the program gets the topology that they make.
+    """
+    values = {name: value for name, value in suggestion.assignment.items() if name in experiment.parameters}
     if experiment.budget and suggestion.budget is not None:
         budget = suggestion.budget
         values[experiment.budget.parameter] = int(budget) if float(budget).is_integer() else budget
@@ -87,6 +107,7 @@ def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Valu
 def substitutions(experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory) -> dict[str, Value]:
     """What ``${...}`` stands for in this trial."""
     return assigned(experiment, suggestion) | {
+        "trial.model_dir": str(directory.model),
         "trial.id": suggestion.id,
         "trial.name": f"{experiment.name}-{suggestion.id}",
         "trial.namespace": experiment.argo.namespace or "default",

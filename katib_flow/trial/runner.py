@@ -85,6 +85,11 @@ def run_trial(
     """
     directory.create(experiment, suggestion)
     started = time.time()
+    if experiment.architecture is not None:
+        try:
+            prepare_model(experiment, suggestion, directory)
+        except KatibFlowError as error:
+            return Outcome(State.FAILED, f"no model: {error}", started=started, ended=time.time())
     try:
         process = _start(experiment, suggestion, directory, function)
     except OSError as error:
@@ -99,6 +104,23 @@ def run_trial(
             os.close(process.output)
     ending = Ending(process.exit_code, process.request, process.timed_out)
     return conclude(experiment, directory, ending, reader, started)
+
+
+def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> None:
+    """Put the model of a suggestion into its directory, with what it inherits from the parent's.
+
+    Raises:
+        KatibFlowError: there is no sound model.
+    """
+    from katib_flow.models.manager import build_model
+
+    build_model(
+        experiment.architectures,
+        directory.model,
+        topology=suggestion.topology,
+        decisions=suggestion.assignment,
+        parent=directory.parent_model if suggestion.parent is not None else None,
+    )
 
 
 def _start(

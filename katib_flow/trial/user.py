@@ -7,9 +7,13 @@ import signal
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from katib_flow.trial.protocol import REPORT_FILE, TRIAL_FILE
+
+if TYPE_CHECKING:
+    from katib_flow.models.build import Network
+    from katib_flow.models.topology import Topology
 
 _stop = threading.Event()
 _listening = False
@@ -90,3 +94,40 @@ def parent_checkpoint_dir() -> Path | None:
     """The checkpoints of the trial that this one continues or inherits from; None where there is none."""
     path = trial_file().get("parent_checkpoint_dir")
     return Path(path) if path and Path(path).is_dir() else None
+
+
+def model_dir() -> Path:
+    """The directory of this trial's model: its topology, and weights where it inherits any. ``model/`` outside one."""
+    return Path(trial_file().get("model_dir") or "model")
+
+
+def topology() -> "Topology":
+    """The topology that this trial evaluates.
+
+    Raises:
+        KatibFlowError: it has none, because the experiment searches no architecture.
+    """
+    from katib_flow.models.manager import TOPOLOGY, load_topology
+
+    return load_topology(model_dir() / TOPOLOGY)
+
+
+def load_model(*, seed: int | None = None) -> "Network":
+    """The network that this trial evaluates, a ``torch.nn.Module``, with the weights it inherits from its parent.
+
+    Args:
+        seed: of the weights that it does not inherit.
+
+    Raises:
+        KatibFlowError: there is none, or its files are cut off or do not belong together.
+    """
+    from katib_flow.models.build import load_network
+
+    return load_network(model_dir(), seed=seed)
+
+
+def save_model(model: "Network") -> None:
+    """Keep the weights of the trial's network, as an artifact and for trials that inherit from this one."""
+    from katib_flow.models.build import save_network
+
+    save_network(model, model_dir())

@@ -31,7 +31,7 @@ parameters:
   activation: {type: categorical, values: [relu, tanh, null, 1, 1.0, true]}
   size: {type: ordinal, values: [small, large]}
   momentum: {type: float, min: 0, max: 0.99, when: {activation: relu, layers: [1, 2]}}
-architecture: {space: cells, settings: {cells: 3}}
+architecture: {space: cell, settings: {cells: 3}}
 algorithm: {name: gp, seed: 7, settings: {}}
 budget: {parameter: epochs, min: 1, max: 27, eta: 3}
 early_stopping: {name: median, settings: {min_trials: 3, start_step: 4}}
@@ -69,7 +69,7 @@ def test_three_sections_are_required(section):
 
 def test_all_other_sections_may_be_left_out_where_there_is_something_to_search():
     data = {name: spec()[name] for name in ("name", "objective", "trial")}
-    assert Experiment.parse({**data, "architecture": "cells"})
+    assert Experiment.parse({**data, "architecture": "cell"})
     with pytest.raises(InvalidSpec, match=r"^parameters: found nothing, need at least one parameter"):
         Experiment.parse(data)
 
@@ -148,7 +148,7 @@ def test_defaults_are_left_out_of_the_plain_data():
     [
         ({"algorithm": "sobol"}, {"algorithm": {"name": "sobol"}}),
         ({"early_stopping": "median"}, {"early_stopping": {"name": "median"}}),
-        ({"architecture": "cells"}, {"architecture": {"space": "cells"}}),
+        ({"architecture": "cell"}, {"architecture": {"space": "cell"}}),
         (
             {"objective": {"metric": "a", "direction": "minimize"}},
             {"objective": [{"metric": "a", "direction": "minimize"}]},
@@ -189,7 +189,7 @@ def test_an_experiment_that_has_been_used_survives_the_way_to_another_process(th
 
 
 def test_an_experiment_of_an_architecture_alone_needs_no_parameters():
-    assert experiment(parameters={}, architecture="cells").space.size == 1
+    assert experiment(parameters={}, architecture="cell").space.size == 4**6
 
 
 def done(index: int, state: State = State.SUCCEEDED, **observations: float) -> Trial:
@@ -242,7 +242,7 @@ def test_the_json_schema_takes_the_whole_schema():
     VALIDATOR.validate(load_yaml(WHOLE).data)
 
 
-@pytest.mark.parametrize("sections", [{"algorithm": "sobol"}, {"architecture": "cells"}, {"early_stopping": "median"}])
+@pytest.mark.parametrize("sections", [{"algorithm": "sobol"}, {"architecture": "cell"}, {"early_stopping": "median"}])
 def test_the_json_schema_takes_what_is_written_short(sections):
     VALIDATOR.validate(spec(**sections))
 

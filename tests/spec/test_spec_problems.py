@@ -130,7 +130,7 @@ FULL = spec(
         "layers": {"type": "int", "min": 1, "max": 3, "step": 1, "when": {"act": ["relu"]}},
         "act": {"type": "categorical", "values": ["relu", 1, None]},
     },
-    architecture={"space": "cells", "settings": {}},
+    architecture={"space": "cell", "settings": {}},
     algorithm={"name": "random", "seed": 1, "settings": {}},
     budget={"parameter": "epochs", "min": 1, "max": 9, "eta": 3},
     early_stopping={"name": "median", "settings": {}},

@@ -1,0 +1,275 @@
+"""A topology -> a torch module. The only file of this package that needs torch, with ``supernet``.
+
+A module's tensors are named by the path of their edge (``cell0.0/0>1``), so weights fit the topology they belong to
+whatever else changed.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from katib_flow.models import layers
+from katib_flow.models.flat import Flat, FlatEdge
+from katib_flow.models.layers import Layer, Shape, flow
+from katib_flow.models.manager import load_model
+from katib_flow.models.operations import merges
+from katib_flow.models.topology import Topology
+from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
+
+_ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "relu6": nn.ReLU6,
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "silu": nn.SiLU,
+}
+
+
+def build(topology: Topology, *, seed: int | None = None, affine: bool = True) -> "Network":
+    """The module of a topology.
+
+    Args:
+        seed: of the first weights; the state of torch's own random numbers is used where it is left out.
+        affine: whether normalisation has a trained scale and shift; searching systems switch it off.
+    """
+    if seed is None:
+        return Network(topology, affine=affine)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Network(topology, affine=affine)
+
+
+class Network(nn.Module):
+    """A network as the flat graph of its topology.
+
+    Attributes:
+        topology: what it was made of.
+        operations: the module of each trained operation, by the name of its weights; edges that share have one.
+        architecture: the architecture weights of each group of mixed edges, shape (choice,); none in most networks.
+    """
+
+    def __init__(self, topology: Topology, *, affine: bool = True) -> None:
+        super().__init__()
+        self.topology = topology
+        self.flat: Flat = topology.flat.live
+        self.shapes = topology.shapes
+        self.operations = nn.ModuleDict()
+        self.gates = nn.ParameterDict()
+        self.architecture = nn.ParameterDict(
+            {_escaped(group): nn.Parameter(torch.zeros(len(names))) for group, names in self.flat.groups.items()}
+        )
+        self._names: dict[str, str] = {}
+        self._merges = {name: merges()[merge] for name, merge in self.flat.vertices.items()}
+        for edge in self.flat.edges:
+            self._add(edge, affine=affine)
+        for vertex, edges in self.flat.incoming.items():
+            if self._merges[vertex].weighted and len(edges) > 1:
+                self.gates[_escaped(vertex)] = nn.Parameter(torch.ones(len(edges)))
+        self.watch: Callable[[str, Tensor], None] | None = None
+
+    def _add(self, edge: FlatEdge, *, affine: bool) -> None:
+        if edge.layers and not edge.dead:
+            name = _escaped(edge.weights)
+            if name not in self.operations:
+                self.operations[name] = _sequence(edge.layers, self.shapes[edge.src], affine=affine)
+            self._names[edge.key] = name
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits, shape (batch, class), of images, shape (batch, channel, height, width)."""
+        values: dict[str, Tensor] = {self.flat.input: images}
+        for vertex, edges in self.flat.incoming.items():
+            if edges:
+                arriving = [self._through(edge, values) for edge in edges]
+                values[vertex] = self._merged(vertex, arriving)
+        if self.flat.output not in values:  # nothing leads from input to output
+            return images.new_zeros(images.shape[0], self.topology.output.classes)
+        return values[self.flat.output]
+
+    def _through(self, edge: FlatEdge, values: Mapping[str, Tensor]) -> Tensor:
+        if edge.dead:
+            shape = flow(edge.layers, self.shapes[edge.src])[-1]
+            image = values[self.flat.input]
+            return image.new_zeros(image.shape[0], *shape)
+        value = values[edge.src]
+        if edge.key not in self._names:
+            return value
+        module = self.operations[self._names[edge.key]]
+        out = module(value)
+        if self.watch is not None:
+            self.watch(edge.key, out)
+        return out
+
+    def _merged(self, vertex: str, arriving: Sequence[Tensor]) -> Tensor:
+        if len(arriving) == 1:
+            return arriving[0]
+        merge = self._merges[vertex]
+        return merge.apply(arriving, self.gates[_escaped(vertex)]) if merge.weighted else merge.apply(arriving)
+
+    def mixed(self) -> Mapping[str, Sequence["MixedOperation"]]:
+        """The mixed operations of a supernet, by their group."""
+        found: dict[str, list[MixedOperation]] = {}
+        for module in self.modules():
+            if isinstance(module, MixedOperation):
+                found.setdefault(module.group, []).append(module)
+        return found
+
+    def choose(self, weights: Mapping[str, Tensor | None]) -> None:
+        """Set the weights of the choices of each group, shape (choice,); a choice of weight exactly 0 is not run.
+
+        A tensor with a gradient gets one: softmax of ``architecture``, a Gumbel sample, a one-hot choice.
+        """
+        for group, operations in self.mixed().items():
+            for each in operations:
+                each.weights = weights.get(group)
+
+    def architecture_weights(self) -> Mapping[str, nn.Parameter]:
+        """The architecture weights by group; ``weights`` are all other parameters."""
+        return {group: self.architecture[_escaped(group)] for group in self.flat.groups}
+
+    def weights(self) -> list[nn.Parameter]:
+        """All parameters but the architecture weights."""
+        return [each for name, each in self.named_parameters() if not name.startswith("architecture.")]
+
+
+class MixedOperation(nn.Module):
+    """The choices of an edge of a supernet, blended by ``weights``, shape (choice,); their mean where none is set."""
+
+    def __init__(self, layer: layers.Mixed, shape: Shape, *, affine: bool) -> None:
+        super().__init__()
+        self.group, self.names = layer.group, layer.names
+        self.paths = nn.ModuleList([_sequence(path, shape, affine=affine) for path in layer.paths])
+        self.weights: Tensor | None = None
+
+    def forward(self, value: Tensor) -> Tensor:
+        weights = self.weights
+        if weights is None:
+            return sum((path(value) for path in self.paths), start=value.new_zeros(())) / len(self.paths)
+        blended: Tensor | None = None
+        for weight, path in zip(weights, self.paths, strict=True):
+            if weight.requires_grad or float(weight) != 0:
+                term = weight * path(value)
+                blended = term if blended is None else blended + term
+        assert blended is not None, "all choices have weight 0"
+        return blended
+
+
+class _Zero(nn.Module):
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, value: Tensor) -> Tensor:
+        return (value if self.stride == 1 else value[:, :, :: self.stride, :: self.stride]) * 0.0
+
+
+class _GlobalMean(nn.Module):
+    def forward(self, value: Tensor) -> Tensor:
+        return value.mean(dim=(2, 3))
+
+
+class _SqueezeExcite(nn.Module):
+    def __init__(self, channels: int, hidden: int) -> None:
+        super().__init__()
+        self.squeeze, self.excite = nn.Linear(channels, hidden), nn.Linear(hidden, channels)
+
+    def forward(self, value: Tensor) -> Tensor:
+        weights = self.excite(torch.relu(self.squeeze(value.mean(dim=(2, 3))))).sigmoid()
+        return value * weights[:, :, None, None]
+
+
+class _Residual(nn.Module):
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value + self.inner(value)
+
+
+def _sequence(made: Sequence[Layer], shape: Shape, *, affine: bool) -> nn.Sequential:
+    shapes = flow(made, shape)
+    return nn.Sequential(*(_module(layer, at, affine=affine) for layer, at in zip(made, shapes, strict=False)))
+
+
+def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
+    match layer:
+        case layers.Conv():
+            groups, out = layer.group_count(shape), layer.out(shape)
+            return nn.Conv2d(
+                shape[0], out, layer.kernel, layer.stride, layer.padding, layer.dilation, groups, bias=layer.bias
+            )
+        case layers.BatchNorm():
+            normalise = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
+            return normalise(shape[0], affine=affine)
+        case layers.Activation():
+            return _ACTIVATIONS[layer.name]()
+        case layers.Pool():
+            if layer.kind == "max":
+                return nn.MaxPool2d(layer.kernel, layer.stride, layer.padding)
+            return nn.AvgPool2d(layer.kernel, layer.stride, layer.padding, count_include_pad=False)
+        case layers.GlobalMean():
+            return _GlobalMean()
+        case layers.Flatten():
+            return nn.Flatten()
+        case layers.Linear():
+            return nn.Linear(shape[0], layer.features, layer.bias)
+        case layers.Dropout():
+            return nn.Dropout(layer.rate)
+        case layers.Zero():
+            return _Zero(layer.stride)
+        case layers.SqueezeExcite():
+            return _SqueezeExcite(shape[0], layer.hidden(shape))
+        case layers.Residual():
+            return _Residual(_sequence(layer.layers, shape, affine=affine))
+        case layers.Mixed():
+            return MixedOperation(layer, shape, affine=affine)
+        case layers.Module():
+            return layer.make(shape)
+        case _:
+            raise TypeError(f"{type(layer).__name__}: no module is known for it; use layers.Module")
+
+
+def load_network(directory: Path, *, seed: int | None = None) -> Network:
+    """The network in a model's directory; what its weights file does not hold is drawn with the seed.
+
+    Raises:
+        KatibFlowError: a file is missing or cut off, or the weights do not fit.
+    """
+    model = load_model(directory)
+    network = build(model.topology, seed=seed)
+    put_weights(network, model.weights)
+    return network
+
+
+def put_weights(network: Network, weights: Weights) -> None:
+    """Give a network the weights of some of its tensors.
+
+    Raises:
+        WeightsError: it has no such tensor, or one of another shape.
+    """
+    own = network.state_dict()
+    for name, value in weights.items():
+        found, shape = own.get(name), tuple(value.shape)
+        if found is None or tuple(found.shape) != shape:
+            need = f"shape {tuple(found.shape)}" if found is not None else "no tensor of this name"
+            raise WeightsError(f"weights: {name} has shape {shape}, the network needs {need}")
+    network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, strict=False)
+
+
+def weights_of(network: Network) -> Weights:
+    """All tensors of a network, buffers among them, by name."""
+    return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
+
+
+def save_network(network: Network, directory: Path) -> None:
+    """Write a network's weights into its model's directory."""
+    directory.mkdir(parents=True, exist_ok=True)
+    save_weights(directory / FILE, network.topology, weights_of(network))
+
+
+def _escaped(name: str) -> str:
+    """A key as torch's containers take it: without dots; the way back is not needed."""
+    return name.replace(".", "·")

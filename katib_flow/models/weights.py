@@ -1,0 +1,52 @@
+"""Weights as files: safetensors, which hold no code; each says which topology it belongs to. No torch needed."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.topology import Topology
+
+Weights = dict[str, NDArray[np.generic]]
+FILE = "weights.safetensors"
+
+
+class WeightsError(KatibFlowError):
+    """A weights file that cannot be used; the message names it, and says what is wrong and what would be right."""
+
+
+def save_weights(path: Path, topology: Topology, weights: Mapping[str, NDArray[np.generic]]) -> None:
+    """Write weights so that they are there wholly or not at all."""
+    from safetensors.numpy import save_file
+
+    part = path.with_suffix(".part")
+    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}
+    save_file(tensors, part, metadata={"topology": topology.hash})
+    part.replace(path)
+
+
+def load_weights(path: Path, topology: Topology | None = None) -> Weights:
+    """The tensors of a file, by name.
+
+    Args:
+        topology: the one they must belong to.
+
+    Raises:
+        WeightsError: the file is cut off or no weights file, or belongs to another topology.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata: Mapping[str, str] = file.metadata() or {}
+            weights: Weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: not a whole safetensors file ({error}); save it again with kf.save_model"
+        ) from None
+    if topology is not None and metadata.get("topology") != topology.hash:
+        found = metadata.get("topology", "nothing about a topology")
+        raise WeightsError(f"{path}: weights of topology {found}, need those of {topology.hash}")
+    return weights

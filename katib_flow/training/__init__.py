@@ -1,0 +1,49 @@
+"""A small trainer for image classification, with data by name, for trials that evaluate a topology.
+
+``trial: {function: "katib_flow.training:classify"}`` is all that a spec needs. torch is loaded when it is called.
+"""
+
+from collections.abc import Iterator
+
+from katib_flow.training.data import Data, Split, load_data, split
+
+__all__ = ["Data", "Split", "classify", "load_data", "split"]
+
+
+def classify(
+    *,
+    data: str = "digits",
+    train_size: int | None = None,
+    epochs: int = 10,
+    steps: int | None = None,
+    batch: int = 32,
+    lr: float = 0.1,
+    lr_end: float = 0.0,
+    momentum: float = 0.9,
+    weight_decay: float = 5e-4,
+    augment: str = "",
+    clip: float | None = None,
+    statistics: bool = False,
+    seed: int = 0,
+    threads: int = 1,
+) -> Iterator[dict[str, object]]:
+    """Train the trial's network and yield, after every epoch, ``accuracy`` and ``loss`` on the validation images.
+
+    Each argument may be a parameter of the experiment; one of a single value sets it for all trials. It goes on from
+    the checkpoint of an attempt that was cut short, starts from inherited weights where there are any, and keeps the
+    trained ones.
+
+    Args:
+        data: see ``load_data``.
+        steps: ends training after so many steps of the optimiser (truncated training).
+        augment: names of augmentations, separated by commas.
+        statistics: also yield, for each operation, ``variance/<edge>``, the mean of the variances of its channels, and
+            ``features/<edge>``, all of them as a vector.
+        threads: of torch; results are equal bit for bit only for equal numbers.
+    """
+    from katib_flow.training.trial import classify_trial
+
+    names = tuple(name.strip() for name in augment.split(",") if name.strip())
+    settings = {"epochs": epochs, "steps": steps, "batch": batch, "lr": lr, "lr_end": lr_end, "momentum": momentum}
+    settings |= {"weight_decay": weight_decay, "augment": names, "clip": clip}
+    yield from classify_trial(load_data(data, train_size), settings, statistics=statistics, seed=seed, threads=threads)

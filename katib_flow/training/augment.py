@@ -1,0 +1,59 @@
+"""Augmentations of a batch of images; what is drawn depends on the seed, the epoch and the step alone."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.spec.problems import did_you_mean
+
+
+def shift(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Each image moved by up to an eighth of its size, zeros coming in."""
+    most = max(1, images.shape[2] // 8)
+    high, wide = images.shape[2:]
+    padded = pad(images, (most, most, most, most))
+    moves = rng.integers(0, 2 * most + 1, size=(len(images), 2))
+    return torch.stack([padded[n, :, y : y + high, x : x + wide] for n, (y, x) in enumerate(moves.tolist())])
+
+
+def flip(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """Half of the images mirrored; not for digits."""
+    mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
+    return torch.where(mirrored[:, None, None, None], images.flip(3), images)
+
+
+def cutout(images: Tensor, rng: np.random.Generator) -> Tensor:
+    """A square of a quarter of the size set to zero in each image (DeVries and Taylor, 2017)."""
+    high, wide = images.shape[2:]
+    side = max(1, high // 4)
+    out = images.clone()
+    corners = zip(rng.integers(0, high, len(images)), rng.integers(0, wide, len(images)), strict=True)
+    for number, (y, x) in enumerate(corners):
+        out[number, :, max(0, y - side // 2) : y + (side + 1) // 2, max(0, x - side // 2) : x + (side + 1) // 2] = 0
+    return out
+
+
+AUGMENTATIONS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
+    "shift": shift,
+    "flip": flip,
+    "cutout": cutout,
+}
+
+
+def augmented(images: Tensor, names: Sequence[str], seed: tuple[int, ...]) -> Tensor:
+    """Images, shape (batch, channel, height, width), after each augmentation.
+
+    Raises:
+        KatibFlowError: there is no such augmentation.
+    """
+    rng = np.random.default_rng(seed)
+    for name in names:
+        if name not in AUGMENTATIONS:
+            need = f"one of {', '.join(AUGMENTATIONS)}{did_you_mean(name, AUGMENTATIONS)}"
+            raise KatibFlowError(f"augment: found {name!r}, need {need}")
+        images = AUGMENTATIONS[name](images, rng)
+    return images

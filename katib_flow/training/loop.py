@@ -1,0 +1,194 @@
+"""Train a module on images: one small loop for everything that is searched, deterministic on a CPU.
+
+The order of the images depends on the seed and the epoch alone, so a run that is stopped anywhere and goes on from its
+checkpoint gives the bits of one that was not.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from katib_flow.training.augment import augmented
+from katib_flow.training.data import Data, Split
+from katib_flow.training.statistics import Statistics
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train.
+
+    Attributes:
+        batch: images to a step; ``steps`` ends training after so many of them, in the middle of an epoch if need be.
+        lr: at the start; it falls to ``lr_end`` along half a cosine over all steps (Loshchilov and Hutter, ICLR 2017).
+        augment: names of ``augment.AUGMENTATIONS``, applied in this order.
+        clip: largest norm of the gradient; None for any.
+    """
+
+    epochs: int = 10
+    steps: int | None = None
+    batch: int = 32
+    lr: float = 0.1
+    lr_end: float = 0.0
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    augment: tuple[str, ...] = ()
+    clip: float | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to.
+
+    Attributes:
+        number: from 1.
+        statistics: of each edge's output: see ``Statistics.variance``; empty where they were not asked for.
+    """
+
+    number: int
+    train_loss: float
+    valid_loss: float
+    valid_accuracy: float
+    statistics: dict[str, np.ndarray] = field(default_factory=dict[str, np.ndarray])
+
+
+def train(
+    module: nn.Module,
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    statistics: bool = False,
+    checkpoint: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
+    """Train a module in place, an epoch each time the iterator is asked.
+
+    Args:
+        statistics: whether to gather feature statistics; the module must have ``watch``, as ``build`` gives it.
+        checkpoint: file to go on from, where it exists, and to write after every epoch.
+        stop: asked between steps; training ends with the epoch as far as it came.
+    """
+    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    images, labels = tensors(data.train, device)
+    optimiser = optimiser_of(module, recipe)
+    total = step_count(recipe, len(data.train))
+    watch = Statistics() if statistics else None
+    done = _restored(checkpoint, module, optimiser, watch)
+    per_epoch = math.ceil(len(labels) / recipe.batch)
+    step = done * per_epoch
+    for number in range(done + 1, math.ceil(total / per_epoch) + 1):
+        losses: list[float] = []
+        module.train()
+        _watch(module, watch)
+        for chosen in batches(len(labels), recipe.batch, seed, number):
+            if step >= total or stop():
+                break
+            for group in optimiser.param_groups if optimiser else ():
+                group["lr"] = cosine(step / total, recipe.lr, recipe.lr_end)
+            batch = augmented(images[chosen], recipe.augment, (seed, number, step))
+            losses.append(_step(module, optimiser, batch, labels[chosen], recipe.clip))
+            step += 1
+        _watch(module, None)
+        loss, accuracy = evaluate(module, data.valid)
+        gathered = watch.variance() if watch else {}
+        if checkpoint is not None and not stop():
+            _save(checkpoint, module, optimiser, watch, number)
+        yield Epoch(number, float(np.mean(losses)) if losses else math.nan, loss, accuracy, gathered)
+        if stop():
+            return
+
+
+def tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
+
+
+def optimiser_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
+    """Stochastic gradient descent with Nesterov's momentum; None where there is nothing to train."""
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    nesterov = recipe.momentum > 0
+    settings: Any = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": nesterov}
+    return torch.optim.SGD(parameters, lr=recipe.lr, **settings) if parameters else None
+
+
+def step_count(recipe: Recipe, images: int) -> int:
+    whole = recipe.epochs * math.ceil(images / recipe.batch)
+    return whole if recipe.steps is None else min(recipe.steps, whole)
+
+
+def cosine(done: float, start: float, end: float) -> float:
+    """From ``start`` to ``end`` along half a cosine, at a part ``done`` in [0, 1] of the way."""
+    return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
+
+
+def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """The images of each step of an epoch, drawn without replacement; the last batch may be smaller."""
+    order = np.random.default_rng((seed, epoch)).permutation(count)
+    yield from (order[start : start + size] for start in range(0, count, size))
+
+
+def _step(
+    module: nn.Module, optimiser: torch.optim.Optimizer | None, images: Tensor, labels: Tensor, clip: float | None
+) -> float:
+    loss = nn.functional.cross_entropy(module(images), labels)
+    if optimiser is not None and loss.requires_grad:
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(list(module.parameters()), clip)
+        optimiser.step()
+    return float(loss.detach())
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, split: Split, batch: int = 1024) -> tuple[float, float]:
+    """Mean cross-entropy and accuracy on a split, the module in evaluation mode."""
+    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    images, labels = tensors(split, device)
+    module.eval()
+    losses = torch.zeros((), dtype=torch.float64)
+    right = 0
+    for start in range(0, len(labels), batch):
+        logits, wanted = module(images[start : start + batch]), labels[start : start + batch]
+        losses += nn.functional.cross_entropy(logits, wanted, reduction="sum").double().cpu()
+        right += int((logits.argmax(dim=1) == wanted).sum())
+    return float(losses) / len(labels), right / len(labels)
+
+
+def _watch(module: nn.Module, statistics: Statistics | None) -> None:
+    if hasattr(module, "watch"):
+        module.watch = statistics.add if statistics else None  # type: ignore[assignment]
+
+
+def _save(
+    path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None, epoch: int
+) -> None:
+    content = {
+        "module": module.state_dict(),
+        "optimiser": optimiser.state_dict() if optimiser else {},
+        "statistics": watch.state() if watch else {},
+        "epoch": epoch,
+    }
+    part = path.with_suffix(".part")
+    torch.save(content, part)
+    part.replace(path)
+
+
+def _restored(
+    path: Path | None, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None
+) -> int:
+    """Epochs that the checkpoint has behind it; 0 where there is none."""
+    if path is None or not path.exists():
+        return 0
+    content = torch.load(path, weights_only=True)  # tensors and numbers, no code
+    module.load_state_dict(content["module"])
+    if optimiser is not None:
+        optimiser.load_state_dict(content["optimiser"])
+    if watch is not None:
+        watch.restore(content["statistics"])
+    return int(content["epoch"])

@@ -1,0 +1,49 @@
+"""The trainer as a trial: the trial's network in, metrics and trained weights out."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.training.data import Data
+from katib_flow.training.loop import Epoch, Recipe, train
+from katib_flow.trial import user
+
+CHECKPOINT = "training.pt"
+
+
+def classify_trial(
+    data: Data, settings: Mapping[str, Any], *, statistics: bool, seed: int, threads: int
+) -> Iterator[dict[str, object]]:
+    """See ``classify``; ``settings`` are the fields of ``Recipe``."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    network = user.load_model(seed=seed)
+    wanted = (network.topology.input.shape, network.topology.output.classes)
+    if wanted != (data.shape, data.classes):
+        found = f"images of shape {data.shape} in {data.classes} classes"
+        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
+    if torch.cuda.is_available():
+        network.to("cuda")
+    checkpoint = user.checkpoint_dir() / CHECKPOINT
+    recipe = Recipe(**settings)
+    how: Any = {"seed": seed, "statistics": statistics, "checkpoint": checkpoint, "stop": user.should_stop}
+    try:
+        for epoch in train(network, data, recipe, **how):
+            yield _metrics(epoch)
+    finally:  # a trial that is ended early keeps what it has learnt
+        user.save_model(network)
+    checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
+
+
+def _metrics(epoch: Epoch) -> dict[str, object]:
+    metrics: dict[str, object] = {
+        "step": epoch.number,
+        "accuracy": epoch.valid_accuracy,
+        "loss": epoch.valid_loss,
+        "train_loss": epoch.train_loss,
+    }
+    for edge, variance in epoch.statistics.items():
+        metrics |= {f"variance/{edge}": float(variance.mean()), f"features/{edge}": variance}
+    return metrics
