@@ -230,6 +230,28 @@ def trials(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 
 
 @app.command()
+def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """Which parameters matter: what share of the objective's variance each explains (needs scikit-learn)."""
+    from katib_flow.cli.output import show, show_one
+    from katib_flow.cli.records import mattering
+    from katib_flow.reports import importance as importance_of
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    history = store.history(record)
+    found = [importance_of(record.experiment, history, objective) for objective in record.experiment.objective]
+    if output is Output.JSON:
+        show_one({each.metric: mattering(each) for each in found}, output)
+        return
+    for each in found:
+        shares = [
+            {"parameter": parameter, "share": share, "deviation": each.deviations[parameter]}
+            for parameter, share in each.shares.items()
+        ]
+        show(shares, output, title=f"importance for {each.metric}")
+
+
+@app.command()
 def export(
     name: Name,
     format_: Annotated[Format, typer.Option("--format", help="csv, json or parquet")] = Format.CSV,

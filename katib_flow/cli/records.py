@@ -6,6 +6,7 @@ from typing import Any
 from katib_flow.history import History
 from katib_flow.local import Result
 from katib_flow.pareto import front
+from katib_flow.reports import Importance
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Record
 from katib_flow.trial.table import rows
@@ -42,6 +43,12 @@ def ranked(experiment: Experiment, history: History) -> list[Row]:
 def best(experiment: Experiment, history: History) -> Row | None:
     trial = experiment.best(history)
     return rows(experiment, [trial])[0] if trial else None
+
+
+def mattering(found: Importance) -> Row:
+    """What each parameter explains of one objective, alone and in pairs."""
+    pairs = [{"parameters": list(pair.parameters), "share": pair.share} for pair in found.pairs]
+    return {"trials": found.trials, "shares": found.shares, "deviations": found.deviations, "pairs": pairs}
 
 
 def conclusion(result: Result) -> Row:

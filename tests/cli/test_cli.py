@@ -161,6 +161,18 @@ def test_of_several_objectives_the_front_is_shown(call: Any, write: Any) -> None
     assert "one objective for tpe; several can be searched with gp, grid, nsga2, random, sobol" in refused.error
 
 
+def test_what_matters_is_told_and_too_few_trials_are_said(call: Any, write: Any) -> None:
+    call("run", write(spec(limits={"max_trials": 3})))
+    few = call("importance", "toy")
+    assert few.code == 2
+    assert "found 3 trials with a finite value of 'loss', need at least 10" in few.error
+    call("resume", "toy", "--max-trials", "16")
+    found = call("importance", "toy", "-o", "json").json["loss"]
+    assert found["trials"] == 16
+    assert found["shares"]["x"] > found["shares"]["kind"]
+    assert "importance for loss" in call("importance", "toy").out
+
+
 def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: Path) -> None:
     data = spec(tracking={"experiment": "mine"})
     done = call("run", write(data), "--tracking-uri", "sqlite:///other.db")

@@ -1,0 +1,157 @@
+"""Which parameters matter: the variance of the objective over the search space, shared out among the parameters.
+
+Paper: Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014: a
+random forest of the objective, whose variance decomposes exactly (Algorithm 1, equations 5 to 8), leaf by leaf.
+Departs from it: the forest is over the unit cube, so that each parameter is drawn from its prior; every point of the
+cube has an assignment, in which the coordinate of an inactive parameter means nothing, and so it is filled at random.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Trial
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.sections import Objective
+
+Array = NDArray[np.float64]
+LEAST = 10  # trials with a value, below which a forest says nothing
+TREES = 64
+FILLS = 4  # copies of each trial, where some parameter can be inactive
+
+
+@dataclass(frozen=True)
+class Pair:
+    """What two parameters explain together that neither explains alone.
+
+    Attributes:
+        share: of the variance, in [0, 1]; the mean over the trees.
+    """
+
+    parameters: tuple[str, str]
+    share: float
+
+
+@dataclass(frozen=True)
+class Importance:
+    """What each parameter explains by itself.
+
+    Attributes:
+        shares: of the variance, in [0, 1], the largest first; the mean over the trees.
+        deviations: between trees, a measure of how sure this is.
+        pairs: of parameters, the largest first.
+        trials: how many trials it was learnt from.
+    """
+
+    metric: str
+    shares: dict[str, float]
+    deviations: dict[str, float]
+    pairs: tuple[Pair, ...]
+    trials: int
+
+
+def importance(
+    experiment: Experiment, trials: Iterable[Trial], objective: Objective | None = None, *, seed: int = 0
+) -> Importance:
+    """The importance of each parameter for an objective, the first where none is given.
+
+    Raises:
+        KatibFlowError: too few trials have a value, they all have the same, or scikit-learn is missing.
+    """
+    chosen, space = objective or experiment.objective[0], experiment.space
+    known = [(trial, value) for trial in trials if (value := trial.observed(chosen.metric)) is not None]
+    known = [(trial, value) for trial, value in known if trial.assignment in space]
+    if len(known) < LEAST:
+        found = f"{len(known)} trials with a finite value of {chosen.metric!r}"
+        raise KatibFlowError(f"{experiment.name}: found {found}, need at least {LEAST} to tell what matters")
+    rng = np.random.default_rng(seed)
+    units = np.array([space.encode(trial.assignment) for trial, _ in known])
+    copies = FILLS if np.isnan(units).any() else 1
+    points = np.tile(units, (copies, 1))
+    points = np.where(np.isnan(points), rng.random(points.shape), points)
+    values = np.tile([value for _, value in known], copies)
+    if np.ptp(values) == 0:
+        raise KatibFlowError(f"{experiment.name}: every trial has the same {chosen.metric!r}: nothing matters")
+    names = list(space.parameters)
+    trees = [decomposed(*leaves) for leaves in _forest(points, values, copies, seed)]
+    trees = [each for each in trees if each is not None]
+    alone = np.array([each[0] for each in trees])
+    both = np.mean([each[1] for each in trees], axis=0)
+    means, order = alone.mean(axis=0), np.argsort(-alone.mean(axis=0), kind="stable")
+    pairs = [Pair((names[i], names[j]), float(both[i, j])) for i, j in combinations(range(len(names)), 2)]
+    return Importance(
+        metric=chosen.metric,
+        shares={names[place]: float(means[place]) for place in order},
+        deviations={names[place]: float(alone[:, place].std()) for place in order},
+        pairs=tuple(sorted(pairs, key=lambda pair: -pair.share)),
+        trials=len(known),
+    )
+
+
+def decomposed(lower: Array, upper: Array, values: Array) -> tuple[Array, Array] | None:
+    """Shares of the variance of one tree over the unit cube; None where it is constant.
+
+    Args:
+        lower, upper: corners of the leaves' boxes, which tile the cube, shape (leaf, parameter).
+        values: of the leaves, shape (leaf,).
+
+    Returns:
+        What each parameter explains alone, shape (parameter,), and what each pair explains besides, shape (parameter,
+        parameter), zero on the diagonal.
+    """
+    width = upper - lower
+    volume = width.prod(axis=1)
+    values = values - values @ volume
+    total = float(values**2 @ volume)
+    if total <= 1e-12 * max(1.0, float(np.abs(values).max())) ** 2:
+        return None
+    count = lower.shape[1]
+    inside, lengths = zip(*(_segments(lower[:, j], upper[:, j]) for j in range(count)), strict=True)
+    alone = np.array([lengths[j] @ (inside[j] @ (values * volume / width[:, j])) ** 2 for j in range(count)])
+    both = np.zeros((count, count))
+    for i, j in combinations(range(count), 2):
+        marginal = (inside[i] * (values * volume / (width[:, i] * width[:, j]))) @ inside[j].T
+        both[i, j] = both[j, i] = lengths[i] @ marginal**2 @ lengths[j] - alone[i] - alone[j]
+    return alone / total, np.maximum(both, 0.0) / total
+
+
+def _segments(lower: Array, upper: Array) -> tuple[Array, Array]:
+    """Which leaves (as 0 and 1) lie over each segment between the borders on one axis, and the segments' lengths."""
+    borders = np.unique(np.concatenate([lower, upper]))
+    middle = (borders[1:] + borders[:-1]) / 2
+    over = (lower[None, :] < middle[:, None]) & (middle[:, None] < upper[None, :])
+    return over.astype(float), np.diff(borders)
+
+
+def _forest(points: Array, values: Array, copies: int, seed: int) -> list[tuple[Array, Array, Array]]:
+    """The leaves of each tree of a forest."""
+    try:
+        from sklearn.ensemble import RandomForestRegressor
+    except ImportError:
+        raise KatibFlowError("importance needs scikit-learn: pip install 'katib-flow[report]'") from None
+    forest = RandomForestRegressor(TREES, min_samples_leaf=2 * copies, random_state=seed)
+    return [leaves_of(each.tree_, points.shape[1]) for each in forest.fit(points, values).estimators_]
+
+
+def leaves_of(tree: Any, count: int) -> tuple[Array, Array, Array]:
+    """Corners and values of the leaves of a fitted tree of scikit-learn, within the unit cube."""
+    lower, upper, values = [], [], []
+    waiting = [(0, np.zeros(count), np.ones(count))]
+    while waiting:
+        node, low, high = waiting.pop()
+        left, right, axis = tree.children_left[node], tree.children_right[node], tree.feature[node]
+        if left == right:  # a leaf
+            lower.append(low)
+            upper.append(high)
+            values.append(tree.value[node].item())
+            continue
+        border = min(max(float(tree.threshold[node]), 0.0), 1.0)
+        nearer, further = high.copy(), low.copy()
+        nearer[axis] = further[axis] = border
+        waiting += [(left, low, nearer), (right, further, high)]
+    return np.array(lower), np.array(upper), np.array(values)
