@@ -1,5 +1,6 @@
 """A spec as YAML for people: short parts on one line, and comments beside what they are about."""
 
+import re
 from collections.abc import Iterable, Mapping
 from textwrap import wrap
 from typing import Any
@@ -42,11 +43,29 @@ def _in_short(node: yaml.Node, depth: int = 0) -> int:
         The number of characters that the node takes on one line.
     """
     if isinstance(node, yaml.ScalarNode):
-        node.style = "|" if "\n" in node.value else node.style
-        return 10_000 if "\n" in node.value else len(node.value) + 2
+        return _scalar(node)
     parts = [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
-    length = sum(_in_short(part, depth + 1) + 2 for part in parts)
-    flat = all(isinstance(part, yaml.ScalarNode) or not part.value for part in parts)
+    lengths = [_in_short(part, depth + 1) for part in parts]
+    length, words = sum(lengths) + 2 * len(lengths), isinstance(node, yaml.SequenceNode) and max(lengths, default=0) < 8
+    section = isinstance(node, yaml.MappingNode) and depth == 1 and any(map(_is_scalar, parts[1::2]))
+    flat = all(_is_scalar(part) or not part.value or (section and _is_flat(part)) for part in parts)
     if isinstance(node, yaml.CollectionNode):
-        node.flow_style = depth > 0 and length <= SHORT and flat
+        node.flow_style = depth > 0 and (length <= SHORT or words) and flat
     return length
+
+
+def _scalar(node: yaml.ScalarNode) -> int:
+    if "\n" in node.value:
+        node.style = "|"
+        return 10_000
+    if "'" in node.value and not re.search(r'["\\]', node.value):
+        node.style = '"'
+    return len(node.value) + 2
+
+
+def _is_scalar(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode)
+
+
+def _is_flat(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.MappingNode) and node.flow_style is True

@@ -365,13 +365,10 @@ def test_what_is_written_reads_back_the_same():
 NOT_YET = {
     "argo-argo-workflow": "resource trials on Argo",
     "early-stopping-median-stop": "early stopping on Argo",
-    "hp-tuning-simple-pbt": "the algorithm pbt",
     "kubeflow-trainer-trainjob-pytorch": "resource trials on Argo",
     "kubeflow-training-operator-mpijob-horovod": "resource trials on Argo",
     "kubeflow-training-operator-pytorchjob-mnist": "resource trials on Argo",
     "kubeflow-training-operator-xgboostjob-lightgbm": "resource trials on Argo",
-    "nas-darts-cpu": "architectures of Katib's manifests",
-    "nas-enas-cpu": "architectures of Katib's manifests",
 }
 
 

@@ -36,6 +36,8 @@ _TPE = {
     **dict.fromkeys(("n_startup_trials", "startup_trials"), "startup"),
     **_SEED,
 }
+_PBT = ("n_population", "truncation_threshold", "resample_probability")
+_CHECKPOINTS = "suggestion_trial_dir"
 _MODEL = "the model is always a Gaussian process"
 
 ALGORITHMS = {
@@ -51,6 +53,7 @@ ALGORITHMS = {
     ),
     "cmaes": Counterpart("cmaes", {"sigma": "sigma", "restart_strategy": "restart_strategy", **_SEED}),
     "hyperband": Counterpart("hyperband", _SEED),
+    "pbt": Counterpart("pbt", {name: name for name in _PBT}),
 }
 RULES = {"medianstop": Counterpart("median", {"min_trials_required": "min_trials", "start_step": "start_step"})}
 _NOT_TOLD = {("bayesianoptimization", "base_estimator"): "GP", ("bayesianoptimization", "acq_func"): "EI"}
@@ -69,8 +72,16 @@ def algorithm(draft: Draft, data: Any, names: Mapping[str, str]) -> manifest.Alg
     settings = {each.name: each.value for each in read.algorithm_settings}
     if read.algorithm_name == "hyperband":
         settings = _budget(draft, settings, names)
+    if read.algorithm_name == "pbt":
+        settings.pop(_CHECKPOINTS, None)  # the trial's matter
     _section(draft, "algorithm", read, ALGORITHMS.get(read.algorithm_name), settings)
     return read
+
+
+def checkpoints(read: manifest.Algorithm | None) -> str:
+    """Where a trial of Katib's pbt finds its parent's checkpoint, and leaves its own; "" where it has none."""
+    settings = {each.name: each.value for each in read.algorithm_settings} if read else {}
+    return settings.get(_CHECKPOINTS, "").rstrip("/")
 
 
 def early_stopping(draft: Draft, data: Any) -> None:

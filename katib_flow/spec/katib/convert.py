@@ -61,8 +61,9 @@ def _fill(draft: Draft, whole: manifest.Manifest) -> None:
     if spec is not None:
         sections.limits(draft, spec)
     collector = sections.metrics(draft, whole.spec.get("metricsCollectorSpec"))
-    meanings = architecture(draft, part["nasConfig"], read)
-    trial.fill(draft, whole.spec.get("trialTemplate"), {**names, **meanings}, collector)
+    meanings = {name: f"${{{native}}}" for name, native in names.items()}
+    meanings |= architecture(draft, part["nasConfig"], read)
+    trial.fill(draft, whole.spec.get("trialTemplate"), meanings, collector, algorithms.checkpoints(read))
     if not draft.data.get("parameters"):
         draft.data.pop("parameters", None)
 

@@ -151,3 +151,19 @@ class TrialTemplate(Section):
     trial_parameters: tuple[TrialParameter, ...] = ()
     trial_spec: PlainData | None = None
     config_map: PlainData | None = None
+
+
+class Operation(Section):
+    operation_type: Text
+    parameters: tuple[Parameter, ...] = ()
+
+
+class GraphConfig(Section):
+    num_layers: Annotated[Count, Field(le=100)]
+    input_sizes: tuple[Count, ...] = ()
+    output_sizes: tuple[Count, ...] = ()
+
+
+class NasConfig(Section):
+    graph_config: GraphConfig
+    operations: Annotated[tuple[Operation, ...], Field(min_length=1)]

@@ -1,17 +1,145 @@
-"""``nasConfig`` of a Katib manifest, and what its trials are given."""
+"""``nasConfig`` of a Katib manifest: its trials are given the same texts as in Katib, by the same names.
 
-from collections.abc import Mapping
+Katib's ENAS decides on a network layer by layer, an operation and which earlier layers are read too, and writes it down
+as ``[[3], [0, 1]]``: these decisions are parameters here. Its DARTS decides on nothing: the trial's image is told the
+search space, and searches by itself.
+"""
+
+import itertools
+import json
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.draft import Draft
-from katib_flow.spec.problems import shown
+from katib_flow.spec.katib.sections import plain
+
+AT = "spec.nasConfig"
+MOST = 1000  # values of a parameter of an operation
+_DARTS: dict[str, Any] = {
+    **{
+        "num_epochs": 50,
+        "w_lr": 0.025,
+        "w_lr_min": 0.001,
+        "w_momentum": 0.9,
+        "w_weight_decay": 3e-4,
+        "w_grad_clip": 5.0,
+    },
+    **{"alpha_lr": 3e-4, "alpha_weight_decay": 1e-3, "batch_size": 128, "num_workers": 4, "init_channels": 16},
+    **{"print_step": 50, "num_nodes": 4, "stem_multiplier": 3},
+}
+"""Katib's defaults, which it hands to the trial with what is set."""
 
 
 def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) -> Mapping[str, str]:
-    """Fill in ``architecture``; what the references of ``trialParameters`` to it stand for."""
+    """Fill in the parameters that a ``nasConfig`` stands for.
+
+    Returns:
+        What its names in ``trialParameters`` are in the spec.
+    """
     if data is None:
         return {}
-    need = "parameters; the architecture search of Katib's manifests is not there yet"
-    draft.wrong("spec.nasConfig", shown(data), need, unsound=["parameters", "architecture", "algorithm", "trial"])
-    return dict.fromkeys(("architecture", "nn_config", "algorithm-settings", "search-space", "num-layers"), "?")
+    config = draft.read(manifest.NasConfig, data, AT, unsound=["parameters"])
+    if config is None or algorithm is None:
+        draft.unsound |= {"parameters", "algorithm"}
+        return {}
+    if algorithm.algorithm_name not in _KINDS:
+        need = f"{' or '.join(_KINDS)}, because there is a nasConfig"
+        draft.wrong("spec.algorithm.algorithmName", algorithm.algorithm_name, need, unsound=["algorithm", "parameters"])
+        return {}
+    draft.came("parameters", AT)
+    return _KINDS[algorithm.algorithm_name](draft, config, algorithm)
+
+
+def _enas(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
+    """Parameters ``layer2.op``, the number of an operation, and ``layer2.skip0``, whether the input is read too."""
+    operations = _operations(draft, config)
+    graph, parameters = config.graph_config, draft.data["parameters"]
+    layers: list[str] = []
+    for layer in range(1, graph.num_layers + 1):
+        skips = [f"layer{layer}.skip{before}" for before in range(layer - 1)]
+        parameters[f"layer{layer}.op"] = {"type": "categorical", "values": list(range(len(operations)))}
+        parameters |= {skip: {"type": "categorical", "values": [0, 1]} for skip in skips}
+        layers.append(", ".join(f"${{{name}}}" for name in (f"layer{layer}.op", *skips)))
+    sizes = {"input_sizes": list(graph.input_sizes), "output_sizes": list(graph.output_sizes)}
+    embedding = {str(each["opt_id"]): each for each in operations}
+    draft.data["algorithm"] = "tpe"
+    left_out = ", ".join(each.name for each in algorithm.algorithm_settings)
+    text = "Katib's enas is a controller that learns to decide; here tpe makes the same decisions"
+    draft.note("algorithm", f"{text}, without {left_out}" if left_out else text)
+    network = {"num_layers": graph.num_layers, **sizes, "embedding": embedding}
+    return {"architecture": f"[[{'], ['.join(layers)}]]", "nn_config": _quoted(network)}
+
+
+def _operations(draft: Draft, config: manifest.NasConfig) -> list[dict[str, Any]]:
+    """Every combination of the parameters of each operation, as Katib counts and describes them."""
+    found: list[dict[str, Any]] = []
+    for number, operation in enumerate(config.operations):
+        at = f"{AT}.operations[{number}].parameters"
+        names = [each.name for each in operation.parameters]
+        values = [_values(draft, each, f"{at}[{place}]") for place, each in enumerate(operation.parameters)]
+        for chosen in itertools.product(*values):
+            params = dict(zip(names, chosen, strict=True))
+            found.append({"opt_id": len(found), "opt_type": operation.operation_type, "opt_params": params})
+    return found
+
+
+def _values(draft: Draft, parameter: manifest.Parameter, at: str) -> list[Any]:
+    space = parameter.feasible_space
+    if parameter.parameter_type in ("categorical", "discrete"):
+        if not space.values:
+            draft.wrong(f"{at}.feasibleSpace.list", list(space.values), "a list of values", unsound=["parameters"])
+        return list(space.values)
+    low, high, step = (_decimal(text) for text in (space.min, space.max, space.step or "1"))
+    if low is None or high is None or step is None or step <= 0 or not 0 <= (high - low) / step < MOST:
+        found = f"min {space.min!r}, max {space.max!r}, step {space.step!r}"
+        need = f"numbers as text, from min to max at most {MOST} steps"
+        draft.wrong(f"{at}.feasibleSpace", found, need, unsound=["parameters"])
+        return []
+    number = int if parameter.parameter_type == "int" else float
+    return [number(low + place * step) for place in range(int((high - low) / step) + 1)]
+
+
+def _decimal(text: str) -> Decimal | None:
+    return Decimal(text.strip()) if plain(text) is not None else None
+
+
+def _darts(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
+    """Parameters of one value each: what Katib tells the image, which searches by itself."""
+    settings = _DARTS | {
+        each.name: None if each.value == "None" else each.value for each in algorithm.algorithm_settings
+    }
+    told = {
+        "algorithm-settings": _quoted(settings),
+        "search-space": _quoted([name for each in config.operations for name in _primitives(draft, config, each)]),
+        "num-layers": str(config.graph_config.num_layers),
+    }
+    draft.data["parameters"] |= {name: {"type": "categorical", "values": [text]} for name, text in told.items()}
+    draft.data["algorithm"] = "random"
+    text = "darts, whose search is all in the trial's image: Katib hands it these texts, and there is one trial to run"
+    draft.note("algorithm", text)
+    draft.note("objective", "a trial succeeds when it prints this metric as a number: Katib's own image prints a text")
+    return {name: f"${{{name}}}" for name in told}
+
+
+def _primitives(draft: Draft, config: manifest.NasConfig, operation: manifest.Operation) -> list[str]:
+    kind = operation.operation_type
+    if kind == "skip_connection":
+        return [kind]
+    if not operation.parameters:
+        at = f"{AT}.operations[{config.operations.index(operation)}].parameters"
+        draft.wrong(at, [], "filter_size, a categorical parameter", unsound=["parameters"])
+        return []
+    return [f"{kind}_{size}x{size}" for size in operation.parameters[0].feasible_space.values]
+
+
+def _quoted(data: Any) -> str:
+    """JSON with single quotes, as Katib hands it to a trial."""
+    return json.dumps(data).replace('"', "'")
+
+
+_KINDS: dict[str, Callable[[Draft, manifest.NasConfig, manifest.Algorithm], Mapping[str, str]]] = {
+    "enas": _enas,
+    "darts": _darts,
+}

@@ -22,29 +22,43 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     **dict.fromkeys(("TFJob", "PyTorchJob", "XGBoostJob", "MPIJob"), ("Succeeded", _TRAINING)),
 }
 """Katib's defaults by kind: the condition of success, and the labels of the pod that prints the metrics."""
+_CONTINUE = '[ -z "$1" ] || [ -n "$(ls -A "$0")" ] || cp -R "$1/." "$0/"; shift; exec "$@"'
+"""Of a shell that is given the trial's own checkpoint directory and its parent's, and then the command."""
 _IN_THE_POD = ("File", "TensorFlowEvent", "Custom")
 
 
-def fill(draft: Draft, data: Any, names: Mapping[str, str], collector: manifest.MetricsCollector | None) -> None:
+def fill(
+    draft: Draft,
+    data: Any,
+    meanings: Mapping[str, str],
+    collector: manifest.MetricsCollector | None,
+    checkpoints: str,
+) -> None:
     """Fill in ``trial``.
 
     Args:
-        names: what the trial can be given, ours by Katib's.
+        meanings: what the references of Katib's trial parameters stand for, as text of the spec.
+        checkpoints: the directory of the trial's checkpoints in Katib; "" where it has none.
     """
     template = draft.read(manifest.TrialTemplate, data, AT, unsound=["trial"])
     draft.came("trial", AT)
     if template is None or not (body := _body(draft, template)):
         return
-    values = _values(draft, template, body, names)
+    values = _values(draft, template, body, meanings)
     job = Job(body, SPEC) if body["kind"] == "Job" else None
     if job and template.primary_container_name not in (None, *job.container_names):
         need = f"the name of a container of the Job: {', '.join(job.container_names) or 'it has none'}"
         draft.wrong(f"{AT}.primaryContainerName", template.primary_container_name, need, unsound=["trial"])
     elif job and not job.obstacles:
         _container(draft, template, job, values, wrapped=collector is None or collector.collector.kind != "Push")
+        if checkpoints:
+            _continued(draft, checkpoints)
     else:
         _resource(draft, template, body, values)
         _explain(draft, body, job, collector)
+        if checkpoints:
+            text = f"{checkpoints} is empty in every trial: only a container trial finds its parent's checkpoint"
+            draft.note("trial.resource", text)
 
 
 def _body(draft: Draft, template: manifest.TrialTemplate) -> dict[str, Any] | None:
@@ -73,7 +87,7 @@ def _body(draft: Draft, template: manifest.TrialTemplate) -> dict[str, Any] | No
 
 
 def _values(
-    draft: Draft, template: manifest.TrialTemplate, body: Mapping[str, Any], names: Mapping[str, str]
+    draft: Draft, template: manifest.TrialTemplate, body: Mapping[str, Any], meanings: Mapping[str, str]
 ) -> dict[str, str]:
     """What each of ``trialParameters`` stands for in the spec."""
     values: dict[str, str] = {}
@@ -83,12 +97,12 @@ def _values(
             draft.wrong(f"{at}.name", each.name, "each name once")
         elif match := _METADATA.fullmatch(each.reference):
             values[each.name] = _metadata(draft, f"{at}.reference", match, body)
-        elif each.reference in names:
-            values[each.name] = f"${{{names[each.reference]}}}"
+        elif each.reference in meanings:
+            values[each.name] = meanings[each.reference]
         else:
             values[each.name] = ""
             if not {"parameters"} & draft.unsound:
-                need = f"the name of a parameter{did_you_mean(each.reference, names)}"
+                need = f"the name of a parameter{did_you_mean(each.reference, meanings)}"
                 draft.wrong(f"{at}.reference", each.reference, f"{need}, or ${{trialSpec.Name}} and the like")
     return values
 
@@ -176,6 +190,23 @@ def _as_a_shell_reads(draft: Draft, made: dict[str, Any]) -> dict[str, Any]:
     elif read != whole:
         draft.note("trial.container.command", "the words that the shell which Katib puts before a command makes of it")
     return made if read == whole else {"image": made["image"], "command": read, **rest}
+
+
+def _continued(draft: Draft, checkpoints: str) -> None:
+    """Have a container find its parent's checkpoint in the directory for its own, as in Katib."""
+    made, place = draft.data["trial"]["container"], "${trial.checkpoint_dir}"
+    named = False
+    for key in ("command", "args"):
+        named |= any(checkpoints in text for text in made.get(key, ()))
+        made |= {key: [text.replace(checkpoints, place) for text in made[key]]} if key in made else {}
+    if env := made.get("env"):
+        named |= any(checkpoints in text for text in env.values())
+        made["env"] = {name: text.replace(checkpoints, place) for name, text in env.items()}
+    made["command"] = ["sh", "-c", _CONTINUE, place, "${trial.parent_checkpoint_dir}", *made["command"]]
+    draft.note("trial.container.command", "the checkpoint of the trial that this one continues is copied first")
+    if not named:
+        text = f"its checkpoints must be in {place}: no argument names {checkpoints}, which is another place now"
+        draft.note("trial.container", text)
 
 
 def _resource(
