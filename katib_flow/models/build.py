@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from katib_flow.models import layers
+from katib_flow.models.channels import escaped
 from katib_flow.models.flat import Flat, FlatEdge
 from katib_flow.models.layers import Layer, Shape, flow
 from katib_flow.models.manager import load_model
@@ -59,7 +60,7 @@ class Network(nn.Module):
         self.operations = nn.ModuleDict()
         self.gates = nn.ParameterDict()
         self.architecture = nn.ParameterDict(
-            {_escaped(group): nn.Parameter(torch.zeros(len(names))) for group, names in self.flat.groups.items()}
+            {escaped(group): nn.Parameter(torch.zeros(len(names))) for group, names in self.flat.groups.items()}
         )
         self._names: dict[str, str] = {}
         self._merges = {name: merges()[merge] for name, merge in self.flat.vertices.items()}
@@ -67,12 +68,12 @@ class Network(nn.Module):
             self._add(edge, affine=affine)
         for vertex, edges in self.flat.incoming.items():
             if self._merges[vertex].weighted and len(edges) > 1:
-                self.gates[_escaped(vertex)] = nn.Parameter(torch.ones(len(edges)))
+                self.gates[escaped(vertex)] = nn.Parameter(torch.ones(len(edges)))
         self.watch: Callable[[str, Tensor], None] | None = None
 
     def _add(self, edge: FlatEdge, *, affine: bool) -> None:
         if edge.layers and not edge.dead:
-            name = _escaped(edge.weights)
+            name = escaped(edge.weights)
             if name not in self.operations:
                 self.operations[name] = _sequence(edge.layers, self.shapes[edge.src], affine=affine)
             self._names[edge.key] = name
@@ -106,7 +107,7 @@ class Network(nn.Module):
         if len(arriving) == 1:
             return arriving[0]
         merge = self._merges[vertex]
-        return merge.apply(arriving, self.gates[_escaped(vertex)]) if merge.weighted else merge.apply(arriving)
+        return merge.apply(arriving, self.gates[escaped(vertex)]) if merge.weighted else merge.apply(arriving)
 
     def mixed(self) -> Mapping[str, Sequence["MixedOperation"]]:
         """The mixed operations of a supernet, by their group."""
@@ -127,7 +128,7 @@ class Network(nn.Module):
 
     def architecture_weights(self) -> Mapping[str, nn.Parameter]:
         """The architecture weights by group; ``weights`` are all other parameters."""
-        return {group: self.architecture[_escaped(group)] for group in self.flat.groups}
+        return {group: self.architecture[escaped(group)] for group in self.flat.groups}
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the architecture weights."""
@@ -268,8 +269,3 @@ def save_network(network: Network, directory: Path) -> None:
     """Write a network's weights into its model's directory."""
     directory.mkdir(parents=True, exist_ok=True)
     save_weights(directory / FILE, network.topology, weights_of(network))
-
-
-def _escaped(name: str) -> str:
-    """A key as torch's containers take it: without dots; the way back is not needed."""
-    return name.replace(".", "·")

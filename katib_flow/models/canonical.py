@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from katib_flow.models.layers import Layer, total
+from katib_flow.models.layers import Layer, Shape, flow, total
 from katib_flow.models.operations import merges
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ class _Values:
         return inner[0] if len(inner) == 1 else self.number(Value("add", tuple(sorted(inner)), ordered=False))
 
 
-def values(network: "Flat") -> tuple[list[Value], int | None]:
+def values(network: "Flat", shapes: Mapping[str, Shape]) -> tuple[list[Value], int | None]:
     """The values that a network computes, and the number of its output; None where that is nothing but zeros."""
     made, live = _Values(), network.live
     at: dict[str, int] = {live.input: made.number(Value("input", ()))}
     for vertex, merge in live.vertices.items():
         if vertex == live.input or not live.incoming[vertex]:
             continue
-        terms = [_applied(made, edge, at) for edge in live.incoming[vertex]]
+        terms = [_applied(made, edge, at, shapes) for edge in live.incoming[vertex]]
         found = merges()[merge]
         if merge == "add" or len(terms) == 1:
             at[vertex] = made.sum(terms)
@@ -78,9 +78,9 @@ def values(network: "Flat") -> tuple[list[Value], int | None]:
     return made.values, at.get(live.output)
 
 
-def _applied(made: _Values, edge: "FlatEdge", at: Mapping[str, int]) -> int:
+def _applied(made: _Values, edge: "FlatEdge", at: Mapping[str, int], shapes: Mapping[str, Shape]) -> int:
     if edge.dead:
-        return made.number(Value("zeros", ()))
+        return made.number(Value(f"zeros of {flow(edge.layers, shapes[edge.src])[-1]}", ()))
     source = at[edge.src]
     if not edge.layers:
         return source
@@ -101,13 +101,14 @@ def trained(layers: Sequence[Layer]) -> bool:
     return True
 
 
-def digest(network: "Flat", ends: Any) -> str:
+def digest(network: "Flat", shapes: Mapping[str, Shape], ends: Any) -> str:
     """32 hex digits of the canonical form.
 
     Args:
+        shapes: of its vertices.
         ends: shapes of input and output, plain data.
     """
-    made, output = values(network)
+    made, output = values(network, shapes)
     form = [] if output is None else _Graph(_reachable(made, output)).least()
     text = json.dumps(["topology/1", ends, form], separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -158,11 +158,14 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Zero(Layer):
-    """Nothing: zeros, on a map made smaller by the stride."""
+    """Nothing: zeros, on a map made smaller by the stride, or of a shape of their own."""
 
     stride: int = 1
+    own: Shape | None = None
 
     def shape(self, shape: Shape) -> Shape:
+        if self.own is not None:
+            return self.own
         return shape if len(shape) == 1 else (shape[0], *(-(-side // self.stride) for side in shape[1:]))
 
 

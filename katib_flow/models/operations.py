@@ -6,7 +6,7 @@ always the number of channels that come out (None: as many as came in), ``k`` th
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -35,12 +35,19 @@ Make = Callable[..., Sequence[Layer]]
 
 @dataclass(frozen=True)
 class Operation:
-    """A registered operation; ``make`` gives its layers for some parameters."""
+    """A registered operation.
+
+    Attributes:
+        make: gives its layers for some parameters.
+        base, fixed: the operation that it is with some parameters fixed; itself and none for most.
+    """
 
     name: str
     make: Make
     parameters: tuple[str, ...]
     summary: str = ""
+    base: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 _operations: dict[str, Operation] = {}
@@ -57,7 +64,9 @@ def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
     def register(make: Make) -> Make:
         parameters = tuple(each for each in inspect.signature(make).parameters if each not in fixed)
         summary = (make.__doc__ or "").strip().split("\n")[0]
-        _operations[name] = Operation(name, lambda **given: make(**given, **fixed), parameters, summary)
+        base = next((each.name for each in _operations.values() if each.make is make), name) if fixed else name
+        whole = make if not fixed else lambda **given: make(**given, **fixed)
+        _operations[name] = Operation(name, whole, parameters, summary, base, fixed)
         _layers.cache_clear()
         return make
 
@@ -213,6 +222,12 @@ def skip(c: Any = None, s: int = 1) -> Sequence[Layer]:
 def none(s: int = 1) -> list[Layer]:
     """Zeros: as if the edge were not there."""
     return [Zero(_whole("s", s))]
+
+
+@operation("zeros")
+def zeros(shape: Any) -> list[Layer]:
+    """Zeros of a shape, whatever comes in: what is left of an edge that a stack has room for."""
+    return [Zero(own=tuple(_whole("shape", side) for side in shape))]
 
 
 @operation("reduce", s=2)

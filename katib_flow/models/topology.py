@@ -123,7 +123,7 @@ class Topology(Model):
     @cached_property
     def hash(self) -> str:
         """32 hex digits, equal for networks that are one up to names: see ``canonical``."""
-        return digest(self.flat, (self.input.shape, self.output.classes))
+        return digest(self.flat, self.shapes, (self.input.shape, self.output.classes))
 
     @property
     def shapes(self) -> Mapping[str, Shape]:

@@ -40,10 +40,10 @@ ADDED = ("skip", "conv3", "conv1", "avg3", "max3", "sep3", "dw3", "act", "bn")
 @st.composite
 def dags(draw: st.DrawFn, most: int = 5) -> dict[str, Any]:
     """Any small network whose vertices merge what fits: sums of equal shapes, or stacks fitted afterwards."""
-    count = draw(st.integers(1, most))
-    vertices: dict[str, str] = {}
-    edges: list[tuple[Any, ...]] = []
-    names = ["x"]
+    count, width = draw(st.integers(1, most)), draw(st.integers(3, 5))
+    vertices: dict[str, str] = {"s": "add", "end": "add"}
+    edges: list[tuple[Any, ...]] = [("stem", "x", "s", "conv3", {"c": width})]
+    names = ["s"]
     for number in range(count):
         name, stacked = f"v{number}", draw(st.booleans())
         sources = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3))
@@ -53,6 +53,6 @@ def dags(draw: st.DrawFn, most: int = 5) -> dict[str, Any]:
             edges.append((f"{name}.{place}", source, target, draw(st.sampled_from(ADDED))))
         if stacked:
             vertices[name] = "add"
-            edges.append((f"{name}.fit", target, name, "conv1", {"c": 4}))
+            edges.append((f"{name}.fit", target, name, "conv1", {"c": width}))
         names.append(name)
-    return net(vertices, [*edges, mean(names[-1])])
+    return net(vertices, [*edges, ("classes", names[-1], "end", "conv1", {"c": 4}), mean("end")])

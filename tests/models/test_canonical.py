@@ -167,12 +167,12 @@ def corresponding(one, other):
 
 
 def trained(topology):
-    return [value.weights for value in values(topology.flat)[0] if value.weights]
+    return [value.weights for value in values(topology.flat, topology.shapes)[0] if value.weights]
 
 
 def expression(topology, weights):
     """What a network computes as a nested expression, its weights numbered."""
-    made, output = values(topology.flat)
+    made, output = values(topology.flat, topology.shapes)
     texts = []
     for value in made:
         reads = [texts[read] for read in value.reads]
