@@ -114,7 +114,7 @@ def proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     losses = np.column_stack([each.losses for each in evidences])
     seen = informative(np.argsort(survivors(losses, len(losses))).astype(float))
     units = evidence.units[seen]
-    priors = Priors.in_dimensions(len(ask.space))
+    priors = Priors.in_dimensions(features.dimensions)
     models = [
         fitted(features.expand(units), standardised(winsorised(column)), features.group, priors)
         for column in losses[seen].T

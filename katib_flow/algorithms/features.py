@@ -5,6 +5,7 @@ number's unit, a category's one-hot coordinates, and for a conditional parameter
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +48,12 @@ class Features:
             groups += [number] * max(1, column.one_hot)
             groups += [len(names) + number] * bool(column.parents)
         _, self.group = np.unique(groups, return_inverse=True)
+
+    @cached_property
+    def dimensions(self) -> float:
+        """How many parameters are active at a random point, on average: what distances grow with."""
+        units = self.snap(np.random.default_rng(0).random((512, len(self.space))))
+        return float(np.sum(~np.isnan(units), axis=1).mean())
 
     @property
     def categories(self) -> NDArray[np.int64]:

@@ -28,12 +28,12 @@ class Priors:
     noise: tuple[float, float] = (float(np.log(1e-3)), 1.5)
 
     @classmethod
-    def in_dimensions(cls, d: int) -> "Priors":
+    def in_dimensions(cls, d: float) -> "Priors":
         """Lengthscales grow with the square root of the dimensions, as distances in the unit cube do.
 
         Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML 2024, section 4.
         """
-        return cls((LENGTHSCALE_IN_FOUR + 0.5 * float(np.log(d / 4)), 1.0))
+        return cls((LENGTHSCALE_IN_FOUR + 0.5 * float(np.log(d / 4)), 0.6))
 
     def of(self, size: int) -> tuple[Array, Array]:
         """Mean and deviation of each of ``size`` hyper-parameters, in the order of ``theta``."""

@@ -4,7 +4,8 @@ Papers: Jones et al., "Efficient Global Optimization of Expensive Black-Box Func
 after Ament et al., "Unexpected Improvements to Expected Improvement", NeurIPS 2023, section 4.1.
 Departs from them: improvement is on the lowest mean of the model, not on the lowest noisy loss; bad losses are cut off
 before the model sees them, because how bad a point is says little about where the best one lies; of a long history the
-model sees a part, so that its time stays flat.
+model sees a part, so that its time stays flat. In a conditional space some suggestions leave the branch of the best
+trial: a few poor points in another branch make the model too sure that it is poor everywhere.
 """
 
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from katib_flow.spec.space import SearchSpace
 
 MOST = 256  # trials that the model sees
 SCALES = (0.3, 0.1, 0.03, 0.01)  # of steps from the best trials, as shares of the range
+ELSEWHERE = 5  # one suggestion in so many leaves the branch of a conditional space that holds the best trial
 FAMILIES, ROUNDS, CHILDREN = 8, 8, 12  # of the local search
 
 Acquisition = Callable[[Array], Array]
@@ -64,18 +66,31 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         return opening(ask, evidence)
     features, seen = Features(ask.space), informative(evidence.losses)
     units, losses = evidence.units[seen], evidence.losses[seen]
-    priors = Priors.in_dimensions(len(ask.space))
+    priors = Priors.in_dimensions(features.dimensions)
     model = fitted(features.expand(units), standardised(winsorised(losses)), features.group, priors)
-    best = units[np.argsort(losses, kind="stable")[:5]]
+    ranked = units[np.argsort(losses, kind="stable")]
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
         improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features)
-        found = maximised(improvement, features, best, ask.settings.candidates, rng)
+        best = ranked
+        if index % ELSEWHERE == 0 and len(others := ranked[~same_branch(ranked, ranked[0])]):
+            best, improvement = others, outside(ranked[0], improvement)
+        found = maximised(improvement, features, best[:5], ask.settings.candidates, rng)
         if (chosen := evidence.take(found, rng)) is None:
             break
         suggestions.append(Suggestion(index, chosen))
     return suggestions
+
+
+def same_branch(units: Array, point: Array) -> NDArray[np.bool_]:
+    """Which of some points have the same active parameters as one."""
+    return (np.isnan(units) == np.isnan(point)).all(axis=1)
+
+
+def outside(point: Array, value: Acquisition) -> Acquisition:
+    """The same values, but the whole branch that a point is in comes last."""
+    return lambda units: np.where(same_branch(units, point), -np.inf, value(units))
 
 
 def informative(losses: Array) -> NDArray[np.intp]:
