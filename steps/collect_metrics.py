@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from katib_flow.argo.steps import objects
 from katib_flow.argo.steps.collect import collect_metrics
 from katib_flow.argo.steps.context import Context, exit_after, step_parser, write_output
 
@@ -18,7 +19,8 @@ def main() -> None:
     args = parser.parse_args()
 
     def step() -> None:
-        go = collect_metrics(Context.open(args.run, args.segment))
+        context = Context.open(args.run, args.segment)
+        go = collect_metrics(context, objects.cluster_of(context.experiment))
         write_output(args.out, "go", "true" if go else "false")
 
     exit_after(step)

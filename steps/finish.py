@@ -1,6 +1,7 @@
 """finish: the exit handler. Closes every open run, says how the experiment ended; leaves a newer segment alone."""
 
 from katib_flow.argo.names import EXPERIMENT_FAILED
+from katib_flow.argo.steps import objects
 from katib_flow.argo.steps.collect import finish
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
 from katib_flow.tracking import Status
@@ -19,7 +20,8 @@ def main() -> None:
     args = parser.parse_args()
 
     def step() -> int:
-        status = finish(Context.open(args.run, args.segment), args.status, args.failures)
+        context = Context.open(args.run, args.segment)
+        status = finish(context, args.status, args.failures, objects.cluster_of(context.experiment))
         print(f"{args.run}: {status or 'goes on in the next segment'}")
         return EXPERIMENT_FAILED if status is Status.FAILED else 0
 

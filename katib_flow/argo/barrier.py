@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hera.workflows import DAG, Parameter, Step, Steps, Task, models
+from hera.workflows import DAG, Container, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
 from katib_flow.argo.trial_pod import TRIAL_PODS
@@ -29,13 +29,20 @@ class Shape:
     templates: Sequence[Any]
 
 
-def segment_length(parallel: int) -> int:
+def segment_length(experiment: Experiment) -> int:
     """Iterations of one segment."""
-    return min(MAX_ITERATIONS, max(1, MAX_TRIALS // parallel))
+    wanted = experiment.argo.iterations_per_segment or MAX_ITERATIONS
+    return min(wanted, MAX_ITERATIONS, max(1, MAX_TRIALS // experiment.limits.parallel_trials))
+
+
+def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequence[str] = ()) -> Container:
+    account = pods.Accounts.of(experiment).watching(experiment)
+    fields: dict[str, Any] = {"inputs": inputs, "outputs": ["go"], **account}
+    return pods.step(experiment, "collect-metrics", "collect_metrics", args, **fields)
 
 
 def shape(experiment: Experiment) -> Shape:
-    last = segment_length(experiment.limits.parallel_trials)
+    last = segment_length(experiment)
     builds = experiment.architecture is not None
     where = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--iteration", K]
     out = ["--out", pods.SHARED]
@@ -45,7 +52,7 @@ def shape(experiment: Experiment) -> Shape:
         *([pods.step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
         _train(experiment),
         TRIAL_PODS[experiment.trial.kind](experiment),
-        pods.step(experiment, "collect-metrics", "collect_metrics", [*where, *out], inputs=["k"], outputs=["go"]),
+        collect_metrics(experiment, [*where, *out], inputs=["k"]),
     ]
     return Shape("iteration", {"k": "1", "last": str(last)}, templates)
 

@@ -5,13 +5,14 @@ from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
 from katib_flow.algorithms.registry import check_algorithm
+from katib_flow.argo import gjson
+from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, with_sidecar
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.spec.argo import texts
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.stopping import check_stopping
 
-TRIAL_KINDS = ("function", "command", "container")
-SOURCES = ("stdout", "file")
 _LOCAL_SCHEMES = ("sqlite", "file", "")
 
 
@@ -20,20 +21,20 @@ def check(experiment: Experiment) -> None:
 
     Raises:
         InvalidSpec: with every mistake.
-        KatibFlowError: the experiment needs what is not built yet.
     """
-    if experiment.trial.kind not in TRIAL_KINDS:
-        raise KatibFlowError(f"trial.{experiment.trial.kind}: not yet on Argo; {', '.join(TRIAL_KINDS)} trials work")
-    rules = (check_algorithm, check_stopping, _image, _tracking, _trial, _substituted)
+    rules = (check_algorithm, check_stopping, _image, _tracking, _function, _metrics, _resource, _substituted)
     if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
 
 
 def _image(experiment: Experiment) -> Iterator[SpecError]:
-    kind = experiment.trial.kind
-    if kind in ("function", "command") and experiment.argo.image is None:
-        need = f"an image that has katib-flow and what the {kind} needs, because the trials are a {kind}"
-        yield SpecError("argo.image", NOTHING, need)
+    trial = experiment.trial
+    if trial.kind in ("function", "command") and not trial.code and experiment.argo.image is None:
+        need = f"an image that has katib-flow and what the {trial.kind} needs, because the trials are a {trial.kind}"
+        yield SpecError("argo.image", NOTHING, need + ("; or trial.code" if trial.kind == "function" else ""))
+    if trial.kind == "container" and experiment.argo.trial.resources:
+        need = "nothing here: a container has its own, trial.container.resources"
+        yield SpecError("argo.trial.resources", experiment.argo.trial.resources, need)
 
 
 def _tracking(experiment: Experiment) -> Iterator[SpecError]:
@@ -43,29 +44,60 @@ def _tracking(experiment: Experiment) -> Iterator[SpecError]:
         yield SpecError("tracking.uri", uri, f"{need}; left out, it is what the namespace's ConfigMap katib-flow names")
 
 
-def _trial(experiment: Experiment) -> Iterator[SpecError]:
-    metrics, function = experiment.metrics, experiment.trial.function
-    if metrics.source not in SOURCES:
-        yield SpecError("metrics.source", metrics.source, f"{' or '.join(SOURCES)}; the others are not yet on Argo")
-    if experiment.early_stopping is not None:
-        yield SpecError("early_stopping", experiment.early_stopping.name, "nothing here; it is not yet on Argo")
-    if function is not None and function.startswith("__main__:"):
+def _function(experiment: Experiment) -> Iterator[SpecError]:
+    function = experiment.trial.function
+    if function is not None and function.startswith("__main__:") and not experiment.trial.code:
         yield SpecError("trial.function", function, "a function in a module that the image has: put it into a file")
+
+
+def _metrics(experiment: Experiment) -> Iterator[SpecError]:
+    """Sources that the pod can reach."""
+    metrics, kind = experiment.metrics, experiment.trial.kind
+    if kind == "template" and metrics.source not in ("stdout", "push"):
+        need = "stdout or push, because the pods of a template are not ours to read files in"
+        yield SpecError("metrics.source", metrics.source, need)
     path = PurePosixPath(metrics.path or "x")
-    if experiment.trial.container and metrics.source == "file" and (".." in path.parts or str(path.parent) == "/"):
-        need = "a file in a directory of its own, without '..', because the pod's containers share the directory"
-        yield SpecError("metrics.path", metrics.path, need)
+    if metrics.source not in ("file", "tensorboard") or kind not in ("container", "resource"):
+        return
+    folder = path if metrics.source == "tensorboard" else path.parent
+    if ".." in path.parts or str(folder) == "/":
+        what = "a directory" if metrics.source == "tensorboard" else "a file in a directory of its own"
+        yield SpecError("metrics.path", metrics.path, f"{what}, without '..': the pod's containers share the directory")
+    elif kind == "resource" and not path.is_absolute():
+        yield SpecError(
+            "metrics.path", metrics.path, "an absolute path, because the object's pods have no trial directory"
+        )
+
+
+def _resource(experiment: Experiment) -> Iterator[SpecError]:
+    resource = experiment.trial.resource
+    if resource is None:
+        return
+    for name in ("success_condition", "failure_condition"):
+        condition: str = getattr(resource, name)
+        try:
+            if condition:
+                gjson.check(condition)
+        except gjson.BadPath as error:
+            yield SpecError(f"trial.resource.{name}", condition, f"a GJSON path ({error})")
+    if experiment.metrics.source in READ_BY_SIDECAR:
+        try:
+            with_sidecar(resource.manifest, experiment, resource.primary_container, "")
+        except KatibFlowError as error:
+            yield SpecError("metrics.source", experiment.metrics.source, f"stdout or push here: {error}")
 
 
 def _substituted(experiment: Experiment) -> Iterator[SpecError]:
     """Texts that stand in the manifest itself, where Argo would substitute them."""
-    argo, container = experiment.argo, experiment.trial.container
-    texts = {"argo.image": argo.image, "argo.namespace": argo.namespace, "argo.service_account": argo.service_account}
-    texts |= {"tracking.uri": experiment.tracking.uri}
-    if container:
-        texts |= {"trial.container.image": container.image}
+    found = [(f"argo.{path}", text) for path, text in texts(experiment.argo)]
+    found += [("tracking.uri", experiment.tracking.uri or "")]
+    if container := experiment.trial.container:
+        found += [
+            ("trial.container.image", container.image),
+            ("trial.container.working_dir", container.working_dir or ""),
+        ]
         for kind, amounts in container.resources.items():
-            texts |= {f"trial.container.resources.{kind}.{name}": f"{name}{amount}" for name, amount in amounts.items()}
-    for where, text in texts.items():
-        if text and ("{{" in text or (where.startswith("trial") and "${" in text)):
+            found += [(f"trial.container.resources.{kind}.{name}", f"{name}{each}") for name, each in amounts.items()]
+    for where, text in found:
+        if "{{" in text or (where.startswith("trial") and "${" in text):
             yield SpecError(where, text, "text without placeholders: it is the same for every trial")

@@ -9,6 +9,7 @@ from katib_flow.argo import barrier, lanes, pods
 from katib_flow.argo.checks import check
 from katib_flow.argo.manifest import write_yaml
 from katib_flow.argo.names import EXPERIMENT_FAILED, LABEL
+from katib_flow.argo.placement import workflow_fields
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.spec.experiment import Experiment
 
@@ -30,23 +31,19 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
     check(experiment)
     shape = _SHAPES[experiment.argo.mode](experiment)
     accounts = pods.Accounts.of(experiment)
-    label = {LABEL: experiment.name}
     timeout = experiment.limits.timeout
     return ExperimentWorkflow(
         api_version="argoproj.io/v1alpha1",
         kind="Workflow",
         generate_name=f"{experiment.name}-",
         namespace=experiment.argo.namespace,
-        labels=label,
         entrypoint=shape.entrypoint,
         on_exit="finish",
         service_account_name=accounts.trial,
         automount_service_account_token=False,
         executor=models.ExecutorConfig(service_account_name=accounts.executor),
-        pod_spec_patch=pods.POD_SPEC_PATCH,
+        pod_spec_patch=pods.POD_SPEC_PATCH if experiment.argo.lock_pods else None,
         security_context=pods.pod_security(),
-        pod_metadata=models.Metadata(labels=label),
-        pod_gc=models.PodGC(strategy="OnPodSuccess", delete_delay_duration="60s"),
         active_deadline_seconds=None if timeout is None else int(timeout) + DEADLINE_NET_SECONDS,
         arguments=[
             Parameter(name="run", value="{{workflow.name}}"),  # Argo resolves it; handover then carries the first one's
@@ -54,7 +51,8 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
             *(Parameter(name=name, value=value) for name, value in shape.parameters.items()),
             Parameter(name="spec", value=encode_spec(experiment)),
         ],
-        templates=[*shape.templates, handover(experiment, accounts), finish(experiment)],
+        templates=[*shape.templates, handover(experiment, accounts), finish(experiment, accounts)],
+        **workflow_fields(experiment, {LABEL: experiment.name}),
     )
 
 
@@ -67,9 +65,10 @@ def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     return pods.step(experiment, "handover", "handover", [*where, *which], retry_strategy=again, **fields)
 
 
-def finish(experiment: Experiment) -> hera.Container:
+def finish(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     """The exit handler: close what is open, say how it ended. Where the experiment failed it fails the Workflow."""
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
     again = pods.retry(3, expression=f'lastRetry.exitCode != "{EXPERIMENT_FAILED}"')
-    return pods.step(experiment, "finish", "finish", [*which, *how], retry_strategy=again)
+    account = accounts.watching(experiment)
+    return pods.step(experiment, "finish", "finish", [*which, *how], retry_strategy=again, **account)

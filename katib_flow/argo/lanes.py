@@ -7,7 +7,7 @@ run at once and MLflow has no compare-and-set; and no semaphore, which needs a C
 from hera.workflows import DAG, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
-from katib_flow.argo.barrier import GO, K, Shape, segment_length
+from katib_flow.argo.barrier import GO, K, Shape, collect_metrics, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
 from katib_flow.spec.experiment import Experiment
 
@@ -26,9 +26,9 @@ def shape(experiment: Experiment) -> Shape:
         pods.step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=["id", "go"]),
         _train(),
         TRIAL_PODS[experiment.trial.kind](experiment),
-        pods.step(experiment, "collect-metrics", "collect_metrics", run, outputs=["go"]),
+        collect_metrics(experiment, run),
     ]
-    return Shape("main", {"lanes": str(lanes), "last": str(segment_length(lanes))}, templates)
+    return Shape("main", {"lanes": str(lanes), "last": str(segment_length(experiment))}, templates)
 
 
 def _main() -> DAG:

@@ -1,7 +1,19 @@
 """Words that the compiler and the steps, which run in pods without Hera, must agree on."""
 
+from importlib.metadata import version
+
+from katib_flow.spec.experiment import Experiment
+
 LABEL = "katib-flow/experiment"
+RUN_LABEL = "katib-flow/run"
+TRIAL_LABEL = "katib-flow/trial"
+LIMITS = "kf-limits"  # ConfigMap of a namespace: how many trials may run at a time, by key
 SPEC_VARIABLE = "KATIB_FLOW_SPEC"
 EXPERIMENT_FAILED = 1  # exit code of finish; Argo then fails the Workflow
 BAD_INPUT = 2
 TERMINATED = 143  # the pod got SIGTERM: no fault of the trial's, so it is retried
+
+
+def steps_image(experiment: Experiment) -> str:
+    """The image of the steps."""
+    return experiment.argo.image or f"katib-flow:{version('katib-flow')}"

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any
 
 from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
 
-from katib_flow.argo.names import SPEC_VARIABLE
+from katib_flow.argo.names import SPEC_VARIABLE, steps_image
+from katib_flow.argo.placement import NOWHERE, TrialPlace
 from katib_flow.spec.experiment import Experiment
 
 SHARED, TEMPORARY = "/kf", "/tmp"  # noqa: S108 - emptyDirs of the pod, the only places it can write to
@@ -27,20 +27,24 @@ POD_SPEC_PATCH = json.dumps(  # Argo's own containers; without it the controller
 
 @dataclass(frozen=True)
 class Accounts:
-    """Service accounts: trials have no rights and no token, only handover may create workflows."""
+    """Service accounts: trials have no rights and no token; only handover may create workflows, and only what watches
+    the objects of resource and template trials may touch these."""
 
     trial: str = "kf-trial"
     executor: str = "kf-executor"
     submitter: str = "kf-submitter"
+    watcher: str = "kf-watcher"
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Accounts":
         one = experiment.argo.service_account
-        return cls(one, one, one) if one else cls()
+        return cls(one, one, one, one) if one else cls()
 
-
-def steps_image(experiment: Experiment) -> str:
-    return experiment.argo.image or f"katib-flow:{version('katib-flow')}"
+    def watching(self, experiment: Experiment) -> dict[str, Any]:
+        """Fields of a template that talks to the cluster where trials are objects; none where they are not."""
+        if experiment.trial.kind not in ("resource", "template"):
+            return {}
+        return {"service_account_name": self.watcher, "automount_service_account_token": True}
 
 
 def pod_security() -> models.PodSecurityContext:
@@ -70,7 +74,10 @@ def volumes(extra: Mapping[str, str] | None = None) -> list[models.Volume]:
 
 
 def mounts(extra: Mapping[str, str] | None = None) -> list[models.VolumeMount]:
-    paths = {"kf": SHARED, "tmp": TEMPORARY, **(extra or {})}
+    return mounts_of({"kf": SHARED, "tmp": TEMPORARY, **(extra or {})})
+
+
+def mounts_of(paths: Mapping[str, str]) -> list[models.VolumeMount]:
     return [models.VolumeMount(name=name, mount_path=path) for name, path in paths.items()]
 
 
@@ -110,6 +117,7 @@ def step(
     inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     retry_strategy: RetryStrategy | None = None,
+    place: TrialPlace = NOWHERE,
     **fields: Any,
 ) -> Container:
     """A pod of one container that runs one program of steps/.
@@ -117,7 +125,9 @@ def step(
     Args:
         inputs: names of its parameters.
         outputs: names of its output parameters; each is the file of that name under /kf.
+        place: what it is given beyond other pods.
     """
+    given = place.container
     return Container(
         name=name,
         image=steps_image(experiment),
@@ -125,25 +135,28 @@ def step(
         args=list(args),
         inputs=[Parameter(name=each) for each in inputs],
         outputs=[Parameter(name=each, value_from=models.ValueFrom(path=f"{SHARED}/{each}")) for each in outputs],
-        env=environment(experiment),
-        env_from=settings(),
+        image_pull_policy=experiment.argo.image_pull_policy,
+        env=[*environment(experiment), *given.get("env", [])],
+        env_from=[*settings(), *given.get("env_from", [])],
         security_context=container_security(),
-        volumes=volumes(),
-        volume_mounts=mounts(),
+        volumes=[*volumes(), *place.volumes],
+        volume_mounts=[*mounts(), *place.mounts],
         retry_strategy=retry_strategy or retry(3),
+        **place.template,
         **fields,
     )
 
 
-def beside(experiment: Experiment, name: str, args: Sequence[str], extra: Mapping[str, str]) -> UserContainer:
+def beside(experiment: Experiment, name: str, args: Sequence[str], more: Sequence[models.VolumeMount]) -> UserContainer:
     """A container of ours beside the user's, running ``train`` with these arguments."""
     return UserContainer(
         name=name,
         image=steps_image(experiment),
         command=command("train"),
         args=list(args),
+        image_pull_policy=experiment.argo.image_pull_policy,
         env=[*environment(experiment)],
         env_from=[*settings()],
         security_context=container_security(),
-        volume_mounts=mounts(extra),
+        volume_mounts=[*mounts(), *more],
     )

@@ -9,15 +9,16 @@ from collections.abc import Callable
 from pathlib import PurePosixPath
 from typing import Any
 
-from hera.workflows import Container, Parameter, models
+from hera.workflows import Container, Parameter
 
 from katib_flow.argo import pods
+from katib_flow.argo.names import TRIAL_LABEL as LABEL
+from katib_flow.argo.placement import resources, trial_place
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.protocol import USER_FAILURE
 
 DIRECTORY = f"{pods.SHARED}/trial"
 ID = "{{inputs.parameters.id}}"
-LABEL = "katib-flow/trial"
 NET_SECONDS = 900
 """Added to ``trial_timeout`` for the pod's own deadline. The step keeps the time-out itself, exactly; the deadline is
 the net for a pod that hangs, and its clock also runs while an image is pulled."""
@@ -27,28 +28,43 @@ RETRY_IF = f'lastRetry.exitCode != "{USER_FAILURE}" && !(lastRetry.message match
 
 def in_process(experiment: Experiment) -> Container:
     """A function or a command, in an image that has katib-flow."""
-    return pods.step(experiment, "trial", "train", ["run", *_which()], inputs=["id"], **_common(experiment))
+    place, amounts = trial_place(experiment), resources(experiment.argo.trial.resources)
+    args = ["run", *_which()]
+    common = _common(experiment)
+    return pods.step(experiment, "trial", "train", args, inputs=["id"], place=place, resources=amounts, **common)
 
 
 def any_image(experiment: Experiment) -> Container:
     """A container of the user's own, which needs no Python and none of our code."""
-    container = experiment.trial.container
+    container, place = experiment.trial.container, trial_place(experiment)
     assert container is not None
-    shared = shared_directory(experiment)
-    amounts = {kind: {name: str(value) for name, value in each.items()} for kind, each in container.resources.items()}
+    extra = shared_directory(experiment)
+    shared = [*pods.mounts_of(extra), *place.checkpoints]
     return Container(
         name="trial",
         inputs=[Parameter(name="id")],
         image=container.image,
+        image_pull_policy=experiment.argo.image_pull_policy,
         command=[f"{pods.SHARED}/busybox", "sh", f"{pods.SHARED}/wrap.sh"],
-        resources=models.ResourceRequirements.model_validate(amounts) if amounts else None,
+        working_dir=container.working_dir,
+        resources=resources(container.resources),
         security_context=pods.container_security(),
-        volumes=pods.volumes(shared),
-        volume_mounts=pods.mounts(shared),
+        volumes=[*pods.volumes(extra), *place.volumes],
+        volume_mounts=[*pods.mounts(extra), *place.mounts],
         init_containers=[pods.beside(experiment, "prepare", ["prepare", *_which()], shared)],
         sidecars=[pods.beside(experiment, "collector", ["collect", *_which()], shared)],
+        **place.container,
+        **place.template,
         **_common(experiment),
     )
+
+
+def watcher(experiment: Experiment) -> Container:
+    """The pod that creates a trial's object, follows it to its end and deletes it; the user's pods are the object's."""
+    args = ["watch", *_which(), "--workflow", "{{workflow.name}}", "--uid", "{{workflow.uid}}"]
+    semaphore = {key: value for key, value in trial_place(experiment).template.items() if key == "synchronization"}
+    account = pods.Accounts.of(experiment).watching(experiment)
+    return pods.step(experiment, "trial", "train", args, inputs=["id"], **semaphore, **account, **_common(experiment))
 
 
 def _which() -> list[str]:
@@ -63,16 +79,19 @@ def _common(experiment: Experiment) -> dict[str, Any]:
 
 
 def shared_directory(experiment: Experiment) -> dict[str, str]:
-    """The volume for a metrics file that the trial writes outside of /kf and /tmp, by name."""
-    if experiment.metrics.source != "file" or not (experiment.metrics.path or "").startswith("/"):
+    """The volume for metrics that the trial writes outside of /kf and /tmp, by name."""
+    source, path = experiment.metrics.source, PurePosixPath(experiment.metrics.path or "")
+    if source not in ("file", "tensorboard") or not path.is_absolute():
         return {}
-    parent = PurePosixPath(experiment.metrics.path or "").parent
-    inside = any(parent.is_relative_to(known) for known in (pods.SHARED, pods.TEMPORARY))
-    return {} if inside else {"metrics": str(parent)}
+    folder = path if source == "tensorboard" else path.parent
+    known = [pods.SHARED, pods.TEMPORARY, *(volume.path for volume in experiment.argo.trial.volumes)]
+    return {} if any(folder.is_relative_to(each) for each in known) else {"metrics": str(folder)}
 
 
 TRIAL_PODS: dict[str, Callable[[Experiment], Container]] = {
     "function": in_process,
     "command": in_process,
     "container": any_image,
+    "resource": watcher,
+    "template": watcher,
 }

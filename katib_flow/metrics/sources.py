@@ -18,6 +18,16 @@ class Source(Protocol):
     def read(self, *, end: bool = False) -> list[Metric]: ...
 
 
+class _Nothing:
+    """A source that has nothing: the metrics come in another way."""
+
+    def read(self, *, end: bool = False) -> list[Metric]:
+        return []
+
+
+NOTHING = _Nothing()
+
+
 @dataclass
 class MetricsFile:
     """A file of metric lines."""

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
+from katib_flow.spec.argo import Argo
 from katib_flow.spec.model import Model, Scalar, Text
 from katib_flow.spec.parameters import AnyParameter, FloatParameter
 from katib_flow.spec.problems import matching, problem, problems, spec_errors
@@ -25,7 +26,6 @@ from katib_flow.spec.rules import RULES, Rule, broken, broken_so_far
 from katib_flow.spec.sections import (
     AlgorithmSpec,
     Architecture,
-    Argo,
     Budget,
     EarlyStopping,
     Limits,

@@ -130,13 +130,6 @@ class Tracking(Model):
     register_model: Text | None = None
 
 
-class Argo(Model):
-    namespace: Text | None = None
-    service_account: Text | None = None
-    image: Text | None = None
-    mode: Literal["barrier", "lanes"] = "barrier"
-
-
 class Architecture(Model):
     """The search space of a neural architecture: a preset by name, or a space of one's own."""
 

@@ -24,10 +24,16 @@ BUILTIN = (
     "trial.parent_checkpoint_dir",
     "trial.file",
     "trial.model_dir",
+    "trial.run_id",
+    "tracking.uri",
     "experiment.name",
 )
 """What ``${...}`` may name beside parameters."""
 
+Resources = dict[Literal["requests", "limits"], dict[str, str | int | float]]
+Package = Annotated[
+    str, matching(r"[A-Za-z0-9][^\s]*( *[<>=!~@].*)?", "what pip install takes: name, name==1.2, name>=1,<2")
+]
 Argv = Annotated[tuple[str, ...], Field(min_length=1)]
 _PLACEHOLDER = re.compile(r"\$(\$\{)|\$\{([^{}]*)\}")
 
@@ -43,25 +49,63 @@ class Container(Model):
     command: Argv
     args: tuple[str, ...] = ()
     env: dict[str, str] = {}
-    resources: dict[Literal["requests", "limits"], dict[str, str | int | float]] = {}
+    working_dir: str | None = None
+    resources: Resources = {}
+
+
+_JOB, _OTHER = ("Complete", "Failed"), ("Succeeded", "Failed")
 
 
 class Resource(Model):
-    """Any Kubernetes object, with conditions on its status in GJSON as Katib has them."""
+    """Any Kubernetes object, with conditions on its status in GJSON, as Katib has them.
+
+    Attributes:
+        manifest: the object; its name is made by us.
+        success_condition, failure_condition: GJSON paths. Met where what they find is there: not null, false, 0 or
+            empty. Left out, the conditions Complete (of a Job), Succeeded, and Failed.
+        primary_pod_labels: labels of the pods whose logs hold the metrics, of those that belong to the object.
+        primary_container: the container in them; left out, the one that Kubernetes takes for a pod of one.
+        retain: keep the object when its trial has ended.
+    """
 
     manifest: PlainData
-    success_condition: str
-    failure_condition: str
+    success_condition: str = ""
+    failure_condition: str = ""
     primary_pod_labels: dict[str, str] = {}
     primary_container: str | None = None
+    retain: bool = False
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        for key in ("apiVersion", "kind"):
+            if not isinstance(self.manifest.get(key), str):
+                raise problem(f"manifest.{key}", self.manifest.get(key, NOTHING), f"the object's {key}, as text")
+        if not isinstance(self.manifest.get("metadata", {}), dict):
+            raise problem("manifest.metadata", self.manifest["metadata"], "a mapping")
+        return self
+
+    @property
+    def conditions(self) -> tuple[str, str]:
+        """Of success and of failure."""
+        types = _JOB if self.manifest["kind"] == "Job" else _OTHER
+        success, failure = (f'status.conditions.#(type=="{type_}")#|#(status=="True")#' for type_ in types)
+        return self.success_condition or success, self.failure_condition or failure
 
 
 class WorkflowTemplateRef(Model):
-    """An Argo WorkflowTemplate: a whole pipeline as a trial."""
+    """An Argo WorkflowTemplate: a whole pipeline as a trial.
+
+    Attributes:
+        arguments: of its parameters, by name.
+        primary_pod_labels: labels of the pods whose logs hold the metrics; left out, every pod's are read.
+        retain: keep the Workflow when its trial has ended.
+    """
 
     name: Text
     cluster_scope: bool = False
     arguments: dict[str, str] = {}
+    primary_pod_labels: dict[str, str] = {}
+    retain: bool = False
 
 
 class TrialTemplate(Model):
@@ -72,7 +116,11 @@ class TrialTemplate(Model):
     container: Container | None = None
     resource: Resource | None = None
     template: WorkflowTemplateRef | None = None
-    env: dict[str, str] = Field({}, description="environment variables of a function or command")
+    env: dict[str, str] = Field(default={}, description="environment variables of a function or command")
+    code: str | None = Field(default=None, description="the text of the function's module, where no image has it")
+    packages: tuple[Package, ...] = Field(
+        default=(), description="what pip installs into the pod before the code is imported"
+    )
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
@@ -80,6 +128,9 @@ class TrialTemplate(Model):
             raise problem("", " and ".join(self._given) or NOTHING, f"exactly one of {', '.join(KINDS)}")
         if self.env and self.kind not in ("function", "command"):
             raise problem("env", self.env, "nothing here: this env is for a function or a command")
+        for key in ("code", "packages"):
+            if getattr(self, key) and self.kind != "function":
+                raise problem(key, getattr(self, key), f"nothing here: {key} is for a function")
         return self
 
     @property

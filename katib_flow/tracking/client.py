@@ -6,9 +6,11 @@ from itertools import chain, pairwise
 from typing import Any, Protocol
 
 from katib_flow.errors import TrackingError
+from katib_flow.history import Metric
 from katib_flow.tracking.connect import store_of
-from katib_flow.tracking.encode import PARENT, Entry, Point, Row
+from katib_flow.tracking.encode import PARENT, Entry, Point, Row, metric_in
 from katib_flow.tracking.faults import Faults
+from katib_flow.tracking.names import escape
 from katib_flow.tracking.threads import parallel
 
 MAX_BYTES = 700_000  # to a call of log_batch: a server refuses one of more than a million
@@ -176,6 +178,15 @@ class ClientBackend:
         for (run_id, _), points in zip(wanted, found, strict=True):
             series[run_id].extend(points)
         return series
+
+    def points(self, wanted: Sequence[tuple[str, str]]) -> list[list[Metric]]:
+        """Of (run id, metric) pairs, everything that was logged."""
+        keyed = [(run_id, escape(name)) for run_id, name in wanted]
+        found = parallel(self._points, keyed)
+        return [
+            [Metric(name, metric_in(point.value), point.step, point.timestamp_ms) for point in points]
+            for (_, name), points in zip(wanted, found, strict=True)
+        ]
 
     def _points(self, wanted: tuple[str, str]) -> list[Point]:
         run_id, key = wanted

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import NotFound, TrackingError
-from katib_flow.history import History, Trial
+from katib_flow.history import History, Metric, Trial
 from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.spec.problems import did_you_mean
 from katib_flow.tracking import summary
@@ -226,6 +226,19 @@ class Store:
     def trial(self, record: Record, trial_id: str) -> Trial | None:
         """One trial, without its series; None where it is not recorded."""
         return self._trials.trial(record, trial_id)
+
+    def reported(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
+        """What recorded trials have reported of some scalar metrics so far, pushed by other programs or recorded here.
+
+        Returns:
+            By trial id, in the order of time, then step; costs a call a trial and metric.
+        """
+        found = self._runs.points([(trial.run_id, name) for trial in trials for name in names])
+        series = iter(found)
+        return {
+            trial.id: sorted((metric for _ in names for metric in next(series)), key=lambda m: (m.timestamp_ms, m.step))
+            for trial in trials
+        }
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool = False) -> list[Trial]:
         """Record what is new about trials; the trials with their run ids, in the same order.

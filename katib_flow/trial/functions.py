@@ -3,11 +3,13 @@
 import contextlib
 import ctypes
 import importlib
+import importlib.util
 import inspect
 import json
 import os
 import signal
 import sys
+import tempfile
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -32,16 +34,40 @@ def load_function(reference: str) -> Function:
     Raises:
         SpecError: there is no such module or function, or its module does not import.
     """
-    module_name, _, name = reference.partition(":")
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
+    need = f"a function that can be imported from {here}"
+    return _found(reference, lambda name: importlib.import_module(name), need)
+
+
+def load_code(reference: str, code: str) -> Function:
+    """The function named ``module:name`` of a module whose text is at hand.
+
+    Raises:
+        SpecError: the text is no module, or has no such function.
+    """
+
+    def module(name: str) -> Any:
+        file = Path(tempfile.mkdtemp(prefix="katib-flow-code-")) / f"{name}.py"  # a file, so that tracebacks show lines
+        file.write_text(code, encoding="utf-8")
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        made = sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(made)
+        return made
+
+    return _found(reference, module, "a function in trial.code")
+
+
+def _found(reference: str, module: Callable[[str], Any], need: str) -> Function:
+    module_name, _, name = reference.partition(":")
     try:
-        found: Any = importlib.import_module(module_name)
+        found = module(module_name)
         for part in name.split("."):
             found = getattr(found, part)
     except Exception as error:
-        need = f"a function that can be imported from {here} ({type(error).__name__}: {error})"
-        raise SpecError("trial.function", reference, need) from error
+        raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error
     found = getattr(found, "__wrapped__", found)  # an experiment made by the decorator holds the function
     if not callable(found):
         raise SpecError("trial.function", reference, "a function")
@@ -82,7 +108,8 @@ def trial_function(experiment: "Experiment", given: Function | None = None) -> F
     reference = experiment.trial.function
     if reference is None:
         return None
-    function = given or load_function(reference)
+    code = experiment.trial.code
+    function = given or (load_code(reference, code) if code else load_function(reference))
     names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
     check_arguments(function, reference, names | ({experiment.budget.parameter: True} if experiment.budget else {}))
     return function

@@ -104,8 +104,14 @@ def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Valu
     return values
 
 
-def substitutions(experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory) -> dict[str, Value]:
-    """What ``${...}`` stands for in this trial."""
+def substitutions(
+    experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory, *, run_id: str = "", uri: str = ""
+) -> dict[str, Value]:
+    """What ``${...}`` stands for in this trial.
+
+    Args:
+        run_id, uri: its MLflow run and the store that it is in, for a trial that logs to it; known on Argo only.
+    """
     return assigned(experiment, suggestion) | {
         "trial.model_dir": str(directory.model),
         "trial.id": suggestion.id,
@@ -115,5 +121,7 @@ def substitutions(experiment: "Experiment", suggestion: Suggestion, directory: T
         "trial.checkpoint_dir": str(directory.checkpoint),
         "trial.parent_checkpoint_dir": str(directory.parent_checkpoint or ""),
         "trial.file": str(directory.trial_file),
+        "trial.run_id": run_id,
+        "tracking.uri": uri,
         "experiment.name": experiment.name,
     }

@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from katib_flow.history import Metric
 from katib_flow.metrics import LineParser
 from katib_flow.metrics.lines import Lines, LineSplitter
-from katib_flow.metrics.sources import source_of
+from katib_flow.metrics.sources import Source, source_of
+from katib_flow.metrics.text import now_ms
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.protocol import TrialDirectory
@@ -19,31 +20,45 @@ OnMetrics = Callable[[Sequence[Metric]], None]
 
 @dataclass
 class Reader:
-    """Everything that was printed or reported, parsed as it comes."""
+    """Everything that was printed or reported, parsed as it comes.
+
+    Attributes:
+        source: where metrics come from beside; the spec's, where it is not given.
+        clock: the time of a line that tells none, in milliseconds.
+    """
 
     experiment: Experiment
     directory: TrialDirectory
     log: BoundedLog
     on_metrics: OnMetrics
+    source: Source | None = None
+    clock: Callable[[], int] = now_ms
     metrics: list[Metric] = field(default_factory=list[Metric])
 
     def __post_init__(self) -> None:
         self.lines = LineSplitter()
         self._prints = self.experiment.metrics.source == "stdout"
-        self._parser = LineParser.of(self.experiment)
-        self._reports, self._reported = LineParser(None, "json"), Lines(self.directory.report_file)
-        self._source = source_of(self.experiment, self.directory.path)
+        self._parser = replace(LineParser.of(self.experiment), clock=lambda: self.clock())
+        self._reports, self._report_file = (
+            LineParser(None, "json", clock=lambda: self.clock()),
+            Lines(self.directory.report_file),
+        )
+        self.source = self.source or source_of(self.experiment, self.directory.path)
 
     def printed(self, data: bytes, *, end: bool = False) -> None:
         self.log.write(data)
         lines = self.lines.split(data, end=end)
         if self._prints and len(self.metrics) < MAX_METRICS:
-            self._emit([metric for line in lines for metric in self._parser.parse(line)])
+            self.take([metric for line in lines for metric in self._parser.parse(line)])
 
     def read_on(self, *, end: bool = False) -> None:
         """Read on in the report file, and where else the metrics come from."""
-        found = [metric for line in self._reported.read(end=end) for metric in self._parsed(line)]
-        self._emit(found + (self._source.read(end=end) if self._source else []))
+        found = [metric for line in self._report_file.read(end=end) for metric in self._parsed(line)]
+        self.take(found + (self.source.read(end=end) if self.source else []))
+
+    def reported(self, line: str) -> None:
+        """Take one line in the form of the report file, that came in another way."""
+        self.take(self._parsed(line))
 
     def _parsed(self, line: str) -> list[Metric]:
         try:
@@ -54,7 +69,8 @@ class Reader:
         step = {} if report.get("step") is None else {"step": report["step"]}
         return self._reports.parse(json.dumps(values | step))
 
-    def _emit(self, metrics: list[Metric]) -> None:
+    def take(self, metrics: list[Metric]) -> None:
+        """Add what was reported in some other way."""
         metrics = metrics[: MAX_METRICS - len(self.metrics)]
         if metrics:
             self.metrics += metrics

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Suggestion
+from katib_flow.metrics.sources import Source
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
@@ -72,6 +73,7 @@ def run_trial(
     on_metrics: OnMetrics,
     stop: Stop,
     function: Function | None = None,
+    source: Source | None = None,
 ) -> Outcome:
     """Run a function or command trial to its end.
 
@@ -79,6 +81,7 @@ def run_trial(
         on_metrics: called with metrics as they are reported.
         stop: see ``Stop``.
         function: the function of a function trial, where it is at hand; else it is imported.
+        source: where the metrics come from, in the place of what the spec says.
 
     Raises:
         KatibFlowError: the trial cannot be started here at all.
@@ -96,7 +99,7 @@ def run_trial(
         directory.log.write_text(f"{error}\n")
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
     with BoundedLog(directory.log) as log:
-        reader = Reader(experiment, directory, log, on_metrics)
+        reader = Reader(experiment, directory, log, on_metrics, source)
         try:
             _supervise(process, reader, stop, experiment.limits.trial_timeout)
         finally:

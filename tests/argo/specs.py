@@ -92,12 +92,60 @@ def hostile() -> dict[str, Any]:
     return spec(name="0e1", description="\n".join(HOSTILE), parameters=parameters, trial=trial, argo=argo)
 
 
+def resource(**changes: Any) -> dict[str, Any]:
+    pod = {
+        "containers": [{"name": "main", "image": "x", "command": ["train", "--lr=${lr}"]}],
+        "restartPolicy": "Never",
+    }
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "spec": {"backoffLimit": 0, "template": {"spec": pod}}}
+    return {"resource": {"manifest": manifest, **changes}}
+
+
+PLACED = {
+    "namespace": "ml",
+    "labels": {"team": "vision"},
+    "annotations": {"sidecar.istio.io/inject": "false"},
+    "node_selector": {"kubernetes.io/arch": "amd64"},
+    "tolerations": [{"key": "shared", "operator": "Exists"}],
+    "priority_class": "low",
+    "priority": 3,
+    "image_pull_policy": "IfNotPresent",
+    "image_pull_secrets": ["registry"],
+    "pod_gc": "OnWorkflowSuccess",
+    "ttl": "7d",
+    "checkpoints": {"claim": "models"},
+    "trial": {
+        "node_selector": {"gpu": "a100"},
+        "tolerations": [{"key": "gpu", "value": "yes", "effect": "NoSchedule", "seconds": 60}],
+        "annotations": {"note": "on"},
+        "volumes": [
+            {"path": "/data", "claim": "data", "read_only": True, "sub_path": "mnist"},
+            {"path": "/dev/shm", "memory": "1Gi"},
+            {"path": "/etc/keys", "secret": "keys"},
+            {"path": "/etc/conf", "config_map": "conf"},
+        ],
+        "secrets": {"TOKEN": {"secret": "hub", "key": "token"}},
+        "secret_sets": ["all"],
+        "semaphore": "gpu-trials",
+    },
+}
+GPU = {"limits": {"nvidia.com/gpu": 1, "memory": "8Gi"}}
+
 SPECS = {
     "function": spec(),
     "command": spec(trial={"command": ["python3", "train.py", "--lr=${lr}"]}),
     "container": spec(trial=container(), metrics={"source": "file", "path": "/var/log/katib/metrics.log"}),
     "lanes": spec(argo={"image": "digits:1", "mode": "lanes"}),
     "nas": spec(architecture="cell"),
+    "resource": spec(trial=resource()),
+    "template": spec(
+        trial={"template": {"name": "pipeline", "arguments": {"lr": "${lr}"}}}, metrics={"source": "push"}
+    ),
+    "placed": spec(trial=container(resources=GPU), argo=PLACED),
+    "placed-lanes": spec(
+        argo={**PLACED, "image": "digits:1", "mode": "lanes", "trial": {**PLACED["trial"], "resources": GPU}}  # type: ignore[dict-item]
+    ),
+    "code": spec(trial={"function": "m:train", "code": "def train(lr): ...", "packages": ["rich>=13"]}, argo={}),
     "tracking": spec(tracking={"uri": "https://user:pa$$word@mlflow.example.com"}),
     "hostile": hostile(),
 }

@@ -7,10 +7,10 @@ from typing import Any
 
 import jsonschema
 import pytest
-from specs import SPECS, container, experiment, spec
+from specs import GPU, PLACED, SPECS, container, experiment, resource, spec
 
 from katib_flow.argo import compile_experiment
-from katib_flow.errors import InvalidSpec, KatibFlowError
+from katib_flow.errors import InvalidSpec
 from katib_flow.spec import Experiment
 
 ARGO = Path(__file__).parents[3] / "shared" / "argo"
@@ -85,19 +85,26 @@ def test_every_pod_meets_the_restricted_profile(name: str) -> None:
         assert each["securityContext"]["allowPrivilegeEscalation"] is False
         assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     for template in pods(workflow):
-        assert all("emptyDir" in volume for volume in template["volumes"])
+        kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
+        assert kinds <= {"emptyDir", "persistentVolumeClaim", "secret", "configMap"}  # no host path
         for each in containers(template):
             assert each["securityContext"]["readOnlyRootFilesystem"] is True
             assert {"/kf", "/tmp"} <= {mount["mountPath"] for mount in each["volumeMounts"]}
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_only_handover_has_a_kubernetes_token(name: str) -> None:
+def test_only_who_talks_to_kubernetes_has_a_token(name: str) -> None:
     workflow = compiled(name)
     assert workflow["spec"]["automountServiceAccountToken"] is False
     assert workflow["spec"]["executor"]["serviceAccountName"]
-    holders = [each["name"] for each in pods(workflow) if each.get("automountServiceAccountToken")]
-    assert holders == ["handover"]
+    holders = {
+        each["name"]: each["serviceAccountName"]
+        for each in pods(workflow)
+        if each.get("automountServiceAccountToken") or "serviceAccountName" in each
+    }
+    one = "n" if name == "hostile" else None
+    watching = ["trial", "collect-metrics", "finish"] if name in ("resource", "template") else []
+    assert holders == dict.fromkeys(watching, "kf-watcher") | {"handover": one or "kf-submitter"}
 
 
 def test_accounts_are_ours_or_the_one_that_the_spec_names() -> None:
@@ -203,8 +210,22 @@ def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
         ({"algorithm": "hyperbond"}, "algorithm.name", "hyperbond"),
         ({"argo": {"image": "a:{{workflow.name}}"}}, "argo.image", "{{workflow.name}}"),
         ({"trial": container(image="a:${lr}")}, "trial.container.image", "a:"),
-        ({"metrics": {"source": "prometheus", "port": 80}}, "metrics.source", "prometheus"),
-        ({"early_stopping": "median"}, "early_stopping", "median"),
+        ({"early_stopping": "medium"}, "early_stopping.name", "medium"),
+        ({"argo": {"image": "a", "labels": {"x": "{{y}}"}}}, "argo.labels.x", "{{y}}"),
+        ({"argo": {"trial": {"resources": GPU}}, "trial": container()}, "argo.trial.resources", "nvidia.com/gpu"),
+        ({"trial": resource(success_condition="a|@reverse")}, "trial.resource.success_condition", "@reverse"),
+        (
+            {"trial": {"template": {"name": "p"}}, "metrics": {"source": "tensorboard", "path": "/x/y"}},
+            "metrics.source",
+            "tensorboard",
+        ),
+        (
+            {"trial": resource(primary_container="other"), "metrics": {"source": "file", "path": "/x/y"}},
+            "metrics.source",
+            "need a container 'other'",
+        ),
+        ({"trial": resource(), "metrics": {"source": "file", "path": "y/z"}}, "metrics.path", "y/z"),
+        ({"trial": container(), "metrics": {"source": "tensorboard", "path": "/"}}, "metrics.path", "'/'"),
         ({"trial": {"function": "__main__:train"}}, "trial.function", "__main__:train"),
         ({"trial": container(), "metrics": {"source": "file", "path": "/metrics.log"}}, "metrics.path", "/metrics.log"),
     ],
@@ -217,22 +238,76 @@ def test_what_cannot_run_on_a_cluster_is_refused_by_its_path(changes: dict[str, 
 
 
 def test_three_mistakes_are_three_messages() -> None:
-    wrong = spec(argo={}, tracking={"uri": "x.db"}, early_stopping="median")
+    wrong = spec(argo={}, tracking={"uri": "x.db"}, early_stopping="medium")
     with pytest.raises(InvalidSpec) as caught:
         compile_experiment(Experiment.parse(wrong))
     assert len(str(caught.value).splitlines()) == 3
 
 
-@pytest.mark.parametrize(
-    "trial",
-    [
-        {"resource": {"manifest": {"kind": "Job"}, "success_condition": "a", "failure_condition": "b"}},
-        {"template": {"name": "pipeline"}},
-    ],
-)
-def test_kinds_of_trial_that_come_later_say_so(trial: dict[str, Any]) -> None:
-    with pytest.raises(KatibFlowError, match="not yet on Argo; function, command, container trials work"):
-        compile_experiment(Experiment.parse(spec(trial=trial)))
+@pytest.mark.parametrize("name", ["resource", "template"])
+def test_an_object_is_watched_by_one_pod_and_its_values_stay_out_of_the_manifest(name: str) -> None:
+    workflow = compiled(name)
+    trial = templates(workflow)["trial"]
+    assert trial["container"]["args"] == [
+        *("watch", "--run", "{{workflow.parameters.run}}", "--trial", "{{inputs.parameters.id}}"),
+        *("--directory", "/kf/trial", "--workflow", "{{workflow.name}}", "--uid", "{{workflow.uid}}"),
+    ]  # fmt: skip
+    assert not {"sidecars", "initContainers", "resource"} & trial.keys()
+
+
+def test_pods_are_placed_as_the_spec_says() -> None:
+    inside = compiled("placed")["spec"]
+    assert inside["nodeSelector"] == {"kubernetes.io/arch": "amd64"}
+    assert inside["tolerations"] == [{"key": "shared", "operator": "Exists"}]
+    assert (inside["podPriorityClassName"], inside["priority"]) == ("low", 3)
+    assert inside["imagePullSecrets"] == [{"name": "registry"}]
+    assert inside["ttlStrategy"] == {"secondsAfterCompletion": 604800}
+    assert inside["podGC"] == {"strategy": "OnWorkflowSuccess", "deleteDelayDuration": "60s"}
+    assert inside["podMetadata"] == {
+        "labels": {"team": "vision", "katib-flow/experiment": "digits-mlp"},
+        "annotations": {"sidecar.istio.io/inject": "false"},
+    }
+    assert compiled("placed")["metadata"]["labels"] == inside["podMetadata"]["labels"]
+
+
+@pytest.mark.parametrize("name", ["placed", "placed-lanes"])
+def test_a_trials_pod_is_given_what_the_spec_says_and_no_other(name: str) -> None:
+    found = templates(compiled(name))
+    trial = found["trial"]
+    assert trial["nodeSelector"] == {"kubernetes.io/arch": "amd64", "gpu": "a100"}
+    assert [each["key"] for each in trial["tolerations"]] == ["shared", "gpu"]
+    assert trial["metadata"]["annotations"] == {"note": "on"}
+    assert trial["synchronization"] == {"semaphores": [{"configMapKeyRef": {"name": "kf-limits", "key": "gpu-trials"}}]}
+    container = trial["container"]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": "1", "memory": "8Gi"}}
+    assert {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}} in container["env"]
+    assert {"secretRef": {"name": "all"}} in container["envFrom"]
+    paths = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
+    assert {"/data", "/dev/shm", "/etc/keys", "/etc/conf", "/checkpoints"} <= paths.keys()
+    assert (paths["/data"]["readOnly"], paths["/data"]["subPath"]) == (True, "mnist")
+    volumes = {each["name"]: each for each in trial["volumes"]}
+    assert volumes[paths["/dev/shm"]["name"]]["emptyDir"] == {"medium": "Memory", "sizeLimit": "1Gi"}
+    assert volumes["checkpoints"] == {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "models"}}
+    for beside in [*trial.get("initContainers", []), *trial.get("sidecars", [])]:
+        assert "/checkpoints" in {mount["mountPath"] for mount in beside["volumeMounts"]}
+        assert "resources" not in beside
+    assert not {"nodeSelector", "tolerations", "synchronization"} & found["suggest"].keys()
+    assert "resources" not in found["suggest"]["container"]
+    images = [each["container"] for each in found.values() if "container" in each]
+    assert {each["imagePullPolicy"] for each in images} == {"IfNotPresent"}
+
+
+def test_argos_own_containers_can_be_left_alone() -> None:
+    found = compile_experiment(Experiment.parse(spec(argo={"image": "a", "lock_pods": False, "pod_gc": "never"})))
+    assert not {"podSpecPatch", "podGC"} & found.to_dict()["spec"].keys()
+
+
+def test_the_placed_spec_says_everything_that_can_be_said() -> None:
+    from katib_flow.spec.argo import Argo, TrialPods
+
+    told = {"service_account", "image", "mode", "lock_pods", "iterations_per_segment"}  # by other tests
+    assert Argo.model_fields.keys() - PLACED.keys() == told
+    assert TrialPods.model_fields.keys() - PLACED["trial"].keys() == {"resources"}  # type: ignore[attr-defined]
 
 
 def test_lanes_have_no_barrier_and_open_the_experiment_once() -> None:

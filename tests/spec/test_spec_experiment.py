@@ -83,7 +83,7 @@ def test_all_other_sections_may_be_left_out_where_there_is_something_to_search()
         {"container": {"image": "i", "command": ["c"]}},
         {
             "resource": {
-                "manifest": {"kind": "Job", "spec": {"args": ["${lr}"]}},
+                "manifest": {"apiVersion": "batch/v1", "kind": "Job", "spec": {"args": ["${lr}"]}},
                 "success_condition": 'status.conditions.#(type=="Complete")#',
                 "failure_condition": "status.failed",
                 "primary_pod_labels": {"a": "b"},

@@ -24,7 +24,7 @@ trial: {command: [train, "--lr=${lr}"]}
 LR = "  lr: {type: float, min: 1e-4, max: 1, scale: log}"
 BUILTIN = (
     "trial.id, trial.name, trial.namespace, trial.directory, trial.checkpoint_dir, trial.parent_checkpoint_dir, "
-    "trial.file, trial.model_dir, experiment.name"
+    "trial.file, trial.model_dir, trial.run_id, tracking.uri, experiment.name"
 )
 
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import scalars
+from pydantic import ValidationError
 
 from katib_flow.spec.template import Inactive, TrialTemplate, as_text, placeholders, substitute, substitute_all
 
@@ -65,7 +66,11 @@ def test_a_value_that_is_not_text_reads_back_as_json(value):
 
 
 def test_placeholders_are_found_with_their_paths_wherever_they_stand():
-    manifest = {"spec": {"containers": [{"args": ["--lr", "${lr}", "$${no}"]}]}}
+    manifest = {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "spec": {"containers": [{"args": ["--lr", "${lr}", "$${no}"]}]},
+    }
     template = TrialTemplate.model_validate(
         {"resource": {"manifest": manifest, "success_condition": "${a}", "failure_condition": "x"}}
     )
@@ -79,7 +84,7 @@ KINDS = {
     "function": "module:name",
     "command": ["train"],
     "container": {"image": "i", "command": ["c"]},
-    "resource": {"manifest": {}, "success_condition": "s", "failure_condition": "f"},
+    "resource": {"manifest": {"apiVersion": "v1", "kind": "Pod"}, "success_condition": "s", "failure_condition": "f"},
     "template": {"name": "pipeline"},
 }
 
@@ -87,3 +92,29 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_template_knows_its_kind(kind):
     assert TrialTemplate.model_validate({kind: KINDS[kind]}).kind == kind
+
+
+def test_a_resource_without_a_kind_is_told_so() -> None:
+    with pytest.raises(ValidationError):
+        TrialTemplate.model_validate({"resource": {"manifest": {"kind": "Job"}}})
+
+
+@pytest.mark.parametrize(("kind", "type_"), [("Job", "Complete"), ("PyTorchJob", "Succeeded")])
+def test_conditions_are_those_of_the_kind_where_none_are_given(kind: str, type_: str) -> None:
+    made = TrialTemplate.model_validate({"resource": {"manifest": {"apiVersion": "x/v1", "kind": kind}}})
+    assert made.resource is not None
+    assert made.resource.conditions == (
+        f'status.conditions.#(type=="{type_}")#|#(status=="True")#',
+        'status.conditions.#(type=="Failed")#|#(status=="True")#',
+    )
+
+
+@pytest.mark.parametrize("package", ["-r evil", "--index-url=x", "", "a b"])
+def test_a_package_is_no_option_of_pip(package: str) -> None:
+    with pytest.raises(ValidationError):
+        TrialTemplate.model_validate({"function": "a:b", "code": "x", "packages": [package]})
+
+
+def test_code_is_for_functions() -> None:
+    with pytest.raises(ValidationError):
+        TrialTemplate.model_validate({"command": ["x"], "code": "y"})

@@ -17,16 +17,17 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context, write_output
+from katib_flow.argo.steps.pushed import pushed_to, source
 from katib_flow.argo.steps.train import begin, exit_code, find_trial
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import Metric, Suggestion, Trial, Value
-from katib_flow.spec.experiment import Experiment
+from katib_flow.history import Metric, Trial, Value
 from katib_flow.spec.template import Inactive, substitute, substitute_all
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
-from katib_flow.trial.outcome import Ending, Outcome, conclude
+from katib_flow.trial.outcome import Ending, conclude
 from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
 from katib_flow.trial.runner import POLL_SECONDS
@@ -72,9 +73,9 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     if trial.state.final:
         write_output(shared, "final", str(exit_code(trial.state)))
         return
-    place = TrialDirectory(directory)
-    place.create(context.experiment, trial.suggestion)
-    write_output(shared, "run.sh", run_script(context.experiment, trial.suggestion, place))
+    here = checkpoints.place(context, trial, directory)
+    here.create(context.experiment, trial.suggestion)
+    write_output(shared, "run.sh", run_script(context, trial, here))
     begin(context, trial)
 
 
@@ -88,19 +89,20 @@ def _put_busybox(shared: Path) -> None:
     part.replace(shared / "busybox")
 
 
-def run_script(experiment: Experiment, suggestion: Suggestion, place: TrialDirectory) -> str:
+def run_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
     """A script that becomes the user's program, every value one quoted word that no shell looks into.
 
     Raises:
         KatibFlowError: a value cannot be in an argument at all.
     """
+    experiment, suggestion = context.experiment, trial.suggestion
     container = experiment.trial.container
     assert container is not None
-    values = substitutions(experiment, suggestion, place)
+    values = substitutions(experiment, suggestion, place, run_id=trial.run_id, uri=context.store.uri)
     ours = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
     given = {name: text for name, each in container.env.items() if (text := _substituted(each, values)) is not None}
     paths = {"KATIB_FLOW_TRIAL_FILE": str(place.trial_file), "KATIB_FLOW_REPORT_FILE": str(place.report_file)}
-    variables = ours | given | paths
+    variables = ours | pushed_to(context, trial) | given | paths
     argv = substitute_all([*container.command, *container.args], values)
     plain = {name: value for name, value in variables.items() if _SHELL_NAME.fullmatch(name)}
     odd = [f"{name}={value}" for name, value in variables.items() if name not in plain]  # Kubernetes takes my.name too
@@ -124,19 +126,23 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return
-    place, watch = TrialDirectory(directory), watch or Watch(context)
+    place, watch = TrialDirectory(directory), watch or Watch(context, trial)
     with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
 
         def on_metrics(metrics: Sequence[Metric]) -> None:
+            watch.hear(metrics)
             recorder.put(Change(trial, tuple(metrics)))
 
-        reader = Reader(context.experiment, place, log, on_metrics)
+        reader = Reader(context.experiment, place, log, on_metrics, source(context, trial))
         ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
     watch.end()
+    files = checkpoints.kept(context, place)
     if ending is None:
+        context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
         return
     outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    _record(context, trial, outcome, place)
+    log = place.log if place.log.exists() else None
+    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), log, files)])
     write_output(shared, "done", str(exit_code(outcome.state)))
 
 
@@ -182,8 +188,3 @@ def _read_on(path: Path, position: int, reader: Reader) -> int:
     if data:
         reader.printed(data)
     return len(data)
-
-
-def _record(context: Context, trial: Trial, outcome: Outcome, place: TrialDirectory) -> None:
-    log = place.log if place.log.exists() else None
-    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), log)])

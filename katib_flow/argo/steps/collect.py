@@ -2,7 +2,9 @@
 
 import json
 
+from katib_flow.argo.cluster import Cluster
 from katib_flow.argo.steps.context import Context, cut_short, judge
+from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
 from katib_flow.history import History, State
 from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
@@ -11,13 +13,20 @@ from katib_flow.tracking import Control, Status
 STOPPED_BY_ARGO = "shutdown with strategy"
 
 
-def collect_metrics(context: Context) -> bool:
-    """Whether the experiment goes on. All trials that may still run have ended when it is called."""
+def collect_metrics(context: Context, cluster: Cluster | None = None) -> bool:
+    """Whether the experiment goes on. All trials that may still run have ended when it is called.
+
+    Args:
+        cluster: where trials are objects, of which some may have been left behind.
+    """
     if not context.is_newest():
         return False
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
-    history = close(context, history, history.open(), control)
+    abandoned = history.open()
+    history = close(context, history, abandoned, control)
+    if cluster is not None:
+        clean_up(context, cluster, abandoned)
     verdict = judge_at_rest(context, history, control)
     if verdict.go and not control.pause:
         store.summarise(record, history)
@@ -46,17 +55,21 @@ def outcome(verdict: Verdict) -> tuple[Status, str]:
     return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
 
 
-def finish(context: Context, status: str, failures: str) -> Status | None:
+def finish(context: Context, status: str, failures: str, cluster: Cluster | None = None) -> Status | None:
     """Close every open run and set the final status; None where the next segment has taken over.
 
     Args:
         status, failures: the Workflow's, as Argo tells its exit handler.
+        cluster: where trials are objects, of which some may run on.
     """
     if not context.is_newest():
         return None
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
-    killed = end(context, history.open(), State.KILLED, CUT_SHORT)
+    abandoned = history.open()
+    killed = end(context, abandoned, State.KILLED, CUT_SHORT)
+    if cluster is not None:
+        clean_up(context, cluster, abandoned)
     history = history.replaced(killed)
     if record.status is Status.RUNNING:
         final, reason = _how_it_ended(judge(context, history, control), control, status, failures)

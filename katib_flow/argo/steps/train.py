@@ -1,5 +1,6 @@
 """train: one trial from its pending suggestion to its recorded end, in an image that has katib-flow."""
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -8,14 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.argo.names import TERMINATED
+from katib_flow.argo.steps import checkpoints, pushed
 from katib_flow.argo.steps.context import Context
+from katib_flow.argo.steps.packages import install
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import NotFound, SpecError
 from katib_flow.history import Metric, State, Trial
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
-from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
+from katib_flow.trial.protocol import USER_FAILURE
 from katib_flow.trial.runner import run_trial
 
 
@@ -28,9 +31,10 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return exit_code(trial.state)
-    place = TrialDirectory(directory)
+    here = checkpoints.place(context, trial, directory)
     trial = begin(context, trial)
-    watch, follow = Watch(context), Follow(place.log)
+    watch, follow = Watch(context, trial), Follow(here.log)
+    os.environ.update(pushed.pushed_to(context, trial))
 
     def stop() -> StopTrial | None:
         follow.copy()
@@ -39,19 +43,24 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
     with Recorder(context.store, context.record) as recorder:
 
         def on_metrics(metrics: Sequence[Metric]) -> None:
+            watch.hear(metrics)
             recorder.put(Change(trial, tuple(metrics)))
 
         try:
-            hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": trial_function(context.experiment)}
-            outcome = run_trial(context.experiment, trial.suggestion, place, **hooks)
+            install(context.experiment.trial.packages)
+            function = trial_function(context.experiment)
+            hooks: Any = {"on_metrics": on_metrics, "stop": stop, "source": pushed.source(context, trial)}
+            outcome = run_trial(context.experiment, trial.suggestion, here, function=function, **hooks)
         except SpecError as problem:  # the image lacks what the spec names: no machine's fault
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())
         watch.end()
         follow.copy()
+        files = checkpoints.kept(context, here)
         if watch.terminated and outcome.state is State.KILLED:
+            recorder.put(Change(trial, artifacts=files))
             return TERMINATED  # it stays open: another pod takes it over, or finish closes it
-        log = place.log if place.log.exists() else None
-        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), log))
+        log = here.log if here.log.exists() else None
+        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), log, files))
     if outcome.message:
         print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     return exit_code(outcome.state)

@@ -1,13 +1,16 @@
-"""Who tells a running trial to end: the pod's SIGTERM, a user's stop, the experiment's time-out."""
+"""Who tells a running trial to end: the pod's SIGTERM, a user's stop, the experiment's time-out, a stopping rule."""
 
 import contextlib
 import signal
 import threading
+from collections.abc import Sequence
+from dataclasses import replace
 from types import FrameType
 
 from katib_flow.argo.steps.context import Context, elapsed_seconds
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import State
+from katib_flow.history import History, Metric, State, Trial
+from katib_flow.stopping import reason_to_stop
 from katib_flow.trial.outcome import StopTrial
 
 CONTROL_SECONDS = 15.0  # between looks at MLflow, which every running trial takes
@@ -20,16 +23,24 @@ class Watch:
         terminated: this pod was told to go away.
     """
 
-    def __init__(self, context: Context, *, seconds: float = CONTROL_SECONDS) -> None:
+    def __init__(self, context: Context, trial: Trial, *, seconds: float = CONTROL_SECONDS) -> None:
         self.terminated = False
-        self._context, self._seconds = context, seconds
-        self._stopped = False
+        self._context, self._trial, self._seconds = context, trial, seconds
+        self._request: StopTrial | None = None
+        self._heard: list[Metric] = []
+        self._judged = 0
+        self._curves: dict[str, tuple[Metric, ...]] = {}  # of trials that have ended, which do not change
         self._over = threading.Event()
         signal.signal(signal.SIGTERM, self._on_sigterm)
         threading.Thread(target=self._look, name="katib-flow watch", daemon=True).start()
 
     def __call__(self) -> StopTrial | None:
-        return StopTrial(State.KILLED) if self.terminated or self._stopped else None
+        return StopTrial(State.KILLED) if self.terminated else self._request
+
+    def hear(self, metrics: Sequence[Metric]) -> None:
+        """Take what the trial has reported, to be judged."""
+        name = self._context.experiment.objective[0].metric
+        self._heard += [metric for metric in metrics if metric.name == name]
 
     def end(self) -> None:
         self._over.set()
@@ -39,8 +50,30 @@ class Watch:
 
     def _look(self) -> None:
         limit = self._context.experiment.limits.timeout
-        while not self._over.wait(self._seconds):
+        while self._request is None and not self._over.wait(self._seconds):
             with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
                 control = self._context.store.control(self._context.record)
                 late = limit is not None and elapsed_seconds(self._context.record, control) >= limit
-                self._stopped = control.stop or late
+                if control.stop or late:
+                    self._request = StopTrial(State.KILLED)
+                elif why := self.reason_to_stop():
+                    self._request = StopTrial(State.EARLY_STOPPED, why)
+
+    def reason_to_stop(self) -> str:
+        """Why the experiment's rule would have the trial end now; "" where nothing new was reported."""
+        heard = tuple(self._heard)
+        if self._context.experiment.early_stopping is None or len(heard) == self._judged:
+            return ""
+        self._judged = len(heard)
+        name = self._context.experiment.objective[0].metric
+        return reason_to_stop(self._context.experiment, self._history(name), replace(self._trial, series={name: heard}))
+
+    def _history(self, name: str) -> History:
+        """The other trials with their curves; those of trials that have ended are asked for once."""
+        trials = [trial for trial in self._context.store.history(self._context.record) if trial.id != self._trial.id]
+        asked = [trial for trial in trials if trial.run_id and trial.id not in self._curves]
+        curves = self._context.store.reported(asked, [name])
+        ended = {trial.id for trial in trials if trial.state.final and trial.state is not State.KILLED}
+        self._curves |= {id_: tuple(curve) for id_, curve in curves.items() if id_ in ended}
+        series = {id_: tuple(curve) for id_, curve in curves.items()} | self._curves
+        return History(tuple(replace(trial, series={name: series.get(trial.id, ())}) for trial in trials))

@@ -1,0 +1,135 @@
+"""Where pods run and what they are given: the ``argo`` section of a spec as fields of Workflow and templates."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from hera.workflows import models
+
+from katib_flow.argo.names import LIMITS
+from katib_flow.spec.argo import Argo, Toleration, Volume
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.template import Resources
+
+CHECKPOINTS = "checkpoints"
+
+
+def workflow_fields(experiment: Experiment, labels: Mapping[str, str]) -> dict[str, Any]:
+    """Fields of the Workflow: what every pod has, and for how long things are kept."""
+    argo = experiment.argo
+    fields: dict[str, Any] = {
+        "labels": {**argo.labels, **labels},
+        "pod_metadata": models.Metadata(labels={**argo.labels, **labels}, annotations=argo.annotations or None),
+        "node_selector": argo.node_selector or None,
+        "tolerations": _tolerations(argo.tolerations) or None,
+        "pod_priority_class_name": argo.priority_class,
+        "priority": argo.priority,
+        "image_pull_secrets": [models.LocalObjectReference(name=each) for each in argo.image_pull_secrets] or None,
+    }
+    if argo.pod_gc != "never":
+        fields["pod_gc"] = models.PodGC(strategy=argo.pod_gc, delete_delay_duration="60s")
+    if argo.ttl is not None:
+        fields["ttl_strategy"] = models.TTLStrategy(seconds_after_completion=int(argo.ttl))
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TrialPlace:
+    """What a trial's pod has beyond others.
+
+    Attributes:
+        template: fields of its template.
+        container: fields of the container that runs the user's program.
+        volumes, mounts: of that container.
+        checkpoints: mounts that our containers need too.
+    """
+
+    template: dict[str, Any] = field(default_factory=dict[str, Any])
+    container: dict[str, Any] = field(default_factory=dict[str, Any])
+    volumes: Sequence[models.Volume] = ()
+    mounts: Sequence[models.VolumeMount] = ()
+    checkpoints: Sequence[models.VolumeMount] = ()
+
+
+NOWHERE = TrialPlace()
+
+
+def trial_place(experiment: Experiment) -> TrialPlace:
+    argo, pod = experiment.argo, experiment.argo.trial
+    template: dict[str, Any] = {
+        "node_selector": {**argo.node_selector, **pod.node_selector} if pod.node_selector else None,
+        "tolerations": [*_tolerations(argo.tolerations), *_tolerations(pod.tolerations)] if pod.tolerations else None,
+        "annotations": pod.annotations or None,
+        "synchronization": _semaphore(pod.semaphore) if pod.semaphore else None,
+    }
+    container: dict[str, Any] = {
+        "env": [_secret_variable(name, each.secret, each.key) for name, each in pod.secrets.items()],
+        "env_from": [models.EnvFromSource(secret_ref=models.SecretEnvSource(name=each)) for each in pod.secret_sets],
+    }
+    named = [(f"user-{position}", volume) for position, volume in enumerate(pod.volumes)]
+    volumes, mounts = [_volume(*each) for each in named], [_mount(*each) for each in named]
+    checkpoints = _checkpoints(argo)
+    return TrialPlace(
+        template={key: value for key, value in template.items() if value is not None},
+        container={key: value for key, value in container.items() if value},
+        volumes=[*volumes, *(volume for volume, _ in checkpoints)],
+        mounts=[*mounts, *(mount for _, mount in checkpoints)],
+        checkpoints=[mount for _, mount in checkpoints],
+    )
+
+
+def resources(amounts: Resources) -> models.ResourceRequirements | None:
+    """Amounts as text, which Kubernetes reads whatever they look like."""
+    made = {kind: {name: str(value) for name, value in each.items()} for kind, each in amounts.items()}
+    return models.ResourceRequirements.model_validate(made) if made else None
+
+
+def _checkpoints(argo: Argo) -> list[tuple[models.Volume, models.VolumeMount]]:
+    if argo.checkpoints is None:
+        return []
+    claim = models.PersistentVolumeClaimVolumeSource(claim_name=argo.checkpoints.claim)
+    mount = models.VolumeMount(name=CHECKPOINTS, mount_path=argo.checkpoints.path)
+    return [(models.Volume(name=CHECKPOINTS, persistent_volume_claim=claim), mount)]
+
+
+def _tolerations(given: Sequence[Toleration]) -> list[models.Toleration]:
+    return [
+        models.Toleration(
+            key=each.key or None,
+            operator=each.operator,
+            value=each.value or None,
+            effect=each.effect or None,
+            toleration_seconds=each.seconds,
+        )
+        for each in given
+    ]
+
+
+def _volume(name: str, volume: Volume) -> models.Volume:
+    source: dict[str, Any]
+    if volume.claim:
+        source = {"persistent_volume_claim": models.PersistentVolumeClaimVolumeSource(claim_name=volume.claim)}
+    elif volume.secret:
+        source = {"secret": models.SecretVolumeSource(secret_name=volume.secret)}
+    elif volume.config_map:
+        source = {"config_map": models.ConfigMapVolumeSource(name=volume.config_map)}
+    else:
+        size = models.Quantity(root=volume.memory or "")
+        source = {"empty_dir": models.EmptyDirVolumeSource(medium="Memory", size_limit=size)}
+    return models.Volume(name=name, **source)
+
+
+def _mount(name: str, volume: Volume) -> models.VolumeMount:
+    return models.VolumeMount(
+        name=name, mount_path=volume.path, sub_path=volume.sub_path, read_only=volume.read_only or None
+    )
+
+
+def _secret_variable(name: str, secret: str, key: str) -> models.EnvVar:
+    reference = models.SecretKeySelector(name=secret, key=key)
+    return models.EnvVar(name=name, value_from=models.EnvVarSource(secret_key_ref=reference))
+
+
+def _semaphore(key: str) -> models.Synchronization:
+    selector = models.ConfigMapKeySelector(name=LIMITS, key=key)
+    return models.Synchronization(semaphores=[models.SemaphoreRef(config_map_key_ref=selector)])

@@ -1,0 +1,58 @@
+"""A trial's checkpoints across pods: its own of an earlier try, and its parent's.
+
+They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial>``; without one they are the artifact
+``checkpoint`` of the trial's run in MLflow, written when the trial ends or its pod is told to go.
+"""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from katib_flow.argo.steps.context import Context
+from katib_flow.errors import NotFound
+from katib_flow.history import Trial
+from katib_flow.trial.protocol import TrialDirectory
+
+ARTIFACT = "checkpoint"
+
+
+def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
+    """The trial's directory in this pod, with the checkpoints that there are."""
+    parent = None if trial.suggestion.parent is None else _parent(context, trial.suggestion.parent)
+    found = directory.with_name("parent") if parent and _bring(context, parent, directory.with_name("parent")) else None
+    _bring(context, trial, directory)
+    return TrialDirectory(directory, found)
+
+
+def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
+    """What is to be recorded as artifacts, so that another pod finds it."""
+    if context.experiment.argo.checkpoints is not None or not here.checkpoint.is_dir():
+        return {}
+    return {ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {}
+
+
+def _parent(context: Context, index: int) -> Trial | None:
+    trial = context.store.trial(context.record, f"t{index:05d}")
+    if trial is not None:
+        return trial
+    return next((each for each in context.store.history(context.record) if each.index == index), None)
+
+
+def _bring(context: Context, trial: Trial, directory: Path) -> bool:
+    """Put a trial's checkpoints into ``directory/checkpoint``; whether there are any."""
+    target = directory / ARTIFACT
+    directory.mkdir(parents=True, exist_ok=True)
+    volume = context.experiment.argo.checkpoints
+    if volume is not None:
+        there = Path(volume.path) / context.record.key / trial.id
+        there.mkdir(parents=True, exist_ok=True)
+        if not target.is_symlink():
+            target.symlink_to(there)
+        return any(there.iterdir())
+    if target.exists():
+        return any(target.iterdir())  # this pod's container has been started again
+    try:
+        shutil.copytree(context.store.read_artifact(trial.run_id, ARTIFACT), target)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,137 @@
+"""The ``argo`` section of a spec: where and how an experiment's pods run on a cluster."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from katib_flow.spec.model import Count, Model, Text, Whole
+from katib_flow.spec.problems import NOTHING, matching, problem
+from katib_flow.spec.sections import Duration
+from katib_flow.spec.template import Resources
+
+AbsolutePath = Annotated[str, matching(r"/.*[^/]", "an absolute path below /")]
+VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+
+
+class Toleration(Model):
+    """As Kubernetes has it."""
+
+    key: str = ""
+    operator: Literal["Equal", "Exists"] = "Equal"
+    value: str = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    seconds: Whole | None = None
+
+    @model_validator(mode="after")
+    def _sound(self) -> Self:
+        if not self.key and self.operator != "Exists":
+            raise problem("key", NOTHING, "the key of a taint, or operator: Exists")
+        if self.operator == "Exists" and self.value:
+            raise problem("value", self.value, "nothing here, because operator is Exists")
+        return self
+
+
+class Volume(Model):
+    """What is mounted into a trial's container: exactly one of claim, secret, config_map, memory."""
+
+    path: AbsolutePath
+    claim: Text | None = Field(default=None, description="a PersistentVolumeClaim")
+    secret: Text | None = None
+    config_map: Text | None = None
+    memory: Text | None = Field(default=None, description="size of a file system in memory, /dev/shm say")
+    sub_path: Text | None = None
+    read_only: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        kinds = ("claim", "secret", "config_map", "memory")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise problem("", " and ".join(given) or NOTHING, f"exactly one of {', '.join(kinds)}")
+        return self
+
+
+class SecretKey(Model):
+    """A value in a Secret."""
+
+    secret: Text
+    key: Text
+
+
+class Checkpoints(Model):
+    """A volume that keeps the trials' checkpoints; without one they are kept as artifacts in MLflow."""
+
+    claim: Text
+    path: AbsolutePath = "/checkpoints"
+
+
+class TrialPods(Model):
+    """What only the trials' pods have."""
+
+    resources: Resources = Field(default={}, description="of a function or command; a container has its own")
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    annotations: dict[str, str] = {}
+    volumes: tuple[Volume, ...] = ()
+    secrets: dict[VariableName, SecretKey] = Field(
+        default={}, description="environment variables whose values are in Secrets"
+    )
+    secret_sets: tuple[Text, ...] = Field(
+        default=(), description="Secrets of which every key is an environment variable"
+    )
+    semaphore: Text | None = Field(
+        default=None,
+        description="key of the ConfigMap kf-limits: how many such trials run at a time, of all experiments",
+    )
+
+
+class Argo(Model):
+    """Where and how the pods run.
+
+    Attributes:
+        service_account: one account for all pods, in the place of kf-trial, kf-executor, kf-submitter and kf-watcher.
+        image: has katib-flow, and what function and command trials need.
+        mode: barrier waits for the whole batch; lanes does not.
+        ttl: seconds for which a finished Workflow is kept; left out, the controller decides.
+        pod_gc: when a finished pod is deleted.
+        lock_pods: have Argo's own containers meet the restricted profile, whatever the controller's settings.
+    """
+
+    namespace: Text | None = None
+    service_account: Text | None = None
+    image: Text | None = None
+    mode: Literal["barrier", "lanes"] = "barrier"
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    node_selector: dict[str, str] = {}
+    tolerations: tuple[Toleration, ...] = ()
+    priority_class: Text | None = None
+    priority: Whole | None = Field(default=None, description="of the Workflow in the controller's queue")
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    image_pull_secrets: tuple[Text, ...] = ()
+    pod_gc: Literal["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess", "never"] = (
+        "OnPodSuccess"
+    )
+    ttl: Duration | None = None
+    checkpoints: Checkpoints | None = None
+    lock_pods: bool = True
+    iterations_per_segment: Annotated[Count, Field(le=40)] | None = None
+    trial: TrialPods = TrialPods()
+
+
+def texts(model: Model) -> Iterator[tuple[str, str]]:
+    """Each text in a section with its path."""
+    yield from _texts(model.model_dump(mode="json", exclude_defaults=True), "")
+
+
+def _texts(node: Any, path: str) -> Iterator[tuple[str, str]]:
+    if isinstance(node, str):
+        yield path, node
+    elif isinstance(node, dict):
+        for key, value in node.items():
+            yield from _texts(value, f"{path}.{key}" if path else str(key))
+            yield f"{path}.{key}" if path else str(key), str(key)
+    elif isinstance(node, list):
+        for position, value in enumerate(node):
+            yield from _texts(value, f"{path}[{position}]")
