@@ -79,7 +79,7 @@ def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
     Raises:
         InvalidSpec: its edits do not make it of this parent.
     """
-    if not weights:
+    if not weights or child.weights == "fresh":
         return {}
     if child.edits:
         made, weights = morph(parent, weights, child.edits)

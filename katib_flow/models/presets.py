@@ -58,7 +58,8 @@ def preset(name: str, settings: type[SpaceSettings]) -> Callable[[Make], Make]:
 
 def presets() -> Mapping[str, Preset]:
     """Every search space that has a name."""
-    importlib.import_module("katib_flow.models.katib_space")  # registers itself
+    for name in ("katib_space", "envelope"):
+        importlib.import_module(f"katib_flow.models.{name}")  # registers itself
 
     return dict(sorted(_presets.items()))
 
@@ -400,32 +401,3 @@ def chain(settings: Chain) -> Template:
             here = f"{number}.pool"
     edges.append(edge(here, "y", "head", "head", classes=settings.classes, norm=False))
     return network(settings, {"net": {"vertices": {each["dst"]: "add" for each in edges}, "edges": edges}}, {})
-
-
-class Envelope(SpaceSettings):
-    operations: Operations = ("conv1", "conv3", "sep3", "sep5")
-    """The branches of an EnvelopeCell."""
-    stages: Annotated[int, Field(ge=1, le=4)] = 2
-    """Maps are halved, and channels doubled, between two of them."""
-    cells: Count = 1
-    """EnvelopeCells of each stage of the network to start from."""
-
-
-@preset("envelope", Envelope)
-def envelope(settings: Envelope) -> Template:
-    """Stages of EnvelopeCells, parallel branches stacked along the channels, to start from (Kamath et al., 2018)."""
-    channels, here = settings.channels, "stem"
-    edges, vertices = [edge("x", "stem", "conv", "stem", c=channels, order="conv-bn-relu")], {"stem": "add"}
-    for stage in range(settings.stages):
-        if stage:
-            channels *= 2
-            edges.append(edge(here, f"w{stage}", "max", f"widener{stage}", k=2, s=2))
-            vertices[f"w{stage}"], here = "add", f"w{stage}"
-        for number in range(settings.cells):
-            at = f"s{stage}.c{number}"
-            edges += [edge(here, f"{at}.in", op, f"{at}.{op}", c=channels) for op in settings.operations]
-            edges.append(edge(f"{at}.in", at, "conv1", f"{at}.out", c=channels))
-            vertices |= {f"{at}.in": "concat", at: "add"}
-            here = at
-    edges.append(edge(here, "y", "head", "head", classes=settings.classes))
-    return network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, {})

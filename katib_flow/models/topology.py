@@ -73,6 +73,7 @@ class Topology(Model):
     Attributes:
         input, output: shape of an image (channel, height, width), and the number of classes.
         graphs: by name; ``root`` is the network.
+        weights: what a trial that has a parent starts from: ``inherit`` its weights, or ``fresh`` ones.
         edits: what was done to the parent's topology to come here (``morphisms``); lineage, not part of the hash.
         meta: notes, plain JSON; not part of the hash.
     """
@@ -83,6 +84,7 @@ class Topology(Model):
     output: Output
     root: Text = "net"
     graphs: dict[str, Graph]
+    weights: Literal["inherit", "fresh"] = "inherit"
     edits: tuple[PlainData, ...] = ()
     meta: PlainData = {}
 

@@ -18,7 +18,14 @@ from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spec import Experiment
 
-NAMES = list(registered_algorithms())
+ARCHITECTURES = tuple(
+    name
+    for name, entry in registered_algorithms().items()
+    if entry.check
+    and any(problem.where == "architecture" for problem in check_algorithm(Experiment.parse(spec(algorithm=name))))
+)
+"""Algorithms that search architectures only: see ``test_nas_algorithms``."""
+NAMES = [name for name in registered_algorithms() if name not in ARCHITECTURES]
 SETTINGS: dict[str, dict[str, Any]] = {"grid": {"points": 3}}
 """Settings without which an algorithm cannot search every space."""
 BUDGET = {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}

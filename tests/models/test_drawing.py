@@ -29,7 +29,7 @@ def test_every_operation_has_a_box_inside_the_picture_and_none_covers_another(da
     drawn = [edge for edge in topology.graphs["net"].edges if edge.op != "skip"]
     places = [tuple(float(box.get(each)) for each in ("x", "y", "width", "height")) for box in boxes(picture)]
     assert len(places) == len(drawn)
-    assert all(0 <= x and x + w <= width and y + h <= height for x, y, w, h in places)
+    assert all(x >= 0 and x + w <= width and y + h <= height for x, y, w, h in places)
     for number, (x, y, w, _) in enumerate(places):
         others = [place for place in places[number + 1 :] if place[1] == y]
         assert all(x + w <= other[0] or other[0] + other[2] <= x for other in others)

@@ -1,0 +1,1 @@
+"""Neural architecture search: a file a system."""

@@ -1,0 +1,105 @@
+"""EnvelopeNet: prune the branches whose features say least, and grow each stage by a cell, over and over.
+
+Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018, algorithm 1.
+Reads: the feature statistics of the last network's truncated training, ``variance/<branch>``; never its accuracy.
+Departs from it: no skip connections between cells.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated
+
+from pydantic import Field
+
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import State, Suggestion, Trial
+from katib_flow.models.envelope import Cells, Envelope, branch_key, envelope_network
+from katib_flow.models.topology import Topology
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
+from katib_flow.spec.problems import NOTHING
+
+STATISTIC = "variance"
+
+
+class EnvelopeNetSettings(Settings):
+    iterations: Annotated[int, Field(ge=1, le=100)] = 5
+    """Networks to construct after the first."""
+    max_prune: Count = 3
+    """The most branches that a stage loses in an iteration; a third of those it has is never exceeded."""
+    max_cells: Count = 6
+    """Cells of a stage, after which it is left as it is."""
+
+
+def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
+    need = "envelope: envelopenet grows networks of EnvelopeCells"
+    if experiment.architecture is None:
+        yield SpecError("architecture", NOTHING, need)
+    elif experiment.architectures is None or "cells" not in experiment.architectures.initial.meta:
+        yield SpecError("architecture.space", experiment.architecture.space, need)
+
+
+@algorithm("envelopenet", settings=EnvelopeNetSettings, check=_check, ends=True)
+def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
+    """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it."""
+    if not ask.indices or ask.history.open():
+        return []
+    ended = [trial for trial in ask.history if trial.state is not State.KILLED]
+    if len(ended) > ask.settings.iterations or (ended and not _read(ended[-1])):
+        return []  # constructed, or nothing to construct from
+    assert ask.architectures is not None
+    last = ended[-1] if ended else None
+    topology = constructed(last, ask.settings) if last else ask.architectures.initial
+    budget = ask.experiment.budget
+    final = len(ended) == ask.settings.iterations
+    return [
+        Suggestion(
+            ask.indices[0],
+            last.assignment if last else ask.space.draw(ask.rng(0)),
+            budget=None if budget is None else budget.max if final else budget.min,
+            parent=last.index if last else None,
+            topology=topology.to_dict(),
+            info={"construction": len(ended)},
+        )
+    ]
+
+
+def constructed(trial: Trial, settings: EnvelopeNetSettings) -> Topology:
+    """The network after the one that a trial trained."""
+    assert trial.suggestion.topology is not None
+    before = Topology.parse(trial.suggestion.topology)
+    envelope = Envelope.model_validate(before.meta["envelope"])
+    cells = grown(before.meta["cells"], _read(trial), envelope.operations, settings)
+    after = Topology.parse(envelope_network(envelope, cells))
+    return after.model_copy(update={"weights": "fresh"})  # the paper trains each from scratch
+
+
+def grown(
+    cells: Cells, statistics: Mapping[str, float], operations: tuple[str, ...], settings: EnvelopeNetSettings
+) -> list[list[list[str]]]:
+    """Each stage without its least branches, and with one whole cell more at its end.
+
+    A branch goes in the order of its statistic, ties by name, unless it is the last of its cell.
+    """
+    after: list[list[list[str]]] = []
+    for stage, inner in enumerate(cells):
+        left = [list(branches) for branches in inner]
+        if len(left) < settings.max_cells:
+            branches = [(cell, op) for cell, ops in enumerate(left) for op in ops]
+            wanted = min(settings.max_prune, len(branches) // 3)
+            key = {pair: branch_key(stage, *pair) for pair in branches}
+            for cell, op in sorted(branches, key=lambda pair: (statistics.get(key[pair], 0.0), key[pair])):
+                if wanted and len(left[cell]) > 1:
+                    left[cell].remove(op)
+                    wanted -= 1
+            left.append(list(operations))
+        after.append(left)
+    return after
+
+
+def _read(trial: Trial) -> dict[str, float]:
+    """The statistics that a trial reported, by branch; none where it failed."""
+    if trial.state not in (State.SUCCEEDED, State.EARLY_STOPPED):
+        return {}
+    marks = f"{STATISTIC}/"
+    return {name.removeprefix(marks): value for name, value in trial.observations.items() if name.startswith(marks)}

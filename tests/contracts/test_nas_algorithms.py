@@ -1,0 +1,95 @@
+"""What every algorithm that searches architectures keeps to. A new one joins by being registered.
+
+Where one cannot search a space, its ``check`` says so; it is tried on the presets until one fits.
+"""
+
+import json
+import random
+from typing import Any
+
+import pytest
+from kit import spec
+from test_algorithms import ARCHITECTURES
+
+from katib_flow.algorithms import check_algorithm, registered_algorithms
+from katib_flow.errors import InvalidSpec
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import suggest
+from katib_flow.models import Topology
+from katib_flow.models.presets import presets
+from katib_flow.spec import Experiment
+
+SPACES = ("cell", *(name for name in presets() if name not in ("cell", "katib")))
+every_system = pytest.mark.parametrize("name", ARCHITECTURES)
+
+
+def search(name: str, seed: int = 0, **sections: Any) -> Experiment:
+    """An experiment for an algorithm, in the first space that it searches."""
+    for space in SPACES:
+        data = spec(architecture=space, algorithm={"name": name, "seed": seed}, **sections)
+        made = Experiment.parse(data)
+        if not [problem for problem in check_algorithm(made) if problem.where.startswith("architecture")]:
+            return made
+    raise AssertionError(f"{name} searches none of {SPACES}")
+
+
+def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCEEDED) -> Trial:
+    """A trial that reported what systems read: its objective, and a statistic of every edge."""
+    assert suggestion.topology is not None
+    edges = Topology.parse(suggestion.topology).flat.edges
+    rng = random.Random(suggestion.index)
+    observations = {"accuracy": value, **{f"variance/{edge.key}": rng.random() for edge in edges}}
+    return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
+
+
+def play(made: Experiment, most: int = 6, batch: int = 2) -> History:
+    history = History()
+    while len(history) < most and (fresh := suggest(made, history, batch)):
+        history = history.replaced(ended(each, each.index % 7 / 7) for each in fresh)
+    return history
+
+
+@every_system
+def test_every_suggestion_has_a_sound_topology_and_lies_in_the_space(name):
+    made = search(name)
+    history = play(made)
+    assert len(history)
+    for trial in history:
+        assert Topology.parse(trial.suggestion.topology)
+        assert trial.assignment in made.space
+        assert trial.suggestion.parent is None or trial.suggestion.parent < trial.index
+
+
+@every_system
+def test_the_same_history_gives_the_same_suggestions(name):
+    made = search(name)
+    history = play(made, 4)
+    again = Experiment.parse(json.loads(json.dumps(made.to_dict())))
+    expected = [each.to_dict() for each in suggest(made, history, 2)]
+    assert [each.to_dict() for each in suggest(again, History(tuple(reversed(history.trials))), 2)] == expected
+
+
+@every_system
+def test_a_suggestion_survives_json(name):
+    for suggestion in suggest(search(name), play(search(name), 4), 2):
+        assert Suggestion.from_dict(json.loads(json.dumps(suggestion.to_dict(), allow_nan=False))) == suggestion
+
+
+@every_system
+@pytest.mark.parametrize("state", State)
+def test_trials_in_any_state_do_no_harm(name, state):
+    made = search(name)
+    first = suggest(made, History(), 2)
+    for suggestion in suggest(made, History(tuple(ended(each, state=state) for each in first)), 2):
+        assert Topology.parse(suggestion.topology)
+
+
+@every_system
+def test_without_an_architecture_it_says_what_it_needs(name):
+    with pytest.raises(InvalidSpec, match="architecture: found nothing, need"):
+        suggest(Experiment.parse(spec(algorithm=name)), History(), 1)
+
+
+@every_system
+def test_it_says_in_a_line_what_it_is(name):
+    assert registered_algorithms()[name].summary.endswith(".")
