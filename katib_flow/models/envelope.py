@@ -53,7 +53,8 @@ def envelope_network(settings: Envelope, cells: Cells) -> Template:
         "envelope": settings.model_dump(mode="json"),
         "cells": [[list(c) for c in s] for s in cells],
     }
-    return network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, {}, meta=meta)
+    made = network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, {}, meta=meta)
+    return {name: value for name, value in made.items() if name != "slots"}
 
 
 def branch_key(stage: int, cell: int, op: str) -> str:
