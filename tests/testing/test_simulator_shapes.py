@@ -236,7 +236,7 @@ def test_a_controller_that_restarts_before_every_look_changes_nothing() -> None:
 def test_a_look_at_any_moment_any_number_of_times_changes_nothing() -> None:
     def look(simulator: Simulator, name: str) -> None:
         for _ in range(3):
-            simulator.look(name)
+            simulator.look(name, whole=True)
 
     simulator, straight = run(barrier(), three_iterations())
     again, looked = run(barrier(), three_iterations(), before_each=[look])

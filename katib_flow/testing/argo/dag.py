@@ -180,7 +180,8 @@ class _Walk:
             if not proceed:
                 self._leave_out(task, Phase.SKIPPED, f"when '{each['when']}' evaluated false", name)
                 return True
-        call = replace(self._call, holder=each, arguments=each.get("arguments", {}))
+        above = self._call
+        call = type(above)(each, each.get("arguments", {}), above.library, above.boundary, above.on_exit)
         try:
             operation.execute(name, call)
         except ParallelismReached:

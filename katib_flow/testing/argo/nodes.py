@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 
@@ -121,6 +122,7 @@ class Nodes:
         return cls(nodes)
 
 
+@lru_cache(maxsize=1 << 18)
 def node_id(workflow: str, name: str) -> str:
     """Argo's id of a node: the Workflow's name, or that and the FNV-1a hash of the node's."""
     if name == workflow:

@@ -6,7 +6,7 @@ It may be called at any moment and any number of times; what it has done already
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from katib_flow.testing.argo import dag, retries, steps
@@ -81,6 +81,9 @@ class Operation:
         self.nodes = workflow.nodes
         self.now = controller.now
         self._depth = 0
+        self.waiting = 0  # for a slot, a lock or the next attempt: met on this walk, and to be met on the next
+        if self.over() or suspended:
+            workflow.quiet.clear()
 
     # the whole
 
@@ -200,13 +203,17 @@ class Operation:
         if node is not None and node.phase.fulfilled:
             self.controller.release(self.workflow, name)
             return node
-        if node is not None and node.kind == "Retry" and self._in_progress(node):
+        if node is not None and (name in self.workflow.quiet or (node.kind == "Retry" and self._in_progress(node))):
             return node
         try:
             library, template, inputs = self._called(name, call)
         except TemplateError as error:
             raise self._broken(name, call, node, error) from None
-        self._check_parallelism(template, node, call)
+        try:
+            self._check_parallelism(template, node, call)
+        except ParallelismReached:
+            self.waiting += 1
+            raise
         if "synchronization" in template and not self._locked(name, call, template, inputs):
             return self.nodes[name]
         if "retryStrategy" in template:
@@ -252,6 +259,7 @@ class Operation:
         waiting = self.controller.acquire(self.workflow, name, template["synchronization"])
         node = self.nodes.get(name)
         if waiting:
+            self.waiting += 1
             if node is None:
                 kind = "Retry" if "retryStrategy" in template else _NODE_KINDS[kind_of(template)]
                 node = self.add(name, kind, call, Phase.PENDING, inputs)
@@ -266,6 +274,7 @@ class Operation:
     def _retried(self, name: str, call: Call, library: Library, template: Manifest, inputs: dict[str, str]) -> Node:
         parent = self.nodes.get(name) or self.add(name, "Retry", call, Phase.RUNNING, inputs)
         if not retries.go_on(self, parent, template["retryStrategy"]):
+            self.waiting += 1
             return parent
         attempts = self.nodes.attempts(parent)
         last = attempts[-1] if attempts else None
@@ -300,7 +309,8 @@ class Operation:
             phase = Phase.PENDING if kind == "container" else Phase.RUNNING
             node = self.add(name, _NODE_KINDS[kind], call, phase, inputs, retried=retried)
         self.workflow.cache[("template", name)] = (library, template, inputs)
-        inner = replace(call, library=library, boundary=name, hooked=False)
+        inner = Call(call.holder, call.arguments, library, name, call.on_exit)
+        before = self.waiting
         if kind == "dag":
             dag.execute(self, node, template, inner)
         elif kind == "steps":
@@ -309,6 +319,8 @@ class Operation:
             self._pod(node, call, template)
         if node.phase.fulfilled:
             self.controller.release(self.workflow, name)
+        elif kind != "container" and self.waiting == before:
+            self.workflow.quiet.add(name)
         return node
 
     def _pod(self, node: Node, call: Call, template: Manifest) -> None:
@@ -319,6 +331,7 @@ class Operation:
             self.mark(node, Phase.FAILED, f"workflow shutdown with strategy: {self.shutdown}")
         elif self.late() and not call.on_exit:
             self.controller.look_again(self.workflow, self.now)  # it fails as pending, and late, then
+            self.waiting += 1
         else:
             self.controller.start(self.workflow, build_pod(self.workflow, node, template, self.now, call.on_exit))
 

@@ -37,6 +37,7 @@ def _observe(operation: "Operation", pod: Pod, node: Node) -> None:
             operation.workflow.outputs[declared["globalName"]] = value
             operation.workflow.forget()
     operation.mark(node, pod.phase, pod.message)
+    operation.workflow.disturb(node.name)
     operation.controller.forget(pod)
 
 
@@ -48,6 +49,7 @@ def _end_if_due(operation: "Operation", pod: Pod, node: Node) -> None:
     else:
         return
     operation.controller.terminate(pod)
+    operation.workflow.disturb(node.name)
     operation.mark(node, Phase.FAILED, reason)
 
 
@@ -57,6 +59,7 @@ def _find_the_missing(operation: "Operation") -> None:
     for node in operation.nodes:
         if node.kind != "Pod" or node.phase.fulfilled or controller.pod(workflow, node.name) is not None:
             continue
+        workflow.disturb(node.name)
         if node.phase is Phase.PENDING:
             if operation.late() and not node.name.startswith(f"{workflow.name}.onExit"):
                 operation.mark(node, Phase.FAILED, DEADLINE)

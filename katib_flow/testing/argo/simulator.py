@@ -136,9 +136,15 @@ class Simulator:
                 self.look_again(self.workflows[name], self.now)
         self.locks.recover(self.workflows.values())
 
-    def look(self, name: str) -> None:
-        """One look of the controller at a Workflow, now; it may be called at any moment."""
+    def look(self, name: str, *, whole: bool = False) -> None:
+        """One look of the controller at a Workflow, now; it may be called at any moment.
+
+        Args:
+            whole: at every node, not only where something has changed.
+        """
         workflow, manifest = self.workflows[name], self.cluster.peek(WORKFLOW, name)
+        if whole:
+            workflow.forget()
         if manifest is None or workflow.completed:
             return
         self.looks += 1

@@ -21,7 +21,8 @@ class Workflow:
         started, finished: seconds on the cluster's clock.
         outputs: global outputs by name.
         deepest: the greatest number of templates called one in another, which Argo ends at 100.
-        largest_bytes: the greatest size of the Workflow object measured, as JSON.
+        largest_bytes, largest_stored_bytes: the greatest size measured of the object, as JSON, and as it is stored.
+        quiet: DAG and Steps nodes beneath which nothing has changed since they were looked at, and nothing waits.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Workflow:
     largest_bytes: int = 0
     largest_stored_bytes: int = 0
     cache: dict[tuple[str, str], Any] = field(default_factory=dict[tuple[str, str], Any], repr=False)
+    quiet: set[str] = field(default_factory=set[str], repr=False)
     _globals: dict[str, str] = field(default_factory=dict[str, str], repr=False)
 
     @property
@@ -71,7 +73,14 @@ class Workflow:
     def forget(self) -> None:
         """Drop what was only worked out from the state."""
         self.cache.clear()
+        self.quiet.clear()
         self._globals = {}
+
+    def disturb(self, node: str) -> None:
+        """Something changed at a node: all that it is inside of must be looked at again."""
+        while node and (boundary := self.nodes[node].boundary):
+            self.quiet.discard(boundary)
+            node = boundary
 
     def deadline(self) -> float | None:
         seconds = self.spec.get("activeDeadlineSeconds")

@@ -1,0 +1,122 @@
+"""The step functions called directly, on a store in memory, with trials that only say a number: for scale.
+
+What the programs of steps/ do beside that (arguments, environment, files) is left out; ``real`` has it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from katib_flow.argo.steps.collect import collect_metrics, finish
+from katib_flow.argo.steps.context import Context
+from katib_flow.argo.steps.handover import hand_over
+from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
+from katib_flow.argo.steps.train import begin, exit_code, find_trial
+from katib_flow.history import State, Trial
+from katib_flow.spec.experiment import Experiment
+from katib_flow.testing.argo.pods import Pod
+from katib_flow.testing.argo.programs import Killed, Program, Result
+from katib_flow.testing.kubernetes import FakeCluster
+from katib_flow.testing.memory import MemoryStore
+from katib_flow.tracking import Change, Status
+
+
+@dataclass
+class FastPrograms:
+    """Programs of a compiled experiment.
+
+    Attributes:
+        outcome: state and observed value of a trial.
+        seconds: how long a pod's main container runs.
+        evaluated: how often each trial was, by id.
+        registered: the simulator's clock, by which lanes tell who was first.
+    """
+
+    experiment: Experiment
+    cluster: FakeCluster
+    outcome: Callable[[Trial], tuple[State, float]]
+    seconds: Callable[[Pod], float] = lambda pod: 1.0
+    store: MemoryStore = field(default_factory=MemoryStore)
+    evaluated: Counter[str] = field(default_factory=Counter[str])
+
+    def __call__(self, pod: Pod) -> Program:
+        return Program(self._run, self.seconds)
+
+    def _run(self, pod: Pod) -> Result:
+        dying = [self._die] if pod.notes.pop("halfway", False) else []
+        self.store.on_write[:] = dying
+        try:
+            return self._programs[pod.template](self, pod, _options(pod))
+        finally:
+            self.store.on_write.clear()
+
+    def _die(self) -> None:
+        raise Killed
+
+    def _context(self, options: dict[str, str]) -> Context:
+        record = self.store.create(self.experiment, options["run"])
+        store: Any = self.store
+        return Context(store, record, int(options.get("segment", "0")))
+
+    def _suggest(self, pod: Pod, options: dict[str, str]) -> Result:
+        context = self._context(options)
+        if "open" in options:
+            return Result()
+        iteration = int(options["iteration"])
+        if "lane" not in options:
+            return Result(files={"/kf/ids": json.dumps(suggest_iteration(context, iteration))})
+        lane, lanes, last = (int(options[name]) for name in ("lane", "lanes", "last"))
+        found = suggest_lane(context, iteration, lane, lanes, last)
+        return Result(files={"/kf/id": found or "", "/kf/go": "true" if found else "false"})
+
+    def _trial(self, pod: Pod, options: dict[str, str]) -> Result:
+        context = self._context(options)
+        trial = find_trial(context, options["trial"])
+        if trial.state.final:
+            return Result(exit_code(trial.state))
+        trial = begin(context, trial)
+        self.evaluated[trial.id] += 1
+        state, value = self.outcome(trial)
+        observations = {self.experiment.objective[0].metric: value} if state is State.SUCCEEDED else {}
+        ended = replace(trial, state=state, observations=observations, ended=trial.started)
+        context.store.write(context.record, [Change(ended)])
+        return Result(exit_code(state))
+
+    def _collect(self, pod: Pod, options: dict[str, str]) -> Result:
+        return Result(files={"/kf/go": "true" if collect_metrics(self._context(options)) else "false"})
+
+    def _handover(self, pod: Pod, options: dict[str, str]) -> Result:
+        context, segment = self._context(options), int(options["segment"])
+        hand_over(self.cluster, workflow=options["workflow"], run=options["run"], segment=segment)
+        context.take_over(segment + 1)
+        return Result()
+
+    def _finish(self, pod: Pod, options: dict[str, str]) -> Result:
+        status = finish(self._context(options), options["status"], options["failures"])
+        return Result(1 if status is Status.FAILED else 0)
+
+    def _build(self, pod: Pod, options: dict[str, str]) -> Result:
+        return Result()
+
+    _programs = {
+        "open": _suggest,
+        "suggest": _suggest,
+        "build-model": _build,
+        "trial": _trial,
+        "collect-metrics": _collect,
+        "handover": _handover,
+        "finish": _finish,
+    }
+
+
+def _options(pod: Pod) -> dict[str, str]:
+    """The arguments of a step as they stand in its pod, by name."""
+    options: dict[str, str] = {}
+    words = pod.container()["args"]
+    for position, word in enumerate(words):
+        if word.startswith("--"):
+            following = words[position + 1] if position + 1 < len(words) else ""
+            options[word[2:]] = "" if following.startswith("--") else following
+    return options

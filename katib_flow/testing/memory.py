@@ -1,0 +1,99 @@
+"""A store of experiments in memory: what the steps ask of ``katib_flow.tracking.Store``, for thousands of trials.
+
+It stands in for MLflow where a test counts pods and trials; every other test uses a real one.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from katib_flow.history import History, Trial
+from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking import Change, Control, Record, Status
+
+
+@dataclass
+class MemoryStore:
+    """Experiments by key.
+
+    Attributes:
+        on_write: called after each write; it may raise, as a process that dies there would end.
+        finals: how often each trial was recorded as ended, by experiment and trial.
+    """
+
+    on_write: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
+    finals: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    _records: dict[str, Record] = field(default_factory=dict[str, Record])
+    _trials: dict[str, dict[str, Trial]] = field(default_factory=dict[str, dict[str, Trial]])
+    _histories: dict[str, History] = field(default_factory=dict[str, History])
+    _controls: dict[str, Control] = field(default_factory=dict[str, Control])
+    _segments: dict[str, int] = field(default_factory=dict[str, int])
+
+    def create(self, experiment: Experiment, key: str = "") -> Record:
+        if key not in self._records:
+            self._records[key] = Record(
+                run_id=f"run-{key}",
+                name=experiment.name,
+                experiment=experiment,
+                status=Status.RUNNING,
+                reason="",
+                started=time.time(),
+                ended=None,
+                artifact_uri="",
+                mlflow_experiment_id="1",
+                key=key,
+            )
+            self._trials[key] = {}
+        return self._records[key]
+
+    def keyed(self, key: str) -> Record | None:
+        return self._records.get(key)
+
+    def history(self, record: Record, *, series: bool = False) -> History:
+        if record.key not in self._histories:
+            self._histories[record.key] = History(tuple(self._trials[record.key].values()))
+        return self._histories[record.key]
+
+    def earlier(self, experiment: Experiment) -> History:
+        return History()
+
+    def trial(self, record: Record, trial_id: str) -> Trial | None:
+        return self._trials[record.key].get(trial_id)
+
+    def write(self, record: Record, changes: Sequence[Change], *, lookup: bool = False) -> list[Trial]:
+        trials = self._trials[record.key]
+        written: list[Trial] = []
+        for change in changes:
+            trial = replace(change.trial, run_id=f"run-{change.trial.id}")
+            if trial.state.final and not (trial.id in trials and trials[trial.id].state.final):
+                self.finals[record.key, trial.id] = self.finals.get((record.key, trial.id), 0) + 1
+            trials[trial.id] = trial
+            written.append(trial)
+        self._histories.pop(record.key, None)
+        self._written()
+        return written
+
+    def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:
+        if status is not None:
+            self._records[record.key] = replace(self._records[record.key], status=status, reason=reason)
+        self._written()
+        return self._records[record.key]
+
+    def control(self, record: Record) -> Control:
+        return self._controls.get(record.key, Control())
+
+    def set_control(self, record: Record, **changes: Any) -> Control:
+        self._controls[record.key] = Control(**{**asdict(self.control(record)), **changes})
+        return self._controls[record.key]
+
+    def segment(self, record: Record) -> int:
+        return self._segments.get(record.key, 0)
+
+    def set_segment(self, record: Record, segment: int) -> None:
+        self._segments[record.key] = segment
+        self._written()
+
+    def _written(self) -> None:
+        for each in self.on_write:
+            each()
