@@ -9,7 +9,8 @@ from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 EXAMPLES = """\
 examples:
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --out /kf          writes ids: ["t00000", "t00001"], or []
-  suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --lane 2 --lanes 4 --last 40 --out /kf     writes id and go
+  suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --lane 2 --lanes 4 --last 40 --out /kf
+                                                                            writes id, go and handover
   suggest.py --run mnist-x7k2p --segment 0 --open                           opens the experiment, writes nothing
 """
 
@@ -31,9 +32,10 @@ def main() -> None:
         if args.lane is None:
             write_output(args.out, "ids", json.dumps(suggest_iteration(context, args.iteration)))
             return
-        found = suggest_lane(context, args.iteration, args.lane, args.lanes, args.last)
-        write_output(args.out, "id", found or "")
-        write_output(args.out, "go", "true" if found else "false")
+        turn = suggest_lane(context, args.iteration, args.lane, args.lanes, args.last)
+        write_output(args.out, "id", turn.trial or "")
+        write_output(args.out, "go", "true" if turn.trial else "false")
+        write_output(args.out, "handover", "true" if turn.hand_over else "false")
 
     exit_after(step)
 

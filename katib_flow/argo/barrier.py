@@ -11,11 +11,12 @@ from typing import Any
 from hera.workflows import DAG, Container, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
+from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
 from katib_flow.spec.experiment import Experiment
 
-MAX_ITERATIONS = 40  # Argo ends a path of 100 nested templates; one iteration takes one, retries and callers take more
-MAX_TRIALS = 500  # of a segment: its Workflow object stays under the 1 MiB that Kubernetes stores
+WEIGHT = Weight(nodes=8, nodes_per_trial=2, bytes=4_600, bytes_per_trial=1_210)
+BUILD_WEIGHT = Weight(nodes=10, nodes_per_trial=2, bytes=5_800, bytes_per_trial=1_210)
 K = "{{inputs.parameters.k}}"
 GO = "{{tasks.collect-metrics.outputs.parameters.go}} == true"
 
@@ -29,12 +30,6 @@ class Shape:
     templates: Sequence[Any]
 
 
-def segment_length(experiment: Experiment) -> int:
-    """Iterations of one segment."""
-    wanted = experiment.argo.iterations_per_segment or MAX_ITERATIONS
-    return min(wanted, MAX_ITERATIONS, max(1, MAX_TRIALS // experiment.limits.parallel_trials))
-
-
 def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequence[str] = ()) -> Container:
     account = pods.Accounts.of(experiment).watching(experiment)
     fields: dict[str, Any] = {"inputs": inputs, "outputs": ["go"], **account}
@@ -42,8 +37,8 @@ def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequenc
 
 
 def shape(experiment: Experiment) -> Shape:
-    last = segment_length(experiment)
     builds = experiment.architecture is not None
+    last = segment_length(experiment, BUILD_WEIGHT if builds else WEIGHT)
     where = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--iteration", K]
     out = ["--out", pods.SHARED]
     templates = [

@@ -1,45 +1,53 @@
 """Lanes mode: no barrier; each lane loops suggest -> train by itself, for heavy-tailed trials.
 
+Segments overlap, so that no lane waits for the slowest: the first lane that begins its last turn hands over, and each
+lane of the next segment starts when the same lane of this one has ended. A mutex for each lane of the run sees to that;
+a lane that waits for it holds no pod.
+
 Departs from shared/argo/lanes.yaml: ``open`` records the experiment before the lanes start, because their first steps
-run at once and MLflow has no compare-and-set; and no semaphore, which needs a ConfigMap that a namespace may not have.
+run at once and MLflow has no compare-and-set; no semaphore, which needs a ConfigMap that a namespace may not have; and
+no steps template round a trial: a lane goes on after a failed one by its ``depends``, with two nodes less a turn.
 """
 
-from hera.workflows import DAG, Parameter, Step, Steps, Task, models
+from hera.workflows import DAG, Parameter, Task, models
 
 from katib_flow.argo import pods
-from katib_flow.argo.barrier import GO, K, Shape, collect_metrics, segment_length
+from katib_flow.argo.barrier import GO, K, Shape, collect_metrics
+from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
 from katib_flow.spec.experiment import Experiment
 
 LANE = "{{inputs.parameters.lane}}"
 LANES, LAST = "{{workflow.parameters.lanes}}", "{{workflow.parameters.last}}"
+WEIGHT = Weight(nodes=0, nodes_per_trial=6, bytes=0, bytes_per_trial=3_900)
 
 
 def shape(experiment: Experiment) -> Shape:
     lanes = experiment.limits.parallel_trials
     run = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--out", pods.SHARED]
     lane = ["--iteration", K, "--lane", LANE, "--lanes", LANES, "--last", LAST]
+    outputs = ["id", "go", "handover"]
     templates = [
         _main(),
         _lane(),
+        _turn(),
         pods.step(experiment, "open", "suggest", ["--run", pods.RUN, "--segment", pods.SEGMENT, "--open"]),
-        pods.step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=["id", "go"]),
-        _train(),
+        pods.step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=outputs),
         TRIAL_PODS[experiment.trial.kind](experiment),
         collect_metrics(experiment, run),
     ]
-    return Shape("main", {"lanes": str(lanes), "last": str(segment_length(experiment))}, templates)
+    return Shape("main", {"lanes": str(lanes), "last": str(segment_length(experiment, WEIGHT))}, templates)
 
 
 def _main() -> DAG:
-    first = [Parameter(name="lane", value="{{item}}"), Parameter(name="k", value="1")]
     count = models.Sequence(count=models.IntOrString(root=LANES))
     ended = "lane.Succeeded || lane.Failed || lane.Errored"  # what a broken lane left open is closed and judged too
+    numbered = [Parameter(name="lane", value="{{item}}")]
     return DAG(
         name="main",
         tasks=[
             Task(name="open", template="open", when=f"{pods.SEGMENT} == 0"),
-            Task(name="lane", template="lane", depends="open", with_sequence=count, arguments=first),
+            Task(name="lane", template="lane", depends="open", with_sequence=count, arguments=numbered),
             Task(name="collect-metrics", template="collect-metrics", depends=ended),
             Task(name="handover", template="handover", depends="collect-metrics.Succeeded", when=GO),
         ],
@@ -47,27 +55,30 @@ def _main() -> DAG:
 
 
 def _lane() -> DAG:
+    """All turns of a lane, one lane at a time of those that share the number, over the segments of the run."""
+    first = [Parameter(name="lane", value=LANE), Parameter(name="k", value="1")]
+    return DAG(
+        name="lane",
+        inputs=[Parameter(name="lane")],
+        synchronization=models.Synchronization(mutexes=[models.Mutex(name=f"{pods.RUN}-{LANE}")]),
+        tasks=[Task(name="turn", template="turn", arguments=first)],
+    )
+
+
+def _turn() -> DAG:
     lane, k = Parameter(name="lane", value=LANE), Parameter(name="k", value=K)
     following = Parameter(name="k", value="{{=string(int(inputs.parameters.k) + 1)}}")
     suggested = Parameter(name="id", value="{{tasks.suggest.outputs.parameters.id}}")
     go, more = "{{tasks.suggest.outputs.parameters.go}} == true", f"{K} < {LAST}"
+    first = "{{tasks.suggest.outputs.parameters.handover}} == true"
+    ended = "train.Succeeded || train.Failed || train.Errored"
     return DAG(
-        name="lane",
+        name="turn",
         inputs=[Parameter(name="lane"), Parameter(name="k")],
         tasks=[
             Task(name="suggest", template="suggest", arguments=[lane, k]),
-            Task(name="train", template="train", depends="suggest.Succeeded", when=go, arguments=[suggested]),
-            Task(name="again", template="lane", depends="train.Succeeded", when=more, arguments=[lane, following]),
+            Task(name="train", template="trial", depends="suggest.Succeeded", when=go, arguments=[suggested]),
+            Task(name="handover", template="handover", depends="suggest.Succeeded", when=first),
+            Task(name="again", template="turn", depends=ended, when=more, arguments=[lane, following]),
         ],
     )
-
-
-def _train() -> Steps:
-    """One trial; the steps template is there for continueOn, which keeps its failure from ending the lane."""
-    trial = Step(
-        name="trial",
-        template="trial",
-        continue_on=models.ContinueOn(failed=True, error=True),
-        arguments=[Parameter(name="id", value="{{inputs.parameters.id}}")],
-    )
-    return Steps(name="train", inputs=[Parameter(name="id")], sub_steps=[trial])

@@ -162,12 +162,19 @@ def test_a_failed_trial_does_not_fail_its_iteration() -> None:
     assert train["steps"][0][0]["withParam"] == "{{inputs.parameters.ids}}"
 
 
-@pytest.mark.parametrize(("parallel", "last"), [(1, "40"), (12, "40"), (13, "38"), (100, "5"), (600, "1")])
-def test_a_segment_has_forty_iterations_or_five_hundred_trials(parallel: int, last: str) -> None:
-    found = compile_experiment(
-        Experiment.parse(spec(limits={"parallel_trials": parallel, "max_trials": 1000}))
-    ).to_dict()
-    assert {each["name"]: each["value"] for each in found["spec"]["arguments"]["parameters"]}["last"] == last
+def test_a_segment_is_shorter_the_more_it_weighs() -> None:
+    def last(**changes: Any) -> int:
+        found = compile_experiment(Experiment.parse(spec(**changes))).to_dict()
+        return int({each["name"]: each["value"] for each in found["spec"]["arguments"]["parameters"]}["last"])
+
+    def limits(parallel: int) -> dict[str, Any]:
+        return {"limits": {"parallel_trials": parallel, "max_trials": 1000}}
+
+    assert last(**limits(1)) == 40  # as deep as templates may call each other, and some room
+    assert last(**limits(600)) == 1
+    assert 40 > last(**limits(10)) > last(**limits(20)) > last(**limits(100)) > 1
+    assert last(**limits(10), name="a" * 45) < last(**limits(10), name="a")
+    assert last(**limits(10), description="d" * 100_000) < last(**limits(10))
 
 
 def test_the_users_container_gets_no_credential_and_no_value() -> None:
@@ -316,6 +323,9 @@ def test_lanes_have_no_barrier_and_open_the_experiment_once() -> None:
     assert main["open"]["when"] == "{{workflow.parameters.segment}} == 0"
     assert main["lane"]["withSequence"] == {"count": "{{workflow.parameters.lanes}}"}
     assert main["collect-metrics"]["depends"] == "lane.Succeeded || lane.Failed || lane.Errored"
-    lane = {each["name"]: each for each in found["lane"]["dag"]["tasks"]}
-    assert lane["again"]["depends"] == "train.Succeeded"
-    assert "parallelism" not in found["train"]
+    mutex = "{{workflow.parameters.run}}-{{inputs.parameters.lane}}"
+    assert found["lane"]["synchronization"] == {"mutexes": [{"name": mutex}]}
+    turn = {each["name"]: each for each in found["turn"]["dag"]["tasks"]}
+    assert turn["again"]["depends"] == "train.Succeeded || train.Failed || train.Errored"
+    assert turn["handover"]["when"] == "{{tasks.suggest.outputs.parameters.handover}} == true"
+    assert turn["train"]["template"] == "trial"

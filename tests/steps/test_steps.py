@@ -14,7 +14,7 @@ from katib_flow.argo.cluster import WORKFLOW, Manifest
 from katib_flow.argo.steps.collect import STOPPED_BY_ARGO, collect_metrics, finish
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.handover import hand_over, next_segment
-from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
+from katib_flow.argo.steps.suggest import Turn, suggest_iteration, suggest_lane
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Trial
 from katib_flow.spec import Experiment
@@ -200,14 +200,34 @@ def test_an_algorithm_that_cannot_go_on_fails_the_experiment_with_its_reason(ope
 
 def test_a_lane_closes_the_trial_that_its_last_pod_left_open(opened: Any) -> None:
     lane = {"lane": 1, "lanes": 2, "last": 40}
-    assert suggest_lane(opened(), 1, **lane) == "t00001"
-    assert suggest_lane(opened(), 1, **{**lane, "lane": 0}) == "t00000"
-    assert suggest_lane(opened(), 2, **lane) == "t00003"
+    assert suggest_lane(opened(), 1, **lane) == Turn("t00001")
+    assert suggest_lane(opened(), 1, **{**lane, "lane": 0}) == Turn("t00000")
+    assert suggest_lane(opened(), 2, **lane) == Turn("t00003")
     assert {each.id: each.state for each in trials(opened()).values()} == {
         "t00000": State.PENDING,
         "t00001": State.FAILED,
         "t00003": State.PENDING,
     }
+
+
+def test_the_first_lane_in_its_last_turn_hands_over_and_the_others_go_on_to_theirs(opened: Any) -> None:
+    changes = {"argo": {"image": "user:1", "mode": "lanes"}, "limits": {"max_trials": 9, "parallel_trials": 2}}
+
+    def turn(segment: int, iteration: int, lane: int) -> Turn:
+        found = suggest_lane(opened(segment, **changes), iteration, lane, lanes=2, last=2)
+        if found.trial:
+            end(opened(segment, **changes), found.trial)
+        return found
+
+    assert turn(0, 1, 0) == Turn("t00000")
+    assert turn(0, 2, 0) == Turn("t00002", hand_over=True)
+    assert turn(0, 2, 0) == Turn("t00002", hand_over=True)  # asked again before the segment is there
+    opened(0, **changes).take_over(1)
+    assert turn(0, 2, 0) == Turn("t00002")
+    assert turn(1, 1, 0) == Turn("t00004")
+    assert turn(0, 2, 0) == Turn()  # a late retry: the lane is in the next segment already
+    assert [turn(0, k, 1) for k in (1, 2)] == [Turn("t00001"), Turn("t00003")]
+    assert turn(1, 1, 1) == Turn("t00005")
 
 
 def cluster_with(*workflows: Manifest) -> FakeCluster:

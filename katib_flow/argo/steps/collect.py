@@ -63,9 +63,12 @@ def finish(context: Context, status: str, failures: str, cluster: Cluster | None
         cluster: where trials are objects, of which some may run on.
     """
     if not context.is_newest():
+        _close_lanes(context, cluster)
         return None
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
+    if STOPPED_BY_ARGO in failures and context.experiment.argo.mode == "lanes":
+        store.set_control(record, stop=True)  # lanes of the segment before may be at work still
     abandoned = history.open()
     killed = end(context, abandoned, State.KILLED, CUT_SHORT)
     if cluster is not None:
@@ -78,6 +81,19 @@ def finish(context: Context, status: str, failures: str, cluster: Cluster | None
     if killed:
         store.summarise(record, history, record.status, record.reason)
     return record.status
+
+
+def _close_lanes(context: Context, cluster: Cluster | None) -> None:
+    """Lanes of this segment that were stopped leave trials open; the next one has lanes and trials of its own."""
+    if context.experiment.argo.mode == "lanes":
+        left = [
+            trial
+            for trial in context.store.history(context.record).open()
+            if trial.suggestion.info.get("segment") == context.segment
+        ]
+        end(context, left, State.KILLED, CUT_SHORT)
+        if cluster is not None:
+            clean_up(context, cluster, left)
 
 
 def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str) -> tuple[Status, str]:

@@ -51,12 +51,16 @@ class Context:
         record = store.create(experiment, key=run)
         return cls(store, record, segment)
 
-    def is_newest(self) -> bool:
-        """The fence: False where a later segment has taken over, and this step must leave everything alone."""
+    def newest(self) -> int:
+        """Number of the newest segment there is, this one at least."""
         newest = self.store.segment(self.record)
         if newest < self.segment:
             self.take_over(self.segment)
-        return newest <= self.segment
+        return max(newest, self.segment)
+
+    def is_newest(self) -> bool:
+        """The fence: False where a later segment has taken over, and this step must leave everything alone."""
+        return self.newest() == self.segment
 
     def take_over(self, segment: int) -> None:
         self.store.set_segment(self.record, segment)

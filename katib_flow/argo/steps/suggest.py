@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.errors import KatibFlowError, TrackingError
@@ -40,24 +40,47 @@ def suggest_iteration(context: Context, iteration: int) -> list[str]:
     return [*(trial.id for trial in again), *(suggestion.id for suggestion in fresh)]
 
 
-def suggest_lane(context: Context, iteration: int, lane: int, lanes: int, last: int) -> str | None:
-    """Id of a lane's next trial; None where it has none. Tell and ask in one: it closes the lane's last trial first.
+@dataclass(frozen=True)
+class Turn:
+    """What a lane does next.
+
+    Attributes:
+        trial: id of its next trial; None where the lane ends.
+        hand_over: whether the next segment is to be created now, because no lane after this one should have to wait.
+    """
+
+    trial: str | None = None
+    hand_over: bool = False
+
+
+def suggest_lane(context: Context, iteration: int, lane: int, lanes: int, last: int) -> Turn:
+    """A lane's next trial. Tell and ask in one: it closes the lane's earlier trials first.
 
     The index follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams
     and no two write the same trial. Killed trials are not started again: new ones take their place.
+
+    Segments overlap: a lane goes on to the end of its segment though a later one is there, unless it is there already.
     """
-    if not context.is_newest():
-        return None
-    store, record = context.store, context.record
+    newest = context.newest()
+    history = context.store.history(context.record)
     index = ((context.segment * last) + iteration - 1) * lanes + lane
-    history, control = store.history(record), store.control(record)
-    history = close(context, history, (trial for trial in history.open() if trial.index == index - lanes), control)
+    if any(trial.index > index and trial.index % lanes == lane for trial in history):
+        return Turn()
+    found = _lane_trial(context, history, index, lanes, {"iteration": iteration, "lane": lane})
+    return Turn(found, found is not None and iteration >= last and newest == context.segment)
+
+
+def _lane_trial(context: Context, history: History, index: int, lanes: int, place: Mapping[str, object]) -> str | None:
+    store, record = context.store, context.record
+    control, lane = store.control(record), index % lanes
+    left = (trial for trial in history.open() if trial.index < index and trial.index % lanes == lane)
+    history = close(context, history, left, control)
     if mine := next((trial for trial in history if trial.index == index), None):
         return None if mine.state is State.KILLED else mine.id
     verdict = judge(context, history, control)
     if control.pause or not verdict.may_start:
         return None
-    marks = {"segment": context.segment, "iteration": iteration, "lane": lane, "registered": time.time()}
+    marks = {"segment": context.segment, **place, "registered": time.time()}
     fresh = [_marked(each, marks) for each in _asked(context, history, 1, start=index)]
     _begin(context, history)
     trials = store.write(record, [Change(Trial(suggestion)) for suggestion in fresh], lookup=True)

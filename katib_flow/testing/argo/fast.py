@@ -68,8 +68,9 @@ class FastPrograms:
         if "lane" not in options:
             return Result(files={"/kf/ids": json.dumps(suggest_iteration(context, iteration))})
         lane, lanes, last = (int(options[name]) for name in ("lane", "lanes", "last"))
-        found = suggest_lane(context, iteration, lane, lanes, last)
-        return Result(files={"/kf/id": found or "", "/kf/go": "true" if found else "false"})
+        turn = suggest_lane(context, iteration, lane, lanes, last)
+        told = {"/kf/go": turn.trial is not None, "/kf/handover": turn.hand_over}
+        return Result(files={"/kf/id": turn.trial or "", **{path: json.dumps(on) for path, on in told.items()}})
 
     def _trial(self, pod: Pod, options: dict[str, str]) -> Result:
         context = self._context(options)

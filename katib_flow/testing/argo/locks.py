@@ -1,9 +1,14 @@
-"""Semaphores and mutexes of templates: who holds them, across Workflows."""
+"""Semaphores and mutexes of templates: who holds them, and who waits, across Workflows.
 
+The older Workflow gets a lock first, and in one Workflow who asked first.
+"""
+
+import itertools
 from collections.abc import Iterable
 from typing import Any
 
 from katib_flow.testing.argo.refusal import Rejected
+from katib_flow.testing.argo.substitution import substitute
 from katib_flow.testing.argo.workflow import Manifest, Workflow
 from katib_flow.testing.kubernetes import FakeCluster
 
@@ -15,25 +20,33 @@ class Locks:
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
         self._holders: dict[str, set[Holder]] = {}
+        self._waiting: dict[str, dict[Holder, tuple[float, int]]] = {}
+        self._arrivals = itertools.count()
 
-    def acquire(self, holder: Holder, synchronization: Manifest) -> str:
+    def acquire(self, holder: Holder, created: float, synchronization: Manifest) -> str:
         """Take all the locks of a template, or none; the name of one that is not free, or nothing."""
         limits = self._limits(synchronization)
         for lock, limit in limits.items():
-            others = self._holders.setdefault(lock, set()) - {holder}
-            if len(others) >= limit:
+            holders, waiting = self._holders.setdefault(lock, set()), self._waiting.setdefault(lock, {})
+            if holder in holders:
+                continue
+            mine = waiting.setdefault(holder, (created, next(self._arrivals)))
+            if len(holders) + sum(other < mine for other in waiting.values()) >= limit:
                 return lock
         for lock in limits:
             self._holders[lock].add(holder)
+            self._waiting[lock].pop(holder, None)
         return ""
 
     def release(self, workflow: str, node: str) -> bool:
-        """Give back what a node holds, or without one what all of a Workflow do; whether it held anything."""
+        """Give back what a node holds or waits for, or without one all of a Workflow; whether it held anything."""
         released = False
-        for holders in self._holders.values():
+        for lock, holders in self._holders.items():
             mine = {each for each in holders if each[0] == workflow and node in ("", each[1])}
             released = released or bool(mine)
             holders -= mine
+            for each in [each for each in self._waiting[lock] if each[0] == workflow and node in ("", each[1])]:
+                del self._waiting[lock][each]
         return released
 
     def held(self, lock: str) -> int:
@@ -42,13 +55,16 @@ class Locks:
     def recover(self, workflows: Iterable[Workflow]) -> None:
         """Work out who holds what from what the controller has written."""
         self._holders.clear()
+        self._waiting.clear()
         for workflow in workflows:
             templates: dict[str, Any] = {each["name"]: each for each in workflow.spec.get("templates", [])}
             for node in () if workflow.completed else workflow.nodes:
                 synchronization = templates.get(node.template, {}).get("synchronization")
                 if synchronization and not node.phase.fulfilled and not node.waiting and not node.retried:
-                    for lock in self._limits(synchronization):
+                    inputs = {f"inputs.parameters.{name}": value for name, value in node.inputs.items()}
+                    for lock in self._limits(substitute(synchronization, {**workflow.globals, **inputs})):
                         self._holders.setdefault(lock, set()).add((workflow.name, node.name))
+                        self._waiting.setdefault(lock, {})
 
     def _limits(self, synchronization: Manifest) -> dict[str, int]:
         limits: dict[str, int] = {}

@@ -267,7 +267,7 @@ class Operation:
             return False
         if node is not None and node.waiting:
             node.waiting, node.message = "", ""
-            if node.kind == "Retry":
+            if node.kind != "Pod":
                 node.phase = Phase.RUNNING
         return True
 

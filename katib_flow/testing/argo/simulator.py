@@ -242,7 +242,7 @@ class Simulator:
         self.machine.forget(pod)
 
     def acquire(self, workflow: Workflow, node: str, synchronization: Manifest) -> str:
-        return self.locks.acquire((workflow.name, node), synchronization)
+        return self.locks.acquire((workflow.name, node), workflow.created, synchronization)
 
     def release(self, workflow: Workflow, node: str) -> None:
         if self.locks.release(workflow.name, node):
