@@ -362,23 +362,8 @@ def test_what_is_written_reads_back_the_same():
     assert after.startswith(" {max_trials: 12")
 
 
-NOT_YET = {
-    "argo-argo-workflow": "resource trials on Argo",
-    "early-stopping-median-stop": "early stopping on Argo",
-    "kubeflow-trainer-trainjob-pytorch": "resource trials on Argo",
-    "kubeflow-training-operator-mpijob-horovod": "resource trials on Argo",
-    "kubeflow-training-operator-pytorchjob-mnist": "resource trials on Argo",
-    "kubeflow-training-operator-xgboostjob-lightgbm": "resource trials on Argo",
-}
-
-
-def example(path: Path) -> object:
-    missing = NOT_YET.get(path.stem)
-    return pytest.param(path, id=path.stem, marks=[pytest.mark.xfail(reason=missing)] if missing else [])
-
-
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="Katib's own examples are not on this machine")
-@pytest.mark.parametrize("path", [example(path) for path in sorted(EXAMPLES.glob("*.yaml"))])
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_an_example_of_katibs_own_runs_here(path: Path):
     read_ = read(path)
     assert Experiment.parse(read_.experiment.to_dict()) == read_.experiment

@@ -66,7 +66,6 @@ def test_a_job_of_one_plain_container_is_a_container():
         ({"job": {"backoffLimit": 2}}, "a Job starts a failed pod again; here a trial that fails has failed, see limits.retries"),
         ({"pod": {"restartPolicy": "OnFailure"}}, "a Job starts a failed pod again; here a trial that fails has failed, see "
          "limits.retries"),
-        ({"container": {"imagePullPolicy": "Always"}}, "left out imagePullPolicy: Always"),
         ({"retain": True}, "retain: what a trial printed is kept in MLflow, its pod is not kept"),
     ],
 )  # fmt: skip
@@ -176,6 +175,67 @@ def test_a_real_shell_makes_the_same_words(line: str):
     assert [repr(word) for word in words([line]) or ()] == out
 
 
+# where a pod runs
+
+
+POD_OF_MORE = {
+    "nodeSelector": {"gpu": "a100"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 60}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "volumes": [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "images"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "keys", "secret": {"secretName": "keys"}},
+        {"name": "code", "configMap": {"name": "code"}},
+    ],
+}
+CONTAINER_OF_MORE = {
+    "workingDir": "/work",
+    "imagePullPolicy": "Always",
+    "volumeMounts": [
+        {"name": "data", "mountPath": "/data/", "subPath": "train", "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "keys", "mountPath": "/keys"},
+        {"name": "code", "mountPath": "/code"},
+    ],
+    "env": [
+        {"name": "A", "value": "1"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+    ],
+    "envFrom": [{"secretRef": {"name": "all"}}],
+}
+
+
+def test_where_the_pod_runs_and_what_is_mounted_has_its_place():
+    data = with_job(container=CONTAINER_OF_MORE, pod=POD_OF_MORE)
+    data["metadata"]["labels"] = {"team": "vision"}
+    template = data["spec"]["trialTemplate"]["trialSpec"]["spec"]["template"]
+    template["metadata"] = {"annotations": {"a": "b"}, "labels": {"sidecar.istio.io/inject": "false"}}
+    read = parsed(data)
+    assert read.data["argo"] == {
+        "namespace": "ml",
+        "labels": {"team": "vision"},
+        "image_pull_secrets": ["registry"],
+        "image_pull_policy": "Always",
+        "trial": {
+            "annotations": {"sidecar.istio.io/inject": "false", "a": "b"},
+            "node_selector": {"gpu": "a100"},
+            "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "seconds": 60}],
+            "volumes": [
+                {"path": "/data", "claim": "images", "sub_path": "train", "read_only": True},
+                {"path": "/dev/shm", "memory": "1Gi"},
+                {"path": "/keys", "secret": "keys"},
+                {"path": "/code", "config_map": "code"},
+            ],
+            "secret_sets": ["all"],
+            "secrets": {"TOKEN": {"secret": "hub", "key": "token"}},
+        },
+    }
+    assert read.data["trial"]["container"]["env"] == {"A": "1"}
+    assert read.data["trial"]["container"]["working_dir"] == "/work"
+    assert notes(read) == []
+
+
 # resources
 
 
@@ -187,6 +247,12 @@ def test_a_real_shell_makes_the_same_words(line: str):
         ({"container": {"command": None}}, f"{POD}.containers[0].command"),
         ({"container": {"env": [{"name": "A", "valueFrom": {"fieldRef": {}}}]}}, f"{POD}.containers[0].env[0].valueFrom"),
         ({"job": {"parallelism": 2}}, "spec.parallelism"),
+        ({"pod": {"nodeSelector": {"a": "${trialParameters.learningRate}"}}}, f"{POD}.nodeSelector"),
+        ({"pod": {"tolerations": [{"key": "a", "strange": 1}]}}, f"{POD}.tolerations"),
+        ({"pod": {"volumes": [{"name": "v", "emptyDir": {}}]},
+          "container": {"volumeMounts": [{"name": "v", "mountPath": "/v"}]}}, f"{POD}.containers[0].volumeMounts"),
+        ({"container": {"envFrom": [{"configMapRef": {"name": "c"}}]}}, f"{POD}.containers[0].envFrom"),
+        ({"container": {"securityContext": {"runAsUser": 0}}}, f"{POD}.containers[0].securityContext"),
         ({"pod": {"containers": [{"name": "training", "image": "x"}, {"name": "other", "image": "y"}]}}, f"{POD}.containers"),
     ],
 )  # fmt: skip
@@ -235,18 +301,12 @@ def test_an_object_that_katib_does_not_know_needs_conditions():
     ]
 
 
-@pytest.mark.parametrize("kind", ["File", "TensorFlowEvent"])
-def test_a_file_can_be_read_beside_a_container_only(kind: str):
-    collector = {"collector": {"kind": kind}}
-    for data, why in (
-        (with_object(pytorch_job()), "a Job; a PyTorchJob is an object of its own"),
-        (with_job(pod={"hostNetwork": True}), f"a Job of one plain container; here are also {POD}.hostNetwork"),
-    ):
-        data["spec"]["metricsCollectorSpec"] = collector
-        assert mistakes(data) == [
-            f"spec.metricsCollectorSpec.collector.kind: found '{kind}', need StdOut or PrometheusMetric: files are read "
-            f"beside the container of {why}"
-        ]
+def test_an_object_may_write_its_metrics_to_a_file():
+    data = with_object(pytorch_job(), primaryContainerName="pytorch", retain=True)
+    data["spec"]["metricsCollectorSpec"] = {"collector": {"kind": "File"}}
+    read = parsed(data)
+    assert read.experiment.metrics.path == "/var/log/katib/metrics.log"
+    assert read.data["trial"]["resource"]["retain"] is True
 
 
 def test_a_template_in_a_config_map_says_what_to_do():

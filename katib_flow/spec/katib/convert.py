@@ -77,8 +77,8 @@ def _metadata(draft: Draft, data: Mapping[str, Any]) -> None:
     if not name:
         draft.wrong("metadata.name", NOTHING, "a value here, it is required", unsound=["name"])
     draft.data["name"] = name
-    if read.namespace:
-        draft.data["argo"] = {"namespace": read.namespace}
-        draft.came("argo.namespace", "metadata.namespace")
-    if read.labels:
-        draft.note("name", f"left out metadata.labels: {', '.join(f'{k}={v}' for k, v in read.labels.items())}")
+    argo = {"namespace": read.namespace, "labels": read.labels}
+    if said := {key: value for key, value in argo.items() if value}:
+        draft.data["argo"] = said
+    draft.came("argo.namespace", "metadata.namespace")
+    draft.came("argo.labels", "metadata.labels", below=True)

@@ -102,3 +102,8 @@ def get(data: Any, *keys: str) -> Any:
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data
+
+
+def items(data: Any) -> list[Any]:
+    """The items of a list; none where it is no list."""
+    return list(data) if isinstance(data, list | tuple) else []

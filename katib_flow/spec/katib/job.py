@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from katib_flow.spec.katib.draft import get
+from katib_flow.spec.katib.draft import get, items
+from katib_flow.spec.katib.placement import Placement, secret_key
 
 _POD = "spec.template.spec"
 _EXPANDED = re.compile(r"\$\$(?!\{)|\$\(([A-Za-z_][\w.-]*)\)")
@@ -29,13 +30,16 @@ class Job:
         return f"{_POD}.containers[0]"
 
     @cached_property
+    def _template(self) -> Any:
+        return get(self.body, "spec", "template")
+
+    @cached_property
     def _pod(self) -> Any:
-        return get(self.body, "spec", "template", "spec")
+        return get(self._template, "spec")
 
     @cached_property
     def _containers(self) -> list[Any]:
-        found = get(self._pod, "containers")
-        return list(found) if isinstance(found, list | tuple) else []
+        return items(get(self._pod, "containers"))
 
     @cached_property
     def container_names(self) -> list[str]:
@@ -48,16 +52,14 @@ class Job:
 
     def _obstacles(self) -> Iterator[str]:
         yield from (f"spec.{key}" for key, value in self._of("spec") if not _harmless(key, value))
-        for kind in ("labels", "annotations"):
-            if set(get(self.body, "spec", "template", "metadata", kind) or {}) - {_SIDECAR}:
-                yield f"spec.template.metadata.{kind}"
-        for key, value in self._of("spec", "template", "spec"):
-            if key not in ("containers", "restartPolicy", "activeDeadlineSeconds") and value not in (None, [], {}):
-                yield f"{_POD}.{key}"
-        if len(self._containers) != 1:
+        if set(get(self._template, "metadata", "labels") or {}) - {_SIDECAR}:
+            yield "spec.template.metadata.labels"
+        yield from (f"{_POD}.{key}" for key, value in self._of("spec", "template", "spec") if not _placed(key, value))
+        if len(self._containers) == 1:
+            yield from (f"{self.container_path}.{key}" for key in self._container_obstacles(self._containers[0]))
+            yield from (f"spec.template.{path}" for path in self.placement.left)
+        else:
             yield f"{_POD}.containers"
-            return
-        yield from (f"{self.container_path}.{key}" for key in self._container_obstacles(self._containers[0]))
 
     def _of(self, *keys: str) -> list[tuple[str, Any]]:
         found = get(self.body, *keys)
@@ -68,27 +70,40 @@ class Job:
             return
         if not container.get("command"):
             yield "command"
-        for key in container:
-            if key not in ("name", "image", "command", "args", "env", "resources", "workingDir", *_IGNORED):
-                yield key
+        yield from (key for key in container if key not in (*_KEPT, *_IGNORED))
         for key in ("command", "args"):
             if not all(isinstance(item, str) for item in _items(container.get(key), key)):
                 yield key
         for place, item in enumerate(_items(container.get("env"), "env")):
             if not isinstance(get(item, "name"), str) or not isinstance(get(item, "value") or "", str):
                 yield f"env[{place}]"
-            elif get(item, "valueFrom") is not None:
+            elif get(item, "valueFrom") is not None and secret_key(item) is None:
                 yield f"env[{place}].valueFrom"
         if not isinstance(container.get("resources") or {}, Mapping):
             yield "resources"
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where its pod runs, and what is mounted."""
+        inject = {_SIDECAR: found} if (found := get(self._template, "metadata", "labels", _SIDECAR)) else {}
+        annotations = get(self._template, "metadata", "annotations")
+        either = {**inject, **annotations} if isinstance(annotations, Mapping) else annotations or inject
+        made = Placement.of(self._pod, self._containers[0], either)
+        secrets = {item["name"]: key for item in self._environment() if (key := secret_key(item))}
+        made.of_trials |= {"secrets": secrets} if secrets else {}
+        return made
+
+    def _environment(self) -> list[Any]:
+        return items(get(self._containers[0], "env"))
 
     @cached_property
     def container(self) -> dict[str, Any]:
         """The container trial, Katib's placeholders still in it; for a Job without obstacles."""
         found = self._containers[0]
         env: dict[str, str] = {}
-        for item in found.get("env") or ():
-            env[item["name"]] = _expanded(item.get("value") or "", env)
+        for item in self._environment():
+            if "valueFrom" not in item:
+                env[item["name"]] = _expanded(item.get("value") or "", env)
         parts = {
             "image": found.get("image"),
             "command": [_expanded(text, env) for text in found["command"]],
@@ -116,13 +131,35 @@ class Job:
         for kind in ("labels", "annotations"):
             if found := get(self.body, "metadata", kind):
                 yield f"left out the Job's {kind} ({', '.join(found)}): the trial is a pod of a Workflow"
-            if _SIDECAR in (get(self.body, "spec", "template", "metadata", kind) or {}):
-                yield f"left out {_SIDECAR}: whether the pods of Workflows get sidecars is up to the namespace"
-        if policy := get(self._containers[0], "imagePullPolicy"):
-            yield f"left out imagePullPolicy: {policy}"
 
 
-_IGNORED = ("imagePullPolicy", "ports", "terminationMessagePath", "terminationMessagePolicy")
+_KEPT = (
+    "name",
+    "image",
+    "command",
+    "args",
+    "env",
+    "resources",
+    "workingDir",
+    "imagePullPolicy",
+    "volumeMounts",
+    "envFrom",
+)
+_IGNORED = ("ports", "terminationMessagePath", "terminationMessagePolicy")
+_POD_KEPT = (
+    "containers",
+    "restartPolicy",
+    "activeDeadlineSeconds",
+    "nodeSelector",
+    "tolerations",
+    "imagePullSecrets",
+    "volumes",
+)
+
+
+def _placed(key: str, value: Any) -> bool:
+    """Whether a key of a pod's spec is kept, or says nothing."""
+    return key in _POD_KEPT or value in (None, [], {})
 
 
 def _items(value: Any, key: str) -> list[Any]:

@@ -7,6 +7,7 @@ from typing import Any
 from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.draft import Draft, get
 from katib_flow.spec.katib.job import Job
+from katib_flow.spec.katib.placement import Placement
 from katib_flow.spec.katib.shell import is_script, needs_reading, words
 from katib_flow.spec.problems import NOTHING, did_you_mean, shown
 
@@ -24,7 +25,6 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
 """Katib's defaults by kind: the condition of success, and the labels of the pod that prints the metrics."""
 _CONTINUE = '[ -z "$1" ] || [ -n "$(ls -A "$0")" ] || cp -R "$1/." "$0/"; shift; exec "$@"'
 """Of a shell that is given the trial's own checkpoint directory and its parent's, and then the command."""
-_IN_THE_POD = ("File", "TensorFlowEvent", "Custom")
 
 
 def fill(
@@ -55,7 +55,9 @@ def fill(
             _continued(draft, checkpoints)
     else:
         _resource(draft, template, body, values)
-        _explain(draft, body, job, collector)
+        if job:
+            why = ", ".join(job.obstacles)
+            draft.note("trial.resource", f"still a Job, because a container trial has no place for {why}")
         if checkpoints:
             text = f"{checkpoints} is empty in every trial: only a container trial finds its parent's checkpoint"
             draft.note("trial.resource", text)
@@ -165,6 +167,7 @@ def _container(
     draft.data["trial"] = {"container": made}
     draft.came("trial.container", where, below=True)
     draft.came("trial.container.working_dir", f"{where}.workingDir")
+    _place(draft, job.placement)
     for note in job.notes:
         draft.note("trial.container", note)
     if template.retain:
@@ -172,6 +175,19 @@ def _container(
     if job.timeout is not None:
         draft.data.setdefault("limits", {})["trial_timeout"] = job.timeout
         draft.came("limits.trial_timeout", f"{SPEC}.spec.activeDeadlineSeconds")
+
+
+def _place(draft: Draft, placement: Placement) -> None:
+    """Fill in ``argo`` where the trials' pods are special."""
+    of_trials = {"trial": placement.of_trials} if placement.of_trials else {}
+    if placement.of_all or of_trials:
+        draft.data["argo"] = {**draft.data.get("argo", {}), **placement.of_all, **of_trials}
+    draft.came("argo.trial", f"{SPEC}.spec.template")
+    draft.came("argo.image_pull_policy", f"{SPEC}.spec.template.spec.containers[0].imagePullPolicy")
+    draft.came("argo.image_pull_secrets", f"{SPEC}.spec.template.spec.imagePullSecrets", below=True)
+    draft.came("argo.trial.volumes", f"{SPEC}.spec.template.spec.containers[0].volumeMounts")
+    draft.came("argo.trial.tolerations", f"{SPEC}.spec.template.spec.tolerations", below=True)
+    draft.came("argo.trial.secrets", f"{SPEC}.spec.template.spec.containers[0].env")
 
 
 def _as_a_shell_reads(draft: Draft, made: dict[str, Any]) -> dict[str, Any]:
@@ -229,23 +245,9 @@ def _resource(
     if template.primary_container_name:
         resource["primary_container"] = template.primary_container_name
     if template.retain:
-        draft.note("trial.resource", "retain: the object is deleted when its trial has ended")
+        resource["retain"] = True
     draft.data["trial"] = {"resource": resource}
     draft.came("trial.resource", AT)
     draft.came("trial.resource.manifest", SPEC, below=True)
     draft.came("trial.resource.primary_pod_labels", f"{AT}.primaryPodLabels", below=True)
     draft.came("trial.resource.primary_container", f"{AT}.primaryContainerName")
-
-
-def _explain(
-    draft: Draft, body: Mapping[str, Any], job: Job | None, collector: manifest.MetricsCollector | None
-) -> None:
-    """Say why a Job stays one; refuse what only a container trial can do."""
-    why = ", ".join(job.obstacles) if job else f"a {body['kind']} is an object of its own"
-    if job:
-        draft.note("trial.resource", f"still a Job, because a container trial has no place for {why}")
-    if collector and collector.collector.kind in _IN_THE_POD:
-        where = f"a Job of one plain container; here are also {why}" if job else f"a Job; {why}"
-        need = f"StdOut or PrometheusMetric: files are read beside the container of {where}"
-        at = "spec.metricsCollectorSpec.collector.kind"
-        draft.wrong(at, collector.collector.kind, need, unsound=["metrics"])
