@@ -17,7 +17,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(VENV)/.bench: $(VENV)/.installed
+$(VENV)/.templates: install  ## write workflow_templates/, which a platform team installs; read the diff
+	@$(BIN)/python -m katib_flow.argo.install workflow_templates
+
+bench: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
@@ -43,6 +46,9 @@ format: install  ## put the style right
 
 golden: install  ## write the compiled workflows that the tests compare with; read the diff
 	@KATIB_FLOW_GOLDEN=1 $(BIN)/python -m pytest tests/argo/test_manifest.py -k golden
+
+templates: install  ## write workflow_templates/, which a platform team installs; read the diff
+	@$(BIN)/python -m katib_flow.argo.install workflow_templates
 
 bench: $(VENV)/.bench  ## trials a second against Optuna
 	@$(BIN)/python benchmarks/overhead.py

@@ -3,6 +3,7 @@
 #   make images [BASE=...] [TAG=...] [BUILDER=buildah|podman|docker] [BUILD_OPTIONS="--isolation chroot ..."]
 #
 # BASE is any Debian or Ubuntu, with python3 or without; a folder made by debootstrap and imported as an image will do.
+# pip stays: trial.packages are installed with it.
 # It needs no other network than the package indexes.
 # A function or command trial needs an image of its own: FROM this one, then its code and packages.
 ARG BASE=docker.io/library/python:3.12-slim
@@ -19,7 +20,7 @@ COPY dist/*.whl /build/
 RUN python3 -m venv /opt/katib-flow \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile -r /build/steps-requirements.txt \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile --no-deps /build/*.whl \
- && /opt/katib-flow/bin/pip uninstall -y -q pip setuptools \
+ && /opt/katib-flow/bin/pip uninstall -y -q setuptools \
  && find /opt/katib-flow -type d -name tests -prune -exec rm -rf {} + \
  && /opt/katib-flow/bin/python -m compileall -q /opt/katib-flow
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from katib_flow.algorithms.registry import Ask, Settings, algorithm
     from katib_flow.argo import compile_experiment as compile
+    from katib_flow.argo.embed import experiment_task
     from katib_flow.decorator import Categorical, Float, Int, Ordinal, experiment, run
     from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
     from katib_flow.history import History, Metric, State, Suggestion, Trial
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "katib_flow.algorithms.registry": ("Ask", "Settings", "algorithm"),
+    "katib_flow.argo.embed": ("experiment_task",),
     "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run"),
     "katib_flow.errors": ("InvalidSpec", "KatibFlowError", "SpecError"),
     "katib_flow.history": ("History", "Metric", "State", "Suggestion", "Trial"),
@@ -73,6 +75,7 @@ __all__ = [
     "checkpoint_dir",
     "compile",
     "experiment",
+    "experiment_task",
     "load",
     "load_model",
     "operation",

@@ -1,6 +1,7 @@
-"""build-model: the models of an iteration's topologies. A pass-through: no NAS system is built in yet."""
+"""build-model: the models of an iteration's topologies, recorded before anything is trained."""
 
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
+from katib_flow.argo.steps.models import build_models
 
 EXAMPLES = """\
 example:
@@ -14,7 +15,7 @@ def main() -> None:
     args = parser.parse_args()
 
     def step() -> None:
-        Context.open(args.run, args.segment)
+        print(*build_models(Context.open(args.run, args.segment), args.iteration))
 
     exit_after(step)
 

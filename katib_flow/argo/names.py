@@ -14,6 +14,7 @@ BAD_INPUT = 2
 TERMINATED = 143  # the pod got SIGTERM: no fault of the trial's, so it is retried
 
 
-def steps_image(experiment: Experiment) -> str:
+def steps_image(experiment: Experiment | None = None) -> str:
     """The image of the steps."""
-    return experiment.argo.image or f"katib-flow:{version('katib-flow')}"
+    named = experiment.argo.image if experiment else None
+    return named or f"katib-flow:{version('katib-flow')}"

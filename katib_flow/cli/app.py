@@ -40,6 +40,11 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Barrier = Annotated[
     bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")
 ]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="in the cluster; default: argo.namespace, then the kubeconfig's")
+]
+Watched = Annotated[bool, typer.Option("--watch", "-w", help="show its progress, and exit as it does")]
+OnArgo = Annotated[bool, typer.Option("--argo", help="go on in the cluster where it ran")]
 DEFAULT_GROUP = "katib-flow"
 
 
@@ -90,7 +95,8 @@ def run(
 @app.command()
 def resume(
     name: Name, max_trials: MaxTrials = None, output: As = Output.TABLE, tracking_uri: Uri = None,
-    group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False,
+    group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False, argo: OnArgo = False,
+    watch: Watched = False, namespace: Namespace = None,
 ) -> None:  # fmt: skip
     """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials."""
     from katib_flow.local import resume_experiment
@@ -98,9 +104,27 @@ def resume(
 
     store = _store(tracking_uri, group)
     record = store.find(name)
+    if argo:
+        _resume_on_argo(store, record, max_trials, namespace, watch=watch, quiet=quiet)
+        return
     with watching(record.experiment, quiet=quiet or output is Output.JSON) as progress:
         result = resume_experiment(store, record.run_id, max_trials=max_trials, progress=progress, barrier=barrier)
     _conclude(result, output, tracking_uri)
+
+
+def _resume_on_argo(
+    store: "Store", record: "Record", max_trials: int | None, namespace: str | None, *, watch: bool, quiet: bool
+) -> None:
+    from katib_flow.argo.cluster import KubernetesCluster
+    from katib_flow.argo.submit import go_on
+    from katib_flow.cli import cluster as on_cluster
+
+    cluster = KubernetesCluster(namespace or record.experiment.argo.namespace, in_pod=False)
+    name = go_on(cluster, store, record, max_trials=max_trials)
+    on_cluster.submitted(cluster, name)
+    if watch:
+        segment = int(name.removeprefix(f"{record.key}-s"))
+        on_cluster.watch(cluster, record.key, record.experiment, store, segment=segment, quiet=quiet)
 
 
 def _conclude(result: "Result", output: Output, uri: str | None) -> None:
@@ -175,6 +199,24 @@ def import_(
     if out is not None and out.exists() and out.samefile(katib):
         raise KatibFlowError(f"--out: found {out}, need another file: the manifest is not written over")
     _write(write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a spec of katib-flow."), out)
+
+
+@app.command()
+def submit(
+    spec: Spec, watch: Watched = False, namespace: Namespace = None, tracking_uri: Uri = None, quiet: Quiet = False
+) -> None:
+    """Run an experiment on a cluster, by the kubeconfig. Ctrl-C while it is watched leaves it running."""
+    from katib_flow.argo.cluster import KubernetesCluster
+    from katib_flow.argo.submit import submit as create
+    from katib_flow.cli import cluster as on_cluster
+
+    experiment = _load(spec)
+    cluster = KubernetesCluster(namespace or experiment.argo.namespace, in_pod=False)
+    run = create(cluster, experiment)
+    on_cluster.submitted(cluster, run)
+    if watch:
+        store = on_cluster.store_of(experiment, tracking_uri)
+        on_cluster.watch(cluster, run, experiment, store, segment=0, quiet=quiet)
 
 
 @app.command("list")

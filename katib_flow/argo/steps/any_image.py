@@ -30,7 +30,7 @@ from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
 from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
-from katib_flow.trial.runner import POLL_SECONDS
+from katib_flow.trial.runner import POLL_SECONDS, prepare_model
 
 WRAP = """\
 # katib-flow: runs run.sh, ends it when asked. Exit code: the collector's, else 0 or {failure}; 143 when the pod goes.
@@ -75,6 +75,8 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
         return
     here = checkpoints.place(context, trial, directory)
     here.create(context.experiment, trial.suggestion)
+    if context.experiment.architecture is not None:
+        prepare_model(context.experiment, trial.suggestion, here)
     write_output(shared, "run.sh", run_script(context, trial, here))
     begin(context, trial)
 

@@ -4,6 +4,7 @@ They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial
 ``checkpoint`` of the trial's run in MLflow, written when the trial ends or its pod is told to go.
 """
 
+import contextlib
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,24 +12,27 @@ from pathlib import Path
 from katib_flow.argo.steps.context import Context
 from katib_flow.errors import NotFound
 from katib_flow.history import Trial
-from katib_flow.trial.protocol import TrialDirectory
+from katib_flow.trial.protocol import TrialDirectory, model_files
 
 ARTIFACT = "checkpoint"
+MODEL_FILES = ("topology.json", "weights.safetensors")  # what a child inherits from
 
 
 def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
     """The trial's directory in this pod, with the checkpoints that there are."""
     parent = None if trial.suggestion.parent is None else _parent(context, trial.suggestion.parent)
-    found = directory.with_name("parent") if parent and _bring(context, parent, directory.with_name("parent")) else None
+    there = directory.with_name("parent")
+    found = parent is not None and any([_bring(context, parent, there), _bring_model(context, parent, there)])
     _bring(context, trial, directory)
-    return TrialDirectory(directory, found)
+    return TrialDirectory(directory, there if found else None)
 
 
 def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
-    """What is to be recorded as artifacts, so that another pod finds it."""
+    """What is to be recorded as artifacts, so that another pod finds it: the trial's model, and its checkpoints."""
+    model = model_files(here.model)
     if context.experiment.argo.checkpoints is not None or not here.checkpoint.is_dir():
-        return {}
-    return {ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {}
+        return model
+    return model | ({ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {})
 
 
 def _parent(context: Context, index: int) -> Trial | None:
@@ -36,6 +40,18 @@ def _parent(context: Context, index: int) -> Trial | None:
     if trial is not None:
         return trial
     return next((each for each in context.store.history(context.record) if each.index == index), None)
+
+
+def _bring_model(context: Context, trial: Trial, directory: Path) -> bool:
+    """Put a trial's model into ``directory/model``; whether it has one."""
+    if context.experiment.architecture is None:
+        return False
+    target = directory / "model"
+    target.mkdir(parents=True, exist_ok=True)
+    for name in MODEL_FILES:
+        with contextlib.suppress(NotFound):
+            shutil.copy(context.store.read_artifact(trial.run_id, name), target / name)
+    return any(target.iterdir())
 
 
 def _bring(context: Context, trial: Trial, directory: Path) -> bool:

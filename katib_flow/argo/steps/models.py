@@ -1,0 +1,44 @@
+"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained."""
+
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from katib_flow.argo.steps import checkpoints
+from katib_flow.argo.steps.context import Context
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import State, Trial
+from katib_flow.tracking import Change
+from katib_flow.trial.protocol import model_files
+from katib_flow.trial.runner import prepare_model
+
+
+def build_models(context: Context, iteration: int) -> list[str]:
+    """Build and record the models of an iteration; a trial whose model is not sound has failed.
+
+    Returns:
+        Ids of the trials that have a model now.
+    """
+    if not context.is_newest() or context.experiment.architecture is None:
+        return []
+    place = {"segment": context.segment, "iteration": iteration}
+    waiting = [
+        trial
+        for trial in context.store.history(context.record)
+        if trial.state is State.PENDING and place.items() <= dict(trial.suggestion.info).items()
+    ]
+    return [trial.id for trial in waiting if _build(context, trial)]
+
+
+def _build(context: Context, trial: Trial) -> bool:
+    with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
+        here = checkpoints.place(context, trial, Path(scratch) / "trial")
+        try:
+            prepare_model(context.experiment, trial.suggestion, here)
+        except KatibFlowError as error:
+            failed = replace(trial, state=State.FAILED, message=f"no model: {error}", ended=time.time())
+            context.store.write(context.record, [Change(failed)])
+            return False
+        context.store.write(context.record, [Change(trial, artifacts=model_files(here.model))])
+    return True
