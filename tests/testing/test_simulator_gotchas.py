@@ -314,6 +314,13 @@ def test_a_semaphore_is_shared_by_workflows_and_who_waits_holds_no_pod() -> None
     assert simulator.locks.held("ConfigMap/limits/gpu") == 0
 
 
+def test_a_semaphore_that_nobody_has_set_up_is_an_error_of_the_node() -> None:
+    lock = {"semaphores": [{"configMapKeyRef": {"name": "limits", "key": "gpu"}}]}
+    _, done = run(workflow("main", dag("main", task("a")), pod("a", synchronization=lock)))
+    assert (phases(done)[".a"], done.phase) == ("Error", "Error")
+    assert "configmaps 'limits' with the key 'gpu' not found" in done.nodes[f"{done.name}.a"].message
+
+
 def test_a_mutex_goes_to_the_older_workflow_first() -> None:
     order: list[str] = []
     lock = {"mutexes": [{"name": "{{workflow.parameters.run}}"}]}

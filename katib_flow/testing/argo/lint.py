@@ -77,7 +77,7 @@ _TEMPLATE: Shape = {
 _SPEC: Shape = {
     **_POD,
     **dict.fromkeys(("entrypoint", "onExit", "parallelism", "activeDeadlineSeconds", "suspend", "shutdown"), PASSED),
-    "imagePullSecrets": PASSED,
+    **dict.fromkeys(("imagePullSecrets", "podPriorityClassName", "priority"), PASSED),
     "arguments": _ARGUMENTS,
     "podMetadata": {"labels": PASSED, "annotations": PASSED},
     "workflowMetadata": {"labels": PASSED, "annotations": PASSED},

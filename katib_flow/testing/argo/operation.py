@@ -13,6 +13,7 @@ from katib_flow.testing.argo import dag, retries, steps
 from katib_flow.testing.argo.nodes import Node, Phase, node_id, time_text
 from katib_flow.testing.argo.pods import Pod, build_pod
 from katib_flow.testing.argo.reconcile import reconcile
+from katib_flow.testing.argo.refusal import Rejected
 from katib_flow.testing.argo.substitution import Scope
 from katib_flow.testing.argo.templates import KINDS, Library, TemplateError, kind_of, process
 from katib_flow.testing.argo.workflow import Manifest, Workflow
@@ -256,8 +257,11 @@ class Operation:
 
     def _locked(self, name: str, call: Call, template: Manifest, inputs: dict[str, str]) -> bool:
         """Whether the node has its locks; it waits in Pending, without a pod, while it has not."""
-        waiting = self.controller.acquire(self.workflow, name, template["synchronization"])
         node = self.nodes.get(name)
+        try:
+            waiting = self.controller.acquire(self.workflow, name, template["synchronization"])
+        except Rejected as error:
+            raise self._broken(name, call, node, TemplateError(str(error))) from None
         if waiting:
             self.waiting += 1
             if node is None:

@@ -146,6 +146,8 @@ def _spec(workflow: Workflow, template: Manifest) -> Manifest:
     for key in _INHERITED:
         if (value := template.get(key, spec.get(key))) is not None:
             pod[key] = copy.deepcopy(value)
+    if "podPriorityClassName" in spec:
+        pod["priorityClassName"] = spec["podPriorityClassName"]
     pod["volumes"] = [*spec.get("volumes", []), *template.get("volumes", []), {"name": "var-run-argo", "emptyDir": {}}]
     automount = template.get("automountServiceAccountToken", spec.get("automountServiceAccountToken", True))
     executor = template.get("executor", spec.get("executor", {})).get("serviceAccountName")
