@@ -5,6 +5,8 @@ that the trial started. It is given one end of a socket pair; everything on it c
 so pickle is safe there.
 """
 
+import contextlib
+import importlib
 import json
 import os
 import signal
@@ -114,6 +116,9 @@ def main() -> None:
 
 
 def _function(start: Start) -> Function | None:
+    if start.experiment.architecture is not None and start.experiment.trial.function:
+        with contextlib.suppress(ImportError):  # torch once for all trials; it takes seconds, a fork of it none
+            importlib.import_module("katib_flow.models.build")
     given: Function | None = cloudpickle.loads(start.pickled_function) if start.pickled_function else None
     return trial_function(start.experiment, given)
 

@@ -22,7 +22,7 @@ def save_weights(path: Path, topology: Topology, weights: Mapping[str, NDArray[n
     from safetensors.numpy import save_file
 
     part = path.with_suffix(".part")
-    tensors = {name: np.ascontiguousarray(tensor) for name, tensor in weights.items()}
+    tensors = {name: np.asarray(tensor, order="C") for name, tensor in weights.items()}
     save_file(tensors, part, metadata={"topology": topology.hash})
     part.replace(path)
 

@@ -20,7 +20,7 @@ MODEL_FILES = ("topology.json", "weights.safetensors")  # what a child inherits 
 
 def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
     """The trial's directory in this pod, with the checkpoints that there are."""
-    parent = None if trial.suggestion.parent is None else _parent(context, trial.suggestion.parent)
+    parent = None if trial.suggestion.parent is None else parent_of(context, trial.suggestion.parent)
     there = directory.with_name("parent")
     found = parent is not None and any([_bring(context, parent, there), _bring_model(context, parent, there)])
     _bring(context, trial, directory)
@@ -35,7 +35,8 @@ def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
     return model | ({ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {})
 
 
-def _parent(context: Context, index: int) -> Trial | None:
+def parent_of(context: Context, index: int) -> Trial | None:
+    """The trial of an index."""
     trial = context.store.trial(context.record, f"t{index:05d}")
     if trial is not None:
         return trial

@@ -1,5 +1,7 @@
-"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained."""
+"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained; a parent's, for a pod."""
 
+import contextlib
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -7,11 +9,13 @@ from pathlib import Path
 
 from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context
-from katib_flow.errors import KatibFlowError
+from katib_flow.errors import KatibFlowError, NotFound
 from katib_flow.history import State, Trial
 from katib_flow.tracking import Change
-from katib_flow.trial.protocol import model_files
+from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.runner import prepare_model
+
+FILES = ("topology.json", "weights.safetensors")
 
 
 def build_models(context: Context, iteration: int) -> list[str]:
@@ -33,7 +37,7 @@ def build_models(context: Context, iteration: int) -> list[str]:
 
 def _build(context: Context, trial: Trial) -> bool:
     with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
-        here = checkpoints.place(context, trial, Path(scratch) / "trial")
+        here = with_parent(context, trial, TrialDirectory(Path(scratch) / "trial"))
         try:
             prepare_model(context.experiment, trial.suggestion, here)
         except KatibFlowError as error:
@@ -42,3 +46,19 @@ def _build(context: Context, trial: Trial) -> bool:
             return False
         context.store.write(context.record, [Change(trial, artifacts=model_files(here.model))])
     return True
+
+
+def with_parent(context: Context, trial: Trial, here: TrialDirectory) -> TrialDirectory:
+    """The trial's directory, with its parent's model beside it where it has one: the child inherits from it."""
+    index = trial.suggestion.parent
+    if context.experiment.architecture is None or index is None:
+        return here
+    parent = checkpoints.parent_of(context, index)
+    beside = replace(here, parent=here.parent or here.path.with_name("parent"))
+    assert beside.parent_model is not None
+    for name in FILES if parent else ():
+        with contextlib.suppress(NotFound):
+            found = context.store.read_artifact(parent.run_id, name)
+            beside.parent_model.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found, beside.parent_model / name)
+    return beside
