@@ -1,4 +1,4 @@
-"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained; a parent's, for a pod."""
+"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained."""
 
 import contextlib
 import shutil
@@ -54,9 +54,11 @@ def with_parent(context: Context, trial: Trial, here: TrialDirectory) -> TrialDi
     if context.experiment.architecture is None or index is None:
         return here
     parent = checkpoints.parent_of(context, index)
+    if parent is None:
+        return here
     beside = replace(here, parent=here.parent or here.path.with_name("parent"))
     assert beside.parent_model is not None
-    for name in FILES if parent else ():
+    for name in FILES:
         with contextlib.suppress(NotFound):
             found = context.store.read_artifact(parent.run_id, name)
             beside.parent_model.mkdir(parents=True, exist_ok=True)
