@@ -1,0 +1,189 @@
+"""A recurrent controller decides on an architecture slot by slot, and learns from how well its networks did.
+
+Paper: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017: an LSTM of two layers of 35
+units, REINFORCE with a moving mean of the rewards as baseline, many networks trained side by side. ``controller`` has
+the network; the space of the paper's convolutional networks is near to ``macro``.
+Departs from it: the controller is not kept. It is taught again from the history whenever it is asked, in order of
+index, ``batch`` trials an update; so nobody waits, and a suggestion comes from a controller that has learnt from all
+batches that are over. Adam's rate is 0.01, not 6e-4, for hundreds of trials instead of 12,800. What the controller
+decides on again is not trained again: it counts with the result it had (``again`` in a suggestion's notes); one that
+has made up its mind is given a neighbour of what it decided on. The reward is no power of the accuracy but of the share
+of earlier trials that were no better, so that any objective will do.
+Parameters that are no decisions are decided alike; of those with many values the controller decides on one of 16 parts
+of their range, and chance inside it.
+"""
+
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.nas.amoebanet import mutated
+from katib_flow.algorithms.nas.controller import Controller, Shape
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.rungs import over
+from katib_flow.history import History, Suggestion, Trial, Value
+from katib_flow.spec.parameters import Parameter
+from katib_flow.spec.space import Assignment, SearchSpace
+
+PARTS = 16
+REPEATS = 16  # of what is known, before the controller is taken to have made up its mind
+
+
+class NasRlSettings(Settings):
+    batch: Annotated[int, Field(ge=1)] = 4
+    """Trials from which the controller learns at once."""
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    """Learning rate of Adam; the paper's 0.0006 is for thousands of trials."""
+    units: Annotated[int, Field(ge=1, le=512)] = 35
+    """Of each layer of the LSTM."""
+    layers: Annotated[int, Field(ge=1, le=4)] = 2
+    """Of the LSTM."""
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of the moving mean of the rewards."""
+    entropy: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the entropy of the decisions in what the controller maximises; more explores longer."""
+    power: Annotated[float, Field(gt=0)] = 3.0
+    """Of the share of earlier trials that were no better, which is the reward; more looks at the best only."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an update is made of: decisions, shape (sequence, slot), and their rewards."""
+
+    tokens: tuple[tuple[int, ...], ...]
+    rewards: tuple[float, ...]
+
+
+@algorithm("nas-rl", settings=NasRlSettings)
+def nas_rl(ask: Ask[NasRlSettings]) -> list[Suggestion]:
+    """Fewer than asked for where the space is used up."""
+    controller = taught(ask.space, ask.settings, ask.seed, tuple(batches(ask)))
+    known = {ask.space.key(trial.assignment): trial.index for trial in ask.history}
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        suggestion = _decided(ask, index, controller, known)
+        if suggestion is None:
+            break
+        known[ask.space.key(suggestion.assignment)] = index
+        suggestions.append(suggestion)
+    return suggestions
+
+
+def _decided(
+    ask: Ask[NasRlSettings], index: int, controller: Controller, known: dict[Hashable, int]
+) -> Suggestion | None:
+    """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
+    rng, again, assignment = ask.rng(index), list[int](), dict[str, Value]()
+    for attempt in range(2 * REPEATS):
+        made_up = attempt >= REPEATS
+        assignment = mutated(ask.space, assignment, rng) if made_up else decoded(ask.space, controller, rng)
+        trial = known.get(ask.space.key(assignment))
+        if trial is None:
+            return Suggestion(index, assignment, info={"again": again})
+        if not made_up:
+            again.append(trial)
+    drawn = unseen(ask.space, known.keys(), rng)
+    return None if drawn is None else Suggestion(index, drawn, info={"again": again})
+
+
+# decisions as tokens
+
+
+def choices(parameter: Parameter) -> int:
+    """How many values, or parts of its range, the controller chooses from."""
+    size = parameter.size
+    return size if size is not None and (size <= PARTS or not hasattr(parameter, "min")) else PARTS
+
+
+def decoded(space: SearchSpace, controller: Controller, rng: np.random.Generator) -> dict[str, Value]:
+    """An assignment that the controller decides on."""
+    names, made = list(space.parameters), dict[str, Value]()
+
+    def is_active(slot: int, before: Sequence[int]) -> bool:
+        if slot:
+            put(slot - 1, before[slot - 1])
+        return space.is_active(names[slot], made)
+
+    def put(slot: int, token: int) -> None:
+        parameter = space.parameters[names[slot]]
+        if token >= 0:
+            whole = choices(parameter) == parameter.size
+            chosen = (token + float(rng.random())) / choices(parameter) if not whole else 0.0
+            made[names[slot]] = parameter.nth(token) if whole else parameter.at(chosen)
+
+    tokens = controller.sample(rng, is_active)
+    put(len(names) - 1, tokens[-1])
+    return made
+
+
+def encoded(space: SearchSpace, assignment: Assignment) -> tuple[int, ...]:
+    """The tokens of an assignment."""
+    return tuple(
+        -1 if name not in assignment else _token(parameter, assignment[name])
+        for name, parameter in space.parameters.items()
+    )
+
+
+def _token(parameter: Parameter, value: Value) -> int:
+    count = choices(parameter)
+    return parameter.position(value) if count == parameter.size else min(int(parameter.unit(value) * count), count - 1)
+
+
+# what the controller learns from
+
+
+def batches(ask: Ask[NasRlSettings]) -> Iterable[Batch]:
+    """The batches that are over, the earliest first."""
+    mine = [trial for trial in ask.history if "again" in trial.suggestion.info]
+    by_index, size = {trial.index: trial for trial in ask.history}, ask.settings.batch
+    tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}
+    for first in range(0, len(mine) - size + 1, size):
+        fresh = mine[first : first + size]
+        if not all(over(trial) for trial in fresh):
+            return
+        repeated = [by_index[index] for trial in fresh for index in _again(trial) if index in tokens]
+        rewards = _rewards(ask, ask.history, fresh[-1].index)
+        members = [*fresh, *repeated]
+        yield Batch(tuple(tokens[each.index] for each in members), tuple(rewards[each.index] for each in members))
+
+
+def _again(trial: Trial) -> list[int]:
+    again = trial.suggestion.info["again"]
+    return [index for index in again if isinstance(index, int)] if isinstance(again, list | tuple) else []
+
+
+def _rewards(ask: Ask[NasRlSettings], history: History, last: int) -> dict[int, float]:
+    """Of each trial up to an index: the share of them that were no better, to a power; nothing for one that failed."""
+    losses = {
+        trial.index: ask.objective.loss(value)
+        for trial in history
+        if trial.index <= last and (value := trial.observed(ask.objective.metric)) is not None
+    }
+    ranked = np.sort(list(losses.values()))
+    shares = {index: float((ranked >= loss).sum()) / len(ranked) for index, loss in losses.items()}
+    return {trial.index: shares.get(trial.index, 0.0) ** ask.settings.power for trial in history}
+
+
+_remembered: dict[tuple[Shape, int, float, float], tuple[tuple[Batch, ...], Controller]] = {}
+"""The last controller of a few searches, and what it was taught with: only to save time."""
+
+
+def taught(space: SearchSpace, settings: NasRlSettings, seed: int, lessons: tuple[Batch, ...]) -> Controller:
+    """A new controller, taught with batches one after the other."""
+    counts = tuple(choices(parameter) for parameter in space.parameters.values())
+    shape = Shape(counts, units=settings.units, layers=settings.layers, entropy=settings.entropy)
+    key = (shape, seed, settings.lr, settings.baseline_decay)
+    known, controller = _remembered.get(key, ((), None))
+    if controller is None or lessons[: len(known)] != known:
+        known, controller = (), Controller.drawn(shape, np.random.default_rng(seed))
+    for batch in lessons[len(known) :]:
+        tokens, rewards = np.array(batch.tokens), np.array(batch.rewards)
+        controller = controller.learnt(tokens, rewards, lr=settings.lr, decay=settings.baseline_decay)
+    if len(_remembered) > 8:
+        _remembered.clear()
+    _remembered[key] = (lessons, controller)
+    return controller

@@ -1,0 +1,105 @@
+"""The controller as an algorithm: taught from the history alone, and better than chance."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from kit import spec
+from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
+
+from katib_flow.algorithms.nas.nas_rl import batches, encoded
+from katib_flow.algorithms.registry import Ask, find_algorithm
+from katib_flow.history import History, Suggestion
+from katib_flow.loop import suggest
+from katib_flow.spec import Experiment
+
+CODE = dict(zip(SLOTS, ("conv3", "none", "avg3", "skip", "skip", "conv3"), strict=True))
+
+
+def wrong(assignment) -> float:
+    """How many decisions differ from a secret code."""
+    return float(sum(assignment[slot] != CODE[slot] for slot in SLOTS))
+
+
+def ask(made: Experiment, history: History) -> Ask:
+    algorithm = find_algorithm("nas-rl")
+    assert algorithm
+    return Ask(made, history, range(0), algorithm.settings_of(made))
+
+
+def test_it_finds_a_planted_optimum():
+    """The code has 18 neighbours at distance 1 among 4,096; 240 random trials find it with odds of 6 in 100."""
+    assert sum(best(play(search("nas-rl", seed), 240, 8, wrong)) == 0 for seed in range(2)) == 2
+
+
+def test_it_decides_on_what_did_well_ever_more_often():
+    history = play(search("nas-rl"), 240, 8, wrong)
+    early, late = ([wrong(trial.assignment) for trial in part] for part in (history[:40], history[-40:]))
+    assert np.mean(late) < np.mean(early) - 1.5  # of 4.5 by chance
+
+
+def test_results_of_others_teach_it_something_else():
+    made = search("nas-rl")
+    history = play(made, 120, 8, wrong)
+    assert suggest(made, history, 8) != suggest(made, shuffled(history), 8)
+    held = History(tuple(ended(t.suggestion, 1.0) for t in history))
+    untaught = [wrong(each.assignment) for each in suggest(made, held, 40)]
+    taught = [wrong(each.assignment) for each in suggest(made, history, 40)]
+    assert np.mean(taught) < np.mean(untaught) - 1
+
+
+def test_it_beats_random_search_at_equal_cost():
+    """As amoebanet's test, but of the mean over 6 seeds."""
+    losses = every_loss()
+    rank = np.arange(1, len(losses) + 1)
+    expected = float(np.diff(1 - (1 - rank / len(losses)) ** 100, prepend=0.0) @ losses)
+    assert np.mean([best(play(search("nas-rl", seed), 100, 4)) for seed in range(6)]) < expected
+
+
+def test_four_segments_of_fifty_equal_one_of_two_hundred():
+    from katib_flow.algorithms.nas import nas_rl
+
+    made = search("nas-rl", seed=3)
+    straight, again = play(made, 200), History()
+    for most in (50, 100, 150, 200):
+        nas_rl._remembered.clear()  # as a process that has just been started
+        again = play(made, most, history=History(tuple(reversed(again.trials))))
+        assert again == History(straight.trials[:most])
+
+
+def test_a_batch_has_its_trials_and_what_was_decided_on_again():
+    made, space = search("nas-rl", batch=2, power=2), search("nas-rl").space
+    some = [space.nth(position) for position in (5, 900, 2000, 77)]
+    notes = [{"again": []}, {"again": []}, {"again": [0, 1, 0]}, {"again": []}]
+    values = [3.0, 1.0, 2.0, None]
+    trials = [
+        ended(Suggestion(index, each, info=note), value)
+        for index, (each, note, value) in enumerate(zip(some, notes, values, strict=True))
+    ]
+    first, second = batches(ask(made, History(tuple(trials))))
+    tokens = [encoded(space, each) for each in some]
+    assert first.tokens == (tokens[0], tokens[1])
+    assert first.rewards == (0.25, 1.0)  # no worse than half of the two, than both
+    assert second.tokens == (tokens[2], tokens[3], tokens[0], tokens[1], tokens[0])
+    third = (1 / 3) ** 2
+    assert second.rewards == pytest.approx(((2 / 3) ** 2, 0.0, third, 1.0, third))
+
+
+def test_a_batch_that_still_runs_is_waited_for_by_later_ones_but_nobody_else():
+    made = search("nas-rl", batch=4)
+    history = play(made, 12, 4)
+    running = history.replaced([type(history[5])(history[5].suggestion)])
+    assert len(list(batches(ask(made, running)))) == 1
+    assert len(suggest(made, running, 3)) == 3
+
+
+def test_ranges_are_decided_on_by_parts():
+    parameters = {
+        "lr": {"type": "float", "min": 1e-4, "max": 1.0, "scale": "log"},
+        "wide": {"type": "int", "min": 1, "max": 1000},
+        "op": {"type": "categorical", "values": list(range(20))},
+    }
+    made = Experiment.parse(spec(parameters=parameters, algorithm={"name": "nas-rl", "seed": 2}))
+    tokens = Counter(tuple(encoded(made.space, each.assignment)) for each in suggest(made, History(), 400))
+    columns = list(zip(*tokens, strict=True))
+    assert [len(set(column)) for column in columns] == [16, 16, 20]
