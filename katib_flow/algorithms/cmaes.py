@@ -5,7 +5,8 @@ Papers: Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772; inte
 Hansen, GECCO 2009 workshop (BIPOP).
 Departs from them: a generation is the next trials in the order of their index, whichever distribution they were drawn
 from, so that no worker waits for the last of a generation; it is told their ranks, so that a failed trial is the worst,
-and nothing more. An inactive parameter keeps a coordinate, which drifts. Only two values are no order.
+and nothing more. An inactive parameter keeps a coordinate, which drifts. Only two values are no order. It begins at the
+best of earlier experiments.
 """
 
 import math
@@ -22,7 +23,7 @@ from pydantic import Field
 from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.features import FINE, Array
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import marked, over
+from katib_flow.algorithms.rungs import best_first, marked, over
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.experiment import Experiment
@@ -224,7 +225,7 @@ def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
     dimensions = len(axes.ordered) + len(axes.of("unordered"))
     usual = ask.settings.population or 4 + math.floor(3 * math.log(dimensions))
     if before is None:
-        mean = np.full(len(axes.ordered), 0.5)
+        mean = _beginning(ask, axes)
         return Run(axes, 0, usual, axes.optimizer(mean, ask.settings.sigma, usual))
     number, doublings = before.number + 1, before.doublings
     rng = np.random.default_rng((ask.seed, number, 1))
@@ -238,3 +239,10 @@ def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
         sigma = ask.settings.sigma * 10 ** (-2 * u)
     optimizer = axes.optimizer(mean, sigma, population)
     return Run(axes, number, population, optimizer, large, doublings, before.spent)
+
+
+def _beginning(ask: Ask[CMAESSettings], axes: Axes) -> Array:
+    """The middle, or the best trial of earlier experiments."""
+    known = best_first(ask.objective, [trial for trial in ask.earlier if trial.assignment in ask.space])
+    units = ask.space.encode(known[0].assignment) if known else np.full(len(ask.space), 0.5)
+    return np.nan_to_num(units, nan=0.5)[axes.ordered]

@@ -100,9 +100,9 @@ class Evidences:
             failed = lacking and trial.state is not State.KILLED
             return replace(trial, state=State.FAILED) if failed else trial
 
-        history = History(tuple(sound(trial) for trial in ask.history))
+        history, earlier = (History(tuple(map(sound, trials))) for trials in (ask.history, ask.earlier))
         alone = [ask.experiment.model_copy(update={"objective": (each,)}) for each in ask.experiment.objective]
-        return cls([Evidence.of(replace(ask, experiment=each, history=history)) for each in alone])
+        return cls([Evidence.of(replace(ask, experiment=each, history=history, earlier=earlier)) for each in alone])
 
 
 def proposed(ask: Ask[GPSettings]) -> list[Suggestion]:

@@ -48,7 +48,8 @@ def nsga2(ask: Ask[NSGA2Settings]) -> list[Suggestion]:
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        random = len(ask.history) + len(suggestions) < ask.settings.population or not len(parents)
+        known = len(ask.earlier) + len(ask.history) + len(suggestions)
+        random = known < ask.settings.population or not len(parents)
         child = None if random else _child(ask, features, parents, rank, sparse, taken, rng)
         chosen = child or unseen(ask.space, taken, rng)
         if chosen is None:
@@ -60,7 +61,8 @@ def nsga2(ask: Ask[NSGA2Settings]) -> list[Suggestion]:
 
 def _survivors(ask: Ask[NSGA2Settings]) -> tuple[Array, Array]:
     """Units and losses of the population after the trials so far, one population of them after another."""
-    trials = [trial for trial in pareto.complete(ask.experiment, ask.history) if trial.assignment in ask.space]
+    known = pareto.complete(ask.experiment, (*ask.earlier, *ask.history))
+    trials = [trial for trial in known if trial.assignment in ask.space]
     losses, size = pareto.losses_of(ask.experiment, trials), ask.settings.population
     alive = np.zeros(0, dtype=np.intp)
     for start in range(0, len(trials), size):

@@ -82,10 +82,13 @@ def run(
     spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False
 ) -> None:
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
+    from katib_flow.algorithms.auto import settled
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching
 
-    experiment = _load(spec)
+    experiment = settled(_load(spec))
+    if experiment.algorithm.why and not quiet and output is Output.TABLE:
+        print(f"algorithm {experiment.algorithm.name}, {experiment.algorithm.why}")
     store = _store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
     with watching(experiment, quiet=quiet or output is Output.JSON) as progress:
         result = run_experiment(experiment, store=store, progress=progress, barrier=barrier)
@@ -156,6 +159,7 @@ def validate(
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of a spec, for editors")] = False,
 ) -> None:
     """Check a spec, and say every mistake in it."""
+    from katib_flow.algorithms.auto import settled
     from katib_flow.cli.output import to_json
     from katib_flow.spec import Experiment
 
@@ -164,10 +168,11 @@ def validate(
         return
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
-    experiment = _load(spec)
-    size = experiment.space.size
+    experiment = settled(_load(spec))
+    chosen, size = experiment.algorithm, experiment.space.size
     points = f"{size} points" if size is not None else "uncountably many points"
-    print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {experiment.algorithm.name}")
+    why = f", {chosen.why}" if chosen.why else ""
+    print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {chosen.name}{why}")
 
 
 @app.command()

@@ -5,6 +5,7 @@ import uuid
 import cloudpickle
 
 from katib_flow.algorithms import check_algorithm
+from katib_flow.algorithms.auto import settled
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
 from katib_flow.local.result import Result
 from katib_flow.local.scheduler import Progress, Scheduler, Silent
@@ -40,6 +41,7 @@ def run_experiment(
     """
     if found := [*check_algorithm(experiment), *check_stopping(experiment), *_not_here(experiment)]:
         raise InvalidSpec(experiment.name, found)
+    experiment = settled(experiment)
     spool = Spool(uuid.uuid4().hex[:16])
     try:
         spool.lock()

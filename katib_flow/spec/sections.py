@@ -46,9 +46,16 @@ class Objective(Model):
 
 
 class AlgorithmSpec(Model):
-    name: Text = "random"
+    """Which algorithm, and how.
+
+    Attributes:
+        why: why this one, for a person; auto says so here when the experiment begins.
+    """
+
+    name: Text = "auto"
     seed: Natural = 0
     settings: PlainData = {}
+    why: str = ""
 
 
 class Budget(Model):

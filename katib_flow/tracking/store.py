@@ -356,6 +356,7 @@ def _params(experiment: Experiment) -> dict[str, str]:
     budget = experiment.budget.model_dump() if experiment.budget else {}
     data: dict[str, Any] = {
         "algorithm": experiment.algorithm.name,
+        **({"algorithm.why": experiment.algorithm.why} if experiment.algorithm.why else {}),
         "seed": experiment.algorithm.seed,
         **settings,
         **objectives,

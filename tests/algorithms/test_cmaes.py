@@ -200,3 +200,13 @@ def test_trials_of_others_are_not_suggested_again() -> None:
     fresh = suggest(made, history, 30)
     assert len(fresh) == 18
     assert all(each.assignment["kind"] != "a" for each in fresh)
+
+
+def test_it_begins_at_the_best_of_earlier_experiments() -> None:
+    made = search(REALS, sigma=0.02)
+    points = [Suggestion(index, {f"x{i}": value for i in range(4)}) for index, value in enumerate((0.2, 0.9, 0.5))]
+    values = zip(points, (1.0, 0.1, 5.0), strict=True)
+    earlier = History(tuple(trial(each, State.SUCCEEDED, "loss", value) for each, value in values))
+    fresh = suggest(made, History(), 20, earlier=earlier)
+    middle = np.mean([[float(str(x)) for x in each.assignment.values()] for each in fresh], axis=0)
+    assert middle == pytest.approx([0.9] * 4, abs=0.02)  # 4 sigma

@@ -135,3 +135,11 @@ def test_it_searches_a_mixed_conditional_space_for_a_front() -> None:
     large = [each.assignment for each in front if int(str(each.assignment["width"])) > 4]
     assert large
     assert all(each["kind"] == "b" and abs(float(str(each["drop"])) - 0.3) < 0.1 for each in large)
+
+
+def test_parents_may_be_of_earlier_experiments() -> None:
+    made = search({f"x{i}": {"type": "float", "min": 0.0, "max": 1.0} for i in range(3)}, population=8)
+    points = [Suggestion(i, {f"x{j}": 0.1 + i / 1000 for j in range(3)}) for i in range(8)]
+    earlier = History(tuple(ended(each, (each.index, each.index)) for each in points))
+    fresh = suggest(made, History(), 12, earlier=earlier)
+    assert np.mean([float(str(x)) < 0.3 for each in fresh for x in each.assignment.values()]) > 0.8

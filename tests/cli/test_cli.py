@@ -38,6 +38,7 @@ def spec(function: str = "square", **changes: Any) -> dict[str, Any]:
             "x": {"type": "float", "min": 0, "max": 1},
             "kind": {"type": "categorical", "values": ["a, b", 1]},
         },
+        "algorithm": "random",
         "limits": {"max_trials": 3, "parallel_trials": 2},
         "trial": {"function": f"user_module:{function}"},
     }
@@ -158,7 +159,7 @@ def test_of_several_objectives_the_front_is_shown(call: Any, write: Any) -> None
     assert "front of toy" in call("best", "toy").out
     refused = call("run", write(spec("two", objective=two, algorithm="tpe")))
     assert refused.code == 2
-    assert "one objective for tpe; several can be searched with gp, grid, nsga2, random, sobol" in refused.error
+    assert "one objective for tpe; several can be searched with auto, gp, grid, nsga2, random, sobol" in refused.error
 
 
 def test_what_matters_is_told_and_too_few_trials_are_said(call: Any, write: Any) -> None:
@@ -171,6 +172,15 @@ def test_what_matters_is_told_and_too_few_trials_are_said(call: Any, write: Any)
     assert found["trials"] == 16
     assert found["shares"]["x"] > found["shares"]["kind"]
     assert "importance for loss" in call("importance", "toy").out
+
+
+def test_what_auto_chose_is_said_and_recorded(call: Any, write: Any) -> None:
+    path = write(spec(algorithm="auto"))
+    line = "gp, chosen by auto: 2 parameters (1 categorical), 3 trials: it needs the fewest"
+    assert line in call("validate", path).out
+    assert call("run", path).out.startswith(f"algorithm {line}\n")
+    assert call("list", "-o", "json").json[0]["algorithm"] == "gp"
+    assert call("run", write(spec())).out.startswith("t0000")
 
 
 def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: Path) -> None:
@@ -194,7 +204,7 @@ def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, com
     [
         (
             spec(paramters={}),
-            ["spec.yaml:18: paramters: found 'paramters', need a known key", "did you mean 'parameters'?"],
+            ["spec.yaml:19: paramters: found 'paramters', need a known key", "did you mean 'parameters'?"],
         ),
         (
             spec(parameters={"x": {"type": "float", "min": 2, "max": 1}}),

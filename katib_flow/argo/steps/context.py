@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from katib_flow import loop
+from katib_flow.algorithms.auto import settled
 from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE
 from katib_flow.argo.spec_text import decode_spec
 from katib_flow.errors import KatibFlowError
@@ -48,7 +49,7 @@ class Context:
         """The experiment of a run; recorded now, where this is its first step."""
         experiment = spec_of_environment()
         store = Store(tracking_uri(experiment), experiment.tracking.experiment)
-        record = store.create(experiment, key=run)
+        record = store.create(settled(experiment), key=run)
         return cls(store, record, segment)
 
     def newest(self) -> int:
