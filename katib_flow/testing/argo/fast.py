@@ -31,7 +31,7 @@ class FastPrograms:
         outcome: state and observed value of a trial.
         seconds: how long a pod's main container runs.
         evaluated: how often each trial was, by id.
-        registered: the simulator's clock, by which lanes tell who was first.
+        store: in the place of MLflow.
     """
 
     experiment: Experiment
@@ -74,13 +74,13 @@ class FastPrograms:
 
     def _trial(self, pod: Pod, options: dict[str, str]) -> Result:
         context = self._context(options)
-        trial = find_trial(context, options["trial"])
+        trial = find_trial(context, pod.inputs["id"])
         if trial.state.final:
             return Result(exit_code(trial.state))
         trial = begin(context, trial)
         self.evaluated[trial.id] += 1
         state, value = self.outcome(trial)
-        observations = {self.experiment.objective[0].metric: value} if state is State.SUCCEEDED else {}
+        observations = {each.metric: value for each in self.experiment.objective} if state is State.SUCCEEDED else {}
         ended = replace(trial, state=state, observations=observations, ended=trial.started)
         context.store.write(context.record, [Change(ended)])
         return Result(exit_code(state))
@@ -113,9 +113,9 @@ class FastPrograms:
 
 
 def _options(pod: Pod) -> dict[str, str]:
-    """The arguments of a step as they stand in its pod, by name."""
+    """The arguments of a step as they stand in its pod, by name; those of prepare where main is the user's."""
     options: dict[str, str] = {}
-    words = pod.container()["args"]
+    words: list[str] = next(each["args"] for each in pod.containers() if "--run" in each.get("args", []))
     for position, word in enumerate(words):
         if word.startswith("--"):
             following = words[position + 1] if position + 1 < len(words) else ""
