@@ -92,7 +92,8 @@ class Cluster:
         number, cluster = next(_NUMBERS), FakeCluster()
         data = {"MLFLOW_TRACKING_URI": self.uri}
         cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "katib-flow"}, "data": data})
-        programs = StepPrograms(cluster, self.scratch / f"pods{number}", self.workdir)
+        evicted = settings.pop("evicted", {})
+        programs = StepPrograms(cluster, self.scratch / f"pods{number}", self.workdir, evicted=evicted)
         simulator = Simulator(programs, cluster=cluster, **settings)
         manifest = compile_experiment(of).to_dict()
         manifest["metadata"]["generateName"] = f"{of.name}-{number}-"

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,12 +47,14 @@ class StepPrograms:
         scratch: a directory for the pods.
         workdir: working directory of every container; the user's module is there.
         seconds: how long each pod is to have run, on the simulator's clock.
+        evicted: by the end of a node's name, a file in the pod's directory: when it is there, the pod is told to go.
     """
 
     cluster: FakeCluster
     scratch: Path
     workdir: Path
     seconds: Callable[[Pod], float] = lambda pod: 5.0
+    evicted: Mapping[str, str] = field(default_factory=dict[str, str])
     count: int = 0
     directories: dict[str, Path] = field(default_factory=dict[str, Path])
 
@@ -70,7 +73,10 @@ class StepPrograms:
         files = _Files(pod, directory)
         inits = [each for each in pod.spec["initContainers"] if each["name"] != "init"]
         sidecars = [each for each in pod.spec["containers"] if each["name"] not in ("main", "wait")]
-        if not inits and not sidecars and _program(pod.container()):
+        signs = [sign for end, sign in self.evicted.items() if pod.node.endswith(end)]
+        if signs:
+            result = Result(self._told_to_go(pod.container(), files, directory / signs[0]))
+        elif not inits and not sidecars and _program(pod.container()):
             with _dying(pod.notes.pop("halfway", False)):
                 result = Result(self._in_process(pod.container(), files))
         else:
@@ -107,6 +113,14 @@ class StepPrograms:
             except SystemExit as ended:
                 return ended.code if isinstance(ended.code, int) else 0
         return 0
+
+    def _told_to_go(self, container: Manifest, files: "_Files", sign: Path) -> int:
+        """Run a container until a file is there, then send it what the kubelet sends; its exit code."""
+        process = self._start(container, files)
+        while not sign.exists() and process.poll() is None:
+            time.sleep(0.02)
+        process.terminate()
+        return process.wait(PATIENCE_SECONDS)
 
     def _processes(self, inits: list[Manifest], main: Manifest, sidecars: list[Manifest], files: "_Files") -> Result:
         for each in inits:

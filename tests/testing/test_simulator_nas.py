@@ -1,0 +1,67 @@
+"""Architecture search in the simulator: build-model is a step, models are in MLflow, a killed training goes on."""
+
+from typing import Any
+
+import pytest
+from experiments import Cluster, Run, seen
+
+from katib_flow.spec import Experiment
+from katib_flow.tracking import Status
+
+pytest.importorskip("torch", reason="needs torch (the extra nas)")
+pytestmark = pytest.mark.slow
+THIRD = "trial(0:t00002)(0)"
+
+
+def experiment(**changes: Any) -> Experiment:
+    """Networks that grow twice, on small images; each goes on from the weights of the one before."""
+    data: dict[str, Any] = {
+        "name": "grow",
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+        "architecture": {"space": "envelope", "settings": {"channels": 4, "stages": 1}},
+        "parameters": {"statistics": {"type": "categorical", "values": [True]}},
+        "budget": {"parameter": "epochs", "min": 1, "max": 6},
+        "algorithm": {"name": "envelopenet", "settings": {"iterations": 2}},
+        "limits": {"max_trials": 3},
+        "trial": {"function": "katib_flow.training:classify"},
+        "argo": {"image": "nas:1"},
+    }
+    return Experiment.parse(data | changes)
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
+    scratch = tmp_path_factory.mktemp("nas")
+    (scratch / "image").mkdir()
+    return Cluster(f"sqlite:///{scratch}/mlflow.db", scratch, scratch / "image")
+
+
+def weights(run: Run, index: int) -> bytes:
+    return run.store.read_artifact(run.trials[index].run_id, "weights.safetensors").read_bytes()
+
+
+def test_models_are_built_in_a_step_and_a_killed_training_resumes_from_its_checkpoint(cluster: Cluster) -> None:
+    straight = cluster.submit(experiment())
+    assert straight.record.status is Status.SUCCEEDED, straight.record.reason
+    started = straight.simulator.machine.started
+    assert (started["suggest"], started["build-model"], started["trial"], started["collect-metrics"]) == (3, 3, 3, 3)
+    topologies = [trial.suggestion.topology for trial in straight.trials]
+    assert None not in topologies
+    assert topologies[0] != topologies[1] != topologies[2]
+
+    killed = cluster.submit(experiment(), evicted={THIRD: "kf/trial/checkpoint/training.pt"})
+    last = killed.trials[2]
+    assert (last.retries, killed.simulator.machine.started["trial"]) == (1, 4)
+    evicted = next(pod for pod in killed.simulator.machine.history if pod.node.endswith(THIRD))
+    assert evicted.message == "main: Error (exit code 143)"
+    steps = [point.step for point in last.series["accuracy"]]
+    assert sorted(set(steps)) == list(range(1, 7))
+    assert 6 <= len(steps) <= 7  # the epoch that was cut short is told as far as it came, and again when it is whole
+    assert weights(killed, 2) == weights(straight, 2)
+    assert [trial.observations for trial in killed.trials] == [trial.observations for trial in straight.trials]
+
+
+def test_the_trials_are_those_of_the_local_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(cluster.workdir)
+    of = experiment(budget={"parameter": "epochs", "min": 1, "max": 2})
+    assert seen(cluster.submit(of).trials) == seen(cluster.here(of))
