@@ -113,7 +113,7 @@ def _kind(parameter: Parameter) -> str:
 
 
 def _check(experiment: Experiment, settings: CMAESSettings) -> Iterator[SpecError]:
-    if experiment.parameters and not len(Axes(experiment.space).ordered):
+    if experiment.space.parameters and not len(Axes(experiment.space).ordered):
         need = "a number, or an ordinal, of three values or more, because cmaes moves a mean; tpe and gp need none"
         yield SpecError("parameters", "categories only", need)
 

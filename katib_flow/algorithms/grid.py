@@ -21,7 +21,7 @@ class GridSettings(Settings):
 
 def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:
     if settings.points is None:
-        for name, parameter in experiment.parameters.items():
+        for name, parameter in experiment.space.parameters.items():
             if parameter.size is None:
                 need = "a step, or algorithm.settings.points; algorithms random and sobol need neither"
                 yield SpecError(f"parameters.{name}", "a float without a step", need)

@@ -21,9 +21,9 @@ MOST = 21_201  # dimensions for which Joe and Kuo give direction numbers
 
 
 def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
-    if not 0 < len(experiment.parameters) <= MOST:
+    if not 0 < len(experiment.space.parameters) <= MOST:
         need = f"from 1 to {MOST} parameters for sobol; random takes any number"
-        yield SpecError("parameters", f"{len(experiment.parameters)} parameters", need)
+        yield SpecError("parameters", f"{len(experiment.space.parameters)} parameters", need)
 
 
 def _points(dimensions: int, seed: int, start: int = 0) -> Iterator[Units]:

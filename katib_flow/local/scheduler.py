@@ -23,6 +23,7 @@ from katib_flow.local.workers import Event, Workers
 from katib_flow.loop import End, Verdict
 from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
+from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import model_files
 
@@ -157,7 +158,13 @@ class Scheduler:
     def _parent(self, suggestion: Suggestion) -> Suggestion | None:
         if suggestion.parent is None:
             return None
-        return next((trial.suggestion for trial in self._trials.values() if trial.index == suggestion.parent), None)
+        parent = next((trial for trial in self._trials.values() if trial.index == suggestion.parent), None)
+        if parent is None:
+            return None
+        model = self.spool.directory(parent.suggestion).model
+        if self.experiment.architecture is not None and parent.run_id and not model.is_dir():
+            fetch_model(self.store, parent.run_id, model)  # it was trained elsewhere, or the directory was cleared
+        return parent.suggestion
 
     def _handle(self, event: Event) -> None:
         run, message = event

@@ -1,7 +1,5 @@
 """build-model: the models of an iteration's trials, kept in MLflow before anything is trained."""
 
-import contextlib
-import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -9,13 +7,12 @@ from pathlib import Path
 
 from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context
-from katib_flow.errors import KatibFlowError, NotFound
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Trial
 from katib_flow.tracking import Change
+from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.runner import prepare_model
-
-FILES = ("topology.json", "weights.safetensors")
 
 
 def build_models(context: Context, iteration: int) -> list[str]:
@@ -58,9 +55,5 @@ def with_parent(context: Context, trial: Trial, here: TrialDirectory) -> TrialDi
         return here
     beside = replace(here, parent=here.parent or here.path.with_name("parent"))
     assert beside.parent_model is not None
-    for name in FILES:
-        with contextlib.suppress(NotFound):
-            found = context.store.read_artifact(parent.run_id, name)
-            beside.parent_model.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found, beside.parent_model / name)
+    fetch_model(context.store, parent.run_id, beside.parent_model)
     return beside

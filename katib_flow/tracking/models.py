@@ -1,0 +1,19 @@
+"""A trial's model, brought back from the artifacts of its run."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+from katib_flow.errors import NotFound
+from katib_flow.tracking.store import Store
+
+FILES = ("topology.json", "weights.safetensors")
+
+
+def fetch_model(store: Store, run_id: str, directory: Path) -> None:
+    """Copy what there is of the model of a run into a directory."""
+    for name in FILES:
+        with contextlib.suppress(NotFound):
+            found = store.read_artifact(run_id, name)
+            directory.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(found, directory / name)
