@@ -39,7 +39,7 @@ def codes() -> Iterator[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class Table:
-    """Every network of the space, trained with three seeds.
+    """Every network of the space, trained with one seed or more.
 
     Attributes:
         hashes: ``Topology.hash`` of each network, shape (network,).
@@ -92,6 +92,10 @@ class Table:
     @cached_property
     def mean_test_loss(self) -> NDArray[np.float64]:
         return self.test[:, :, 0].astype(float).mean(axis=1)
+
+    @property
+    def seeds(self) -> int:
+        return self.epochs.shape[1]
 
     def query(self, decisions: Mapping[str, Value], seed: int = 0) -> float:
         """What a trial reports: the validation loss of one training."""

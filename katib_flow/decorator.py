@@ -30,13 +30,21 @@ class FunctionExperiment:
         return run(self, **options)
 
     def to_workflow(self, *, image: str | None = None) -> Any:
-        """The search as a ``hera.workflows.Workflow``; ``image`` holds the function's module and katib-flow."""
+        """The search as a ``hera.workflows.Workflow``.
+
+        Args:
+            image: holds the function's module and katib-flow; without one, the module's text travels in the spec.
+
+        Raises:
+            InvalidSpec: the experiment cannot run on a cluster.
+        """
         from katib_flow.argo import compile_experiment
+        from katib_flow.argo.inline import inlined
 
         spec = self.spec
         if image:
-            spec = spec.model_copy(update={"argo": spec.argo.model_copy(update={"image": image})})
-        return compile_experiment(spec)
+            return compile_experiment(spec.model_copy(update={"argo": spec.argo.model_copy(update={"image": image})}))
+        return compile_experiment(spec if spec.argo.image else inlined(spec, self.function))
 
 
 def experiment(

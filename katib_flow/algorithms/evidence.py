@@ -4,8 +4,10 @@ Failed trials, and those without a finite value, count as no better than the wor
 away from what breaks. Killed trials are started again and are as good as pending.
 """
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -42,25 +44,23 @@ class Evidence:
     @classmethod
     def of(cls, ask: Ask[Any]) -> "Evidence":
         space, objective = ask.space, ask.objective
-        own = [trial for trial in ask.history if trial.assignment in space]
-        known = [*own, *(trial for trial in ask.earlier if trial.assignment in space and over(trial))]
+        everything = [*ask.history, *(trial for trial in ask.earlier if over(trial))]
+        units, inside = space.encode_all([trial.assignment for trial in everything])
+        known, units = list(compress(everything, inside)), units[inside]
+        own = int(np.sum(inside[: len(ask.history)]))
         values = [trial.observed(objective.metric) for trial in known]
-        losses = [None if value is None else objective.loss(value) for value in values]
-        finite = [loss for loss in losses if loss is not None]
-        worst = max(finite, default=0.0)
-        ended = [
-            (trial, worst if loss is None else loss)
-            for trial, loss in zip(known, losses, strict=True)
-            if loss is not None or trial.state in FAILURES
-        ]
-        waiting = [trial for trial in own if not over(trial)]
+        losses = np.array([math.nan if value is None else objective.loss(value) for value in values])
+        scored = ~np.isnan(losses)
+        losses[~scored] = np.max(losses[scored], initial=-math.inf) if scored.any() else 0.0
+        ended = scored | np.array([trial.state in FAILURES for trial in known], dtype=bool)
+        waiting = np.array([not over(trial) for trial in known[:own]], dtype=bool)
         return cls(
             space=space,
-            units=_units(space, [trial.assignment for trial, _ in ended]),
-            losses=np.array([loss for _, loss in ended]),
-            pending=_units(space, [trial.assignment for trial in waiting]),
-            scored=len(finite),
-            _taken={space.key(trial.assignment) for trial in own},
+            units=units[ended],
+            losses=losses[ended],
+            pending=units[:own][waiting],
+            scored=int(np.sum(scored)),
+            _taken={space.key(trial.assignment) for trial in known[:own]},
         )
 
     def exclude(self, trials: Iterable[Trial]) -> None:

@@ -68,30 +68,37 @@ class Density:
         """How much a categorical kernel adds to its own category: less spread evenly, the more trials there are."""
         return np.full(len(self.categories), 1 - (1 - CATEGORY_WEIGHT) * (len(self.centres) + 1) ** (-1 / 4))
 
-    def log(self, points: Array) -> Array:
-        """Logarithm of each kernel's density at points, shape (point, kernel, parameter); 0 where one is inactive."""
-        points_, centres = points[:, None, :], self.centres[None, :, :]
-        low, high = special.ndtr(-self.centres / self.bandwidth), special.ndtr((1 - self.centres) / self.bandwidth)
-        scale = np.log(self.bandwidth * (high - low)) + 0.5 * math.log(2 * math.pi)
-        ordered = -0.5 * ((points_ - centres) / self.bandwidth) ** 2 - scale[None]
-        own, count = self._own_weight(), np.maximum(self.categories, 1)
-        hit = np.abs(points_ - centres) * count < 0.5
-        category = np.log(np.where(hit, own * count + 1 - own, 1 - own))
-        return np.nan_to_num(np.where(self.categories > 0, category, ordered), nan=0.0)
+    def log(self, points: Array, place: int) -> Array:
+        """Logarithm of each kernel's density of one parameter at points, shape (point, kernel); 0 where inactive."""
+        here, centres, bandwidth = points[:, place, None], self.centres[None, :, place], self.bandwidth[place]
+        if count := self.categories[place]:
+            own = self._own_weight()[place]
+            density = np.where(np.abs(here - centres) * count < 0.5, math.log(own * count + 1 - own), math.log(1 - own))
+        else:
+            inside = special.ndtr((1 - centres) / bandwidth) - special.ndtr(-centres / bandwidth)
+            density = -0.5 * ((here - centres) / bandwidth) ** 2
+            density -= np.log(bandwidth * inside) + 0.5 * math.log(2 * math.pi)
+        inactive = np.isnan(here) | np.isnan(centres)
+        return np.where(inactive, 0.0, density) if inactive.any() else density
 
     def log_mixture(self, points: Array) -> Array:
         """Logarithm of the density at points over all parameters together, shape (point,)."""
-        joint = np.sum(self.log(points), axis=2)
-        prior = np.zeros((len(points), 1))
-        return np.asarray(special.logsumexp(np.hstack([joint, prior]), axis=1)) - math.log(len(self.centres) + 1)
+        joint = np.zeros((len(points), len(self.centres) + 1))  # the last kernel is the prior
+        for place in range(points.shape[1]):
+            joint[:, :-1] += self.log(points, place)
+        return _log_mean(joint)
 
     def log_marginals(self, points: Array) -> Array:
         """The same for each parameter by itself, shape (point, parameter)."""
-        each = self.log(points)
-        prior = np.zeros((len(points), 1, each.shape[2]))
-        return np.asarray(special.logsumexp(np.concatenate([each, prior], axis=1), axis=1)) - math.log(
-            len(self.centres) + 1
-        )
+        prior = np.zeros((len(points), 1))
+        each = [_log_mean(np.hstack([self.log(points, place), prior])) for place in range(points.shape[1])]
+        return np.column_stack(each)
+
+
+def _log_mean(logarithms: Array) -> Array:
+    """The logarithm of the mean of each row's numbers, given their logarithms."""
+    highest = logarithms.max(axis=1, keepdims=True)
+    return np.log(np.mean(np.exp(logarithms - highest), axis=1)) + highest[:, 0]
 
 
 def good_count(trials: int) -> int:

@@ -44,6 +44,8 @@ Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="in the cluster; default: argo.namespace, then the kubeconfig's")
 ]
 Watched = Annotated[bool, typer.Option("--watch", "-w", help="show its progress, and exit as it does")]
+Image = Annotated[str | None, typer.Option("--image", help="in place of argo.image: has what the trials need")]
+Inline = Annotated[bool, typer.Option("--inline", help="put the text of the trial function's module into the Workflow")]
 OnArgo = Annotated[bool, typer.Option("--argo", help="go on in the cluster where it ran")]
 DEFAULT_GROUP = "katib-flow"
 
@@ -177,12 +179,24 @@ def validate(
 
 @app.command()
 def compile(
-    spec: Spec, out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None
+    spec: Spec,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+    image: Image = None,
+    inline: Inline = False,
 ) -> None:
     """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
     from katib_flow.argo import compile_experiment, to_yaml
 
-    _write(to_yaml(compile_experiment(_load(spec))), out)
+    _write(to_yaml(compile_experiment(_for_cluster(spec, image, inline=inline))), out)
+
+
+def _for_cluster(spec: Path, image: str | None, *, inline: bool) -> "Experiment":
+    from katib_flow.argo.inline import inlined
+
+    experiment = _load(spec)
+    if image is not None:
+        experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
+    return inlined(experiment) if inline else experiment
 
 
 @app.command("import")
@@ -208,14 +222,15 @@ def import_(
 
 @app.command()
 def submit(
-    spec: Spec, watch: Watched = False, namespace: Namespace = None, tracking_uri: Uri = None, quiet: Quiet = False
-) -> None:
+    spec: Spec, watch: Watched = False, namespace: Namespace = None, image: Image = None, inline: Inline = False,
+    tracking_uri: Uri = None, quiet: Quiet = False,
+) -> None:  # fmt: skip
     """Run an experiment on a cluster, by the kubeconfig. Ctrl-C while it is watched leaves it running."""
     from katib_flow.argo.cluster import KubernetesCluster
     from katib_flow.argo.submit import submit as create
     from katib_flow.cli import cluster as on_cluster
 
-    experiment = _load(spec)
+    experiment = _for_cluster(spec, image, inline=inline)
     cluster = KubernetesCluster(namespace or experiment.argo.namespace, in_pod=False)
     run = create(cluster, experiment)
     on_cluster.submitted(cluster, run)

@@ -7,11 +7,13 @@ maps to the middle of its cell. Algorithms that think in the unit cube therefore
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from katib_flow.history import Value
@@ -70,6 +72,12 @@ class Parameter(Model):
     def typed(self, value: Value) -> Value:
         """A value as the user wrote it -> of the type that values of this parameter have."""
         return value
+
+    def units(self, values: Sequence[Value]) -> NDArray[np.float64]:
+        """The quantiles of many values at once, NaN for those that it cannot have."""
+        typed = [(type(value), value) for value in values]
+        known = {key: self.unit(key[1]) if self.contains(key[1]) else math.nan for key in dict.fromkeys(typed)}
+        return np.array([known[key] for key in typed], dtype=float)
 
     def values(self) -> Iterator[Value]:
         """All values in order, of a countable parameter."""
@@ -155,7 +163,7 @@ class _Number(Parameter):
             raise problem("step", self.step, "a larger step: there would be too many values to count")
         return self
 
-    @property
+    @cached_property
     def _axis(self) -> Axis:
         return axis(self.scale, self.min, self.max)
 
@@ -240,6 +248,15 @@ class FloatParameter(_Number):
     def unit(self, value: Value) -> float:
         assert isinstance(value, float)
         return self._quantile(value) if self.size is None else self._middle(self.position(value))
+
+    def units(self, values: Sequence[Value]) -> NDArray[np.float64]:
+        start, end = self._ends
+        if self.size is not None or start >= end:
+            return super().units(values)
+        real = [type(value) is float and self.min <= value <= self.max for value in values]
+        forward = self._axis.forward
+        reached = [forward(value) if ok else math.nan for value, ok in zip(values, real, strict=True)]  # pyright: ignore[reportArgumentType]
+        return np.clip((np.array(reached, dtype=float) - start) / (end - start), 0.0, 1.0)
 
     def contains(self, value: Value) -> bool:
         if type(value) is not float or not self.min <= value <= self.max:

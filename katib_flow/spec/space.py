@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,6 +61,19 @@ class SearchSpace:
             ],
             dtype=float,
         )
+
+    def encode_all(self, assignments: Sequence[Assignment]) -> tuple[Units, NDArray[np.bool_]]:
+        """What ``encode`` gives for many at once, shape (n, parameter), and which of them lie in this space."""
+        units = np.full((len(assignments), len(self)), np.nan)
+        named, inside = np.zeros(len(assignments), dtype=int), np.ones(len(assignments), dtype=bool)
+        for column, (name, parameter) in enumerate(self.parameters.items()):
+            given = [name in assignment for assignment in assignments]
+            present = np.array(given, dtype=bool)
+            units[present, column] = parameter.units([each[name] for each in compress(assignments, given)])
+            wanted = [active(parameter, each) for each in assignments] if parameter.when else True
+            inside &= (present == wanted) & ~(present & np.isnan(units[:, column]))
+            named += present
+        return units, inside & (named == [len(assignment) for assignment in assignments])
 
     def draw(self, rng: np.random.Generator) -> dict[str, Value]:
         """One assignment from the prior."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from kit import every_assignment, parameter_sets, space, typed
+from kit import every_assignment, parameter_sets, scalars, space, typed
 
 CONDITIONAL = {
     "momentum": {"type": "float", "min": 0, "max": 0.9, "step": 0.3, "when": {"optimizer": ["sgd", "rmsprop"]}},
@@ -183,3 +183,19 @@ def test_spaces_of_the_same_parameters_are_equal(parameters):
 def test_spaces_that_differ_in_a_bound_are_not_equal():
     one, other = ({"a": {"type": "int", "min": 1, "max": top}} for top in (2, 3))
     assert space(one) != space(other)
+
+
+@given(parameter_sets(), st.data())
+def test_many_assignments_encode_as_one_by_one_and_what_is_outside_is_told(parameters, data):
+    made = space(parameters)
+    assignments = [made.decode(point) for point in data.draw(st.lists(units(len(made)), max_size=5))]
+    strange = [dict(each) for each in assignments]
+    for each in strange:
+        name = data.draw(st.sampled_from([*made.parameters, "unknown"]))
+        each[name] = data.draw(scalars)
+    rows, inside = made.encode_all([*assignments, *strange])
+    assert inside.tolist() == [each in made for each in (*assignments, *strange)]
+    assert len(rows) == len(assignments) * 2
+    for row, each, good in zip(rows, [*assignments, *strange], inside, strict=True):
+        if good:
+            np.testing.assert_array_equal(row, made.encode(each))
