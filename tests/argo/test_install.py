@@ -1,6 +1,8 @@
 """What a platform team installs: as written by `make templates`, legal, locked, and of the least rights."""
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +94,25 @@ def test_mlflow_is_locked_and_answers_to_its_service_names() -> None:
     )
     (_, secret) = container["envFrom"]
     assert secret["secretRef"] == {"name": "mlflow", "optional": True}
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="needs kubectl, for its kustomize")
+def test_the_overlay_of_the_documentation_moves_all_to_another_namespace_and_image(tmp_path: Path) -> None:
+    documented = (FOLDER.parent / "docs" / "argo.md").read_text()
+    overlay = documented[documented.index("namespace: ml\nresources") :].partition("```")[0]
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "kustomization.yaml").write_text(overlay)
+    shutil.copytree(FOLDER, tmp_path / "workflow_templates")
+    made = subprocess.run(
+        ["kubectl", "kustomize", tmp_path / "mine"], capture_output=True, text=True, check=True
+    ).stdout
+    found = list(yaml.safe_load_all(made))
+    assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in found} == {"ml"}
+    bindings = [each for each in found if each["kind"] == "RoleBinding"]
+    assert {subject["namespace"] for each in bindings for subject in each["subjects"]} == {"ml"}
+    assert len(bindings) == 3
+    image = "registry.example.com/katib-flow:0.1.0"
+    template = next(each for each in found if each["kind"] == "WorkflowTemplate")
+    assert template["spec"]["templates"][0]["container"]["image"] == image
+    (settings,) = [each for each in found if (each["kind"], each["metadata"]["name"]) == ("ConfigMap", "katib-flow")]
+    assert settings["data"]["KATIB_FLOW_IMAGE"] == image
