@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types check format golden bench docs constraints wheel images clean
+.PHONY: help install run test cluster-test lint types check format golden bench docs constraints wheel images clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 13
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(f"Python {sys.version.split()[0]}: need 3.11 or newer; make PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
@@ -32,6 +32,9 @@ run: install  ## the main job: search a network for real handwritten digits, and
 
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+cluster-test: install  ## on a real cluster: KUBECONFIG, KATIB_FLOW_NAMESPACE, _IMAGE, _NAS_IMAGE, MLFLOW_TRACKING_URI
+	@$(BIN)/python -m pytest tests/cluster -v -rs
 
 lint: install  ## style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -67,8 +70,10 @@ wheel: install  ## dist/*.whl
 BASE ?= docker.io/library/python:3.12-slim
 TAG ?= katib-flow:0.1.0
 BUILDER ?= $(shell command -v buildah || command -v podman || command -v docker)
-images: wheel  ## the steps' image; BASE=... TAG=... BUILDER=buildah|podman|docker
+NAS_TAG ?= $(subst :,-nas:,$(TAG))
+images: wheel  ## the steps' image, and that with PyTorch; BASE=... TAG=... NAS_TAG=... BUILDER=buildah|podman|docker
 	$(BUILDER) build $(BUILD_OPTIONS) --build-arg BASE=$(BASE) -f dockerfiles/steps.Dockerfile -t $(TAG) .
+	$(BUILDER) build $(BUILD_OPTIONS) --build-arg STEPS=$(TAG) -f dockerfiles/nas.Dockerfile -t $(NAS_TAG) .
 
 clean:  ## all that make made, recorded experiments excepted
 	@rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis

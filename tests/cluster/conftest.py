@@ -1,0 +1,45 @@
+"""A real cluster, where there is one: KUBECONFIG, KATIB_FLOW_NAMESPACE (with workflow_templates/ applied),
+KATIB_FLOW_IMAGE and KATIB_FLOW_NAS_IMAGE (on the node), MLFLOW_TRACKING_URI (reached from here and from pods)."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cluster_kit import Bench, Row
+
+NEEDED = ("KUBECONFIG", "KATIB_FLOW_NAMESPACE", "KATIB_FLOW_IMAGE", "MLFLOW_TRACKING_URI")
+ROWS: list[Row] = []
+
+
+@pytest.fixture(scope="session")
+def bench() -> Iterator[Bench]:
+    if missing := [name for name in NEEDED if not os.environ.get(name)]:
+        pytest.skip(f"no cluster: {', '.join(missing)} not set; see docs/argo.md")
+    made = Bench.open(*(os.environ[name] for name in NEEDED[1:]), rows=ROWS)
+    yield made
+    made.clean_up()
+
+
+@pytest.fixture(scope="session")
+def nas_image() -> str:
+    image = os.environ.get("KATIB_FLOW_NAS_IMAGE", "")
+    if not image:
+        pytest.skip("no image for architectures: KATIB_FLOW_NAS_IMAGE not set")
+    return image
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if not ROWS:
+        return
+    terminalreporter.section("seconds on the cluster")
+    terminalreporter.write_line(f"{'what':<28}{'trials':>7}{'in all':>9}{'an iteration or turn':>22}{'a trial':>9}")
+    for row in ROWS:
+        terminalreporter.write_line(
+            f"{row.what:<28}{row.trials:>7}{row.seconds:>9.1f}{row.each:>22.1f}{row.seconds / max(1, row.trials):>9.1f}"
+        )
