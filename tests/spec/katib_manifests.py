@@ -57,6 +57,33 @@ spec:
             restartPolicy: Never
 """
 
+POD_OF_MORE = {
+    "nodeSelector": {"gpu": "a100"},
+    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 60}],
+    "imagePullSecrets": [{"name": "registry"}],
+    "volumes": [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "images"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
+        {"name": "keys", "secret": {"secretName": "keys"}},
+        {"name": "code", "configMap": {"name": "code"}},
+    ],
+}
+CONTAINER_OF_MORE = {
+    "workingDir": "/work",
+    "imagePullPolicy": "Always",
+    "volumeMounts": [
+        {"name": "data", "mountPath": "/data/", "subPath": "train", "readOnly": True},
+        {"name": "shm", "mountPath": "/dev/shm"},
+        {"name": "keys", "mountPath": "/keys"},
+        {"name": "code", "mountPath": "/code"},
+    ],
+    "env": [
+        {"name": "A", "value": "1"},
+        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
+    ],
+    "envFrom": [{"secretRef": {"name": "all"}}],
+}
+
 
 def good() -> Data:
     """The manifest as plain data, to be changed."""

@@ -3,12 +3,15 @@
 # ruff: noqa: E501 - a case of a table stands on one line or two
 
 import contextlib
-import itertools
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from katib_manifests import (
+    CONTAINER_OF_MORE,
     GOOD,
+    POD_OF_MORE,
     Data,
     algorithm,
     good,
@@ -17,6 +20,7 @@ from katib_manifests import (
     parameter,
     parsed,
     refusals,
+    with_job,
     with_spec,
 )
 
@@ -135,16 +139,25 @@ def test_a_section_that_is_not_there_is_told_once(section: str):
     ]
 
 
-@pytest.mark.parametrize("wrong", ["text", 7, [], True])
+def places(node: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
+    below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, inner in below:
+        yield (*path, key)
+        yield from places(inner, (*path, key))
+
+
+@pytest.mark.parametrize("wrong", ["text", 7, [[]], {"a": None}])
 def test_nothing_that_stands_in_a_place_gives_a_traceback(wrong: object):
-    """Every place of the manifest, with something else there."""
-
-    def places(node: object, path: tuple[str | int, ...] = ()) -> itertools.chain[tuple[str | int, ...]]:
-        below = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-        return itertools.chain([path] if path else [], *(places(inner, (*path, key)) for key, inner in below))
-
-    for *parents, last in places(good()):
-        data = good()
+    whole = with_job(container=CONTAINER_OF_MORE, pod=POD_OF_MORE)
+    template = whole["spec"]["trialTemplate"]["trialSpec"]
+    template["metadata"] = {"labels": {"a": "b"}, "annotations": {"a": "b"}}
+    template["spec"]["template"]["metadata"] = {"labels": {"sidecar.istio.io/inject": "no"}, "annotations": {"a": "b"}}
+    whole["spec"]["metricsCollectorSpec"] = {
+        "source": {"filter": {"metricsFormat": ["(a)(b)"]}, "fileSystemPath": {"path": "/a/b"}, "httpGet": {"port": 1}},
+        "collector": {"kind": "StdOut"},
+    }
+    for *parents, last in places(whole):
+        data = copy.deepcopy(whole)
         here: Data = data
         for key in parents:
             here = here[key]

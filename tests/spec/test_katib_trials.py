@@ -9,7 +9,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from katib_manifests import Data, good, mistakes, notes, parsed, with_job
+from katib_manifests import CONTAINER_OF_MORE, POD_OF_MORE, Data, good, mistakes, notes, parsed, with_job
 
 from katib_flow.spec.katib.shell import needs_reading, words
 from katib_flow.spec.template import substitute_all
@@ -176,34 +176,6 @@ def test_a_real_shell_makes_the_same_words(line: str):
 
 
 # where a pod runs
-
-
-POD_OF_MORE = {
-    "nodeSelector": {"gpu": "a100"},
-    "tolerations": [{"key": "gpu", "operator": "Exists", "effect": "NoSchedule", "tolerationSeconds": 60}],
-    "imagePullSecrets": [{"name": "registry"}],
-    "volumes": [
-        {"name": "data", "persistentVolumeClaim": {"claimName": "images"}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
-        {"name": "keys", "secret": {"secretName": "keys"}},
-        {"name": "code", "configMap": {"name": "code"}},
-    ],
-}
-CONTAINER_OF_MORE = {
-    "workingDir": "/work",
-    "imagePullPolicy": "Always",
-    "volumeMounts": [
-        {"name": "data", "mountPath": "/data/", "subPath": "train", "readOnly": True},
-        {"name": "shm", "mountPath": "/dev/shm"},
-        {"name": "keys", "mountPath": "/keys"},
-        {"name": "code", "mountPath": "/code"},
-    ],
-    "env": [
-        {"name": "A", "value": "1"},
-        {"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "hub", "key": "token"}}},
-    ],
-    "envFrom": [{"secretRef": {"name": "all"}}],
-}
 
 
 def test_where_the_pod_runs_and_what_is_mounted_has_its_place():

@@ -107,3 +107,8 @@ def get(data: Any, *keys: str) -> Any:
 def items(data: Any) -> list[Any]:
     """The items of a list; none where it is no list."""
     return list(data) if isinstance(data, list | tuple) else []
+
+
+def mapping(data: Any) -> dict[str, Any]:
+    """A mapping; an empty one where it is none."""
+    return dict(data) if isinstance(data, Mapping) else {}

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from katib_flow.spec.katib.draft import get, items
+from katib_flow.spec.katib.draft import get, items, mapping
 from katib_flow.spec.katib.placement import Placement, secret_key
 
 _POD = "spec.template.spec"
@@ -52,7 +52,8 @@ class Job:
 
     def _obstacles(self) -> Iterator[str]:
         yield from (f"spec.{key}" for key, value in self._of("spec") if not _harmless(key, value))
-        if set(get(self._template, "metadata", "labels") or {}) - {_SIDECAR}:
+        labels = get(self._template, "metadata", "labels")
+        if labels is not None and (not isinstance(labels, Mapping) or set(labels) - {_SIDECAR}):
             yield "spec.template.metadata.labels"
         yield from (f"{_POD}.{key}" for key, value in self._of("spec", "template", "spec") if not _placed(key, value))
         if len(self._containers) == 1:
@@ -89,7 +90,7 @@ class Job:
         annotations = get(self._template, "metadata", "annotations")
         either = {**inject, **annotations} if isinstance(annotations, Mapping) else annotations or inject
         made = Placement.of(self._pod, self._containers[0], either)
-        secrets = {item["name"]: key for item in self._environment() if (key := secret_key(item))}
+        secrets = {str(get(item, "name")): key for item in self._environment() if (key := secret_key(item))}
         made.of_trials |= {"secrets": secrets} if secrets else {}
         return made
 
@@ -129,7 +130,7 @@ class Job:
         if get(self._pod, "restartPolicy") == "OnFailure" or get(self.body, "spec", "backoffLimit"):
             yield "a Job starts a failed pod again; here a trial that fails has failed, see limits.retries"
         for kind in ("labels", "annotations"):
-            if found := get(self.body, "metadata", kind):
+            if found := mapping(get(self.body, "metadata", kind)):
                 yield f"left out the Job's {kind} ({', '.join(found)}): the trial is a pod of a Workflow"
 
 

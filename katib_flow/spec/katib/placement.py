@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from katib_flow.spec.katib.draft import get, items
+from katib_flow.spec.katib.draft import get, items, mapping
 
 
 @dataclass
@@ -83,20 +83,20 @@ def _tolerations(found: Any) -> list[dict[str, Any]] | None:
 
 
 def _secret_sets(found: Any) -> list[str] | None:
-    references = [get(each, "secretRef") for each in items(found) if set(each) == {"secretRef"}]
-    whole = len(references) == len(items(found)) and all(set(each or {}) == {"name"} for each in references)
+    references = [get(each, "secretRef") for each in items(found) if set(mapping(each)) == {"secretRef"}]
+    whole = len(references) == len(items(found)) and all(set(mapping(each)) == {"name"} for each in references)
     return _names(references) if whole else None
 
 
 def _mounts(found: Any, volumes: list[Any]) -> list[dict[str, Any]] | None:
-    made = [_mount(each, {get(volume, "name"): volume for volume in volumes}) for each in items(found)]
+    made = [_mount(each, {str(get(volume, "name")): volume for volume in volumes}) for each in items(found)]
     return None if None in made else [each for each in made if each is not None]
 
 
-def _mount(mount: Any, volumes: Mapping[Any, Any]) -> dict[str, Any] | None:
+def _mount(mount: Any, volumes: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(mount, Mapping) or set(mount) - {"name", "mountPath", "subPath", "readOnly"}:
         return None
-    what, path = _volume(volumes.get(mount.get("name"))), mount.get("mountPath")
+    what, path = _volume(volumes.get(str(mount.get("name")))), mount.get("mountPath")
     if what is None or not isinstance(path, str):
         return None
     made = {"path": path.rstrip("/"), **what, "sub_path": mount.get("subPath"), "read_only": mount.get("readOnly")}
