@@ -97,8 +97,9 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
     kind = experiment.trial.kind
     if kind not in ("function", "command"):
         need = (
-            f"a function or a command on this machine. A {kind} runs on a cluster: katib-flow compile SPEC -o FILE, "
-            "then argo submit FILE; to try it here, name a program of this machine, trial: {command: [...]}"
+            f"a function or a command on this machine. A {kind} runs on a cluster: katib-flow submit SPEC, or argo "
+            "submit of what katib-flow compile SPEC prints; to try it here, name a program of this machine, "
+            "trial: {command: [...]}"
         )
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
     if experiment.metrics.source == "push":

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from katib_manifests import Data, algorithm, good, mistakes, notes, parameter, parsed, with_spec
 
+from katib_flow.history import History
+from katib_flow.loop import suggest
 from katib_flow.spec.load import Parsed
 from katib_flow.spec.template import substitute_all
 
@@ -80,13 +82,26 @@ def test_enas_counts_the_operations_as_katib_does():
     assert [(each["opt_type"], each["opt_params"]) for each in config["embedding"].values()] == listed
 
 
-def test_enas_says_what_searches_here():
-    read = parsed(nas("enas", ["architecture"], controller_hidden_size="64"))
-    assert read.data["algorithm"] == "tpe"
+def test_katibs_enas_is_the_controller_of_nas_rl():
+    settings = {"controller_hidden_size": "64", "controller_baseline_decay": "0.9", "controller_train_steps": "50"}
+    read = parsed(nas("enas", ["architecture"], **settings))
+    assert read.data["algorithm"] == {"name": "nas-rl", "settings": {"units": 64, "baseline_decay": 0.9}}
     assert notes(read)[0] == (
-        "algorithm: Katib's enas is a controller that learns to decide; here tpe makes the same decisions, without "
-        "controller_hidden_size"
+        "algorithm: left out the setting controller_train_steps: '50', it has no counterpart here"
     )
+
+
+def test_what_enas_decides_can_be_decided_by_another_algorithm():
+    read = parsed(nas("tpe", ["architecture"], layers=2))
+    assert list(read.experiment.parameters) == ["layer1.op", "layer2.op", "layer2.skip0"]
+
+
+def test_the_controller_makes_architectures_that_katibs_image_reads():
+    read = parsed(nas("enas", ["architecture", "nn_config"], layers=3))
+    for suggestion in suggest(read.experiment, History(), 4):
+        architecture, config = texts(read, dict(suggestion.assignment))
+        assert [len(layer) for layer in architecture] == [1, 2, 3]
+        assert all(str(layer[0]) in config["embedding"] for layer in architecture)
 
 
 def test_a_darts_trial_is_told_what_katib_tells_it():
@@ -120,12 +135,6 @@ def test_a_mistake_in_a_nas_config_is_told(change: Data, message: str):
     data = nas("enas", ["architecture"])
     data["spec"]["nasConfig"] |= change
     assert mistakes(data) == [f"spec.nasConfig.{message}"]
-
-
-def test_a_nas_config_is_for_katibs_two_systems():
-    assert mistakes(nas("random", [])) == [
-        "spec.algorithm.algorithmName: found 'random', need enas or darts, because there is a nasConfig"
-    ]
 
 
 # pbt

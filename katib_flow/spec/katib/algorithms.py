@@ -36,6 +36,11 @@ _TPE = {
     **dict.fromkeys(("n_startup_trials", "startup_trials"), "startup"),
     **_SEED,
 }
+_CONTROLLER = {
+    "controller_hidden_size": "units",
+    "controller_baseline_decay": "baseline_decay",
+    "controller_entropy_weight": "entropy",
+}
 _PBT = ("n_population", "truncation_threshold", "resample_probability")
 _CHECKPOINTS = "suggestion_trial_dir"
 _MODEL = "the model is always a Gaussian process"
@@ -53,6 +58,9 @@ ALGORITHMS = {
     ),
     "cmaes": Counterpart("cmaes", {"sigma": "sigma", "restart_strategy": "restart_strategy", **_SEED}),
     "hyperband": Counterpart("hyperband", _SEED),
+    "enas": Counterpart(
+        "nas-rl", _CONTROLLER, {"controller_learning_rate": "the controller here learns in fewer steps"}
+    ),
     "pbt": Counterpart("pbt", {name: name for name in _PBT}),
 }
 RULES = {"medianstop": Counterpart("median", {"min_trials_required": "min_trials", "start_step": "start_step"})}

@@ -7,7 +7,7 @@ search space, and searches by itself.
 
 import itertools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -44,15 +44,11 @@ def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) 
     if config is None or algorithm is None:
         draft.unsound |= {"parameters", "algorithm"}
         return {}
-    if algorithm.algorithm_name not in _KINDS:
-        need = f"{' or '.join(_KINDS)}, because there is a nasConfig"
-        draft.wrong("spec.algorithm.algorithmName", algorithm.algorithm_name, need, unsound=["algorithm", "parameters"])
-        return {}
     draft.came("parameters", AT)
-    return _KINDS[algorithm.algorithm_name](draft, config, algorithm)
+    return (_told if algorithm.algorithm_name == "darts" else _decided)(draft, config, algorithm)
 
 
-def _enas(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
+def _decided(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
     """Parameters ``layer2.op``, the number of an operation, and ``layer2.skip0``, whether the input is read too."""
     operations = _operations(draft, config)
     graph, parameters = config.graph_config, draft.data["parameters"]
@@ -64,10 +60,6 @@ def _enas(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorith
         layers.append(", ".join(f"${{{name}}}" for name in (f"layer{layer}.op", *skips)))
     sizes = {"input_sizes": list(graph.input_sizes), "output_sizes": list(graph.output_sizes)}
     embedding = {str(each["opt_id"]): each for each in operations}
-    draft.data["algorithm"] = "tpe"
-    left_out = ", ".join(each.name for each in algorithm.algorithm_settings)
-    text = "Katib's enas is a controller that learns to decide; here tpe makes the same decisions"
-    draft.note("algorithm", f"{text}, without {left_out}" if left_out else text)
     network = {"num_layers": graph.num_layers, **sizes, "embedding": embedding}
     return {"architecture": f"[[{'], ['.join(layers)}]]", "nn_config": _quoted(network)}
 
@@ -105,7 +97,7 @@ def _decimal(text: str) -> Decimal | None:
     return Decimal(text.strip()) if plain(text) is not None else None
 
 
-def _darts(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
+def _told(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
     """Parameters of one value each: what Katib tells the image, which searches by itself."""
     settings = _DARTS | {
         each.name: None if each.value == "None" else each.value for each in algorithm.algorithm_settings
@@ -137,9 +129,3 @@ def _primitives(draft: Draft, config: manifest.NasConfig, operation: manifest.Op
 def _quoted(data: Any) -> str:
     """JSON with single quotes, as Katib hands it to a trial."""
     return json.dumps(data).replace('"', "'")
-
-
-_KINDS: dict[str, Callable[[Draft, manifest.NasConfig, manifest.Algorithm], Mapping[str, str]]] = {
-    "enas": _enas,
-    "darts": _darts,
-}

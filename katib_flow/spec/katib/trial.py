@@ -21,6 +21,8 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, str]]] = {
     **dict.fromkeys(("TFJob", "PyTorchJob", "XGBoostJob", "MPIJob"), ("Succeeded", _TRAINING)),
 }
 """Katib's defaults by kind: the condition of success, and the labels of the pod that prints the metrics."""
+_WRAPPED = ("StdOut", "File", "TensorFlowEvent")
+"""The collectors for which Katib gives a command to a shell, to tell its end apart."""
 
 
 def fill(
@@ -46,7 +48,7 @@ def fill(
         need = f"the name of a container of the Job: {', '.join(job.container_names) or 'it has none'}"
         draft.wrong(f"{AT}.primaryContainerName", template.primary_container_name, need, unsound=["trial"])
     elif job and not job.obstacles:
-        shell = collector is None or collector.collector.kind != "Push"  # Katib has one to get at what is printed
+        shell = collector is None or collector.collector.kind in _WRAPPED
         fill_container(draft, job, values, shell=shell, checkpoints=checkpoints)
         if template.retain:
             draft.note("trial.container", "retain: what a trial printed is kept in MLflow, its pod is not kept")
