@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from experiments import MODULE, Cluster, experiment, seen
 
+from katib_flow.argo.submit import go_on
 from katib_flow.history import State
 from katib_flow.testing.argo import Fault, Scripted, Simulator
+from katib_flow.testing.argo.real import StepPrograms
 from katib_flow.tracking import Status, Store
 
 pytestmark = pytest.mark.slow
@@ -175,3 +177,35 @@ def test_a_stop_and_a_pause_in_mlflow_end_the_workflow_in_order(
     assert run.record.status is status
     assert len(run.trials) == 3
     assert not run.trials.open()
+
+
+@pytest.mark.parametrize("how", ["pause", "argo stop"])
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_what_was_cut_short_goes_on_as_a_further_segment(cluster: Cluster, mode: str, how: str) -> None:
+    def cut_short(simulator: Simulator) -> None:
+        assert isinstance(simulator.programs, StepPrograms)
+        simulator.programs.seconds = lambda pod: 60.0 if pod.template == "trial" else 1.0
+        simulator.run(until=simulator.now + 25)  # while the first trials run
+        name = next(iter(simulator.workflows))
+        if how == "argo stop":
+            simulator.stop(name)
+        else:
+            store = Store(cluster.uri)
+            record = store.keyed(name)
+            assert record is not None
+            store.set_control(record, pause=True)
+        simulator.run()
+
+    of = experiment(argo={"image": "user:1", "mode": mode})
+    run = cluster.submit(of, prepare=cut_short)
+    before = run.trials
+    assert {trial.state for trial in before} == {State.KILLED if how == "argo stop" else State.SUCCEEDED}
+    assert go_on(run.simulator.cluster, run.store, run.record, max_trials=8) == f"{run.run}-s1"
+    run.simulator.run()
+    assert run.workflows[-1].phase == "Succeeded"
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 8 trials have run")
+    ended = [trial for trial in run.trials if trial.state is State.SUCCEEDED]
+    assert len(ended) == 8
+    if mode == "barrier":  # what was killed starts again, as it was suggested
+        assert seen(ended[:7]) == seen(cluster.here(of))
+        assert [trial.id for trial in ended][:3] == [trial.id for trial in before]
