@@ -17,10 +17,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	@$(PIP) install -c constraints.txt -e '.[dev]'
 	@touch $@
 
-$(VENV)/.templates: install  ## write workflow_templates/, which a platform team installs; read the diff
-	@$(BIN)/python -m katib_flow.argo.install workflow_templates
-
-bench: $(VENV)/.installed
+$(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
