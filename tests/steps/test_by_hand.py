@@ -1,15 +1,19 @@
 """The steps as separate processes, in the workflow's order, with what the manifest declares and no more."""
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Hand
+from hand import STEPS, Hand
 
+from katib_flow.argo.spec_text import encode_spec
 from katib_flow.history import State
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status, Store
@@ -190,3 +194,56 @@ def test_lanes_start_different_trials_and_no_more_than_there_may_be(hand: Any) -
                 assert workflow.pod("trial", id=pod.outputs["id"]).exit_code == 0
     assert [each["id"] for each in found] == ["t00000", "t00001", "t00002", "", "", ""]
     assert workflow.pod("collect-metrics").outputs == {"go": "false"}
+
+
+@needs_busybox
+def test_a_rule_ends_a_container_that_runs_and_what_it_reported_counts(hand: Any) -> None:
+    script = "i=0; while [ $i -lt 600 ]; do echo score=0.5; i=$((i + 1)); sleep 0.5; done"
+    rule = {"name": "patience", "settings": {"patience": 3}}
+    workflow: Hand = hand(
+        trial={"container": {"image": "any", "command": ["sh", "-c", script]}}, argo={}, early_stopping=rule
+    )
+    workflow.pod("suggest", k="1")
+    assert workflow.pod("trial", id="t00000").exit_code == 0
+    store, record = workflow.store()
+    trial = store.history(record)[0]
+    assert (trial.state, trial.observations) == (State.EARLY_STOPPED, {"score": 0.5})
+    assert trial.message.startswith("stopped early: its score has not got better than 0.5")
+
+
+@needs_busybox
+def test_tensorboards_files_of_a_container_are_read_where_it_writes_them(hand: Any, tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    write = (
+        "import struct; value = b'\\x0a\\x05score\\x15' + struct.pack('<f', 0.5);"
+        "summary = b'\\x0a' + bytes([len(value)]) + value;"
+        "event = b'\\x10\\x03\\x2a' + bytes([len(summary)]) + summary;"
+        f"open('{logs}/events.out.tfevents.1', 'wb').write(struct.pack('<QI', len(event), 0) + event + bytes(4))"
+    )
+    logs.mkdir()
+    workflow: Hand = hand(
+        trial={"container": {"image": "any", "command": [sys.executable, "-c", write]}},
+        argo={},
+        metrics={"source": "tensorboard", "path": str(logs)},
+    )
+    workflow.pod("suggest", k="1")
+    pod = workflow.pod("trial", id="t00000")
+    assert pod.exit_code == 0, pod.log
+    store, record = workflow.store()
+    trial = store.history(record, series=True)[0]
+    assert [(metric.value, metric.step) for metric in trial.series["score"]] == [(0.5, 3)]
+
+
+def test_the_sidecar_of_an_object_prints_what_a_file_holds_until_it_is_told_to_go(tmp_path: Path) -> None:
+    made = experiment(metrics={"source": "file", "path": str(tmp_path / "metrics.log")})
+    words = [sys.executable, str(STEPS / "train.py"), "metrics", "--run", "-", "--trial", "-", "--directory", "/"]
+    environment = {**os.environ, "KATIB_FLOW_SPEC": encode_spec(made)}
+    with subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        (tmp_path / "metrics.log").write_text("score=0.5 step=1\nnoise\n")
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline()) == {"metrics": {"score": 0.5}, "step": 1}
+        with (tmp_path / "metrics.log").open("a") as file:
+            file.write("score=0.75 step=2")
+        process.send_signal(signal.SIGTERM)
+        assert json.loads(process.stdout.readline()) == {"metrics": {"score": 0.75}, "step": 2}
+        assert process.wait(30) == 0
