@@ -6,6 +6,7 @@ computed by slicing after While et al., "A Faster Algorithm for Calculating Hype
 All arrays are losses, lower is better, shape (n, objective); of equal points none dominates another.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,14 +27,36 @@ def dominated(losses: Array, by: Array) -> NDArray[np.bool_]:
 
 
 def fronts(losses: Array) -> NDArray[np.int64]:
-    """The front of each point: 0 for those that nobody dominates, 1 for those that only these dominate, and so on."""
+    """The front of each point: 0 for those that nobody dominates, 1 for those that only these dominate, and so on.
+
+    In lexicographic order a point is dominated by earlier ones only, so that it belongs to the first front in which
+    nobody dominates it, found by bisection (Zhang et al., "An Efficient Approach to Nondominated Sorting", 2015).
+    """
     rank = np.zeros(len(losses), dtype=np.int64)
-    left = np.arange(len(losses))
-    while len(left):
-        beaten = dominated(losses[left], losses[left])
-        left = left[beaten]
-        rank[left] += 1
+    found: list[_Front] = []
+    for place in np.lexsort(losses.T[::-1]):
+        rank[place] = bisect_left(found, True, key=lambda front: not front.dominates(losses[place]))
+        if rank[place] == len(found):
+            found.append(_Front(losses.shape[1]))
+        found[rank[place]].add(losses[place])
     return rank
+
+
+class _Front:
+    """Points, in an array with room for more."""
+
+    def __init__(self, width: int) -> None:
+        self._points, self._count = np.empty((8, width)), 0
+
+    def add(self, point: Array) -> None:
+        if self._count == len(self._points):
+            self._points = np.vstack([self._points, np.empty_like(self._points)])
+        self._points[self._count] = point
+        self._count += 1
+
+    def dominates(self, point: Array) -> bool:
+        points = self._points[: self._count]
+        return bool(np.any(np.all(points <= point, axis=1) & np.any(points < point, axis=1)))
 
 
 def crowding(losses: Array) -> Array:
