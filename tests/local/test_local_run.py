@@ -370,7 +370,7 @@ def test_two_schedulers_do_not_run_one_experiment(
         ),
         ({"algorithm": "randon"}, "algorithm.name: found 'randon'"),
         ({"trial": {"container": {"image": "a", "command": ["b"]}}}, "trial.container: found 'a container trial'"),
-        ({"metrics": {"source": "push"}}, "metrics.source: found 'push', need stdout or file"),
+        ({"metrics": {"source": "push"}}, "metrics.source: found 'push', need another source"),
     ],
 )
 def test_an_experiment_that_cannot_run_here_is_refused_before_anything_is_recorded(
