@@ -1,6 +1,7 @@
 """Neural networks as plain data, and what is made of them: topology, operations, hash, spaces; torch only in build."""
 
-from katib_flow.models.operations import merge, operation
+from katib_flow.models.merges import merge
+from katib_flow.models.operations import operation
 from katib_flow.models.space import Space
 from katib_flow.models.topology import Topology
 

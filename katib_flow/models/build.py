@@ -16,7 +16,7 @@ from katib_flow.models.channels import escaped
 from katib_flow.models.flat import Flat, FlatEdge
 from katib_flow.models.layers import Layer, Shape, flow
 from katib_flow.models.manager import load_model
-from katib_flow.models.operations import merges
+from katib_flow.models.merges import merges
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.models.layers import Layer, Shape, flow, total
-from katib_flow.models.operations import merges
+from katib_flow.models.merges import merges
 
 if TYPE_CHECKING:
     from katib_flow.models.flat import Flat, FlatEdge

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
 from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, total
-from katib_flow.models.operations import layers_of, merges
+from katib_flow.models.merges import merges
+from katib_flow.models.operations import layers_of
 from katib_flow.spec.problems import did_you_mean
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ have a place. Edits are plain data, and a child's topology lists those that made
 be made again from the parent's, bit for bit: what is random comes from the edit's own seed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,37 +17,23 @@ from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models import layers
 from katib_flow.models.channels import Channels, Vector, escaped, prefix, tensors
 from katib_flow.models.draft import Draft
+from katib_flow.models.edits import HOMOGENEOUS, Fields, edge_of, edit, new_key, nonnegative, shape_after
+from katib_flow.models.edits import edits as registered
 from katib_flow.models.flat import FlatEdge
-from katib_flow.models.layers import flow
+from katib_flow.models.inheritance import Array, carried, fitted, places
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 from katib_flow.spec.problems import NOTHING, did_you_mean
 
-Edit = Mapping[str, Any]
-Array = NDArray[np.generic]
-Apply = Callable[[Topology, Any], Draft]
-Transfer = Callable[[Topology, Weights, Topology, Any], Weights]
 BN_EPSILON = 1e-5  # torch's
-
-_edits: dict[str, tuple[Apply, Transfer, bool]] = {}
-
-
-def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply], Apply]:
-    """Register an edit: what it makes of a topology, and of the weights."""
-
-    def register(apply: Apply) -> Apply:
-        _edits[name] = (apply, transfer, preserves)
-        return apply
-
-    return register
 
 
 def morphisms() -> tuple[str, ...]:
     """Names of the edits that keep the function."""
-    return tuple(name for name, (_, _, preserves) in _edits.items() if preserves)
+    return tuple(name for name, each in registered.items() if each.preserves)
 
 
-def modify(parent: Topology, edits: Sequence[Edit]) -> Topology:
+def modify(parent: Topology, edits: Sequence[Fields]) -> Topology:
     """The topology after some edits, its cells unrolled; it lists the edits.
 
     Raises:
@@ -59,7 +45,7 @@ def modify(parent: Topology, edits: Sequence[Edit]) -> Topology:
     return made.model_copy(update={"edits": tuple(dict(each) for each in edits)})
 
 
-def morph(parent: Topology, weights: Weights, edits: Sequence[Edit]) -> tuple[Topology, Weights]:
+def morph(parent: Topology, weights: Weights, edits: Sequence[Fields]) -> tuple[Topology, Weights]:
     """The topology after some edits, with the weights that it takes over.
 
     Raises:
@@ -68,7 +54,7 @@ def morph(parent: Topology, weights: Weights, edits: Sequence[Edit]) -> tuple[To
     made = parent
     for number, each in enumerate(edits):
         child = _applied(made, each, f"edits[{number}]")
-        weights = _edits[each["edit"]][1](made, weights, child, each)
+        weights = registered[each["edit"]].transfer(made, weights, child, each)
         made = child
     return made.model_copy(update={"edits": tuple(dict(each) for each in edits)}), weights
 
@@ -91,123 +77,26 @@ def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
     return carried(parent, weights, child)
 
 
-def _applied(topology: Topology, each: Edit, where: str) -> Topology:
+def _applied(topology: Topology, each: Fields, where: str) -> Topology:
     name = each.get("edit")
-    if name not in _edits:
-        raise InvalidSpec(
-            "topology", [SpecError(f"{where}.edit", name, f"one of {', '.join(_edits)}{did_you_mean(name, _edits)}")]
-        )
+    if name not in registered:
+        need = f"one of {', '.join(registered)}{did_you_mean(name, registered)}"
+        raise InvalidSpec("topology", [SpecError(f"{where}.edit", name, need)])
     try:
-        return _edits[name][0](topology, each).topology()
+        return registered[name].apply(topology, each).topology()
     except KeyError as error:
-        raise InvalidSpec(
-            "topology", [SpecError(f"{where}.{error.args[0]}", NOTHING, f"a value, for {name}")]
-        ) from None
+        missing = SpecError(f"{where}.{error.args[0]}", NOTHING, f"a value, for {name}")
+        raise InvalidSpec("topology", [missing]) from None
     except SpecError as problem:
         raise InvalidSpec("topology", [SpecError(f"{where}: {problem.where}", problem.found, problem.need)]) from None
-
-
-# weights that keep their place
-
-
-def carried(parent: Topology, weights: Weights, child: Topology) -> Weights:
-    """The tensors of layers that are in both under one name, channel by channel where the channels are others.
-
-    Channels are known by where they come from; columns that are new are zero, rows that are new are left to chance
-    by leaving out the tensor.
-    """
-    before, after = _columns(parent), _columns(child)
-    kept: Weights = {}
-    for name, (shape, rows, columns) in after.items():
-        old = weights.get(name)
-        if old is None or name not in before:
-            continue
-        _, old_rows, old_columns = before[name]
-        if tuple(old.shape) == shape and rows == old_rows and columns == old_columns:
-            kept[name] = old
-        elif len(shape) == old.ndim and set(rows) <= set(old_rows):
-            kept[name] = _taken(old, shape, rows, old_rows, columns, old_columns)
-    return kept
-
-
-def _taken(old: Array, shape: Sequence[int], rows: Any, old_rows: Any, columns: Any, old_columns: Any) -> Array:
-    new = np.zeros(shape, dtype=old.dtype)
-    row_of = {label: place for place, label in enumerate(old_rows)}
-    taken = old[[row_of[label] for label in rows]] if rows else old
-    if columns:
-        column_of = {label: place for place, label in enumerate(old_columns)}
-        pairs = [(place, column_of[label]) for place, label in enumerate(columns) if label in column_of]
-        if pairs:
-            new[:, [place for place, _ in pairs]] = _fitted(taken[:, [at for _, at in pairs]], shape[2:])
-        return new
-    return np.asarray(_fitted(taken, shape[2:]) if len(shape) > 2 else taken)
-
-
-def _fitted(kernels: Array, size: Sequence[int]) -> Array:
-    """Kernels, shape (out, in, height, width), in the middle of larger ones, zeros around, or the middle of them."""
-    for axis, wanted in enumerate(size, start=2):
-        have = kernels.shape[axis]
-        if wanted > have:
-            before = (wanted - have) // 2
-            room = [(0, 0)] * kernels.ndim
-            room[axis] = (before, wanted - have - before)
-            kernels = np.pad(kernels, room)
-        elif wanted < have:
-            kernels = np.take(kernels, range((have - wanted) // 2, (have - wanted) // 2 + wanted), axis=axis)
-    return kernels
-
-
-Labels = tuple[tuple[str, int], ...]
-Places = dict[str, tuple[tuple[int, ...], Labels, Labels]]
-
-
-def _columns(topology: Topology) -> Places:
-    """For each tensor: its shape, and where the channels of its rows and columns come from."""
-    flat = topology.flat.live
-    made = Channels(flat, topology.shapes)
-    labels: dict[str, Labels] = {flat.input: _numbered(flat.input, len(made.at[flat.input]))}
-    found: Places = {f"architecture.{escaped(group)}": ((len(names),), (), ()) for group, names in flat.groups.items()}
-    for vertex, merge in flat.vertices.items():
-        edges = flat.incoming[vertex]
-        if vertex == flat.input or not edges:
-            continue
-        arriving = [_along(made, edge, labels.get(edge.src, ()), found) for edge in edges]
-        if len(arriving) == 1:
-            labels[vertex] = arriving[0]
-        elif merge in ("concat", "pad-concat"):
-            labels[vertex] = tuple(label for each in arriving for label in each)
-        else:
-            labels[vertex] = _numbered(vertex, len(made.at[vertex]))
-        if merge == "wsum" and len(edges) > 1:
-            found[f"gates.{escaped(vertex)}"] = ((len(edges),), tuple((edge.key, 0) for edge in edges), ())
-    return found
-
-
-def _along(made: Channels, edge: FlatEdge, here: Labels, found: Places) -> Labels:
-    """The channels that an edge gives; adds its tensors to those found."""
-    if edge.dead:
-        return _numbered(edge.key, flow(edge.layers, made.shapes[edge.src])[-1][0])
-    for step in made.steps[edge.key]:
-        name = prefix(edge) + step.path
-        own = isinstance(step.layer, layers.Linear | layers.Conv) and step.before != step.after
-        out = _numbered(name, len(step.after)) if own or len(step.after) != len(here) else here
-        for tensor in tensors(step):
-            rows, columns = out if tensor.rows else (), here if tensor.columns else ()
-            found[prefix(edge) + tensor.name] = (tensor.shape, rows, columns)
-        here = out
-    return here
-
-
-def _numbered(name: str, count: int) -> Labels:
-    return tuple((name, number) for number in range(count))
 
 
 # widen
 
 
-def _widen_transfer(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
+def _widen_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
     made, times = _widened(parent, each)
-    shapes = {name: shape for name, (shape, _, _) in _columns(child).items()}
+    shapes = {name: shape for name, (shape, _, _) in places(child).items()}
     new = dict(weights)
     for edge in parent.flat.live.edges:
         for step in made.steps[edge.key]:
@@ -241,9 +130,9 @@ def _counts(made: Channels, vector: Vector, times: Mapping[int, int]) -> NDArray
     return np.array([times.get(each, 1) for each in made.classes(vector)], dtype=int)
 
 
-def _widened(parent: Topology, each: Edit) -> tuple[Channels, dict[int, int]]:
+def _widened(parent: Topology, each: Fields) -> tuple[Channels, dict[int, int]]:
     """How often each class of channels is to stand, so that an edge gives ``to`` channels."""
-    edge = _edge(parent, each["edge"])
+    edge = edge_of(parent, each["edge"])
     made = Channels(parent.flat.live, parent.shapes)
     steps = made.steps.get(edge.key) or []
     if not steps:
@@ -265,7 +154,7 @@ def _widened(parent: Topology, each: Edit) -> tuple[Channels, dict[int, int]]:
 
 
 @edit("widen", _widen_transfer, preserves=True)
-def _widen(parent: Topology, each: Edit) -> Draft:
+def _widen(parent: Topology, each: Fields) -> Draft:
     """``{edit: widen, edge, to, seed}``: random channels are copied, and so are those that they are added to."""
     made, times = _widened(parent, each)
     draft = Draft.of(parent)
@@ -293,8 +182,8 @@ def _check_widths(child: Topology, made: Channels, times: Mapping[int, int]) -> 
 # deepen, skip, kernel, branch, insert
 
 
-def _deepen_transfer(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
-    edge = _edge(child, _new_key(parent, each["edge"], "deep"))
+def _deepen_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+    edge = edge_of(child, new_key(parent, each["edge"], "deep"))
     new = dict(weights)
     channels = child.shapes[edge.src][0]
     for number, layer in enumerate(edge.layers):
@@ -320,23 +209,23 @@ def _identity_norm(path: str, channels: int) -> Weights:
 
 
 @edit("deepen", _deepen_transfer, preserves=True)
-def _deepen(parent: Topology, each: Edit) -> Draft:
+def _deepen(parent: Topology, each: Fields) -> Draft:
     """``{edit: deepen, edge, k}``: a layer that does nothing yet after an edge; with ReLU where nothing is negative."""
-    edge = _edge(parent, each["edge"])
-    shape = _after(parent, edge)
-    relu = _nonnegative_edge(parent, edge)
+    edge = edge_of(parent, each["edge"])
+    shape = shape_after(parent, edge)
+    relu = nonnegative(parent, edge)
     if len(shape) == 1:
         op: dict[str, Any] = {"op": "dense", "params": {"features": shape[0], "act": "relu" if relu else "identity"}}
     else:
         order = "conv-bn-relu" if relu else "conv-bn"
         op = {"op": "conv", "params": {"c": shape[0], "k": int(each.get("k", 3)), "order": order}}
     draft = Draft.of(parent)
-    draft.after(edge.key, _new_key(parent, edge.key, "deep"), op)
+    draft.after(edge.key, new_key(parent, edge.key, "deep"), op)
     return draft
 
 
-def _skip_transfer(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
-    edge = _edge(child, _new_key(parent, f"{each['src']}>{each['dst']}", "skip"))
+def _skip_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+    edge = edge_of(child, new_key(parent, f"{each['src']}>{each['dst']}", "skip"))
     new = dict(weights)
     for step in Channels(child.flat.live, child.shapes).steps[edge.key]:
         new |= {prefix(edge) + tensor.name: np.zeros(tensor.shape, dtype=np.float32) for tensor in tensors(step)}
@@ -352,7 +241,7 @@ def _opened_gates(parent: Topology, weights: Weights, edge: FlatEdge) -> Weights
 
 
 @edit("skip", _skip_transfer, preserves=True)
-def _skip(parent: Topology, each: Edit) -> Draft:
+def _skip(parent: Topology, each: Fields) -> Draft:
     """``{edit: skip, src, dst}``: a 1 x 1 convolution of zeros from a vertex to a later one that sums."""
     src, dst = str(each["src"]), str(each["dst"])
     order = list(parent.flat.vertices)
@@ -367,24 +256,24 @@ def _skip(parent: Topology, each: Edit) -> Draft:
     stride = -(-before[1] // after[1])
     params = {"c": after[0], "k": 1, "s": stride, "order": "conv"}
     draft = Draft.of(parent)
-    draft.add(_new_key(parent, f"{src}>{dst}", "skip"), src, dst, {"op": "conv", "params": params})
+    draft.add(new_key(parent, f"{src}>{dst}", "skip"), src, dst, {"op": "conv", "params": params})
     if parent.flat.vertices[dst] == "wsum" and len(parent.flat.live.incoming[dst]) == 1:
         draft.vertices[dst] = "add"  # one edge alone has no gate
     return draft
 
 
-def _kernel_transfer(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
+def _kernel_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
     new = dict(weights)
-    for name, (shape, _, _) in _columns(child).items():
+    for name, (shape, _, _) in places(child).items():
         if name in new and new[name].shape != shape:
-            new[name] = _fitted(new[name], shape[2:])
+            new[name] = fitted(new[name], shape[2:])
     return new
 
 
 @edit("kernel", _kernel_transfer, preserves=True)
-def _kernel(parent: Topology, each: Edit) -> Draft:
+def _kernel(parent: Topology, each: Fields) -> Draft:
     """``{edit: kernel, edge, k}``: a larger kernel, zeros around the old one."""
-    edge = _edge(parent, each["edge"])
+    edge = edge_of(parent, each["edge"])
     kernels = [max(layer.kernel) for layer in edge.layers if isinstance(layer, layers.Conv)]
     if not kernels or int(each["k"]) <= max(kernels):
         raise SpecError("k", each["k"], f"a larger kernel than {edge.key} has ({max(kernels, default=0)})")
@@ -393,8 +282,8 @@ def _kernel(parent: Topology, each: Edit) -> Draft:
     return draft
 
 
-def _branch_transfer(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
-    edge, twin = _edge(parent, each["edge"]), _edge(child, _new_key(parent, each["edge"], "twin"))
+def _branch_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+    edge, twin = edge_of(parent, each["edge"]), edge_of(child, new_key(parent, each["edge"], "twin"))
     new = dict(weights)
     made = Channels(parent.flat.live, parent.shapes)
     steps = made.steps[edge.key]
@@ -410,107 +299,30 @@ def _branch_transfer(parent: Topology, weights: Weights, child: Topology, each: 
 
 
 _SCALED = (layers.BatchNorm, layers.Conv, layers.Linear)
-_HOMOGENEOUS = (layers.Pool, layers.GlobalMean, layers.Flatten)
 
 
 @edit("branch", _branch_transfer, preserves=True)
-def _branch(parent: Topology, each: Edit) -> Draft:
+def _branch(parent: Topology, each: Fields) -> Draft:
     """``{edit: branch, edge}``: a second edge like the first beside it, both halved."""
-    edge = _edge(parent, each["edge"])
+    edge = edge_of(parent, each["edge"])
     tail = list(edge.layers)
-    while tail and (isinstance(tail[-1], _HOMOGENEOUS) or tail[-1] == layers.Activation("relu")):
+    while tail and (isinstance(tail[-1], HOMOGENEOUS) or tail[-1] == layers.Activation("relu")):
         tail.pop()
     if not tail or not isinstance(tail[-1], _SCALED):
         raise SpecError("edge", edge.key, "an operation whose end can be halved: normalisation, convolution or dense")
     draft = Draft.of(parent)
-    draft.beside(edge.key, _new_key(parent, edge.key, "twin"))
+    draft.beside(edge.key, new_key(parent, edge.key, "twin"))
     return draft
 
 
-def _kept(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
+def _kept(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
     return dict(weights)
 
 
 @edit("insert", _kept, preserves=True)
-def _insert(parent: Topology, each: Edit) -> Draft:
+def _insert(parent: Topology, each: Fields) -> Draft:
     """``{edit: insert, edge}``: an identity after an edge, for a cell to grow at."""
-    edge = _edge(parent, each["edge"])
+    edge = edge_of(parent, each["edge"])
     draft = Draft.of(parent)
-    draft.after(edge.key, _new_key(parent, edge.key, "id"), {"op": "identity"})
+    draft.after(edge.key, new_key(parent, edge.key, "id"), {"op": "identity"})
     return draft
-
-
-# edits that change the function
-
-
-def _carry(parent: Topology, weights: Weights, child: Topology, each: Edit) -> Weights:
-    return carried(parent, weights, child)
-
-
-@edit("prune", _carry, preserves=False)
-def _prune(parent: Topology, each: Edit) -> Draft:
-    """``{edit: prune, edge}``: an edge away; with it what then leads nowhere."""
-    edge = _edge(parent, each["edge"])
-    draft = Draft.of(parent)
-    draft.remove(edge.key)
-    return draft
-
-
-@edit("set", _carry, preserves=False)
-def _set(parent: Topology, each: Edit) -> Draft:
-    """``{edit: set, edge, op, params}``: another operation on an edge; its weights are new where its layers are."""
-    edge = _edge(parent, each["edge"])
-    draft = Draft.of(parent)
-    draft.edge(edge.key).update({"op": each.get("op", edge.op), "params": dict(each.get("params", edge.params))})
-    return draft
-
-
-@edit("append", _carry, preserves=False)
-def _append(parent: Topology, each: Edit) -> Draft:
-    """``{edit: append, vertices, edges, redirect}``: vertices and edges more; edges that read one vertex read another.
-
-    ``redirect``: {vertex: new vertex} for the edges that were there before.
-    """
-    draft = Draft.of(parent)
-    for made in draft.edges:
-        made["src"] = each.get("redirect", {}).get(made["src"], made["src"])
-    draft.vertices |= dict(each.get("vertices", {}))
-    draft.edges += [dict(made) for made in each.get("edges", ())]
-    return draft
-
-
-# what edits look at
-
-
-def _edge(topology: Topology, key: str) -> FlatEdge:
-    for each in topology.flat.live.edges:
-        if each.key == key and not each.dead:
-            return each
-    known = [each.key for each in topology.flat.live.edges]
-    raise SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")
-
-
-def _new_key(topology: Topology, base: str, what: str) -> str:
-    """A name that no edge has yet."""
-    known = {each.key for each in topology.flat.edges}
-    number = 1
-    while f"{base}.{what}{number}" in known:
-        number += 1
-    return f"{base}.{what}{number}"
-
-
-def _after(topology: Topology, edge: FlatEdge) -> layers.Shape:
-    return flow(edge.layers, topology.shapes[edge.src])[-1]
-
-
-def _nonnegative_edge(topology: Topology, edge: FlatEdge) -> bool:
-    """Whether nothing that an edge gives can be negative."""
-    for layer in reversed(edge.layers):
-        if isinstance(layer, layers.Activation) and layer.name in ("relu", "relu6", "sigmoid"):
-            return True
-        if not isinstance(layer, _HOMOGENEOUS):
-            return False
-    vertex = edge.src
-    incoming = topology.flat.live.incoming.get(vertex, ())
-    sums = topology.flat.vertices[vertex] in ("add", "mean", "concat", "mul")
-    return bool(incoming) and sums and all(_nonnegative_edge(topology, each) for each in incoming)

@@ -1,0 +1,125 @@
+"""The registry of edits, what they look at, and those that change what a network computes.
+
+An edit is a function of a topology and of its own fields, and one of the weights. See ``morphisms`` for those that keep
+the function.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from katib_flow.errors import SpecError
+from katib_flow.models import layers
+from katib_flow.models.draft import Draft
+from katib_flow.models.flat import FlatEdge
+from katib_flow.models.inheritance import carried
+from katib_flow.models.layers import flow
+from katib_flow.models.topology import Topology
+from katib_flow.models.weights import Weights
+from katib_flow.spec.problems import did_you_mean
+
+Fields = Mapping[str, Any]
+"""An edit as plain data: ``{"edit": name, ...}``."""
+Apply = Callable[[Topology, Fields], Draft]
+Transfer = Callable[[Topology, Weights, Topology, Fields], Weights]
+HOMOGENEOUS = (layers.Pool, layers.GlobalMean, layers.Flatten)
+"""Layers that give half of what they gave where half comes in."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A registered edit.
+
+    Attributes:
+        apply: topology and fields -> the draft of the child.
+        transfer: parent, its weights, child and fields -> the child's weights.
+        preserves: whether the child computes what the parent does.
+    """
+
+    name: str
+    apply: Apply
+    transfer: Transfer
+    preserves: bool
+
+
+edits: dict[str, Edit] = {}
+
+
+def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply], Apply]:
+    """Register an edit: what it makes of a topology, and of the weights."""
+
+    def register(apply: Apply) -> Apply:
+        edits[name] = Edit(name, apply, transfer, preserves)
+        return apply
+
+    return register
+
+
+def edge_of(topology: Topology, key: str) -> FlatEdge:
+    for each in topology.flat.live.edges:
+        if each.key == key and not each.dead:
+            return each
+    known = [each.key for each in topology.flat.live.edges]
+    raise SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")
+
+
+def new_key(topology: Topology, base: str, what: str) -> str:
+    """A name that no edge has yet."""
+    known = {each.key for each in topology.flat.edges}
+    number = 1
+    while f"{base}.{what}{number}" in known:
+        number += 1
+    return f"{base}.{what}{number}"
+
+
+def shape_after(topology: Topology, edge: FlatEdge) -> layers.Shape:
+    return flow(edge.layers, topology.shapes[edge.src])[-1]
+
+
+def nonnegative(topology: Topology, edge: FlatEdge) -> bool:
+    """Whether nothing that an edge gives can be negative."""
+    for layer in reversed(edge.layers):
+        if isinstance(layer, layers.Activation) and layer.name in ("relu", "relu6", "sigmoid"):
+            return True
+        if not isinstance(layer, HOMOGENEOUS):
+            return False
+    vertex = edge.src
+    incoming = topology.flat.live.incoming.get(vertex, ())
+    sums = topology.flat.vertices[vertex] in ("add", "mean", "concat", "mul")
+    return bool(incoming) and sums and all(nonnegative(topology, each) for each in incoming)
+
+
+def _carry(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+    return carried(parent, weights, child)
+
+
+@edit("prune", _carry, preserves=False)
+def _prune(parent: Topology, each: Fields) -> Draft:
+    """``{edit: prune, edge}``: an edge away; with it what then leads nowhere."""
+    edge = edge_of(parent, each["edge"])
+    draft = Draft.of(parent)
+    draft.remove(edge.key)
+    return draft
+
+
+@edit("set", _carry, preserves=False)
+def _set(parent: Topology, each: Fields) -> Draft:
+    """``{edit: set, edge, op, params}``: another operation on an edge; its weights are new where its layers are."""
+    edge = edge_of(parent, each["edge"])
+    draft = Draft.of(parent)
+    draft.edge(edge.key).update({"op": each.get("op", edge.op), "params": dict(each.get("params", edge.params))})
+    return draft
+
+
+@edit("append", _carry, preserves=False)
+def _append(parent: Topology, each: Fields) -> Draft:
+    """``{edit: append, vertices, edges, redirect}``: vertices and edges more; edges that read one vertex read another.
+
+    ``redirect``: {vertex: new vertex} for the edges that were there before.
+    """
+    draft = Draft.of(parent)
+    for made in draft.edges:
+        made["src"] = each.get("redirect", {}).get(made["src"], made["src"])
+    draft.vertices |= dict(each.get("vertices", {}))
+    draft.edges += [dict(made) for made in each.get("edges", ())]
+    return draft

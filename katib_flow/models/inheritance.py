@@ -1,0 +1,111 @@
+"""Weights that keep their place: what of a network's weights another network with some of the same layers takes over.
+
+Channels are known by where they come from, so a layer whose input lost a branch keeps the columns of the others.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.models import layers
+from katib_flow.models.channels import Channels, escaped, prefix, tensors
+from katib_flow.models.flat import FlatEdge
+from katib_flow.models.layers import flow
+from katib_flow.models.topology import Topology
+from katib_flow.models.weights import Weights
+
+Array = NDArray[np.generic]
+
+
+def carried(parent: Topology, weights: Weights, child: Topology) -> Weights:
+    """The tensors of layers that are in both under one name, channel by channel where the channels are others.
+
+    Channels are known by where they come from; columns that are new are zero, rows that are new are left to chance
+    by leaving out the tensor.
+    """
+    before, after = places(parent), places(child)
+    kept: Weights = {}
+    for name, (shape, rows, columns) in after.items():
+        old = weights.get(name)
+        if old is None or name not in before:
+            continue
+        _, old_rows, old_columns = before[name]
+        if tuple(old.shape) == shape and rows == old_rows and columns == old_columns:
+            kept[name] = old
+        elif len(shape) == old.ndim and set(rows) <= set(old_rows):
+            kept[name] = _taken(old, shape, rows, old_rows, columns, old_columns)
+    return kept
+
+
+def _taken(old: Array, shape: Sequence[int], rows: Any, old_rows: Any, columns: Any, old_columns: Any) -> Array:
+    new = np.zeros(shape, dtype=old.dtype)
+    row_of = {label: place for place, label in enumerate(old_rows)}
+    taken = old[[row_of[label] for label in rows]] if rows else old
+    if columns:
+        column_of = {label: place for place, label in enumerate(old_columns)}
+        pairs = [(place, column_of[label]) for place, label in enumerate(columns) if label in column_of]
+        if pairs:
+            new[:, [place for place, _ in pairs]] = fitted(taken[:, [at for _, at in pairs]], shape[2:])
+        return new
+    return np.asarray(fitted(taken, shape[2:]) if len(shape) > 2 else taken)
+
+
+def fitted(kernels: Array, size: Sequence[int]) -> Array:
+    """Kernels, shape (out, in, height, width), in the middle of larger ones, zeros around, or the middle of them."""
+    for axis, wanted in enumerate(size, start=2):
+        have = kernels.shape[axis]
+        if wanted > have:
+            before = (wanted - have) // 2
+            room = [(0, 0)] * kernels.ndim
+            room[axis] = (before, wanted - have - before)
+            kernels = np.pad(kernels, room)
+        elif wanted < have:
+            kernels = np.take(kernels, range((have - wanted) // 2, (have - wanted) // 2 + wanted), axis=axis)
+    return kernels
+
+
+Labels = tuple[tuple[str, int], ...]
+Places = dict[str, tuple[tuple[int, ...], Labels, Labels]]
+
+
+def places(topology: Topology) -> Places:
+    """For each tensor: its shape, and where the channels of its rows and columns come from."""
+    flat = topology.flat.live
+    made = Channels(flat, topology.shapes)
+    labels: dict[str, Labels] = {flat.input: _numbered(flat.input, len(made.at[flat.input]))}
+    found: Places = {f"architecture.{escaped(group)}": ((len(names),), (), ()) for group, names in flat.groups.items()}
+    for vertex, merge in flat.vertices.items():
+        edges = flat.incoming[vertex]
+        if vertex == flat.input or not edges:
+            continue
+        arriving = [_along(made, edge, labels.get(edge.src, ()), found) for edge in edges]
+        if len(arriving) == 1:
+            labels[vertex] = arriving[0]
+        elif merge in ("concat", "pad-concat"):
+            labels[vertex] = tuple(label for each in arriving for label in each)
+        else:
+            labels[vertex] = _numbered(vertex, len(made.at[vertex]))
+        if merge == "wsum" and len(edges) > 1:
+            found[f"gates.{escaped(vertex)}"] = ((len(edges),), tuple((edge.key, 0) for edge in edges), ())
+    return found
+
+
+def _along(made: Channels, edge: FlatEdge, here: Labels, found: Places) -> Labels:
+    """The channels that an edge gives; adds its tensors to those found."""
+    if edge.dead:
+        return _numbered(edge.key, flow(edge.layers, made.shapes[edge.src])[-1][0])
+    for step in made.steps[edge.key]:
+        name = prefix(edge) + step.path
+        own = isinstance(step.layer, layers.Linear | layers.Conv) and step.before != step.after
+        out = _numbered(name, len(step.after)) if own or len(step.after) != len(here) else here
+        for tensor in tensors(step):
+            rows, columns = out if tensor.rows else (), here if tensor.columns else ()
+            found[prefix(edge) + tensor.name] = (tensor.shape, rows, columns)
+        here = out
+    return here
+
+
+def _numbered(name: str, count: int) -> Labels:
+    return tuple((name, number) for number in range(count))

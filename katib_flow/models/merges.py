@@ -1,0 +1,108 @@
+"""Merge functions: how a vertex makes one value of those that come to it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from katib_flow.models.layers import Shape, ShapeError
+
+
+@dataclass(frozen=True)
+class Merge:
+    """How a vertex makes one value of several.
+
+    Attributes:
+        shape: the shapes that come in -> the one that comes out; raises ShapeError.
+        apply: the tensors, in the order of the edges -> one tensor.
+        ordered: whether it matters in which order they come.
+        weighted: whether each edge that comes in has a trained weight, which ``apply`` gets as a second argument.
+    """
+
+    name: str
+    shape: Callable[[Sequence[Shape]], Shape]
+    apply: Callable[..., Any]
+    ordered: bool = False
+    weighted: bool = False
+
+
+_merges: dict[str, Merge] = {}
+
+
+def merge(
+    name: str, shape: Callable[[Sequence[Shape]], Shape], *, ordered: bool = False, weighted: bool = False
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register a function of a list of tensors as a merge; the other arguments as in ``Merge``."""
+
+    def register(apply: Callable[..., Any]) -> Callable[..., Any]:
+        _merges[name] = Merge(name, shape, apply, ordered, weighted)
+        return apply
+
+    return register
+
+
+def merges() -> Mapping[str, Merge]:
+    """Every merge function, by name."""
+    return dict(sorted(_merges.items()))
+
+
+def _equal(shapes: Sequence[Shape]) -> Shape:
+    if len(set(shapes)) != 1:
+        raise ShapeError(f"equal shapes, not {', '.join(map(str, dict.fromkeys(shapes)))}")
+    return shapes[0]
+
+
+def _stacked(shapes: Sequence[Shape]) -> Shape:
+    if len({shape[1:] for shape in shapes}) != 1:
+        raise ShapeError(f"maps of one size, not {', '.join(map(str, dict.fromkeys(shapes)))}")
+    return (sum(shape[0] for shape in shapes), *shapes[0][1:])
+
+
+def _padded(shapes: Sequence[Shape]) -> Shape:
+    if any(len(shape) != 3 for shape in shapes):
+        raise ShapeError("maps of (channel, height, width) to pad")
+    return sum(shape[0] for shape in shapes), max(shape[1] for shape in shapes), max(shape[2] for shape in shapes)
+
+
+@merge("add", _equal)
+def _add(tensors: Sequence[Any]) -> Any:
+    return sum(tensors[1:], tensors[0])
+
+
+@merge("mean", _equal)
+def _mean(tensors: Sequence[Any]) -> Any:
+    return _add(tensors) / len(tensors)
+
+
+@merge("mul", _equal)
+def _product(tensors: Sequence[Any]) -> Any:
+    out = tensors[0]
+    for each in tensors[1:]:
+        out = out * each
+    return out
+
+
+@merge("wsum", _equal, weighted=True)
+def _weighted(tensors: Sequence[Any], weights: Any) -> Any:
+    return _add([tensor * weight for tensor, weight in zip(tensors, weights, strict=True)])
+
+
+@merge("concat", _stacked, ordered=True)
+def _concat(tensors: Sequence[Any]) -> Any:
+    import torch
+
+    return torch.cat(list(tensors), dim=1)
+
+
+@merge("pad-concat", _padded, ordered=True)
+def _pad_concat(tensors: Sequence[Any]) -> Any:
+    """Smaller maps are padded with zeros around them (Zoph and Le, ICLR 2017, section 3.3)."""
+    import torch
+    from torch.nn.functional import pad
+
+    high, wide = max(each.shape[2] for each in tensors), max(each.shape[3] for each in tensors)
+
+    def fitted(tensor: Any) -> Any:
+        down, right = high - tensor.shape[2], wide - tensor.shape[3]
+        return pad(tensor, (right // 2, right - right // 2, down // 2, down - down // 2))
+
+    return torch.cat([fitted(each) for each in tensors], dim=1)
