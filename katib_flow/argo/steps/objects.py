@@ -17,7 +17,6 @@ from katib_flow.argo.cluster import (
     Cluster,
     ClusterError,
     Kind,
-    KubernetesCluster,
     Manifest,
     Missing,
 )
@@ -254,6 +253,8 @@ def _is_ours(there: Manifest, wanted: Mapping[str, str]) -> bool:
 
 def cluster_of(experiment: Experiment) -> Cluster | None:
     """The cluster, where an experiment's trials are objects of it."""
+    from katib_flow.argo.cluster import KubernetesCluster  # looked up when it is called: tests have one in memory
+
     return KubernetesCluster() if kind_of_trial(experiment) is not None else None
 
 

@@ -53,14 +53,18 @@ class PodLogs:
             if error.status == 400:  # it has no such container
                 return
             raise
-        place.read_at, seen = now, 0
+        place.read_at = now
+        last, known = place.last, place.count  # before this call
         for line in text.splitlines():
             stamp, _, rest = line.partition(" ")
             at = _comparable(stamp)
-            seen += at == place.last
-            if at < place.last or (at == place.last and seen <= place.count):
+            if at < last:
                 continue
-            place.last, place.count = at, place.count + 1 if at == place.last else 1
+            if at == last and known:
+                known -= 1
+                continue
+            place.count = place.count + 1 if at == place.last else 1
+            place.last = at
             self.take(rest, _milliseconds(stamp))
 
 
