@@ -37,7 +37,8 @@ svg{font:11px ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif;back
 text{fill:var(--ink)}.soft{fill:var(--soft)}.title{font-size:14px;font-weight:600}.name{font-weight:600}
 .link{fill:none;stroke:var(--line);stroke-width:1.3}.frame{fill:none;stroke:var(--frame)}
 .op{stroke:var(--line);stroke-width:.8}.vertex{fill:var(--paper);stroke:var(--line);stroke-width:1.2}
-.new{stroke:var(--new);stroke-width:2.4}.dot{fill:var(--line)}.mark{fill:var(--new)}
+.new{stroke:var(--new);stroke-width:2.4}
+.changed{stroke:var(--new);stroke-width:1.2;stroke-dasharray:4 2}.dot{fill:var(--line)}.mark{fill:var(--new)}
 """
 
 
@@ -56,7 +57,7 @@ class _Panel:
 
 
 def svg(topology: Topology, parent: Topology | None = None) -> str:
-    """The network as SVG; what is new or other than in the parent has an amber frame, what is gone is named."""
+    """The network as SVG; an amber frame is new since the parent, a dashed one changed; what is gone is named."""
     panels = [_panel(name, topology.graphs[name]) for name in _used(topology)]
     width = sum(panel.width + 2 * _MARGIN for panel in panels) + _MARGIN
     gone = _gone(topology, parent) if parent else []
@@ -145,8 +146,8 @@ def _drawn(panel: _Panel, topology: Topology, parent: Topology | None, left: flo
         parts.append(_vertex(places.at[vertex], vertex, merging.get(vertex), inside=vertex in panel.graph.vertices))
     for edge in panel.graph.edges:
         if ("op", edge.id) in places.at:
-            new = parent is not None and _is_new(parent, panel.name, edge)
-            parts.append(_box(places.at["op", edge.id], edge, new=new))
+            change = _change(parent, panel.name, edge) if parent else ""
+            parts.append(_box(places.at["op", edge.id], edge, change))
     return "".join([*parts, "</g>"])
 
 
@@ -165,11 +166,11 @@ def _vertex(at: Point, name: str, merge: str | None, *, inside: bool) -> str:
     )
 
 
-def _box(at: Point, edge: Edge, *, new: bool) -> str:
+def _box(at: Point, edge: Edge, change: str) -> str:
     label = _label(edge)
     width = _CHARACTER * len(label) + 2 * _PADDING
     details = f"{edge.id}: {', '.join(edge.src)} to {edge.dst}; {edge.op} {_written(edge.params)}"
-    mark = " new" if new else ""
+    mark = f" {change}" if change else ""
     return (
         f"<g><title>{escape(details.strip())}</title>"
         f'<rect class="op{mark}" style="fill:var(--{_kind(edge.op)})" x="{at.x - width / 2:.1f}" '
@@ -222,22 +223,24 @@ def _subtitle(topology: Topology, parent: Topology | None) -> str:
         f"{topology.parameters:,} parameters, {topology.flops / 1e6:.3g} MFLOPs, {shape} to {topology.output.classes}"
     )
     facts += f", {topology.hash[:8]}"
-    return facts + (", amber: new since the parent" if parent else "")
+    return facts + (", amber: new since the parent, dashed: changed" if parent else "")
 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _is_new(parent: Topology, graph: str, edge: Edge) -> bool:
-    """Whether an edge is not in the parent, or does something else there."""
-    if graph in parent.graphs:
-        same = [each for each in parent.graphs[graph].edges if each.id == edge.id]
-        if same:
-            return same[0] != edge
-    mine = (edge.op, dict(edge.params), edge.src, edge.dst)
-    flat = [each for each in parent.flat.edges if each.key == edge.id]
-    return all((each.op, dict(each.params), (each.src,), each.dst) != mine for each in flat)
+def _change(parent: Topology, graph: str, edge: Edge) -> str:
+    """``new``: the parent has no such edge, or another operation there; ``changed``: it stands there otherwise."""
+    known = parent.graphs[graph].edges if graph in parent.graphs else ()
+    for each in known:
+        if each.id == edge.id:
+            return "" if each == edge else "changed" if each.op == edge.op else "new"
+    for each in parent.flat.edges:
+        if each.key == edge.id:
+            same = (each.op, dict(each.params), (each.src,), each.dst) == (edge.op, edge.params, edge.src, edge.dst)
+            return "" if same else "changed" if each.op == edge.op else "new"
+    return "new"
 
 
 def _gone(topology: Topology, parent: Topology) -> list[str]:

@@ -99,7 +99,7 @@ def _template(name: str, settings: Mapping[str, Any]) -> Template:
         raise InvalidSpec("", [SpecError("architecture.space", name, need)])
     found = known[name]
     try:
-        return found.make(found.settings.model_validate(settings))
+        return {"name": name, **found.make(found.settings.model_validate(settings))}
     except ValidationError as error:
         found = spec_errors(error, found.settings, settings, at=("architecture", "settings"))
         raise InvalidSpec("", found) from None

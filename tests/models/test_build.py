@@ -104,3 +104,18 @@ def test_a_watched_network_tells_what_each_operation_gives():
     network(IMAGES)
     assert seen["cell0.0/0>1"] == (4, 8, 8, 8)
     assert seen["cell1.0/2>3"] == (4, 16, 4, 4)
+
+
+def test_latency_is_the_middle_of_the_timed_passes_and_leaves_the_network_as_it_was(monkeypatch):
+    from katib_flow.models import latency
+
+    clock = iter([0.0, 0.5, 1.0, 1.1, 2.0, 2.2])  # 0.5, 0.1 and 0.2 seconds
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(clock))
+    network = build(CELL.topology(CELL.decode((2,) * 6)), seed=0).train()
+    passes = []
+    network.register_forward_pre_hook(lambda module, inputs: passes.append((module.training, inputs[0].shape[0])))
+    threads = torch.get_num_threads()
+    assert latency.latency_seconds(network, runs=3, warm_up=2) == pytest.approx(0.2)
+    assert passes == [(False, 1)] * 5
+    assert network.training
+    assert torch.get_num_threads() == threads

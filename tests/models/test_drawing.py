@@ -44,11 +44,11 @@ def test_the_presets_are_drawn(name):
 def test_what_is_new_since_the_parent_is_marked_and_what_is_gone_is_named():
     edges = [("1", "x", "a", "conv3"), ("2", "x", "a", "conv1"), mean("a")]
     parent = Topology.parse(net({"a": "add"}, edges))
-    child = Topology.parse(net({"a": "add"}, [("1", "x", "a", "sep3"), mean("a")]))
-    picture = svg(child, parent)
-    assert [box.get("class") for box in boxes(picture)] == ["op new", "op"]
+    other = [("1", "x", "a", "conv3", {"d": 2}), ("3", "x", "a", "sep3"), mean("a")]
+    picture = svg(Topology.parse(net({"a": "add"}, other)), parent)
+    assert [box.get("class") for box in boxes(picture)] == ["op changed", "op new", "op"]
     assert "gone: 2" in picture
-    assert "op new" not in svg(parent, parent)
+    assert {box.get("class") for box in boxes(svg(parent, parent))} == {"op"}
 
 
 def test_names_are_text_and_never_markup():

@@ -71,7 +71,7 @@ def constructed(trial: Trial, settings: EnvelopeNetSettings) -> Topology:
     envelope = Envelope.model_validate(before.meta["envelope"])
     cells = grown(before.meta["cells"], _read(trial), envelope.operations, settings)
     after = Topology.parse(envelope_network(envelope, cells))
-    return after.model_copy(update={"weights": "fresh"})  # the paper trains each from scratch
+    return after.model_copy(update={"weights": "fresh", "name": before.name})  # the paper trains each from scratch
 
 
 def grown(
