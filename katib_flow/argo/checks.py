@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 from urllib.parse import urlsplit
 
-from katib_flow.algorithms.registry import check_algorithm
+from katib_flow.algorithms.registry import check_algorithm, find_algorithm
 from katib_flow.argo import gjson
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, with_sidecar
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
@@ -13,6 +13,7 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.stopping import check_stopping
 
+_WAITS = ("hyperband",)
 _LOCAL_SCHEMES = ("sqlite", "file", "")
 
 
@@ -22,7 +23,7 @@ def check(experiment: Experiment) -> None:
     Raises:
         InvalidSpec: with every mistake.
     """
-    rules = (check_algorithm, check_stopping, _image, _tracking, _function, _metrics, _resource, _substituted)
+    rules = (check_algorithm, check_stopping, _image, _tracking, _function, _metrics, _resource, _lanes, _substituted)
     if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
 
@@ -85,6 +86,14 @@ def _resource(experiment: Experiment) -> Iterator[SpecError]:
             with_sidecar(resource.manifest, experiment, resource.primary_container, "")
         except KatibFlowError as error:
             yield SpecError("metrics.source", experiment.metrics.source, f"stdout or push here: {error}")
+
+
+def _lanes(experiment: Experiment) -> Iterator[SpecError]:
+    """A lane that is given nothing to try ends, so an algorithm must not wait for the others."""
+    entry = find_algorithm(experiment.algorithm.name)
+    if experiment.argo.mode == "lanes" and entry is not None and entry.name in _WAITS:
+        need = f"barrier, because {entry.name} waits for whole rungs; or asha or bohb, which do not"
+        yield SpecError("argo.mode", "lanes", need)
 
 
 def _substituted(experiment: Experiment) -> Iterator[SpecError]:

@@ -215,6 +215,15 @@ def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
         ({"tracking": {"uri": "sqlite:///x.db"}}, "tracking.uri", "sqlite:///x.db"),
         ({"tracking": {"uri": "mlruns"}}, "tracking.uri", "mlruns"),
         ({"algorithm": "hyperbond"}, "algorithm.name", "hyperbond"),
+        (
+            {
+                "algorithm": "hyperband",
+                "budget": {"parameter": "epochs", "max": 9},
+                "argo": {"image": "a", "mode": "lanes"},
+            },
+            "argo.mode",
+            "asha or bohb",
+        ),
         ({"argo": {"image": "a:{{workflow.name}}"}}, "argo.image", "{{workflow.name}}"),
         ({"trial": container(image="a:${lr}")}, "trial.container.image", "a:"),
         ({"early_stopping": "medium"}, "early_stopping.name", "medium"),
