@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 MAX_EDGES = 4000
 MAX_DEPTH = 16
-MAX_PARAMETERS = 2_000_000_000
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,6 @@ class Flat:
             if not edges and vertex == self.input:
                 raise SpecError(f"vertex {vertex}", "an input that no edge reads", "at least one edge from it")
         found = self.shapes(shape)[self.output]
-        if (size := self.counts(shape).parameters) > MAX_PARAMETERS:
-            raise SpecError(
-                "edges", f"{size:,} parameters", f"at most {MAX_PARAMETERS:,}: a larger one fits no machine"
-            )
         if found != out:
             raise SpecError(f"vertex {self.output}", f"an output of shape {found}", f"{out}, a logit a class")
 

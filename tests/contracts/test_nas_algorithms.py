@@ -16,6 +16,7 @@ from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
+from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.presets import presets
 from katib_flow.spec import Experiment
 
@@ -34,11 +35,13 @@ def search(name: str, seed: int = 0, **sections: Any) -> Experiment:
 
 
 def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCEEDED) -> Trial:
-    """A trial that reported what systems read: its objective, and a statistic of every edge."""
+    """A trial that reported what systems read: its objective, a statistic of every edge, the choices of a supernet."""
     assert suggestion.topology is not None
-    edges = Topology.parse(suggestion.topology).flat.edges
+    topology = Topology.parse(suggestion.topology)
     rng = random.Random(suggestion.index)
-    observations = {"accuracy": value, **{f"variance/{edge.key}": rng.random() for edge in edges}}
+    observations = {"accuracy": value, **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges}}
+    if choices := choice_metrics(topology, "choice"):  # a supernet, of which the first segment is not all
+        observations |= {names[-1]: 1.0 for names in choices.values()} | {PROGRESS: (suggestion.index + 1) / 3}
     return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
 
 

@@ -23,7 +23,7 @@ from katib_flow.spec.space import Assignment, SearchSpace
 class AmoebaNetSettings(Settings):
     population: Annotated[int, Field(ge=2)] = 20
     """P: how many of the youngest trials are alive. Until so many have ended, architectures are drawn at random."""
-    sample: Annotated[int, Field(ge=1)] = 5
+    sample: Annotated[int, Field(ge=1)] = 10
     """S: rivals of which the best is mutated; drawn with replacement."""
 
 

@@ -10,6 +10,7 @@ A decision is a token: the position of a slot's value, -1 where the slot is inac
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,6 +145,19 @@ class Controller:
         size = lr * np.sqrt(1 - 0.999**steps) / (1 - 0.9**steps)
         weights = {name: self.weights[name] + size * first[name] / (np.sqrt(second[name]) + 1e-8) for name in names}
         return replace(self, weights=weights, first=first, second=second, steps=steps)
+
+    def state(self) -> dict[str, Array | float]:
+        """All that it has learnt, by name, for ``restored``."""
+        kept: dict[str, Array | float] = {"steps": float(self.steps), "baseline": self.baseline}
+        for kind, arrays in (("weights", self.weights), ("first", self.first), ("second", self.second)):
+            kept |= {f"{kind}/{name}": array for name, array in arrays.items()}
+        return kept
+
+    def restored(self, kept: Mapping[str, Any]) -> "Controller":
+        """A controller of this shape that has learnt what another one had."""
+        kinds = ("weights", "first", "second")
+        parts = ({name: np.asarray(kept[f"{kind}/{name}"]) for name in self.weights} for kind in kinds)
+        return Controller(self.shape, *parts, steps=int(kept["steps"]), baseline=float(kept["baseline"]))
 
     # the network
 

@@ -38,11 +38,12 @@ def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) 
     Returns:
         What its names in ``trialParameters`` are in the spec.
     """
+    draft.came("architecture", AT)
     if data is None:
         return {}
-    config = draft.read(manifest.NasConfig, data, AT, unsound=["parameters"])
+    config = draft.read(manifest.NasConfig, data, AT, unsound=["parameters", "architecture"])
     if config is None or algorithm is None:
-        draft.unsound |= {"parameters", "algorithm"}
+        draft.unsound |= {"parameters", "algorithm", "architecture"}
         return {}
     draft.came("parameters", AT)
     return (_told if algorithm.algorithm_name == "darts" else _decided)(draft, config, algorithm)

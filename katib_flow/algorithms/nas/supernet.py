@@ -1,0 +1,77 @@
+"""Search by a supernet, as a chain of trials: segments that train it, then what was derived, trained from scratch.
+
+A segment continues its parent's checkpoint and reports how far the search is; so it shows as it goes, can be stopped
+and goes on at every segment.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from katib_flow.algorithms.registry import Ask
+from katib_flow.algorithms.rungs import marked, over
+from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.history import Suggestion, Trial, Value
+from katib_flow.models.choices import PROGRESS, choice_metrics
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.problems import NOTHING
+
+
+def needs_supernet(experiment: Experiment, name: str) -> Iterator[SpecError]:
+    """What is missing for a system that trains all architectures at once."""
+    need = f"a space whose slots are all operations of edges, such as cell or dense: {name} trains all of them at once"
+    if experiment.architecture is None or experiment.architectures is None:
+        yield SpecError("architecture", NOTHING, need)
+        return
+    try:
+        mixed = bool(experiment.architectures.supernet().flat.groups)
+    except InvalidSpec:
+        mixed = False
+    if not mixed:
+        yield SpecError("architecture.space", experiment.architecture.space, need)
+
+
+def chained(ask: Ask[Any]) -> list[Suggestion]:
+    """The next segment, until one reports that the search is over; then the derived architecture; then nothing.
+
+    A segment that failed is tried again from the one before it. The decisions of a segment's assignment are those that
+    the one before it had come to, of the first the first value of each.
+
+    Raises:
+        KatibFlowError: a segment did not report how far the search is.
+    """
+    if not ask.indices or ask.history.open():
+        return []
+    assert ask.architectures is not None
+    ended = [trial for trial in marked(ask.history, phase="search") if trial.observed(ask.objective.metric) is not None]
+    if ended and ended[-1].observed(PROGRESS) is None:
+        need = "the trial's function has to be one that trains supernets, as the algorithm's example has it"
+        raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
+    last = ended[-1] if ended else None
+    before = last.assignment if last else ask.space.draw(ask.rng(0))
+    decisions = come_to(ask, last) if last else ask.architectures.decode([0] * len(ask.architectures.slots))
+    assignment, index = {**before, **decisions}, ask.indices[0]
+    if last is None or last.observations[PROGRESS] < 1:
+        topology = ask.architectures.supernet().to_dict()
+        parent = None if last is None else last.index
+        return [Suggestion(index, assignment, parent=parent, topology=topology, info={"phase": "search"})]
+    if any(over(trial) for trial in marked(ask.history, phase="derived")):
+        return []
+    return [Suggestion(index, assignment, info={"phase": "derived", "derived_from": last.index})]
+
+
+def come_to(ask: Ask[Any], trial: Trial) -> dict[str, Value]:
+    """The decisions that a segment has come to, by the choices that it reported.
+
+    Raises:
+        KatibFlowError: it reported none.
+    """
+    assert ask.architectures is not None
+    decisions: dict[str, Value] = {}
+    for slot, metrics in choice_metrics(ask.architectures.supernet(), "choice").items():
+        marks = [trial.observed(name) for name in metrics]
+        if 1.0 not in marks:
+            raise KatibFlowError(
+                f"trial {trial.id}: of slot {slot}, none of {len(marks)} choices was reported as taken"
+            )
+        decisions[slot] = ask.architectures.parameters[slot].nth(marks.index(1.0))
+    return decisions

@@ -1,0 +1,129 @@
+"""What systems that train a supernet have in common: its data, its children, its checkpoint."""
+
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.build import Network, build
+from katib_flow.models.choices import choice_metrics
+from katib_flow.training.data import Data, Split
+from katib_flow.training.loop import evaluate, tensors
+from katib_flow.trial import user
+
+CHECKPOINT = "search.pt"
+Batch = tuple[Tensor, Tensor]
+
+
+def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
+    """The supernet that this trial trains, its normalisation without scale and shift, on the GPU if there is one.
+
+    Raises:
+        KatibFlowError: the images are not those that the topology takes.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    topology = user.topology()
+    wanted = (topology.input.shape, topology.output.classes)
+    if wanted != (data.shape, data.classes):
+        found = f"images of shape {data.shape} in {data.classes} classes"
+        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
+    network = build(topology, seed=seed, affine=False)
+    return network.to("cuda") if torch.cuda.is_available() else network
+
+
+def halves(data: Data) -> tuple[Split, Split]:
+    """The training images in two: one half for the weights, the other for the architecture."""
+    middle = len(data.train) // 2
+    images, labels = data.train.images, data.train.labels
+    return Split(images[:middle], labels[:middle]), Split(images[middle : 2 * middle], labels[middle : 2 * middle])
+
+
+def on_device(network: Network, split: Split) -> Batch:
+    return tensors(split, next(iter(network.parameters())).device)
+
+
+def rows(batch: Batch, chosen: np.ndarray) -> Batch:
+    """Some images, by their positions, with their labels."""
+    return batch[0][chosen], batch[1][chosen]
+
+
+def one_hot(network: Network, choice: Mapping[str, int]) -> dict[str, Tensor]:
+    """Weights that take one choice of each group, by its position, and run no other."""
+    made: dict[str, Tensor] = {}
+    for group, alpha in network.architecture_weights().items():
+        made[group] = torch.zeros_like(alpha, requires_grad=False)
+        made[group][choice[group]] = 1.0
+    return made
+
+
+@contextmanager
+def statistics_kept(network: nn.Module) -> Generator[None, None, None]:
+    """Whatever runs inside leaves the running statistics of normalisation as they were."""
+    before = {name: each.detach().clone() for name, each in network.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, each in network.named_buffers():
+                each.copy_(before[name])
+
+
+def evaluate_child(network: Network, choice: Mapping[str, int], train: Batch, valid: Split) -> tuple[float, float]:
+    """Loss and accuracy of one architecture with the shared weights.
+
+    Its normalisation takes the statistics of its own features on the training images: those of the supernet are a
+    mixture that fits no child.
+    """
+    network.choose(one_hot(network, choice))
+    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d | nn.BatchNorm1d)]
+    with statistics_kept(network), torch.no_grad():
+        momenta = [each.momentum for each in norms]
+        for each in norms:
+            each.reset_running_stats()
+            each.momentum = None  # a plain mean over batches
+        network.train()
+        network(train[0])
+        for each, momentum in zip(norms, momenta, strict=True):
+            each.momentum = momentum
+        return evaluate(network, valid)
+
+
+def report(network: Network, choice: Mapping[str, int], train: Batch, valid: Split) -> dict[str, float]:
+    """Metrics of the architecture that a search has come to: which it is, its loss and accuracy with shared weights."""
+    loss, accuracy = evaluate_child(network, choice, train, valid)
+    taken = {
+        name: float(position == choice[slot])
+        for slot, names in choice_metrics(network.topology, "choice").items()
+        for position, name in enumerate(names)
+    }
+    return {"accuracy": accuracy, "loss": loss, **taken}
+
+
+def save(content: Mapping[str, Any]) -> None:
+    """Keep what the next segment, or another attempt at this one, goes on from."""
+    path = user.checkpoint_dir() / CHECKPOINT
+    part = path.with_suffix(".part")
+    torch.save(dict(content), part)
+    part.replace(path)
+
+
+def restored() -> tuple[dict[str, Any] | None, int]:
+    """What to go on from, None at the start of a search; and the epochs that were over when this segment began."""
+    parent = user.parent_checkpoint_dir()
+    before = _load(parent / CHECKPOINT if parent else None)
+    if user.trial_file().get("parent_checkpoint_dir") and before is None:
+        raise KatibFlowError(f"{parent}: no {CHECKPOINT} of the segment before")
+    own = _load(user.checkpoint_dir() / CHECKPOINT)
+    return own or before, before["epoch"] if before else 0
+
+
+def _load(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
+    return torch.load(path, weights_only=True)  # tensors and numbers, no code

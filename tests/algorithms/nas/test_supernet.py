@@ -1,0 +1,93 @@
+"""Search by a supernet as trials: segments in a chain, then what they came to, from scratch."""
+
+import pytest
+from kit import spec
+
+from katib_flow.algorithms import check_algorithm
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import suggest
+from katib_flow.models import Topology
+from katib_flow.models.choices import choice_metrics
+from katib_flow.spec import Experiment
+
+both = pytest.mark.parametrize("name", ["darts", "enas"])
+SLOTS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
+ENDS = dict(zip(SLOTS, ("conv3", "skip", "avg3", "none", "conv3", "skip"), strict=True))
+
+
+def search(name: str, architecture: object = "cell") -> Experiment:
+    lr = {"lr": {"type": "float", "min": 0.01, "max": 0.1}}
+    return Experiment.parse(spec(parameters=lr, architecture=architecture, algorithm={"name": name, "seed": 3}))
+
+
+def segment(suggestion: Suggestion, progress: float | None, came_to=ENDS, state: State = State.SUCCEEDED) -> Trial:
+    topology = Topology.parse(suggestion.topology)
+    observations = {"accuracy": 0.5} | ({} if progress is None else {"search/progress": progress})
+    for slot, metrics in choice_metrics(topology, "choice").items():
+        observations |= {metric: float(metric.endswith(f"-{came_to[slot]}")) for metric in metrics}
+    return Trial(suggestion, state, observations)
+
+
+def only(made: Experiment, *trials: Trial) -> Suggestion:
+    (suggestion,) = suggest(made, History(trials), 4)
+    return suggestion
+
+
+@both
+def test_segments_follow_each_other_until_the_search_is_over_and_then_comes_what_they_chose(name):
+    made = search(name)
+    first = only(made)
+    assert Topology.parse(first.topology).flat.groups.keys() == set(SLOTS)
+    assert (first.parent, first.info) == (None, {"phase": "search"})
+    second = only(made, segment(first, 0.5))
+    assert (second.parent, second.topology) == (0, first.topology)
+    assert second.assignment == {"lr": first.assignment["lr"], **ENDS}
+    other = {**ENDS, "0>3": "avg3"}
+    done = [segment(first, 0.5), segment(second, 1.0, other)]
+    child = only(made, *done)
+    assert made.architectures is not None
+    assert child.topology == made.architectures.topology(other).to_dict()
+    assert (child.parent, child.info) == (None, {"phase": "derived", "derived_from": 1})
+    assert child.assignment == {"lr": first.assignment["lr"], **other}
+    for state in (State.SUCCEEDED, State.FAILED, State.RUNNING):
+        assert not suggest(made, History((*done, Trial(child, state, {"accuracy": 0.9}))), 4)
+
+
+@both
+def test_choices_of_others_lead_to_another_architecture(name):
+    made = search(name)
+    first = only(made)
+    turned = dict(zip(SLOTS, [*list(ENDS.values())[1:], ENDS["0>1"]], strict=True))
+    children = [only(made, segment(first, 1.0, came_to)) for came_to in (ENDS, turned)]
+    assert children[0].topology != children[1].topology
+
+
+@both
+def test_while_a_segment_runs_nothing_starts_and_a_failed_one_is_tried_again(name):
+    made = search(name)
+    first = only(made)
+    assert not suggest(made, History((Trial(first, State.RUNNING),)), 4)
+    second = only(made, segment(first, 0.5))
+    again = only(made, segment(first, 0.5), Trial(second, State.FAILED))
+    assert (again.index, again.parent, again.assignment) == (2, 0, second.assignment)
+
+
+@both
+def test_a_trial_that_trains_no_supernet_is_told(name):
+    with pytest.raises(KatibFlowError, match="trial t00000: reported no search/progress; the trial's function has to"):
+        suggest(search(name), History((segment(only(search(name)), None),)), 1)
+
+
+@both
+@pytest.mark.parametrize("space", ["pairs", "macro", "chain"])
+def test_a_space_that_is_more_than_operations_on_edges_is_refused(name, space):
+    (found,) = check_algorithm(search(name, space))
+    assert found.where == "architecture.space"
+    assert "cell or dense" in found.need
+
+
+@both
+@pytest.mark.parametrize("space", ["cell", "dense", {"space": "macro", "settings": {"skips": False}}])
+def test_spaces_of_operations_on_edges_are_searched(name, space):
+    assert Topology.parse(only(search(name, space)).topology).flat.groups
