@@ -89,17 +89,25 @@ class Cluster:
 
     def submit(self, of: Experiment, *, prepare: Callable[[Simulator], None] | None = None, **settings: Any) -> Run:
         """Submit an experiment, and run it unless ``prepare`` takes over."""
-        number, cluster = next(_NUMBERS), FakeCluster()
-        data = {"MLFLOW_TRACKING_URI": self.uri}
-        cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "katib-flow"}, "data": data})
-        evicted = settings.pop("evicted", {})
-        programs = StepPrograms(cluster, self.scratch / f"pods{number}", self.workdir, evicted=evicted)
-        simulator = Simulator(programs, cluster=cluster, **settings)
+        number, simulator = next(_NUMBERS), self.simulator(**settings)
+        programs = simulator.programs
+        assert isinstance(programs, StepPrograms)
         manifest = compile_experiment(of).to_dict()
         manifest["metadata"]["generateName"] = f"{of.name}-{number}-"
         run = Run(simulator, programs, Store(self.uri, of.tracking.experiment), simulator.submit(manifest))
         (prepare or Simulator.run)(simulator)
         return run
+
+    def simulator(self, **settings: Any) -> Simulator:
+        """A namespace with Argo, whose ConfigMap says where MLflow is."""
+        cluster = FakeCluster()
+        data = {"MLFLOW_TRACKING_URI": self.uri}
+        cluster.create({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "katib-flow"}, "data": data})
+        evicted, scratch = settings.pop("evicted", {}), self.scratch / f"pods{next(_NUMBERS)}"
+        programs = StepPrograms(cluster, scratch, self.workdir, evicted=evicted)
+        simulator = Simulator(programs, cluster=cluster, **settings)
+        programs.wait = lambda seconds: simulator.run(until=simulator.now + seconds)
+        return simulator
 
     def here(self, of: Experiment) -> History:
         """The same on this machine, iteration by iteration; run once, however often it is asked for."""

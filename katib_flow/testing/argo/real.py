@@ -20,6 +20,7 @@ from typing import Any
 from unittest.mock import patch
 
 import katib_flow
+from katib_flow.argo.steps import experiment
 from katib_flow.testing.argo.pods import Pod
 from katib_flow.testing.argo.programs import Killed, Program, Result
 from katib_flow.testing.argo.workflow import Manifest
@@ -47,6 +48,7 @@ class StepPrograms:
         scratch: a directory for the pods.
         workdir: working directory of every container; the user's module is there.
         seconds: how long each pod is to have run, on the simulator's clock.
+        wait: lets time pass for a program that waits for what the cluster does; it should be the simulator's time.
         evicted: by the end of a node's name, a file in the pod's directory: when it is there, the pod is told to go.
     """
 
@@ -55,6 +57,7 @@ class StepPrograms:
     workdir: Path
     seconds: Callable[[Pod], float] = lambda pod: 5.0
     evicted: Mapping[str, str] = field(default_factory=dict[str, str])
+    wait: Callable[[float], None] = time.sleep
     count: int = 0
     directories: dict[str, Path] = field(default_factory=dict[str, Path])
 
@@ -107,6 +110,7 @@ class StepPrograms:
             contextlib.redirect_stderr(log),
             _process(argv, self._variables(container, files), self.workdir),
             patch("katib_flow.argo.cluster.KubernetesCluster", connect),
+            patch.dict(experiment.run.__kwdefaults__, sleep=self.wait),
         ):
             try:
                 runpy.run_path(str(path), run_name="__main__")
