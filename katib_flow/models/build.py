@@ -63,6 +63,7 @@ class Network(nn.Module):
             {escaped(group): nn.Parameter(torch.zeros(len(names))) for group, names in self.flat.groups.items()}
         )
         self._names: dict[str, str] = {}
+        self._mixed: dict[str, list[MixedOperation]] | None = None
         self._merges = {name: merges()[merge] for name, merge in self.flat.vertices.items()}
         for edge in self.flat.edges:
             self._add(edge, affine=affine)
@@ -111,11 +112,13 @@ class Network(nn.Module):
 
     def mixed(self) -> Mapping[str, Sequence["MixedOperation"]]:
         """The mixed operations of a supernet, by their group."""
-        found: dict[str, list[MixedOperation]] = {}
-        for module in self.modules():
-            if isinstance(module, MixedOperation):
-                found.setdefault(module.group, []).append(module)
-        return found
+        if self._mixed is None:
+            found: dict[str, list[MixedOperation]] = {}
+            for module in self.modules():
+                if isinstance(module, MixedOperation):
+                    found.setdefault(module.group, []).append(module)
+            self._mixed = found
+        return self._mixed
 
     def choose(self, weights: Mapping[str, Tensor | None]) -> None:
         """Set the weights of the choices of each group, shape (choice,); a choice of weight exactly 0 is not run.
