@@ -35,7 +35,21 @@ def carried(parent: Topology, weights: Weights, child: Topology) -> Weights:
         if tuple(old.shape) == shape and rows == old_rows and columns == old_columns:
             kept[name] = old
         elif len(shape) == old.ndim and set(rows) <= set(old_rows):
-            kept[name] = _taken(old, shape, rows, old_rows, columns, old_columns)
+            taken = _taken(old, shape, rows, old_rows, columns, old_columns)
+            kept |= {name: taken} if taken.shape == shape else {}
+    return kept | _unopened(parent, weights, child)
+
+
+def _unopened(parent: Topology, weights: Weights, child: Topology) -> Weights:
+    """The tensors of mixed operations and of modules of the user's, which are taken over as a whole or not at all."""
+    before = {edge.key: edge for edge in parent.flat.live.edges}
+    kept: Weights = {}
+    for edge in child.flat.live.edges:
+        old = before.get(edge.key)
+        if old is not None and any(isinstance(layer, layers.Mixed | layers.Module) for layer in edge.layers):
+            same = old.layers == edge.layers and parent.shapes[old.src] == child.shapes[edge.src]
+            names = [name for name in weights if same and name.startswith(prefix(edge))]
+            kept |= {name: weights[name] for name in names}
     return kept
 
 

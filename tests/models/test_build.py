@@ -119,3 +119,16 @@ def test_latency_is_the_middle_of_the_timed_passes_and_leaves_the_network_as_it_
     assert passes == [(False, 1)] * 5
     assert network.training
     assert torch.get_num_threads() == threads
+
+
+def test_a_segment_of_a_search_goes_on_from_all_weights_of_the_one_before():
+    from katib_flow.models.morphisms import inherited
+
+    supernet = build(CELL.supernet(), seed=0)
+    with torch.no_grad():
+        for alpha in supernet.architecture_weights().values():
+            alpha += torch.arange(4.0)
+    weights = weights_of(supernet)
+    taken = inherited(supernet.topology, weights, CELL.supernet())
+    assert taken.keys() == weights.keys()
+    assert all(np.array_equal(taken[name], weights[name]) for name in weights)

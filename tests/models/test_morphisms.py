@@ -240,3 +240,17 @@ def test_edits_that_do_not_make_the_child_are_refused():
     wrong = child.model_copy(update={"edits": ({"edit": "insert", "edge": "1"},)})
     with pytest.raises(InvalidSpec, match="need edits that give"):
         inherited(parent, weights_of(build(parent, seed=0)), wrong)
+
+
+@settings(max_examples=60)
+@given(
+    one=st.lists(st.integers(0, 6), min_size=6, max_size=6), other=st.lists(st.integers(0, 6), min_size=6, max_size=6)
+)
+def test_whatever_changes_between_two_cells_what_is_taken_over_fits(one, other):
+    operations = ["none", "skip", "conv1", "conv3", "sep3", "dil3", "avg3"]
+    space = space_of(Architecture(space="cell", settings={"operations": operations}))
+    parent, child = space.topology(space.decode(one)), space.topology(space.decode(other))
+    weights = weights_of(build(parent, seed=0))
+    network = build(child, seed=1)
+    put_weights(network, inherited(parent, weights, child))
+    assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)
