@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from katib_flow.models.layers import Layer, Shape, flow, total
+from katib_flow.models.layers import Layer, Module, Shape, flow, total
 from katib_flow.models.merges import merges
 
 if TYPE_CHECKING:
@@ -84,11 +84,14 @@ def _applied(made: _Values, edge: "FlatEdge", at: Mapping[str, int], shapes: Map
     source = at[edge.src]
     if not edge.layers:
         return source
-    return made.number(Value(label(edge.layers), (source,), weights=edge.weights if trained(edge.layers) else ""))
+    return made.number(Value(label(edge), (source,), weights=edge.weights if trained(edge.layers) else ""))
 
 
-def label(layers: Sequence[Layer]) -> str:
-    return "|".join(map(repr, layers))
+def label(edge: "FlatEdge") -> str:
+    """What an operation does, as text; one with a module of the user's goes by its name and parameters."""
+    if any(isinstance(layer, Module) for layer in edge.layers):
+        return f"{edge.op}{sorted(edge.params.items())}"
+    return "|".join(map(repr, edge.layers))
 
 
 def trained(layers: Sequence[Layer]) -> bool:

@@ -4,13 +4,14 @@ A new operation is a function of its parameters that gives layers; its defaults 
 always the number of channels that come out (None: as many as came in), ``k`` the kernel, ``s`` the stride.
 """
 
+import importlib.metadata
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from katib_flow.errors import SpecError
+from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.models.layers import (
     Activation,
     BatchNorm,
@@ -28,6 +29,7 @@ from katib_flow.models.layers import (
 )
 from katib_flow.spec.problems import did_you_mean
 
+ENTRY_POINTS = "katib_flow.operations"
 Make = Callable[..., Sequence[Layer]]
 
 
@@ -95,7 +97,20 @@ def _layers(name: str, params: tuple[tuple[str, Any], ...], where: str) -> tuple
     return _make(name, dict(params), where)
 
 
+@lru_cache(maxsize=1)
+def _load_others() -> None:
+    """Import what other packages name under the entry point; each registers what it has."""
+    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            entry.load()
+        except Exception as error:
+            what = f"{type(error).__name__}: {error}"
+            raise KatibFlowError(f"entry point {entry.value} of {ENTRY_POINTS}: does not import: {what}") from error
+
+
 def _make(name: str, params: Mapping[str, Any], where: str) -> tuple[Layer, ...]:
+    if name not in _operations:
+        _load_others()
     found = _operations.get(name)
     if found is None:
         raise SpecError(where, name, f"an operation: {', '.join(operations())}{did_you_mean(name, _operations)}")

@@ -103,6 +103,23 @@ def test_what_leads_nowhere_and_what_is_zero_do_not_count():
     assert plain == hash_of({"a": "add", "dead": "add"}, more)
 
 
+def test_a_module_of_ones_own_goes_by_its_name_and_parameters():
+    from katib_flow.models.layers import Module
+    from katib_flow.models.operations import operation
+
+    hashes = set()
+    for _ in range(2):  # a new function each time, as in another process
+
+        @operation("test-own")
+        def own(size=1):
+            return [Module(lambda shape: size, count=lambda shape: size)]
+
+        made = hash_of({"a": "add"}, [("1", "x", "a", "test-own", {"size": 2}), mean("a")])
+        assert made != hash_of({"a": "add"}, [("1", "x", "a", "test-own", {"size": 3}), mean("a")])
+        hashes.add(made)
+    assert len(hashes) == 1
+
+
 def test_many_branches_alike_are_told_apart_in_reasonable_time():
     def branches(order):
         edges = []
