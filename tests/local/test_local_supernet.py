@@ -1,0 +1,51 @@
+"""Search by a supernet for real: processes, checkpoints on disk, and the same bits however it is cut into segments."""
+
+from pathlib import Path
+
+import pytest
+
+import katib_flow as kf
+from katib_flow.history import History
+from katib_flow.models import Topology
+from katib_flow.tracking import Store
+
+pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
+
+CONSTANTS = {
+    "darts": {"search_epochs": 2, "search_batch": 16, "alpha_lr": 0.05},
+    "enas": {"search_epochs": 2, "search_batch": 16, "updates": 2, "children": 2, "candidates": 2, "units": 8},
+}
+
+
+def searched(name: str, segment_epochs: int, tmp_path: Path) -> History:
+    constants = {**CONSTANTS[name], "segment_epochs": segment_epochs, "epochs": 1, "train_size": 64}
+    spec = kf.Experiment.parse(
+        {
+            "name": f"{name}-{segment_epochs}",
+            "objective": {"metric": "accuracy", "direction": "maximize"},
+            "parameters": {key: {"type": "categorical", "values": [value]} for key, value in constants.items()},
+            "architecture": {"space": "cell", "settings": {"nodes": 3, "stages": 1, "channels": 4}},
+            "algorithm": name,
+            "limits": {"max_failed_trials": 0},
+            "trial": {"function": f"katib_flow.training.{name}:search"},
+        }
+    )
+    store = Store(f"sqlite:///{tmp_path}/store.db", "supernet")
+    kf.run(spec, store=store)
+    return store.history(store.find(spec.name))
+
+
+@pytest.mark.parametrize("name", ["darts", "enas"])
+def test_a_search_in_two_segments_comes_to_what_it_comes_to_in_one(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cut, whole = searched(name, 1, tmp_path), searched(name, 2, tmp_path)
+    assert [trial.suggestion.parent for trial in cut] == [None, 0, None]
+    assert [trial.suggestion.info["phase"] for trial in whole] == ["search", "derived"]
+    assert [trial.observations["search/progress"] for trial in cut[:2]] == [0.5, 1.0]
+    assert cut[1].observations == whole[0].observations  # every weight, choice and loss, bit for bit
+    assert cut[2].observations == whole[1].observations
+    assert cut[2].suggestion.topology == whole[1].suggestion.topology
+    assert not Topology.parse(cut[2].suggestion.topology).flat.groups
