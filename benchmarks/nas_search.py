@@ -1,0 +1,116 @@
+"""Systems that search architectures, on the table of NB-digits, against random search.
+
+    python -m benchmarks.nas_search                              amoebanet, nas-rl; 100 seeds, 50 and 100 queries
+    python -m benchmarks.nas_search --systems tpe --seeds 20
+
+A query is a network that was not asked about before; a cell that is the same network costs nothing, and gives the same
+answer. What is seen is the validation loss of one seed. The regret of a search is that of the network that looked best:
+its mean validation loss above the lowest there is; the test regret, the same on images that no search has seen.
+
+Random search draws networks evenly, not cells: cells that do little are many, and stand for few networks, so that
+drawing cells is worse. Its expected regret is exact; pairs by seed, for Wilcoxon's test, are with simulated ones.
+"""
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from benchmarks.nas_table import ARCHITECTURE, TABLE, Table
+from katib_flow.algorithms.registry import Ask, find_algorithm
+from katib_flow.history import History, State, Trial
+from katib_flow.spec.experiment import Experiment
+
+PATIENCE = 20  # suggestions a query, before a search that finds nothing new has ended
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", default=["amoebanet", "nas-rl"])
+    parser.add_argument("--seeds", type=int, default=100)
+    parser.add_argument("--queries", type=int, nargs="+", default=[50, 100])
+    parser.add_argument("--table", type=Path, default=TABLE)
+    args = parser.parse_args()
+    table = Table.load(args.table)
+    networks, trainings = table.valid_loss.shape
+    print(f"{networks} networks, {trainings} trainings of each; {args.seeds} seeds; regret in validation loss")
+    for queries in args.queries:
+        print(f"random search, {queries} queries: {table.random_search(queries):.4f} exactly")
+    simulated = [list(random_search(table, seed)) for seed in range(args.seeds)]
+    for name in args.systems:
+        begun = time.process_time()
+        asked = [list(search(table, name, seed, max(args.queries))) for seed in range(args.seeds)]
+        seconds = (time.process_time() - begun) / args.seeds
+        for queries in args.queries:
+            print(row(table, name, asked, simulated, queries), flush=True)
+        print(f"{name}: {seconds:.2f} s of processor time a search", flush=True)
+
+
+def search(table: Table, name: str, seed: int, queries: int) -> Iterator[int]:
+    """The networks that a system asks about, in order, each once."""
+    experiment = Experiment.parse(
+        {
+            "name": "nas-search",
+            "objective": {"metric": "loss", "direction": "minimize"},
+            "architecture": ARCHITECTURE,
+            "algorithm": {"name": name, "seed": seed},
+            "limits": {"max_trials": PATIENCE * queries},
+            "trial": {"function": "katib_flow.training:classify"},
+        }
+    )
+    algorithm = find_algorithm(name)
+    assert algorithm is not None, name
+    settings = algorithm.settings_of(experiment)
+    trials: list[Trial] = []
+    known: set[int] = set()
+    for index in range(PATIENCE * queries):
+        ask = Ask(experiment, History(tuple(trials)), range(index, index + 1), settings)
+        for suggestion in algorithm.propose(ask):
+            network = table.position(suggestion.assignment)
+            trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": table.query(suggestion.assignment)}))
+            if network not in known:
+                known.add(network)
+                yield network
+        if len(known) == queries:
+            return
+
+
+def random_search(table: Table, seed: int) -> Iterator[int]:
+    yield from np.random.default_rng(seed).permutation(len(table.hashes)).tolist()
+
+
+def chosen(table: Table, asked: Sequence[int], queries: int) -> int:
+    """The network that looked best among the first that were asked about."""
+    return min(asked[:queries], key=lambda network: table.valid_loss[network, 0])
+
+
+def row(table: Table, name: str, asked: list[list[int]], simulated: list[list[int]], queries: int) -> str:
+    """What a system comes to after so many queries, as a line."""
+    ours = [chosen(table, one, queries) for one in asked]
+    theirs = [chosen(table, one, queries) for one in simulated]
+    regrets, random = (np.array([table.regret(network) for network in found]) for found in (ours, theirs))
+    test, random_test = (np.array([table.test_regret(network) for network in found]) for found in (ours, theirs))
+    top = max(1, len(table.hashes) // 100)
+    best = set(np.argsort(table.mean_valid_loss)[:top].tolist())
+    hits = np.mean([bool(best & set(one[:queries])) for one in asked])
+    return (
+        f"{name:>12} {queries:4d} queries: regret mean {regrets.mean():.4f} median {np.median(regrets):.4f} "
+        f"(random {random.mean():.4f}, p {paired(regrets, random):.1g}); "
+        f"test regret mean {test.mean():.4f} (random {random_test.mean():.4f}, p {paired(test, random_test):.1g}); "
+        f"met one of the best {top}: {hits:.0%}"
+    )
+
+
+def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+    """Wilcoxon's p that ours are no lower, seed by seed; 1 where all are equal."""
+    if np.allclose(ours, theirs):
+        return 1.0
+    return float(wilcoxon(ours, theirs, alternative="less").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+if __name__ == "__main__":
+    main()

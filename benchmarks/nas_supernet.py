@@ -1,0 +1,85 @@
+"""What systems that train a supernet come to, looked up in the table of NB-digits, and what it cost.
+
+    python -m benchmarks.nas_supernet                    enas, and darts of both orders; 5 seeds
+    python -m benchmarks.nas_supernet --systems enas --seeds 10
+
+The place is that of the derived network among all of the table by its mean validation loss; chance comes to one half.
+The cost is in images through one network there and back, of which a network of the table takes 3,000: through a blend
+of four operations an image counts four times, without the way back a third.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.nas_table import TABLE, Table, space
+from katib_flow.models.build import build
+from katib_flow.training import darts, enas
+from katib_flow.training.data import load_data
+
+SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
+
+
+def with_enas(seed: int) -> tuple[dict[str, int], float]:
+    """The decisions of a search as examples/enas.yaml has it, and its cost."""
+    recipe = enas.Recipe(epochs=40, batch=32, lr=0.1, updates=6, controller_lr=0.01)
+    network = build(space().supernet(), seed=seed, affine=False)
+    search = enas.Sharing(network, load_data("digits"), recipe, seed=seed)
+    for _ in range(recipe.epochs):
+        search.train_epoch()
+    rewards = recipe.updates * recipe.children * recipe.batch / 3
+    return search.derived(), recipe.epochs * (150 + rewards) + recipe.candidates * 150 / 3
+
+
+def with_darts(seed: int, order: int) -> tuple[dict[str, int], float]:
+    """The decisions of a search as examples/darts.yaml has it, and its cost."""
+    recipe = darts.Recipe(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=order)
+    network = build(space().supernet(), seed=seed, affine=False)
+    search = darts.Bilevel(network, load_data("digits"), recipe, seed=seed)
+    for _ in range(recipe.epochs):
+        search.train_epoch()
+    shares: Any = {group: share.tolist() for group, share in darts.blend(network).items()}
+    passes = 2 if order == 1 else 5
+    return darts.derived(network.topology, shares, recipe.inputs), recipe.epochs * passes * 150 * 4.0
+
+
+SYSTEMS: dict[str, Callable[[int], tuple[dict[str, int], float]]] = {
+    "enas": with_enas,
+    "darts-1": lambda seed: with_darts(seed, 1),
+    "darts-2": lambda seed: with_darts(seed, 2),
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    table = Table.load(args.table)
+    place = np.argsort(np.argsort(table.mean_valid_loss)) / len(table.hashes)
+    for name in args.systems:
+        found: list[int] = []
+        begun, cost = time.process_time(), 0.0
+        for seed in range(args.seeds):
+            choice, cost = SYSTEMS[name](seed)
+            names = space().supernet().flat.groups
+            found.append(table.position({slot: names[slot][position] for slot, position in choice.items()}))
+        seconds = (time.process_time() - begun) / args.seeds
+        regrets, tests = [table.regret(each) for each in found], [table.test_regret(each) for each in found]
+        places = ", ".join(f"{place[each]:.1%}" for each in found)
+        print(
+            f"{name}: places {places}; regret mean {np.mean(regrets):.4f}; test regret mean {np.mean(tests):.4f}; "
+            f"cost of {cost / SCRATCH:.1f} trainings from scratch, {seconds:.0f} s of processor time",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
