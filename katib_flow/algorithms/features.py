@@ -16,6 +16,7 @@ from katib_flow.spec.space import SearchSpace
 Array = NDArray[np.float64]
 FINE = 4096
 """Parameters with more values than this are taken for continuous: their steps are too small to matter to a model."""
+SAMPLE = 1024  # points from which the branches of a space are known: what is rarer is no branch to look into
 ABSENT = 0.5  # the coordinate of an inactive number
 
 
@@ -50,10 +51,19 @@ class Features:
         _, self.group = np.unique(groups, return_inverse=True)
 
     @cached_property
+    def _inactive(self) -> NDArray[np.bool_]:
+        """Which parameters are inactive at points drawn at random, shape (point, parameter)."""
+        return np.isnan(self.snap(np.random.default_rng(0).random((SAMPLE, len(self.space)))))
+
+    @cached_property
     def dimensions(self) -> float:
         """How many parameters are active at a random point, on average: what distances grow with."""
-        units = self.snap(np.random.default_rng(0).random((512, len(self.space))))
-        return float(np.sum(~np.isnan(units), axis=1).mean())
+        return float(np.sum(~self._inactive, axis=1).mean())
+
+    @cached_property
+    def branches(self) -> NDArray[np.bool_]:
+        """The branches of a conditional space, by which parameters are inactive there, shape (branch, parameter)."""
+        return np.unique(self._inactive, axis=0)
 
     @property
     def categories(self) -> NDArray[np.int64]:

@@ -4,8 +4,8 @@ Papers: Jones et al., "Efficient Global Optimization of Expensive Black-Box Func
 after Ament et al., "Unexpected Improvements to Expected Improvement", NeurIPS 2023, section 4.1.
 Departs from them: improvement is on the lowest mean of the model, not on the lowest noisy loss; bad losses are cut off
 before the model sees them, because how bad a point is says little about where the best one lies; of a long history the
-model sees a part, so that its time stays flat. In a conditional space some suggestions leave the branch of the best
-trial: a few poor points in another branch make the model too sure that it is poor everywhere.
+model sees a part, so that its time stays flat. In a conditional space some suggestions are for the branches that were
+tried least: a few poor points in a branch make the model too sure that it is poor everywhere.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from katib_flow.spec.space import SearchSpace
 
 MOST = 256  # trials that the model sees
 SCALES = (0.3, 0.1, 0.03, 0.01)  # of steps from the best trials, as shares of the range
-ELSEWHERE = 5  # one suggestion in so many leaves the branch of a conditional space that holds the best trial
+ELSEWHERE = 5  # one suggestion in so many is for the branches of a conditional space that were tried least
 FAMILIES, ROUNDS, CHILDREN = 8, 8, 12  # of the local search
 
 Acquisition = Callable[[Array], Array]
@@ -74,8 +74,9 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         rng = ask.rng(index)
         improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features)
         best = ranked
-        if index % ELSEWHERE == 0 and len(others := ranked[~same_branch(ranked, ranked[0])]):
-            best, improvement = others, outside(ranked[0], improvement)
+        if index % ELSEWHERE == 0 and len(features.branches) > 1:
+            branches = least_tried(features, np.vstack([evidence.units, evidence.pending]))
+            best, improvement = ranked[in_branches(ranked, branches)], within(branches, improvement)
         found = maximised(improvement, features, best[:5], ask.settings.candidates, rng)
         if (chosen := evidence.take(found, rng)) is None:
             break
@@ -83,14 +84,20 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     return suggestions
 
 
-def same_branch(units: Array, point: Array) -> NDArray[np.bool_]:
-    """Which of some points have the same active parameters as one."""
-    return (np.isnan(units) == np.isnan(point)).all(axis=1)
+def in_branches(units: Array, branches: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of some points lie in one of some branches."""
+    return (np.isnan(units)[:, None] == branches).all(axis=2).any(axis=1)
 
 
-def outside(point: Array, value: Acquisition) -> Acquisition:
-    """The same values, but the whole branch that a point is in comes last."""
-    return lambda units: np.where(same_branch(units, point), -np.inf, value(units))
+def least_tried(features: Features, units: Array) -> NDArray[np.bool_]:
+    """The branches with the fewest of some points."""
+    counts = np.array([int(np.sum(in_branches(units, branch[None]))) for branch in features.branches])
+    return features.branches[counts == counts.min()]
+
+
+def within(branches: NDArray[np.bool_], value: Acquisition) -> Acquisition:
+    """The same values, but what lies outside of some branches comes last."""
+    return lambda units: np.where(in_branches(units, branches), value(units), -np.inf)
 
 
 def informative(losses: Array) -> NDArray[np.intp]:

@@ -195,3 +195,24 @@ def test_a_history_longer_than_the_model_sees_is_answered() -> None:
     history = History(tuple(trial(each, State.SUCCEEDED, "accuracy", each.assignment["x"]) for each in suggestions))
     (found,) = suggest(search(UNIT), history, 1)
     assert found.assignment["x"] > 0.95  # type: ignore[operator]
+
+
+def test_one_suggestion_in_five_is_for_the_branch_that_was_tried_least() -> None:
+    parameters = {
+        "model": {"type": "categorical", "values": ["a", "b", "c"]},
+        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "a"}},
+        "y": {"type": "float", "min": 0, "max": 1, "when": {"model": "b"}},
+        "z": {"type": "float", "min": 0, "max": 1, "when": {"model": "c"}},
+    }
+    made = experiment(parameters=parameters, algorithm="gp", limits={"max_trials": 100})
+    points = [{"model": "a", "x": (k + 0.5) / 16} for k in range(16)]
+    points += [{"model": "b", "y": (k + 0.5) / 6} for k in range(6)] + [{"model": "c", "z": k / 6} for k in range(7)]
+    values = [1.0 - (k / 16 - 0.5) ** 2 if each["model"] == "a" else -5.0 for k, each in enumerate(points)]
+    history = History(
+        tuple(
+            trial(Suggestion(index, each), State.SUCCEEDED, "accuracy", value)
+            for index, (each, value) in enumerate(zip(points, values, strict=True))
+        )
+    )
+    asked = {index: suggest(made, history, 1, start=index)[0].assignment["model"] for index in range(30, 36)}
+    assert asked == {30: "b", 31: "a", 32: "a", 33: "a", 34: "a", 35: "b"}
