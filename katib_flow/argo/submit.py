@@ -54,9 +54,9 @@ def go_on(cluster: Cluster, store: Store, record: Record, *, max_trials: int | N
         phase = (running.get("status") or {}).get("phase", "Pending")
         if phase in ("Pending", "Running", ""):
             raise KatibFlowError(f"{record.name}: is running, as workflow {running['metadata']['name']}")
+    manifest = _manifest(cluster, record.experiment)
     changes: dict[str, Any] = {} if max_trials is None else {"max_trials": max_trials}
     store.set_control(record, stop=False, pause=False, **changes)
-    manifest = _manifest(cluster, record.experiment)
     del manifest["metadata"]["generateName"]
     name = manifest["metadata"]["name"] = segment_name(record.key, segment + 1)
     for parameter in manifest["spec"]["arguments"]["parameters"]:
