@@ -29,6 +29,7 @@ def experiment(**changes: Any) -> Experiment:
         "name": "in-process",
         "objective": {"metric": "score", "direction": "maximize", "goal": 5},
         "parameters": {"x": {"type": "int", "min": 1, "max": 9}},
+        "algorithm": "random",
         "limits": {"max_trials": 6, "parallel_trials": 2, "max_failed_trials": 1},
         "trial": {"function": "user_module:train"},
         "argo": {"image": "user:1"},
