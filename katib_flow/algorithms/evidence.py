@@ -49,7 +49,7 @@ class Evidence:
         known, units = list(compress(everything, inside)), units[inside]
         own = int(np.sum(inside[: len(ask.history)]))
         values = [trial.observed(objective.metric) for trial in known]
-        losses = np.array([math.nan if value is None else objective.loss(value) for value in values])
+        losses = np.array([math.nan if value is None else objective.loss(value) for value in values], dtype=float)
         scored = ~np.isnan(losses)
         losses[~scored] = np.max(losses[scored], initial=-math.inf) if scored.any() else 0.0
         ended = scored | np.array([trial.state in FAILURES for trial in known], dtype=bool)
