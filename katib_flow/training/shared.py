@@ -114,11 +114,15 @@ def save(content: Mapping[str, Any]) -> None:
 
 
 def restored() -> tuple[dict[str, Any] | None, int]:
-    """What to go on from, None at the start of a search; and the epochs that were over when this segment began."""
+    """What to go on from, None at the start of a search; and the epochs that were over when this segment began.
+
+    Raises:
+        KatibFlowError: the segment before left no checkpoint.
+    """
     parent = user.parent_checkpoint_dir()
     before = _load(parent / CHECKPOINT if parent else None)
-    if user.trial_file().get("parent_checkpoint_dir") and before is None:
-        raise KatibFlowError(f"{parent}: no {CHECKPOINT} of the segment before")
+    if before is None and (wanted := user.trial_file().get("parent_checkpoint_dir")):
+        raise KatibFlowError(f"{wanted}/{CHECKPOINT}: found nothing, need the checkpoint of the segment before")
     own = _load(user.checkpoint_dir() / CHECKPOINT)
     return own or before, before["epoch"] if before else 0
 

@@ -1,5 +1,6 @@
 """The search of DARTS: its gradient against finite differences and closed forms, what a step moves, what is derived."""
 
+import json
 import math
 from dataclasses import replace
 
@@ -186,3 +187,15 @@ def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
         taken = [told[f"choice/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
         assert math.isclose(sum(alphas), 1, rel_tol=1e-6)
         assert sorted(taken) == [0.0, 0.0, 0.0, 1.0]
+
+
+def test_a_segment_whose_parent_left_no_checkpoint_says_so(tmp_path, monkeypatch):
+    from katib_flow.errors import KatibFlowError
+    from katib_flow.training.shared import restored
+    from katib_flow.trial.protocol import TRIAL_FILE
+
+    file = tmp_path / "trial.json"
+    file.write_text(json.dumps({"checkpoint_dir": f"{tmp_path}/mine", "parent_checkpoint_dir": f"{tmp_path}/gone"}))
+    monkeypatch.setenv(TRIAL_FILE, str(file))
+    with pytest.raises(KatibFlowError, match=r"gone/search\.pt: found nothing, need the checkpoint"):
+        restored()
