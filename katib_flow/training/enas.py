@@ -4,7 +4,8 @@ Paper: Pham et al., "Efficient Neural Architecture Search via Parameter Sharing"
 is that of ``katib_flow.algorithms.nas.controller``. A child is a one-hot choice on the supernet: its weights are the
 shared ones, and what it does not reach is not run, and not changed.
 Departs from it: an update of the controller is from a batch of children, not one by one; Adam's rate is larger, for
-hundreds of rewards instead of hundreds of thousands; normalisation has no scale and shift.
+hundreds of rewards instead of hundreds of thousands; what is derived is the best by its loss on all of the second
+half, because accuracies on few images tie; normalisation has no scale and shift; skips are not penalised.
 """
 
 from collections.abc import Iterator
@@ -158,7 +159,7 @@ class Sharing:
         for chosen in batches(len(self.train[1]), self.recipe.batch, self.seed, self.epoch):
             self.weight_step(self.drawn(rng), rows(self.train, chosen))
         rewards = [self.controller_step(rng) for _ in range(self.recipe.updates)]
-        self.reward = float(np.mean(rewards))
+        self.reward = float(np.mean(rewards)) if rewards else self.reward
 
     def drawn(self, rng: np.random.Generator) -> dict[str, int]:
         """An architecture that the controller decides on."""
@@ -193,12 +194,19 @@ class Sharing:
         with statistics_kept(self.network):
             return float((self.network(images).argmax(dim=1) == labels).double().mean())
 
+    @torch.no_grad()
+    def loss(self, child: dict[str, int]) -> float:
+        """Of a child with the shared weights on the second half; nothing shared is changed."""
+        self.network.choose(one_hot(self.network, child))
+        self.network.train()
+        with statistics_kept(self.network):
+            return float(nn.functional.cross_entropy(self.network(self.valid[0]), self.valid[1]))
+
     def derived(self) -> dict[str, int]:
         """The best of some children on the second half (section 2.3)."""
         rng = np.random.default_rng((self.seed, self.epoch, 1))
         children = [self.drawn(rng) for _ in range(self.recipe.candidates)]
-        everything = np.arange(len(self.valid[1]))
-        return max(children, key=lambda child: self.accuracy(child, everything))
+        return min(children, key=self.loss)
 
     def metrics(self, data: Data) -> dict[str, object]:
         """What a segment reports after an epoch."""
