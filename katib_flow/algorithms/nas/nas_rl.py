@@ -5,7 +5,7 @@ units, REINFORCE with a moving mean of the rewards as baseline, many networks tr
 the network; the space of the paper's convolutional networks is near to ``macro``.
 Departs from it: the controller is not kept. It is taught again from the history whenever it is asked, in order of
 index, ``batch`` trials an update; so nobody waits, and a suggestion comes from a controller that has learnt from all
-batches that are over. Adam's rate is 0.01, not 6e-4, for hundreds of trials instead of 12,800. What the controller
+batches that are over. Adam's rate is 0.02, not 6e-4, for hundreds of trials instead of 12,800. What the controller
 decides on again is not trained again: it counts with the result it had (``again`` in a suggestion's notes); one that
 has made up its mind is given a neighbour of what it decided on. The reward is no power of the accuracy but of the share
 of earlier trials that were no better, so that any objective will do.
@@ -36,7 +36,7 @@ REPEATS = 16  # of what is known, before the controller is taken to have made up
 class NasRlSettings(Settings):
     batch: Annotated[int, Field(ge=1)] = 4
     """Trials from which the controller learns at once."""
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of Adam; the paper's 0.0006 is for thousands of trials."""
     units: Annotated[int, Field(ge=1, le=512)] = 35
     """Of each layer of the LSTM."""

@@ -33,9 +33,9 @@ def test_it_finds_a_planted_optimum():
 
 
 def test_it_decides_on_what_did_well_ever_more_often():
-    history = play(search("nas-rl"), 240, 8, wrong)
-    early, late = ([wrong(trial.assignment) for trial in part] for part in (history[:40], history[-40:]))
-    assert np.mean(late) < np.mean(early) - 1.5  # of 4.5 by chance
+    """By chance 4.5 decisions are wrong, 0.17 more or less in the mean of 40; only 154 cells have no more than two."""
+    history = play(search("nas-rl"), 120, 8, wrong)
+    assert np.mean([wrong(trial.assignment) for trial in history[-40:]]) < 3.5
 
 
 def test_results_of_others_teach_it_something_else():
