@@ -111,12 +111,14 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, None]:
     order: dict[str, None] = {}
     backwards = list(parameters.items())[::-1]  # of a stack, the last comes first
     waiting = [name for name, parameter in backwards if not parameter.when]
+    children: dict[str, list[str]] = {}
+    for child, parameter in backwards:
+        for parent in parameter.when:
+            children.setdefault(parent, []).append(child)
     while waiting:
         name = waiting.pop()
         order[name] = None
-        waiting += [
-            child for child, parameter in backwards if name in parameter.when and parameter.when.keys() <= order.keys()
-        ]
+        waiting += [child for child in children.get(name, ()) if parameters[child].when.keys() <= order.keys()]
     return order
 
 
