@@ -14,6 +14,7 @@ from katib_flow.argo import compile_experiment
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Trial
 from katib_flow.loop import load, proposed, verdict
+from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.spec import Experiment
 from katib_flow.testing.argo import Simulator
 from katib_flow.testing.argo.fast import FastPrograms
@@ -36,6 +37,19 @@ def outcome(trial: Trial) -> tuple[State, float]:
     return (State.FAILED, 0.0) if trial.index % 9 == 4 else (State.SUCCEEDED, value)
 
 
+def of_a_supernet(of: Experiment) -> Any:
+    """What a trial that trains all architectures at once reports too: in four segments, the first of each slot."""
+
+    def also(trial: Trial) -> dict[str, float]:
+        if trial.suggestion.info.get("phase") != "search" or of.architectures is None:
+            return {}
+        choices = choice_metrics(of.architectures.supernet(), "choice").values()
+        taken = {name: float(place == 0) for names in choices for place, name in enumerate(names)}
+        return {PROGRESS: min(1.0, (trial.index + 1) / 4), **taken}
+
+    return also
+
+
 def reference(of: Experiment) -> History:
     """The trials of an experiment by iterations, without Argo, without MLflow, without steps."""
     history = History()
@@ -46,7 +60,8 @@ def reference(of: Experiment) -> History:
         ended: list[Trial] = []
         for suggestion in fresh:
             state, value = outcome(Trial(suggestion))
-            observed = {each.metric: value for each in of.objective} if state is State.SUCCEEDED else {}
+            told = {**of_a_supernet(of)(Trial(suggestion)), **{each.metric: value for each in of.objective}}
+            observed = told if state is State.SUCCEEDED else {}
             ended.append(replace(Trial(suggestion), state=state, observations=observed))
         history = history.replaced(ended)
     return history
@@ -69,7 +84,7 @@ def test_it_compiles_and_runs_to_its_end_with_the_trials_of_the_loop(path: Path)
     except KatibFlowError as problem:
         pytest.skip(f"cannot be compiled yet: {problem}")
     cluster = FakeCluster()
-    programs = FastPrograms(of, cluster, outcome)
+    programs = FastPrograms(of, cluster, outcome, also=of_a_supernet(of))
     simulator = Simulator(programs, cluster=cluster)
     name = simulator.submit(manifest)
     simulator.run()

@@ -5,7 +5,7 @@ What the programs of steps/ do beside that (arguments, environment, files) is le
 
 import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ class FastPrograms:
     Attributes:
         outcome: state and observed value of a trial.
         seconds: how long a pod's main container runs.
+        also: what a trial that succeeds reports beside its objectives.
         evaluated: how often each trial was, by id.
         store: in the place of MLflow.
     """
@@ -38,6 +39,7 @@ class FastPrograms:
     cluster: FakeCluster
     outcome: Callable[[Trial], tuple[State, float]]
     seconds: Callable[[Pod], float] = lambda pod: 1.0
+    also: Callable[[Trial], Mapping[str, float]] = lambda trial: {}
     store: MemoryStore = field(default_factory=MemoryStore)
     evaluated: Counter[str] = field(default_factory=Counter[str])
 
@@ -80,7 +82,8 @@ class FastPrograms:
         trial = begin(context, trial)
         self.evaluated[trial.id] += 1
         state, value = self.outcome(trial)
-        observations = {each.metric: value for each in self.experiment.objective} if state is State.SUCCEEDED else {}
+        reported = {**self.also(trial), **{each.metric: value for each in self.experiment.objective}}
+        observations = reported if state is State.SUCCEEDED else {}
         ended = replace(trial, state=state, observations=observations, ended=trial.started)
         context.store.write(context.record, [Change(ended)])
         return Result(exit_code(state))
