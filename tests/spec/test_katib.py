@@ -30,7 +30,7 @@ from katib_flow.loop import read
 from katib_flow.spec import Experiment, parse_spec
 from katib_flow.spec.written import write_spec
 
-EXAMPLES = Path("/work/shared/katib-examples")
+EXAMPLES = Path(__file__).parents[3] / "shared" / "katib-examples"
 
 
 def changed(old: str, new: str) -> str:
