@@ -171,7 +171,8 @@ class Scheduler:
         trial = self._trials[run.suggestion.id]
         if isinstance(message, Reported):
             self.recorder.put(Change(trial, tuple(message.metrics)))
-            self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
+            if self.experiment.early_stopping is not None:
+                self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
             self._ended(trial, message.outcome)
         else:
