@@ -17,7 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from katib_flow.argo.steps import checkpoints, models
+from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context, write_output
 from katib_flow.argo.steps.pushed import pushed_to, source
 from katib_flow.argo.steps.train import begin, exit_code, find_trial
@@ -28,7 +28,7 @@ from katib_flow.spec.template import Inactive, substitute, substitute_all
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
-from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, model_files, substitutions
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
 from katib_flow.trial.runner import POLL_SECONDS, prepare_model
 
@@ -73,7 +73,7 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     if trial.state.final:
         write_output(shared, "final", str(exit_code(trial.state)))
         return
-    here = models.with_parent(context, trial, checkpoints.place(context, trial, directory))
+    here = checkpoints.place(context, trial, directory)
     here.create(context.experiment, trial.suggestion)
     if context.experiment.architecture is not None:
         prepare_model(context.experiment, trial.suggestion, here)
@@ -138,7 +138,7 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
         reader = Reader(context.experiment, place, log, on_metrics, source(context, trial))
         ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
     watch.end()
-    files = {**checkpoints.kept(context, place), **model_files(place.model)}
+    files = checkpoints.kept(context, place)
     if ending is None:
         context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
         return

@@ -4,27 +4,28 @@ They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial
 ``checkpoint`` of the trial's run in MLflow, written when the trial ends or its pod is told to go.
 """
 
-import contextlib
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from katib_flow.argo.steps.context import Context
 from katib_flow.errors import NotFound
 from katib_flow.history import Trial
+from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.protocol import TrialDirectory, model_files
 
 ARTIFACT = "checkpoint"
-MODEL_FILES = ("topology.json", "weights.safetensors")  # what a child inherits from
 
 
 def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
-    """The trial's directory in this pod, with the checkpoints that there are."""
-    parent = None if trial.suggestion.parent is None else parent_of(context, trial.suggestion.parent)
-    there = directory.with_name("parent")
-    found = parent is not None and any([_bring(context, parent, there), _bring_model(context, parent, there)])
+    """The trial's directory in this pod, with the checkpoints that there are and what it inherits from its parent."""
+    parent = parent_of(context, trial)
+    here = with_model(context, parent, TrialDirectory(directory))
+    if parent is not None and _bring(context, parent, _beside(directory)):
+        here = replace(here, parent=_beside(directory))
     _bring(context, trial, directory)
-    return TrialDirectory(directory, there if found else None)
+    return here
 
 
 def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
@@ -35,24 +36,29 @@ def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
     return model | ({ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {})
 
 
-def parent_of(context: Context, index: int) -> Trial | None:
-    """The trial of an index."""
-    trial = context.store.trial(context.record, f"t{index:05d}")
-    if trial is not None:
-        return trial
+def parent_of(context: Context, trial: Trial) -> Trial | None:
+    """The trial to continue or inherit from; None where there is none."""
+    index = trial.suggestion.parent
+    if index is None:
+        return None
+    parent = context.store.trial(context.record, f"t{index:05d}")
+    if parent is not None:
+        return parent
     return next((each for each in context.store.history(context.record) if each.index == index), None)
 
 
-def _bring_model(context: Context, trial: Trial, directory: Path) -> bool:
-    """Put a trial's model into ``directory/model``; whether it has one."""
-    if context.experiment.architecture is None:
-        return False
-    target = directory / "model"
-    target.mkdir(parents=True, exist_ok=True)
-    for name in MODEL_FILES:
-        with contextlib.suppress(NotFound):
-            shutil.copy(context.store.read_artifact(trial.run_id, name), target / name)
-    return any(target.iterdir())
+def with_model(context: Context, parent: Trial | None, here: TrialDirectory) -> TrialDirectory:
+    """The trial's directory; where it has a parent in a search of architectures, with the parent's model beside it."""
+    if context.experiment.architecture is None or parent is None:
+        return here
+    beside = _beside(here.path)
+    fetch_model(context.store, parent.run_id, TrialDirectory(beside).model)
+    return replace(here, parent=beside)
+
+
+def _beside(directory: Path) -> Path:
+    """Where the parent's files lie."""
+    return directory.with_name("parent")
 
 
 def _bring(context: Context, trial: Trial, directory: Path) -> bool:

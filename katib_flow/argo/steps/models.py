@@ -10,7 +10,6 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State, Trial
 from katib_flow.tracking import Change
-from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.runner import prepare_model
 
@@ -34,7 +33,8 @@ def build_models(context: Context, iteration: int) -> list[str]:
 
 def _build(context: Context, trial: Trial) -> bool:
     with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
-        here = with_parent(context, trial, TrialDirectory(Path(scratch) / "trial"))
+        here = TrialDirectory(Path(scratch) / "trial")
+        here = checkpoints.with_model(context, checkpoints.parent_of(context, trial), here)
         try:
             prepare_model(context.experiment, trial.suggestion, here)
         except KatibFlowError as error:
@@ -43,17 +43,3 @@ def _build(context: Context, trial: Trial) -> bool:
             return False
         context.store.write(context.record, [Change(trial, artifacts=model_files(here.model))])
     return True
-
-
-def with_parent(context: Context, trial: Trial, here: TrialDirectory) -> TrialDirectory:
-    """The trial's directory, with its parent's model beside it where it has one: the child inherits from it."""
-    index = trial.suggestion.parent
-    if context.experiment.architecture is None or index is None:
-        return here
-    parent = checkpoints.parent_of(context, index)
-    if parent is None:
-        return here
-    beside = replace(here, parent=here.parent or here.path.with_name("parent"))
-    assert beside.parent_model is not None
-    fetch_model(context.store, parent.run_id, beside.parent_model)
-    return beside

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.argo.names import TERMINATED
-from katib_flow.argo.steps import checkpoints, models, pushed
+from katib_flow.argo.steps import checkpoints, pushed
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.packages import install
 from katib_flow.argo.steps.watch import Watch
@@ -18,7 +18,7 @@ from katib_flow.history import Metric, State, Trial
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
-from katib_flow.trial.protocol import USER_FAILURE, model_files
+from katib_flow.trial.protocol import USER_FAILURE
 from katib_flow.trial.runner import run_trial
 
 
@@ -31,7 +31,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return exit_code(trial.state)
-    here = models.with_parent(context, trial, checkpoints.place(context, trial, directory))
+    here = checkpoints.place(context, trial, directory)
     trial = begin(context, trial)
     watch, follow = Watch(context, trial), Follow(here.log)
     os.environ.update(pushed.pushed_to(context, trial))
@@ -55,7 +55,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())
         watch.end()
         follow.copy()
-        files = {**checkpoints.kept(context, here), **model_files(here.model)}
+        files = checkpoints.kept(context, here)
         if watch.terminated and outcome.state is State.KILLED:
             recorder.put(Change(trial, artifacts=files))
             return TERMINATED  # it stays open: another pod takes it over, or finish closes it
