@@ -24,6 +24,7 @@ from katib_flow.argo.steps.train import begin, exit_code, find_trial
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, Trial, Value
+from katib_flow.metrics.lines import Tail
 from katib_flow.spec.template import Inactive, substitute, substitute_all
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
@@ -150,18 +151,19 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
 
 def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -> Ending | None:
     """Read until the trial has ended; None where this pod was told to go away before."""
-    position, due = 0, math.inf
+    printed, due = Tail(shared / "out"), math.inf
     request, timed_out = None, False
     while True:
         exit_code = _exit_code(shared)
-        position += _read_on(shared / "out", position, reader)
+        if data := printed.read():
+            reader.printed(data)
         reader.read_on(end=exit_code is not None)
         if exit_code is not None:
             reader.printed(b"", end=True)
             return Ending(exit_code, request, timed_out)
         if watch.terminated:
             return None
-        if due == math.inf and timeout is not None and (shared / "out").exists():
+        if due == math.inf and timeout is not None and printed.path.exists():
             due = time.monotonic() + timeout  # its time runs from its start, not from that of the pod
         if request is None and not timed_out:
             request = watch()
@@ -178,15 +180,3 @@ def _exit_code(shared: Path) -> int | None:
     except (OSError, ValueError):
         return None
     return 128 - code if code - 128 in signal.valid_signals() else code
-
-
-def _read_on(path: Path, position: int, reader: Reader) -> int:
-    try:
-        with path.open("rb") as file:
-            file.seek(position)
-            data = file.read()
-    except OSError:
-        return 0
-    if data:
-        reader.printed(data)
-    return len(data)

@@ -15,6 +15,7 @@ from katib_flow.argo.steps.packages import install
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import NotFound, SpecError
 from katib_flow.history import Metric, State, Trial
+from katib_flow.metrics.lines import Tail
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
@@ -89,16 +90,9 @@ class Follow:
     """Copies a log as it grows to this program's own output, so that the pod's log shows it."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._position = path, 0
+        self._tail = Tail(path)
 
     def copy(self) -> None:
-        try:
-            with self._path.open("rb") as file:
-                file.seek(self._position)
-                data = file.read()
-        except OSError:
-            return
-        self._position += len(data)
-        if data:
+        if data := self._tail.read():
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
