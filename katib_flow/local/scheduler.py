@@ -207,11 +207,10 @@ class Scheduler:
             reported: its metrics have been handed to the recorder as they came.
         """
         trial = outcome.applied_to(replace(trial, series={}), self.experiment)
-        log = self.spool.directory(trial.suggestion).log
         self._set(replace(trial, series=self._kept(trial)))
-        files = model_files(self.spool.directory(trial.suggestion).model)
+        here = self.spool.directory(trial.suggestion)
         metrics = () if reported else outcome.metrics
-        self.recorder.put(Change(trial, metrics, log if log.exists() else None, files))
+        self.recorder.put(Change(trial, metrics, here.log, model_files(here.model)))
         self.progress.trial_ended(trial)
 
     def _stop_trials(self, verdict: Verdict) -> None:

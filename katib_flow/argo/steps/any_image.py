@@ -14,16 +14,16 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context, write_output
 from katib_flow.argo.steps.pushed import pushed_to, source
-from katib_flow.argo.steps.train import begin, exit_code, find_trial
+from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import Metric, Trial, Value
+from katib_flow.history import Trial, Value
 from katib_flow.metrics.lines import Tail
 from katib_flow.spec.template import Inactive, substitute, substitute_all
 from katib_flow.tracking import Change, Recorder
@@ -131,12 +131,7 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
         return
     place, watch = TrialDirectory(directory), watch or Watch(context, trial)
     with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
-
-        def on_metrics(metrics: Sequence[Metric]) -> None:
-            watch.hear(metrics)
-            recorder.put(Change(trial, tuple(metrics)))
-
-        reader = Reader(context.experiment, place, log, on_metrics, source(context, trial))
+        reader = Reader(context.experiment, place, log, taken(trial, watch, recorder), source(context, trial))
         ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
     watch.end()
     files = checkpoints.kept(context, place)
@@ -144,8 +139,7 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
         context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
         return
     outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    log = place.log if place.log.exists() else None
-    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), log, files)])
+    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), place.log, files)])
     write_output(shared, "done", str(exit_code(outcome.state)))
 
 

@@ -28,14 +28,14 @@ from katib_flow.argo.steps.manifests import Watched, kind_of_trial, labels_of, o
 from katib_flow.argo.steps.pod_logs import PodLogs
 from katib_flow.argo.steps.pushed import source
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR
-from katib_flow.argo.steps.train import begin, exit_code, find_trial
+from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.history import Metric, Trial
 from katib_flow.metrics.sources import NOTHING
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
-from katib_flow.trial.outcome import Ending, Outcome, conclude
+from katib_flow.trial.outcome import Ending, conclude
 from katib_flow.trial.protocol import TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
 
@@ -82,19 +82,17 @@ def run(
     values |= {"trial.namespace": cluster.namespace}
     thing = watched(context.experiment, context.record.key, trial_id, values, owner)
     with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
-
-        def on_metrics(metrics: Sequence[Metric]) -> None:
-            watch.hear(metrics)
-            recorder.put(Change(trial, tuple(metrics)))
-
-        reader = Reader(context.experiment, place, log, on_metrics, source(context, trial) or NOTHING)
+        heard = taken(trial, watch, recorder)
+        reader = Reader(context.experiment, place, log, heard, source(context, trial) or NOTHING)
         follower = _Follower(cluster, thing, reader, watch, context.experiment.limits.trial_timeout, sleep, clock)
         ending = follower.follow()
     watch.end()
     if ending is None:
         return TERMINATED  # the object runs on: another pod takes it over, or finish deletes it
     outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    _record(context, trial, outcome, place)
+    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), place.log)])
+    if outcome.message:
+        print(f"{trial.id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     if not thing.retain or ending.request or ending.timed_out:
         _delete(context, cluster, thing.kind, trial_id)
     return exit_code(outcome.state)
@@ -225,13 +223,6 @@ def _outputs(there: Manifest, names: Sequence[str]) -> list[Metric]:
                 except (KeyError, TypeError, ValueError):
                     continue
     return found
-
-
-def _record(context: Context, trial: Trial, outcome: Outcome, place: TrialDirectory) -> None:
-    log = place.log if place.log.exists() else None
-    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), log)])
-    if outcome.message:
-        print(f"{trial.id}: {outcome.state}: {outcome.message}", file=sys.stderr)
 
 
 def _delete(context: Context, cluster: Cluster, kind: Kind, trial_id: str) -> None:

@@ -20,6 +20,7 @@ from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import USER_FAILURE
+from katib_flow.trial.reader import OnMetrics
 from katib_flow.trial.runner import run_trial
 
 
@@ -42,14 +43,10 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         return watch()
 
     with Recorder(context.store, context.record) as recorder:
-
-        def on_metrics(metrics: Sequence[Metric]) -> None:
-            watch.hear(metrics)
-            recorder.put(Change(trial, tuple(metrics)))
-
         try:
             install(context.experiment.trial.packages)
             function = trial_function(context.experiment)
+            on_metrics = taken(trial, watch, recorder)
             hooks: Any = {"on_metrics": on_metrics, "stop": stop, "source": pushed.source(context, trial)}
             outcome = run_trial(context.experiment, trial.suggestion, here, function=function, **hooks)
         except SpecError as problem:  # the image lacks what the spec names: no machine's fault
@@ -60,8 +57,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         if watch.terminated and outcome.state is State.KILLED:
             recorder.put(Change(trial, artifacts=files))
             return TERMINATED  # it stays open: another pod takes it over, or finish closes it
-        log = here.log if here.log.exists() else None
-        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), log, files))
+        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), here.log, files))
     if outcome.message:
         print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     return exit_code(outcome.state)
@@ -84,6 +80,16 @@ def begin(context: Context, trial: Trial) -> Trial:
 def exit_code(state: State) -> int:
     """0 for a recorded result and for what we ended ourselves; Argo tries neither again."""
     return USER_FAILURE if state.failure else 0
+
+
+def taken(trial: Trial, watch: Watch, recorder: Recorder) -> OnMetrics:
+    """What to call with a trial's metrics as they come: they are judged, and recorded."""
+
+    def take(metrics: Sequence[Metric]) -> None:
+        watch.hear(metrics)
+        recorder.put(Change(trial, tuple(metrics)))
+
+    return take
 
 
 class Follow:
