@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from katib_flow.algorithms.random import random
+from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.algorithms.rungs import Rung, best_first, by_rung, hyperband_brackets, needs_budget, over
 from katib_flow.errors import SpecError
@@ -38,13 +38,7 @@ def hyperband(ask: Ask[HyperbandSettings]) -> list[Suggestion]:
     """The next trials of the brackets; fewer while a rung waits for its last results, none when all have run."""
     assert ask.experiment.budget is not None
     brackets = hyperband_brackets(ask.experiment.budget) * ask.settings.rounds
-    return first_of(ask, halving(ask, brackets, lambda position: _drawn(ask, position)))
-
-
-def _drawn(ask: Ask[HyperbandSettings], position: int) -> Assignment | None:
-    """What stands at a position of random search, so that the order in which trials end changes nothing."""
-    drawn = random(replace(ask, indices=range(position, position + 1), settings=Settings()))
-    return drawn[0].assignment if drawn else None
+    return first_of(ask, halving(ask, brackets, lambda position: drawn(ask, position)))
 
 
 def first_of(ask: Ask[Any], proposals: Iterator[Suggestion]) -> list[Suggestion]:

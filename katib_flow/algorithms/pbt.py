@@ -8,13 +8,13 @@ Gives: the parent is the trial whose checkpoint is continued, a member's own las
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from katib_flow.algorithms.random import random
+from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm, endless
 from katib_flow.algorithms.rungs import best_first, over
 from katib_flow.errors import SpecError
@@ -82,7 +82,7 @@ def _next(ask: Ask[PBTSettings], index: int, member: Member, last: list[Trial]) 
     rng, budget = ask.rng(index), ask.experiment.budget
     parent = None if member.last is None else exploited(ask, member.last, last, rng)
     if parent is None:  # its first, or nobody has trained anything that could be continued
-        assignment = (_drawn(ask, member.number) if member.last is None else None) or ask.space.draw(rng)
+        assignment = (drawn(ask, member.number) if member.last is None else None) or ask.space.draw(rng)
     elif parent is member.last:
         assignment = dict(parent.assignment)
     else:
@@ -95,12 +95,6 @@ def _next(ask: Ask[PBTSettings], index: int, member: Member, last: list[Trial]) 
         parent=parent.index if parent else None,
         info={"member": member.number, "generation": member.generation},
     )
-
-
-def _drawn(ask: Ask[PBTSettings], number: int) -> dict[str, Value] | None:
-    """What a member begins with; None in a finite space with fewer points than members."""
-    drawn = random(replace(ask, indices=range(number, number + 1), settings=Settings()))
-    return dict(drawn[0].assignment) if drawn else None
 
 
 def exploited(ask: Ask[PBTSettings], own: Trial, last: list[Trial], rng: np.random.Generator) -> Trial | None:

@@ -4,14 +4,16 @@ Paper: Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JM
 """
 
 import itertools
+from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from katib_flow.algorithms.distinct import DistinctStream
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import Suggestion
-from katib_flow.spec.space import SearchSpace
+from katib_flow.spec.space import Assignment, SearchSpace
 
 
 @lru_cache(maxsize=4)
@@ -26,3 +28,13 @@ def random(ask: Ask[Settings]) -> list[Suggestion]:
     if ask.space.size is None:
         return [Suggestion(index, ask.space.draw(ask.rng(index))) for index in ask.indices]
     return _stream(ask.space, ask.seed).suggestions(ask.indices)
+
+
+def drawn(ask: Ask[Any], position: int) -> Assignment | None:
+    """What stands at a position of random search, so that the order in which trials end changes nothing.
+
+    Returns:
+        None in a finite space with no more points.
+    """
+    found = random(replace(ask, indices=range(position, position + 1), settings=Settings()))
+    return found[0].assignment if found else None
