@@ -25,8 +25,7 @@ def collect_metrics(context: Context, cluster: Cluster | None = None) -> bool:
     history, control = store.history(record), store.control(record)
     abandoned = history.open()
     history = close(context, history, abandoned, control)
-    if cluster is not None:
-        clean_up(context, cluster, abandoned)
+    clean_up(context, cluster, abandoned)
     verdict = judge_at_rest(context, history, control)
     if verdict.go and not control.pause:
         store.summarise(record, history)
@@ -71,8 +70,7 @@ def finish(context: Context, status: str, failures: str, cluster: Cluster | None
         store.set_control(record, stop=True)  # lanes of the segment before may be at work still
     abandoned = history.open()
     killed = end(context, abandoned, State.KILLED, CUT_SHORT)
-    if cluster is not None:
-        clean_up(context, cluster, abandoned)
+    clean_up(context, cluster, abandoned)
     history = history.replaced(killed)
     if record.status is Status.RUNNING:
         final, reason = _how_it_ended(judge(context, history, control), control, status, failures)
@@ -92,8 +90,7 @@ def _close_lanes(context: Context, cluster: Cluster | None) -> None:
             if trial.suggestion.info.get("segment") == context.segment
         ]
         end(context, left, State.KILLED, CUT_SHORT)
-        if cluster is not None:
-            clean_up(context, cluster, left)
+        clean_up(context, cluster, left)
 
 
 def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str) -> tuple[Status, str]:

@@ -254,9 +254,13 @@ def owner(workflow: str, uid: str) -> Manifest:
     return {"apiVersion": WORKFLOW[0], "kind": WORKFLOW[1], "name": workflow, "uid": uid}
 
 
-def clean_up(context: Context, cluster: Cluster, trials: Sequence[Trial]) -> None:
-    """Delete the objects of trials that nobody watches any more."""
+def clean_up(context: Context, cluster: Cluster | None, trials: Sequence[Trial]) -> None:
+    """Delete the objects of trials that nobody watches any more.
+
+    Args:
+        cluster: what ``cluster_of`` gives: None where trials are no objects.
+    """
     kind = kind_of_trial(context.experiment)
-    if kind is not None:
+    if cluster is not None and kind is not None:
         for trial in trials:
             _delete(context, cluster, kind, trial.id)
