@@ -31,6 +31,11 @@ class State(StrEnum):
         return self not in (State.PENDING, State.RUNNING)
 
     @property
+    def over(self) -> bool:
+        """Whether the trial has said all it will; a killed one is started again."""
+        return self.final and self is not State.KILLED
+
+    @property
     def failure(self) -> bool:
         """Whether the trial counts against ``limits.max_failed_trials``."""
         return self in (State.FAILED, State.METRICS_UNAVAILABLE)

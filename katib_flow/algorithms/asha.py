@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from katib_flow.algorithms.random import random
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import best_first, ladder, marked, needs_budget, over
+from katib_flow.algorithms.rungs import best_first, ladder, marked, needs_budget
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.spec.experiment import Experiment
@@ -36,7 +36,7 @@ def _promotions(ask: Ask[Settings], budgets: tuple[int, ...]) -> Iterator[Sugges
     assert ask.experiment.budget is not None
     eta = ask.experiment.budget.eta
     for rung in range(len(budgets) - 2, -1, -1):
-        ended = [trial for trial in marked(ask.history, rung=rung) if over(trial)]
+        ended = [trial for trial in marked(ask.history, rung=rung) if trial.state.over]
         promoted = {trial.suggestion.parent for trial in marked(ask.history, rung=rung + 1)}
         for parent in best_first(ask.objective, ended)[: len(ended) // eta]:
             if parent.index not in promoted:

@@ -21,7 +21,7 @@ from katib_flow.algorithms.evidence import Evidence
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.hyperband import first_of, halving
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import hyperband_brackets, needs_budget, over
+from katib_flow.algorithms.rungs import hyperband_brackets, needs_budget
 from katib_flow.algorithms.tpe import Density
 from katib_flow.errors import SpecError
 from katib_flow.history import History, Suggestion
@@ -113,7 +113,7 @@ def modelled_budget(ask: Ask[BOHBSettings]) -> float | None:
 
 def seen_at(ask: Ask[BOHBSettings], budget: float | None) -> Ask[BOHBSettings]:
     """The same question with the trials of one budget, and those without a result yet."""
-    own = [trial for trial in ask.history if trial.suggestion.budget == budget or not over(trial)]
+    own = [trial for trial in ask.history if trial.suggestion.budget == budget or not trial.state.over]
     earlier = [trial for trial in ask.earlier if trial.suggestion.budget == budget]
     return replace(ask, history=History(tuple(own)), earlier=History(tuple(earlier)))
 

@@ -23,7 +23,7 @@ from pydantic import Field
 from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.features import FINE, Array
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import best_first, marked, over
+from katib_flow.algorithms.rungs import best_first, marked
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.experiment import Experiment
@@ -205,7 +205,7 @@ def _replayed(ask: Ask[CMAESSettings], axes: Axes) -> Run:
         members = marked(ask.history, run=run.number)
         for first in range(0, len(members) - run.population + 1, run.population):
             generation = members[first : first + run.population]
-            if not all(over(trial) for trial in generation):
+            if not all(trial.state.over for trial in generation):
                 return run
             run.tell(generation, _losses(ask, generation))
             if run.converged and ask.settings.restart_strategy != "none":

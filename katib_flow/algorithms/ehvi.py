@@ -96,8 +96,7 @@ class Evidences:
         names = [objective.metric for objective in ask.experiment.objective]
 
         def sound(trial: Trial) -> Trial:
-            lacking = trial.state.final and any(trial.observed(name) is None for name in names)
-            failed = lacking and trial.state is not State.KILLED
+            failed = trial.state.over and any(trial.observed(name) is None for name in names)
             return replace(trial, state=State.FAILED) if failed else trial
 
         history, earlier = (History(tuple(map(sound, trials))) for trials in (ask.history, ask.earlier))

@@ -15,7 +15,6 @@ import numpy as np
 from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.features import Array
 from katib_flow.algorithms.registry import Ask, Settings
-from katib_flow.algorithms.rungs import over
 from katib_flow.algorithms.sobol import sobol
 from katib_flow.history import State, Suggestion, Trial, Value
 from katib_flow.spec.space import SearchSpace
@@ -44,7 +43,7 @@ class Evidence:
     @classmethod
     def of(cls, ask: Ask[Any]) -> "Evidence":
         space, objective = ask.space, ask.objective
-        everything = [*ask.history, *(trial for trial in ask.earlier if over(trial))]
+        everything = [*ask.history, *(trial for trial in ask.earlier if trial.state.over)]
         units, inside = space.encode_all([trial.assignment for trial in everything])
         known, units = list(compress(everything, inside)), units[inside]
         own = int(np.sum(inside[: len(ask.history)]))
@@ -53,7 +52,7 @@ class Evidence:
         scored = ~np.isnan(losses)
         losses[~scored] = np.max(losses[scored], initial=-math.inf) if scored.any() else 0.0
         ended = scored | np.array([trial.state in FAILURES for trial in known], dtype=bool)
-        waiting = np.array([not over(trial) for trial in known[:own]], dtype=bool)
+        waiting = np.array([not trial.state.over for trial in known[:own]], dtype=bool)
         return cls(
             space=space,
             units=units[ended],

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import Rung, best_first, by_rung, hyperband_brackets, needs_budget, over
+from katib_flow.algorithms.rungs import Rung, best_first, by_rung, hyperband_brackets, needs_budget
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial
 from katib_flow.spec.experiment import Experiment
@@ -73,7 +73,7 @@ def _bracket(
         waiting = True
         yield proposal
     for level, rung in enumerate(rungs[1:], start=1):
-        if waiting or not all(over(trial) for trial in below):
+        if waiting or not all(trial.state.over for trial in below):
             return
         here = members.get((number, level), [])
         promoted = list(_promoted(ask, number, level, rung, below, here))

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm, endless
-from katib_flow.algorithms.rungs import best_first, over
+from katib_flow.algorithms.rungs import best_first
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.experiment import Experiment
@@ -58,7 +58,9 @@ def pbt(ask: Ask[PBTSettings]) -> list[Suggestion]:
     """The next trial of each member that has none running, the least trained first; fewer while all train."""
     members = population(ask)
     last = [each.last for each in members if each.last is not None]
-    ready = [each for each in members if each.last is None or (over(each.last) and _goes_on(ask.experiment, each.last))]
+    ready = [
+        each for each in members if each.last is None or (each.last.state.over and _goes_on(ask.experiment, each.last))
+    ]
     ready.sort(key=lambda each: (each.generation, each.number))
     return [_next(ask, index, member, last) for index, member in zip(ask.indices, ready, strict=False)]
 

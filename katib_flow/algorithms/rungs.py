@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from katib_flow.errors import SpecError
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Budget, Objective
@@ -62,11 +62,6 @@ def best_first(objective: Objective, trials: Iterator[Trial] | list[Trial]) -> l
         if (value := trial.observed(objective.metric)) is not None
     ]
     return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
-
-
-def over(trial: Trial) -> bool:
-    """Whether a trial has said all it will; a killed one is started again."""
-    return trial.state.final and trial.state is not State.KILLED
 
 
 def marked(history: History, **marks: object) -> list[Trial]:

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Trial
 from katib_flow.local.scheduler import Progress
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
@@ -72,7 +72,7 @@ class Live:
 
         total = self.experiment.limits.max_trials
         counts = history.counts()
-        done = sum(count for state, count in counts.items() if state.final and state is not State.KILLED)
+        done = sum(count for state, count in counts.items() if state.over)
         left = f", about {_clock(seconds / self.ended * (total - done))} left" if total and self.ended else ""
         bar = Table.grid(padding=(0, 1))
         progress = f"{done}/{total}" if total else f"{done}"

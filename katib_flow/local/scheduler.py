@@ -88,13 +88,11 @@ class Scheduler:
         for suggestion in self.spool.suggestions():
             known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
             outcome = read_result(self.spool.directory(suggestion))
-            if known.state.final and known.state is not State.KILLED:
+            if known.state.over:
                 self.spool.remove(suggestion)
             elif outcome and outcome.state is not State.KILLED:
                 self._close(known, outcome)
-        self.again = [
-            trial.suggestion for trial in self.history if not trial.state.final or trial.state is State.KILLED
-        ]
+        self.again = [trial.suggestion for trial in self.history if not trial.state.over]
         for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
             self._set(replace(self._trials[suggestion.id], state=State.KILLED))
 

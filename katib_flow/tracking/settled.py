@@ -28,7 +28,7 @@ ARTIFACT = "katib_flow/settled.json.gz"
 WHILE_MS = 15 * 60_000
 LEAST = 500  # runs that make it worth their while
 OPEN = 500  # at most: they are asked for by id
-_FOR_GOOD = {state for state in State if state.final} - {State.KILLED}  # a killed trial may be started again
+_FOR_GOOD = {state for state in State if state.over}
 
 
 @dataclass(frozen=True)

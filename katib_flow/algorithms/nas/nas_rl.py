@@ -24,7 +24,6 @@ from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.nas.amoebanet import mutated
 from katib_flow.algorithms.nas.controller import Controller, Shape
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import over
 from katib_flow.history import History, Suggestion, Trial, Value
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
@@ -143,7 +142,7 @@ def batches(ask: Ask[NasRlSettings]) -> Iterable[Batch]:
     tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}
     for first in range(0, len(mine) - size + 1, size):
         fresh = mine[first : first + size]
-        if not all(over(trial) for trial in fresh):
+        if not all(trial.state.over for trial in fresh):
             return
         repeated = [by_index[index] for trial in fresh for index in _again(trial) if index in tokens]
         rewards = _rewards(ask, ask.history, fresh[-1].index)

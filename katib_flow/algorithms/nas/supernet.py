@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from katib_flow.algorithms.registry import Ask
-from katib_flow.algorithms.rungs import marked, over
+from katib_flow.algorithms.rungs import marked
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choice_metrics
@@ -54,7 +54,7 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
         topology = ask.architectures.supernet().to_dict()
         parent = None if last is None else last.index
         return [Suggestion(index, assignment, parent=parent, topology=topology, info={"phase": "search"})]
-    if any(over(trial) for trial in marked(ask.history, phase="derived")):
+    if any(trial.state.over for trial in marked(ask.history, phase="derived")):
         return []
     return [Suggestion(index, assignment, info={"phase": "derived", "derived_from": last.index})]
 

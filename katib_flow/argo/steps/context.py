@@ -15,7 +15,7 @@ from katib_flow.algorithms.auto import settled
 from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE
 from katib_flow.argo.spec_text import decode_spec
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Control, Record, Store
@@ -115,7 +115,7 @@ def elapsed_seconds(record: Record, control: Control) -> float:
 
 def cut_short(history: History) -> list[Trial]:
     """Trials that were open or killed when an earlier segment ended: they are started again first."""
-    return [trial for trial in history if trial.state is State.KILLED or not trial.state.final]
+    return [trial for trial in history if not trial.state.over]
 
 
 def write_output(directory: Path, name: str, text: str) -> None:

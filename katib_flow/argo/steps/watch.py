@@ -73,7 +73,7 @@ class Watch:
         trials = [trial for trial in self._context.store.history(self._context.record) if trial.id != self._trial.id]
         asked = [trial for trial in trials if trial.run_id and trial.id not in self._curves]
         curves = self._context.store.reported(asked, [name])
-        ended = {trial.id for trial in trials if trial.state.final and trial.state is not State.KILLED}
+        ended = {trial.id for trial in trials if trial.state.over}
         self._curves |= {id_: tuple(curve) for id_, curve in curves.items() if id_ in ended}
         series = {id_: tuple(curve) for id_, curve in curves.items()} | self._curves
         return History(tuple(replace(trial, series={name: series.get(trial.id, ())}) for trial in trials))
