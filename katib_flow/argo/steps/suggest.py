@@ -106,11 +106,16 @@ def _withdrawn(context: Context, trial: Trial, control: Control) -> bool:
     if maximum is None:
         return False
     counted = [each for each in context.store.history(context.record) if each.state is not State.KILLED]
-    counted.sort(key=lambda each: (each.suggestion.info.get("registered", 0.0), each.id))
-    if trial.id in [each.id for each in counted[:maximum]]:
+    if len(counted) <= maximum or sum(_registered(each) < _registered(trial) for each in counted) < maximum:
         return False
     end(context, [trial], State.KILLED, "not started: other lanes had started the last ones")
     return True
+
+
+def _registered(trial: Trial) -> tuple[float, str]:
+    """When a lane recorded the trial; what sorts all of them the same way for every lane."""
+    at = trial.suggestion.info.get("registered", 0.0)
+    return (at if isinstance(at, float) else 0.0), trial.id
 
 
 def _place(trial: Trial) -> tuple[object, object]:
