@@ -314,6 +314,21 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
 
 
 @app.command()
+def report(
+    name: Name,
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("report.html"),
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Write all there is to know of an experiment into one HTML file (needs Plotly)."""
+    from katib_flow.reports import write_report
+
+    store = _store(tracking_uri, group)
+    write_report(store, store.find(name), out)
+    print(f"{out}: open it in a browser; it needs nothing else")
+
+
+@app.command()
 def export(
     name: Name,
     format_: Annotated[Format, typer.Option("--format", help="csv, json or parquet")] = Format.CSV,

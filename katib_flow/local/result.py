@@ -1,13 +1,14 @@
 """What a finished, or interrupted, experiment gives back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
 from katib_flow.pareto import front
 from katib_flow.spec.experiment import Experiment
-from katib_flow.tracking.records import Status
+from katib_flow.tracking import Status, Store
 from katib_flow.trial.table import rows
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ class Result:
         verdict: why it may not go on, or that it may.
         status, reason: how it ended, as recorded.
         run_id: id of its MLflow parent run.
+        store: where it is recorded.
     """
 
     experiment: Experiment
@@ -31,6 +33,7 @@ class Result:
     reason: str
     run_id: str
     name: str
+    store: Store = field(repr=False, compare=False)
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -51,6 +54,17 @@ class Result:
         import pandas as pd
 
         return pd.DataFrame(rows(self.experiment, self.history))
+
+    def report(self, path: str | Path = "report.html") -> Path:
+        """Write the report, one HTML file that needs nothing else; the path.
+
+        Raises:
+            KatibFlowError: Plotly is missing, or the file cannot be written.
+        """
+        from katib_flow.reports.stored import write_report
+
+        write_report(self.store, self.store.get(self.run_id), Path(path))
+        return Path(path)
 
     def _repr_html_(self) -> str:
         return self.to_pandas().to_html()  # notebooks

@@ -21,6 +21,7 @@ from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
 from katib_flow.local.workers import Event, Workers
 from katib_flow.loop import End, Verdict
+from katib_flow.reports import keep_report
 from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.models import fetch_model
@@ -235,8 +236,16 @@ class Scheduler:
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
         self.recorder.flush()
         status, reason = self._status(verdict)
-        self.store.summarise(self.record, self.history, status, reason)
-        return Result(self.experiment, self.history, verdict, status, reason, self.record.run_id, self.record.name)
+        history = self._recorded()
+        record = self.store.summarise(self.record, history, status, reason)
+        if status.final and status is not Status.INTERRUPTED:
+            keep_report(self.store, record, history)
+        return Result(self.experiment, history, verdict, status, reason, record.run_id, record.name, self.store)
+
+    def _recorded(self) -> History:
+        """The history with the runs that record its trials."""
+        known = ((trial, trial.run_id or self.recorder.run_id(trial.id)) for trial in self.history)
+        return History(tuple(replace(trial, run_id=run_id) for trial, run_id in known))
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
         if self.interrupts and verdict.go:

@@ -26,6 +26,7 @@ _GLYPHS = {"add": "+", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean"
 _IDENTITY = ("identity", "skip")
 _CHARACTER, _PADDING, _HEIGHT = 6.7, 9.0, 22.0
 _MARGIN, _TITLE = 18.0, 46.0
+_MARKS = "amber: new since the parent, dashed: changed"
 
 _STYLE = """
 svg{font:11px ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif;background:var(--paper)}
@@ -62,8 +63,8 @@ def svg(topology: Topology, parent: Topology | None = None) -> str:
     width = sum(panel.width + 2 * _MARGIN for panel in panels) + _MARGIN
     gone = _gone(topology, parent) if parent else []
     footer = 20.0 if gone else 0.0
-    height = _TITLE + max(panel.places.height for panel in panels) + 2 * _MARGIN + 16 + footer
-    width = max(width, _CHARACTER * len(_subtitle(topology, parent)) + 2 * _MARGIN)
+    height = _top(parent) + max(panel.places.height for panel in panels) + 2 * _MARGIN + 16 + footer
+    width = max(width, _CHARACTER * len(_subtitle(topology)) + 2 * _MARGIN)
     parts = [_heading(topology, parent)]
     x = _MARGIN
     for panel in panels:
@@ -78,6 +79,11 @@ def svg(topology: Topology, parent: Topology | None = None) -> str:
         f'viewBox="0 0 {width:.0f} {height:.0f}" role="img"><title>{escape(topology.name or "topology")}</title>'
         f"<style>{_STYLE}</style>{''.join(parts)}</svg>"
     )
+
+
+def _top(parent: Topology | None) -> float:
+    """Where the graphs begin, below the heading."""
+    return _TITLE + (14.0 if parent else 0.0)
 
 
 def _used(topology: Topology) -> list[str]:
@@ -128,17 +134,17 @@ def _ordered(graph: Graph, edges: list[Edge]) -> Iterator[str]:
 
 
 def _drawn(panel: _Panel, topology: Topology, parent: Topology | None, left: float, count: int) -> str:
-    top = _TITLE + 22
+    top = _top(parent)
     places = panel.places
     shift = left + (panel.width - places.width) / 2
     title = "network" if panel.name == topology.root else panel.name
     times = f" ×{count}" if count > 1 else ""
     parts = [
-        f'<rect class="frame" x="{left - 8:.1f}" y="{_TITLE:.1f}" width="{panel.width + 16:.1f}" '
+        f'<rect class="frame" x="{left - 8:.1f}" y="{top:.1f}" width="{panel.width + 16:.1f}" '
         f'height="{places.height + 30:.1f}" rx="6"/>',
-        f'<text class="name" x="{left:.1f}" y="{_TITLE + 16:.1f}">{escape(title)}'
+        f'<text class="name" x="{left:.1f}" y="{top + 16:.1f}">{escape(title)}'
         f'<tspan class="soft">{times}</tspan></text>',
-        f'<g transform="translate({shift:.1f},{top:.1f})">',
+        f'<g transform="translate({shift:.1f},{top + 22:.1f})">',
     ]
     parts += [f'<path class="link" d="{_curve(line)}"/>' for line in places.lines]
     merging = {name: merge for name, merge in panel.graph.vertices.items() if _arriving(panel, name) > 1}
@@ -211,19 +217,19 @@ def _written(params: Mapping[str, Any]) -> str:
 
 def _heading(topology: Topology, parent: Topology | None) -> str:
     name = topology.name or "topology"
+    marks = f'<text class="soft" x="{_MARGIN}" y="50">{_MARKS}</text>' if parent else ""
     return (
         f'<text class="title" x="{_MARGIN}" y="20">{escape(_cut(name, 60))}</text>'
-        f'<text class="soft" x="{_MARGIN}" y="36">{escape(_subtitle(topology, parent))}</text>'
+        f'<text class="soft" x="{_MARGIN}" y="36">{escape(_subtitle(topology))}</text>{marks}'
     )
 
 
-def _subtitle(topology: Topology, parent: Topology | None) -> str:
+def _subtitle(topology: Topology) -> str:
     shape = "×".join(map(str, topology.input.shape))
     facts = (
         f"{topology.parameters:,} parameters, {topology.flops / 1e6:.3g} MFLOPs, {shape} to {topology.output.classes}"
     )
-    facts += f", {topology.hash[:8]}"
-    return facts + (", amber: new since the parent, dashed: changed" if parent else "")
+    return f"{facts}, {topology.hash[:8]}"
 
 
 def _cut(text: str, most: int) -> str:

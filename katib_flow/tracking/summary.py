@@ -88,9 +88,13 @@ def _commands(record: Record) -> str:
         [
             "Reproduce, with the same seed:",
             "```",
-            f"mlflow artifacts download -r {record.run_id} -a spec.yaml -d .",
-            "katib-flow run spec.yaml",
+            *reproduce(record),
             "```",
             f"Go on: `katib-flow resume {name}`. Report: `katib-flow report {name} -o report.html`.",
         ]
     )
+
+
+def reproduce(record: Record) -> list[str]:
+    """The commands that run an experiment's spec again."""
+    return [f"mlflow artifacts download -r {record.run_id} -a spec.yaml -d .", "katib-flow run spec.yaml"]

@@ -174,6 +174,22 @@ def test_what_matters_is_told_and_too_few_trials_are_said(call: Any, write: Any)
     assert "importance for loss" in call("importance", "toy").out
 
 
+def test_a_report_is_written_to_a_file(call: Any, write: Any, here: Path) -> None:
+    pytest.importorskip("plotly", reason="a report needs Plotly, an extra")
+    call("run", write(spec(limits={"max_trials": 12, "parallel_trials": 2})))
+    done = call("report", "toy", "-o", "toy.html")
+    assert (done.code, done.out) == (0, "toy.html: open it in a browser; it needs nothing else\n")
+    text = (here / "toy.html").read_text(encoding="utf-8")
+    best = call("best", "toy", "-o", "json").json
+    assert f"The best is trial {best['trial']}, with loss {best['loss']:.6g}." in text
+    assert "Which parameters matter" in text
+    refused = call("report", "toy", "-o", "nowhere/toy.html")
+    assert (refused.code, refused.error) == (
+        2,
+        "error: nowhere/toy.html: cannot be written: No such file or directory\n",
+    )
+
+
 def test_what_auto_chose_is_said_and_recorded(call: Any, write: Any) -> None:
     path = write(spec(algorithm="auto"))
     line = "gp, chosen by auto: 2 parameters (1 categorical), 3 trials: it needs the fewest"

@@ -15,7 +15,7 @@ from katib_flow.argo.steps.collect import STOPPED_BY_ARGO, collect_metrics, fini
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.handover import hand_over, next_segment
 from katib_flow.argo.steps.suggest import Turn, suggest_iteration, suggest_lane
-from katib_flow.errors import KatibFlowError
+from katib_flow.errors import KatibFlowError, NotFound
 from katib_flow.history import State, Trial
 from katib_flow.spec import Experiment
 from katib_flow.testing.kubernetes import FakeCluster
@@ -93,6 +93,19 @@ def test_the_goal_ends_the_experiment(opened: Any) -> None:
         "trial t00000 reached the goal with score 5",
     )
     assert suggest_iteration(opened(), 2) == []
+
+
+def test_an_experiment_that_has_ended_keeps_its_report(opened: Any, store: Store) -> None:
+    pytest.importorskip("plotly", reason="a report needs Plotly, an extra")
+    (first, second), run_id = suggest_iteration(opened(), 1), opened().record.run_id
+    end(opened(), first, 2)
+    end(opened(), second, 3)
+    assert collect_metrics(opened()) is True
+    with pytest.raises(NotFound):
+        store.read_artifact(run_id, "report.html")
+    end(opened(), suggest_iteration(opened(), 2)[0], 5)
+    assert finish(opened(), "Succeeded", "[]") is Status.SUCCEEDED
+    assert "with score 5" in store.read_artifact(run_id, "report.html").read_text(encoding="utf-8")
 
 
 def test_a_trial_whose_pod_died_is_a_failure_that_says_so(opened: Any) -> None:

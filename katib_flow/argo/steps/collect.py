@@ -8,6 +8,7 @@ from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
 from katib_flow.history import History, State
 from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
+from katib_flow.reports import keep_report
 from katib_flow.tracking import Control, Status
 
 STOPPED_BY_ARGO = "shutdown with strategy"
@@ -31,8 +32,15 @@ def collect_metrics(context: Context, cluster: Cluster | None = None) -> bool:
         store.summarise(record, history)
         return True
     status, reason = outcome(verdict) if not verdict.go else (Status.PAUSED, "paused; resume goes on")
-    store.summarise(record, history, status, reason)
+    _closed(context, history, status, reason)
     return False
+
+
+def _closed(context: Context, history: History, status: Status, reason: str) -> None:
+    """Set how the experiment stands; where it has ended, keep its report."""
+    record = context.store.summarise(context.record, history, status, reason)
+    if status.final:
+        keep_report(context.store, record, history)
 
 
 def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
@@ -74,7 +82,7 @@ def finish(context: Context, status: str, failures: str, cluster: Cluster | None
     history = history.replaced(killed)
     if record.status is Status.RUNNING:
         final, reason = _how_it_ended(judge(context, history, control), control, status, failures)
-        store.summarise(record, history, final, reason)
+        _closed(context, history, final, reason)
         return final
     if killed:
         store.summarise(record, history, record.status, record.reason)

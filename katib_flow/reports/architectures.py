@@ -1,0 +1,147 @@
+"""How the architecture evolved: the part of a report that architectures have."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from katib_flow.history import History, Metric, Trial
+from katib_flow.models.choices import choice_metrics
+from katib_flow.models.envelope import branch_key
+from katib_flow.models.topology import Topology
+from katib_flow.reports import charts
+from katib_flow.reports.blocks import Block, Card, Chart, Picture, Row, Section, Table, Text
+from katib_flow.reports.evolution import Generation, generations, improvements, lineage, supernet_of
+from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.table import cell
+
+MOST_GENERATIONS = 12
+MOST_SLOTS = 18
+"""Of a supernet, whose choices are drawn over the search."""
+STATISTIC = "variance/"
+ALONE = "No network descends from another here. These were the best, each better than all before it."
+
+
+def search_names(line: Iterable[Trial]) -> tuple[str, ...]:
+    """The metrics that tell how the choices of a supernet's search developed; none where none was trained."""
+    supernet = supernet_of(line)
+    return tuple(name for kind in ("choice", "alpha") for name in _names(supernet, kind)) if supernet else ()
+
+
+def _names(supernet: Topology, kind: str) -> Iterator[str]:
+    for names in list(choice_metrics(supernet, kind).values())[:MOST_SLOTS]:
+        yield from names
+
+
+def architecture_sections(
+    experiment: Experiment, history: History, best: Trial, series: Mapping[str, Sequence[Metric]]
+) -> Iterator[Section]:
+    """The line of descent of the best network, or where it has no ancestors, the best networks one after the other."""
+    if experiment.architecture is None or best.suggestion.topology is None:
+        return
+    line = lineage(history, best)
+    descent = len(line) > 1
+    line = line if descent else improvements(experiment.objective[0], history)
+    shown = [*line[:1], *line[1:][-(MOST_GENERATIONS - 1) :]]
+    found = generations(experiment, shown)
+    said = _said(line, best) if descent else ALONE
+    if len(shown) < len(line):
+        said += f" The first and the last {len(shown) - 1} of {len(line)} are shown."
+    supernet = supernet_of(line)
+    cards = [_card(experiment, each, found[place + 1 : place + 2], best) for place, each in enumerate(found)]
+    fresh = [card for card, each in zip(cards, found, strict=True) if not _as_before(each)]
+    charts_ = _searched(supernet, line, series) if supernet else ()
+    blocks = [Text(said), _summary(experiment, found, best), *charts_, Row(fresh)]
+    yield Section("How the architecture evolved", blocks)
+
+
+def _said(line: Sequence[Trial], best: Trial) -> str:
+    if line[-1].id == best.id:
+        return f"The best network descends from {line[0].id} in {len(line) - 1} steps."
+    return f"Each network was made of the one before it; the best of the {len(line)} is {best.id}."
+
+
+def _as_before(each: Generation) -> bool:
+    """Whether a generation has nothing to show that the one before had not."""
+    same = each.before is not None and each.network is not None and each.before.hash == each.network.hash
+    return same and not each.changes
+
+
+def _summary(experiment: Experiment, found: Sequence[Generation], best: Trial) -> Table:
+    names = [objective.metric for objective in experiment.objective]
+    rows = [
+        [
+            each.trial.id,
+            *(each.trial.observations.get(name) for name in names),
+            f"{each.network.parameters:,}" if each.network else None,
+            f"{each.network.flops / 1e6:.3g}" if each.network else None,
+            _short("; ".join(each.changes)) or ("as before" if each.before else "the first"),
+        ]
+        for each in found
+    ]
+    marked = frozenset(place for place, each in enumerate(found) if each.trial.id == best.id)
+    return Table(["trial", *names, "parameters", "MFLOPs", "what is new"], rows, marked)
+
+
+def _short(text: str, most: int = 160) -> str:
+    return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
+
+
+def _card(experiment: Experiment, each: Generation, following: Sequence[Generation], best: Trial) -> Card:
+    from katib_flow.models.drawing import svg  # with SciPy's optimiser, half a second that other searches do not need
+
+    names = [objective.metric for objective in experiment.objective]
+    values = ", ".join(f"{name} {cell(each.trial.observations.get(name))}" for name in names)
+    title = f"{each.trial.id}{', the best' if each.trial.id == best.id else ''}: {values}"
+    if each.searched:
+        title += " (with the shared weights; what would be taken now)"
+    blocks: list[Block] = [Text(change) for change in each.changes]
+    if each.network is not None:
+        blocks.append(Picture(svg(each.network, each.before), f"the network of trial {each.trial.id}"))
+    else:
+        blocks.append(Text("Its network is not to be had.", soft=True))
+    return Card(title, [*blocks, *_statistics(each, following)])
+
+
+def _statistics(each: Generation, following: Sequence[Generation]) -> Iterator[Block]:
+    """The feature statistics of the branches of an EnvelopeNet, by which the next network was made."""
+    cells = each.network.meta.get("cells") if each.network is not None else None
+    if not isinstance(cells, list | tuple):
+        return
+    keys = [
+        branch_key(stage, number, op)
+        for stage, inner in enumerate(cells)
+        for number, branches in enumerate(inner)
+        for op in branches
+    ]
+    values = {key: value for key in keys if (value := each.trial.observations.get(STATISTIC + key)) is not None}
+    if not values:
+        return
+    after = following[0].network if following else None
+    gone = None if after is None else frozenset(values) - {edge.key for edge in after.flat.edges}
+    said = "The variance of each branch's features; what varied least was pruned for the next network."
+    name = "mean variance of features"
+    yield Chart(charts.statistics(values, gone, name), said if gone is not None else "", 90 + 22 * len(values))
+
+
+def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Sequence[Metric]]) -> Iterator[Block]:
+    """How the choices of a supernet developed over the segments of its search."""
+    told: dict[str, list[tuple[int, float]]] = {}
+    for trial in line:
+        for metric in series.get(trial.id, ()):
+            if not isinstance(metric.value, tuple):
+                told.setdefault(metric.name, []).append((metric.step, float(metric.value)))
+    slots = dict(list(supernet.flat.groups.items())[:MOST_SLOTS])
+    left = len(supernet.flat.groups) - len(slots)
+    more = f" {left} more slots are left out." if left else ""
+    taken = {
+        slot: [(step, place) for place, name in enumerate(names) for step, mark in told.get(name, ()) if mark == 1.0]
+        for slot, names in choice_metrics(supernet, "choice").items()
+    }
+    if any(taken.values()):
+        said = f"What would have been taken for each slot, as the search went on.{more}"
+        yield Chart(charts.choices(slots, taken), said, 110 + 26 * len(slots))
+    weights = {
+        slot: [sorted(told.get(name, ())) for name in names]
+        for slot, names in choice_metrics(supernet, "alpha").items()
+    }
+    if any(points for slot in slots for points in weights[slot]):
+        said = f"The weight of each choice of a slot, as the search went on.{more}"
+        yield Chart(charts.shares(slots, weights), said, charts.grid_height(len(slots)))

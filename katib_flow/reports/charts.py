@@ -1,0 +1,380 @@
+"""Charts of a search as Plotly's plain data, without Plotly: only the page that shows them needs its JavaScript.
+
+Colours are chosen to be read on light and dark paper; the page puts in those of text and lines. Texts are escaped,
+because Plotly reads some HTML in labels.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+
+from katib_flow.history import Metric, Trial, Value
+from katib_flow.reports.blocks import Figure
+from katib_flow.reports.importance import Importance
+from katib_flow.spec.parameters import FloatParameter, IntParameter, Parameter
+from katib_flow.spec.sections import Objective
+from katib_flow.spec.template import as_text
+from katib_flow.trial.table import cell
+
+MOST_POINTS = 2000
+"""In a chart of trials; of more, those that were best when they ended, and an even choice of the others."""
+BLUE, AMBER, GREY, GREEN = "#3b82f6", "#d97706", "#94a3b8", "#16a34a"
+PALETTE = ("#3b82f6", "#d97706", "#16a34a", "#a855f7", "#dc2626", "#0891b2", "#ca8a04", "#db2777", "#64748b", "#84cc16")
+SCALE = [[0, "#a8b3c2"], [1, "#2563eb"]]
+COLUMNS = 3
+ABOVE = {"legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
+ROW = 230  # pixels to a row of small charts
+
+
+def plain(text: object, most: int = 60) -> str:
+    """A text as a label of a chart, where Plotly would take some of it for markup."""
+    shown = " ".join(str(text).split())
+    return escape(shown if len(shown) <= most else shown[: most - 1] + "…", quote=False)
+
+
+def number(value: float) -> float | None:
+    """Six digits of a number; None, a gap, where it is not finite."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None
+
+
+def described(trial: Trial, values: str = "") -> str:
+    """What hovering over a trial tells."""
+    shown = [f"{plain(name)} = {plain(cell(value))}" for name, value in list(trial.assignment.items())[:16]]
+    return "<br>".join([f"<b>{plain(trial.id)}</b>{f': {values}' if values else ''}", *shown])
+
+
+def thinned(trials: Sequence[Trial], keep: frozenset[int], most: int = MOST_POINTS) -> list[Trial]:
+    """An even choice of trials, those at the indices to keep among them."""
+    if len(trials) <= most:
+        return list(trials)
+    step = math.ceil(len(trials) / most)
+    return [trial for position, trial in enumerate(trials) if position % step == 0 or trial.index in keep]
+
+
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    return {"title": {"text": plain(title)}, "automargin": True, "zeroline": False, **more}
+
+
+def window(values: Sequence[float], objective: Objective) -> tuple[list[float] | None, int]:
+    """The range of an axis where a few values are so bad that nothing else could be seen, and how many lie outside."""
+    losses = np.sort([objective.loss(value) for value in values])
+    if len(losses) < 8:
+        return None, 0
+    low, middle, high = losses[0], losses[len(losses) // 2], losses[int(len(losses) * 0.9)]
+    room = 4 * max(high - low, middle - low)
+    if room <= 0 or losses[-1] - low <= room:
+        return None, 0
+    top = float(losses[losses <= low + room].max())
+    pad = 0.06 * (top - low)
+    ends = sorted((objective.loss(float(low - pad)), objective.loss(float(top + pad))))
+    return [float(end) for end in ends], int((losses > top).sum())
+
+
+def best_so_far(objective: Objective, trials: Sequence[Trial], improved: Sequence[Trial], last: int) -> Figure:
+    """Every trial's value over its index, and the best up to there.
+
+    Args:
+        trials: with a value of the objective.
+        improved: those of them that were better than all before.
+        last: index at which the course ends.
+    """
+    name, shown = objective.metric, thinned(trials, frozenset(trial.index for trial in improved))
+    values = [trial.observations[name] for trial in shown]
+    spread, _ = window(values, objective)
+    steps = [*improved, *improved[-1:]]
+    places = [trial.index for trial in improved] + ([max(last, improved[-1].index)] if improved else [])
+    dots = {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "trial",
+        "x": [trial.index for trial in shown],
+        "y": [number(value) for value in values],
+        "text": [described(trial, f"{plain(name)} {value:.6g}") for trial, value in zip(shown, values, strict=True)],
+        "hovertemplate": "%{text}<extra></extra>",
+        "marker": {"color": GREY, "size": 7, "opacity": 0.7},
+    }
+    line = {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": "best so far",
+        "x": places,
+        "y": [number(trial.observations[name]) for trial in steps],
+        "line": {"shape": "hv", "color": BLUE, "width": 2.5},
+        "marker": {"size": 6},
+        "hoverinfo": "skip",
+    }
+    goal = [
+        {
+            "type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": objective.goal, "y1": objective.goal,
+            "line": {"color": GREEN, "dash": "dash", "width": 1.5},
+        }
+    ] if objective.goal is not None else []  # fmt: skip
+    layout = {
+        "xaxis": axis("trial", **({"dtick": 1} if last <= 12 else {})),
+        "yaxis": axis(name, **({"range": spread} if spread else {})),
+        "shapes": goal,
+        "hovermode": "closest",
+        **ABOVE,
+    }
+    return {"data": [dots, line], "layout": layout}
+
+
+def curves(objective: Objective, series: Mapping[str, Sequence[Metric]], best: str) -> Figure:
+    """What trials reported of a metric, over its steps; the best trial stands out."""
+    lines: list[dict[str, Any]] = []
+    for position, (name, points) in enumerate(series.items()):
+        chosen = name == best
+        lines.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(points) < 30 else "lines",
+                "name": plain(name),
+                "x": [point.step for point in points],
+                "y": [number(float(point.value)) for point in points if not isinstance(point.value, tuple)],
+                "line": {"color": BLUE if chosen else PALETTE[1:][position % (len(PALETTE) - 1)],
+                         "width": 3 if chosen else 1.2},
+                "marker": {"size": 4},
+                "opacity": 1.0 if chosen else 0.6,
+                "text": plain(name),
+                "hovertemplate": "%{text}, step %{x}: %{y:.6g}<extra></extra>",
+            }
+        )  # fmt: skip
+    ends = [float(points[-1].value) for points in series.values() if not isinstance(points[-1].value, tuple)]
+    spread, _ = window([end for end in ends if math.isfinite(end)], objective)
+    y = axis(objective.metric, **({"range": spread} if spread else {}))
+    return {"data": lines[::-1], "layout": {"xaxis": axis("step"), "yaxis": y, "legend": {"traceorder": "reversed"}}}
+
+
+def against(objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial]) -> Figure:
+    """A small chart for each parameter: the objective over its value, later trials bluer."""
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = _grid(len(parameters))
+    spread, _ = window([trial.observations[objective.metric] for trial in trials], objective)
+    for number_, (name, parameter) in enumerate(parameters.items(), start=1):
+        suffix = "" if number_ == 1 else str(number_)
+        chosen = [trial for trial in trials if name in trial.assignment]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "x": _places(parameter, [trial.assignment[name] for trial in chosen]),
+                "y": [number(trial.observations[objective.metric]) for trial in chosen],
+                "xaxis": f"x{suffix}",
+                "yaxis": f"y{suffix}",
+                "text": [f"{plain(trial.id)}: {plain(cell(trial.assignment[name]))}" for trial in chosen],
+                "hovertemplate": "%{text}, %{y:.6g}<extra></extra>",
+                "marker": {
+                    "color": [trial.index for trial in chosen],
+                    "colorscale": SCALE,
+                    "size": 6,
+                    "opacity": 0.8,
+                },
+                "showlegend": False,
+            }
+        )
+        layout[f"xaxis{suffix}"] = axis(name, **_ticks(parameter))
+        first = number_ % COLUMNS == 1
+        shared = {"matches": "y"} if suffix else {}
+        layout[f"yaxis{suffix}"] = axis(
+            objective.metric if first else "", **shared, **({"range": spread} if spread else {})
+        )
+    return {"data": data, "layout": layout}
+
+
+def _grid(count: int) -> dict[str, Any]:
+    columns = min(COLUMNS, count)
+    rows = math.ceil(count / columns)
+    gaps = {"xgap": 0.12, "ygap": 0.34 if rows > 1 else 0}
+    return {"grid": {"rows": rows, "columns": columns, "pattern": "independent", **gaps}, "hovermode": "closest"}
+
+
+def grid_height(count: int) -> int:
+    return 60 + ROW * math.ceil(count / COLUMNS)
+
+
+def _numeric(parameter: Parameter) -> bool:
+    return isinstance(parameter, FloatParameter | IntParameter)
+
+
+def _places(parameter: Parameter, values: Sequence[Value]) -> list[Any]:
+    """Numbers where they are; other values at the place of their choice, spread a little so that none hides another."""
+    if _numeric(parameter):
+        return [number(float(value or 0)) for value in values]
+    seen: dict[int, int] = {}
+    places: list[float] = []
+    for value in values:
+        at = parameter.position(value)
+        seen[at] = seen.get(at, 0) + 1
+        places.append(round(at + 0.5 * ((seen[at] * 0.618034) % 1 - 0.5), 3))  # the golden ratio: even, and the same
+    return places
+
+
+def _ticks(parameter: Parameter) -> dict[str, Any]:
+    if _numeric(parameter):
+        return {"type": "log"} if getattr(parameter, "scale", "") in ("log", "lognormal") else {}
+    values = [plain(as_text(value), 14) for value in parameter.values()]
+    return {"tickvals": list(range(len(values))), "ticktext": values, "range": [-0.6, len(values) - 0.4]}
+
+
+def bars(found: Importance, names: Sequence[str]) -> Figure:
+    """What parameters explain, the first on top, with what trees disagree by."""
+    names = names[::-1]
+    bar = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [number(found.shares[name]) for name in names],
+        "y": [plain(name, 40) for name in names],
+        "error_x": {
+            "type": "data",
+            "symmetric": False,
+            "array": [number(found.deviations[name]) for name in names],
+            "arrayminus": [number(min(found.deviations[name], found.shares[name])) for name in names],
+            "color": GREY,
+        },
+        "marker": {"color": BLUE},
+        "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
+    }
+    x = axis(f"share of the variance of {found.metric}", tickformat=".0%", rangemode="tozero")
+    return {"data": [bar], "layout": {"xaxis": x, "yaxis": {"automargin": True, "type": "category"}}}
+
+
+def front_of(first: Objective, second: Objective, trials: Sequence[Trial], front: Sequence[Trial]) -> Figure:
+    """Two objectives against each other; the trials that no other dominates are joined."""
+    best = frozenset(trial.index for trial in front)
+
+    def dots(chosen: Sequence[Trial], name: str, colour: str, mode: str, **more: Any) -> dict[str, Any]:
+        pairs = [(trial.observations[first.metric], trial.observations[second.metric]) for trial in chosen]
+        texts = [f"{plain(first.metric)} {x:.6g}, {plain(second.metric)} {y:.6g}" for x, y in pairs]
+        return {
+            "type": "scatter",
+            "mode": mode,
+            "name": name,
+            "x": [number(x) for x, _ in pairs],
+            "y": [number(y) for _, y in pairs],
+            "text": [described(trial, text) for trial, text in zip(chosen, texts, strict=True)],
+            "hovertemplate": "%{text}<extra></extra>",
+            "marker": {"color": colour, "size": 8, "opacity": 0.75},
+            **more,
+        }
+
+    others = [trial for trial in thinned(trials, best) if trial.index not in best]
+    ordered = sorted(front, key=lambda trial: trial.observations[first.metric])
+    line = {"line": {"color": BLUE, "width": 1.5, "dash": "dot"}}
+    data = [dots(others, "trial", GREY, "markers"), dots(ordered, "front", BLUE, "lines+markers", **line)]
+    axes = {key: axis(f"{each.metric} ({each.direction})") for key, each in (("xaxis", first), ("yaxis", second))}
+    return {"data": data, "layout": {**axes, "hovermode": "closest", **ABOVE}}
+
+
+# architectures
+
+
+def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tuple[int, int]]]) -> Figure:
+    """Which choice of each slot would have been taken, over the steps of a search: a row a slot, a colour a choice.
+
+    Args:
+        slots: names of the choices of each slot.
+        taken: by slot, (step, position of the choice).
+    """
+    names = list(dict.fromkeys(name for each in slots.values() for name in each))
+    steps = sorted({step for each in taken.values() for step, _ in each})
+    rows: list[list[int | None]] = []
+    words: list[list[str]] = []
+    for slot, known in slots.items():
+        at = dict(taken.get(slot, ()))
+        rows.append([names.index(known[at[step]]) if step in at else None for step in steps])
+        words.append([plain(known[at[step]]) if step in at else "" for step in steps])
+    count = len(names)
+    colours = [PALETTE[position % len(PALETTE)] for position in range(count)]
+    stops = [[edge / count, colour] for place, colour in enumerate(colours) for edge in (place, place + 1)]
+    map_ = {
+        "type": "heatmap",
+        "x": steps,
+        "y": [plain(slot, 30) for slot in slots],
+        "z": rows,
+        "text": words,
+        "zmin": -0.5,
+        "zmax": count - 0.5,
+        "colorscale": stops,
+        "xgap": 1,
+        "ygap": 3,
+        "opacity": 0.85,
+        "hovertemplate": "%{y}, step %{x}: %{text}<extra></extra>",
+        "colorbar": {"tickvals": list(range(count)), "ticktext": [plain(name, 20) for name in names], "thickness": 14},
+    }
+    y = {"automargin": True, "type": "category", "autorange": "reversed"}
+    return {"data": [map_], "layout": {"xaxis": axis("step of the search"), "yaxis": y}}
+
+
+def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
+    """The weight of each choice of each slot over the steps of a search, a small chart a slot.
+
+    Args:
+        weights: by slot, for each of its choices the points (step, weight).
+    """
+    names = list(dict.fromkeys(name for each in slots.values() for name in each))
+    data: list[dict[str, Any]] = []
+    layout = _grid(len(slots)) | ABOVE
+    for count, (slot, known) in enumerate(slots.items(), start=1):
+        suffix = "" if count == 1 else str(count)
+        for name, points in zip(known, weights[slot], strict=True):
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": plain(name),
+                    "legendgroup": plain(name),
+                    "showlegend": count == 1,
+                    "x": [step for step, _ in points],
+                    "y": [number(weight) for _, weight in points],
+                    "xaxis": f"x{suffix}",
+                    "yaxis": f"y{suffix}",
+                    "line": {"color": PALETTE[names.index(name) % len(PALETTE)], "width": 2},
+                    "text": plain(name),
+                    "hovertemplate": "%{text}, step %{x}: %{y:.3f}<extra></extra>",
+                }
+            )
+        layout[f"xaxis{suffix}"] = axis(slot)
+        layout[f"yaxis{suffix}"] = axis("weight" if count % COLUMNS == 1 else "", rangemode="tozero")
+    return {"data": data, "layout": layout}
+
+
+def statistics(values: Mapping[str, float], gone: frozenset[str] | None, name: str) -> Figure:
+    """A statistic of each branch of a network, those that the next network is without in amber.
+
+    Args:
+        gone: branches that the next network has not; None where there is no next one.
+    """
+    keys = sorted(values, key=lambda key: -values[key])[::-1]
+    groups = (
+        [("all", GREY, keys)]
+        if gone is None
+        else [
+            ("kept", BLUE, [key for key in keys if key not in gone]),
+            ("pruned", AMBER, [k for k in keys if k in gone]),
+        ]
+    )
+    data = [
+        {
+            "type": "bar",
+            "orientation": "h",
+            "name": label,
+            "x": [number(values[key]) for key in chosen],
+            "y": [plain(key, 40) for key in chosen],
+            "marker": {"color": colour},
+            "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
+        }
+        for label, colour, chosen in groups
+        if chosen
+    ]
+    order = {"categoryorder": "array", "categoryarray": [plain(key, 40) for key in keys]}
+    layout = {
+        "xaxis": axis(name, rangemode="tozero"),
+        "yaxis": {"automargin": True, "type": "category", **order},
+        "showlegend": gone is not None,
+        "bargap": 0.25,
+        **ABOVE,
+    }
+    return {"data": data, "layout": layout}

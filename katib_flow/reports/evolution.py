@@ -1,0 +1,191 @@
+"""How an architecture came to be: the networks it descends from, and what was changed from each to the next.
+
+A trial descends from its parent, whose weights it inherits, or from the trial that an algorithm's notes name: the one
+that it is a mutant of, the segment of a supernet's search that it was derived from.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, Trial
+from katib_flow.models.choices import choice_metrics
+from katib_flow.models.topology import Topology
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.sections import Objective
+from katib_flow.spec.space import Assignment
+from katib_flow.trial.table import cell
+
+NOTES = ("mutant_of", "derived_from")
+"""Notes of algorithms that name a trial from which another comes without inheriting its weights."""
+NAMED = 8  # edges by name, the rest is only counted
+_IDENTITY = ("identity", "skip")
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A network in a line of descent.
+
+    Attributes:
+        network: what the trial trained; of a supernet, what would have been taken at the end of its segment.
+        decided: its parameters and decisions.
+        before: the network of the generation before.
+        changes: what is different from that, in words.
+        searched: whether it is what a supernet's search had come to, not a network trained by itself.
+    """
+
+    trial: Trial
+    network: Topology | None
+    decided: Assignment
+    before: Topology | None = None
+    changes: tuple[str, ...] = ()
+    searched: bool = False
+
+
+def origin(trial: Trial) -> int | None:
+    """Index of the trial that one comes from."""
+    found = (trial.suggestion.parent, *(trial.suggestion.info.get(note) for note in NOTES))
+    return next((index for index in found if isinstance(index, int)), None)
+
+
+def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:
+    """The line from the oldest ancestor to a trial; where the whole search is one line, all of it."""
+    known = {each.index: each for each in history}
+    line = [trial]
+    while (index := origin(line[0])) is not None and index in known and known[index] not in line:
+        line.insert(0, known[index])
+    ended = [each for each in history if each.state.over and not each.state.failure]
+    origins = [origin(each) for each in ended]
+    if len(ended) > 1 and trial in ended and origins == [None, *(each.index for each in ended[:-1])]:
+        return tuple(ended)
+    return tuple(line)
+
+
+def improvements(objective: Objective, history: History) -> list[Trial]:
+    """The trials that were better than all before them, in the order of their index."""
+    best = float("inf")
+    found: list[Trial] = []
+    for trial in history.completed(objective.metric):
+        loss = objective.loss(trial.observations[objective.metric])
+        if loss < best:
+            best = loss
+            found.append(trial)
+    return found
+
+
+def generations(experiment: Experiment, line: Sequence[Trial]) -> list[Generation]:
+    """The networks of a line, each with what is new."""
+    made: list[Generation] = []
+    for trial in line:
+        found = _generation(experiment, trial)
+        if made:
+            found = Generation(
+                trial, found.network, found.decided, made[-1].network, tuple(changes(made[-1], found)), found.searched
+            )
+        made.append(found)
+    return made
+
+
+def _generation(experiment: Experiment, trial: Trial) -> Generation:
+    topology = network_of(trial)
+    if topology is None or not topology.flat.groups:
+        return Generation(trial, topology, trial.assignment)
+    space, taken = experiment.architectures, decisions_taken(experiment, topology, trial)
+    decided = {**trial.assignment, **taken}
+    try:
+        return Generation(trial, space.topology(decided) if space and taken else None, decided, searched=True)
+    except KatibFlowError:
+        return Generation(trial, None, decided, searched=True)
+
+
+def network_of(trial: Trial) -> Topology | None:
+    """The topology of a trial; None where it has none that is sound."""
+    if trial.suggestion.topology is None:
+        return None
+    try:
+        return Topology.parse(trial.suggestion.topology)
+    except KatibFlowError:
+        return None
+
+
+def decisions_taken(experiment: Experiment, supernet: Topology, trial: Trial) -> dict[str, Any]:
+    """The decisions that the search of a supernet had come to at a trial's end; none where it did not tell."""
+    space, made = experiment.architectures, dict[str, Any]()
+    for slot, metrics in choice_metrics(supernet, "choice").items():
+        marks = [trial.observations.get(name) for name in metrics]
+        if space is None or slot not in space.parameters or 1.0 not in marks:
+            return {}
+        made[slot] = space.parameters[slot].nth(marks.index(1.0))
+    return made
+
+
+def supernet_of(line: Iterable[Trial]) -> Topology | None:
+    """The supernet that a line trained; None where it trained none."""
+    networks = (network_of(trial) for trial in line)
+    return next((network for network in networks if network is not None and network.flat.groups), None)
+
+
+# what is different, in words
+
+
+def changes(before: Generation, after: Generation) -> Iterator[str]:
+    """What one generation has that the one before had not: edits, decisions and parameters, or edges; its budget."""
+    edits = after.network.edits if after.network is not None else ()
+    yield from (words(edit) for edit in edits)
+    decided = list(_decisions(before.decided, after.decided))
+    yield from decided
+    if not edits and not decided and before.network is not None and after.network is not None:
+        yield from differences(before.network, after.network)
+    old, new = before.trial.suggestion.budget, after.trial.suggestion.budget
+    if old is not None and new is not None and old != new:
+        yield f"budget: {old:g} → {new:g}"
+
+
+def _decisions(old: Assignment, new: Assignment) -> Iterator[str]:
+    for name in dict.fromkeys([*old, *new]):
+        if name not in old or name not in new or old[name] != new[name]:
+            was, is_ = (cell(each[name]) if name in each else "(none)" for each in (old, new))
+            yield f"{name}: {was} → {is_}"
+
+
+def words(edit: Mapping[str, Any]) -> str:
+    """An edit in words: ``widen conv1, to 16``."""
+    what, edge = str(edit.get("edit", "edit")), str(edit.get("edge", ""))
+    rest = [
+        f"{name} {len(value) if isinstance(value, list | tuple | dict) else value}"
+        for name, value in edit.items()
+        if name not in ("edit", "edge", "seed") and value
+    ]
+    return ", ".join([f"{what} {edge}".strip(), *rest])
+
+
+def differences(before: Topology, after: Topology) -> Iterator[str]:
+    """Edges that came, went, or are otherwise, by name."""
+    old = {edge.key: edge for edge in before.flat.edges if edge.op not in _IDENTITY}
+    new = {edge.key: edge for edge in after.flat.edges if edge.op not in _IDENTITY}
+    gone, come = [key for key in old if key not in new], [key for key in new if key not in old]
+    if gone:
+        yield f"gone: {_named(gone)}"
+    if come:
+        yield f"new: {_named(come)}"
+    other = [
+        f"{key} ({', '.join(_otherwise(old[key], new[key]))})"
+        for key in new
+        if key in old and (old[key].op, old[key].params) != (new[key].op, new[key].params)
+    ]
+    if other:
+        yield f"changed: {_named(other)}"
+
+
+def _otherwise(old: Any, new: Any) -> Iterator[str]:
+    if old.op != new.op:
+        yield f"{old.op} → {new.op}"
+    for name in dict.fromkeys([*old.params, *new.params]):
+        if old.params.get(name) != new.params.get(name):
+            yield f"{name}: {cell(old.params.get(name))} → {cell(new.params.get(name))}"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more

@@ -1,0 +1,292 @@
+"""An experiment and its trials -> what the report says of them. Pure: ``stored`` reads and writes, ``page`` draws.
+
+The size of a report is bounded whatever the number of trials: what is left out is said where it is.
+"""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import combinations
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, Metric, State, Trial
+from katib_flow.pareto import front
+from katib_flow.reports import charts
+from katib_flow.reports.architectures import architecture_sections, search_names
+from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, Section, Table, Text
+from katib_flow.reports.evolution import improvements, lineage
+from katib_flow.reports.importance import Importance, importance
+from katib_flow.spec import dump_yaml
+from katib_flow.spec.sections import Objective
+from katib_flow.tracking.records import Record
+from katib_flow.tracking.summary import reproduce
+from katib_flow.trial.table import cell, rows
+
+MOST_ROWS = 200
+MOST_CURVES = 20
+MOST_PARAMETERS = 12
+MOST_BARS = 20
+MOST_FAILURES = 20
+MOST_FOR_IMPORTANCE = 400
+"""Trials that importance is learnt from: the time it takes grows with their square."""
+Series = Mapping[str, Sequence[Metric]]
+"""By trial id, what it reported of the metrics that were asked for."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a report needs beside the history: what some trials reported of some metrics."""
+
+    trials: tuple[Trial, ...]
+    metrics: tuple[str, ...]
+
+
+def wanted(record: Record, history: History) -> list[Wanted]:
+    """The series to read: the curves of the best trials, and the choices of a supernet's search."""
+    experiment = record.experiment
+    names = tuple(objective.metric for objective in experiment.objective)
+    curves = Wanted(tuple(_ranked(experiment.objective[0], history)[:MOST_CURVES]), names)
+    best = experiment.best(history)
+    line = lineage(history, best) if best is not None and experiment.architecture is not None else ()
+    search = Wanted(tuple(line), search_names(line))
+    return [each for each in (curves, search) if each.trials and each.metrics]
+
+
+def report(record: Record, history: History, series: Series, *, shares: bool = True) -> Report:
+    """The report of an experiment as it stands.
+
+    Args:
+        series: what was ``wanted``.
+        shares: whether to work out which parameters matter; it takes a second or two.
+    """
+    experiment = record.experiment
+    found = _importances(record, history) if shares else []
+    best = experiment.best(history)
+    sections = [
+        *_outcome(record, history, best),
+        *_fronts(record, history),
+        *_course(record, history),
+        *(architecture_sections(experiment, history, best, series) if best is not None else ()),
+        *_curves(record, history, series, best),
+        *_parameters(record, history, found),
+        *_importance(record, found),
+        *_failures(history),
+        *_table(record, history, best),
+        Section("The spec", [Code(dump_yaml(experiment.to_dict()), "spec.yaml")]),
+    ]
+    return Report(record.name, str(record.status), _lead(record, history, best), experiment.description, sections)
+
+
+def _ranked(objective: Objective, history: History) -> list[Trial]:
+    """The trials that have a value, the best first."""
+    return sorted(
+        history.completed(objective.metric), key=lambda trial: objective.loss(trial.observations[objective.metric])
+    )
+
+
+def _lead(record: Record, history: History, best: Trial | None) -> str:
+    why = f"{record.reason[:1].upper()}{record.reason[1:]}. " if record.reason else ""
+    if best is None:
+        return f"{why}No trial has a value of the objective yet."
+    objectives = record.experiment.objective
+    values = " and ".join(f"{each.metric} {cell(best.observations.get(each.metric))}" for each in objectives)
+    if len(objectives) > 1:
+        return (
+            f"{why}{len(front(record.experiment, history))} trials are on the front, where no other is better in all."
+        )
+    return f"{why}The best is trial {best.id}, with {values}."
+
+
+def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[Section]:
+    experiment, counts = record.experiment, history.counts()
+    chosen = experiment.algorithm
+    objectives = [
+        f"{each.direction} {each.metric}{f', goal {each.goal:g}' if each.goal is not None else ''}"
+        for each in experiment.objective
+    ]
+    ended = record.ended or max((trial.ended or 0.0 for trial in history), default=0.0)
+    facts = {
+        "objective": "; ".join(objectives),
+        "trials": ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) or "none yet",
+        "algorithm": f"{chosen.name}, seed {chosen.seed}{f': {chosen.why}' if chosen.why else ''}",
+        "started": datetime.fromtimestamp(record.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
+        "took": duration(ended - record.started) if ended > record.started else "",
+        "MLflow run": record.run_id,
+    }
+    blocks: list[Block] = [Facts({name: text for name, text in facts.items() if text})]
+    if best is not None:
+        several = len(experiment.objective) > 1
+        values = {each.metric: cell(best.observations.get(each.metric)) for each in experiment.objective}
+        assigned = {name: cell(value) if value is not None else "null" for name, value in best.assignment.items()}
+        title = f"Best trial{f' by {experiment.objective[0].metric}' if several else ''}: {best.id}"
+        yield Section("Outcome", blocks)
+        blocks = [
+            Card(title, [Facts(values), *_table_of(assigned)]),
+            Text("Run the search again, with the same seed:", soft=True),
+            Code("\n".join(reproduce(record))),
+            Text(f"Give it more trials: katib-flow resume {shlex.quote(record.name)} --max-trials N.", soft=True),
+        ]
+        yield Section("The best, and how to reproduce it", blocks)
+    else:
+        yield Section("Outcome", blocks)
+
+
+def _table_of(assigned: Mapping[str, str]) -> Iterator[Block]:
+    if assigned:
+        yield Table(["parameter", "value"], [list(pair) for pair in assigned.items()])
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
+
+
+def _fronts(record: Record, history: History) -> Iterator[Section]:
+    experiment = record.experiment
+    if len(experiment.objective) < 2:
+        return
+    best = front(experiment, history)
+    known = history.completed(*(objective.metric for objective in experiment.objective))
+    if not best:
+        return
+    blocks: list[Block] = [
+        Chart(
+            charts.front_of(one, other, known, best),
+            "Of those on the front, none is worse than another in every objective.",
+        )
+        for one, other in list(combinations(experiment.objective, 2))[:3]
+    ]
+    yield Section("The front", [*blocks, _rows(record, best[:MOST_ROWS], frozenset())])
+
+
+def _course(record: Record, history: History) -> Iterator[Section]:
+    blocks: list[Block] = []
+    for objective in record.experiment.objective:
+        completed = history.completed(objective.metric)
+        if not completed:
+            continue
+        better = improvements(objective, history)
+        values = [trial.observations[objective.metric] for trial in completed]
+        _, outside = charts.window(values, objective)
+        remarks = [
+            f"{objective.metric} is to be {objective.direction}d",
+            f"{len(better)} of {len(completed)} trials were better than all before",
+            f"{min(len(completed), charts.MOST_POINTS):,} of {len(completed):,} trials are drawn"
+            if len(completed) > charts.MOST_POINTS
+            else "",
+            f"{outside} much worse ones lie outside (double-click shows all)" if outside else "",
+            f"the goal, {objective.goal:g}, is dashed" if objective.goal is not None else "",
+        ]
+        figure = charts.best_so_far(objective, completed, better, history.next_index - 1)
+        blocks.append(Chart(figure, f"{'; '.join(remark for remark in remarks if remark)}.", 340))
+    if blocks:
+        yield Section("The best so far", blocks)
+
+
+def _curves(record: Record, history: History, series: Series, best: Trial | None) -> Iterator[Section]:
+    blocks: list[Block] = []
+    for objective in record.experiment.objective:
+        drawn = {
+            trial.id: points
+            for trial in _ranked(record.experiment.objective[0], history)[:MOST_CURVES]
+            if len(points := [each for each in series.get(trial.id, ()) if each.name == objective.metric]) > 1
+        }
+        if drawn:
+            figure = charts.curves(objective, drawn, best.id if best else "")
+            count = len(history.completed(record.experiment.objective[0].metric))
+            said = f"The {len(drawn)} best of {count} trials." if count > len(drawn) else ""
+            blocks.append(Chart(figure, said, 420))
+    if blocks:
+        yield Section("The course of trials", blocks)
+
+
+def _importances(record: Record, history: History) -> list[Importance | str]:
+    """The importance for each objective, or why there is none."""
+    found: list[Importance | str] = []
+    for objective in record.experiment.objective:
+        completed = history.completed(objective.metric)
+        step = max(1, -(-len(completed) // MOST_FOR_IMPORTANCE))
+        try:
+            found.append(importance(record.experiment, completed[::step], objective))
+        except KatibFlowError as error:
+            found.append(str(error).removeprefix(f"{record.name}: "))
+    return found
+
+
+def _parameters(record: Record, history: History, found: Sequence[Importance | str]) -> Iterator[Section]:
+    experiment = record.experiment
+    blocks: list[Block] = []
+    open_ = {name: each for name, each in experiment.space.parameters.items() if each.size != 1}
+    for number, objective in enumerate(experiment.objective):
+        completed = history.completed(objective.metric)
+        shares = found[number] if number < len(found) else ""
+        order = list(shares.shares) if isinstance(shares, Importance) else list(open_)
+        shown = {name: open_[name] for name in order if name in open_}
+        shown = dict(list(shown.items())[:MOST_PARAMETERS])
+        if len(completed) < 2 or not shown:
+            continue
+        points = charts.thinned(completed, frozenset(), charts.MOST_POINTS // 4)
+        said = "The bluer, the later." + (
+            f" {len(shown)} of {len(open_)} parameters." if len(shown) < len(open_) else ""
+        )
+        if len(points) < len(completed):
+            said += f" {len(points):,} of {len(completed):,} trials."
+        blocks.append(Chart(charts.against(objective, shown, points), said, charts.grid_height(len(shown))))
+    if blocks:
+        yield Section("What each parameter does", blocks)
+
+
+def _importance(record: Record, found: Sequence[Importance | str]) -> Iterator[Section]:
+    blocks: list[Block] = []
+    for each in found:
+        if isinstance(each, str):
+            blocks.append(Text(f"Not told: {each}.", soft=True))
+            continue
+        said = (
+            f"What share of the variance of {each.metric} over the search space each parameter explains by itself, "
+            f"by a random forest of {each.trials} trials; the lines say how far its trees disagree."
+        )
+        if each.pairs and each.pairs[0].share > 0.02:
+            pair = each.pairs[0]
+            said += f" Together, {pair.parameters[0]} and {pair.parameters[1]} explain another {pair.share:.0%}."
+        open_ = record.experiment.space.parameters
+        names = [name for name in each.shares if open_[name].size != 1][:MOST_BARS]
+        blocks.append(Chart(charts.bars(each, names), said, 90 + 26 * len(names)))
+    if blocks:
+        yield Section("Which parameters matter", blocks)
+
+
+def _failures(history: History) -> Iterator[Section]:
+    failed = [trial for trial in history if trial.state.failure]
+    if failed:
+        table = Table(
+            ["trial", "state", "why", "parameters"],
+            [[each.id, str(each.state), each.message, cell(each.assignment)] for each in failed[:MOST_FAILURES]],
+        )
+        rest = len(failed) - MOST_FAILURES
+        more = [Text(f"{rest} more failed.", soft=True)] if rest > 0 else []
+        yield Section("What went wrong", [table, *more])
+
+
+def _table(record: Record, history: History, best: Trial | None) -> Iterator[Section]:
+    if not len(history):
+        return
+    ranked = _ranked(record.experiment.objective[0], history)
+    scored = {trial.id for trial in ranked}
+    shown = [*ranked, *(trial for trial in history if trial.id not in scored)][:MOST_ROWS]
+    marked = frozenset(place for place, trial in enumerate(shown) if best is not None and trial.id == best.id)
+    left = len(history) - len(shown)
+    name = shlex.quote(record.name)
+    more = [Text(f"{left:,} more are left out; all of them: katib-flow export {name}.", soft=True)] if left else []
+    yield Section("Trials, the best first", [_rows(record, shown, marked), *more])
+
+
+def _rows(record: Record, trials: Sequence[Trial], marked: frozenset[int]) -> Table:
+    found = rows(record.experiment, trials)
+    columns = [name for name in found[0] if any(row[name] not in (None, "", 0) for row in found)] if found else []
+    return Table(columns, [[row[name] for name in columns] for row in found], marked)

@@ -1,0 +1,60 @@
+"""The report of an experiment in a store: what it needs is read, what comes of it written."""
+
+import logging
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, Metric
+from katib_flow.tracking.records import Record
+from katib_flow.tracking.store import Store
+
+FILE = "report.html"
+LONG_SECONDS = 60.0
+"""An experiment that took less keeps a report without importance, which would take longer than some experiments do."""
+
+
+def page_of(store: Store, record: Record, history: History | None = None, *, shares: bool = True) -> str:
+    """The report as HTML.
+
+    Args:
+        history: as far as it is known already, its trials with their run ids.
+        shares: whether to tell which parameters matter.
+
+    Raises:
+        KatibFlowError: Plotly is not installed, or the store cannot be read.
+    """
+    from katib_flow.reports.page import html  # when a report is made, and not where one only may be
+    from katib_flow.reports.sections import report, wanted
+
+    history = store.history(record) if history is None else history
+    series: dict[str, list[Metric]] = {}
+    for each in wanted(record, history):
+        for trial_id, metrics in store.reported(each.trials, each.metrics).items():
+            series[trial_id] = [*series.get(trial_id, ()), *metrics]
+    return html(report(record, history, series, shares=shares))
+
+
+def write_report(store: Store, record: Record, path: Path) -> None:
+    """Write the report to a file.
+
+    Raises:
+        KatibFlowError: as ``page_of``, or the file cannot be written.
+    """
+    page = page_of(store, record)
+    try:
+        path.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise KatibFlowError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def keep_report(store: Store, record: Record, history: History) -> None:
+    """Keep the report with an experiment that has ended, where Plotly is installed. A failure is told, not raised."""
+    if find_spec("plotly") is None:
+        return
+    try:
+        took = (record.ended or time.time()) - record.started
+        store.log_text(record, page_of(store, record, history, shares=took >= LONG_SECONDS), FILE)
+    except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
+        logging.getLogger(__name__).warning("%s: no report is kept: %s", record.name, error)

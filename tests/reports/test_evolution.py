@@ -1,0 +1,241 @@
+"""How an architecture evolved: who descends from whom, what changed, and what statistics decided."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from kit import experiment
+
+from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, constructed
+from katib_flow.history import History, Metric, State, Suggestion, Trial
+from katib_flow.models import Topology
+from katib_flow.models.choices import choice_metrics
+from katib_flow.models.morphisms import modify
+from katib_flow.reports import evolution
+from katib_flow.reports.architectures import architecture_sections, search_names
+from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
+from katib_flow.reports.evolution import differences, generations, improvements, lineage, words
+from katib_flow.spec import Experiment
+
+
+def searched(**sections: Any) -> Experiment:
+    sections = {"parameters": {}, "architecture": "cell", "algorithm": "random", **sections}
+    return experiment(objective={"metric": "loss", "direction": "minimize"}, **sections)
+
+
+def trial(index: int, loss: float | None, assignment: Any = None, **fields: Any) -> Trial:
+    state = State.FAILED if loss is None else State.SUCCEEDED
+    observations = {} if loss is None else {"loss": loss}
+    return Trial(Suggestion(index, assignment or {}, **fields), state, observations)
+
+
+def cells(made: Experiment, *losses: float, **info: Any) -> list[Trial]:
+    """Trials that each differ from the one before in one decision."""
+    space, rng = made.architectures, np.random.default_rng(0)
+    assert space is not None
+    decisions = space.draw(rng)
+    found: list[Trial] = []
+    for index, loss in enumerate(losses):
+        topology = space.topology(decisions).to_dict()
+        note = dict.fromkeys(info, index - 1) if index else {}
+        found.append(trial(index, loss, decisions, topology=topology, info=note))
+        decisions = space.mutate(decisions, rng)
+    return found
+
+
+def only(made: Experiment, trials: list[Trial], series: Any = None) -> Section:
+    history = History(tuple(trials))
+    best = made.best(history)
+    assert best is not None
+    (section,) = architecture_sections(made, history, best, series or {})
+    return section
+
+
+def cards(section: Section) -> tuple[Card, ...]:
+    (row,) = (block for block in section.blocks if isinstance(block, Row))
+    return tuple(row.cards)
+
+
+def test_the_line_goes_from_the_oldest_ancestor_to_the_best() -> None:
+    made = searched()
+    trials = [
+        trial(0, 5.0),
+        trial(1, 6.0),
+        trial(2, 4.0, info={"mutant_of": 0}),
+        trial(3, 3.0, parent=2),
+        trial(4, 9.0, parent=3),
+        trial(5, 7.0, info={"mutant_of": 1}),
+    ]
+    history = History(tuple(trials))
+    best = made.best(history)
+    assert best is not None
+    assert [each.index for each in lineage(history, best)] == [0, 2, 3]
+    assert [each.index for each in lineage(history, trials[1])] == [1]
+    assert [each.index for each in improvements(made.objective[0], history)] == [0, 2, 3]
+
+
+def test_a_search_that_is_one_line_is_told_to_its_end_and_failures_are_left_out() -> None:
+    trials = [trial(0, 1.0), trial(1, None, parent=0), trial(2, 3.0, parent=0), trial(3, 2.0, parent=2)]
+    history = History(tuple(trials))
+    assert [each.index for each in lineage(history, trials[0])] == [0, 2, 3]
+
+
+def test_ancestors_that_go_round_or_are_missing_end_the_line() -> None:
+    trials = [trial(3, 1.0, parent=5), trial(5, 2.0, parent=3), trial(6, 0.5, parent=1)]
+    history = History(tuple(trials))
+    assert [each.index for each in lineage(history, trials[0])] == [5, 3]
+    assert [each.index for each in lineage(history, trials[2])] == [6]
+
+
+def test_a_mutant_is_told_by_the_decision_that_changed() -> None:
+    made = searched()
+    trials = cells(made, 3.0, 2.0, 1.0, mutant_of=True)
+    found = generations(made, trials)
+    for before, after in pairwise(trials):
+        (slot,) = (name for name in before.assignment if before.assignment[name] != after.assignment[name])
+        expected = f"{slot}: {before.assignment[slot]} → {after.assignment[slot]}"
+        assert found[after.index].changes == (expected,)
+    section = only(made, trials)
+    said, table = section.blocks[:2]
+    assert isinstance(said, Text)
+    assert isinstance(table, Table)
+    assert said.text == "The best network descends from t00000 in 2 steps."
+    assert [row[0] for row in table.rows] == ["t00000", "t00001", "t00002"]
+    assert [row[2] for row in table.rows] == [
+        f"{Topology.parse(each.suggestion.topology).parameters:,}" for each in trials
+    ]
+    pictures = [block for card in cards(section) for block in card.blocks if isinstance(block, Picture)]
+    assert len(pictures) == 3
+    assert 'class="op new"' not in pictures[0].svg
+    assert all("amber" in each.svg for each in pictures[1:])
+
+
+def test_where_nothing_descends_the_best_ones_are_told_in_their_order() -> None:
+    made = searched()
+    section = only(made, cells(made, 3.0, 4.0, 2.0, 2.5, 1.0))
+    table = section.blocks[1]
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["t00000", "t00002", "t00004"]
+    assert table.marked == frozenset({2})
+
+
+def test_a_long_line_is_cut_and_says_so() -> None:
+    made = searched()
+    section = only(made, cells(made, *np.linspace(3, 1, 30), mutant_of=True))
+    said, table = section.blocks[:2]
+    assert isinstance(said, Text)
+    assert isinstance(table, Table)
+    assert said.text.endswith("The first and the last 11 of 30 are shown.")
+    assert [row[0] for row in table.rows] == ["t00000", *(f"t{index:05d}" for index in range(19, 30))]
+
+
+def test_edits_are_told_in_words() -> None:
+    assert words({"edit": "widen", "edge": "conv1", "to": 16, "seed": 4}) == "widen conv1, to 16"
+    assert words({"edit": "skip", "src": "a", "dst": "b"}) == "skip, src a, dst b"
+    made = searched(architecture={"space": "chain"})
+    space = made.architectures
+    assert space is not None
+    parent = space.initial
+    edge = next(each.key for each in parent.flat.live.edges if each.op.startswith("conv"))
+    child = modify(parent, [{"edit": "widen", "edge": edge, "to": 16, "seed": 1}])
+    trials = [
+        trial(0, 2.0, topology=parent.to_dict()),
+        trial(1, 1.0, topology=child.to_dict(), parent=0),
+    ]
+    assert generations(made, trials)[1].changes == (f"widen {edge}, to 16",)
+
+
+def test_networks_that_were_made_anew_are_told_by_their_edges() -> None:
+    made = searched(architecture={"space": "chain"})
+    space = made.architectures
+    assert space is not None
+    data = space.initial.to_dict()
+    edges = data["graphs"]["net"]["edges"]
+    wider = {**edges[0], "params": {**edges[0]["params"], "k": 5}}
+    graph = {**data["graphs"]["net"], "edges": [wider, *edges[1:-1], {**edges[-1], "id": "last"}]}
+    other = {**data, "graphs": {"net": graph}}
+    first, last = edges[0]["id"], edges[-1]["id"]
+    found = list(differences(space.initial, Topology.parse(other)))
+    old = edges[0]["params"].get("k", "")
+    assert found == [f"gone: {last}", "new: last", f"changed: {first} (k: {old} → 5)"]
+
+
+def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
+    made = searched(architecture={"space": "envelope", "settings": {"channels": 4, "stages": 1}})
+    space = made.architectures
+    assert space is not None
+    values = {"s0.c0.conv1": 0.4, "s0.c0.conv3": 0.1, "s0.c0.sep3": 0.3, "s0.c0.sep5": 0.2}
+    first = trial(0, 2.0, topology=space.initial.to_dict())
+    observed = {"loss": 2.0, "variance/stem": 9.0, **{f"variance/{key}": value for key, value in values.items()}}
+    first = replace(first, observations=observed)
+    child = constructed(first, EnvelopeNetSettings())
+    section = only(made, [first, trial(1, 1.0, topology=child.to_dict(), parent=0)])
+    (chart,) = (block for card in cards(section) for block in card.blocks if isinstance(block, Chart))
+    kept, pruned = chart.figure["data"]
+    assert (kept["name"], pruned["name"]) == ("kept", "pruned")
+    assert pruned["y"] == ["s0.c0.conv3"]  # a third of four is one, the least: by hand
+    assert kept["y"] == ["s0.c0.sep5", "s0.c0.sep3", "s0.c0.conv1"]
+    assert "gone: s0.c0.conv3" in [block.text for block in cards(section)[1].blocks if isinstance(block, Text)]
+
+
+def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[list[Trial], dict[str, list[Metric]]]:
+    """Segments that come to some choices, then what was derived of the last."""
+    space = made.architectures
+    assert space is not None
+    supernet = space.supernet()
+    names = choice_metrics(supernet, "choice")
+    trials: list[Trial] = []
+    series: dict[str, list[Metric]] = {}
+    for index, positions in enumerate(taken):
+        marks = {
+            name: float(place == position)
+            for position, metrics in zip(positions, names.values(), strict=True)
+            for place, name in enumerate(metrics)
+        }
+        suggestion = Suggestion(
+            index, space.decode([0] * len(names)), parent=index - 1 if index else None, topology=supernet.to_dict()
+        )
+        trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": 2.0, **marks}))
+        series[trials[-1].id] = [Metric(name, value, index + 1) for name, value in marks.items()]
+        weights = choice_metrics(supernet, "alpha")
+        series[trials[-1].id] += [
+            Metric(name, 0.25 + 0.1 * index, index + 1) for metrics in weights.values() for name in metrics
+        ]
+    decisions = space.decode(taken[-1])
+    derived = {"topology": space.topology(decisions).to_dict(), "info": {"derived_from": len(taken) - 1}}
+    return [*trials, trial(len(taken), 1.0, decisions, **derived)], series
+
+
+def test_the_choices_of_a_supernet_are_told_over_its_segments() -> None:
+    made = searched(architecture={"space": "cell", "settings": {"nodes": 3}}, algorithm="darts")
+    taken = [(0, 1, 2), (2, 1, 2), (2, 3, 2)]
+    trials, series = supernet_trials(made, taken)
+    assert len(search_names(trials)) == 2 * 3 * 4
+    section = only(made, trials, series)
+    table = section.blocks[1]
+    assert isinstance(table, Table)
+    assert [row[-1] for row in table.rows] == ["the first", "0>1: none → conv3", "0>2: skip → avg3", "as before"]
+    choices, shares = (block for block in section.blocks if isinstance(block, Chart))
+    (map_,) = choices.figure["data"]
+    assert map_["x"] == [1, 2, 3]
+    assert list(zip(*map_["z"], strict=True)) == taken
+    assert map_["text"][0] == ["none", "conv3", "conv3"]
+    assert [each["y"] for each in shares.figure["data"]] == [[0.25, 0.35, 0.45]] * 12
+    assert [card.title.split(",")[0].split(":")[0] for card in cards(section)] == ["t00000", "t00001", "t00002"]
+
+
+def test_a_network_that_is_not_sound_is_left_out_and_nothing_breaks() -> None:
+    made = searched()
+    broken = trial(1, 1.0, topology={"schema": "topology/1"}, parent=0)
+    (found,) = generations(made, [broken])
+    assert found.network is None
+    section = only(made, [*cells(made, 2.0), broken])
+    assert any("not to be had" in block.text for block in cards(section)[1].blocks if isinstance(block, Text))
+
+
+def test_every_note_that_names_an_ancestor_is_one_that_an_algorithm_writes() -> None:
+    folder = Path(evolution.__file__).parents[1] / "algorithms" / "nas"
+    written = "".join(path.read_text() for path in folder.glob("*.py"))
+    assert all(f'"{note}"' in written for note in evolution.NOTES)

@@ -1,0 +1,298 @@
+"""The report: what it says, that nothing of the user's is more than text in it, and that it stays small."""
+
+import base64
+import gzip
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kit import experiment
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import History, Metric, State, Suggestion, Trial
+from katib_flow.reports import charts
+from katib_flow.reports.blocks import Card, Chart, Facts, Report, Row, Section, Table, Text
+from katib_flow.reports.page import html
+from katib_flow.reports.sections import MOST_ROWS, report, wanted
+from katib_flow.spec import Experiment
+from katib_flow.tracking import Record, Status
+
+plotly = pytest.importorskip("plotly", reason="a report needs Plotly, an extra")
+EVIL = "</script><script>alert(1)</script>&<b onload=x>%{y}\"'"
+SPACE: Any = {
+    "lr": {"type": "float", "min": 1e-4, "max": 1.0, "scale": "log"},
+    "layers": {"type": "int", "min": 1, "max": 3},
+    "kind": {"type": "categorical", "values": ["a", EVIL]},
+    "depth": {"type": "int", "min": 1, "max": 9, "when": {"kind": ["a"]}},
+    "epochs": {"type": "categorical", "values": [5]},
+}
+
+
+def record(made: Experiment, status: Status = Status.SUCCEEDED, reason: str = "all 40 trials have run") -> Record:
+    return Record("0123456789", made.name, made, status, reason, 1000.0, 1090.0, "", "1")
+
+
+def history(made: Experiment, count: int = 40, failed: int = 7) -> History:
+    """Every seventh trial fails; the others are worse the farther ``lr`` is from 0.01."""
+    rng = np.random.default_rng(3)
+    trials: list[Trial] = []
+    for index in range(count):
+        assignment = made.space.draw(rng)
+        value = 1 - 0.1 * abs(np.log10(float(assignment["lr"])) + 2)  # type: ignore[arg-type]
+        values = {each.metric: float(value if each.direction == "maximize" else -value) for each in made.objective}
+        good = index % failed != 3
+        state, message = (State.SUCCEEDED, "") if good else (State.FAILED, f"boom {EVIL}")
+        times = {"started": 1000.0 + index, "ended": 1001.5 + index}
+        trials.append(Trial(Suggestion(index, assignment), state, values if good else {}, message=message, **times))
+    return History(tuple(trials))
+
+
+def series(made: Experiment, trials: History) -> dict[str, list[Metric]]:
+    (curves,) = wanted(record(made), trials)
+    assert curves.metrics == tuple(each.metric for each in made.objective)
+    return {
+        trial.id: [
+            Metric(name, trial.observations[name] * step / 5, step) for name in curves.metrics for step in range(6)
+        ]
+        for trial in curves.trials
+    }
+
+
+def made_report(count: int = 40, **sections: Any) -> Report:
+    made = experiment(parameters=SPACE, **sections)
+    trials = history(made, count)
+    return report(record(made), trials, series(made, trials))
+
+
+def section(of: Report, title: str) -> Section:
+    return next(each for each in of.sections if each.title == title)
+
+
+def flat(blocks: Any) -> list[Any]:
+    inner = {Card: "blocks", Row: "cards"}
+    return [each for block in blocks for each in [block, *flat(getattr(block, inner.get(type(block), ""), ()))]]
+
+
+def charts_of(of: Report) -> list[Chart]:
+    return [block for each in of.sections for block in flat(each.blocks) if isinstance(block, Chart)]
+
+
+class Page(HTMLParser):
+    """The tags of a page, and the text between them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.scripts: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag == "script":
+            self.scripts.append("")
+
+    def handle_data(self, data: str) -> None:
+        if self.cdata_elem == "script":
+            self.scripts[-1] += data
+        else:
+            self.words.append(data)
+
+
+def test_it_says_how_the_search_ended_what_is_best_and_how_to_come_to_it_again() -> None:
+    made = made_report()
+    assert (made.title, made.mark) == ("digits-mlp", "succeeded")
+    trials = history(experiment(parameters=SPACE))
+    best = max(trials.completed("accuracy"), key=lambda trial: trial.observations["accuracy"])
+    value = f"{best.observations['accuracy']:.6g}"
+    assert made.lead == f"All 40 trials have run. The best is trial {best.id}, with accuracy {value}."
+    page = Page(html(made))
+    text = unescape(" ".join(page.words))
+    assert "mlflow artifacts download -r 0123456789 -a spec.yaml -d ." in text
+    assert "34 succeeded, 6 failed" in text
+    (facts,) = (block for block in flat(section(made, "Outcome").blocks) if isinstance(block, Facts))
+    assert facts.facts["took"] == "1 min 30 s"
+    assert {"lr", f"{best.assignment['lr']:.6g}"} <= set(page.words)
+
+
+def test_what_users_write_is_text_and_nothing_else() -> None:
+    made = made_report(name="evil", description=EVIL, algorithm={"name": "random", "settings": {}})
+    text = html(made)
+    page = Page(text)
+    assert "alert(1)" not in "".join(page.scripts[-2:])
+    assert not [tag for tag, _ in page.tags if tag in ("b", "iframe", "object", "link")]
+    assert [tag for tag, attributes in page.tags if any(name.startswith("on") for name in attributes)] == []
+    assert EVIL in "".join(page.words)
+    data = [script for script in page.scripts if script.startswith("{")]
+    assert len(data) == len(charts_of(made))
+    for script in data:
+        assert not set("<>&") & set(script)
+        strings = [each for each in _strings(json.loads(script)) if "alert" in each]
+        assert not any("<script" in each or "<b " in each for each in strings)  # Plotly reads markup in labels
+    (policy,) = (a["content"] for tag, a in page.tags if tag == "meta" and a.get("http-equiv"))
+    assert policy is not None
+    assert "default-src 'none'" in policy
+    assert "http" not in policy
+
+
+def _strings(data: Any) -> list[str]:
+    if isinstance(data, dict):
+        return [each for value in data.values() for each in _strings(value)]
+    if isinstance(data, list):
+        return [each for value in data for each in _strings(value)]
+    return [data] if isinstance(data, str) else []
+
+
+def test_its_policy_lets_run_the_two_scripts_that_it_carries_and_it_asks_for_nothing() -> None:
+    text = html(made_report())
+    page = Page(text)
+    scripts = [attributes for tag, attributes in page.tags if tag == "script"]
+    packed = page.scripts[[each.get("id") for each in scripts].index("plotly")]
+    unpacked = gzip.decompress(base64.b64decode(packed)).decode()
+    from plotly.offline import get_plotlyjs
+
+    assert unpacked == get_plotlyjs()
+    policy = unescape(next(a["content"] or "" for tag, a in page.tags if a.get("http-equiv")))
+    for script in (unpacked, page.scripts[-1]):
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy
+    assert not re.findall(r'(?:src|href)="(?!data:|#)', text.replace(packed, ""))
+
+
+def test_every_chart_is_one_that_plotly_knows() -> None:
+    go = pytest.importorskip("plotly.graph_objects")
+    two = [{"metric": "accuracy", "direction": "maximize", "goal": 0.99}, {"metric": "size", "direction": "minimize"}]
+    for made in (made_report(), made_report(objective=two, algorithm="nsga2")):
+        drawn = charts_of(made)
+        assert len(drawn) >= 4
+        for chart in drawn:
+            go.Figure(json.loads(json.dumps(chart.figure)))  # raises where a property or value is none of Plotly's
+
+
+def test_the_best_so_far_falls_at_no_trial_and_ends_at_the_best() -> None:
+    made = experiment(parameters=SPACE)
+    trials = history(made)
+    (chart,) = section(made_report(), "The best so far").blocks
+    assert isinstance(chart, Chart)
+    values = chart.figure["data"][1]["y"]
+    assert values == sorted(values)
+    best = max(trial.observations["accuracy"] for trial in trials.completed("accuracy"))
+    assert values[-1] == pytest.approx(best, rel=1e-5)
+    assert chart.figure["data"][1]["x"][-1] == 39
+    assert len(chart.figure["data"][0]["x"]) == len(trials.completed("accuracy"))
+
+
+def test_parameters_are_drawn_where_they_are_active_and_constants_not_at_all() -> None:
+    chart = section(made_report(), "What each parameter does").blocks[0]
+    assert isinstance(chart, Chart)
+    names = [axis["title"]["text"] for key, axis in sorted(chart.figure["layout"].items()) if key.startswith("xaxis")]
+    assert sorted(names) == ["depth", "kind", "layers", "lr"]
+    counts = dict(zip(names, (len(each["x"]) for each in chart.figure["data"]), strict=False))
+    assert sum(counts.values()) < 4 * len(history(experiment(parameters=SPACE)).completed("accuracy"))
+    assert "epochs" not in names
+
+
+def test_the_front_of_several_objectives_is_told() -> None:
+    two = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "size", "direction": "minimize"}]
+    made = experiment(parameters=SPACE, objective=two, algorithm="nsga2")
+    values = [(0.8, 2.0), (0.7, 3.0), (0.9, 4.0), (0.9, 5.0)]  # of these, the first and the third are on the front
+    trials = History(
+        tuple(
+            Trial(Suggestion(index, {"lr": 0.1, "layers": 1}), State.SUCCEEDED, {"accuracy": one, "size": other})
+            for index, (one, other) in enumerate(values)
+        )
+    )
+    drawn = report(record(made), trials, {})
+    assert "2 trials are on the front" in drawn.lead
+    chart, table = section(drawn, "The front").blocks
+    assert isinstance(chart, Chart)
+    assert isinstance(table, Table)
+    assert [row[0] for row in table.rows] == ["t00002", "t00000"]
+
+
+def test_what_failed_says_why() -> None:
+    (table,) = section(made_report(), "What went wrong").blocks
+    assert isinstance(table, Table)
+    assert len(table.rows) == 6
+    assert all(row[2] == f"boom {EVIL}" for row in table.rows)
+
+
+def test_ten_thousand_trials_make_a_file_of_bounded_size_that_says_what_it_leaves_out() -> None:
+    made = experiment(parameters=SPACE)
+    trials = history(made, 10_000)
+    drawn = report(record(made), trials, series(made, trials), shares=False)
+    text = html(drawn)
+    assert len(text) < 3_500_000
+    table, said = section(drawn, "Trials, the best first").blocks
+    assert isinstance(table, Table)
+    assert isinstance(said, Text)
+    assert len(table.rows) == MOST_ROWS
+    assert said.text == "9,800 more are left out; all of them: katib-flow export digits-mlp."
+    (course,) = section(drawn, "The best so far").blocks
+    assert isinstance(course, Chart)
+    points = course.figure["data"][0]
+    assert len(points["x"]) <= charts.MOST_POINTS + len(course.figure["data"][1]["x"])
+    assert set(course.figure["data"][1]["x"][:-1]) <= set(points["x"])  # no improvement is left out
+    assert "trials are drawn" in course.caption
+
+
+def test_a_few_values_that_are_far_off_do_not_hide_the_others() -> None:
+    made = experiment(objective={"metric": "loss", "direction": "minimize"})
+    values = [0.5, 0.4, 0.6, 0.45, 0.55, 0.5, 0.52, 0.48, 0.41, 0.59, 1e9]
+    ends, outside = charts.window(values, made.objective[0])
+    assert ends is not None
+    assert outside == 1
+    assert ends[0] < 0.4 < 0.6 < ends[1] < 2
+    assert charts.window(values[:-1], made.objective[0]) == (None, 0)
+    upside = made.objective[0].model_copy(update={"direction": "maximize"})
+    ends, outside = charts.window([-value for value in values], upside)
+    assert ends is not None
+    assert outside == 1
+    assert ends[0] < -0.6 < -0.4 < ends[1] < 0
+
+
+def test_an_experiment_without_a_trial_has_a_report_too() -> None:
+    made = experiment(parameters=SPACE)
+    for trials in (History(), History((Trial(Suggestion(0, {"lr": 0.1}), State.RUNNING),))):
+        drawn = report(record(made, Status.RUNNING, ""), trials, {})
+        assert drawn.lead == "No trial has a value of the objective yet."
+        assert html(drawn)
+    trials = History((Trial(Suggestion(0, {"lr": 0.1}), State.SUCCEEDED, {"accuracy": float("nan")}),))
+    assert html(report(record(made), trials, {}))
+
+
+def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    from katib_flow.reports import page
+
+    page._plotly.cache_clear()
+    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    with pytest.raises(KatibFlowError, match=r"pip install 'katib-flow\[report\]'"):
+        html(made_report())
+
+
+@pytest.mark.slow
+def test_a_browser_draws_every_chart_from_the_file_alone(tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("needs Chromium")
+    made = made_report()
+    file = tmp_path / "report.html"
+    file.write_text(html(made), encoding="utf-8")
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=8000",
+        f"--user-data-dir={tmp_path}",
+    ]
+    done = subprocess.run([browser, *options, "--dump-dom", file.as_uri()], capture_output=True, text=True, timeout=120)
+    assert done.stdout.count('class="modebar-container"') == len(charts_of(made)), done.stderr[-500:]
+    assert "<script>alert(1)</script>" not in done.stdout
