@@ -139,6 +139,23 @@ class Trial:
 _ORDER = attrgetter("suggestion.index", "suggestion.key")
 
 
+def continued(earlier: Iterable[Metric], later: Sequence[Metric]) -> list[Metric]:
+    """What a trial that was tried again has reported, as if it had run once.
+
+    Of each metric, earlier tries count up to the step at which the last one began, be it the first or that of a
+    checkpoint; where they tell a step twice, the later one counts.
+
+    Args:
+        earlier: by earlier tries, in the order of time.
+        later: by the last one.
+    """
+    begun: dict[str, int] = {}
+    for metric in later:
+        begun[metric.name] = min(metric.step, begun.get(metric.name, metric.step))
+    kept = {(each.name, each.step): each for each in earlier if each.step < begun.get(each.name, math.inf)}
+    return [*kept.values(), *later]
+
+
 @dataclass(frozen=True)
 class History(Sequence[Trial]):
     """The trials of an experiment, in the order of their index whatever order they are given in."""

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import scalars
 
-from katib_flow.history import History, Metric, State, Suggestion, Trial
+from katib_flow.history import History, Metric, State, Suggestion, Trial, continued
 
 
 def trial(index: int, state: State = State.SUCCEEDED, **observed: float) -> Trial:
@@ -130,3 +130,31 @@ def test_facts_are_frozen(fact):
     with pytest.raises(FrozenInstanceError):
         setattr(fact, field, None)
     assert replace(fact) == fact
+
+
+def told(values: dict[int, float], name: str = "loss") -> list[Metric]:
+    return [Metric(name, value, step) for step, value in values.items()]
+
+
+def test_what_a_later_try_reports_takes_the_place_of_what_earlier_ones_did_from_there_on():
+    first, second = told({0: 0.0, 1: 0.1, 2: 0.2, 3: 0.3}), told({2: 1.2, 3: 1.3, 4: 1.4})
+    assert continued([*first, *second], told({4: 2.4, 5: 2.5})) == told(
+        {0: 0.0, 1: 0.1, 2: 1.2, 3: 1.3, 4: 2.4, 5: 2.5}
+    )
+    assert continued(first, told({0: 9.0, 1: 9.1})) == told({0: 9.0, 1: 9.1})  # it began anew, and ended sooner
+    assert continued(first, []) == first  # it had nothing left to do
+    twice = [*told({0: 1.0}), *told({0: 2.0})]
+    assert continued([], twice) == twice  # one try may say of a step what it likes
+
+
+def test_each_metric_goes_on_from_where_its_own_last_try_began():
+    earlier = [*told({0: 0.0, 4: 0.4}), *told({0: 5.0, 4: 5.4}, "accuracy")]
+    later = told({3: 1.3})
+    assert continued(earlier, later) == [*told({0: 0.0}), *told({0: 5.0, 4: 5.4}, "accuracy"), *later]
+
+
+@given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
+def test_a_run_that_was_cut_off_anywhere_and_went_on_from_anywhere_before_looks_as_if_it_never_was(end, cut, start):
+    start, cut = sorted((start, cut))
+    whole = told({step: step / 10 for step in range(end + 1)})
+    assert continued(whole[:cut], whole[start:]) == whole or start > end

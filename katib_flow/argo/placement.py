@@ -85,7 +85,7 @@ def resources(amounts: Resources) -> models.ResourceRequirements | None:
 
 
 def _checkpoints(argo: Argo) -> list[tuple[models.Volume, models.VolumeMount]]:
-    if argo.checkpoints is None:
+    if argo.checkpoints.claim is None:
         return []
     claim = models.PersistentVolumeClaimVolumeSource(claim_name=argo.checkpoints.claim)
     mount = models.VolumeMount(name=CHECKPOINTS, mount_path=argo.checkpoints.path)

@@ -26,7 +26,7 @@ from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.outcome import Outcome, StopTrial
-from katib_flow.trial.protocol import model_files
+from katib_flow.trial.protocol import TrialDirectory, model_files
 
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
@@ -137,9 +137,10 @@ class Scheduler:
         waiting, self.again = self.again[:room], self.again[room:]
         fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
         for worker, suggestion in zip(idle, [*waiting, *fresh], strict=False):
-            trial = self._started(suggestion)
-            parent = self._parent(suggestion)
-            worker.running = Run(suggestion, self.spool.directory(suggestion, parent))
+            here = self.spool.directory(suggestion, self._parent(suggestion))
+            earlier = self._earlier(suggestion, here)
+            trial = self._started(suggestion, earlier)
+            worker.running = Run(suggestion, here, earlier)
             self.recorder.put(Change(trial))
             worker.send(worker.running)
 
@@ -148,10 +149,19 @@ class Scheduler:
         self.exhausted = not fresh and not self.workers.running()
         return fresh
 
-    def _started(self, suggestion: Suggestion) -> Trial:
+    def _earlier(self, suggestion: Suggestion, here: TrialDirectory) -> Sequence[Metric]:
+        """What a trial reported that is started again, where it left a checkpoint to go on from."""
+        if suggestion.id not in self._trials or not here.checkpoint.is_dir() or not any(here.checkpoint.iterdir()):
+            return ()
+        self.recorder.flush()
+        recorded = self.store.trial(self.record, suggestion.id, series=True)
+        return [metric for series in recorded.series.values() for metric in series] if recorded else ()
+
+    def _started(self, suggestion: Suggestion, earlier: Sequence[Metric]) -> Trial:
         self.spool.add(suggestion)
         known = self._trials.get(suggestion.id, Trial(suggestion))
-        fresh: dict[str, Any] = {"ended": None, "message": "", "observations": {}, "series": {}}
+        series = self._kept(Trial(suggestion), earlier)
+        fresh: dict[str, Any] = {"ended": None, "message": "", "observations": {}, "series": series}
         return self._set(replace(known, state=State.RUNNING, started=time.time(), **fresh))
 
     def _parent(self, suggestion: Suggestion) -> Suggestion | None:

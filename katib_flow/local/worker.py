@@ -40,8 +40,15 @@ class Start:
 
 @dataclass(frozen=True)
 class Run:
+    """One trial.
+
+    Attributes:
+        earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
+    """
+
     suggestion: Suggestion
     directory: TrialDirectory
+    earlier: Sequence[Metric] = ()
 
 
 @dataclass(frozen=True)
@@ -138,9 +145,8 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
         connection.send(Reported(metrics))
 
     try:
-        outcome = run_trial(
-            experiment, run.suggestion, run.directory, on_metrics=on_metrics, stop=stop, function=function
-        )
+        hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": function, "earlier": run.earlier}
+        outcome = run_trial(experiment, run.suggestion, run.directory, **hooks)
         save_result(run.directory, outcome)
     except OSError as error:  # the disk is full, say: the trial is lost, the worker is not
         if isinstance(error, ConnectionError):

@@ -60,10 +60,23 @@ class SecretKey(Model):
 
 
 class Checkpoints(Model):
-    """A volume that keeps the trials' checkpoints; without one they are kept as artifacts in MLflow."""
+    """Where the trials' checkpoints are kept: on a volume, or without one as artifacts in MLflow.
 
-    claim: Text
+    Attributes:
+        every: at most so often, in seconds, a running trial's checkpoints are uploaded to MLflow.
+    """
+
+    claim: Text | None = Field(default=None, description="a PersistentVolumeClaim, ReadWriteMany")
     path: AbsolutePath = "/checkpoints"
+    every: Duration = 300.0
+
+    @model_validator(mode="after")
+    def _volume_or_mlflow(self) -> Self:
+        if self.claim is None and self.path != "/checkpoints":
+            raise problem("path", self.path, "nothing here without claim, the volume that is mounted there")
+        if self.claim is not None and self.every != 300.0:
+            raise problem("every", self.every, "nothing here with claim: from a volume nothing is uploaded")
+        return self
 
 
 class TrialPods(Model):
@@ -114,7 +127,7 @@ class Argo(Model):
         "OnPodSuccess"
     )
     ttl: Duration | None = None
-    checkpoints: Checkpoints | None = None
+    checkpoints: Checkpoints = Checkpoints()
     lock_pods: bool = True
     iterations_per_segment: Annotated[Count, Field(le=40)] | None = None
     trial: TrialPods = TrialPods()

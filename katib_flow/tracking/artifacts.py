@@ -41,6 +41,20 @@ class Artifacts:
         """Names of the artifacts in a folder, in order; none where there is no such folder."""
         return self._faults.run(lambda: self._names(uri, folder))
 
+    def delete(self, uri: str, name: str) -> None:
+        """Delete an artifact; nothing happens where there is none.
+
+        Raises:
+            TrackingError: the store does not delete.
+        """
+        self._faults.run(lambda: self._delete(uri, name), 0)
+
+    def _delete(self, uri: str, name: str) -> None:
+        if (root := local_path(uri)) is not None:
+            (root / name).unlink(missing_ok=True)
+        else:
+            self._repository(uri).delete_artifacts(name)
+
     def _put(self, uri: str, name: str, content: Path | str) -> None:
         if (root := local_path(uri)) is not None:
             _place(content, root / name)
@@ -48,7 +62,10 @@ class Artifacts:
         repository, folder = self._repository(uri), str(PurePosixPath(name).parent)
         with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
             named = Path(scratch) / PurePosixPath(name).name  # MLflow keeps the name that the file has here
-            _place(content, named)
+            if isinstance(content, Path) and content.name == named.name:
+                named = content
+            else:
+                _place(content, named)
             if named.is_dir():
                 repository.log_artifacts(str(named), name)
             else:

@@ -16,6 +16,7 @@ from katib_flow.tracking.faults import Faults
 from katib_flow.tracking.names import metric_out
 
 RUN_ID = "{run_id}"  # stands in an artifact address for the run
+NAMED = 100  # runs that a query names one by one, rather than ask for all of an experiment
 
 
 def bulk_backend(client: Any, faults: Faults) -> "BulkBackend | None":
@@ -128,17 +129,19 @@ class BulkBackend:
 
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
         series: dict[str, list[Point]] = {row.run_id: [] for row in rows}
-        for run_id, key, value, is_nan, timestamp, step in self._faults.run(lambda: self._points(parent)):
+        for run_id, key, value, is_nan, timestamp, step in self._faults.run(lambda: self._points(parent, rows)):
             if run_id in series:
                 series[run_id].append(Point(key, float("nan") if is_nan else value, timestamp, step))
         return series
 
-    def _points(self, parent: str) -> Sequence[Any]:
+    def _points(self, parent: str, rows: Sequence[Row]) -> Sequence[Any]:
         from sqlalchemy import literal_column, select
 
         it = self._metrics.c
         columns = (it.run_uuid, it.key, it.value, it.is_nan, it.timestamp, it.step)
-        query = select(*columns).where(it.run_uuid.in_(self._children(parent, None)))
+        few = len(rows) <= NAMED
+        runs = [row.run_id for row in rows] if few else self._children(parent, None)
+        query = select(*columns).where(it.run_uuid.in_(runs))
         with self._engine.connect() as connection:
             return connection.execute(query.order_by(literal_column("metrics.rowid"))).all()
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from katib_flow.history import Metric, State, Suggestion, Trial
+from katib_flow.history import Metric, State, Suggestion, Trial, continued
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import (
     MAX_PARAM,
@@ -200,14 +200,20 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
 
 
 def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] = ()) -> Trial:
-    """A trial with every value it reported, by metric, in the order of time, then step."""
+    """A trial with every value it reported, by metric, in the order of time, then step.
+
+    A trial that was tried again looks as if it had run once: see ``continued``.
+    """
     names = {escape(name): name for name in one.observations}  # a name that was cut is known from here alone
     reported = [
         Metric(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
         for point in points
     ]
+    ordered = sorted([*reported, *vectors], key=lambda metric: (metric.timestamp_ms, metric.step))
+    begun_ms = milliseconds(one.started) or 0  # by the last try
+    earlier = [metric for metric in ordered if metric.timestamp_ms < begun_ms]
     series: dict[str, list[Metric]] = {}
-    for metric in sorted([*reported, *vectors], key=lambda metric: (metric.timestamp_ms, metric.step)):
+    for metric in continued(earlier, ordered[len(earlier) :]):
         series.setdefault(metric.name, []).append(metric)
     return replace(one, series={name: tuple(values) for name, values in series.items()})
 

@@ -17,6 +17,7 @@ from katib_flow.spec.problems import did_you_mean
 from katib_flow.tracking import summary
 from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.bulk import bulk_backend
+from katib_flow.tracking.checkpoints import Checkpoints
 from katib_flow.tracking.client import NEWEST_FIRST, OLDEST_FIRST, Backend, ClientBackend
 from katib_flow.tracking.connect import alone, artifact_root, located, open_client
 from katib_flow.tracking.encode import Point
@@ -40,6 +41,9 @@ _RUN_STATUS = {
 
 class Store:
     """The experiments in one MLflow experiment of one MLflow store.
+
+    Attributes:
+        checkpoints: those of running trials.
 
     Args:
         uri: of the store; None stands for MLFLOW_TRACKING_URI, and without that for ``katib_flow.db`` in the working
@@ -70,6 +74,7 @@ class Store:
         self._artifacts = Artifacts(self.uri, self._faults)
         histories = Histories(self._runs, self._artifacts) if self._backend is self._runs else None
         self._trials = Trials(self._backend, self._artifacts, histories, self._address)
+        self.checkpoints = Checkpoints(self._runs, self._artifacts, self._run)
         self._experiment_id = ""
         self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
 
@@ -223,9 +228,9 @@ class Store:
         records = [self.find(name) for name in experiment.warm_start]
         return History(tuple(trial for record in records for trial in self.history(record)))
 
-    def trial(self, record: Record, trial_id: str) -> Trial | None:
-        """One trial, without its series; None where it is not recorded."""
-        return self._trials.trial(record, trial_id)
+    def trial(self, record: Record, trial_id: str, *, series: bool = False) -> Trial | None:
+        """One trial, with ``series`` all that it reported; None where it is not recorded."""
+        return self._trials.trial(record, trial_id, series=series)
 
     def reported(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
         """What recorded trials have reported of some scalar metrics so far, pushed by other programs or recorded here.

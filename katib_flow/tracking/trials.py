@@ -29,6 +29,13 @@ class Trials:
             rows = self._histories.rows(record)
         else:
             rows = self._backend.rows(record.mlflow_experiment_id, record.run_id)
+        return History(tuple(self._read(record, rows, series=series)))
+
+    def trial(self, record: Record, trial_id: str, *, series: bool) -> Trial | None:
+        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id])
+        return next(iter(self._read(record, rows, series=series)), None)
+
+    def _read(self, record: Record, rows: Sequence[Row], *, series: bool) -> list[Trial]:
         trials = self._decoded(rows)
         if series:
             points = self._backend.series(record.run_id, rows)
@@ -36,11 +43,7 @@ class Trials:
             trials = [
                 encode.with_series(trial, points[trial.run_id], vectors.get(trial.run_id, ())) for trial in trials
             ]
-        return History(tuple(encode.once(trials)))
-
-    def trial(self, record: Record, trial_id: str) -> Trial | None:
-        rows = self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id])
-        return next(iter(encode.once(self._decoded(rows))), None)
+        return encode.once(trials)
 
     def _decoded(self, rows: Sequence[Row]) -> list[Trial]:
         missing = [row for row in rows if "katib_flow.topology" in row.tags and row.run_id not in self._topologies]

@@ -5,7 +5,7 @@ import json
 import signal
 from dataclasses import dataclass, replace
 
-from katib_flow.history import Metric, State, Trial
+from katib_flow.history import Metric, State, Trial, continued
 from katib_flow.metrics import observe
 from katib_flow.metrics.text import now_ms
 from katib_flow.spec.experiment import Experiment
@@ -50,6 +50,7 @@ class Outcome:
     Attributes:
         metrics: everything it reported, in order.
         fault: whether the machine, not the trial, is to blame, so that it may be tried again.
+        whole: whether its program ended by itself and without an error, in the midst of nothing.
     """
 
     state: State
@@ -58,6 +59,7 @@ class Outcome:
     started: float = 0.0
     ended: float = 0.0
     fault: bool = False
+    whole: bool = False
 
     def applied_to(self, trial: Trial, experiment: Experiment) -> Trial:
         """The trial in its final state."""
@@ -85,7 +87,8 @@ def conclude(
         started: seconds since the epoch.
     """
     code = ending.exit_code
-    observed = observe(reader.metrics, experiment.metrics.strategy)
+    metrics = continued(reader.earlier, reader.metrics)
+    observed = observe(metrics, experiment.metrics.strategy)
     missing = [objective.metric for objective in experiment.objective if objective.metric not in observed]
     fault = False
     if ending.timed_out:
@@ -102,7 +105,7 @@ def conclude(
         state, message = State.METRICS_UNAVAILABLE, _unavailable(missing, reader)
     else:
         state, message = State.SUCCEEDED, ""
-    return Outcome(state, message, tuple(reader.metrics), started, now_ms() / 1000, fault)
+    return Outcome(state, message, tuple(metrics), started, now_ms() / 1000, fault, whole=code == 0)
 
 
 def _failure(code: int, directory: TrialDirectory, reader: Reader) -> str:

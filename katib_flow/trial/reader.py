@@ -24,6 +24,7 @@ class Reader:
 
     Attributes:
         source: where metrics come from beside; the spec's, where it is not given.
+        earlier: what earlier tries reported, of a trial that goes on from a checkpoint.
         clock: the time of a line that tells none, in milliseconds.
     """
 
@@ -32,6 +33,7 @@ class Reader:
     log: BoundedLog
     on_metrics: OnMetrics
     source: Source | None = None
+    earlier: Sequence[Metric] = ()
     clock: Callable[[], int] = now_ms
     metrics: list[Metric] = field(default_factory=list[Metric])
 

@@ -6,13 +6,13 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import State, Suggestion
+from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics.sources import Source
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all
@@ -74,6 +74,7 @@ def run_trial(
     stop: Stop,
     function: Function | None = None,
     source: Source | None = None,
+    earlier: Sequence[Metric] = (),
 ) -> Outcome:
     """Run a function or command trial to its end.
 
@@ -82,6 +83,7 @@ def run_trial(
         stop: see ``Stop``.
         function: the function of a function trial, where it is at hand; else it is imported.
         source: where the metrics come from, in the place of what the spec says.
+        earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
 
     Raises:
         KatibFlowError: the trial cannot be started here at all.
@@ -99,7 +101,7 @@ def run_trial(
         directory.log.write_text(f"{error}\n")
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
     with BoundedLog(directory.log) as log:
-        reader = Reader(experiment, directory, log, on_metrics, source)
+        reader = Reader(experiment, directory, log, on_metrics, source, earlier)
         try:
             _supervise(process, reader, stop, experiment.limits.trial_timeout)
         finally:

@@ -75,6 +75,18 @@ def killed_once(x):
     return x
 
 
+def goes_on(x):
+    '''Is best at its first step, and killed at its third, which it has not yet in its checkpoint.'''
+    import katib_flow as kf
+    state = kf.checkpoint_dir() / "step"
+    for step in range(int(state.read_text()) + 1 if state.exists() else 0, 5):
+        kf.report(loss=step, step=step)
+        if step == 2 and not pathlib.Path("killed").exists():
+            pathlib.Path("killed").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        state.write_text(str(step))
+
+
 def killed(x):
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -274,6 +286,14 @@ def test_a_trial_that_the_machine_killed_is_tried_again(run: Any, store: Store) 
     result = run("killed_once", limits={"max_trials": 1})
     trial = store.history(store.get(result.run_id))[0]
     assert (trial.state, trial.retries, trial.message) == (State.SUCCEEDED, 1, "")
+
+
+def test_one_that_goes_on_from_its_checkpoint_looks_as_if_it_had_run_once(run: Any, store: Store) -> None:
+    result = run("goes_on", limits={"max_trials": 1}, metrics={"strategy": {"loss": "min"}})
+    [trial] = store.history(store.get(result.run_id), series=True)
+    assert (trial.state, trial.retries, trial.observations) == (State.SUCCEEDED, 1, {"loss": 0.0})
+    assert [(metric.step, metric.value) for metric in trial.series["loss"]] == [(step, step) for step in range(5)]
+    assert len(store.reported([trial], ["loss"])["t00000"]) == 6  # the third step twice
 
 
 def test_it_is_not_tried_for_ever(run: Any) -> None:

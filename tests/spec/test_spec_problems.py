@@ -183,3 +183,14 @@ def test_a_boolean_is_no_number():
         "parameters.n.min: found True, need a number",
         "limits.max_trials: found False, need a number",
     ]
+
+
+def test_checkpoints_are_on_a_volume_or_uploaded():
+    assert messages(argo={"checkpoints": {"every": 0}}) == ["argo.checkpoints.every: found 0.0, need a number above 0"]
+    assert messages(argo={"checkpoints": {"path": "/data"}}) == [
+        "argo.checkpoints.path: found '/data', need nothing here without claim, the volume that is mounted there"
+    ]
+    assert messages(argo={"checkpoints": {"claim": "models", "every": "2m"}}) == [
+        "argo.checkpoints.every: found 120.0, need nothing here with claim: from a volume nothing is uploaded"
+    ]
+    assert Experiment.parse(spec(argo={"checkpoints": {"every": "2m"}})).argo.checkpoints.every == 120

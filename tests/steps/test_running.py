@@ -119,7 +119,8 @@ def test_what_needs_no_checkpoint_leaves_none(context: Any, tmp_path: Path) -> N
     assert train.run(here, first, tmp_path / "trial") == 0
     trial = here.store.trial(here.record, first)
     assert trial is not None
-    assert checkpoints.kept(here, checkpoints.place(here, trial, tmp_path / "other")) == {}
+    assert here.store.checkpoints.find(trial.run_id) is None
+    assert not checkpoints.resumed(checkpoints.place(here, trial, tmp_path / "other"))
 
 
 def test_models_are_built_only_where_an_architecture_is_searched(context: Any) -> None:

@@ -5,6 +5,7 @@ The containers share one directory:
     busybox, wrap.sh, run.sh   written by prepare; wrap.sh is the user's container's command
     final                      the exit code of a trial that had ended before this pod was there
     out, rc                    written by wrap.sh: what the trial printed, and its exit code
+    gone                       written by wrap.sh in the place of rc: the exit code of a trial whose pod goes
     stop, done                 written by collect: end the trial; the exit code for the user's container
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from katib_flow.argo.steps import checkpoints
 from katib_flow.argo.steps.context import Context, write_output
+from katib_flow.argo.steps.keeper import Keeper
 from katib_flow.argo.steps.pushed import pushed_to, source
 from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
@@ -29,7 +31,7 @@ from katib_flow.spec.template import Inactive, substitute, substitute_all
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
-from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, substitutions
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, model_files, substitutions
 from katib_flow.trial.reader import Reader
 from katib_flow.trial.runner import POLL_SECONDS, prepare_model
 
@@ -40,7 +42,7 @@ b={shared}/busybox d={shared}
 : > $d/out
 $b tail -f $d/out & shown=$!
 $b setsid $b sh $d/run.sh > $d/out 2>&1 < /dev/null & child=$!
-trap 'kill -TERM -$child; wait $child; exit 143' TERM
+trap 'kill -TERM -$child; wait $child; echo $? > $d/gone.part; $b mv $d/gone.part $d/gone; exit 143' TERM
 stopped=0
 while kill -0 $child 2> /dev/null; do
   if [ -f $d/stop ]; then
@@ -57,6 +59,7 @@ $b sleep 1; kill $shown
 [ -f $d/done ] && exit "$($b cat $d/done)"
 if [ $rc = 0 ] || [ $stopped != 0 ]; then exit 0; else exit {failure}; fi
 """
+GOING_SECONDS = 15.0  # for a trial to end that is told to go with its pod: half of the grace that a pod has
 _SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
 
@@ -130,11 +133,19 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
     if trial.state.final:
         return
     place, watch = TrialDirectory(directory), watch or Watch(context, trial)
-    with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
-        reader = Reader(context.experiment, place, log, taken(trial, watch, recorder), source(context, trial))
+    earlier = checkpoints.earlier(context, trial, place)
+    watch.hear(earlier)
+    with (
+        BoundedLog(place.log) as log,
+        Recorder(context.store, context.record) as recorder,
+        Keeper(context, trial, place, recorder) as keeper,
+    ):
+        heard = taken(trial, watch, recorder)
+        reader = Reader(context.experiment, place, log, heard, source(context, trial), earlier)
         ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
+        keeper.end(whole=(ending.exit_code if ending else _exit_code(shared / "gone")) == 0)
     watch.end()
-    files = checkpoints.kept(context, place)
+    files = model_files(place.model)
     if ending is None:
         context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
         return
@@ -145,10 +156,10 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
 
 def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -> Ending | None:
     """Read until the trial has ended; None where this pod was told to go away before."""
-    printed, due = Tail(shared / "out"), math.inf
+    printed, due, going = Tail(shared / "out"), math.inf, math.inf
     request, timed_out = None, False
     while True:
-        exit_code = _exit_code(shared)
+        exit_code, gone = _exit_code(shared / "rc"), (shared / "gone").exists()
         if data := printed.read():
             reader.printed(data)
         reader.read_on(end=exit_code is not None)
@@ -156,10 +167,12 @@ def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -
             reader.printed(b"", end=True)
             return Ending(exit_code, request, timed_out)
         if watch.terminated:
+            going = min(going, time.monotonic() + GOING_SECONDS)
+        if gone or time.monotonic() > going:
             return None
         if due == math.inf and timeout is not None and printed.path.exists():
             due = time.monotonic() + timeout  # its time runs from its start, not from that of the pod
-        if request is None and not timed_out:
+        if request is None and not timed_out and not watch.terminated:
             request = watch()
             timed_out = request is None and time.monotonic() > due
             if request or timed_out:
@@ -167,10 +180,10 @@ def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -
         time.sleep(POLL_SECONDS)
 
 
-def _exit_code(shared: Path) -> int | None:
+def _exit_code(file: Path) -> int | None:
     """The trial's exit code, negative for a signal, which a shell tells as 128 and more; None while it runs."""
     try:
-        code = int((shared / "rc").read_text())
+        code = int(file.read_text())
     except (OSError, ValueError):
         return None
     return 128 - code if code - 128 in signal.valid_signals() else code

@@ -1,21 +1,21 @@
 """A trial's checkpoints across pods: its own of an earlier try, and its parent's.
 
-They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial>``; without one they are the artifact
-``checkpoint`` of the trial's run in MLflow, written when the trial ends or its pod is told to go.
+They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial>``; without one they are in MLflow,
+where ``keeper`` puts them.
 """
 
-import shutil
-from collections.abc import Mapping
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
 from katib_flow.argo.steps.context import Context
-from katib_flow.errors import NotFound
-from katib_flow.history import Trial
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Metric, Trial
 from katib_flow.tracking.models import fetch_model
-from katib_flow.trial.protocol import TrialDirectory, model_files
+from katib_flow.trial.archive import unpack
+from katib_flow.trial.protocol import TrialDirectory
 
-ARTIFACT = "checkpoint"
+RESUMED = "resumed"  # beside the trial's checkpoints, where an earlier try left them
 
 
 def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
@@ -24,16 +24,20 @@ def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
     here = with_model(context, parent, TrialDirectory(directory))
     if parent is not None and _bring(context, parent, _beside(directory)):
         here = replace(here, parent=_beside(directory))
-    _bring(context, trial, directory)
+    if _bring(context, trial, directory):
+        (directory / RESUMED).touch()
     return here
 
 
-def kept(context: Context, here: TrialDirectory) -> Mapping[str, Path]:
-    """What is to be recorded as artifacts, so that another pod finds it: the trial's model, and its checkpoints."""
-    model = model_files(here.model)
-    if context.experiment.argo.checkpoints is not None or not here.checkpoint.is_dir():
-        return model
-    return model | ({ARTIFACT: here.checkpoint} if any(here.checkpoint.iterdir()) else {})
+def resumed(here: TrialDirectory) -> bool:
+    """Whether the trial found a checkpoint of an earlier try of its own."""
+    return (here.path / RESUMED).exists()
+
+
+def earlier(context: Context, trial: Trial, here: TrialDirectory) -> list[Metric]:
+    """What earlier tries of a trial have reported; nothing where it begins anew."""
+    told = context.store.trial(context.record, trial.id, series=True) if resumed(here) else None
+    return [metric for series in told.series.values() for metric in series] if told else []
 
 
 def parent_of(context: Context, trial: Trial) -> Trial | None:
@@ -63,10 +67,10 @@ def _beside(directory: Path) -> Path:
 
 def _bring(context: Context, trial: Trial, directory: Path) -> bool:
     """Put a trial's checkpoints into ``directory/checkpoint``; whether there are any."""
-    target = directory / ARTIFACT
+    target = TrialDirectory(directory).checkpoint
     directory.mkdir(parents=True, exist_ok=True)
     volume = context.experiment.argo.checkpoints
-    if volume is not None:
+    if volume.claim is not None:
         there = Path(volume.path) / context.record.key / trial.id
         there.mkdir(parents=True, exist_ok=True)
         if not target.is_symlink():
@@ -74,8 +78,11 @@ def _bring(context: Context, trial: Trial, directory: Path) -> bool:
         return any(there.iterdir())
     if target.exists():
         return any(target.iterdir())  # this pod's container has been started again
-    try:
-        shutil.copytree(context.store.read_artifact(trial.run_id, ARTIFACT), target)
-    except NotFound:
+    archive = context.store.checkpoints.find(trial.run_id)
+    if archive is None:
         return False
+    try:
+        unpack(archive, target)
+    except (OSError, tarfile.TarError) as error:
+        raise KatibFlowError(f"{trial.id}: its checkpoint cannot be unpacked: {error}") from error
     return True

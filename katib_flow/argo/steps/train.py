@@ -11,6 +11,7 @@ from typing import Any
 from katib_flow.argo.names import TERMINATED
 from katib_flow.argo.steps import checkpoints, pushed
 from katib_flow.argo.steps.context import Context
+from katib_flow.argo.steps.keeper import Keeper
 from katib_flow.argo.steps.packages import install
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import NotFound, SpecError
@@ -19,7 +20,7 @@ from katib_flow.metrics.lines import Tail
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
-from katib_flow.trial.protocol import USER_FAILURE
+from katib_flow.trial.protocol import USER_FAILURE, model_files
 from katib_flow.trial.reader import OnMetrics
 from katib_flow.trial.runner import run_trial
 
@@ -35,25 +36,28 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         return exit_code(trial.state)
     here = checkpoints.place(context, trial, directory)
     trial = begin(context, trial)
-    watch, follow = Watch(context, trial), Follow(here.log)
+    watch, follow, earlier = Watch(context, trial), Follow(here.log), checkpoints.earlier(context, trial, here)
+    watch.hear(earlier)
     os.environ.update(pushed.pushed_to(context, trial))
 
     def stop() -> StopTrial | None:
         follow.copy()
         return watch()
 
-    with Recorder(context.store, context.record) as recorder:
+    with Recorder(context.store, context.record) as recorder, Keeper(context, trial, here, recorder) as keeper:
         try:
             install(context.experiment.trial.packages)
             function = trial_function(context.experiment)
             on_metrics = taken(trial, watch, recorder)
             hooks: Any = {"on_metrics": on_metrics, "stop": stop, "source": pushed.source(context, trial)}
-            outcome = run_trial(context.experiment, trial.suggestion, here, function=function, **hooks)
+            hooks |= {"function": function, "earlier": earlier}
+            outcome = run_trial(context.experiment, trial.suggestion, here, **hooks)
         except SpecError as problem:  # the image lacks what the spec names: no machine's fault
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())
         watch.end()
         follow.copy()
-        files = checkpoints.kept(context, here)
+        keeper.end(whole=outcome.whole)  # before the trial is final: its children look for it
+        files = model_files(here.model)
         if watch.terminated and outcome.state is State.KILLED:
             recorder.put(Change(trial, artifacts=files))
             return TERMINATED  # it stays open: another pod takes it over, or finish closes it

@@ -1,0 +1,87 @@
+"""Keeps a trial's checkpoints in MLflow while it runs, so that a pod that vanishes takes little with it.
+
+A checkpoint is taken when nothing in the directory has changed for a moment and nothing changes while it is packed:
+a half-written file is not what the next pod finds.
+"""
+
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from katib_flow.argo.steps.checkpoints import resumed
+from katib_flow.argo.steps.context import Context
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Trial
+from katib_flow.tracking import Recorder
+from katib_flow.trial import archive
+from katib_flow.trial.archive import Listing
+from katib_flow.trial.protocol import TrialDirectory
+
+STILL_SECONDS = 0.25  # without a change, after which nobody is taken to be writing
+AGAIN_SECONDS = 30.0  # after an upload that failed
+
+
+class Keeper:
+    """Watches the checkpoints of one trial from a thread of its own, while a ``with`` block lasts.
+
+    It does nothing where ``argo.checkpoints`` names a volume, on which they are already.
+    """
+
+    def __init__(self, context: Context, trial: Trial, here: TrialDirectory, recorder: Recorder) -> None:
+        self._store, self._trial, self._directory = context.store, trial, here.checkpoint
+        self._recorder = recorder
+        settings = context.experiment.argo.checkpoints
+        self._on, self._every = settings.claim is None, settings.every
+        self._kept: Listing | None = None if resumed(here) else {}  # None: what an earlier try kept
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="katib-flow checkpoints", daemon=True)
+
+    def __enter__(self) -> "Keeper":
+        if self._on:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._over.set()
+
+    def end(self, *, whole: bool) -> None:
+        """Keep what the trial has left, now that its program has ended; where it has left nothing, nothing is kept.
+
+        Args:
+            whole: whether the program ended by itself. Of one that was killed, what it may have been writing then
+                does not count: what was kept before does.
+        """
+        self._over.set()
+        if not self._on:
+            return
+        self._thread.join()
+        there = archive.listing(self._directory)
+        still = time.time() - STILL_SECONDS > archive.newest(self._directory)
+        if there != self._kept and (whole or still):
+            self._keep(there, None)
+
+    def _watch(self) -> None:
+        due, last = time.monotonic() + self._every, archive.listing(self._directory)
+        while not self._over.wait(max(STILL_SECONDS, due - time.monotonic())):
+            there = archive.listing(self._directory)
+            still, last = there == last, there
+            if there and there != self._kept and still:
+                due = time.monotonic() + self._keep(there, 0.0)
+
+    def _keep(self, there: Listing, patience_seconds: float | None) -> float:
+        """Keep the directory as it was listed; seconds until the next time. A failure is told, and no more."""
+        try:
+            with tempfile.TemporaryDirectory(prefix=".keep-", dir=self._directory.parent) as scratch:
+                packed = Path(scratch) / f"{time.time_ns() // 1_000_000}.tar"
+                if there and not archive.pack(self._directory, packed, there):
+                    return 0.0
+                self._recorder.flush()  # what led to the checkpoint will not be reported again
+                self._store.checkpoints.keep(self._trial, packed if there else None, patience_seconds)
+        except (KatibFlowError, OSError) as error:
+            print(f"{self._trial.id}: its checkpoint could not be kept: {error}", file=sys.stderr)
+            return min(self._every, AGAIN_SECONDS)
+        self._kept = there
+        return self._every
