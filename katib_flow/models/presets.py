@@ -346,7 +346,7 @@ class Mobile(SpaceSettings):
 def mobile(settings: Mobile) -> Template:
     """Blocks of equal layers: convolution, kernel, squeeze-excite, skip, width and depth of each (MnasNet)."""
     edges = [edge("x", "0.0", "conv", "stem", c=settings.channels, order="conv-bn-relu")]
-    slots, operations = dict[str, Any](), dict[str, Any]()
+    slots: dict[str, Any] = {}
     channels, ends = settings.channels, ["0.0"]
     for block in range(1, settings.blocks + 1):
         halved = block in settings.reductions

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from katib_flow.testing.argo.refusal import Unsupported
 from katib_flow.testing.argo.substitution import Scope, substitute, unresolved
@@ -93,7 +92,3 @@ def _input(declared: Manifest, supplied: Mapping[str, Manifest], scope: Scope) -
         if key in declared:
             return substitute(text(declared[key]), scope)
     raise TemplateError(f"inputs.parameters.{name} was not supplied")
-
-
-def body(template: Manifest) -> Any:
-    return template[kind_of(template)]
