@@ -145,8 +145,8 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         group = result.experiment.tracking.experiment
         where += "" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}"
         several = len(result.experiment.objective) > 1
-        found = (front_of if several else ranked)(result.experiment, result.history)
-        show(found[:10], output, title=f"{'front' if several else 'best trials'} of {result.name}")
+        found = (front_of if several else ranked)(result.experiment, result.history, 10)
+        show(found, output, title=f"{'front' if several else 'best trials'} of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
         print(f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")

@@ -28,16 +28,16 @@ def standing(record: Record, history: History, max_trials: int | None) -> Row:
     return overview(record) | {"max_trials": limit, "trials": counts, "best": best(record.experiment, history)}
 
 
-def front_of(experiment: Experiment, history: History) -> list[Row]:
+def front_of(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
     """The trials that no other dominates, the best by the first objective first."""
-    return rows(experiment, front(experiment, history))
+    return rows(experiment, front(experiment, history)[:most])
 
 
-def ranked(experiment: Experiment, history: History) -> list[Row]:
+def ranked(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
     """The trials that have a value of the first objective, the best first."""
     first = experiment.objective[0]
     scored = sorted(history.completed(first.metric), key=lambda trial: first.loss(trial.observed(first.metric) or 0.0))
-    return rows(experiment, scored)
+    return rows(experiment, scored[:most])
 
 
 def best(experiment: Experiment, history: History) -> Row | None:

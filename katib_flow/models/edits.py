@@ -55,6 +55,17 @@ def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply],
     return register
 
 
+def in_words(each: Fields) -> str:
+    """An edit for a person: ``widen conv1, to 16``."""
+    what, edge = str(each.get("edit", "edit")), str(each.get("edge", ""))
+    rest = [
+        f"{name} {len(value) if isinstance(value, list | tuple | dict) else value}"
+        for name, value in each.items()
+        if name not in ("edit", "edge", "seed") and value
+    ]
+    return ", ".join([f"{what} {edge}".strip(), *rest])
+
+
 def edge_of(topology: Topology, key: str) -> FlatEdge:
     for each in topology.flat.live.edges:
         if each.key == key and not each.dead:

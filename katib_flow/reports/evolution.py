@@ -4,13 +4,14 @@ A trial descends from its parent, whose weights it inherits, or from the trial t
 that it is a mutant of, the segment of a supernet's search that it was derived from.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Trial
 from katib_flow.models.choices import choice_metrics
+from katib_flow.models.edits import in_words
 from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Objective
@@ -132,7 +133,7 @@ def supernet_of(line: Iterable[Trial]) -> Topology | None:
 def changes(before: Generation, after: Generation) -> Iterator[str]:
     """What one generation has that the one before had not: edits, decisions and parameters, or edges; its budget."""
     edits = after.network.edits if after.network is not None else ()
-    yield from (words(edit) for edit in edits)
+    yield from map(in_words, edits)
     decided = list(_decisions(before.decided, after.decided))
     yield from decided
     if not edits and not decided and before.network is not None and after.network is not None:
@@ -147,17 +148,6 @@ def _decisions(old: Assignment, new: Assignment) -> Iterator[str]:
         if name not in old or name not in new or old[name] != new[name]:
             was, is_ = (cell(each[name]) if name in each else "(none)" for each in (old, new))
             yield f"{name}: {was} → {is_}"
-
-
-def words(edit: Mapping[str, Any]) -> str:
-    """An edit in words: ``widen conv1, to 16``."""
-    what, edge = str(edit.get("edit", "edit")), str(edit.get("edge", ""))
-    rest = [
-        f"{name} {len(value) if isinstance(value, list | tuple | dict) else value}"
-        for name, value in edit.items()
-        if name not in ("edit", "edge", "seed") and value
-    ]
-    return ", ".join([f"{what} {edge}".strip(), *rest])
 
 
 def differences(before: Topology, after: Topology) -> Iterator[str]:

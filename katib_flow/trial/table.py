@@ -1,19 +1,28 @@
 """Trials as rows of plain values, for tables, JSON, CSV and data frames."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
 from katib_flow.spec.experiment import Experiment
+
+_RESERVED = {"trial", "state", "budget", "parent", "seconds", "retries", "message"}
+_NETWORK = ("hash", "edits", "network_parameters")
+"""Columns of a network that no decisions tell of."""
 
 
 def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]]:
     """One flat record a trial; an inactive parameter and a metric that was not reported are None.
 
     A parameter and a metric may have one name, or the name of another column; they are then told apart by a prefix.
+    The decisions of an architecture are parameters. Where an architecture is grown and has none, there are the first
+    digits of its hash, what was done to its parent's network, and its number of parameters.
     """
-    reserved = {"trial", "state", "budget", "parent", "seconds", "retries", "message"}
-    parameters, metrics = list(experiment.parameters), list(experiment.metric_names)
+    grown = experiment.architectures is not None and not experiment.architectures.parameters
+    reserved = _RESERVED.union(_NETWORK if grown else ())
+    parameters, metrics = list(experiment.space.parameters), list(experiment.metric_names)
     parameter_names = {name: f"parameter.{name}" if name in reserved else name for name in parameters}
     metric_names = {name: f"metric.{name}" if name in reserved or name in parameters else name for name in metrics}
     trials = list(trials)
@@ -24,6 +33,7 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
         | {parameter_names[name]: trial.assignment.get(name) for name in parameters}
         | ({"budget": trial.suggestion.budget} if experiment.budget else {})
         | ({"parent": trial.suggestion.parent} if lineage else {})
+        | (_network(trial) if grown else {})
         | {
             "seconds": round(trial.ended - trial.started, 3) if trial.ended and trial.started else None,
             "retries": trial.retries,
@@ -31,6 +41,18 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
         }
         for trial in trials
     ]
+
+
+def _network(trial: Trial) -> dict[str, Any]:
+    from katib_flow.models.edits import in_words
+    from katib_flow.models.topology import Topology
+
+    values: tuple[Any, ...] = (None, None, None)
+    if trial.suggestion.topology is not None:
+        with suppress(KatibFlowError):  # it is not sound: the trial's message says why
+            topology = Topology.parse(trial.suggestion.topology)
+            values = (topology.hash[:8], "; ".join(map(in_words, topology.edits)), topology.parameters)
+    return dict(zip(_NETWORK, values, strict=True))
 
 
 def cell(value: Any) -> str:

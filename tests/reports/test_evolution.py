@@ -12,11 +12,12 @@ from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, construct
 from katib_flow.history import History, Metric, State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
+from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
 from katib_flow.reports import evolution
 from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
-from katib_flow.reports.evolution import differences, generations, improvements, lineage, words
+from katib_flow.reports.evolution import differences, generations, improvements, lineage
 from katib_flow.spec import Experiment
 
 
@@ -132,8 +133,8 @@ def test_a_long_line_is_cut_and_says_so() -> None:
 
 
 def test_edits_are_told_in_words() -> None:
-    assert words({"edit": "widen", "edge": "conv1", "to": 16, "seed": 4}) == "widen conv1, to 16"
-    assert words({"edit": "skip", "src": "a", "dst": "b"}) == "skip, src a, dst b"
+    assert in_words({"edit": "widen", "edge": "conv1", "to": 16, "seed": 4}) == "widen conv1, to 16"
+    assert in_words({"edit": "skip", "src": "a", "dst": "b"}) == "skip, src a, dst b"
     made = searched(architecture={"space": "chain"})
     space = made.architectures
     assert space is not None
