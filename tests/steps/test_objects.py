@@ -83,7 +83,7 @@ class World:
                 events.pop(0)()
             assert self.now < 10_000, "it waits for ever"
 
-        hooks: Any = {"watch": self.watch, "sleep": sleep, "clock": lambda: self.now}
+        hooks: Any = {"watching": lambda *_: self.watch, "sleep": sleep, "clock": lambda: self.now}
         return objects.run(self.context, self.cluster, self.trial_id, self.directory, OWNER, **hooks)
 
     @property

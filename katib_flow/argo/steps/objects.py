@@ -67,7 +67,7 @@ def run(
     directory: Path,
     owner: Manifest,
     *,
-    watch: Watch | None = None,
+    watching: Callable[[Context, Trial], Watch] = Watch,
     sleep: Sleep = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
@@ -76,7 +76,7 @@ def run(
     if trial.state.final:
         return exit_code(trial.state)
     trial = begin(context, trial)
-    place, watch = TrialDirectory(directory), watch or Watch(context, trial)
+    place, watch = TrialDirectory(directory), watching(context, trial)
     place.create(context.experiment, trial.suggestion)
     values = substitutions(context.experiment, trial.suggestion, place, run_id=trial.run_id, uri=context.store.uri)
     values |= {"trial.namespace": cluster.namespace}

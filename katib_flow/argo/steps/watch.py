@@ -31,8 +31,11 @@ class Watch:
         self._judged = 0
         self._curves: dict[str, tuple[Metric, ...]] = {}  # of trials that have ended, which do not change
         self._over = threading.Event()
+        self._begin()
+
+    def _begin(self) -> None:
         signal.signal(signal.SIGTERM, self._on_sigterm)
-        threading.Thread(target=self._look, name="katib-flow watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="katib-flow watch", daemon=True).start()
 
     def __call__(self) -> StopTrial | None:
         return StopTrial(State.KILLED) if self.terminated else self._request
@@ -48,16 +51,20 @@ class Watch:
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         self.terminated = True
 
-    def _look(self) -> None:
-        limit = self._context.experiment.limits.timeout
+    def _watch(self) -> None:
         while self._request is None and not self._over.wait(self._seconds):
-            with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
-                control = self._context.store.control(self._context.record)
-                late = limit is not None and elapsed_seconds(self._context.record, control) >= limit
-                if control.stop or late:
-                    self._request = StopTrial(State.KILLED)
-                elif why := self.reason_to_stop():
-                    self._request = StopTrial(State.EARLY_STOPPED, why)
+            self.look()
+
+    def look(self) -> None:
+        """Ask MLflow whether the trial should end."""
+        limit = self._context.experiment.limits.timeout
+        with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
+            control = self._context.store.control(self._context.record)
+            late = limit is not None and elapsed_seconds(self._context.record, control) >= limit
+            if control.stop or late:
+                self._request = StopTrial(State.KILLED)
+            elif why := self.reason_to_stop():
+                self._request = StopTrial(State.EARLY_STOPPED, why)
 
     def reason_to_stop(self) -> str:
         """Why the experiment's rule would have the trial end now; "" where nothing new was reported."""

@@ -7,7 +7,7 @@ way to run an experiment: ``katib_flow.local`` is.
 from katib_flow.testing.argo.faults import INFRASTRUCTURE, Fault, Random, Scripted, no_faults
 from katib_flow.testing.argo.nodes import Node, Phase
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import ByTemplate, Killed, Program, Result
+from katib_flow.testing.argo.programs import ByTemplate, Killed, Program, Result, Waiting
 from katib_flow.testing.argo.refusal import ExpressionError, Rejected, Unsupported
 from katib_flow.testing.argo.simulator import FREE, Costs, Simulator
 from katib_flow.testing.argo.workflow import Workflow
@@ -30,6 +30,7 @@ __all__ = [
     "Scripted",
     "Simulator",
     "Unsupported",
+    "Waiting",
     "Workflow",
     "no_faults",
 ]

@@ -1,13 +1,14 @@
 """The machines: they run pods, delete them, and let them go wrong."""
 
 from collections import Counter, defaultdict
+from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 from katib_flow.testing.argo.faults import Fault
 from katib_flow.testing.argo.limits import check_pod
 from katib_flow.testing.argo.nodes import Phase
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import Killed, Program, Result
+from katib_flow.testing.argo.programs import Killed, Program, Result, ToldToGo, Waiting
 
 if TYPE_CHECKING:
     from katib_flow.testing.argo.simulator import Simulator
@@ -62,12 +63,43 @@ class Machine:
         pod.phase, pod.began = Phase.RUNNING, now
         self._tell(pod)
         program = self._simulator.programs(pod)
+        if isinstance(program, Waiting):
+            self._begin_waiting(pod, program, fault)
+            return
         ends = now + max(0.0, program.seconds(pod))
         deadline = pod.spec.get("activeDeadlineSeconds")
         if deadline is not None and (pod.created + deadline < ends or fault is Fault.DEADLINE):
             self._simulator.at(pod.created + deadline, lambda: self._past_deadline(pod))
         elif fault is not Fault.DEADLINE:
             self._simulator.at(ends, lambda: self._end(pod, program, fault))
+
+    def _begin_waiting(self, pod: Pod, program: Waiting, fault: Fault | None) -> None:
+        deadline = pod.spec.get("activeDeadlineSeconds")
+        if deadline is not None:
+            self._simulator.at(pod.created + deadline, lambda: self._past_deadline(pod))
+        if fault is Fault.DELETED:
+            self._lose(pod)
+        elif fault is not Fault.DEADLINE:
+            self._go_on(pod, program.steps(pod), fault, told=False)
+
+    def _go_on(self, pod: Pod, steps: Generator[float, None, Result], fault: Fault | None, *, told: bool) -> None:
+        """Let a program that waits go on until it waits again; most faults strike while it first does."""
+        if (pod.gone or "stopped" in pod.notes) and not pod.terminated:
+            steps.close()
+            return
+        try:
+            seconds = steps.throw(ToldToGo()) if told or pod.terminated else next(steps)
+        except StopIteration as ended:
+            pod.called += 1
+            if not pod.terminated:  # else nobody reads how it ended
+                self._finish(pod, ended.value, fault)
+            return
+        if fault in (Fault.HALFWAY, Fault.MEMORY):
+            steps.close()
+            self._lose(pod) if fault is Fault.HALFWAY else self._ended(pod, Result(OUT_OF_MEMORY), reason="OOMKilled")
+        else:
+            again = self._simulator.now + seconds
+            self._simulator.at(again, lambda: self._go_on(pod, steps, fault, told=fault is Fault.EVICTED))
 
     def _end(self, pod: Pod, program: Program, fault: Fault | None) -> None:
         if pod.phase.fulfilled or pod.gone:
@@ -82,21 +114,21 @@ class Machine:
             pod.notes["halfway"] = True
             self._called(pod, program)
             self._lose(pod)
-        elif fault in (Fault.LOST, Fault.TWICE):
-            self._called(pod, program)
+        else:
             if fault is Fault.TWICE:
                 self._called(pod, program)
+            self._finish(pod, self._called(pod, program), fault)
+
+    def _finish(self, pod: Pod, result: Result | None, fault: Fault | None) -> None:
+        """A program has done all its work, or its process is gone (None); what becomes of that."""
+        if fault is Fault.SIDECAR:
+            result = Result(3, container=pod.spec["containers"][-1]["name"])
+        if fault is Fault.OUTPUT:
+            self._unreadable(pod, "/var/run/argo/outputs")
+        elif result is None or fault in (Fault.LOST, Fault.TWICE):
             self._lose(pod)
         else:
-            result = self._called(pod, program)
-            if fault is Fault.SIDECAR:
-                result = Result(3, container=pod.spec["containers"][-1]["name"])
-            if fault is Fault.OUTPUT:
-                self._unreadable(pod, "/var/run/argo/outputs")
-            elif result is None:
-                self._lose(pod)
-            else:
-                self._ended(pod, result)
+            self._ended(pod, result)
 
     def _called(self, pod: Pod, program: Program) -> Result | None:
         """Run the program; None where its process is gone."""

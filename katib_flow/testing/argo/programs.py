@@ -1,6 +1,6 @@
 """What runs in pods: Python callables, found by the pod that asks for them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -10,6 +10,10 @@ from katib_flow.testing.argo.refusal import Unsupported
 
 class Killed(BaseException):
     """Raised inside a program, by what it writes to, where the program's process would be gone."""
+
+
+class ToldToGo(Exception):
+    """Thrown into a program that waits, where its pod is told to go."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +47,22 @@ class Program:
     seconds: Callable[[Pod], float] = lambda pod: 1.0
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A program that waits for what else happens.
+
+    Attributes:
+        steps: run when the main container starts; yields the seconds for which it waits, and ends with its result. It
+            is closed where its process would be killed.
+    """
+
+    steps: Callable[[Pod], Generator[float, None, Result]]
+
+
 class Programs(Protocol):
     """Which program a pod runs."""
 
-    def __call__(self, pod: Pod) -> Program: ...
+    def __call__(self, pod: Pod) -> Program | Waiting: ...
 
 
 @dataclass(frozen=True)

@@ -15,17 +15,23 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import katib_flow
-from katib_flow.argo.steps import experiment
+from katib_flow.argo.steps import experiment, objects
+from katib_flow.argo.steps.context import Context
+from katib_flow.argo.steps.watch import CONTROL_SECONDS, Watch
+from katib_flow.history import Trial
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import Killed, Program, Result
+from katib_flow.testing.argo.programs import Killed, Program, Result, ToldToGo, Waiting
+from katib_flow.testing.argo.waiting import Sleep, waiting
 from katib_flow.testing.argo.workflow import Manifest
 from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Store
+from katib_flow.trial.outcome import StopTrial
 
 _STEP = "katib_flow.steps."
 _WRITES = ("write", "summarise", "set_segment")
@@ -61,19 +67,64 @@ class StepPrograms:
     count: int = 0
     directories: dict[str, Path] = field(default_factory=dict[str, Path])
 
-    def __call__(self, pod: Pod) -> Program:
+    def __call__(self, pod: Pod) -> Program | Waiting:
+        if _program(pod.container()) == "train" and pod.container()["args"][0] == "watch":
+            return Waiting(self._watch)
         return Program(self._run, self.seconds)
 
     def log(self, pod: Pod) -> str:
         """What the containers of a pod printed."""
         return (self.directories[pod.name] / "pod.log").read_text(errors="replace")
 
-    def _run(self, pod: Pod) -> Result:
+    def _files(self, pod: Pod) -> "_Files":
         self.count += 1
         directory = self.scratch / f"{self.count:04}-{pod.template}"
         directory.mkdir(parents=True)
         self.directories[pod.name] = directory
-        files = _Files(pod, directory)
+        return _Files(pod, directory)
+
+    def _watch(self, pod: Pod) -> Generator[float, None, Result]:
+        """The watcher of a trial that is an object, which sleeps on the simulator's clock."""
+        files, container, watches = self._files(pod), pod.container(), list[_ClockWatch]()
+
+        def watching(context: Context, trial: Trial) -> Watch:
+            watches.append(_ClockWatch(context, trial, self.cluster.clock))
+            return watches[-1]
+
+        def program(sleep: Sleep) -> int:
+            hooks: Any = {"sleep": sleep, "clock": self.cluster.clock, "watching": watching}
+            with patch.dict(objects.run.__kwdefaults__, hooks):
+                main = runpy.run_path(str(steps_directory() / "train.py"))["main"]
+                try:
+                    main()
+                except SystemExit as ended:
+                    return ended.code if isinstance(ended.code, int) else 0
+            return 0
+
+        def told_to_go() -> None:
+            for each in watches:
+                each.terminated = True
+
+        steps = waiting(program, told_to_go)
+        go_on: Callable[[], float] = partial(next, steps)
+        while True:
+            with self._container(container, files, "train"):
+                try:
+                    seconds = go_on()
+                except StopIteration as ended:
+                    return Result(ended.value)
+            try:
+                yield seconds
+                go_on = partial(next, steps)
+            except ToldToGo as told:
+                go_on = partial(steps.throw, told)
+            except GeneratorExit:
+                steps.close()
+                raise
+
+    def _run(self, pod: Pod) -> Result:
+        files = self._files(pod)
+        directory = files.directory
         inits = [each for each in pod.spec["initContainers"] if each["name"] != "init"]
         sidecars = [each for each in pod.spec["containers"] if each["name"] not in ("main", "wait")]
         signs = [sign for end, sign in self.evicted.items() if pod.node.endswith(end)]
@@ -97,26 +148,34 @@ class StepPrograms:
         return variables | files.pod.env(container["name"])
 
     def _in_process(self, container: Manifest, files: "_Files") -> int:
-        path = steps_directory() / f"{_program(container)}.py"
-        argv = [str(path), *(files.word(each) for each in container.get("args", []))]
+        name = _program(container)
+        with (
+            self._container(container, files, name),
+            patch.dict(experiment.run.__kwdefaults__, sleep=self.wait),
+        ):
+            try:
+                runpy.run_path(str(steps_directory() / f"{name}.py"), run_name="__main__")
+            except SystemExit as ended:
+                return ended.code if isinstance(ended.code, int) else 0
+        return 0
+
+    @contextmanager
+    def _container(self, container: Manifest, files: "_Files", program: str) -> Generator[None]:
+        """This process as that of a container which runs a program of steps/."""
+        argv = [program, *(files.word(each) for each in container.get("args", []))]
         cluster = self.cluster
 
         def connect(namespace: str | None = None, **options: Any) -> FakeCluster:
             return cluster
 
         with (
-            (files.directory / "pod.log").open("w") as log,
+            (files.directory / "pod.log").open("a") as log,
             contextlib.redirect_stdout(log),
             contextlib.redirect_stderr(log),
             _process(argv, self._variables(container, files), self.workdir),
             patch("katib_flow.argo.cluster.KubernetesCluster", connect),
-            patch.dict(experiment.run.__kwdefaults__, sleep=self.wait),
         ):
-            try:
-                runpy.run_path(str(path), run_name="__main__")
-            except SystemExit as ended:
-                return ended.code if isinstance(ended.code, int) else 0
-        return 0
+            yield
 
     def _told_to_go(self, container: Manifest, files: "_Files", sign: Path) -> int:
         """Run a container until a file is there, then send it what the kubelet sends; its exit code."""
@@ -143,6 +202,23 @@ class StepPrograms:
         with (files.directory / "pod.log").open("ab") as log:
             variables = self._variables(container, files)
             return subprocess.Popen(argv, env=variables, cwd=self.workdir, stdout=log, stderr=log)
+
+
+class _ClockWatch(Watch):
+    """A watch that looks when the simulator's clock says so, and hears of SIGTERM from the simulator."""
+
+    def __init__(self, context: Context, trial: Trial, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        super().__init__(context, trial)
+
+    def _begin(self) -> None:
+        self._due = self._clock() + CONTROL_SECONDS
+
+    def __call__(self) -> StopTrial | None:
+        if self._clock() >= self._due:
+            self._due = self._clock() + CONTROL_SECONDS
+            self.look()
+        return super().__call__()
 
 
 def _program(container: Manifest) -> str:

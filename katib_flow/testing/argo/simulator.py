@@ -156,7 +156,7 @@ class Simulator:
         manifest["status"] = {"phase": workflow.phase, "startedAt": time_text(workflow.started)}
         manifest["status"] |= {"message": workflow.message} if workflow.message else {}
         if workflow.completed:
-            manifest["status"]["finishedAt"] = time_text(workflow.finished)
+            manifest["status"] |= {"finishedAt": time_text(workflow.finished)} | workflow.outputs_status()
             self._completed(workflow)
 
     # the Kubernetes API
