@@ -63,13 +63,14 @@ def verdict(
     *,
     elapsed_seconds: float = 0.0,
     max_trials: int | None = None,
+    timeout: float | None = None,
     stop: bool = False,
 ) -> Verdict:
     """Whether the experiment goes on and how many trials may start.
 
     Args:
-        elapsed_seconds: time since the experiment began.
-        max_trials: replaces the spec's limit (``resume --max-trials``).
+        elapsed_seconds: time for which the experiment has run.
+        max_trials, timeout: replace the spec's limits (``resume --max-trials``).
         stop: a user asked for the end.
     """
     limits = experiment.limits
@@ -82,8 +83,9 @@ def verdict(
         return Verdict(0, End.MAX_FAILED_TRIALS, f"{failed} trials failed, {limits.max_failed_trials} may")
     if stop:
         return Verdict(0, End.STOPPED, "stopped by the user")
-    if limits.timeout is not None and elapsed_seconds >= limits.timeout:
-        return Verdict(0, End.TIMEOUT, f"ran for the {limits.timeout:g} s of limits.timeout")
+    longest = limits.timeout if timeout is None else timeout
+    if longest is not None and elapsed_seconds >= longest:
+        return Verdict(0, End.TIMEOUT, f"ran for the {longest:g} s of limits.timeout")
     started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
     if maximum is not None and started >= maximum:
         return Verdict(0, End.MAX_TRIALS, f"all {maximum} trials have run")

@@ -19,6 +19,11 @@ DEADLINE_NET_SECONDS = 1800
 the deadline is the net for pods that cannot be scheduled, and would fail the Workflow."""
 
 
+def deadline_seconds(timeout: float) -> int:
+    """A Workflow's own deadline, where the experiment may run for so many seconds more."""
+    return int(timeout) + DEADLINE_NET_SECONDS
+
+
 class ExperimentWorkflow(hera.Workflow):
     """A Hera Workflow whose YAML Argo reads as it was meant: see ``manifest``."""
 
@@ -44,7 +49,7 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
         executor=models.ExecutorConfig(service_account_name=accounts.executor),
         pod_spec_patch=pods.POD_SPEC_PATCH if experiment.argo.lock_pods else None,
         security_context=pods.pod_security(),
-        active_deadline_seconds=None if timeout is None else int(timeout) + DEADLINE_NET_SECONDS,
+        active_deadline_seconds=None if timeout is None else deadline_seconds(timeout),
         arguments=[
             Parameter(name="run", value="{{workflow.name}}"),  # Argo resolves it; handover then carries the first one's
             Parameter(name="segment", value="0"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from katib_flow import loop
 from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, Manifest, Missing
-from katib_flow.argo.compiler import compile_experiment
+from katib_flow.argo.compiler import compile_experiment, deadline_seconds
 from katib_flow.argo.names import LABEL
 from katib_flow.errors import KatibFlowError
 from katib_flow.spec.experiment import Experiment
@@ -41,8 +41,13 @@ def submit(cluster: Cluster, experiment: Experiment, name: str | None = None) ->
     return name
 
 
-def go_on(cluster: Cluster, store: Store, record: Record, *, max_trials: int | None = None) -> str:
+def go_on(
+    cluster: Cluster, store: Store, record: Record, *, max_trials: int | None = None, timeout: float | None = None
+) -> str:
     """Create the next segment of an experiment that was stopped, paused or interrupted, or that gets more trials.
+
+    Args:
+        max_trials, timeout: in all, in the place of ``limits.max_trials`` and ``limits.timeout`` (seconds).
 
     Raises:
         KatibFlowError: it runs, or did not run on a cluster.
@@ -55,8 +60,9 @@ def go_on(cluster: Cluster, store: Store, record: Record, *, max_trials: int | N
         if phase in ("Pending", "Running", ""):
             raise KatibFlowError(f"{record.name}: is running, as workflow {running['metadata']['name']}")
     manifest = _manifest(cluster, record.experiment)
-    changes: dict[str, Any] = {} if max_trials is None else {"max_trials": max_trials}
-    store.set_control(record, stop=False, pause=False, **changes)
+    control = store.go_on(record, max_trials=max_trials, timeout=timeout)
+    if (limit := control.timeout or record.experiment.limits.timeout) is not None:
+        manifest["spec"]["activeDeadlineSeconds"] = deadline_seconds(max(0.0, limit - control.spent))
     del manifest["metadata"]["generateName"]
     name = manifest["metadata"]["name"] = segment_name(record.key, segment + 1)
     for parameter in manifest["spec"]["arguments"]["parameters"]:

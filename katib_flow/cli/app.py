@@ -3,7 +3,7 @@
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,6 +22,19 @@ app = typer.Typer(
     help="AutoML as plain workflows: one experiment, on this machine or on Argo, recorded in MLflow.",
 )
 
+
+def _duration(text: str) -> float:
+    """Seconds, of a duration as a spec has it."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from katib_flow.spec.sections import Duration
+
+    try:
+        return TypeAdapter[float](Duration).validate_python(float(text) if text.isdecimal() else text)
+    except ValidationError:
+        raise typer.BadParameter(f"found {text!r}, need a duration such as 90s, 10m, 2h or 1h30m") from None
+
+
 Spec = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
 Name = Annotated[str, typer.Argument(help="an experiment's name (the newest of it), or its run id")]
 As = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
@@ -35,6 +48,10 @@ Uri = Annotated[
 Group = Annotated[str, typer.Option("--tracking-experiment", help="MLflow experiment")]
 MaxTrials = Annotated[
     int | None, typer.Option("--max-trials", min=1, help="trials in all, in place of limits.max_trials")
+]
+Timeout = Annotated[
+    float | None,
+    typer.Option("--timeout", parser=_duration, metavar="TIME", help="90s, 10m, 2h in all, in place of limits.timeout"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Barrier = Annotated[
@@ -99,33 +116,34 @@ def run(
 
 @app.command()
 def resume(
-    name: Name, max_trials: MaxTrials = None, output: As = Output.TABLE, tracking_uri: Uri = None,
-    group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False, argo: OnArgo = False,
-    watch: Watched = False, namespace: Namespace = None,
+    name: Name, max_trials: MaxTrials = None, timeout: Timeout = None, output: As = Output.TABLE,
+    tracking_uri: Uri = None, group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False,
+    argo: OnArgo = False, watch: Watched = False, namespace: Namespace = None,
 ) -> None:  # fmt: skip
-    """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials."""
+    """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials or time."""
     from katib_flow.local import resume_experiment
     from katib_flow.local.progress import watching
 
     store = _store(tracking_uri, group)
     record = store.find(name)
+    more: dict[str, Any] = {"max_trials": max_trials, "timeout": timeout}
     if argo:
-        _resume_on_argo(store, record, max_trials, namespace, watch=watch, quiet=quiet)
+        _resume_on_argo(store, record, more, namespace, watch=watch, quiet=quiet)
         return
     with watching(record.experiment, quiet=quiet or output is Output.JSON) as progress:
-        result = resume_experiment(store, record.run_id, max_trials=max_trials, progress=progress, barrier=barrier)
+        result = resume_experiment(store, record.run_id, **more, progress=progress, barrier=barrier)
     _conclude(result, output, tracking_uri)
 
 
 def _resume_on_argo(
-    store: "Store", record: "Record", max_trials: int | None, namespace: str | None, *, watch: bool, quiet: bool
+    store: "Store", record: "Record", more: dict[str, Any], namespace: str | None, *, watch: bool, quiet: bool
 ) -> None:
     from katib_flow.argo.cluster import KubernetesCluster
     from katib_flow.argo.submit import go_on
     from katib_flow.cli import cluster as on_cluster
 
     cluster = KubernetesCluster(namespace or record.experiment.argo.namespace, in_pod=False)
-    name = go_on(cluster, store, record, max_trials=max_trials)
+    name = go_on(cluster, store, record, **more)
     on_cluster.submitted(cluster, name)
     if watch:
         segment = int(name.removeprefix(f"{record.key}-s"))

@@ -67,10 +67,14 @@ def resume_experiment(
     name: str,
     *,
     max_trials: int | None = None,
+    timeout: float | None = None,
     progress: Progress | None = None,
     barrier: bool = False,
 ) -> Result:
     """Go on with an experiment that was interrupted, stopped, paused or killed, or give a finished one more trials.
+
+    Args:
+        max_trials, timeout: in all, in the place of ``limits.max_trials`` and ``limits.timeout`` (seconds).
 
     Raises:
         NotFound: the store has no such experiment.
@@ -80,7 +84,7 @@ def resume_experiment(
     spool = Spool(record.key or record.run_id)
     try:
         spool.lock()
-        store.set_control(record, stop=False, pause=False, **({"max_trials": max_trials} if max_trials else {}))
+        store.go_on(record, max_trials=max_trials, timeout=timeout)
         file = spool.path / FUNCTION_FILE
         pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
         workers = _workers(record.experiment, pickled, spool)

@@ -70,7 +70,7 @@ class Scheduler:
         self._trials: dict[str, Trial] = {}
         self._history: History | None = None
         self.earlier = self.store.earlier(self.experiment)
-        self.begun = self._looked = self._summarised = time.time()
+        self._looked = self._summarised = time.time()
 
     @property
     def history(self) -> History:
@@ -118,8 +118,9 @@ class Scheduler:
         verdict = loop.verdict(
             self.experiment,
             self.history,
-            elapsed_seconds=time.time() - self.begun,
+            elapsed_seconds=self.control.running_seconds(self.record, time.time()),
             max_trials=self.control.max_trials,
+            timeout=self.control.timeout,
             stop=self.control.stop,
         )
         if verdict.go and self.exhausted and not self.workers.running():

@@ -57,13 +57,21 @@ class Control:
 
     Attributes:
         max_trials: in the place of ``limits.max_trials``; None leaves the spec's.
-        deadline: seconds since the epoch; None for none.
+        timeout: in the place of ``limits.timeout``, in seconds.
+        spent, resumed: seconds for which the experiment had run when it last went on, and when that was, in seconds
+            since the epoch; 0 and None where it has never stopped.
     """
 
     stop: bool = False
     pause: bool = False
     max_trials: int | None = None
-    deadline: float | None = None
+    timeout: float | None = None
+    spent: float = 0.0
+    resumed: float | None = None
+
+    def running_seconds(self, record: Record, now: float) -> float:
+        """For how long an experiment has run; the time that it lay still before a resume is not of it."""
+        return self.spent + max(0.0, now - (self.resumed or record.started))
 
 
 @dataclass(frozen=True)

@@ -295,6 +295,23 @@ class Store:
         self._runs.log(record.run_id, {}, tags, ())
         return control
 
+    def go_on(self, record: Record, *, max_trials: int | None = None, timeout: float | None = None) -> Control:
+        """Have an experiment that has ended, or was cut off, go on: no stop and no pause is asked for any more.
+
+        Args:
+            max_trials, timeout: in the place of what was asked for before; None leaves that.
+        """
+        asked = {"max_trials": max_trials, "timeout": timeout}
+        changes = {name: value for name, value in asked.items() if value is not None}
+        before, now = self.control(record), time.time()
+        spent = before.running_seconds(record, record.ended or self._last_seen(record, before))
+        return self.set_control(record, stop=False, pause=False, spent=spent, resumed=now, **changes)
+
+    def _last_seen(self, record: Record, control: Control) -> float:
+        """When an experiment that was paused or cut off last did anything, in seconds since the epoch."""
+        times = [time for trial in self.history(record) for time in (trial.started, trial.ended) if time]
+        return max([control.resumed or record.started, *times])
+
     def segment(self, record: Record) -> int:
         """Number of the newest Workflow that an experiment has reached, 0 for the first."""
         return int(self._backend.tags(record.run_id).get(SEGMENT, "0"))

@@ -131,6 +131,12 @@ def test_resume_gives_a_finished_experiment_more_trials(call: Any, write: Any) -
     assert call("resume", "toy", "--max-trials", "5", "-o", "json").json["trials"] == 5
 
 
+def test_a_time_that_is_none_is_refused_in_words(call: Any) -> None:
+    done = call("resume", "toy", "--timeout", "soon")
+    assert done.code == 2
+    assert "found 'soon', need a duration such as 90s, 10m, 2h" in " ".join(done.error.replace("│", "").split())
+
+
 def test_an_experiment_that_failed_exits_1(call: Any, write: Any) -> None:
     done = call("run", write(spec("fails", limits={"max_trials": 9, "max_failed_trials": 0})))
     assert done.code == 1

@@ -97,10 +97,10 @@ def test_resume_on_argo_creates_the_next_segment(cluster: FakeCluster, file: str
     store = Store(uri)
     record = store.keyed(name)
     assert record is not None
-    done = call("resume", record.run_id, "--argo", "--max-trials", "20", "--tracking-uri", uri)
+    done = call("resume", record.run_id, "--argo", "--max-trials", "20", "--timeout", "1h30m", "--tracking-uri", uri)
     assert done.exit_code == 0, done.output
     assert cluster.names(WORKFLOW) == [name, f"{name}-s1"]
-    assert store.control(record).max_trials == 20
+    assert (store.control(record).max_trials, store.control(record).timeout) == (20, 5400)
 
 
 def test_without_an_image_it_says_what_is_missing(cluster: FakeCluster, file: str) -> None:

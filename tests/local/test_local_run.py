@@ -75,6 +75,15 @@ def killed_once(x):
     return x
 
 
+def late(x):
+    '''Takes longer than there is, the first time.'''
+    with open("started", "a") as file:
+        file.write(".")
+    if not pathlib.Path("quick").exists():
+        time.sleep(600)
+    return x
+
+
 def goes_on(x):
     '''Is best at its first step, and killed at its third, which it has not yet in its checkpoint.'''
     import katib_flow as kf
@@ -255,6 +264,18 @@ def test_the_timeout_ends_the_experiment(run: Any) -> None:
     result = run("hangs", limits={"max_trials": 9, "timeout": "1s"})
     assert (result.status, result.verdict.end) == (Status.SUCCEEDED, End.TIMEOUT)
     assert {trial.state for trial in result.trials} == {State.KILLED}
+
+
+def test_a_resume_goes_on_with_what_is_left_of_the_time_or_with_more(run: Any, store: Store, here: Path) -> None:
+    result = run("late", limits={"max_trials": 2, "timeout": "1s"})
+    started = (here / "started").read_text()
+    (here / "quick").touch()
+    again = resume_experiment(store, result.run_id)
+    assert (again.status, again.reason) == (Status.SUCCEEDED, "ran for the 1 s of limits.timeout")
+    assert (here / "started").read_text() == started  # nothing was started: its time was up
+    more = resume_experiment(store, result.run_id, timeout=600)
+    assert (more.status, more.reason) == (Status.SUCCEEDED, "all 2 trials have run")
+    assert {trial.state for trial in more.trials} == {State.SUCCEEDED}
 
 
 def test_a_hopeless_trial_is_ended_by_a_rule_before_and_after_a_resume(run: Any, store: Store) -> None:

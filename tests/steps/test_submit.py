@@ -131,6 +131,24 @@ def test_a_stopped_experiment_goes_on_in_its_next_segment_with_more_trials(clust
     assert suggest_iteration(Context(store, record, 1), 1) == ["t00002", "t00003"]
 
 
+def test_time_that_is_up_is_up_for_the_next_segment_too_unless_it_gets_more(cluster: FakeCluster, store: Store) -> None:
+    run = submit(cluster, experiment(limits={"max_trials": 9, "timeout": "1h"}))
+    assert cluster.object(WORKFLOW, run)["spec"]["activeDeadlineSeconds"] == 3600 + 1800
+    cluster.set_status(WORKFLOW, run, phase="Succeeded")
+    record = store.create(experiment(limits={"max_trials": 9, "timeout": "1h"}), key=run)
+    ended = replace(record, ended=record.started + 3601)
+    go_on(cluster, store, ended)
+    assert cluster.object(WORKFLOW, f"{run}-s1")["spec"]["activeDeadlineSeconds"] == 1800
+    assert suggest_iteration(Context(store, record, 1), 1) == []
+    cluster.set_status(WORKFLOW, f"{run}-s1", phase="Succeeded")
+    go_on(cluster, store, ended, timeout=3 * 3600)
+    spent = store.control(record).spent
+    assert store.control(record).timeout == 3 * 3600
+    deadline = cluster.object(WORKFLOW, f"{run}-s2")["spec"]["activeDeadlineSeconds"]
+    assert deadline == int(3 * 3600 - spent) + 1800
+    assert suggest_iteration(Context(store, record, 2), 1) != []
+
+
 class Quiet(step.Told):
     """Told to go by the test alone."""
 

@@ -1,13 +1,15 @@
 """Experiments: opened once, found again, asked to stop."""
 
 import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import yaml
-from tracking_kit import BEGIN, Server, experiment
+from tracking_kit import BEGIN, Server, experiment, pending, written
 
 from katib_flow.errors import NotFound, TrackingError
+from katib_flow.history import State
 from katib_flow.tracking import Control, Record, Status, Store
 
 
@@ -169,7 +171,7 @@ def test_nothing_is_asked_of_a_new_experiment(store: Store, record: Record) -> N
 
 @pytest.mark.parametrize(
     "changes",
-    [{"stop": True}, {"pause": True}, {"max_trials": 40}, {"deadline": BEGIN}, {"stop": True, "max_trials": 1}],
+    [{"stop": True}, {"pause": True}, {"max_trials": 40}, {"timeout": 60.5}, {"stop": True, "max_trials": 1}],
 )
 def test_what_is_asked_reads_back(store: Store, record: Record, changes: dict[str, Any]) -> None:
     assert store.set_control(record, **changes) == Control(**changes)
@@ -183,9 +185,27 @@ def test_what_is_not_named_stays(store: Store, record: Record) -> None:
 
 
 def test_what_was_asked_can_be_taken_back(store: Store, record: Record) -> None:
-    store.set_control(record, max_trials=40, deadline=BEGIN)
-    store.set_control(record, max_trials=None, deadline=None)
+    store.set_control(record, max_trials=40, timeout=60)
+    store.set_control(record, max_trials=None, timeout=None)
     assert store.control(record) == Control()
+
+
+def test_only_the_time_for_which_it_runs_counts(local: Store, opened: Record) -> None:
+    control = local.control(opened)
+    assert control.running_seconds(opened, opened.started + 30) == 30
+    first = local.go_on(replace(opened, ended=opened.started + 100), max_trials=40)
+    assert (first.spent, first.max_trials, first.timeout) == (100, 40, None)
+    assert first.resumed is not None
+    assert first.running_seconds(opened, first.resumed + 5) == 105
+    killed = local.go_on(opened, timeout=60)  # it was killed before it did anything
+    assert (killed.spent, killed.timeout) == (100, 60)
+    assert killed.resumed is not None
+    assert killed.resumed >= first.resumed
+    paused = killed.resumed + 50
+    written(local, opened, replace(pending(0), state=State.SUCCEEDED, started=paused - 20, ended=paused))
+    again = local.go_on(opened)
+    assert again.spent == pytest.approx(150, abs=0.01)
+    assert (again.max_trials, again.timeout) == (40, 60)
 
 
 def test_nothing_unknown_can_be_asked(local: Store, opened: Record) -> None:

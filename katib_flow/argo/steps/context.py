@@ -99,18 +99,11 @@ def judge(context: Context, history: History, control: Control) -> Verdict:
     return loop.verdict(
         context.experiment,
         history,
-        elapsed_seconds=elapsed_seconds(context.record, control),
+        elapsed_seconds=control.running_seconds(context.record, time.time()),
         max_trials=control.max_trials,
+        timeout=control.timeout,
         stop=control.stop,
     )
-
-
-def elapsed_seconds(record: Record, control: Control) -> float:
-    """Time since the experiment began; a deadline that was set later moves the beginning."""
-    timeout = record.experiment.limits.timeout
-    if control.deadline is not None and timeout is not None:
-        return timeout - (control.deadline - time.time())
-    return time.time() - record.started
 
 
 def cut_short(history: History) -> list[Trial]:

@@ -3,11 +3,12 @@
 import contextlib
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from types import FrameType
 
-from katib_flow.argo.steps.context import Context, elapsed_seconds
+from katib_flow.argo.steps.context import Context
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Metric, State, Trial
 from katib_flow.stopping import reason_to_stop
@@ -57,10 +58,11 @@ class Watch:
 
     def look(self) -> None:
         """Ask MLflow whether the trial should end."""
-        limit = self._context.experiment.limits.timeout
+        record, limit = self._context.record, self._context.experiment.limits.timeout
         with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
-            control = self._context.store.control(self._context.record)
-            late = limit is not None and elapsed_seconds(self._context.record, control) >= limit
+            control = self._context.store.control(record)
+            limit = control.timeout or limit
+            late = limit is not None and control.running_seconds(record, time.time()) >= limit
             if control.stop or late:
                 self._request = StopTrial(State.KILLED)
             elif why := self.reason_to_stop():
