@@ -339,10 +339,11 @@ def report(
     group: Group = DEFAULT_GROUP,
 ) -> None:
     """Write all there is to know of an experiment into one HTML file (needs Plotly)."""
+    from katib_flow.cli.records import as_seen_here
     from katib_flow.reports import write_report
 
     store = _store(tracking_uri, group)
-    write_report(store, store.find(name), out)
+    write_report(store, as_seen_here(store.find(name)), out)
     print(f"{out}: open it in a browser; it needs nothing else")
 
 
@@ -364,9 +365,10 @@ def export(
 
 
 def _going_on(store: "Store", name: str) -> "Record":
+    from katib_flow.cli.records import as_seen_here
     from katib_flow.errors import KatibFlowError
 
-    record = store.find(name)
+    record = as_seen_here(store.find(name))
     if record.status.final:
         raise KatibFlowError(f"{record.name}: has ended already, {record.status}: {record.reason}")
     return record

@@ -1,21 +1,31 @@
 """Experiments and trials as rows for the command line."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from katib_flow.history import History
 from katib_flow.local import Result
+from katib_flow.local.spool import Spool
 from katib_flow.pareto import front
 from katib_flow.reports import Importance
 from katib_flow.spec import Experiment
-from katib_flow.tracking import Record
+from katib_flow.tracking import Record, Status
 from katib_flow.trial.table import rows
 
 Row = dict[str, Any]
 
 
+def as_seen_here(record: Record) -> Record:
+    """An experiment as it stands; MLflow has one as running whose process was killed, until somebody resumes it."""
+    if record.status is Status.RUNNING and Spool.abandoned(record.key):
+        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume goes on")
+    return record
+
+
 def overview(record: Record) -> Row:
     """One experiment as a row."""
+    record = as_seen_here(record)
     started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
     fields: Row = {"name": record.name, "run_id": record.run_id, "status": str(record.status), "started": started}
     return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}

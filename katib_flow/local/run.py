@@ -1,7 +1,5 @@
 """Run an experiment on this machine, or go on with one."""
 
-import uuid
-
 import cloudpickle
 
 from katib_flow.algorithms import check_algorithm
@@ -42,7 +40,7 @@ def run_experiment(
     if found := [*check_algorithm(experiment), *check_stopping(experiment), *_not_here(experiment)]:
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
-    spool = Spool(uuid.uuid4().hex[:16])
+    spool = Spool.new()
     try:
         spool.lock()
         pickled = cloudpickle.dumps(function) if function else None

@@ -8,8 +8,10 @@ hold it too, so that a new scheduler starts only when the last worker of the old
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +36,31 @@ class Spool:
             raise KatibFlowError(
                 f"{self.path}: cannot be written: {error.strerror}; run in a directory you may write to"
             ) from None
+
+    @classmethod
+    def new(cls) -> "Spool":
+        """That of an experiment which begins."""
+        return cls(uuid.uuid4().hex[:16])
+
+    @staticmethod
+    def abandoned(key: str, base: Path | None = None) -> bool:
+        """Whether an experiment began in a directory and no process is running it there.
+
+        Only of those whose key was made by ``new``: one that began on Argo may go on there.
+        """
+        if not re.fullmatch(r"[0-9a-f]{16}", key):
+            return False
+        try:
+            lock_fd = os.open((base or Path.cwd()) / DIRECTORY / key / "lock", os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(lock_fd)
+        return True
 
     def lock(self) -> None:
         """Hold the experiment until ``close``.

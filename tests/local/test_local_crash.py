@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from katib_flow.cli.records import overview
 from katib_flow.history import History, State
 from katib_flow.local import resume_experiment, run_experiment
+from katib_flow.local.spool import Spool
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status, Store
 
@@ -165,6 +167,48 @@ def test_a_trial_of_a_killed_scheduler_is_gone_with_all_that_it_started(tmp_path
     process.kill()
     process.wait()
     assert within(15, lambda: not Path(f"/proc/{grandchild}").exists() or zombie(grandchild))
+
+
+@pytest.mark.slow
+def test_an_experiment_whose_scheduler_was_killed_shows_as_interrupted_until_it_is_resumed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "spec.yaml").write_text(
+        yaml.safe_dump(spec(trial={"command": [sys.executable, "-c", "import time; time.sleep(600)"]}))
+    )
+    process = subprocess.Popen([sys.executable, "-m", "katib_flow", "run", "spec.yaml"])
+    store = Store(f"sqlite:///{tmp_path}/katib_flow.db")
+    assert within(60, lambda: bool(store.records()) and bool(store.history(store.find("crash"))))
+    assert overview(store.find("crash"))["status"] == "running"
+    process.kill()
+    process.wait()
+    assert within(15, lambda: overview(store.find("crash"))["status"] == "interrupted")
+    assert overview(store.find("crash"))["reason"] == "its process is gone; resume goes on"
+    said = subprocess.run([sys.executable, "-m", "katib_flow", "stop", "crash"], capture_output=True, text=True)
+    assert said.returncode == 2
+    assert "crash: has ended already, interrupted: its process is gone; resume goes on" in said.stderr
+    monkeypatch.chdir("/")  # elsewhere nobody can know
+    assert overview(store.find("crash"))["status"] == "running"
+
+
+def test_an_experiment_is_abandoned_where_nobody_holds_its_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    spool = Spool.new()
+    spool.lock()
+    assert not Spool.abandoned(spool.key)
+    spool.close()
+    assert Spool.abandoned(spool.key)
+    again = Spool(spool.key)
+    again.lock()  # looking at it holds nothing
+    assert not Spool.abandoned(spool.key)
+    again.close()
+    assert not Spool.abandoned("0123456789abcdef")
+    Spool("digits-x7k2p").close()  # of Argo: it was resumed here, and may run there
+    assert not Spool.abandoned("digits-x7k2p")
+    assert not Spool.abandoned("../" + spool.key)
 
 
 def zombie(pid: int) -> bool:
