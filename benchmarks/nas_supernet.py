@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.nas_table import TABLE, Table, space
+from benchmarks.nas_table import TABLE, Table, best_of, space
 from katib_flow.models.build import build
 from katib_flow.training import darts, enas
 from katib_flow.training.data import load_data
@@ -29,13 +29,13 @@ SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
 
 def with_enas(seed: int) -> tuple[dict[str, int], float]:
     """The decisions of a search as examples/enas.yaml has it, and its cost."""
-    recipe = enas.Recipe(epochs=40, batch=32, lr=0.1, updates=6, controller_lr=0.005, candidates=30)
+    recipe = enas.Recipe()
     network = build(space().supernet(), seed=seed, affine=False)
     search = enas.Sharing(network, load_data("digits"), recipe, seed=seed)
     for _ in range(recipe.epochs):
         search.train_epoch()
-    rewards = recipe.updates * recipe.children * recipe.batch / 3
-    return search.derived(), recipe.epochs * (150 + rewards) + recipe.candidates * 150 / 3
+    rewards = (recipe.epochs - recipe.warm_up) * recipe.updates * recipe.children * recipe.reward_batch
+    return search.derived(), recipe.epochs * 150 + (rewards + recipe.candidates * 150) / 3
 
 
 def with_darts(seed: int, order: int) -> tuple[dict[str, int], float]:
@@ -55,9 +55,8 @@ def ranking(table: Table, epochs: int, cells: int = 60) -> tuple[float, float]:
 
     The children that train the weights are drawn evenly: the controller has no updates.
     """
-    data = load_data("digits")
     network = build(space().supernet(), seed=0, affine=False)
-    search = enas.Sharing(network, data, enas.Recipe(epochs=max(1, epochs), batch=32, lr=0.1, updates=0))
+    search = enas.Sharing(network, load_data("digits"), enas.Recipe(epochs=max(1, epochs), updates=0))
     for _ in range(epochs):
         search.train_epoch()
     rng, names = np.random.default_rng(5), network.flat.groups
@@ -87,7 +86,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     table = Table.load(args.table)
-    for epochs in (0, 20):
+    for epochs in (0, 120):
         every, better = ranking(table, epochs)
         print(
             f"shared weights after {epochs} epochs rank 60 cells: {every:.2f}; the better half: {better:.2f}",
@@ -103,12 +102,16 @@ def main() -> None:
             found.append(table.position({slot: names[slot][position] for slot, position in choice.items()}))
         seconds = (time.process_time() - begun) / args.seeds
         regrets, tests = [table.regret(each) for each in found], [table.test_regret(each) for each in found]
-        places = ", ".join(f"{place[each]:.1%}" for each in found)
+        places = ", ".join(f"{each:.1%}" for each in sorted(place[found]))
         print(
-            f"{name}: places {places}; regret mean {np.mean(regrets):.4f}; test regret mean {np.mean(tests):.4f}; "
-            f"cost of {cost / SCRATCH:.1f} trainings from scratch, {seconds:.0f} s of processor time",
+            f"{name}: places {places}; mean {place[found].mean():.1%}; regret mean {np.mean(regrets):.4f}; "
+            f"test regret mean {np.mean(tests):.4f}; cost of {cost / SCRATCH:.1f} trainings from scratch, "
+            f"{seconds:.0f} s of processor time",
             flush=True,
         )
+        queries = round(cost / SCRATCH)
+        likely = best_of(len(place), queries) @ place[np.argsort(table.valid_loss[:, 0])]
+        print(f"random search, {queries} trainings: place {likely:.1%}; regret {table.random_choice(queries):.4f}")
 
 
 if __name__ == "__main__":

@@ -3,9 +3,12 @@
 Paper: Pham et al., "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018, section 2.2; the controller
 is that of ``katib_flow.algorithms.nas.controller``. A child is a one-hot choice on the supernet: its weights are the
 shared ones, and what it does not reach is not run, and not changed.
-Departs from it: an update of the controller is from a batch of children, not one by one; Adam's rate is larger, for
-hundreds of rewards instead of hundreds of thousands; what is derived is the best by its loss on all of the second
-half, because accuracies on few images tie; normalisation has no scale and shift; skips are not penalised.
+Departs from it: the controller begins to learn when the shared weights have been trained for a while, because the
+children that it likes are trained more and look better for it, so that what is liked by chance at first would stay so;
+the reward is less the loss of a batch, not its accuracy, and what is derived is the best by its loss on all of the
+second half, because accuracies on few images tie; an update of the controller is from a batch of children, not one by
+one, at a larger rate, for hundreds of rewards instead of hundreds of thousands; normalisation has no scale and shift;
+skips are not penalised.
 """
 
 from collections.abc import Iterator
@@ -46,39 +49,45 @@ class Recipe:
     Attributes:
         epochs: of the whole search, along which ``lr`` falls to ``lr_end``; in each, a pass over the first half with
             a fresh child for every batch, then ``updates`` of the controller, each from ``children`` rewards.
+        warm_up: epochs before the first of these updates, while children are drawn evenly.
         candidates: children drawn at the end of an epoch, of which the best on the second half is derived.
+        reward_batch: images of a reward.
     """
 
-    epochs: int = 150
-    batch: int = 64
+    epochs: int = 120
+    warm_up: int = 40
+    batch: int = 32
     lr: float = 0.05
     lr_end: float = 0.001
     momentum: float = 0.9
-    weight_decay: float = 1e-4
+    weight_decay: float = 5e-4
     clip: float = 5.0
-    updates: int = 50
+    updates: int = 1
     children: int = 8
-    candidates: int = 10
-    controller_lr: float = 0.005
+    reward_batch: int = 64
+    candidates: int = 30
+    controller_lr: float = 0.02
     units: int = 64
-    entropy: float = 1e-4
+    entropy: float = 0.01
 
 
 def search(
     *,
     data: str = "digits",
     train_size: int | None = None,
-    search_epochs: int = 150,
+    search_epochs: int = 120,
     segment_epochs: int | None = None,
-    search_batch: int = 64,
+    warm_up: int | None = None,
+    search_batch: int = 32,
     search_lr: float = 0.05,
     search_lr_end: float = 0.001,
-    updates: int = 50,
+    updates: int = 1,
     children: int = 8,
-    candidates: int = 10,
-    controller_lr: float = 0.005,
+    reward_batch: int = 64,
+    candidates: int = 30,
+    controller_lr: float = 0.02,
     units: int = 64,
-    entropy: float = 1e-4,
+    entropy: float = 0.01,
     seed: int = 0,
     threads: int = 1,
     **training: Any,
@@ -91,7 +100,8 @@ def search(
 
     Args:
         segment_epochs: that this trial trains; all of ``search_epochs`` where it is left out.
-        updates, children, candidates: see ``Recipe``.
+        warm_up: see ``Recipe``; a third of ``search_epochs`` where it is left out.
+        updates, children, reward_batch, candidates: see ``Recipe``.
         units: of the controller's LSTM.
         entropy: weight of the entropy of the controller's decisions in what it maximises.
         training: arguments of ``classify``, for the derived architecture.
@@ -100,8 +110,9 @@ def search(
         yield from classify(data=data, train_size=train_size, seed=seed, threads=threads, **training)
         return
     recipe = Recipe(
-        epochs=search_epochs, batch=search_batch, lr=search_lr, lr_end=search_lr_end, updates=updates,
-        children=children, candidates=candidates, controller_lr=controller_lr, units=units, entropy=entropy,
+        epochs=search_epochs, warm_up=search_epochs // 3 if warm_up is None else warm_up, batch=search_batch,
+        lr=search_lr, lr_end=search_lr_end, updates=updates, children=children, reward_batch=reward_batch,
+        candidates=candidates, controller_lr=controller_lr, units=units, entropy=entropy,
     )  # fmt: skip
     images = load_data(data, train_size)
     network = supernet_of_trial(images, seed=seed, threads=threads)
@@ -158,7 +169,8 @@ class Sharing:
         )
         for chosen in batches(len(self.train[1]), self.recipe.batch, self.seed, self.epoch):
             self.weight_step(self.drawn(rng), rows(self.train, chosen))
-        rewards = [self.controller_step(rng) for _ in range(self.recipe.updates)]
+        updates = self.recipe.updates if self.epoch > self.recipe.warm_up else 0
+        rewards = [self.controller_step(rng) for _ in range(updates)]
         self.reward = float(np.mean(rewards)) if rewards else self.reward
 
     def drawn(self, rng: np.random.Generator) -> dict[str, int]:
@@ -177,30 +189,22 @@ class Sharing:
             self.optimiser.step()
 
     def controller_step(self, rng: np.random.Generator) -> float:
-        """Train the controller by the accuracy of some children, each on a batch of the second half; their mean."""
+        """Train the controller by how some children do, each on a batch of the second half; their mean reward."""
         children = [self.drawn(rng) for _ in range(self.recipe.children)]
-        drawn = (rng.permutation(len(self.valid[1]))[: self.recipe.batch] for _ in children)
-        rewards = np.array([self.accuracy(child, some) for child, some in zip(children, drawn, strict=True)])
+        drawn = (rng.permutation(len(self.valid[1]))[: self.recipe.reward_batch] for _ in children)
+        rewards = np.array([-self.loss(child, some) for child, some in zip(children, drawn, strict=True)])
         tokens = np.array([tuple(child.values()) for child in children])
         self.controller = self.controller.learnt(tokens, rewards, lr=self.recipe.controller_lr, decay=DECAY)
         return float(rewards.mean())
 
     @torch.no_grad()
-    def accuracy(self, child: dict[str, int], chosen: np.ndarray) -> float:
-        """Of a child with the shared weights on some images of the second half; nothing shared is changed."""
-        images, labels = rows(self.valid, chosen)
+    def loss(self, child: dict[str, int], chosen: np.ndarray | None = None) -> float:
+        """Of a child with the shared weights on images of the second half, or all; nothing shared is changed."""
+        images, labels = self.valid if chosen is None else rows(self.valid, chosen)
         self.network.choose(one_hot(self.network, child))
         self.network.train()  # normalisation by the batch: running statistics are those of no child
         with statistics_kept(self.network):
-            return float((self.network(images).argmax(dim=1) == labels).double().mean())
-
-    @torch.no_grad()
-    def loss(self, child: dict[str, int]) -> float:
-        """Of a child with the shared weights on the second half; nothing shared is changed."""
-        self.network.choose(one_hot(self.network, child))
-        self.network.train()
-        with statistics_kept(self.network):
-            return float(nn.functional.cross_entropy(self.network(self.valid[0]), self.valid[1]))
+            return float(nn.functional.cross_entropy(self.network(images), labels))
 
     def derived(self) -> dict[str, int]:
         """The best of some children on the second half (section 2.3)."""

@@ -24,7 +24,7 @@ CONV_EDGE = "0>1"
 
 def sharing(data=DATA, seed=0, state=None, **recipe):
     network = build(SPACE.supernet(), seed=seed, affine=False)
-    small = {"epochs": 3, "batch": 16, "updates": 2, "children": 4, "candidates": 3, "units": 8}
+    small = {"epochs": 3, "batch": 16, "updates": 2, "children": 4, "candidates": 3, "units": 8, "warm_up": 1}
     return Sharing(network, data, Recipe(**{**small, **recipe}), seed=seed, state=state)
 
 
@@ -138,8 +138,18 @@ def test_a_search_in_segments_is_the_search_in_one_bit_for_bit():
 def test_the_controller_learns_which_children_are_good():
     """The reward is what it is for children whose first edge is a convolution, and less for others."""
     search = sharing(controller_lr=0.02)
-    search.accuracy = lambda some, chosen: 0.2 + 0.6 * (some["0>1"] == CONV)  # type: ignore[method-assign]
+    search.loss = lambda some, chosen: -0.2 - 0.6 * (some["0>1"] == CONV)  # type: ignore[method-assign]
     rng = np.random.default_rng(0)
     rewards = [search.controller_step(rng) for _ in range(60)]
     assert np.mean(rewards[:5]) < 0.5
     assert np.mean(rewards[-5:]) > 0.7
+
+
+def test_the_controller_waits_for_the_weights():
+    search = sharing(warm_up=2)
+    untaught = search.controller
+    search.train_epoch()
+    search.train_epoch()
+    assert search.controller is untaught
+    search.train_epoch()
+    assert search.controller.steps == search.recipe.updates
