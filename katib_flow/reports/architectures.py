@@ -6,7 +6,7 @@ from katib_flow.history import History, Metric, Trial
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.envelope import branch_key
 from katib_flow.models.topology import Topology
-from katib_flow.reports import charts
+from katib_flow.reports import charts, choice_charts
 from katib_flow.reports.blocks import Block, Card, Chart, Picture, Row, Section, Table, Text
 from katib_flow.reports.evolution import Generation, generations, improvements, lineage, supernet_of
 from katib_flow.spec.experiment import Experiment
@@ -118,7 +118,7 @@ def _statistics(each: Generation, following: Sequence[Generation]) -> Iterator[B
     gone = None if after is None else frozenset(values) - {edge.key for edge in after.flat.edges}
     said = "The variance of each branch's features; what varied least was pruned for the next network."
     name = "mean variance of features"
-    yield Chart(charts.statistics(values, gone, name), said if gone is not None else "", 90 + 22 * len(values))
+    yield Chart(choice_charts.statistics(values, gone, name), said if gone is not None else "", 90 + 22 * len(values))
 
 
 def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Sequence[Metric]]) -> Iterator[Block]:
@@ -137,11 +137,11 @@ def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Se
     }
     if any(taken.values()):
         said = f"What would have been taken for each slot, as the search went on.{more}"
-        yield Chart(charts.choices(slots, taken), said, 110 + 26 * len(slots))
+        yield Chart(choice_charts.choices(slots, taken), said, 110 + 26 * len(slots))
     weights = {
         slot: [sorted(told.get(name, ())) for name in names]
         for slot, names in choice_metrics(supernet, "alpha").items()
     }
     if any(points for slot in slots for points in weights[slot]):
         said = f"The weight of each choice of a slot, as the search went on.{more}"
-        yield Chart(charts.shares(slots, weights), said, charts.grid_height(len(slots)))
+        yield Chart(choice_charts.shares(slots, weights), said, charts.grid_height(len(slots)))

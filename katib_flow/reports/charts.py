@@ -151,7 +151,7 @@ def curves(objective: Objective, series: Mapping[str, Sequence[Metric]], best: s
 def against(objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial]) -> Figure:
     """A small chart for each parameter: the objective over its value, later trials bluer."""
     data: list[dict[str, Any]] = []
-    layout: dict[str, Any] = _grid(len(parameters))
+    layout: dict[str, Any] = grid(len(parameters))
     spread, _ = window([trial.observations[objective.metric] for trial in trials], objective)
     for number_, (name, parameter) in enumerate(parameters.items(), start=1):
         suffix = "" if number_ == 1 else str(number_)
@@ -184,7 +184,8 @@ def against(objective: Objective, parameters: Mapping[str, Parameter], trials: S
     return {"data": data, "layout": layout}
 
 
-def _grid(count: int) -> dict[str, Any]:
+def grid(count: int) -> dict[str, Any]:
+    """The layout of small charts side by side."""
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
     gaps = {"xgap": 0.12, "ygap": 0.34 if rows > 1 else 0}
@@ -266,115 +267,3 @@ def front_of(first: Objective, second: Objective, trials: Sequence[Trial], front
     data = [dots(others, "trial", GREY, "markers"), dots(ordered, "front", BLUE, "lines+markers", **line)]
     axes = {key: axis(f"{each.metric} ({each.direction})") for key, each in (("xaxis", first), ("yaxis", second))}
     return {"data": data, "layout": {**axes, "hovermode": "closest", **ABOVE}}
-
-
-# architectures
-
-
-def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tuple[int, int]]]) -> Figure:
-    """Which choice of each slot would have been taken, over the steps of a search: a row a slot, a colour a choice.
-
-    Args:
-        slots: names of the choices of each slot.
-        taken: by slot, (step, position of the choice).
-    """
-    names = list(dict.fromkeys(name for each in slots.values() for name in each))
-    steps = sorted({step for each in taken.values() for step, _ in each})
-    rows: list[list[int | None]] = []
-    words: list[list[str]] = []
-    for slot, known in slots.items():
-        at = dict(taken.get(slot, ()))
-        rows.append([names.index(known[at[step]]) if step in at else None for step in steps])
-        words.append([plain(known[at[step]]) if step in at else "" for step in steps])
-    count = len(names)
-    colours = [PALETTE[position % len(PALETTE)] for position in range(count)]
-    stops = [[edge / count, colour] for place, colour in enumerate(colours) for edge in (place, place + 1)]
-    map_ = {
-        "type": "heatmap",
-        "x": steps,
-        "y": [plain(slot, 30) for slot in slots],
-        "z": rows,
-        "text": words,
-        "zmin": -0.5,
-        "zmax": count - 0.5,
-        "colorscale": stops,
-        "xgap": 1,
-        "ygap": 3,
-        "opacity": 0.85,
-        "hovertemplate": "%{y}, step %{x}: %{text}<extra></extra>",
-        "colorbar": {"tickvals": list(range(count)), "ticktext": [plain(name, 20) for name in names], "thickness": 14},
-    }
-    y = {"automargin": True, "type": "category", "autorange": "reversed"}
-    return {"data": [map_], "layout": {"xaxis": axis("step of the search"), "yaxis": y}}
-
-
-def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
-    """The weight of each choice of each slot over the steps of a search, a small chart a slot.
-
-    Args:
-        weights: by slot, for each of its choices the points (step, weight).
-    """
-    names = list(dict.fromkeys(name for each in slots.values() for name in each))
-    data: list[dict[str, Any]] = []
-    layout = _grid(len(slots)) | ABOVE
-    for count, (slot, known) in enumerate(slots.items(), start=1):
-        suffix = "" if count == 1 else str(count)
-        for name, points in zip(known, weights[slot], strict=True):
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": plain(name),
-                    "legendgroup": plain(name),
-                    "showlegend": count == 1,
-                    "x": [step for step, _ in points],
-                    "y": [number(weight) for _, weight in points],
-                    "xaxis": f"x{suffix}",
-                    "yaxis": f"y{suffix}",
-                    "line": {"color": PALETTE[names.index(name) % len(PALETTE)], "width": 2},
-                    "text": plain(name),
-                    "hovertemplate": "%{text}, step %{x}: %{y:.3f}<extra></extra>",
-                }
-            )
-        layout[f"xaxis{suffix}"] = axis(slot)
-        layout[f"yaxis{suffix}"] = axis("weight" if count % COLUMNS == 1 else "", rangemode="tozero")
-    return {"data": data, "layout": layout}
-
-
-def statistics(values: Mapping[str, float], gone: frozenset[str] | None, name: str) -> Figure:
-    """A statistic of each branch of a network, those that the next network is without in amber.
-
-    Args:
-        gone: branches that the next network has not; None where there is no next one.
-    """
-    keys = sorted(values, key=lambda key: -values[key])[::-1]
-    groups = (
-        [("all", GREY, keys)]
-        if gone is None
-        else [
-            ("kept", BLUE, [key for key in keys if key not in gone]),
-            ("pruned", AMBER, [k for k in keys if k in gone]),
-        ]
-    )
-    data = [
-        {
-            "type": "bar",
-            "orientation": "h",
-            "name": label,
-            "x": [number(values[key]) for key in chosen],
-            "y": [plain(key, 40) for key in chosen],
-            "marker": {"color": colour},
-            "hovertemplate": "%{y}: %{x:.4g}<extra></extra>",
-        }
-        for label, colour, chosen in groups
-        if chosen
-    ]
-    order = {"categoryorder": "array", "categoryarray": [plain(key, 40) for key in keys]}
-    layout = {
-        "xaxis": axis(name, rangemode="tozero"),
-        "yaxis": {"automargin": True, "type": "category", **order},
-        "showlegend": gone is not None,
-        "bargap": 0.25,
-        **ABOVE,
-    }
-    return {"data": data, "layout": layout}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from katib_flow.history import History, Trial
+from katib_flow.history import History, Metric, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Control, Record, Status
 
@@ -20,10 +20,12 @@ class MemoryStore:
     Attributes:
         on_write: called after each write; it may raise, as a process that dies there would end.
         finals: how often each trial was recorded as ended, by experiment and trial.
+        texts: that were kept with experiments, by experiment and name.
     """
 
     on_write: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     finals: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
+    texts: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])
     _records: dict[str, Record] = field(default_factory=dict[str, Record])
     _trials: dict[str, dict[str, Trial]] = field(default_factory=dict[str, dict[str, Trial]])
     _histories: dict[str, History] = field(default_factory=dict[str, History])
@@ -79,6 +81,12 @@ class MemoryStore:
             self._records[record.key] = replace(self._records[record.key], status=status, reason=reason)
         self._written()
         return self._records[record.key]
+
+    def reported(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
+        return {trial.id: [] for trial in trials}
+
+    def log_text(self, record: Record, text: str, name: str) -> None:
+        self.texts[record.key, name] = text
 
     def control(self, record: Record) -> Control:
         return self._controls.get(record.key, Control())
