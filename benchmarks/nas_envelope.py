@@ -1,0 +1,100 @@
+"""EnvelopeNet against networks of its own kind that were pruned by chance: does what features say help?
+
+    python -m benchmarks.nas_envelope                      5 constructions, 10 rivals each; half an hour on one core
+    python -m benchmarks.nas_envelope --data fashion-mnist --train-size 2000
+
+A construction is that of examples/nas-envelopenet.yaml: five networks, each but the last trained a little, pruned by
+the variance of its features and grown. Its rivals come from the same construction with statistics drawn at random:
+they have as many cells and branches; of them those are taken whose number of weights is within 5 %. All are trained
+alike, from scratch. The rank of the construction among its rivals is 0 where it is the best, 1 where it is the worst;
+chance comes to one half.
+"""
+
+import argparse
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, grown
+from katib_flow.models.build import build
+from katib_flow.models.envelope import Cells, Envelope, branch_key, envelope_network
+from katib_flow.models.topology import Topology
+from katib_flow.training.data import Data, load_data
+from katib_flow.training.loop import Recipe, evaluate, train
+
+SETTINGS = EnvelopeNetSettings(iterations=4)
+TRUNCATED, WHOLE = Recipe(epochs=10), Recipe(epochs=40)
+NEAR = 0.05
+PATIENCE = 2_000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--constructions", type=int, default=5)
+    parser.add_argument("--rivals", type=int, default=10)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--train-size", type=int)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    data = load_data(args.data, args.train_size)
+    envelope = Envelope(shape=data.shape, classes=data.classes, channels=12, stages=2)
+    places: list[tuple[float, float]] = []
+    for seed in range(args.constructions):
+        ours = constructed(envelope, data, seed)
+        rivals = list(by_chance(envelope, network(envelope, ours), args.rivals, seed))
+        assert rivals, f"no rival within {NEAR:.0%} of its size"
+        found = np.array([trained(envelope, cells, data, seed) for cells in [ours, *rivals]])
+        places.append(tuple(float(np.mean(each[1:] < each[0])) for each in found.T[[0, 2]]))
+        loss, accuracy, test, _ = found[0]
+        mean = found[1:].mean(axis=0)
+        print(
+            f"construction {seed}: {network(envelope, ours).parameters} weights, validation loss {loss:.4f} "
+            f"({len(rivals)} by chance: {mean[0]:.4f}), accuracy {accuracy:.4f} ({mean[1]:.4f}), "
+            f"test loss {test:.4f} ({mean[2]:.4f}); rank {places[-1][0]:.2f}, in test {places[-1][1]:.2f}",
+            flush=True,
+        )
+    print(f"mean rank: validation {np.mean(places, axis=0)[0]:.2f}, test {np.mean(places, axis=0)[1]:.2f}")
+
+
+def network(envelope: Envelope, cells: Cells) -> Topology:
+    return Topology.parse(envelope_network(envelope, cells))
+
+
+def constructed(envelope: Envelope, data: Data, seed: int) -> Cells:
+    """The cells of the last network, each one before it trained a little for its statistics."""
+    cells: Cells = [[list(envelope.operations)] for _ in range(envelope.stages)]
+    for _ in range(SETTINGS.iterations):
+        module = build(network(envelope, cells), seed=seed)
+        *_, last = train(module, data, TRUNCATED, seed=seed, statistics=True)
+        variance = {name: float(each.mean()) for name, each in last.statistics.items()}
+        cells = grown(cells, variance, envelope.operations, SETTINGS)
+    return cells
+
+
+def by_chance(envelope: Envelope, like: Topology, count: int, seed: int) -> Iterator[Cells]:
+    """Different networks of the same construction with random statistics, about as large."""
+    rng, seen = np.random.default_rng((seed, 1)), {like.hash}
+    for _ in range(PATIENCE):
+        cells: Cells = [[list(envelope.operations)] for _ in range(envelope.stages)]
+        for _ in range(SETTINGS.iterations):
+            branches = [(s, c, op) for s, inner in enumerate(cells) for c, ops in enumerate(inner) for op in ops]
+            cells = grown(cells, {branch_key(*each): rng.random() for each in branches}, envelope.operations, SETTINGS)
+        made = network(envelope, cells)
+        if made.hash not in seen and abs(made.parameters - like.parameters) <= NEAR * like.parameters:
+            seen.add(made.hash)
+            yield cells
+        if len(seen) > count:
+            return
+
+
+def trained(envelope: Envelope, cells: Cells, data: Data, seed: int) -> tuple[float, float, float, float]:
+    """Loss and accuracy on the validation images, then on the test images, after training from scratch."""
+    module = build(network(envelope, cells), seed=seed)
+    for _ in train(module, data, WHOLE, seed=seed):
+        pass
+    return (*evaluate(module, data.valid), *evaluate(module, data.test))
+
+
+if __name__ == "__main__":
+    main()
