@@ -15,12 +15,15 @@ RUN command -v python3 >/dev/null \
 FROM base AS build
 RUN apt-get update && apt-get install -y --no-install-recommends busybox-static \
  && (python3 -m venv --help >/dev/null && python3 -c 'import ensurepip' || apt-get install -y --no-install-recommends python3-venv)
-COPY dockerfiles/steps-requirements.txt /build/
+COPY dockerfiles/steps-requirements.txt constraints.txt /build/
 COPY dist/*.whl /build/
+# of Plotly a report needs one file of 5 MB, and not the package of 64
 RUN python3 -m venv /opt/katib-flow \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile -r /build/steps-requirements.txt \
  && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile --no-deps /build/*.whl \
  && /opt/katib-flow/bin/pip uninstall -y -q setuptools \
+ && /opt/katib-flow/bin/pip install --no-cache-dir --no-compile --no-deps --target /build/plotly "$(grep ^plotly== /build/constraints.txt)" \
+ && cp /build/plotly/plotly/package_data/plotly.min.js /opt/katib-flow/lib/python3*/site-packages/katib_flow/reports/ \
  && find /opt/katib-flow -type d -name tests -prune -exec rm -rf {} + \
  && /opt/katib-flow/bin/python -m compileall -q /opt/katib-flow
 

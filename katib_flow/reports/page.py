@@ -12,11 +12,15 @@ from collections.abc import Iterator
 from functools import lru_cache, singledispatch
 from html import escape
 from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Picture, Report, Row, Section, Table, Text
 from katib_flow.trial.table import cell
+
+PLOTLY = "plotly.min.js"
 
 
 def html(report: Report) -> str:
@@ -141,11 +145,18 @@ class _Plotly:
 
 @lru_cache(maxsize=1)
 def _plotly() -> _Plotly:
-    try:
-        from plotly.offline import get_plotlyjs
-    except ImportError:
-        raise KatibFlowError("a report needs Plotly: pip install 'katib-flow[report]'") from None
-    return _Plotly(get_plotlyjs())
+    path = plotly_script()
+    if path is None:
+        raise KatibFlowError("a report needs Plotly: pip install 'katib-flow[report]'")
+    return _Plotly(path.read_text(encoding="utf-8"))
+
+
+def plotly_script() -> Path | None:
+    """Plotly's JavaScript: beside this file, where an image has it without the package, else in the package."""
+    package = find_spec("plotly")
+    folders = package.submodule_search_locations if package else None
+    places = [Path(__file__).parent, *(Path(each) / "package_data" for each in folders or ())]
+    return next((found for place in places if (found := place / PLOTLY).is_file()), None)
 
 
 def _hash(script: str) -> str:

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
@@ -51,7 +50,9 @@ def write_report(store: Store, record: Record, path: Path) -> None:
 
 def keep_report(store: Store, record: Record, history: History) -> None:
     """Keep the report with an experiment that has ended, where Plotly is installed. A failure is told, not raised."""
-    if find_spec("plotly") is None:
+    from katib_flow.reports.page import plotly_script
+
+    if plotly_script() is None:
         return
     try:
         took = (record.ended or time.time()) - record.started

@@ -8,7 +8,7 @@ import pytest
 
 from katib_flow.errors import NotFound
 from katib_flow.local import Result, run_experiment
-from katib_flow.reports import page, stored
+from katib_flow.reports import page
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Store
 
@@ -77,7 +77,7 @@ def test_a_report_that_fails_fails_no_experiment(
 def test_without_plotly_no_report_is_kept_and_nothing_is_said(
     here: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(stored, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     result = run(here)
     with pytest.raises(NotFound):
         result.store.read_artifact(result.run_id, "report.html")

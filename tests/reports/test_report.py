@@ -273,9 +273,21 @@ def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     from katib_flow.reports import page
 
     page._plotly.cache_clear()
-    monkeypatch.setitem(__import__("sys").modules, "plotly.offline", None)
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
     with pytest.raises(KatibFlowError, match=r"pip install 'katib-flow\[report\]'"):
         html(made_report())
+
+
+def test_the_script_that_an_image_has_beside_the_page_does_without_the_package(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    from katib_flow.reports import page
+
+    monkeypatch.setattr(page, "find_spec", lambda name: None)
+    monkeypatch.setattr(page, "__file__", str(tmp_path / "page.py"))
+    assert page.plotly_script() is None
+    (tmp_path / "plotly.min.js").write_text("/* a script */")
+    assert page.plotly_script() == tmp_path / "plotly.min.js"
 
 
 @pytest.mark.slow
