@@ -4,7 +4,7 @@ A module's tensors are named by the path of their edge (``cell0.0/0>1``), so wei
 whatever else changed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -110,6 +110,10 @@ class Network(nn.Module):
         merge = self._merges[vertex]
         return merge.apply(arriving, self.gates[escaped(vertex)]) if merge.weighted else merge.apply(arriving)
 
+    def operation(self, edge: FlatEdge) -> nn.Module:
+        """The module of an edge; it has none where it is the identity."""
+        return self.operations[self._names[edge.key]] if edge.key in self._names else nn.Identity()
+
     def mixed(self) -> Mapping[str, Sequence["MixedOperation"]]:
         """The mixed operations of a supernet, by their group."""
         if self._mixed is None:
@@ -160,6 +164,19 @@ class MixedOperation(nn.Module):
         return blended
 
 
+def first_convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
+    """The convolutions that read what comes into a module: the first, or the first of each of its choices."""
+    for each in module.children():
+        if isinstance(each, nn.Conv2d):
+            yield each
+        elif isinstance(each, MixedOperation):
+            for path in each.paths:
+                yield from first_convolutions(path)
+        else:
+            continue
+        return
+
+
 class _Zero(nn.Module):
     def __init__(self, stride: int) -> None:
         super().__init__()
@@ -167,6 +184,15 @@ class _Zero(nn.Module):
 
     def forward(self, value: Tensor) -> Tensor:
         return (value if self.stride == 1 else value[:, :, :: self.stride, :: self.stride]) * 0.0
+
+
+class _Zeros(nn.Module):
+    def __init__(self, shape: Shape) -> None:
+        super().__init__()
+        self.shape = shape
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value.new_zeros(value.shape[0], *self.shape)
 
 
 class _GlobalMean(nn.Module):
@@ -223,7 +249,8 @@ def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
         case layers.Dropout():
             return nn.Dropout(layer.rate)
         case layers.Zero():
-            return _Zero(layer.stride)
+            fixed = layer.own is not None or layer.like is not None
+            return _Zeros(layer.shape(shape)) if fixed else _Zero(layer.stride)
         case layers.SqueezeExcite():
             return _SqueezeExcite(shape[0], layer.hidden(shape))
         case layers.Residual():

@@ -19,7 +19,7 @@ _KINDS = (
     ("conv", ("conv",)),
     ("pool", ("avg", "max", "reduce", "fit", "global-mean")),
     ("head", ("head", "dense", "flatten")),
-    ("mixed", ("mixed",)),
+    ("mixed", ("mixed", "optional")),
     ("none", ("none", "zeros")),
 )
 _GLYPHS = {"add": "+", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean": "μ", "wsum": "Σ"}
@@ -203,6 +203,8 @@ def _label(edge: Edge) -> str:
     params = dict(edge.params)
     if edge.op == "mixed":
         return f"one of {len(params.get('among', ()))}"
+    if edge.op == "optional":
+        return f"{params['of']['op']}?"
     name = edge.op.removeprefix("@")
     kernel = f" {params['k']}×{params['k']}" if isinstance(params.get("k"), int) else ""
     width = params.get("c", params.get("features", params.get("classes")))

@@ -158,14 +158,17 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Zero(Layer):
-    """Nothing: zeros, on a map made smaller by the stride, or of a shape of their own."""
+    """Nothing: zeros, on a map made smaller by the stride, of a shape of their own, or of that which layers give."""
 
     stride: int = 1
     own: Shape | None = None
+    like: tuple[Layer, ...] | None = None
 
     def shape(self, shape: Shape) -> Shape:
         if self.own is not None:
             return self.own
+        if self.like is not None:
+            return flow(self.like, shape)[-1]
         return shape if len(shape) == 1 else (shape[0], *(-(-side // self.stride) for side in shape[1:]))
 
 

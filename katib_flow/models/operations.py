@@ -312,6 +312,18 @@ def mixed(among: Any, group: str) -> list[Layer]:
     return [Mixed(tuple(named(each) for each in paths), layers, group)]
 
 
+@operation("optional")
+def optional(of: Any, group: str, position: int = 1) -> list[Layer]:
+    """An operation that is there or not, as the architecture weights of a group say: a supernet's skip.
+
+    ``position``: of the choice that it is there, 0 or 1.
+    """
+    path = tuple(layers_of(of, {}) if isinstance(of, str) else layers_of(of["op"], of.get("params", {})))
+    choices = [("out", (Zero(like=path),)), ("in", path)]
+    names, paths = zip(*(choices if position else choices[::-1]), strict=True)
+    return [Mixed(names, paths, group)]
+
+
 def named(choice: Mapping[str, Any]) -> str:
     """A choice of an operation as one word: ``conv(c=8,k=3)``."""
     params = ",".join(f"{name}={value}" for name, value in sorted(choice.get("params", {}).items()))

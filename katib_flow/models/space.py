@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Value
+from katib_flow.models.optional import check_optional
 from katib_flow.models.topology import Topology
 from katib_flow.spec.parameters import AnyParameter, Parameter
 from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
@@ -65,20 +66,42 @@ class Space:
     def supernet(self, fixed: Assignment | None = None) -> Topology:
         """All architectures at once: an edge whose operation is a slot holds all its choices, mixed.
 
-        The group of its architecture weights is the slot's name, so edges that share a slot share these.
+        The group of its architecture weights is the slot's name, so edges that share a slot share these. A slot that
+        only says whether edges are there, a skip, is a group of two choices, ``out`` and ``in``.
 
         Args:
-            fixed: values of the slots that are not the operation of an edge.
+            fixed: values of the slots that are neither.
 
         Raises:
-            InvalidSpec: such a slot is not given.
+            InvalidSpec: such a slot is not given, or an edge that may be out stands where its zeros would be felt.
         """
-        operations = {name for _, edge in _edges_in(self.template) for name in _slots_in(edge.get("op"))}
+        edges = [edge for _, edge in _edges_in(self.template)]
+        operations = {name for edge in edges for name in _slots_in(edge.get("op"))}
+        conditions = {name for edge in edges for name in edge.get("when", {})}
+        mixable = (operations - conditions) | self._skips
         for name in self.parameters:
-            if name not in operations and name not in (fixed or {}):
-                need = "a value: it is not the operation of an edge, so it cannot be mixed"
+            if name not in mixable and name not in (fixed or {}):
+                need = "a value: it is neither the operation of an edge nor whether one is there, so it cannot be mixed"
                 raise InvalidSpec("", [SpecError(f"slots.{name}", NOTHING, need)])
-        return Topology.parse(self._filled(dict(fixed or {}), mixed=True))
+        topology = Topology.parse(self._filled(dict(fixed or {}), mixed=True))
+        try:
+            check_optional(topology.flat)
+        except SpecError as problem:
+            raise InvalidSpec("", [problem]) from None
+        return topology
+
+    @cached_property
+    def _skips(self) -> set[str]:
+        """The slots of two values that say whether some edges are there, and nothing else."""
+        edges = [edge for _, edge in _edges_in(self.template)]
+        used = set(_slots_in([{**edge, "when": {}} for edge in edges]))
+        used |= {parent for parameter in self.parameters.values() for parent in parameter.when}
+        for when, op in ((edge.get("when", {}), edge.get("op")) for edge in edges):
+            plain = isinstance(op, str) and not op.startswith("@")
+            if not plain or len(when) != 1 or any(len(_listed(values)) != 1 for values in when.values()):
+                used |= when.keys()
+        conditions = {slot for edge in edges for slot in edge.get("when", {})}
+        return {each for each in conditions - used if self.choices(each) == 2 and not self.parameters[each].when}
 
     def draw(self, rng: np.random.Generator) -> dict[str, Value]:
         """Decisions, each slot drawn evenly."""
@@ -160,9 +183,10 @@ class Space:
         return {**data, "graphs": graphs}
 
     def _edge(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], *, mixed: bool) -> dict[str, Any] | None:
+        if mixed and (skips := self._skips.intersection(edge.get("when", {})) - decisions.keys()):
+            return self._skip(edge, decisions, *skips)
         for slot, values in edge.get("when", {}).items():
-            allowed = values if isinstance(values, list | tuple) else [values]
-            if decisions.get(slot, _ABSENT) not in allowed:
+            if decisions.get(slot, _ABSENT) not in _listed(values):
                 return None
         made = {key: _put(value, decisions) for key, value in edge.items() if key not in ("when", "op")}
         if made.get("src") is _ABSENT or made.get("dst") is _ABSENT:
@@ -180,6 +204,16 @@ class Space:
             return {**made, "op": "mixed", "params": {"among": choices, "group": slot}}
         op = _put(op, decisions)
         return None if op is _ABSENT else {**made, **self._named(op, made.get("params", {}))}
+
+    def _skip(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], slot: str) -> dict[str, Any] | None:
+        """An edge of a supernet that is there or not, as a slot says."""
+        made = self._edge({**edge, "when": {}}, decisions, mixed=False)
+        if made is None:
+            return None
+        (wanted,) = _listed(edge["when"][slot])
+        of = {"op": made.pop("op"), "params": made.pop("params", {})}
+        position = self.parameters[slot].position(wanted)
+        return {**made, "op": "optional", "params": {"of": of, "group": slot, "position": position}}
 
     def _named(self, op: Any, params: Mapping[str, Any]) -> dict[str, Any]:
         """An operation of the template, or of the library, with the parameters of its edge that it takes."""
@@ -201,6 +235,10 @@ def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> di
         ends |= {edge.get("dst"), *([sources] if isinstance(sources, str) else sources)}
     vertices = {name: merge for name, merge in graph.get("vertices", {}).items() if name in ends}
     return {"vertices": vertices, "edges": list(edges)}
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, list | tuple) else [values]
 
 
 def _parameters(slots: Mapping[str, Any]) -> dict[str, Parameter]:

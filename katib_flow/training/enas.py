@@ -7,8 +7,7 @@ Departs from it: the controller begins to learn when the shared weights have bee
 children that it likes are trained more and look better for it, so that what is liked by chance at first would stay so;
 the reward is less the loss of a batch, not its accuracy, and what is derived is the best by its loss on all of the
 second half, because accuracies on few images tie; an update of the controller is from a batch of children, not one by
-one, at a larger rate, for hundreds of rewards instead of hundreds of thousands; normalisation has no scale and shift;
-skips are not penalised.
+one, at a larger rate, for hundreds of rewards instead of hundreds of thousands; normalisation has no scale and shift.
 """
 
 from collections.abc import Iterator
@@ -22,11 +21,14 @@ from torch import nn
 from katib_flow.algorithms.nas.controller import Controller, Shape
 from katib_flow.models.build import Network
 from katib_flow.models.choices import PROGRESS
+from katib_flow.models.flat import Flat
+from katib_flow.models.optional import optional_groups, optional_layers
 from katib_flow.training import classify
 from katib_flow.training.data import Data, load_data
 from katib_flow.training.loop import batches, cosine
 from katib_flow.training.shared import (
     Batch,
+    columns,
     halves,
     on_device,
     one_hot,
@@ -36,6 +38,7 @@ from katib_flow.training.shared import (
     save,
     statistics_kept,
     supernet_of_trial,
+    unread_kept,
 )
 from katib_flow.trial import user
 
@@ -52,6 +55,9 @@ class Recipe:
         warm_up: epochs before the first of these updates, while children are drawn evenly.
         candidates: children drawn at the end of an epoch, of which the best on the second half is derived.
         reward_batch: images of a reward.
+        skip_rate, skip_weight: edges that may be there or not are drawn towards being there at this rate: the weight of
+            the divergence KL(policy, rate) that is subtracted from the reward, summed over the edges of a vertex, the
+            mean over vertices (the authors' code; section 3.2).
     """
 
     epochs: int = 120
@@ -69,6 +75,8 @@ class Recipe:
     controller_lr: float = 0.02
     units: int = 64
     entropy: float = 0.01
+    skip_rate: float = 0.4
+    skip_weight: float = 0.8
 
 
 def search(
@@ -88,6 +96,8 @@ def search(
     controller_lr: float = 0.02,
     units: int = 64,
     entropy: float = 0.01,
+    skip_rate: float = 0.4,
+    skip_weight: float = 0.8,
     seed: int = 0,
     threads: int = 1,
     **training: Any,
@@ -104,6 +114,7 @@ def search(
         updates, children, reward_batch, candidates: see ``Recipe``.
         units: of the controller's LSTM.
         entropy: weight of the entropy of the controller's decisions in what it maximises.
+        skip_rate, skip_weight: the share of skips that the controller is drawn towards, and how strongly.
         training: arguments of ``classify``, for the derived architecture.
     """
     if not user.topology().flat.groups:
@@ -113,6 +124,7 @@ def search(
         epochs=search_epochs, warm_up=search_epochs // 3 if warm_up is None else warm_up, batch=search_batch,
         lr=search_lr, lr_end=search_lr_end, updates=updates, children=children, reward_batch=reward_batch,
         candidates=candidates, controller_lr=controller_lr, units=units, entropy=entropy,
+        skip_rate=skip_rate, skip_weight=skip_weight,
     )  # fmt: skip
     images = load_data(data, train_size)
     network = supernet_of_trial(images, seed=seed, threads=threads)
@@ -139,7 +151,11 @@ class Sharing:
         self.train, self.valid = (on_device(network, half) for half in halves(data))
         self.slots = tuple(network.flat.groups)
         choices = tuple(len(names) for names in network.flat.groups.values())
-        shape = Shape(choices, units=recipe.units, layers=1, spread=SPREAD, squash=SQUASH, entropy=recipe.entropy)
+        shape = Shape(
+            choices, units=recipe.units, layers=1, spread=SPREAD, squash=SQUASH, entropy=recipe.entropy,
+            wanted=wanted(network.flat, recipe),
+        )  # fmt: skip
+        self.columns = columns(network)
         self.controller = Controller.drawn(shape, np.random.default_rng(seed))
         self.optimiser = torch.optim.SGD(
             network.weights(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, nesterov=True
@@ -186,7 +202,8 @@ class Sharing:
         if loss.requires_grad:
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.weights(), self.recipe.clip)
-            self.optimiser.step()
+            with unread_kept(self.columns, child, self.optimiser):
+                self.optimiser.step()
 
     def controller_step(self, rng: np.random.Generator) -> float:
         """Train the controller by how some children do, each on a batch of the second half; their mean reward."""
@@ -216,3 +233,14 @@ class Sharing:
         """What a segment reports after an epoch."""
         told = report(self.network, self.derived(), self.train, data.valid)
         return {"step": self.epoch, PROGRESS: self.epoch / self.recipe.epochs, "reward": self.reward, **told}
+
+
+def wanted(flat: Flat, recipe: Recipe) -> tuple[tuple[int, tuple[float, ...], float], ...]:
+    """The decisions on edges that may be out, each with the distribution that it is drawn towards, and how strongly."""
+    positions, slots = optional_groups(flat), list(flat.groups)
+    vertices = {edge.dst for edge in flat.edges if optional_layers(edge)}
+    rate = recipe.skip_rate
+    return tuple(
+        (slots.index(slot), (1 - rate, rate) if position else (rate, 1 - rate), recipe.skip_weight / len(vertices))
+        for slot, position in positions.items()
+    )

@@ -1,7 +1,8 @@
 """What systems that train a supernet have in common: its data, its children, its checkpoint."""
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.models.build import Network, build
+from katib_flow.models.build import Network, build, first_convolutions
 from katib_flow.models.choices import choice_metrics
+from katib_flow.models.optional import blocks
 from katib_flow.training.data import Data, Split
 from katib_flow.training.loop import evaluate, tensors
 from katib_flow.trial import user
@@ -60,6 +62,54 @@ def one_hot(network: Network, choice: Mapping[str, int]) -> dict[str, Tensor]:
         made[group] = torch.zeros_like(alpha, requires_grad=False)
         made[group][choice[group]] = 1.0
     return made
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Weights of a convolution, shape (out, in, height, width), that read what comes through an edge that may be out.
+
+    Attributes:
+        group, position: the choice by which the edge is in.
+        start, stop: of the channels.
+    """
+
+    weight: Tensor
+    group: str
+    position: int
+    start: int
+    stop: int
+
+
+def columns(network: Network) -> list[Columns]:
+    """Of every convolution that reads a stack."""
+    return [
+        Columns(convolution.weight, block.group, block.position, block.start, block.stop)
+        for block in blocks(network.flat, network.shapes)
+        for reader in block.readers
+        for convolution in first_convolutions(network.operation(reader))
+    ]
+
+
+@contextmanager
+def unread_kept(
+    known: Sequence[Columns], child: Mapping[str, int], optimiser: torch.optim.Optimizer
+) -> Generator[None, None, None]:
+    """A step inside leaves weights alone that read what a child has not, which decay and momentum would move."""
+    unread = [each for each in known if child[each.group] != each.position and each.weight.grad is not None]
+    before = [[part.clone() for part in _parts(each, optimiser)] for each in unread]
+    yield
+    for each, kept in zip(unread, before, strict=True):
+        weight, *momentum = _parts(each, optimiser)
+        weight.copy_(kept[0])
+        for part in momentum:
+            part.copy_(kept[1] if len(kept) > 1 else torch.zeros_like(part))
+
+
+def _parts(each: Columns, optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """The weights themselves, and their momentum where they have one."""
+    momentum = optimiser.state.get(each.weight, {}).get("momentum_buffer")
+    tensors = [each.weight.detach()] if momentum is None else [each.weight.detach(), momentum]
+    return [tensor[:, each.start : each.stop] for tensor in tensors]
 
 
 @contextmanager

@@ -18,14 +18,18 @@ CONSTANTS = {
 }
 
 
-def searched(name: str, segment_epochs: int, tmp_path: Path) -> History:
+CELL = {"space": "cell", "settings": {"nodes": 3, "stages": 1, "channels": 4}}
+SKIPS = {"space": "macro", "settings": {"layers": 3, "channels": 4, "operations": ["conv3", "avg3"]}}
+
+
+def searched(name: str, segment_epochs: int, tmp_path: Path, architecture: object) -> History:
     constants = {**CONSTANTS[name], "segment_epochs": segment_epochs, "epochs": 1, "train_size": 64}
     spec = kf.Experiment.parse(
         {
             "name": f"{name}-{segment_epochs}",
             "objective": {"metric": "accuracy", "direction": "maximize"},
             "parameters": {key: {"type": "categorical", "values": [value]} for key, value in constants.items()},
-            "architecture": {"space": "cell", "settings": {"nodes": 3, "stages": 1, "channels": 4}},
+            "architecture": architecture,
             "algorithm": name,
             "limits": {"max_failed_trials": 0},
             "trial": {"function": f"katib_flow.training.{name}:search"},
@@ -36,12 +40,12 @@ def searched(name: str, segment_epochs: int, tmp_path: Path) -> History:
     return store.history(store.find(spec.name))
 
 
-@pytest.mark.parametrize("name", ["darts", "enas"])
+@pytest.mark.parametrize(("name", "space"), [("darts", CELL), ("enas", CELL), ("enas", SKIPS)])
 def test_a_search_in_two_segments_comes_to_what_it_comes_to_in_one(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, space: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    cut, whole = searched(name, 1, tmp_path), searched(name, 2, tmp_path)
+    cut, whole = searched(name, 1, tmp_path, space), searched(name, 2, tmp_path, space)
     assert [trial.suggestion.parent for trial in cut] == [None, 0, None]
     assert [trial.suggestion.info["phase"] for trial in whole] == ["search", "derived"]
     assert [trial.observations["search/progress"] for trial in cut[:2]] == [0.5, 1.0]

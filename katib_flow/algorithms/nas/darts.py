@@ -17,7 +17,7 @@ from katib_flow.spec.experiment import Experiment
 
 
 def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
-    yield from needs_supernet(experiment, "darts")
+    yield from needs_supernet(experiment, "darts", skips=False)
 
 
 @algorithm("darts", check=_check, ends=True)

@@ -5,7 +5,8 @@ controller are trained in turns inside the trial (``katib_flow.training.enas``),
 batch of images. Here are the segments of that training, and after them what it chose (section 2.3), trained from
 scratch.
 Reads: the architecture that the last segment chose, ``choice/<slot>/<position>-<operation>``.
-Departs from it: a slot is the operation of an edge; which earlier nodes are read follows from where it is "none".
+Departs from it: a slot is the operation of an edge, or whether an edge is there; in a cell, which earlier nodes are
+read follows from where the operation is "none".
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from katib_flow.spec.experiment import Experiment
 
 
 def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
-    yield from needs_supernet(experiment, "enas")
+    yield from needs_supernet(experiment, "enas", skips=True)
 
 
 @algorithm("enas", check=_check, ends=True)

@@ -12,18 +12,26 @@ from katib_flow.algorithms.rungs import marked
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choice_metrics
+from katib_flow.models.optional import optional_groups
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 
 
-def needs_supernet(experiment: Experiment, name: str) -> Iterator[SpecError]:
-    """What is missing for a system that trains all architectures at once."""
-    need = f"a space whose slots are all operations of edges, such as cell or dense: {name} trains all of them at once"
+def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterator[SpecError]:
+    """What is missing for a system that trains all architectures at once.
+
+    Args:
+        skips: whether it decides on edges that are there or not, too.
+    """
+    more = ", or say whether an edge is there" if skips else ""
+    slots = f"a space whose slots are all operations of edges{more}"
+    need = f"{slots}, such as cell or dense: {name} trains all of them at once"
     if experiment.architecture is None or experiment.architectures is None:
         yield SpecError("architecture", NOTHING, need)
         return
     try:
-        mixed = bool(experiment.architectures.supernet().flat.groups)
+        flat = experiment.architectures.supernet().flat
+        mixed = bool(flat.groups) and (skips or not optional_groups(flat))
     except InvalidSpec:
         mixed = False
     if not mixed:

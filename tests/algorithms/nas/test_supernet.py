@@ -79,9 +79,11 @@ def test_a_trial_that_trains_no_supernet_is_told(name):
         suggest(search(name), History((segment(only(search(name)), None),)), 1)
 
 
-@both
-@pytest.mark.parametrize("space", ["pairs", "macro", "chain"])
-def test_a_space_that_is_more_than_operations_on_edges_is_refused(name, space):
+@pytest.mark.parametrize(
+    ("name", "space"),
+    [*((name, space) for name in ("darts", "enas") for space in ("pairs", "chain", "mobile")), ("darts", "macro")],
+)
+def test_a_space_that_is_more_than_a_supernet_holds_is_refused(name, space):
     (found,) = check_algorithm(search(name, space))
     assert found.where == "architecture.space"
     assert "cell or dense" in found.need
@@ -91,3 +93,17 @@ def test_a_space_that_is_more_than_operations_on_edges_is_refused(name, space):
 @pytest.mark.parametrize("space", ["cell", "dense", {"space": "macro", "settings": {"skips": False}}])
 def test_spaces_of_operations_on_edges_are_searched(name, space):
     assert Topology.parse(only(search(name, space)).topology).flat.groups
+
+
+def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_out():
+    made = search("enas", {"space": "macro", "settings": {"layers": 3, "operations": ["conv3", "max3"]}})
+    assert made.architectures is not None
+    first = only(made)
+    marks = {"1.op": "max3", "2.op": "conv3", "3.op": "max3", "2.skip0": "out", "3.skip0": "in", "3.skip1": "out"}
+    decided = {**marks, "2.skip0": False, "3.skip0": True, "3.skip1": False}
+    derived = only(made, segment(first, 1.0, marks))
+    assert derived.topology == made.architectures.topology(decided).to_dict()
+    assert {name: derived.assignment[name] for name in decided} == decided
+    keys = {edge.key for edge in Topology.parse(derived.topology).flat.edges}
+    assert "0>3" in keys
+    assert not keys & {"0>2", "1>3"}

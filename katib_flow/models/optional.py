@@ -1,0 +1,84 @@
+"""Edges of a supernet that are there or not: where they may stand, and what they leave of the weights after them.
+
+An edge that is out gives zeros. That is the network without the edge where zeros add nothing: in a sum, and in a stack
+that convolutions read, whose input channels from this edge then do nothing.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from katib_flow.errors import SpecError
+from katib_flow.models.flat import Flat, FlatEdge
+from katib_flow.models.layers import Activation, Conv, Layer, Mixed, Shape, Zero, flow
+
+SUM, STACKS = "add", ("concat", "pad-concat")
+_KEEP_ZERO = ("relu", "relu6", "tanh", "silu")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Input channels of the edges that read a stack, which come through an edge that may be out.
+
+    Attributes:
+        readers: the edges.
+        group, position: the choice by which the edge is in.
+        start, stop: of the channels.
+    """
+
+    readers: tuple[FlatEdge, ...]
+    group: str
+    position: int
+    start: int
+    stop: int
+
+
+def optional_groups(flat: Flat) -> dict[str, int]:
+    """The groups that say whether an edge is there -> the position of the choice that it is."""
+    return {layer.group: layer.names.index("in") for edge in flat.edges for layer in optional_layers(edge)}
+
+
+def optional_layers(edge: FlatEdge) -> list[Mixed]:
+    """What of an edge may be there or not; none of most."""
+    return [layer for layer in edge.layers if isinstance(layer, Mixed) and any(map(_nothing, layer.paths))]
+
+
+def _nothing(path: Sequence[Layer]) -> bool:
+    return len(path) == 1 and isinstance(path[0], Zero) and path[0].like is not None
+
+
+def check_optional(flat: Flat) -> None:
+    """Raise SpecError where an edge that may be out stands so that zeros are not the network without it."""
+    for edge in flat.edges:
+        if not optional_layers(edge):
+            continue
+        merge = flat.vertices[edge.dst]
+        if merge not in (SUM, *STACKS):
+            need = f"one of {', '.join((SUM, *STACKS))}, because edge {edge.key} into it may be left out"
+            raise SpecError(f"vertex {edge.dst}", merge, need)
+        bad = [
+            each for each in flat.outgoing[edge.dst] if merge in STACKS and not _begins_with_convolution(each.layers)
+        ]
+        if bad:
+            need = f"a convolution: it reads the stack {edge.dst}, of which edge {edge.key} may be left out"
+            raise SpecError(f"edge {bad[0].key}", bad[0].op, need)
+
+
+def _begins_with_convolution(layers: Sequence[Layer]) -> bool:
+    """Whether zeros that come in on some channels change nothing, and every channel that comes out is of all."""
+    for layer in layers:
+        if isinstance(layer, Mixed):
+            return all(map(_begins_with_convolution, layer.paths))
+        if not (isinstance(layer, Activation) and layer.name in _KEEP_ZERO):
+            return isinstance(layer, Conv) and layer.groups == 1
+    return False
+
+
+def blocks(flat: Flat, shapes: Mapping[str, Shape]) -> Iterator[Block]:
+    """The input channels that do nothing where an edge is out."""
+    for vertex, merge in flat.vertices.items():
+        start = 0
+        for edge in flat.incoming[vertex] if merge in STACKS else ():
+            stop = start + flow(edge.layers, shapes[edge.src])[-1][0]
+            for layer in optional_layers(edge):
+                yield Block(flat.outgoing[vertex], layer.group, layer.names.index("in"), start, stop)
+            start = stop
