@@ -1,8 +1,8 @@
 """Automatic: the algorithm that measured best for an experiment like this one; it says which, and why.
 
-The rules rest on benchmarks/search.py and benchmarks/multi_budget.py, see "Which algorithm" in docs/algorithms.md. They
-look at the spec alone, never at results, so that the choice holds for the whole experiment; a recorded experiment has
-the choice in the place of auto.
+The rules rest on benchmarks/search.py, multi_budget.py and, for architectures, whose slots are parameters like others,
+nas_search.py; see "Which algorithm" in docs/algorithms.md. They look at the spec alone, never at results, so that the
+choice holds for the whole experiment; a recorded experiment has the choice in the place of auto.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,8 +32,6 @@ def choice(experiment: Experiment) -> Choice:
     """What auto stands for in an experiment."""
     objectives, trials = len(experiment.objective), experiment.limits.max_trials
     size, about = experiment.space.size, described(experiment)
-    if experiment.architecture is not None:
-        return Choice("random", "an architecture is searched: what is better there has not been measured")
     if objectives > 1:
         if trials is not None and trials > MANY_TRIALS_OF_SEVERAL:
             return Choice("nsga2", f"{objectives} objectives, and trials enough for a population ({trials})")
@@ -52,11 +50,11 @@ def choice(experiment: Experiment) -> Choice:
 
 def described(experiment: Experiment) -> str:
     """The parameters, in a few words."""
-    parameters = experiment.parameters.values()
+    parameters = experiment.space.parameters.values()
     categorical = sum(isinstance(each, CategoricalParameter) for each in parameters)
     conditional = sum(bool(each.when) for each in parameters)
     parts = [f"{categorical} categorical"] * bool(categorical) + [f"{conditional} conditional"] * bool(conditional)
-    count = len(experiment.parameters)
+    count = len(parameters)
     return f"{count} parameter{'s' * (count != 1)}" + (f" ({', '.join(parts)})" if parts else "")
 
 

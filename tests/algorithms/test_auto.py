@@ -34,6 +34,7 @@ def search(**sections: Any) -> Experiment:
         ({"parameters": {f"k{i}": KIND for i in range(13)}, "limits": {"max_trials": 5000}}, "tpe", "5000 trials"),
         ({"budget": BUDGET}, "bohb", "a budget"),
         ({"objective": TWO}, "gp", "2 objectives"),
+        ({"parameters": {}, "architecture": "cell"}, "gp", "6 parameters (6 categorical)"),
         ({"objective": TWO, "limits": {"max_trials": 2000}}, "nsga2", "2 objectives"),
     ],
 )
