@@ -13,7 +13,7 @@ from hera.workflows import ClusterWorkflowTemplate, Parameter, WorkflowTemplate
 from katib_flow.argo import pods
 from katib_flow.argo.embed import RUN_EXPERIMENT, TEMPLATE, run_experiment_template
 from katib_flow.argo.manifest import write_yaml
-from katib_flow.argo.names import LIMITS
+from katib_flow.argo.names import LIMITS, RESTRICTED, USER
 
 Manifest = dict[str, Any]
 _HEADER = "# Written by `make templates`; edit katib_flow/argo/install.py.\n"
@@ -124,14 +124,6 @@ def workflow_template(kind: type[WorkflowTemplate] | type[ClusterWorkflowTemplat
 
 def mlflow() -> list[Manifest]:
     """One server with a SQLite file on a volume; PostgreSQL and object storage by the Secret ``mlflow``."""
-    locked = {
-        "allowPrivilegeEscalation": False,
-        "capabilities": {"drop": ["ALL"]},
-        "readOnlyRootFilesystem": True,
-        "runAsNonRoot": True,
-        "runAsUser": pods.USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
     hosts = ["mlflow", "mlflow:5000", "localhost:5000"]
     hosts += [
         f"mlflow.$(NAMESPACE){domain}{port}" for domain in ("", ".svc", ".svc.cluster.local") for port in ("", ":5000")
@@ -154,13 +146,13 @@ def mlflow() -> list[Manifest]:
             "httpGet": {"path": "/health", "port": "http", "httpHeaders": [{"name": "Host", "value": "localhost"}]}
         },
         "resources": {"requests": {"cpu": "200m", "memory": "1Gi"}},
-        "securityContext": locked,
+        "securityContext": RESTRICTED,
         "volumeMounts": [{"name": "data", "mountPath": "/data"}, {"name": "tmp", "mountPath": pods.TEMPORARY}],
     }
     labels = {"app": "mlflow"}
     pod = {
         "automountServiceAccountToken": False,
-        "securityContext": {"fsGroup": pods.USER},
+        "securityContext": {"fsGroup": USER},
         "containers": [container],
         "volumes": [
             {"name": "data", "persistentVolumeClaim": {"claimName": "mlflow"}},

@@ -14,6 +14,22 @@ SPEC_VARIABLE = "KATIB_FLOW_SPEC"
 EXPERIMENT_FAILED = 1  # exit code of finish; Argo then fails the Workflow
 BAD_INPUT = 2
 TERMINATED = 143  # the pod got SIGTERM: no fault of the trial's, so it is retried
+USER = 10001  # of every container of ours
+
+UNPRIVILEGED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+RESTRICTED = {
+    **UNPRIVILEGED,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "runAsUser": USER,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""The securityContext of a container in a pod that says nothing itself."""
+
+
+def segment_name(run: str, segment: int) -> str:
+    """Name of a Workflow of an experiment, which is spread over segments; the first gave the run its name."""
+    return f"{run}-s{segment}" if segment else run
 
 
 def steps_image(experiment: Experiment | None = None) -> str:

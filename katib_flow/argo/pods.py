@@ -7,20 +7,18 @@ from typing import Any
 
 from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
 
-from katib_flow.argo.names import SPEC_VARIABLE, steps_image
+from katib_flow.argo.names import SPEC_VARIABLE, UNPRIVILEGED, USER, steps_image
 from katib_flow.argo.placement import NOWHERE, TrialPlace
 from katib_flow.spec.experiment import Experiment
 
 SHARED, TEMPORARY = "/kf", "/tmp"  # noqa: S108 - emptyDirs of the pod, the only places it can write to
-USER = 10001
 SETTINGS = "katib-flow"  # ConfigMap and Secret that a namespace may have: MLFLOW_TRACKING_URI, credentials
 RUN, SEGMENT = "{{workflow.parameters.run}}", "{{workflow.parameters.segment}}"
 
-_LOCKED = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 POD_SPEC_PATCH = json.dumps(  # Argo's own containers; without it the controller's settings would have to lock them
     {
-        "initContainers": [{"name": "init", "securityContext": _LOCKED}],
-        "containers": [{"name": "wait", "securityContext": _LOCKED}],
+        "initContainers": [{"name": "init", "securityContext": UNPRIVILEGED}],
+        "containers": [{"name": "wait", "securityContext": UNPRIVILEGED}],
     }
 )
 

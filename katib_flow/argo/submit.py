@@ -8,7 +8,7 @@ from typing import Any
 from katib_flow import loop
 from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, Manifest, Missing
 from katib_flow.argo.compiler import compile_experiment, deadline_seconds
-from katib_flow.argo.names import LABEL
+from katib_flow.argo.names import LABEL, segment_name
 from katib_flow.errors import KatibFlowError
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Record, Status, Store
@@ -70,10 +70,6 @@ def go_on(
         parameter["value"] = given.get(parameter["name"], parameter["value"])
     cluster.create(manifest)
     return name
-
-
-def segment_name(run: str, segment: int) -> str:
-    return f"{run}-s{segment}" if segment else run
 
 
 def segment_in(cluster: Cluster, run: str, segment: int) -> Manifest | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, Manifest
-from katib_flow.argo.names import LABEL
+from katib_flow.argo.names import LABEL, segment_name
 from katib_flow.errors import KatibFlowError
 
 _OURS = "katib-flow/"
@@ -45,7 +45,7 @@ def next_segment(mine: Manifest, run: str, segment: int) -> Manifest:
     if "activeDeadlineSeconds" in spec:
         spec["activeDeadlineSeconds"] = max(_LEAST_SECONDS, int(spec["activeDeadlineSeconds"] - _age_seconds(mine)))
     labels = {key: value for key, value in mine["metadata"].get("labels", {}).items() if key.startswith(_OURS)}
-    metadata = {"name": f"{run}-s{segment + 1}", "labels": labels}
+    metadata = {"name": segment_name(run, segment + 1), "labels": labels}
     return {"apiVersion": WORKFLOW[0], "kind": WORKFLOW[1], "metadata": metadata, "spec": spec}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from katib_flow.argo.cluster import Manifest
-from katib_flow.argo.names import SPEC_VARIABLE
+from katib_flow.argo.names import RESTRICTED, SPEC_VARIABLE
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.errors import KatibFlowError
 from katib_flow.metrics.sources import NOTHING, Source, source_of
@@ -22,14 +22,6 @@ from katib_flow.spec.experiment import Experiment
 NAME = "katib-flow-metrics"
 READ_BY_SIDECAR = ("file", "tensorboard", "prometheus")
 _POLL_SECONDS = 1.0
-_LOCKED = {
-    "allowPrivilegeEscalation": False,
-    "capabilities": {"drop": ["ALL"]},
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "runAsUser": 10001,
-    "seccompProfile": {"type": "RuntimeDefault"},
-}
 
 
 def with_sidecar(manifest: Manifest, experiment: Experiment, container: str | None, image: str) -> Manifest:
@@ -57,7 +49,7 @@ def with_sidecar(manifest: Manifest, experiment: Experiment, container: str | No
                 "command": ["python3", "-m", "katib_flow.steps.train"],
                 "args": ["metrics", "--run", "-", "--trial", "-", "--directory", "/"],
                 "env": [{"name": SPEC_VARIABLE, "value": encode_spec(experiment)}],
-                "securityContext": _LOCKED,
+                "securityContext": RESTRICTED,
                 "volumeMounts": _shared(spec, beside, experiment),
             }
         )
