@@ -143,5 +143,5 @@ def _drive(
         except TrackingError:
             raise  # nothing can be recorded now; what has ended is on disk, and resume records it
         except KatibFlowError as error:
-            store.summarise(record, scheduler.history, Status.FAILED, str(error))
+            scheduler.conclude(Status.FAILED, str(error))
             raise

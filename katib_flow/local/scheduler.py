@@ -247,16 +247,18 @@ class Scheduler:
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
         self.recorder.flush()
         status, reason = self._status(verdict)
-        history = self._recorded()
+        history = self.conclude(status, reason)
+        run_id, name = self.record.run_id, self.record.name
+        return Result(self.experiment, history, verdict, status, reason, run_id, name, self.store)
+
+    def conclude(self, status: Status, reason: str) -> History:
+        """Record how the experiment stands, with its report where it has ended; its trials, with their runs."""
+        known = ((trial, trial.run_id or self.recorder.run_id(trial.id)) for trial in self.history)
+        history = History(tuple(replace(trial, run_id=run_id) for trial, run_id in known))
         record = self.store.summarise(self.record, history, status, reason)
         if status.final and status is not Status.INTERRUPTED:
             keep_report(self.store, record, history)
-        return Result(self.experiment, history, verdict, status, reason, record.run_id, record.name, self.store)
-
-    def _recorded(self) -> History:
-        """The history with the runs that record its trials."""
-        known = ((trial, trial.run_id or self.recorder.run_id(trial.id)) for trial in self.history)
-        return History(tuple(replace(trial, run_id=run_id) for trial, run_id in known))
+        return history
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
         if self.interrupts and verdict.go:

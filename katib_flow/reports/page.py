@@ -38,7 +38,7 @@ def html(report: Report) -> str:
         f'<a href="#s{number}">{escape(section.title)}</a>' for number, section in enumerate(report.sections)
     )
     about = f'<p class="about">{escape(report.description)}</p>' if report.description else ""
-    return (
+    page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -49,6 +49,7 @@ def html(report: Report) -> str:
         f'<script type="application/octet-stream" id="plotly">{plotly.packed}</script>'
         f"<script>{script}</script></body></html>\n"
     )
+    return page.encode("utf-8", "replace").decode()  # a lone surrogate is no text that a file can hold
 
 
 def _section(section: Section, name: str) -> str:
@@ -109,7 +110,9 @@ def _chart(block: Chart) -> str:
 
 @_html.register
 def _picture(block: Picture) -> str:
-    data = base64.b64encode(block.svg.encode()).decode()  # as an image it can hold no script, and styles stay in it
+    data = base64.b64encode(
+        block.svg.encode("utf-8", "replace")
+    ).decode()  # as an image it can hold no script, and styles stay in it
     image = f'<img alt="{escape(block.alt)}" src="data:image/svg+xml;base64,{data}">'
     return f'<div class="picture" title="click: larger, smaller">{image}</div>'
 

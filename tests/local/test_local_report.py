@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from katib_flow.errors import NotFound
+import katib_flow as kf
+from katib_flow.errors import KatibFlowError, NotFound
 from katib_flow.local import Result, run_experiment
 from katib_flow.reports import page
 from katib_flow.spec import Experiment
@@ -57,6 +58,20 @@ def test_one_that_failed_keeps_a_report_that_says_why(here: Path) -> None:
     kept = result.store.read_artifact(result.run_id, "report.html").read_text(encoding="utf-8")
     assert "2 trials failed, 1 may" in kept.lower()
     assert "no &lt;good&gt;" in kept
+
+
+def test_one_whose_algorithm_broke_keeps_a_report_too(here: Path) -> None:
+    @kf.algorithm("test-breaks-for-a-report")
+    def breaks(ask: kf.Ask[Any]) -> list[kf.Suggestion]:
+        if ask.indices[0]:
+            raise ZeroDivisionError("no more")
+        return [kf.Suggestion(0, {"x": 0.25})]
+
+    with pytest.raises(KatibFlowError, match="no more"):
+        run(here, algorithm="test-breaks-for-a-report")
+    store = Store(f"sqlite:///{here}/katib_flow.db")
+    kept = store.read_artifact(store.find("reported").run_id, "report.html").read_text(encoding="utf-8")
+    assert "Algorithm test-breaks-for-a-report: ZeroDivisionError: no more." in kept
 
 
 def test_a_report_that_fails_fails_no_experiment(

@@ -269,6 +269,11 @@ def test_an_experiment_without_a_trial_has_a_report_too() -> None:
     assert html(report(record(made), trials, {}))
 
 
+def test_text_that_no_file_can_hold_is_replaced() -> None:
+    made = made_report(description="half a pair: \ud800.")
+    assert "half a pair: ?." in html(made).encode("utf-8").decode()
+
+
 def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     from katib_flow.reports import page
 
