@@ -35,6 +35,9 @@ class Lines:
         facts = [_values(self.experiment, trial), cell(trial.assignment), seconds, trial.message]
         print(f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}", flush=True)
 
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
     def _mark(self, trial: Trial) -> str:
         objective = self.experiment.objective[0]
         value = trial.observed(objective.metric)
@@ -57,6 +60,9 @@ class Live:
             self.live.console.print(
                 f"{trial.id} {trial.state}: {trial.message}", style="red", markup=False, highlight=False
             )
+
+    def say(self, text: str) -> None:
+        self.live.console.print(text, markup=False, highlight=False)
 
     def show(self, history: History, verdict: Verdict) -> None:
         now = time.monotonic()

@@ -40,6 +40,8 @@ class Progress(Protocol):
 
     def trial_ended(self, trial: Trial) -> None: ...
 
+    def say(self, text: str) -> None: ...
+
 
 class Silent:
     """Nobody watches."""
@@ -47,6 +49,8 @@ class Silent:
     def show(self, history: History, verdict: Verdict) -> None: ...
 
     def trial_ended(self, trial: Trial) -> None: ...
+
+    def say(self, text: str) -> None: ...
 
 
 @dataclass
@@ -63,6 +67,7 @@ class Scheduler:
     again: list[Suggestion] = field(default_factory=list[Suggestion])
     interrupts: int = 0
     exhausted: bool = False
+    _told: bool = False
     control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
@@ -88,14 +93,18 @@ class Scheduler:
             self._set(replace(trial, series=self._kept(trial)))
         for suggestion in self.spool.suggestions():
             known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
-            outcome = read_result(self.spool.directory(suggestion))
             if known.state.over:
                 self.spool.remove(suggestion)
-            elif outcome and outcome.state is not State.KILLED:
+            elif outcome := self._ended_on_disk(suggestion):
                 self._close(known, outcome)
         self.again = [trial.suggestion for trial in self.history if not trial.state.over]
         for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
             self._set(replace(self._trials[suggestion.id], state=State.KILLED))
+
+    def _ended_on_disk(self, suggestion: Suggestion) -> Outcome | None:
+        """How a trial ended of which that was not handled; None where it is to be started again."""
+        outcome = read_result(self.spool.directory(suggestion))
+        return None if outcome is None or outcome.fault or outcome.state is State.KILLED else outcome
 
     def run(self) -> Result:
         """Until a verdict ends it and no trial is running."""
@@ -185,7 +194,7 @@ class Scheduler:
                 self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
             self._ended(trial, message.outcome)
-        else:
+        elif self.interrupts < 2:  # else we have killed it: see _finish
             why = f"its worker process ended (exit code {message.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
 
@@ -227,6 +236,9 @@ class Scheduler:
         ends_trials = verdict.end not in (End.NOT_YET, End.MAX_TRIALS, End.EXHAUSTED)
         if self.interrupts > 1:
             self.workers.close()
+        elif self.interrupts and self.workers.running() and not self._told:
+            self._told = True
+            self.progress.say("ending the running trials; Ctrl-C again kills them")
         if self.interrupts or ends_trials:
             for worker in self.workers.running():
                 worker.stop(StopTrial(State.KILLED))
@@ -244,6 +256,9 @@ class Scheduler:
         waiting = [self._trials[suggestion.id] for suggestion in self.again]
         unfinished = [trial for trial in waiting if trial.ended is None]  # the others are recorded as killed already
         for trial in (*self.history.open(), *unfinished):  # open ones after a second Ctrl-C: their processes are gone
+            if outcome := self._ended_on_disk(trial.suggestion):
+                self._close(trial, outcome)
+                continue
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
         self.recorder.flush()
         status, reason = self._status(verdict)
@@ -278,6 +293,8 @@ class Scheduler:
 
         def interrupted(number: int, frame: FrameType | None) -> None:
             self.interrupts += 1
+            if self.interrupts == 2:
+                self.workers.kill()  # from here: the loop may be waiting for MLflow
             if self.interrupts > 2:
                 raise KeyboardInterrupt
 

@@ -123,6 +123,11 @@ class Workers:
                     f"worker processes end as soon as they start (exit code {exit_code}); see the messages above"
                 )
 
+    def kill(self) -> None:
+        """Have every worker end now, and kill what it runs; that they are gone is noticed later."""
+        for worker in self.members:
+            worker.process.terminate()
+
     def close(self) -> None:
         """End every worker, and with it whatever it runs."""
         for worker in self.members:

@@ -83,6 +83,8 @@ class Recorder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if kind is KeyboardInterrupt:
+            return  # whoever interrupts waits for nothing more; the thread goes with the process
         try:
             self.close()
         except TrackingError:
