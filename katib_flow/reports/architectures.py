@@ -39,17 +39,23 @@ def architecture_sections(
     line = lineage(history, best)
     descent = len(line) > 1
     line = line if descent else improvements(experiment.objective[0], history)
-    shown = [*line[:1], *line[1:][-(MOST_GENERATIONS - 1) :]]
+    shown = _shown(line, best)
     found = generations(experiment, shown)
     said = _said(line, best) if descent else ALONE
     if len(shown) < len(line):
-        said += f" The first and the last {len(shown) - 1} of {len(line)} are shown."
+        said += f" Of {len(line)}, {len(shown)} are shown: the first, the best, the last; each against the one above."
     supernet = supernet_of(line)
     cards = [_card(experiment, each, found[place + 1 : place + 2], best) for place, each in enumerate(found)]
     fresh = [card for card, each in zip(cards, found, strict=True) if not _as_before(each)]
     charts_ = _searched(supernet, line, series) if supernet else ()
     blocks = [Text(said), _summary(experiment, found, best), *charts_, Row(fresh)]
     yield Section("How the architecture evolved", blocks)
+
+
+def _shown(line: Sequence[Trial], best: Trial) -> list[Trial]:
+    """A line as it is, or where it is long its first, the best, and the last of it."""
+    last = line[-(MOST_GENERATIONS - 2) :]
+    return [each for each in line if len(line) <= MOST_GENERATIONS or each in (line[0], best) or each in last]
 
 
 def _said(line: Sequence[Trial], best: Trial) -> str:

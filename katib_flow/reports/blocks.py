@@ -29,9 +29,10 @@ class Code:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, side by side."""
+    """Names and values, side by side; in a card they are what it is about, unless they are ``small``."""
 
     facts: Mapping[str, str]
+    small: bool = False
 
 
 @dataclass(frozen=True)

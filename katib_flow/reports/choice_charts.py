@@ -14,6 +14,7 @@ def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tup
         slots: names of the choices of each slot.
         taken: by slot, (step, position of the choice).
     """
+    slots = _short(slots)
     names = list(dict.fromkeys(name for each in slots.values() for name in each))
     steps = sorted({step for each in taken.values() for step, _ in each})
     rows: list[list[int | None]] = []
@@ -44,13 +45,21 @@ def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tup
     return {"data": [map_], "layout": {"xaxis": axis("step of the search"), "yaxis": y}}
 
 
+def _short(slots: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
+    """The choices without their parameters, where they are told apart without: ``max3(s=2)`` is the same choice."""
+    cut = {slot: [name.split("(")[0] for name in names] for slot, names in slots.items()}
+    return cut if all(len(set(names)) == len(names) for names in cut.values()) else slots
+
+
 def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
     """The weight of each choice of each slot over the steps of a search, a small chart a slot.
 
     Args:
         weights: by slot, for each of its choices the points (step, weight).
     """
+    slots = _short(slots)
     names = list(dict.fromkeys(name for each in slots.values() for name in each))
+    told: set[str] = set()
     data: list[dict[str, Any]] = []
     layout = grid(len(slots)) | ABOVE
     for count, (slot, known) in enumerate(slots.items(), start=1):
@@ -62,7 +71,7 @@ def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Se
                     "mode": "lines",
                     "name": plain(name),
                     "legendgroup": plain(name),
-                    "showlegend": count == 1,
+                    "showlegend": name not in told,
                     "x": [step for step, _ in points],
                     "y": [number(weight) for _, weight in points],
                     "xaxis": f"x{suffix}",
@@ -72,6 +81,7 @@ def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Se
                     "hovertemplate": "%{text}, step %{x}: %{y:.3f}<extra></extra>",
                 }
             )
+        told.update(known)
         layout[f"xaxis{suffix}"] = axis(slot)
         layout[f"yaxis{suffix}"] = axis("weight" if count % COLUMNS == 1 else "", rangemode="tozero")
     return {"data": data, "layout": layout}

@@ -75,7 +75,7 @@ def _code(block: Code) -> str:
 @_html.register
 def _facts(block: Facts) -> str:
     pairs = (f"<div><dt>{escape(name)}</dt><dd>{escape(text)}</dd></div>" for name, text in block.facts.items())
-    return f"<dl>{''.join(pairs)}</dl>"
+    return f"<dl{' class=small' if block.small else ''}>{''.join(pairs)}</dl>"
 
 
 @_html.register

@@ -122,7 +122,7 @@ def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[S
         title = f"Best trial{f' by {experiment.objective[0].metric}' if several else ''}: {best.id}"
         yield Section("Outcome", blocks)
         blocks = [
-            Card(title, [Facts(values), *_table_of(assigned)]),
+            Card(title, [Facts(values), Facts(assigned, small=True)]),
             Text("Run the search again, with the same seed:", soft=True),
             Code("\n".join(reproduce(record))),
             Text(f"Give it more trials: katib-flow resume {shlex.quote(record.name)} --max-trials N.", soft=True),
@@ -130,11 +130,6 @@ def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[S
         yield Section("The best, and how to reproduce it", blocks)
     else:
         yield Section("Outcome", blocks)
-
-
-def _table_of(assigned: Mapping[str, str]) -> Iterator[Block]:
-    if assigned:
-        yield Table(["parameter", "value"], [list(pair) for pair in assigned.items()])
 
 
 def duration(seconds: float) -> str:

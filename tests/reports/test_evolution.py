@@ -14,7 +14,7 @@ from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
-from katib_flow.reports import evolution
+from katib_flow.reports import choice_charts, evolution
 from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
 from katib_flow.reports.evolution import differences, generations, improvements, lineage
@@ -124,12 +124,28 @@ def test_where_nothing_descends_the_best_ones_are_told_in_their_order() -> None:
 
 def test_a_long_line_is_cut_and_says_so() -> None:
     made = searched()
-    section = only(made, cells(made, *np.linspace(3, 1, 30), mutant_of=True))
+    losses = np.linspace(3, 1, 30)
+    losses[5] = 0.5  # the search is one line, and the best in the midst of it
+    section = only(made, cells(made, *losses, mutant_of=True))
     said, table = section.blocks[:2]
     assert isinstance(said, Text)
     assert isinstance(table, Table)
-    assert said.text.endswith("The first and the last 11 of 30 are shown.")
-    assert [row[0] for row in table.rows] == ["t00000", *(f"t{index:05d}" for index in range(19, 30))]
+    assert "the best of the 30 is t00005. Of 30, 12 are shown" in said.text
+    assert [row[0] for row in table.rows] == ["t00000", "t00005", *(f"t{index:05d}" for index in range(20, 30))]
+    assert table.marked == frozenset({1})
+    whole = only(made, cells(made, *losses[:12], mutant_of=True)).blocks[1]
+    assert isinstance(whole, Table)
+    assert len(whole.rows) == 12
+
+
+def test_choices_are_named_without_parameters_where_that_tells_them_apart() -> None:
+    slots = {"a": ("none", "max3"), "b": ("none(s=2)", "max3(s=2)")}
+    drawn = choice_charts.shares(slots, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in slots})["data"]
+    assert [each["name"] for each in drawn if each["showlegend"]] == ["none", "max3"]
+    assert drawn[0]["line"]["color"] == drawn[2]["line"]["color"] != drawn[1]["line"]["color"]
+    kinds = {"a": ("conv(k=3)", "conv(k=5)"), "b": ("skip", "conv(k=3)")}
+    drawn = choice_charts.shares(kinds, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in kinds})["data"]
+    assert [each["name"] for each in drawn if each["showlegend"]] == ["conv(k=3)", "conv(k=5)", "skip"]
 
 
 def test_edits_are_told_in_words() -> None:
