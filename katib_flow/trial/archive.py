@@ -1,6 +1,6 @@
 """A directory that a running program writes <-> one archive of it as it was at a moment.
 
-Files are held by hard links while they are packed, so that a program that puts a new file in the place of an old one is
+Files are held by hard links until they are packed, so that a program that puts a new file in the place of an old one is
 not in the way; one that writes on in a file is noticed, and what was packed is dropped.
 """
 
@@ -36,47 +36,27 @@ def _listed(directory: Path, root: Path) -> Iterator[tuple[str, tuple[int, int] 
                     yield name, (found.st_size, found.st_mtime_ns)
 
 
-def newest(directory: Path) -> float:
-    """When something in a directory was last written, added or taken away, in seconds since the epoch; 0 for never."""
-    inside = [directory / name for name in listing(directory)]
-    times: list[float] = [0.0]
-    for path in [directory, *inside]:
-        with contextlib.suppress(OSError):
-            times.append(path.lstat().st_mtime)
-    return max(times)
-
-
-def pack(directory: Path, archive: Path, seen: Listing) -> bool:
-    """Write an archive of what a directory holds.
+def hold(directory: Path, held: Path, seen: Listing) -> bool:
+    """Have a directory beside another hold what that holds, by hard links.
 
     Args:
-        archive: in a directory on the same file system, where hard links can be made.
+        held: on the same file system; replaced, wholly or not at all.
         seen: what the directory held when it was last looked at.
 
     Returns:
-        False where anything in it has changed since, and the archive is no good.
-
-    Raises:
-        OSError: the archive cannot be written.
+        False where anything in it has changed since.
     """
-    with tempfile.TemporaryDirectory(prefix=".kept-", dir=archive.parent) as scratch:
-        held = Path(scratch) / "held"
+    with tempfile.TemporaryDirectory(prefix=".held-", dir=held.parent) as scratch:
+        made = Path(scratch) / "made"
         try:
-            shutil.copytree(directory, held, symlinks=True, copy_function=_hold)
+            shutil.copytree(directory, made, symlinks=True, copy_function=_hold)
         except (OSError, shutil.Error):  # a file has gone
             return False
-        if listing(held) != seen:
+        if listing(made) != seen:
             return False
-        with tarfile.open(archive, "w") as tar:
-            tar.add(held, arcname=".", filter=lambda member: _leading_inside(member, directory))
-        return listing(held) == seen
-
-
-def _leading_inside(member: tarfile.TarInfo, directory: Path) -> tarfile.TarInfo:
-    """A link to a place in the directory leads there wherever the directory is."""
-    if member.issym() and Path(member.linkname).is_relative_to(directory):
-        member.linkname = os.path.relpath(member.linkname, directory / Path(member.name).parent)
-    return member
+        shutil.rmtree(held, ignore_errors=True)
+        made.replace(held)
+        return True
 
 
 def _hold(source: str, target: str) -> None:
@@ -84,6 +64,31 @@ def _hold(source: str, target: str) -> None:
         os.link(source, target, follow_symlinks=False)
     except PermissionError:  # another user's
         shutil.copy2(source, target, follow_symlinks=False)
+
+
+def pack(held: Path, archive: Path, seen: Listing, of: Path) -> bool:
+    """Write an archive of what is held.
+
+    Args:
+        seen: what it is.
+        of: the directory that it was held of.
+
+    Returns:
+        False where somebody has written on in one of the files, and the archive is no good.
+
+    Raises:
+        OSError: the archive cannot be written.
+    """
+    with tarfile.open(archive, "w") as tar:
+        tar.add(held, arcname=".", filter=lambda member: _leading_inside(member, of))
+    return listing(held) == seen
+
+
+def _leading_inside(member: tarfile.TarInfo, directory: Path) -> tarfile.TarInfo:
+    """A link to a place in the directory leads there wherever the directory is."""
+    if member.issym() and Path(member.linkname).is_relative_to(directory):
+        member.linkname = os.path.relpath(member.linkname, directory / Path(member.name).parent)
+    return member
 
 
 def unpack(archive: Path, directory: Path) -> None:

@@ -4,6 +4,7 @@ import os
 import tarfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,8 +19,9 @@ def filled(directory: Path, files: dict[str, bytes]) -> Path:
 
 
 def packed(directory: Path) -> Path:
-    file = directory.with_suffix(".tar")
-    assert archive.pack(directory, file, archive.listing(directory))
+    file, held, seen = directory.with_suffix(".tar"), directory.with_suffix(".held"), archive.listing(directory)
+    assert archive.hold(directory, held, seen)
+    assert archive.pack(held, file, seen, directory)
     return file
 
 
@@ -54,51 +56,55 @@ def test_times_modes_empty_directories_and_links_come_back(tmp_path):
     assert os.access(again / "epoch-2" / "weights", os.X_OK)
 
 
-def test_a_change_since_it_was_listed_is_noticed(tmp_path):
-    directory = filled(tmp_path / "checkpoint", {"weights": b"old", "other": b""})
-    seen = archive.listing(directory)
-    file = tmp_path / "it.tar"
-    assert archive.pack(directory, file, seen)
+def test_a_change_since_it_was_listed_is_noticed_and_what_was_held_stays(tmp_path):
+    directory, held = filled(tmp_path / "checkpoint", {"weights": b"old", "other": b""}), tmp_path / "held"
+    first = archive.listing(directory)
+    assert archive.hold(directory, held, first)
     for change in (
-        lambda: (directory / "weights").write_bytes(b"newer"),
         lambda: (directory / "more").touch(),
         lambda: (directory / "other").unlink(),
-        lambda: os.utime(directory / "weights", ns=(1, 1)),
+        lambda: (directory / "weights").rename(directory / "weights-1"),
     ):
         seen = archive.listing(directory)
         change()
-        assert not archive.pack(directory, file, seen)
+        assert not archive.hold(directory, held, seen)
+        assert archive.listing(held) == first
+    assert archive.hold(directory, held, archive.listing(directory))
+    assert sorted(path.name for path in held.iterdir()) == ["more", "weights-1"]
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
-def test_a_file_that_is_written_while_it_is_packed_is_noticed_and_one_that_takes_its_place_is_not_in_the_way(
-    tmp_path, monkeypatch
-):
-    directory = filled(tmp_path / "checkpoint", {"weights": b"epoch 1"})
+def test_a_file_that_takes_the_place_of_a_held_one_is_not_in_the_way(tmp_path):
+    directory, held = filled(tmp_path / "checkpoint", {"weights": b"epoch 1"}), tmp_path / "held"
+    seen = archive.listing(directory)
+    assert archive.hold(directory, held, seen)
+    (directory / "weights.part").write_bytes(b"epoch 2")
+    (directory / "weights.part").replace(directory / "weights")
+    assert archive.pack(held, tmp_path / "whole.tar", seen, directory)
+    archive.unpack(tmp_path / "whole.tar", tmp_path / "again")
+    assert (tmp_path / "again" / "weights").read_bytes() == b"epoch 1"
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_held_file_that_somebody_writes_on_in_is_noticed(tmp_path, monkeypatch, when):
+    directory, held = filled(tmp_path / "checkpoint", {"weights": b"epoch 1"}), tmp_path / "held"
+    seen = archive.listing(directory)
+    assert archive.hold(directory, held, seen)
     add = tarfile.TarFile.add
 
-    def while_packing(then):
-        def first(self, *args, **kwargs):
-            then()
-            return add(self, *args, **kwargs)
-
-        monkeypatch.setattr(tarfile.TarFile, "add", first)
-
-    def half_a_file() -> None:
+    def write() -> None:
         with (directory / "weights").open("ab") as file:
             file.write(b", and half of epoch 2")
 
-    def a_new_file() -> None:
-        (directory / "weights.part").write_bytes(b"epoch 3")
-        (directory / "weights.part").replace(directory / "weights")
+    def while_packing(self, *args, **kwargs):
+        add(self, *args, **kwargs)
+        write()
 
-    while_packing(half_a_file)
-    assert not archive.pack(directory, tmp_path / "torn.tar", archive.listing(directory))
-    (directory / "weights").write_bytes(b"epoch 2")
-    while_packing(a_new_file)
-    assert archive.pack(directory, tmp_path / "whole.tar", archive.listing(directory))
-    archive.unpack(tmp_path / "whole.tar", tmp_path / "again")
-    assert (tmp_path / "again" / "weights").read_bytes() == b"epoch 2"
+    if when == "before":
+        write()
+    else:
+        monkeypatch.setattr(tarfile.TarFile, "add", while_packing)
+    assert not archive.pack(held, tmp_path / "torn.tar", seen, directory)
 
 
 def test_an_archive_that_would_write_elsewhere_does_not(tmp_path):
@@ -128,13 +134,3 @@ def test_what_is_cut_off_is_not_unpacked_at_all(tmp_path):
         assert not (tmp_path / "again").exists()
     else:
         raise AssertionError("it was unpacked")
-
-
-def test_when_something_was_last_written(tmp_path):
-    assert archive.newest(tmp_path / "nothing") == 0
-    directory = filled(tmp_path / "checkpoint", {"a": b"", "b": b""})
-    for number, path in enumerate((directory, directory / "a", directory / "b")):
-        os.utime(path, (number, number))
-    assert archive.newest(directory) == 2
-    (directory / "b").unlink()
-    assert archive.newest(directory) > 2

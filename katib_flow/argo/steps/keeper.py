@@ -1,7 +1,7 @@
 """Keeps a trial's checkpoints in MLflow while it runs, so that a pod that vanishes takes little with it.
 
-A checkpoint is taken when nothing in the directory has changed for a moment and nothing changes while it is packed:
-a half-written file is not what the next pod finds.
+A checkpoint is what the directory held when nothing in it had changed for a moment, as long as nobody writes on in its
+files: a half-written one is not what the next pod finds.
 """
 
 import sys
@@ -36,6 +36,8 @@ class Keeper:
         settings = context.experiment.argo.checkpoints
         self._on, self._every = settings.claim is None, settings.every
         self._kept: Listing | None = None if resumed(here) else {}  # None: what an earlier try kept
+        self._held = here.path / ".held"  # what the directory held when it was last still
+        self._seen: Listing | None = None  # what that is; None for nothing
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="katib-flow checkpoints", daemon=True)
 
@@ -52,31 +54,40 @@ class Keeper:
 
         Args:
             whole: whether the program ended by itself. Of one that was killed, what it may have been writing then
-                does not count: what was kept before does.
+                does not count: what it had written before does.
         """
         self._over.set()
         if not self._on:
             return
         self._thread.join()
-        there = archive.listing(self._directory)
-        still = time.time() - STILL_SECONDS > archive.newest(self._directory)
-        if there != self._kept and (whole or still):
-            self._keep(there, None)
+        if whole:
+            self._hold(archive.listing(self._directory))
+        if self._seen is not None and self._seen != self._kept:
+            self._keep(None)
 
     def _watch(self) -> None:
         due, last = time.monotonic() + self._every, archive.listing(self._directory)
-        while not self._over.wait(max(STILL_SECONDS, due - time.monotonic())):
+        while not self._over.wait(STILL_SECONDS):
             there = archive.listing(self._directory)
-            still, last = there == last, there
-            if there and there != self._kept and still:
-                due = time.monotonic() + self._keep(there, 0.0)
+            if there and there == last:
+                self._hold(there)
+            last = there
+            if self._seen is not None and self._seen != self._kept and time.monotonic() >= due:
+                due = time.monotonic() + self._keep(0.0)
 
-    def _keep(self, there: Listing, patience_seconds: float | None) -> float:
-        """Keep the directory as it was listed; seconds until the next time. A failure is told, and no more."""
+    def _hold(self, there: Listing) -> None:
+        """Hold what is in the directory, whatever becomes of it."""
+        if there != self._seen and (not there or archive.hold(self._directory, self._held, there)):
+            self._seen = there
+
+    def _keep(self, patience_seconds: float | None) -> float:
+        """Have MLflow keep what is held; seconds until the next time. A failure is told, and no more."""
+        there = self._seen
         try:
             with tempfile.TemporaryDirectory(prefix=".keep-", dir=self._directory.parent) as scratch:
                 packed = Path(scratch) / f"{time.time_ns() // 1_000_000}.tar"
-                if there and not archive.pack(self._directory, packed, there):
+                if there and not archive.pack(self._held, packed, there, self._directory):
+                    self._seen = None
                     return 0.0
                 self._recorder.flush()  # what led to the checkpoint will not be reported again
                 self._store.checkpoints.keep(self._trial, packed if there else None, patience_seconds)
