@@ -23,7 +23,11 @@ def no_op(a: float, b: float) -> float:
 
 def ours(trials: int, folder: Path) -> float:
     decorated = kf.experiment(
-        parameters={"a": kf.Float(0, 1), "b": kf.Float(0, 1)}, minimize="value", max_trials=trials, parallel_trials=2
+        parameters={"a": kf.Float(0, 1), "b": kf.Float(0, 1)},
+        minimize="value",
+        algorithm="random",
+        max_trials=trials,
+        parallel_trials=2,
     )(no_op)
     store = Store(f"sqlite:///{folder}/ours.db")
     begun = time.perf_counter()
