@@ -194,7 +194,7 @@ class Scheduler:
                 self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
             self._ended(trial, message.outcome)
-        elif self.interrupts < 2:  # else we have killed it: see _finish
+        elif not self.interrupts:  # else it was killed with us, or by us: see _finish
             why = f"its worker process ended (exit code {message.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
 

@@ -171,6 +171,21 @@ def test_a_second_ctrl_c_kills_what_does_not_end_and_nothing_recorded_is_lost(he
     assert started(here) == [1, 2, 2]
 
 
+def test_a_sigterm_to_every_process_fails_no_trial(here: Path) -> None:
+    """As systemd, Slurm and timeout(1) send it; the workers are gone before they can say anything."""
+    run = Run(here, "run", "spec.yaml")
+    run.until("t00000 succeeded")
+    two_run(here)
+    os.killpg(run.process.pid, signal.SIGTERM)
+    code, out = run.ended()
+    assert code == 130, out
+    until(lambda: gone(here, 1) and gone(here, 2), "both trials are gone, and their children")
+    status, trials = recorded(here)
+    assert status is Status.INTERRUPTED
+    assert [trial.state for trial in trials] == [State.SUCCEEDED, State.KILLED, State.KILLED]
+    resumed(here)
+
+
 def test_after_one_ctrl_c_a_trial_that_ends_by_itself_is_waited_for(here: Path) -> None:
     run = Run(here, "run", "spec.yaml")
     two_run(here)
