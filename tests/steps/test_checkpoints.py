@@ -348,6 +348,25 @@ def test_an_upload_that_fails_is_told_and_tried_again(
     assert "t00000: its checkpoint could not be kept: the store is full" in capsys.readouterr().err
 
 
+def test_a_disk_that_is_full_is_told_once_and_fails_nothing(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tries: list[Path] = []
+
+    def full(directory: Path, *_: Any) -> bool:
+        tries.append(directory)
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(archive, "hold", full)
+    with keeping() as (keeper, trial, checkpoint, store):
+        (checkpoint / "weights").write_text("1")
+        until(lambda: len(tries) > 2, "some tries")
+        keeper.end(whole=True)
+        assert store.checkpoints.find(trial.run_id) is None
+    told = "t00000: its checkpoint could not be kept: No space left on device\n"
+    assert capsys.readouterr().err.count(told) == 1
+
+
 def test_what_is_deleted_is_not_in_the_next_checkpoint(keeping: Any) -> None:
     with keeping() as (keeper, trial, checkpoint, store):
         (checkpoint / "epoch-1").write_text("1")

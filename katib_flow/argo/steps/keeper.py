@@ -38,6 +38,7 @@ class Keeper:
         self._kept: Listing | None = None if resumed(here) else {}  # None: what an earlier try kept
         self._held = here.path / ".held"  # what the directory held when it was last still
         self._seen: Listing | None = None  # what that is; None for nothing
+        self._said = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="katib-flow checkpoints", daemon=True)
 
@@ -77,8 +78,18 @@ class Keeper:
 
     def _hold(self, there: Listing) -> None:
         """Hold what is in the directory, whatever becomes of it."""
-        if there != self._seen and (not there or archive.hold(self._directory, self._held, there)):
-            self._seen = there
+        try:
+            if there != self._seen and (not there or archive.hold(self._directory, self._held, there)):
+                self._seen = there
+        except OSError as error:  # the disk is full, say
+            self._say(error)
+
+    def _say(self, error: Exception) -> None:
+        """Tell of a failure, and of one that lasts only once."""
+        text = f"{self._trial.id}: its checkpoint could not be kept: {error}"
+        if text != self._said:
+            print(text, file=sys.stderr)
+        self._said = text
 
     def _keep(self, patience_seconds: float | None) -> float:
         """Have MLflow keep what is held; seconds until the next time. A failure is told, and no more."""
@@ -92,7 +103,7 @@ class Keeper:
                 self._recorder.flush()  # what led to the checkpoint will not be reported again
                 self._store.checkpoints.keep(self._trial, packed if there else None, patience_seconds)
         except (KatibFlowError, OSError) as error:
-            print(f"{self._trial.id}: its checkpoint could not be kept: {error}", file=sys.stderr)
+            self._say(error)
             return min(self._every, AGAIN_SECONDS)
-        self._kept = there
+        self._kept, self._said = there, ""
         return self._every
