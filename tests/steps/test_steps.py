@@ -108,6 +108,20 @@ def test_an_experiment_that_has_ended_keeps_its_report(opened: Any, store: Store
     assert "with score 5" in store.read_artifact(run_id, "report.html").read_text(encoding="utf-8")
 
 
+def test_a_step_that_died_of_its_report_does_without_it_when_it_is_tried_again(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_large(*_: Any) -> None:
+        raise MemoryError  # in a pod: the end of it
+
+    monkeypatch.setattr("katib_flow.argo.steps.collect.keep_report", too_large)
+    end(opened(), suggest_iteration(opened(), 1)[0], 5)
+    with pytest.raises(MemoryError):
+        collect_metrics(opened())
+    assert collect_metrics(opened()) is False
+    assert opened().record.status is Status.SUCCEEDED
+
+
 def test_a_trial_whose_pod_died_is_a_failure_that_says_so(opened: Any) -> None:
     first, second = suggest_iteration(opened(), 1)
     end(opened(), first)

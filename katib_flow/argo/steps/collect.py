@@ -37,9 +37,12 @@ def collect_metrics(context: Context, cluster: Cluster | None = None) -> bool:
 
 
 def _closed(context: Context, history: History, status: Status, reason: str) -> None:
-    """Set how the experiment stands; where it has ended, keep its report."""
+    """Set how the experiment stands; where it ends now, keep its report.
+
+    A pod that a report takes too much memory for is tried again, and then does without.
+    """
     record = context.store.summarise(context.record, history, status, reason)
-    if status.final:
+    if status.final and not context.record.status.final:
         keep_report(context.store, record, history)
 
 
