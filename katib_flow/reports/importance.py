@@ -61,9 +61,12 @@ def importance(
     """The importance of each parameter for an objective, the first where none is given.
 
     Raises:
-        KatibFlowError: too few trials have a value, they all have the same, or scikit-learn is missing.
+        KatibFlowError: too few trials have a value, they all have the same, no parameter varies, or scikit-learn is
+            missing.
     """
     chosen, space = objective or experiment.objective[0], experiment.space
+    if all(parameter.size == 1 for parameter in space.parameters.values()):
+        raise KatibFlowError(f"{experiment.name}: no parameter has more than one value: nothing matters")
     known = [(trial, value) for trial in trials if (value := trial.observed(chosen.metric)) is not None]
     known = [(trial, value) for trial, value in known if trial.assignment in space]
     if len(known) < LEAST:
@@ -74,12 +77,12 @@ def importance(
     copies = FILLS if np.isnan(units).any() else 1
     points = np.tile(units, (copies, 1))
     points = np.where(np.isnan(points), rng.random(points.shape), points)
-    values = np.tile([value for _, value in known], copies)
-    if np.ptp(values) == 0:
-        raise KatibFlowError(f"{experiment.name}: every trial has the same {chosen.metric!r}: nothing matters")
+    values = _onto_unit(np.array([value for _, value in known]))
     names = list(space.parameters)
-    trees = [decomposed(*leaves) for leaves in _forest(points, values, copies, seed)]
+    trees = [decomposed(*leaves) for leaves in _forest(points, np.tile(values, copies), copies, seed)]
     trees = [each for each in trees if each is not None]
+    if not np.ptp(values) or not trees:
+        raise KatibFlowError(f"{experiment.name}: every trial has the same {chosen.metric!r}: nothing matters")
     alone = np.array([each[0] for each in trees])
     both = np.mean([each[1] for each in trees], axis=0)
     means, order = alone.mean(axis=0), np.argsort(-alone.mean(axis=0), kind="stable")
@@ -91,6 +94,12 @@ def importance(
         pairs=tuple(sorted(pairs, key=lambda pair: -pair.share)),
         trials=len(known),
     )
+
+
+def _onto_unit(values: Array) -> Array:
+    """Values on [0, 1]: no share depends on their unit, and their squares neither vanish nor overflow."""
+    values = values / (np.abs(values).max() or 1.0)
+    return (values - values.min()) / (np.ptp(values) or 1.0)
 
 
 def decomposed(lower: Array, upper: Array, values: Array) -> tuple[Array, Array] | None:

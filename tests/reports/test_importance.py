@@ -115,3 +115,19 @@ def test_too_few_trials_or_all_alike_are_said() -> None:
         importance(made, history(made, lambda x: x["x0"], 9))
     with pytest.raises(KatibFlowError, match="nothing matters"):
         importance(made, history(made, lambda x: 1.0, 20))
+
+
+@pytest.mark.parametrize("unit", [1e-200, 1e-9, 1e308])
+def test_the_unit_of_the_objective_does_not_matter(unit: float) -> None:
+    made = search(REALS)
+    one = importance(made, history(made, lambda x: x["x0"] + x["x1"], 60))
+    other = importance(made, history(made, lambda x: unit * (x["x0"] / 2 + x["x1"] / 2), 60))
+    assert list(other.shares) == list(one.shares)
+    assert other.shares == pytest.approx(one.shares, abs=0.01)
+
+
+def test_where_no_parameter_varies_none_matters() -> None:
+    made = search({"kind": {"type": "categorical", "values": ["a"]}})
+    values = iter(range(20))
+    with pytest.raises(KatibFlowError, match="no parameter has more than one value"):
+        importance(made, history(made, lambda _: float(next(values)), 20))
