@@ -30,7 +30,7 @@ def page_of(store: Store, record: Record, history: History | None = None, *, sha
     history = store.history(record) if history is None else history
     series: dict[str, list[Metric]] = {}
     for each in wanted(record, history):
-        for trial_id, metrics in store.reported(each.trials, each.metrics).items():
+        for trial_id, metrics in store.curves(each.trials, each.metrics).items():
             series[trial_id] = [*series.get(trial_id, ()), *metrics]
     return html(report(record, history, series, shares=shares))
 

@@ -82,7 +82,7 @@ class MemoryStore:
         self._written()
         return self._records[record.key]
 
-    def reported(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
+    def curves(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
         return {trial.id: [] for trial in trials}
 
     def log_text(self, record: Record, text: str, name: str) -> None:

@@ -200,22 +200,24 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
 
 
 def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] = ()) -> Trial:
-    """A trial with every value it reported, by metric, in the order of time, then step.
-
-    A trial that was tried again looks as if it had run once: see ``continued``.
-    """
+    """A trial with every value it reported, by metric, as if it had been tried once."""
     names = {escape(name): name for name in one.observations}  # a name that was cut is known from here alone
     reported = [
         Metric(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
         for point in points
     ]
-    ordered = sorted([*reported, *vectors], key=lambda metric: (metric.timestamp_ms, metric.step))
-    begun_ms = milliseconds(one.started) or 0  # by the last try
-    earlier = [metric for metric in ordered if metric.timestamp_ms < begun_ms]
     series: dict[str, list[Metric]] = {}
-    for metric in continued(earlier, ordered[len(earlier) :]):
+    for metric in as_one_try(one, [*reported, *vectors]):
         series.setdefault(metric.name, []).append(metric)
     return replace(one, series={name: tuple(values) for name, values in series.items()})
+
+
+def as_one_try(trial: Trial, metrics: Iterable[Metric]) -> list[Metric]:
+    """What a trial reported in all its tries, ``continued``, in the order of time, then step."""
+    ordered = sorted(metrics, key=lambda metric: (metric.timestamp_ms, metric.step))
+    begun_ms = milliseconds(trial.started) or 0  # by the last try
+    earlier = [metric for metric in ordered if metric.timestamp_ms < begun_ms]
+    return continued(earlier, ordered[len(earlier) :])
 
 
 def once(trials: Iterable[Trial]) -> list[Trial]:

@@ -20,7 +20,7 @@ from katib_flow.tracking.bulk import bulk_backend
 from katib_flow.tracking.checkpoints import Checkpoints
 from katib_flow.tracking.client import NEWEST_FIRST, OLDEST_FIRST, Backend, ClientBackend
 from katib_flow.tracking.connect import alone, artifact_root, located, open_client
-from katib_flow.tracking.encode import Point
+from katib_flow.tracking.encode import Point, as_one_try
 from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
@@ -244,6 +244,11 @@ class Store:
             trial.id: sorted((metric for _ in names for metric in next(series)), key=lambda m: (m.timestamp_ms, m.step))
             for trial in trials
         }
+
+    def curves(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
+        """As ``reported``, each trial as if it had been tried once."""
+        reported = self.reported(trials, names)
+        return {trial.id: as_one_try(trial, reported[trial.id]) for trial in trials}
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool = False) -> list[Trial]:
         """Record what is new about trials; the trials with their run ids, in the same order.

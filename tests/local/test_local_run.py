@@ -315,6 +315,7 @@ def test_one_that_goes_on_from_its_checkpoint_looks_as_if_it_had_run_once(run: A
     assert (trial.state, trial.retries, trial.observations) == (State.SUCCEEDED, 1, {"loss": 0.0})
     assert [(metric.step, metric.value) for metric in trial.series["loss"]] == [(step, step) for step in range(5)]
     assert len(store.reported([trial], ["loss"])["t00000"]) == 6  # the third step twice
+    assert store.curves([trial], ["loss"]) == {"t00000": list(trial.series["loss"])}  # as reports and rules see it
 
 
 def test_it_is_not_tried_for_ever(run: Any) -> None:

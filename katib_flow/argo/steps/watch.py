@@ -81,7 +81,7 @@ class Watch:
         """The other trials with their curves; those of trials that have ended are asked for once."""
         trials = [trial for trial in self._context.store.history(self._context.record) if trial.id != self._trial.id]
         asked = [trial for trial in trials if trial.run_id and trial.id not in self._curves]
-        curves = self._context.store.reported(asked, [name])
+        curves = self._context.store.curves(asked, [name])
         ended = {trial.id for trial in trials if trial.state.over}
         self._curves |= {id_: tuple(curve) for id_, curve in curves.items() if id_ in ended}
         series = {id_: tuple(curve) for id_, curve in curves.items()} | self._curves
