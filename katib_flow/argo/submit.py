@@ -3,13 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-from katib_flow import loop
 from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, Manifest, Missing
 from katib_flow.argo.compiler import compile_experiment, deadline_seconds
 from katib_flow.argo.names import LABEL, segment_name
 from katib_flow.errors import KatibFlowError
+from katib_flow.history import History
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Record, Status, Store
 
@@ -139,9 +138,9 @@ class Following:
             return Status.INTERRUPTED
         return Status.SUCCEEDED if phase == "Succeeded" else Status.FAILED
 
-    def progress(self) -> tuple[Any, Any] | None:
-        """History and verdict for a display; None where MLflow does not know the experiment yet."""
+    def progress(self) -> tuple[History, int | None] | None:
+        """History and most trials for a display; None where MLflow does not know the experiment yet."""
         if self.store is None or self.record is None:
             return None
-        history = self.store.history(self.record)
-        return history, loop.verdict(self.record.experiment, history)
+        most_trials = self.store.control(self.record).most_trials(self.record.experiment)
+        return self.store.history(self.record), most_trials

@@ -274,7 +274,7 @@ def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    show_one(standing(record, store.history(record), store.control(record).max_trials), output)
+    show_one(standing(record, store.history(record), store.control(record)), output)
 
 
 @app.command()

@@ -36,12 +36,12 @@ def watch(
         def show(following: Following) -> None:
             if display is None or (found := following.progress()) is None:
                 return
-            history, verdict = found
+            history, most_trials = found
             fresh: list[Trial] = [trial for trial in history if trial.state.final and trial.id not in told]
             for trial in fresh:
                 told.add(trial.id)
                 display.trial_ended(trial)
-            display.show(history, verdict)
+            display.show(history, most_trials)
 
         following = Following(cluster, run, store, segment, show)
         try:

@@ -10,7 +10,7 @@ from katib_flow.local.spool import Spool
 from katib_flow.pareto import front
 from katib_flow.reports import Importance
 from katib_flow.spec import Experiment
-from katib_flow.tracking import Record, Status
+from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
 
 Row = dict[str, Any]
@@ -31,11 +31,11 @@ def overview(record: Record) -> Row:
     return fields | {"algorithm": record.experiment.algorithm.name, "reason": record.reason}
 
 
-def standing(record: Record, history: History, max_trials: int | None) -> Row:
+def standing(record: Record, history: History, control: Control) -> Row:
     """How one experiment stands."""
     counts = {str(state): count for state, count in sorted(history.counts().items())}
-    limit = record.experiment.limits.max_trials if max_trials is None else max_trials
-    return overview(record) | {"max_trials": limit, "trials": counts, "best": best(record.experiment, history)}
+    limits = {"max_trials": control.most_trials(record.experiment)}
+    return overview(record) | limits | {"trials": counts, "best": best(record.experiment, history)}
 
 
 def front_of(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:

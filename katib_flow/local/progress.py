@@ -8,7 +8,6 @@ from typing import Any
 
 from katib_flow.history import History, Trial
 from katib_flow.local.scheduler import Progress
-from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.table import cell
 
@@ -27,8 +26,12 @@ class Lines:
     def __init__(self, experiment: Experiment) -> None:
         self.experiment = experiment
         self.best: float | None = None
+        self.begun = False
 
-    def show(self, history: History, verdict: Verdict) -> None: ...
+    def show(self, history: History, most_trials: int | None) -> None:
+        if not self.begun and (best := self.experiment.best(history)):  # of one that is resumed
+            self._mark(best)
+        self.begun = True
 
     def trial_ended(self, trial: Trial) -> None:
         seconds = f"{trial.ended - trial.started:.1f} s" if trial.ended and trial.started else ""
@@ -64,19 +67,18 @@ class Live:
     def say(self, text: str) -> None:
         self.live.console.print(text, markup=False, highlight=False)
 
-    def show(self, history: History, verdict: Verdict) -> None:
+    def show(self, history: History, most_trials: int | None) -> None:
         now = time.monotonic()
         if now - self.shown > REFRESH_SECONDS:
             self.shown = now
-            self.live.update(self._render(history, now - self.begun))
+            self.live.update(self._render(history, most_trials, now - self.begun))
 
-    def _render(self, history: History, seconds: float) -> Any:
+    def _render(self, history: History, total: int | None, seconds: float) -> Any:
         from rich.console import Group
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
-        total = self.experiment.limits.max_trials
         counts = history.counts()
         done = sum(count for state, count in counts.items() if state.over)
         left = f", about {_clock(seconds / self.ended * (total - done))} left" if total and self.ended else ""

@@ -36,7 +36,7 @@ SUMMARY_SECONDS = 10.0
 class Progress(Protocol):
     """Who watches: told of every change, and regularly in between."""
 
-    def show(self, history: History, verdict: Verdict) -> None: ...
+    def show(self, history: History, most_trials: int | None) -> None: ...
 
     def trial_ended(self, trial: Trial) -> None: ...
 
@@ -46,7 +46,7 @@ class Progress(Protocol):
 class Silent:
     """Nobody watches."""
 
-    def show(self, history: History, verdict: Verdict) -> None: ...
+    def show(self, history: History, most_trials: int | None) -> None: ...
 
     def trial_ended(self, trial: Trial) -> None: ...
 
@@ -118,9 +118,9 @@ class Scheduler:
                 self.interrupts or self.control.pause or not verdict.go or self.exhausted
             ):
                 break
+            self.progress.show(self.history, self.control.most_trials(self.experiment))
             for event in self.workers.events(TICK_SECONDS):
                 self._handle(event)
-            self.progress.show(self.history, verdict)
         return self._finish(self._verdict())
 
     def _verdict(self) -> Verdict:

@@ -69,6 +69,10 @@ class Control:
     spent: float = 0.0
     resumed: float | None = None
 
+    def most_trials(self, experiment: Experiment) -> int | None:
+        """How many trials may run in all; None for any number."""
+        return experiment.limits.max_trials if self.max_trials is None else self.max_trials
+
     def running_seconds(self, record: Record, now: float) -> float:
         """For how long an experiment has run; the time that it lay still before a resume is not of it."""
         return self.spent + max(0.0, now - (self.resumed or record.started))
