@@ -217,6 +217,19 @@ def _for_cluster(spec: Path, image: str | None, *, inline: bool) -> "Experiment"
     return inlined(experiment) if inline else experiment
 
 
+@app.command()
+def spec(
+    name: Name,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Print the spec of an experiment as it was run, to run it again."""
+    from katib_flow.spec import dump_yaml
+
+    _write(dump_yaml(_store(tracking_uri, group).find(name).experiment.to_dict()), out)
+
+
 @app.command("import")
 def import_(
     katib: Annotated[Path, typer.Argument(help="a Katib manifest: an Experiment of kubeflow.org/v1beta1")],

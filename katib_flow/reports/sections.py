@@ -3,7 +3,6 @@
 The size of a report is bounded whatever the number of trials: what is left out is said where it is.
 """
 
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,7 +19,7 @@ from katib_flow.reports.importance import Importance, importance
 from katib_flow.spec import dump_yaml
 from katib_flow.spec.sections import Objective
 from katib_flow.tracking.records import Record
-from katib_flow.tracking.summary import reproduce
+from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell, rows
 
 MOST_ROWS = 200
@@ -125,7 +124,7 @@ def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[S
             Card(title, [Facts(values), Facts(assigned, small=True)]),
             Text("Run the search again, with the same seed:", soft=True),
             Code("\n".join(reproduce(record))),
-            Text(f"Give it more trials: katib-flow resume {shlex.quote(record.name)} --max-trials N.", soft=True),
+            Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True),
         ]
         yield Section("The best, and how to reproduce it", blocks)
     else:
@@ -276,8 +275,7 @@ def _table(record: Record, history: History, best: Trial | None) -> Iterator[Sec
     shown = [*ranked, *(trial for trial in history if trial.id not in scored)][:MOST_ROWS]
     marked = frozenset(place for place, trial in enumerate(shown) if best is not None and trial.id == best.id)
     left = len(history) - len(shown)
-    name = shlex.quote(record.name)
-    more = [Text(f"{left:,} more are left out; all of them: katib-flow export {name}.", soft=True)] if left else []
+    more = [Text(f"{left:,} more are left out; all of them: {command(record, 'export')}.", soft=True)] if left else []
     yield Section("Trials, the best first", [_rows(record, shown, marked), *more])
 
 

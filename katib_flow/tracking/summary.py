@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from katib_flow.history import History, State, Trial
 from katib_flow.spec import Experiment, Objective
+from katib_flow.spec.sections import Tracking
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.encode import Point, milliseconds
 from katib_flow.tracking.names import MAX_TAG, escape, readable
@@ -83,18 +84,24 @@ def _cell(text: str) -> str:
 
 
 def _commands(record: Record) -> str:
-    name = shlex.quote(record.name)
     return "\n".join(
         [
             "Reproduce, with the same seed:",
             "```",
             *reproduce(record),
             "```",
-            f"Go on: `katib-flow resume {name}`. Report: `katib-flow report {name} -o report.html`.",
+            f"Go on: `{command(record, 'resume')}`. Report: `{command(record, 'report')} -o report.html`.",
         ]
     )
 
 
 def reproduce(record: Record) -> list[str]:
     """The commands that run an experiment's spec again."""
-    return [f"mlflow artifacts download -r {record.run_id} -a spec.yaml -d .", "katib-flow run spec.yaml"]
+    return [f"{command(record, 'spec', record.run_id)} -o spec.yaml", "katib-flow run spec.yaml"]
+
+
+def command(record: Record, verb: str, name: str = "") -> str:
+    """A command on an experiment, by its own name where none is given."""
+    group = record.experiment.tracking.experiment
+    where = [] if group == Tracking().experiment else ["--tracking-experiment", group]
+    return shlex.join(["katib-flow", verb, name or record.name, *where])

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import yaml
 
 from katib_flow.cli import main
+from katib_flow.tracking import Store, summary
 
 MODULE = """\
 def square(x, kind):
@@ -94,6 +96,23 @@ def test_a_run_prints_a_line_a_trial_and_a_table_of_the_best(call: Any, write: A
     assert "best trials of toy" in done.out
     assert "all 3 trials have run: 3 succeeded" in done.out
     assert "katib-flow ui" in done.out
+
+
+@pytest.mark.parametrize("group", ["katib-flow", "a group; of my own"])
+def test_the_commands_that_an_experiment_shows_run_it_again(call: Any, write: Any, group: str) -> None:
+    call("run", write(spec(tracking={"experiment": group})), "-q")
+    record = Store(experiment=group).find("toy")
+    for line in summary.reproduce(record):
+        program, *words = shlex.split(line)
+        assert program == "katib-flow"
+        assert call(*words).code == 0
+    again = Store(experiment=group).find("toy")
+    assert again.run_id != record.run_id
+    histories = [Store(experiment=group).history(each) for each in (record, again)]
+    first, second = ([trial.assignment for trial in history] for history in histories)
+    assert first == second
+    _, *words = shlex.split(summary.command(record, "export"))
+    assert call(*words).code == 0
 
 
 def test_what_was_run_is_listed_ranked_and_exported(call: Any, write: Any, here: Path) -> None:
@@ -325,7 +344,21 @@ print([name for name in ("mlflow", "torch", "hera", "numpy", "pydantic", "scipy"
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
-    for command in ("run", "validate", "compile", "list", "status", "trials", "best", "export", "resume", "stop", "ui"):
+    for command in (
+        "run",
+        "validate",
+        "compile",
+        "spec",
+        "list",
+        "status",
+        "trials",
+        "best",
+        "report",
+        "export",
+        "resume",
+        "stop",
+        "ui",
+    ):
         assert f" {command} " in done.stdout
 
 

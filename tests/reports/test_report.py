@@ -116,7 +116,7 @@ def test_it_says_how_the_search_ended_what_is_best_and_how_to_come_to_it_again()
     assert made.lead == f"All 40 trials have run. The best is trial {best.id}, with accuracy {value}."
     page = Page(html(made))
     text = unescape(" ".join(page.words))
-    assert "mlflow artifacts download -r 0123456789 -a spec.yaml -d ." in text
+    assert "katib-flow spec 0123456789 -o spec.yaml" in text
     assert "34 succeeded, 6 failed" in text
     (facts,) = (block for block in flat(section(made, "Outcome").blocks) if isinstance(block, Facts))
     assert facts.facts["took"] == "1 min 30 s"

@@ -184,7 +184,7 @@ def test_the_description_tells_how_it_stands_and_what_is_best_and_how_to_get_it_
     assert "(2 succeeded)" in note
     assert f"[t00001](#/experiments/{record.mlflow_experiment_id}/runs/{best.run_id}): accuracy = 0.75" in note
     assert "| lr | 0.5 |" in note
-    assert f"mlflow artifacts download -r {record.run_id} -a spec.yaml" in note
+    assert f"katib-flow spec {record.run_id} -o spec.yaml\n" in note
     assert "katib-flow run spec.yaml" in note
     assert "katib-flow resume digits" in note
 
