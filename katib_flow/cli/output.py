@@ -34,17 +34,12 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from katib_flow.trial.table import cell
+    from katib_flow.trial.table import cell, telling
 
     if not rows:
         print("nothing yet")
         return
-    columns = [
-        name
-        for name in rows[0]
-        if any(row[name] not in (None, "") for row in rows)
-        and not (name == "retries" and not any(row[name] for row in rows))
-    ]
+    columns = telling(rows)
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)

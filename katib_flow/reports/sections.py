@@ -20,7 +20,7 @@ from katib_flow.spec import dump_yaml
 from katib_flow.spec.sections import Objective
 from katib_flow.tracking.records import Record
 from katib_flow.tracking.summary import command, reproduce
-from katib_flow.trial.table import cell, rows
+from katib_flow.trial.table import cell, rows, telling
 
 MOST_ROWS = 200
 MOST_CURVES = 20
@@ -281,5 +281,5 @@ def _table(record: Record, history: History, best: Trial | None) -> Iterator[Sec
 
 def _rows(record: Record, trials: Sequence[Trial], marked: frozenset[int]) -> Table:
     found = rows(record.experiment, trials)
-    columns = [name for name in found[0] if any(row[name] not in (None, "", 0) for row in found)] if found else []
+    columns = telling(found)
     return Table(columns, [[row[name] for name in columns] for row in found], marked)

@@ -1,6 +1,6 @@
 """Trials as rows of plain values, for tables, JSON, CSV and data frames."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -53,6 +53,13 @@ def _network(trial: Trial) -> dict[str, Any]:
             topology = Topology.parse(trial.suggestion.topology)
             values = (topology.hash[:8], "; ".join(map(in_words, topology.edits)), topology.parameters)
     return dict(zip(_NETWORK, values, strict=True))
+
+
+def telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns in which some row has anything to tell; retries do where there were any."""
+    silent = {"retries": (None, "", 0)}
+    columns = rows[0] if rows else ()
+    return [name for name in columns if any(row[name] not in silent.get(name, (None, "")) for row in rows)]
 
 
 def cell(value: Any) -> str:

@@ -7,7 +7,7 @@ from kit import experiment
 from katib_flow.history import State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import modify
-from katib_flow.trial.table import rows
+from katib_flow.trial.table import rows, telling
 
 
 def trial(index: int, assignment: Any = None, **fields: Any) -> Trial:
@@ -72,3 +72,10 @@ def test_a_column_of_a_network_and_a_parameter_of_its_name_are_told_apart() -> N
     assert (row["parameter.hash"], row["hash"]) == (2, None)
     (plain,) = rows(experiment(parameters=parameters), [trial(0, {"hash": 2})])
     assert plain["hash"] == 2
+
+
+def test_a_column_of_noughts_tells_something_and_one_of_no_retries_nothing() -> None:
+    made = experiment(parameters={"skip": {"type": "categorical", "values": [False, True]}})
+    none = Trial(Suggestion(0, {"skip": False}), State.SUCCEEDED, {"accuracy": 0.0})
+    assert telling(rows(made, [none])) == ["trial", "state", "accuracy", "skip"]
+    assert telling([]) == []
