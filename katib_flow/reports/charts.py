@@ -63,8 +63,8 @@ def window(values: Sequence[float], objective: Objective) -> tuple[list[float] |
     losses = np.sort([objective.loss(value) for value in values])
     if len(losses) < 8:
         return None, 0
-    low, middle, high = losses[0], losses[len(losses) // 2], losses[int(len(losses) * 0.9)]
-    room = 4 * max(high - low, middle - low)
+    low, high = losses[0], losses[int(len(losses) * 0.9)]
+    room = 4 * (high - low)
     if room <= 0 or losses[-1] - low <= room:
         return None, 0
     top = float(losses[losses <= low + room].max())
@@ -242,8 +242,14 @@ def bars(found: Importance, names: Sequence[str]) -> Figure:
     return {"data": [bar], "layout": {"xaxis": x, "yaxis": {"automargin": True, "type": "category"}}}
 
 
-def front_of(first: Objective, second: Objective, trials: Sequence[Trial], front: Sequence[Trial]) -> Figure:
-    """Two objectives against each other; the trials that no other dominates are joined."""
+def front_of(
+    first: Objective, second: Objective, trials: Sequence[Trial], front: Sequence[Trial], *, joined: bool
+) -> Figure:
+    """Two objectives against each other, and the trials that no other dominates.
+
+    Args:
+        joined: whether to join those by a line, which is one where there are no other objectives.
+    """
     best = frozenset(trial.index for trial in front)
 
     def dots(chosen: Sequence[Trial], name: str, colour: str, mode: str, **more: Any) -> dict[str, Any]:
@@ -262,8 +268,9 @@ def front_of(first: Objective, second: Objective, trials: Sequence[Trial], front
         }
 
     others = [trial for trial in thinned(trials, best) if trial.index not in best]
-    ordered = sorted(front, key=lambda trial: trial.observations[first.metric])
+    ordered = sorted(thinned(front, frozenset()), key=lambda trial: trial.observations[first.metric])
     line = {"line": {"color": BLUE, "width": 1.5, "dash": "dot"}}
-    data = [dots(others, "trial", GREY, "markers"), dots(ordered, "front", BLUE, "lines+markers", **line)]
+    mode = "lines+markers" if joined else "markers"
+    data = [dots(others, "trial", GREY, "markers"), dots(ordered, "front", BLUE, mode, **line)]
     axes = {key: axis(f"{each.metric} ({each.direction})") for key, each in (("xaxis", first), ("yaxis", second))}
     return {"data": data, "layout": {**axes, "hovermode": "closest", **ABOVE}}

@@ -18,7 +18,7 @@ from katib_flow.reports.evolution import improvements, lineage
 from katib_flow.reports.importance import Importance, importance
 from katib_flow.spec import dump_yaml
 from katib_flow.spec.sections import Objective
-from katib_flow.tracking.records import Record
+from katib_flow.tracking.records import Control, Record
 from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell, rows, telling
 
@@ -27,8 +27,10 @@ MOST_CURVES = 20
 MOST_PARAMETERS = 12
 MOST_BARS = 20
 MOST_FAILURES = 20
+MOST_PAIRS = 3
 MOST_FOR_IMPORTANCE = 400
 """Trials that importance is learnt from: the time it takes grows with their square."""
+_NEVER_STOPPED = Control()
 Series = Mapping[str, Sequence[Metric]]
 """By trial id, what it reported of the metrics that were asked for."""
 
@@ -52,18 +54,22 @@ def wanted(record: Record, history: History) -> list[Wanted]:
     return [each for each in (curves, search) if each.trials and each.metrics]
 
 
-def report(record: Record, history: History, series: Series, *, shares: bool = True) -> Report:
+def report(
+    record: Record, history: History, series: Series, *, control: Control = _NEVER_STOPPED, shares: bool = True
+) -> Report:
     """The report of an experiment as it stands.
 
     Args:
         series: what was ``wanted``.
+        control: knows for how long it has run.
         shares: whether to work out which parameters matter; it takes a second or two.
     """
     experiment = record.experiment
     found = _importances(record, history) if shares else []
     best = experiment.best(history)
     sections = [
-        *_outcome(record, history, best),
+        _outcome(record, history, control),
+        *_best(record, best),
         *_fronts(record, history),
         *_course(record, history),
         *(architecture_sections(experiment, history, best, series) if best is not None else ()),
@@ -88,16 +94,15 @@ def _lead(record: Record, history: History, best: Trial | None) -> str:
     why = f"{record.reason[:1].upper()}{record.reason[1:]}. " if record.reason else ""
     if best is None:
         return f"{why}No trial has a value of the objective yet."
-    objectives = record.experiment.objective
-    values = " and ".join(f"{each.metric} {cell(best.observations.get(each.metric))}" for each in objectives)
-    if len(objectives) > 1:
-        return (
-            f"{why}{len(front(record.experiment, history))} trials are on the front, where no other is better in all."
-        )
-    return f"{why}The best is trial {best.id}, with {values}."
+    first, *others = record.experiment.objective
+    if others:
+        count = len(front(record.experiment, history))
+        trials = "1 trial is" if count == 1 else f"{count:,} trials are"
+        return f"{why}{trials} on the front: no other is as good in every objective and better in one."
+    return f"{why}The best is trial {best.id}, with {first.metric} {cell(best.observations[first.metric])}."
 
 
-def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[Section]:
+def _outcome(record: Record, history: History, control: Control) -> Section:
     experiment, counts = record.experiment, history.counts()
     chosen = experiment.algorithm
     objectives = [
@@ -105,30 +110,32 @@ def _outcome(record: Record, history: History, best: Trial | None) -> Iterator[S
         for each in experiment.objective
     ]
     ended = record.ended or max((trial.ended or 0.0 for trial in history), default=0.0)
+    seconds = control.running_seconds(record, ended)
     facts = {
         "objective": "; ".join(objectives),
         "trials": ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) or "none yet",
         "algorithm": f"{chosen.name}, seed {chosen.seed}{f': {chosen.why}' if chosen.why else ''}",
         "started": datetime.fromtimestamp(record.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
-        "took": duration(ended - record.started) if ended > record.started else "",
+        "took": duration(seconds) if seconds else "",
         "MLflow run": record.run_id,
     }
-    blocks: list[Block] = [Facts({name: text for name, text in facts.items() if text})]
-    if best is not None:
-        several = len(experiment.objective) > 1
-        values = {each.metric: cell(best.observations.get(each.metric)) for each in experiment.objective}
-        assigned = {name: cell(value) if value is not None else "null" for name, value in best.assignment.items()}
-        title = f"Best trial{f' by {experiment.objective[0].metric}' if several else ''}: {best.id}"
-        yield Section("Outcome", blocks)
-        blocks = [
-            Card(title, [Facts(values), Facts(assigned, small=True)]),
-            Text("Run the search again, with the same seed:", soft=True),
-            Code("\n".join(reproduce(record))),
-            Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True),
-        ]
-        yield Section("The best, and how to reproduce it", blocks)
-    else:
-        yield Section("Outcome", blocks)
+    return Section("Outcome", [Facts({name: text for name, text in facts.items() if text})])
+
+
+def _best(record: Record, best: Trial | None) -> Iterator[Section]:
+    if best is None:
+        return
+    objectives = record.experiment.objective
+    values = {each.metric: cell(best.observations.get(each.metric)) for each in objectives}
+    assigned = {name: cell(value) if value is not None else "null" for name, value in best.assignment.items()}
+    title = f"Best trial{f' by {objectives[0].metric}' if len(objectives) > 1 else ''}: {best.id}"
+    blocks = [
+        Card(title, [Facts(values), Facts(assigned, small=True)]),
+        Text("Run the search again, with the same seed:", soft=True),
+        Code("\n".join(reproduce(record))),
+        Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True),
+    ]
+    yield Section("The best, and how to reproduce it", blocks)
 
 
 def duration(seconds: float) -> str:
@@ -148,14 +155,20 @@ def _fronts(record: Record, history: History) -> Iterator[Section]:
     known = history.completed(*(objective.metric for objective in experiment.objective))
     if not best:
         return
-    blocks: list[Block] = [
-        Chart(
-            charts.front_of(one, other, known, best),
-            "Of those on the front, none is worse than another in every objective.",
-        )
-        for one, other in list(combinations(experiment.objective, 2))[:3]
+    pairs = list(combinations(experiment.objective, 2))
+    drawn = pairs[:MOST_PAIRS]
+    remarks = [
+        f"{len(drawn)} of {len(pairs)} pairs of objectives are drawn." if len(drawn) < len(pairs) else "",
+        f"{MOST_ROWS} of {len(best):,} trials on the front are told." if len(best) > MOST_ROWS else "",
     ]
-    yield Section("The front", [*blocks, _rows(record, best[:MOST_ROWS], frozenset())])
+    yield Section(
+        "The front",
+        [
+            *(Chart(charts.front_of(one, other, known, best, joined=len(pairs) == 1)) for one, other in drawn),
+            *(Text(remark, soft=True) for remark in remarks if remark),
+            _rows(record, best[:MOST_ROWS], frozenset()),
+        ],
+    )
 
 
 def _course(record: Record, history: History) -> Iterator[Section]:
@@ -193,7 +206,7 @@ def _curves(record: Record, history: History, series: Series, best: Trial | None
         if drawn:
             figure = charts.curves(objective, drawn, best.id if best else "")
             count = len(history.completed(record.experiment.objective[0].metric))
-            said = f"The {len(drawn)} best of {count} trials." if count > len(drawn) else ""
+            said = f"Of the {min(count, MOST_CURVES)} best of {count:,} trials." if count > len(drawn) else ""
             blocks.append(Chart(figure, said, 420))
     if blocks:
         yield Section("The course of trials", blocks)

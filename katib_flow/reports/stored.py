@@ -32,7 +32,7 @@ def page_of(store: Store, record: Record, history: History | None = None, *, sha
     for each in wanted(record, history):
         for trial_id, metrics in store.curves(each.trials, each.metrics).items():
             series[trial_id] = [*series.get(trial_id, ()), *metrics]
-    return html(report(record, history, series, shares=shares))
+    return html(report(record, history, series, control=store.control(record), shares=shares))
 
 
 def write_report(store: Store, record: Record, path: Path) -> None:
@@ -55,7 +55,7 @@ def keep_report(store: Store, record: Record, history: History) -> None:
     if plotly_script() is None:
         return
     try:
-        took = (record.ended or time.time()) - record.started
+        took = store.control(record).running_seconds(record, record.ended or time.time())
         store.log_text(record, page_of(store, record, history, shares=took >= LONG_SECONDS), FILE)
     except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
         logging.getLogger(__name__).warning("%s: no report is kept: %s", record.name, error)

@@ -23,7 +23,7 @@ from katib_flow.reports.blocks import Card, Chart, Facts, Report, Row, Section, 
 from katib_flow.reports.page import html
 from katib_flow.reports.sections import MOST_ROWS, report, wanted
 from katib_flow.spec import Experiment
-from katib_flow.tracking import Record, Status
+from katib_flow.tracking import Control, Record, Status
 
 plotly = pytest.importorskip("plotly", reason="a report needs Plotly, an extra")
 EVIL = "</script><script>alert(1)</script>&<b onload=x>%{y}\"'"
@@ -216,6 +216,58 @@ def test_the_front_of_several_objectives_is_told() -> None:
     assert isinstance(chart, Chart)
     assert isinstance(table, Table)
     assert [row[0] for row in table.rows] == ["t00002", "t00000"]
+
+
+def fronted(values: list[dict[str, float]], most: int = 2) -> Report:
+    """The report of trials with these observations, of objectives that are all to be maximized."""
+    objectives = [{"metric": name, "direction": "maximize"} for name in "abcd"[:most]]
+    made = experiment(objective=objectives, algorithm="nsga2")
+    trials = [Trial(Suggestion(i, {"lr": 0.1}), State.SUCCEEDED, each) for i, each in enumerate(values)]
+    return report(record(made), History(tuple(trials)), {})
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([{"a": 1.0, "b": 1.0}, {"a": 0.5, "b": 0.5}], "1 trial is on the front"),
+        ([{"a": 1.0}], "0 trials are on the front"),
+    ],
+)
+def test_the_front_is_counted(values: list[dict[str, float]], said: str) -> None:
+    drawn = fronted(values)
+    assert said in drawn.lead
+    assert html(drawn)
+
+
+def test_a_front_of_many_says_what_is_left_out_and_joins_no_trials_across_other_objectives() -> None:
+    count = charts.MOST_POINTS + 500
+    names = [{"a": float(i), "b": float(-i), "c": float(i % 7), "d": 0.0} for i in range(count)]
+    drawn = section(fronted(names, most=4), "The front").blocks
+    figures = [block.figure for block in drawn if isinstance(block, Chart)]
+    assert len(figures) == 3
+    assert all(len(each["x"]) <= charts.MOST_POINTS for figure in figures for each in figure["data"])
+    assert all(each["mode"] == "markers" for figure in figures for each in figure["data"])
+    said = [block.text for block in drawn if isinstance(block, Text)]
+    assert said == ["3 of 6 pairs of objectives are drawn.", f"{MOST_ROWS} of {count:,} trials on the front are told."]
+
+
+def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
+    made = experiment(parameters=SPACE)
+    trials = history(made)
+    (curves,) = wanted(record(made), trials)
+    told = {trial.id: [Metric("accuracy", 0.5, step) for step in range(2)] for trial in curves.trials[5:8]}
+    (chart,) = section(report(record(made), trials, told), "The course of trials").blocks
+    assert isinstance(chart, Chart)
+    assert len(chart.figure["data"]) == 3
+    assert chart.caption == "Of the 20 best of 34 trials."  # and not the 3 best
+
+
+def test_the_time_that_an_experiment_lay_still_is_not_told_as_its_own() -> None:
+    made = experiment(parameters=SPACE)
+    went_on = Control(spent=20.0, resumed=1080.0)  # it ended at 1090
+    (facts,) = section(report(record(made), history(made), {}, control=went_on, shares=False), "Outcome").blocks
+    assert isinstance(facts, Facts)
+    assert facts.facts["took"] == "30.0 s"
 
 
 def test_what_failed_says_why() -> None:
