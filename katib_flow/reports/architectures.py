@@ -150,4 +150,4 @@ def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Se
     }
     if any(points for slot in slots for points in weights[slot]):
         said = f"The weight of each choice of a slot, as the search went on.{more}"
-        yield Chart(choice_charts.shares(slots, weights), said, charts.grid_height(len(slots)))
+        yield Chart(choice_charts.weights(slots, weights), said, charts.grid_height(len(slots)))

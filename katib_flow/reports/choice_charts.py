@@ -51,27 +51,27 @@ def _short(slots: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
     return cut if all(len(set(names)) == len(names) for names in cut.values()) else slots
 
 
-def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
+def weights(slots: Mapping[str, Sequence[str]], told: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
     """The weight of each choice of each slot over the steps of a search, a small chart a slot.
 
     Args:
-        weights: by slot, for each of its choices the points (step, weight).
+        told: by slot, for each of its choices the points (step, weight).
     """
     slots = _short(slots)
     names = list(dict.fromkeys(name for each in slots.values() for name in each))
-    told: set[str] = set()
+    named: set[str] = set()
     data: list[dict[str, Any]] = []
     layout = grid(len(slots)) | ABOVE
     for count, (slot, known) in enumerate(slots.items(), start=1):
         suffix = "" if count == 1 else str(count)
-        for name, points in zip(known, weights[slot], strict=True):
+        for name, points in zip(known, told[slot], strict=True):
             data.append(
                 {
                     "type": "scatter",
                     "mode": "lines",
                     "name": plain(name),
                     "legendgroup": plain(name),
-                    "showlegend": name not in told,
+                    "showlegend": name not in named,
                     "x": [step for step, _ in points],
                     "y": [number(weight) for _, weight in points],
                     "xaxis": f"x{suffix}",
@@ -81,7 +81,7 @@ def shares(slots: Mapping[str, Sequence[str]], weights: Mapping[str, Sequence[Se
                     "hovertemplate": "%{text}, step %{x}: %{y:.3f}<extra></extra>",
                 }
             )
-        told.update(known)
+        named.update(known)
         layout[f"xaxis{suffix}"] = axis(slot)
         layout[f"yaxis{suffix}"] = axis("weight" if count % COLUMNS == 1 else "", rangemode="tozero")
     return {"data": data, "layout": layout}

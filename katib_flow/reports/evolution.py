@@ -53,14 +53,14 @@ def origin(trial: Trial) -> int | None:
 def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:
     """The line from the oldest ancestor to a trial; where the whole search is one line, all of it."""
     known = {each.index: each for each in history}
-    line = [trial]
-    while (index := origin(line[0])) is not None and index in known and known[index] not in line:
-        line.insert(0, known[index])
+    oldest, line = trial, {trial.index: trial}
+    while (index := origin(oldest)) is not None and index in known and index not in line:
+        oldest = line[index] = known[index]
     ended = [each for each in history if each.state.over and not each.state.failure]
     origins = [origin(each) for each in ended]
     if len(ended) > 1 and trial in ended and origins == [None, *(each.index for each in ended[:-1])]:
         return tuple(ended)
-    return tuple(line)
+    return tuple(line.values())[::-1]
 
 
 def improvements(objective: Objective, history: History) -> list[Trial]:

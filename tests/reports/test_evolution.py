@@ -140,11 +140,11 @@ def test_a_long_line_is_cut_and_says_so() -> None:
 
 def test_choices_are_named_without_parameters_where_that_tells_them_apart() -> None:
     slots = {"a": ("none", "max3"), "b": ("none(s=2)", "max3(s=2)")}
-    drawn = choice_charts.shares(slots, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in slots})["data"]
+    drawn = choice_charts.weights(slots, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in slots})["data"]
     assert [each["name"] for each in drawn if each["showlegend"]] == ["none", "max3"]
     assert drawn[0]["line"]["color"] == drawn[2]["line"]["color"] != drawn[1]["line"]["color"]
     kinds = {"a": ("conv(k=3)", "conv(k=5)"), "b": ("skip", "conv(k=3)")}
-    drawn = choice_charts.shares(kinds, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in kinds})["data"]
+    drawn = choice_charts.weights(kinds, {slot: [[(1, 0.5)], [(1, 0.5)]] for slot in kinds})["data"]
     assert [each["name"] for each in drawn if each["showlegend"]] == ["conv(k=3)", "conv(k=5)", "skip"]
 
 
