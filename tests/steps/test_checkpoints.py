@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hand import Hand
+from hand import Hand, Process
 
 from katib_flow.argo.steps import train
 from katib_flow.argo.steps.context import Context
@@ -106,7 +106,7 @@ def hand(tmp_path: Path, uri: str) -> Any:
 class Pod:
     """A pod that runs, every container a process."""
 
-    processes: list["subprocess.Popen[bytes]"]
+    processes: list[Process]
     directory: Path
 
     def kill(self) -> None:
