@@ -72,7 +72,7 @@ def test_the_steps_run_an_experiment_to_its_end_each_of_them_twice(hand: Any, tm
     k, go = 0, True
     while go:
         k += 1
-        workflow.forked = k > 1  # in the first iteration as Argo does
+        workflow.forked = k == 1  # in the second iteration as Argo does
         first, second = workflow.pod("suggest", k=str(k)), workflow.pod("suggest", k=str(k))
         assert (first.exit_code, second.exit_code) == (0, 0), first.log
         assert first.outputs == second.outputs
