@@ -85,8 +85,8 @@ def search(
     last = min(recipe.epochs, begun + (segment_epochs or recipe.epochs))
     while bilevel.epoch < last and not user.should_stop():
         bilevel.train_epoch()
-        save(bilevel.state())
         yield bilevel.metrics(images)
+        save(bilevel.state())
     user.save_model(network)
 
 

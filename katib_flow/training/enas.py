@@ -133,8 +133,8 @@ def search(
     last = min(recipe.epochs, begun + (segment_epochs or recipe.epochs))
     while sharing.epoch < last and not user.should_stop():
         sharing.train_epoch()
-        save(sharing.state())
         yield sharing.metrics(images)
+        save(sharing.state())
     user.save_model(network)
 
 

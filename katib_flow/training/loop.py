@@ -97,9 +97,10 @@ def train(
         _watch(module, None)
         loss, accuracy = evaluate(module, data.valid)
         gathered = watch.variance() if watch else {}
-        if checkpoint is not None and not stop():
-            _save(checkpoint, module, optimiser, watch, number)
+        whole = not stop()
         yield Epoch(number, float(np.mean(losses)) if losses else math.nan, loss, accuracy, gathered)
+        if checkpoint is not None and whole:  # now: who goes on from it does not report this epoch again
+            _save(checkpoint, module, optimiser, watch, number)
         if stop():
             return
 

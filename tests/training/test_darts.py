@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from katib_flow.models.build import build  # noqa: E402
+from katib_flow.training import darts, enas  # noqa: E402
 from katib_flow.training.darts import Bilevel, Recipe, architecture_gradient, derived, loss_of  # noqa: E402
 from katib_flow.training.data import load_data  # noqa: E402
 
@@ -187,6 +188,21 @@ def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
         taken = [told[f"choice/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
         assert math.isclose(sum(alphas), 1, rel_tol=1e-6)
         assert sorted(taken) == [0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("search", [darts.search, enas.search])
+def test_an_epoch_is_in_the_checkpoint_when_it_has_been_reported(search, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "topology.json").write_text(json.dumps(SPACE.supernet().to_dict()))
+
+    def begun():
+        return search(train_size=64, search_epochs=2)
+
+    cut = begun()
+    assert [next(cut)["step"], next(cut)["step"]] == [1, 2]
+    cut.close()  # while the last epoch was reported: had it been in the checkpoint, nothing would be told any more
+    assert [told["step"] for told in begun()] == [2]
 
 
 def test_a_segment_whose_parent_left_no_checkpoint_says_so(tmp_path, monkeypatch):
