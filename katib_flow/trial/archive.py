@@ -45,12 +45,15 @@ def hold(directory: Path, held: Path, seen: Listing) -> bool:
 
     Returns:
         False where anything in it has changed since.
+
+    Raises:
+        OSError: nothing can be written there.
     """
     with tempfile.TemporaryDirectory(prefix=".held-", dir=held.parent) as scratch:
         made = Path(scratch) / "made"
         try:
             shutil.copytree(directory, made, symlinks=True, copy_function=_hold)
-        except (OSError, shutil.Error):  # a file has gone
+        except (FileNotFoundError, shutil.Error):  # a file has gone
             return False
         if listing(made) != seen:
             return False
@@ -62,7 +65,9 @@ def hold(directory: Path, held: Path, seen: Listing) -> bool:
 def _hold(source: str, target: str) -> None:
     try:
         os.link(source, target, follow_symlinks=False)
-    except PermissionError:  # another user's
+    except FileNotFoundError:
+        raise
+    except OSError:  # another user's, or a file system without hard links
         shutil.copy2(source, target, follow_symlinks=False)
 
 

@@ -367,6 +367,19 @@ def test_a_disk_that_is_full_is_told_once_and_fails_nothing(
     assert capsys.readouterr().err.count(told) == 1
 
 
+def test_a_last_checkpoint_that_cannot_be_held_is_told(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with keeping() as (keeper, trial, checkpoint, store):
+        (checkpoint / "weights").write_text("1")
+        until(lambda: store.checkpoints.find(trial.run_id), "a checkpoint")
+        monkeypatch.setattr(archive, "hold", lambda *_: False)  # somebody has written on in it
+        (checkpoint / "weights").write_text("22")
+        keeper.end(whole=True)
+        assert kept(store, trial, "weights") == b"1"
+    assert "t00000: its checkpoint could not be kept: its files could not be held" in capsys.readouterr().err
+
+
 def test_what_is_deleted_is_not_in_the_next_checkpoint(keeping: Any) -> None:
     with keeping() as (keeper, trial, checkpoint, store):
         (checkpoint / "epoch-1").write_text("1")

@@ -1,5 +1,6 @@
 """What a directory holds at a moment, in one archive: whole, or not at all."""
 
+import errno
 import os
 import tarfile
 from pathlib import Path
@@ -54,6 +55,27 @@ def test_times_modes_empty_directories_and_links_come_back(tmp_path):
     assert (again / "newest" / "weights").read_bytes() == b"2"
     assert (again / "epoch-1" / "weights").stat().st_mtime_ns == 5_250_000_000
     assert os.access(again / "epoch-2" / "weights", os.X_OK)
+
+
+@pytest.mark.parametrize("refusal", [errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK])
+def test_files_are_copied_where_they_cannot_be_linked(tmp_path, monkeypatch, refusal):
+    def refused(*_, **__):
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", refused)
+    directory = filled(tmp_path / "checkpoint", {"weights": b"1"})
+    archive.unpack(packed(directory), tmp_path / "again")
+    assert (tmp_path / "again" / "weights").read_bytes() == b"1"
+
+
+def test_a_disk_on_which_nothing_can_be_held_is_told(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    directory = filled(tmp_path / "checkpoint", {"weights": b"1"})
+    monkeypatch.setattr(os, "makedirs", full)
+    with pytest.raises(OSError, match="No space left"):
+        archive.hold(directory, tmp_path / "held", archive.listing(directory))
 
 
 def test_a_change_since_it_was_listed_is_noticed_and_what_was_held_stays(tmp_path):

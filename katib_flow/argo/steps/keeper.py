@@ -62,7 +62,10 @@ class Keeper:
             return
         self._thread.join()
         if whole:
-            self._hold(archive.listing(self._directory))
+            last = archive.listing(self._directory)
+            self._hold(last)
+            if self._seen != last and not self._said:
+                self._say("its files could not be held as they were")
         if self._seen is not None and self._seen != self._kept:
             self._keep(None)
 
@@ -82,11 +85,11 @@ class Keeper:
             if there != self._seen and (not there or archive.hold(self._directory, self._held, there)):
                 self._seen = there
         except OSError as error:  # the disk is full, say
-            self._say(error)
+            self._say(str(error))
 
-    def _say(self, error: Exception) -> None:
+    def _say(self, why: str) -> None:
         """Tell of a failure, and of one that lasts only once."""
-        text = f"{self._trial.id}: its checkpoint could not be kept: {error}"
+        text = f"{self._trial.id}: its checkpoint could not be kept: {why}"
         if text != self._said:
             print(text, file=sys.stderr)
         self._said = text
@@ -103,7 +106,7 @@ class Keeper:
                 self._recorder.flush()  # what led to the checkpoint will not be reported again
                 self._store.checkpoints.keep(self._trial, packed if there else None, patience_seconds)
         except (KatibFlowError, OSError) as error:
-            self._say(error)
+            self._say(str(error))
             return min(self._every, AGAIN_SECONDS)
         self._kept, self._said = there, ""
         return self._every
