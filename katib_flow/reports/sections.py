@@ -18,7 +18,7 @@ from katib_flow.reports.evolution import improvements, lineage
 from katib_flow.reports.importance import Importance, importance
 from katib_flow.spec import dump_yaml
 from katib_flow.spec.sections import Objective
-from katib_flow.tracking.records import Control, Record
+from katib_flow.tracking.records import Control, Record, Status
 from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell, rows, telling
 
@@ -129,13 +129,21 @@ def _best(record: Record, best: Trial | None) -> Iterator[Section]:
     values = {each.metric: cell(best.observations.get(each.metric)) for each in objectives}
     assigned = {name: cell(value) if value is not None else "null" for name, value in best.assignment.items()}
     title = f"Best trial{f' by {objectives[0].metric}' if len(objectives) > 1 else ''}: {best.id}"
-    blocks = [
+    blocks: list[Block] = [
         Card(title, [Facts(values), Facts(assigned, small=True)]),
         Text("Run the search again, with the same seed:", soft=True),
         Code("\n".join(reproduce(record))),
-        Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True),
+        *_further(record),
     ]
     yield Section("The best, and how to reproduce it", blocks)
+
+
+def _further(record: Record) -> Iterator[Text]:
+    """How to go on from how it stands; nothing while it runs."""
+    if record.status in (Status.INTERRUPTED, Status.PAUSED):
+        yield Text(f"Go on with it: {command(record, 'resume')}.", soft=True)
+    elif record.status.final:
+        yield Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True)
 
 
 def duration(seconds: float) -> str:

@@ -123,6 +123,24 @@ def test_it_says_how_the_search_ended_what_is_best_and_how_to_come_to_it_again()
     assert {"lr", f"{best.assignment['lr']:.6g}"} <= set(page.words)
 
 
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        (Status.SUCCEEDED, ["Give it more trials: katib-flow resume digits-mlp --max-trials N."]),
+        (Status.INTERRUPTED, ["Go on with it: katib-flow resume digits-mlp."]),
+        (Status.PAUSED, ["Go on with it: katib-flow resume digits-mlp."]),
+        (Status.RUNNING, []),
+    ],
+)
+def test_how_to_go_on_is_said_where_one_can(status: Status, said: list[str]) -> None:
+    made = experiment(parameters=SPACE)
+    drawn = report(record(made, status), history(made), {}, shares=False)
+    texts = [
+        block.text for block in section(drawn, "The best, and how to reproduce it").blocks if isinstance(block, Text)
+    ]
+    assert [text for text in texts if "resume" in text] == said
+
+
 def test_what_users_write_is_text_and_nothing_else() -> None:
     made = made_report(name="evil", description=EVIL, algorithm={"name": "random", "settings": {}})
     text = html(made)
