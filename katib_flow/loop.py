@@ -70,7 +70,7 @@ def verdict(
 
     Args:
         elapsed_seconds: time for which the experiment has run.
-        max_trials, timeout: replace the spec's limits (``resume --max-trials``).
+        max_trials, timeout: replace the spec's limits (``resume --max-trials``, ``--timeout``).
         stop: a user asked for the end.
     """
     limits = experiment.limits
@@ -85,7 +85,7 @@ def verdict(
         return Verdict(0, End.STOPPED, "stopped by the user")
     longest = limits.timeout if timeout is None else timeout
     if longest is not None and elapsed_seconds >= longest:
-        return Verdict(0, End.TIMEOUT, f"ran for the {longest:g} s of limits.timeout")
+        return Verdict(0, End.TIMEOUT, f"ran for {longest:g} s, as long as it may")
     started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
     if maximum is not None and started >= maximum:
         return Verdict(0, End.MAX_TRIALS, f"all {maximum} trials have run")

@@ -96,7 +96,12 @@ def test_no_failure_at_all_may_be_allowed():
 def test_the_experiment_ends_at_its_timeout(elapsed, end):
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=elapsed)
     assert ended.end is end
-    assert ended.reason == ("" if end is End.NOT_YET else "ran for the 60 s of limits.timeout")
+    assert ended.reason == ("" if end is End.NOT_YET else "ran for 60 s, as long as it may")
+
+
+def test_the_timeout_of_a_resume_is_the_one_that_is_told():
+    ended = verdict(search(timeout="1m"), History(), elapsed_seconds=90, timeout=90)
+    assert (ended.end, ended.reason) == (End.TIMEOUT, "ran for 90 s, as long as it may")
 
 
 def test_the_experiment_ends_where_a_user_stops_it():

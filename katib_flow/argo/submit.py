@@ -60,7 +60,7 @@ def go_on(
             raise KatibFlowError(f"{record.name}: is running, as workflow {running['metadata']['name']}")
     manifest = _manifest(cluster, record.experiment)
     control = store.go_on(record, max_trials=max_trials, timeout=timeout)
-    if (limit := control.timeout or record.experiment.limits.timeout) is not None:
+    if (limit := control.longest_seconds(record.experiment)) is not None:
         manifest["spec"]["activeDeadlineSeconds"] = deadline_seconds(max(0.0, limit - control.spent))
     del manifest["metadata"]["generateName"]
     name = manifest["metadata"]["name"] = segment_name(record.key, segment + 1)

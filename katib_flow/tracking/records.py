@@ -73,6 +73,10 @@ class Control:
         """How many trials may run in all; None for any number."""
         return experiment.limits.max_trials if self.max_trials is None else self.max_trials
 
+    def longest_seconds(self, experiment: Experiment) -> float | None:
+        """For how long it may run in all; None for any time."""
+        return experiment.limits.timeout if self.timeout is None else self.timeout
+
     def running_seconds(self, record: Record, now: float) -> float:
         """For how long an experiment has run; the time that it lay still before a resume is not of it."""
         return self.spent + max(0.0, now - (self.resumed or record.started))

@@ -101,8 +101,7 @@ def end(context: Context, trials: Iterable[Trial], state: State, message: str) -
 
 def _withdrawn(context: Context, trial: Trial, control: Control) -> bool:
     """Take a trial back where others were registered before it and it is one more than there may be."""
-    limit = context.experiment.limits.max_trials
-    maximum = limit if control.max_trials is None else control.max_trials
+    maximum = control.most_trials(context.experiment)
     if maximum is None:
         return False
     counted = [each for each in context.store.history(context.record) if each.state is not State.KILLED]

@@ -58,10 +58,10 @@ class Watch:
 
     def look(self) -> None:
         """Ask MLflow whether the trial should end."""
-        record, limit = self._context.record, self._context.experiment.limits.timeout
+        record = self._context.record
         with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
             control = self._context.store.control(record)
-            limit = control.timeout or limit
+            limit = control.longest_seconds(self._context.experiment)
             late = limit is not None and control.running_seconds(record, time.time()) >= limit
             if control.stop or late:
                 self._request = StopTrial(State.KILLED)
