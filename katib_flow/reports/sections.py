@@ -270,8 +270,10 @@ def _importance(record: Record, found: Sequence[Importance | str]) -> Iterator[S
             pair = each.pairs[0]
             said += f" Together, {pair.parameters[0]} and {pair.parameters[1]} explain another {pair.share:.0%}."
         open_ = record.experiment.space.parameters
-        names = [name for name in each.shares if open_[name].size != 1][:MOST_BARS]
-        blocks.append(Chart(charts.bars(each, names), said, 90 + 26 * len(names)))
+        names = [name for name in each.shares if open_[name].size != 1]
+        said += f" The first {MOST_BARS} of {len(names)} parameters." if len(names) > MOST_BARS else ""
+        shown = names[:MOST_BARS]
+        blocks.append(Chart(charts.bars(each, shown), said, 90 + 26 * len(shown)))
     if blocks:
         yield Section("Which parameters matter", blocks)
 

@@ -280,6 +280,21 @@ def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
     assert chart.caption == "Of the 20 best of 34 trials."  # and not the 3 best
 
 
+def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_said() -> None:
+    made = experiment(parameters={f"x{i}": {"type": "float", "min": 0.0, "max": 1.0} for i in range(30)})
+    rng = np.random.default_rng(0)
+    drawn = [made.space.draw(rng) for _ in range(20)]
+    trials = [
+        Trial(Suggestion(i, each), State.SUCCEEDED, {"accuracy": float(each["x7"])})  # type: ignore[arg-type]
+        for i, each in enumerate(drawn)
+    ]
+    (chart,) = section(report(record(made), History(tuple(trials)), {}), "Which parameters matter").blocks
+    assert isinstance(chart, Chart)
+    assert chart.figure["data"][0]["y"][-1] == "x7"  # the first, on top
+    assert len(chart.figure["data"][0]["y"]) == 20
+    assert chart.caption.endswith("The first 20 of 30 parameters.")
+
+
 def test_the_time_that_an_experiment_lay_still_is_not_told_as_its_own() -> None:
     made = experiment(parameters=SPACE)
     went_on = Control(spent=20.0, resumed=1080.0)  # it ended at 1090
