@@ -281,6 +281,7 @@ def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
 
 
 def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_said() -> None:
+    pytest.importorskip("sklearn", reason="importance needs scikit-learn, an extra")
     made = experiment(parameters={f"x{i}": {"type": "float", "min": 0.0, "max": 1.0} for i in range(30)})
     rng = np.random.default_rng(0)
     drawn = [made.space.draw(rng) for _ in range(20)]
