@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from katib_flow.history import History, Metric, Trial
 from katib_flow.models.choices import choice_metrics
-from katib_flow.models.envelope import branch_key
 from katib_flow.models.topology import Topology
 from katib_flow.reports import charts, choice_charts
 from katib_flow.reports.blocks import Block, Card, Chart, Picture, Row, Section, Table, Text
@@ -111,6 +110,8 @@ def _statistics(each: Generation, following: Sequence[Generation]) -> Iterator[B
     cells = each.network.meta.get("cells") if each.network is not None else None
     if not isinstance(cells, list | tuple):
         return
+    from katib_flow.models.envelope import branch_key  # with all spaces; no report but such a one needs them
+
     keys = [
         branch_key(stage, number, op)
         for stage, inner in enumerate(cells)
