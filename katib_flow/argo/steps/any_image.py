@@ -42,7 +42,7 @@ b={shared}/busybox d={shared}
 : > $d/out
 $b tail -f $d/out & shown=$!
 $b setsid $b sh $d/run.sh > $d/out 2>&1 < /dev/null & child=$!
-trap 'kill -TERM -$child; wait $child; echo $? > $d/gone.part; $b mv $d/gone.part $d/gone; exit 143' TERM
+trap 'kill -TERM -$child; wait $child; echo $? > $d/gone.part; $b mv $d/gone.part $d/gone; kill $shown; exit 143' TERM
 stopped=0
 while kill -0 $child 2> /dev/null; do
   if [ -f $d/stop ]; then
