@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from katib_flow.algorithms.random import random
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import best_first, ladder, marked, needs_budget
+from katib_flow.algorithms.rungs import ladder, marked, needs_budget
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.spec.experiment import Experiment
@@ -38,7 +38,7 @@ def _promotions(ask: Ask[Settings], budgets: tuple[int, ...]) -> Iterator[Sugges
     for rung in range(len(budgets) - 2, -1, -1):
         ended = [trial for trial in marked(ask.history, rung=rung) if trial.state.over]
         promoted = {trial.suggestion.parent for trial in marked(ask.history, rung=rung + 1)}
-        for parent in best_first(ask.objective, ended)[: len(ended) // eta]:
+        for parent in ask.experiment.ranked(ended)[: len(ended) // eta]:
             if parent.index not in promoted:
                 info = {"rung": rung + 1}
                 yield Suggestion(0, parent.assignment, budget=budgets[rung + 1], parent=parent.index, info=info)

@@ -23,7 +23,7 @@ from pydantic import Field
 from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.features import FINE, Array
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import best_first, marked
+from katib_flow.algorithms.rungs import marked
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.experiment import Experiment
@@ -243,6 +243,6 @@ def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
 
 def _beginning(ask: Ask[CMAESSettings], axes: Axes) -> Array:
     """The middle, or the best trial of earlier experiments."""
-    known = best_first(ask.objective, [trial for trial in ask.earlier if trial.assignment in ask.space])
+    known = ask.experiment.ranked([trial for trial in ask.earlier if trial.assignment in ask.space])
     units = ask.space.encode(known[0].assignment) if known else np.full(len(ask.space), 0.5)
     return np.nan_to_num(units, nan=0.5)[axes.ordered]

@@ -14,7 +14,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.algorithms.rungs import Rung, best_first, by_rung, hyperband_brackets, needs_budget
+from katib_flow.algorithms.rungs import Rung, by_rung, hyperband_brackets, needs_budget
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial
 from katib_flow.spec.experiment import Experiment
@@ -92,7 +92,7 @@ def _promoted(
     ask: Ask[Any], number: int, level: int, rung: Rung, below: list[Trial], members: list[Trial]
 ) -> Iterator[Suggestion]:
     there = {trial.suggestion.parent for trial in members}
-    for slot, parent in enumerate(best_first(ask.objective, below)[: rung.size]):
+    for slot, parent in enumerate(ask.experiment.ranked(below)[: rung.size]):
         if parent.index not in there:
             info = {"bracket": number, "rung": level, "slot": slot}
             yield Suggestion(0, parent.assignment, budget=rung.budget, parent=parent.index, info=info)

@@ -16,7 +16,6 @@ from pydantic import Field
 
 from katib_flow.algorithms.random import drawn
 from katib_flow.algorithms.registry import Ask, Settings, algorithm, endless
-from katib_flow.algorithms.rungs import best_first
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.experiment import Experiment
@@ -105,7 +104,7 @@ def exploited(ask: Ask[PBTSettings], own: Trial, last: list[Trial], rng: np.rand
     Args:
         last: the last trial of every member; those without a result yet do not count.
     """
-    ranked = best_first(ask.objective, last)
+    ranked = ask.experiment.ranked(last)
     share = int(ask.settings.truncation_threshold * len(ranked) + 1e-9)
     share = max(share, 1) if len(ranked) > 1 else 0
     if any(each is own for each in ranked[: len(ranked) - share]):

@@ -12,7 +12,7 @@ from katib_flow.errors import SpecError
 from katib_flow.history import History, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
-from katib_flow.spec.sections import Budget, Objective
+from katib_flow.spec.sections import Budget
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,6 @@ def ladder(budget: Budget) -> tuple[int, ...]:
     """The budgets of asynchronous halving, from the lowest to ``max``."""
     s_max = levels(budget)
     return tuple(budget.max * budget.eta**i // budget.eta**s_max for i in range(s_max + 1))
-
-
-def best_first(objective: Objective, trials: Iterator[Trial] | list[Trial]) -> list[Trial]:
-    """Trials with a finite value, the best first, the earliest of equals; what failed is left out."""
-    scored = [
-        (objective.loss(value), trial.index, trial)
-        for trial in trials
-        if (value := trial.observed(objective.metric)) is not None
-    ]
-    return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
 
 
 def marked(history: History, **marks: object) -> list[Trial]:

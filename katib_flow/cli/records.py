@@ -45,9 +45,7 @@ def front_of(experiment: Experiment, history: History, most: int | None = None) 
 
 def ranked(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
     """The trials that have a value of the first objective, the best first."""
-    first = experiment.objective[0]
-    scored = sorted(history.completed(first.metric), key=lambda trial: first.loss(trial.observed(first.metric) or 0.0))
-    return rows(experiment, scored[:most])
+    return rows(experiment, experiment.ranked(history)[:most])
 
 
 def best(experiment: Experiment, history: History) -> Row | None:

@@ -17,7 +17,6 @@ from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, S
 from katib_flow.reports.evolution import improvements, lineage
 from katib_flow.reports.importance import Importance, importance
 from katib_flow.spec import dump_yaml
-from katib_flow.spec.sections import Objective
 from katib_flow.tracking.records import Control, Record, Status
 from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell, rows, telling
@@ -47,7 +46,7 @@ def wanted(record: Record, history: History) -> list[Wanted]:
     """The series to read: the curves of the best trials, and the choices of a supernet's search."""
     experiment = record.experiment
     names = tuple(objective.metric for objective in experiment.objective)
-    curves = Wanted(tuple(_ranked(experiment.objective[0], history)[:MOST_CURVES]), names)
+    curves = Wanted(tuple(experiment.ranked(history)[:MOST_CURVES]), names)
     best = experiment.best(history)
     line = lineage(history, best) if best is not None and experiment.architecture is not None else ()
     search = Wanted(tuple(line), search_names(line))
@@ -66,37 +65,32 @@ def report(
     """
     experiment = record.experiment
     found = _importances(record, history) if shares else []
-    best = experiment.best(history)
+    ranked = experiment.ranked(history)
+    best = ranked[0] if ranked else None
+    undominated = front(experiment, history) if len(experiment.objective) > 1 else []
     sections = [
         _outcome(record, history, control),
         *_best(record, best),
-        *_fronts(record, history),
+        *_fronts(record, history, undominated),
         *_course(record, history),
         *(architecture_sections(experiment, history, best, series) if best is not None else ()),
-        *_curves(record, history, series, best),
+        *_curves(record, ranked, series),
         *_parameters(record, history, found),
         *_importance(record, found),
         *_failures(history),
-        *_table(record, history, best),
+        *_table(record, history, ranked),
         Section("The spec", [Code(dump_yaml(experiment.to_dict()), "spec.yaml")]),
     ]
-    return Report(record.name, str(record.status), _lead(record, history, best), experiment.description, sections)
+    return Report(record.name, str(record.status), _lead(record, best, undominated), experiment.description, sections)
 
 
-def _ranked(objective: Objective, history: History) -> list[Trial]:
-    """The trials that have a value, the best first."""
-    return sorted(
-        history.completed(objective.metric), key=lambda trial: objective.loss(trial.observations[objective.metric])
-    )
-
-
-def _lead(record: Record, history: History, best: Trial | None) -> str:
+def _lead(record: Record, best: Trial | None, undominated: Sequence[Trial]) -> str:
     why = f"{record.reason[:1].upper()}{record.reason[1:]}. " if record.reason else ""
     if best is None:
         return f"{why}No trial has a value of the objective yet."
     first, *others = record.experiment.objective
     if others:
-        count = len(front(record.experiment, history))
+        count = len(undominated)
         trials = "1 trial is" if count == 1 else f"{count:,} trials are"
         return f"{why}{trials} on the front: no other is as good in every objective and better in one."
     return f"{why}The best is trial {best.id}, with {first.metric} {cell(best.observations[first.metric])}."
@@ -155,14 +149,11 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _fronts(record: Record, history: History) -> Iterator[Section]:
+def _fronts(record: Record, history: History, best: Sequence[Trial]) -> Iterator[Section]:
     experiment = record.experiment
-    if len(experiment.objective) < 2:
-        return
-    best = front(experiment, history)
-    known = history.completed(*(objective.metric for objective in experiment.objective))
     if not best:
         return
+    known = history.completed(*(objective.metric for objective in experiment.objective))
     pairs = list(combinations(experiment.objective, 2))
     drawn = pairs[:MOST_PAIRS]
     remarks = [
@@ -203,17 +194,16 @@ def _course(record: Record, history: History) -> Iterator[Section]:
         yield Section("The best so far", blocks)
 
 
-def _curves(record: Record, history: History, series: Series, best: Trial | None) -> Iterator[Section]:
+def _curves(record: Record, ranked: Sequence[Trial], series: Series) -> Iterator[Section]:
     blocks: list[Block] = []
     for objective in record.experiment.objective:
         drawn = {
             trial.id: points
-            for trial in _ranked(record.experiment.objective[0], history)[:MOST_CURVES]
+            for trial in ranked[:MOST_CURVES]
             if len(points := [each for each in series.get(trial.id, ()) if each.name == objective.metric]) > 1
         }
         if drawn:
-            figure = charts.curves(objective, drawn, best.id if best else "")
-            count = len(history.completed(record.experiment.objective[0].metric))
+            figure, count = charts.curves(objective, drawn, ranked[0].id), len(ranked)
             said = f"Of the {min(count, MOST_CURVES)} best of {count:,} trials." if count > len(drawn) else ""
             blocks.append(Chart(figure, said, 420))
     if blocks:
@@ -290,13 +280,12 @@ def _failures(history: History) -> Iterator[Section]:
         yield Section("What went wrong", [table, *more])
 
 
-def _table(record: Record, history: History, best: Trial | None) -> Iterator[Section]:
+def _table(record: Record, history: History, ranked: Sequence[Trial]) -> Iterator[Section]:
     if not len(history):
         return
-    ranked = _ranked(record.experiment.objective[0], history)
     scored = {trial.id for trial in ranked}
     shown = [*ranked, *(trial for trial in history if trial.id not in scored)][:MOST_ROWS]
-    marked = frozenset(place for place, trial in enumerate(shown) if best is not None and trial.id == best.id)
+    marked = frozenset([0] if ranked else [])
     left = len(history) - len(shown)
     more = [Text(f"{left:,} more are left out; all of them: {command(record, 'export')}.", soft=True)] if left else []
     yield Section("Trials, the best first", [_rows(record, shown, marked), *more])

@@ -138,13 +138,17 @@ class Experiment(Model):
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The best of the trials by the first objective, the earliest of equals; None where none has a finite value."""
+        return next(iter(self.ranked(trials)), None)
+
+    def ranked(self, trials: Iterable[Trial]) -> list[Trial]:
+        """Those with a finite value of the first objective, the best first, the earliest of equals."""
         first = self.objective[0]
         scored = [
             (first.loss(value), trial.index, trial)
             for trial in trials
             if (value := trial.observed(first.metric)) is not None
         ]
-        return min(scored, key=lambda entry: entry[:2])[2] if scored else None
+        return [trial for _, _, trial in sorted(scored, key=lambda entry: entry[:2])]
 
     @classmethod
     def parse(cls, data: Any, source: str = "", further: Iterable[Rule] = ()) -> "Experiment":
