@@ -14,12 +14,12 @@ LONG_SECONDS = 60.0
 """An experiment that took less keeps a report without importance, which would take longer than some experiments do."""
 
 
-def page_of(store: Store, record: Record, history: History | None = None, *, shares: bool = True) -> str:
+def page_of(store: Store, record: Record, history: History | None = None, *, long_seconds: float = 0.0) -> str:
     """The report as HTML.
 
     Args:
         history: as far as it is known already, its trials with their run ids.
-        shares: whether to tell which parameters matter.
+        long_seconds: for how long an experiment must have run for its report to tell which parameters matter.
 
     Raises:
         KatibFlowError: Plotly is not installed, or the store cannot be read.
@@ -32,7 +32,9 @@ def page_of(store: Store, record: Record, history: History | None = None, *, sha
     for each in wanted(record, history):
         for trial_id, metrics in store.curves(each.trials, each.metrics).items():
             series[trial_id] = [*series.get(trial_id, ()), *metrics]
-    return html(report(record, history, series, control=store.control(record), shares=shares))
+    control = store.control(record)
+    shares = control.running_seconds(record, record.ended or time.time()) >= long_seconds
+    return html(report(record, history, series, control=control, shares=shares))
 
 
 def write_report(store: Store, record: Record, path: Path) -> None:
@@ -55,7 +57,6 @@ def keep_report(store: Store, record: Record, history: History) -> None:
     if plotly_script() is None:
         return
     try:
-        took = store.control(record).running_seconds(record, record.ended or time.time())
-        store.log_text(record, page_of(store, record, history, shares=took >= LONG_SECONDS), FILE)
+        store.log_text(record, page_of(store, record, history, long_seconds=LONG_SECONDS), FILE)
     except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
         logging.getLogger(__name__).warning("%s: no report is kept: %s", record.name, error)
