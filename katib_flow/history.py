@@ -128,6 +128,11 @@ class Trial:
     def assignment(self) -> Mapping[str, Value]:
         return self.suggestion.assignment
 
+    @property
+    def reported(self) -> list[Metric]:
+        """Every value of every series."""
+        return [metric for series in self.series.values() for metric in series]
+
     def observed(self, metric: str) -> float | None:
         """The finite value of a metric; None where it is absent, NaN or infinite, or the trial has no right to one."""
         if self.state not in (State.SUCCEEDED, State.EARLY_STOPPED):

@@ -165,7 +165,7 @@ class Scheduler:
             return ()
         self.recorder.flush()
         recorded = self.store.trial(self.record, suggestion.id, series=True)
-        return [metric for series in recorded.series.values() for metric in series] if recorded else ()
+        return recorded.reported if recorded else ()
 
     def _started(self, suggestion: Suggestion, earlier: Sequence[Metric]) -> Trial:
         self.spool.add(suggestion)

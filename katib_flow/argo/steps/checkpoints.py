@@ -37,7 +37,7 @@ def resumed(here: TrialDirectory) -> bool:
 def earlier(context: Context, trial: Trial, here: TrialDirectory) -> list[Metric]:
     """What earlier tries of a trial have reported; nothing where it begins anew."""
     told = context.store.trial(context.record, trial.id, series=True) if resumed(here) else None
-    return [metric for series in told.series.values() for metric in series] if told else []
+    return told.reported if told else []
 
 
 def parent_of(context: Context, trial: Trial) -> Trial | None:
