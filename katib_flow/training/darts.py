@@ -17,7 +17,7 @@ from katib_flow.models.topology import Topology
 from katib_flow.training import classify
 from katib_flow.training.data import Data, load_data
 from katib_flow.training.loop import batches, cosine, evaluate
-from katib_flow.training.shared import Batch, halves, on_device, report, restored, rows, save, supernet_of_trial
+from katib_flow.training.shared import Batch, halves, on_device, report, restored, rows, segment, supernet_of_trial
 from katib_flow.trial import user
 
 EPSILON = 0.01  # of equation 8, over the norm of the gradient
@@ -82,12 +82,7 @@ def search(
     network = supernet_of_trial(images, seed=seed, threads=threads)
     state, begun = restored()
     bilevel = Bilevel(network, images, recipe, seed=seed, state=state)
-    last = min(recipe.epochs, begun + (segment_epochs or recipe.epochs))
-    while bilevel.epoch < last and not user.should_stop():
-        bilevel.train_epoch()
-        yield bilevel.metrics(images)
-        save(bilevel.state())
-    user.save_model(network)
+    yield from segment(bilevel, min(recipe.epochs, begun + (segment_epochs or recipe.epochs)), images)
 
 
 class Bilevel:

@@ -35,7 +35,7 @@ from katib_flow.training.shared import (
     report,
     restored,
     rows,
-    save,
+    segment,
     statistics_kept,
     supernet_of_trial,
     unread_kept,
@@ -130,12 +130,7 @@ def search(
     network = supernet_of_trial(images, seed=seed, threads=threads)
     state, begun = restored()
     sharing = Sharing(network, images, recipe, seed=seed, state=state)
-    last = min(recipe.epochs, begun + (segment_epochs or recipe.epochs))
-    while sharing.epoch < last and not user.should_stop():
-        sharing.train_epoch()
-        yield sharing.metrics(images)
-        save(sharing.state())
-    user.save_model(network)
+    yield from segment(sharing, min(recipe.epochs, begun + (segment_epochs or recipe.epochs)), images)
 
 
 class Sharing:

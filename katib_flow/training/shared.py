@@ -1,10 +1,10 @@
 """What systems that train a supernet have in common: its data, its children, its checkpoint."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.build import Network, build, first_convolutions
 from katib_flow.models.choices import choice_metrics
-from katib_flow.models.optional import blocks
+from katib_flow.models.optional import Block, blocks
 from katib_flow.training.data import Data, Split
 from katib_flow.training.loop import evaluate, tensors
 from katib_flow.trial import user
@@ -37,6 +37,28 @@ def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
         raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
     network = build(topology, seed=seed, affine=False)
     return network.to("cuda") if torch.cuda.is_available() else network
+
+
+class Search(Protocol):
+    """The search of a supernet under way."""
+
+    network: Network
+    epoch: int
+
+    def train_epoch(self) -> None: ...
+
+    def metrics(self, data: Data) -> dict[str, object]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+
+def segment(search: Search, last: int, data: Data) -> Iterator[dict[str, object]]:
+    """Train up to an epoch, with a checkpoint after each; what the trial reports of each."""
+    while search.epoch < last and not user.should_stop():
+        search.train_epoch()
+        yield search.metrics(data)
+        save(search.state())  # now: who goes on from it does not report this epoch again
+    user.save_model(search.network)
 
 
 def halves(data: Data) -> tuple[Split, Split]:
@@ -69,21 +91,18 @@ class Columns:
     """Weights of a convolution, shape (out, in, height, width), that read what comes through an edge that may be out.
 
     Attributes:
-        group, position: the choice by which the edge is in.
-        start, stop: of the channels.
+        weight: all that the convolution has.
+        block: which of its input channels.
     """
 
     weight: Tensor
-    group: str
-    position: int
-    start: int
-    stop: int
+    block: Block
 
 
 def columns(network: Network) -> list[Columns]:
     """Of every convolution that reads a stack."""
     return [
-        Columns(convolution.weight, block.group, block.position, block.start, block.stop)
+        Columns(convolution.weight, block)
         for block in blocks(network.flat, network.shapes)
         for reader in block.readers
         for convolution in first_convolutions(network.operation(reader))
@@ -95,7 +114,8 @@ def unread_kept(
     known: Sequence[Columns], child: Mapping[str, int], optimiser: torch.optim.Optimizer
 ) -> Generator[None, None, None]:
     """A step inside leaves weights alone that read what a child has not, which decay and momentum would move."""
-    unread = [each for each in known if child[each.group] != each.position and each.weight.grad is not None]
+    out = [each for each in known if child[each.block.group] != each.block.position]
+    unread = [each for each in out if each.weight.grad is not None]
     before = [[part.clone() for part in _parts(each, optimiser)] for each in unread]
     yield
     for each, kept in zip(unread, before, strict=True):
@@ -109,7 +129,7 @@ def _parts(each: Columns, optimiser: torch.optim.Optimizer) -> list[Tensor]:
     """The weights themselves, and their momentum where they have one."""
     momentum = optimiser.state.get(each.weight, {}).get("momentum_buffer")
     tensors = [each.weight.detach()] if momentum is None else [each.weight.detach(), momentum]
-    return [tensor[:, each.start : each.stop] for tensor in tensors]
+    return [tensor[:, each.block.start : each.block.stop] for tensor in tensors]
 
 
 @contextmanager
