@@ -1,10 +1,12 @@
 """Specs, spaces and histories to test with: small ones to write by hand, and strategies that draw any."""
 
 import itertools
+import shutil
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -13,6 +15,9 @@ from katib_flow.spec import Experiment, SearchSpace
 from katib_flow.spec.parameters import AnyParameter, Parameter
 
 Data = dict[str, Any]
+needs_busybox = pytest.mark.skipif(
+    shutil.which("busybox") is None, reason="needs a static busybox (apt: busybox-static)"
+)
 
 
 def spec(**sections: Any) -> Data:

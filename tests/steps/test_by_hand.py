@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from hand import STEPS, Hand
+from kit import needs_busybox
 
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.history import State
@@ -32,9 +32,6 @@ def slow(x):
     time.sleep(0 if os.path.exists("quick") else 60)
 """
 pytestmark = pytest.mark.slow
-needs_busybox = pytest.mark.skipif(
-    shutil.which("busybox") is None, reason="needs a static busybox (apt: busybox-static)"
-)
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -48,11 +45,6 @@ def experiment(**changes: Any) -> Experiment:
         "argo": {"image": "user:1"},
     }
     return Experiment.parse(data | changes)
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import tarfile
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from hand import Hand, Process
+from kit import needs_busybox
 
 from katib_flow.argo.steps import train
 from katib_flow.argo.steps.context import Context
@@ -69,15 +69,7 @@ for epoch in 1 2 3 4 5 6; do
   while [ ! -f after-$epoch ]; do sleep 0.02; done
 done
 """
-needs_busybox = pytest.mark.skipif(
-    shutil.which("busybox") is None, reason="needs a static busybox (apt: busybox-static)"
-)
 CONTAINER = {"image": "any", "command": ["sh", "-c", SHELL], "env": {"DIR": "${trial.checkpoint_dir}"}}
-
-
-@pytest.fixture(scope="module")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db"
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
 """Compiled experiments run to their end in the simulator, and are what they are on this machine."""
 
-import shutil
 from pathlib import Path
 
 import pytest
 from experiments import MODULE, Cluster, experiment, seen
+from kit import needs_busybox
 
 from katib_flow.argo.submit import go_on
 from katib_flow.history import State
@@ -13,9 +13,6 @@ from katib_flow.testing.argo.real import StepPrograms
 from katib_flow.tracking import Status, Store
 
 pytestmark = pytest.mark.slow
-needs_busybox = pytest.mark.skipif(
-    shutil.which("busybox") is None, reason="needs a static busybox (apt: busybox-static)"
-)
 
 
 @pytest.fixture(scope="module")
