@@ -38,5 +38,9 @@ class TrackingError(KatibFlowError):
     """The MLflow store cannot be reached, or answers what it should not."""
 
 
+class TrackingUnavailable(TrackingError):
+    """The MLflow store did not answer, for as long as it was tried; it may answer later."""
+
+
 class NotFound(KatibFlowError, LookupError):
     """A name that the user gave is not in the store."""

@@ -8,16 +8,24 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from katib_flow.errors import NotFound
 from katib_flow.tracking.faults import Faults, error_code, http_status
+from katib_flow.tracking.served import Served
+from katib_flow.tracking.server import Server
 
 
 class Artifacts:
-    """Puts and gets artifacts at an address: files of this machine directly, everything else through MLflow."""
+    """Puts and gets artifacts at an address: a file of this machine directly, what a tracking server keeps through
+    that server, everything else through MLflow.
 
-    def __init__(self, tracking_uri: str, faults: Faults) -> None:
-        self._tracking_uri, self._faults = tracking_uri, faults
+    Args:
+        server: the tracking server, where there is one that MLflow is not needed for.
+    """
+
+    def __init__(self, tracking_uri: str, faults: Faults, server: Server | None = None) -> None:
+        self._tracking_uri, self._faults, self._server = tracking_uri, faults, server
         self._lock = threading.Lock()
 
     def put(self, uri: str, name: str, content: Path | str, patience_seconds: float | None = None) -> None:
@@ -92,12 +100,15 @@ class Artifacts:
 
     def _names(self, uri: str, folder: str) -> list[str]:
         if (root := local_path(uri)) is not None:
-            found = [f"{folder}/{path.name}" for path in (root / folder).glob("*") if not path.name.startswith(".")]
+            names = [f"{folder}/{path.name}" for path in (root / folder).glob("*") if not path.name.startswith(".")]
         else:
-            found = [str(info.path) for info in self._repository(uri).list_artifacts(folder)]
-        return sorted(found)
+            names = [str(info.path) for info in self._repository(uri).list_artifacts(folder)]
+        return sorted(names)
 
     def _repository(self, uri: str) -> Any:
+        """What MLflow calls an artifact repository."""
+        if self._server is not None and (root := Served.root(uri)) is not None:
+            return Served(self._server, root)
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(uri, tracking_uri=self._tracking_uri)
@@ -107,9 +118,7 @@ def local_path(uri: str) -> Path | None:
     """The directory that an artifact address names on this machine; None where it names another place."""
     if urlsplit(uri).scheme not in ("", "file"):
         return None
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return Path(local_file_uri_to_path(uri))
+    return Path(url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri)
 
 
 def _place(content: Path | str, target: Path) -> None:

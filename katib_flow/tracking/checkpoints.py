@@ -7,13 +7,13 @@ can neither replace a directory nor take two steps in one.
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from katib_flow.errors import KatibFlowError, NotFound
 from katib_flow.history import Trial
+from katib_flow.tracking.api import Run
 from katib_flow.tracking.artifacts import Artifacts
-from katib_flow.tracking.client import ClientBackend
 from katib_flow.tracking.encode import milliseconds
+from katib_flow.tracking.runs import ApiBackend
 
 FOLDER, TAG = "checkpoint", "katib_flow.checkpoint"
 _STARTED = "katib_flow.started"
@@ -24,7 +24,7 @@ class Checkpoints:
     run: looks a run up by its id.
     """
 
-    def __init__(self, backend: ClientBackend, artifacts: Artifacts, run: Callable[[str], Any]) -> None:
+    def __init__(self, backend: ApiBackend, artifacts: Artifacts, run: Callable[[str], Run]) -> None:
         self._backend, self._artifacts, self._run = backend, artifacts, run
 
     def keep(self, trial: Trial, archive: Path | None, patience_seconds: float | None = None) -> bool:
@@ -36,11 +36,11 @@ class Checkpoints:
         Raises:
             TrackingError: it cannot be written.
         """
-        address: str = self._run(trial.run_id).info.artifact_uri
+        address = self._run(trial.run_id).artifact_uri
         name = f"{FOLDER}/{archive.name}" if archive else ""
         if archive:
             self._artifacts.put(address, name, archive, patience_seconds)
-        if self._run(trial.run_id).data.tags.get(_STARTED) != str(milliseconds(trial.started)):
+        if self._run(trial.run_id).tags.get(_STARTED) != str(milliseconds(trial.started)):
             return False
         self._backend.log(trial.run_id, {}, {TAG: name}, ())
         self._drop_others(address, name)
@@ -59,10 +59,10 @@ class Checkpoints:
         Raises:
             TrackingError: it cannot be read.
         """
-        while name := str((run := self._run(run_id)).data.tags.get(TAG, "")):
+        while name := (run := self._run(run_id)).tags.get(TAG, ""):
             try:
-                return self._artifacts.get(run.info.artifact_uri, name)
+                return self._artifacts.get(run.artifact_uri, name)
             except NotFound:
-                if self._run(run_id).data.tags.get(TAG) == name:  # else a newer one has taken its place
+                if self._run(run_id).tags.get(TAG) == name:  # else a newer one has taken its place
                     raise
         return None

@@ -1,27 +1,29 @@
-"""Opening a store: where it is, that it answers, and how our SQLite file is set.
+"""Opening a store: where it is, that it answers, and by which way it is reached.
 
-A SQLite file is put into write-ahead logging with ``synchronous=NORMAL``: a process that is killed, by ``kill -9`` too,
-loses nothing it committed, readers and one writer do not wait for each other, and only a crash of the whole machine may
-take the last moments with it. Two processes that write at once wait for each other (the busy timeout).
+MLflow itself takes two to four seconds to import. So a server is asked by its REST API, and a SQLite file whose schema
+we know is read and written as it stands; MLflow's own client makes a new file, and serves every other store.
 """
 
 import fcntl
 import hashlib
-import logging
 import os
-import sqlite3
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from katib_flow.errors import TrackingError
+from katib_flow.tracking.api import Api
+from katib_flow.tracking.database import Database, check_writable, is_known
 from katib_flow.tracking.faults import Faults
+from katib_flow.tracking.official import MlflowApi
+from katib_flow.tracking.rest import RestApi
+from katib_flow.tracking.server import Server, connection
+from katib_flow.tracking.sqlite import SqliteApi
 
 DEFAULT = "katib_flow.db"
-BUSY_SECONDS = 20
-_PRAGMAS = (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-16000")
+CONTACT_SECONDS = 5.0  # for the answer to the first request
 
 
 def located(uri: str | None) -> tuple[str, Path | None]:
@@ -41,86 +43,49 @@ def artifact_root(path: Path) -> Path:
     return path.with_name("katib_flow_artifacts" if path.name == DEFAULT else f"{path.stem}_artifacts")
 
 
-def open_client(uri: str, path: Path | None, faults: Faults, contact_seconds: float) -> Any:
-    """An ``MlflowClient`` of a store that was found to answer.
+class Connection:
+    """The way to a store.
 
-    Raises:
-        TrackingError: it does not, within ``contact_seconds``, or cannot be written.
+    Args:
+        path: of a SQLite store; None for any other.
+        thin: False has MLflow's own client do all the work, whatever the store.
     """
-    _quiet()
-    if uri.startswith("http"):
-        # MLflow's own retries take minutes before anything is said; ours come on top of what is left of them
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
-        os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "60")
-    if path is not None:
-        _check_file(path)
-    from mlflow import MlflowClient
 
-    if path is None:
-        client = faults.run(lambda: MlflowClient(tracking_uri=uri), contact_seconds)
-        if uri.startswith("http"):
-            faults.run(lambda: _contact(client, contact_seconds), contact_seconds)
-        return client
-    with alone(path):  # MLflow's own migrations of a new file do not bear two at once
-        client = faults.run(lambda: MlflowClient(tracking_uri=uri))
-    _tune(store_of(client))
-    return client
+    def __init__(self, uri: str, path: Path | None, faults: Faults, *, thin: bool = True) -> None:
+        self._uri, self._path, self._faults, self._thin = uri, path, faults, thin
 
+    @cached_property
+    def server(self) -> Server | None:
+        """The server that is asked by REST; None where the store is reached by another way."""
+        return connection(self._uri) if self._thin and self._uri.startswith("http") else None
 
-def store_of(client: Any) -> Any:
-    """MLflow's store behind a client (a ``SqlAlchemyStore``, ``RestStore``, ...), None where MLflow hides it."""
-    return getattr(getattr(client, "_tracking_client", None), "store", None)
+    def open(self, contact_seconds: float) -> Api:
+        """The store, which was found to answer.
 
+        Raises:
+            TrackingError: it does not, within ``contact_seconds``, or cannot be written.
+        """
+        if self.server is not None:
+            api = RestApi(self.server)
+            self._faults.run(lambda: api.contact(min(CONTACT_SECONDS, contact_seconds)), contact_seconds)
+            return api
+        if self._path is None:
+            return self._faults.run(lambda: MlflowApi(self._uri), contact_seconds)
+        check_writable(self._path)
+        return self._open_file(self._path)
 
-def _quiet() -> None:
-    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses.
+    def _open_file(self, path: Path) -> Api:
+        thin = self._thin and "?" not in self._uri
+        if not thin or not is_known(path):
+            with alone(path):  # MLflow's own migrations of a new file do not bear two at once
+                official = self._official
+            if not thin or not is_known(path):
+                return official
+        return self._faults.run(lambda: SqliteApi(Database(path), lambda: self._official))
 
-    Nor does it send usage data from here, unless the user's environment says so.
-    """
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    for name in ("alembic", "alembic.runtime.migration"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
-def _contact(client: Any, contact_seconds: float) -> None:
-    """One cheap call with a short timeout, so that a wrong address is told in seconds."""
-    from mlflow.utils.rest_utils import http_request, verify_rest_response
-
-    endpoint = "/api/2.0/mlflow/experiments/search"
-    response = http_request(
-        store_of(client).get_host_creds(),
-        endpoint,
-        "GET",
-        params={"max_results": 1},
-        timeout=min(5.0, contact_seconds),
-        max_retries=0,
-        raise_on_status=False,
-    )
-    try:
-        verify_rest_response(response, endpoint)
-    except Exception as error:
-        error.response = response  # type: ignore[attr-defined]  # MLflow drops the status where the answer is JSON
-        raise
-
-
-def _check_file(path: Path) -> None:
-    """Make sure a SQLite file can be written, and put it into write-ahead logging."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        finally:
-            connection.close()
-    except (OSError, sqlite3.Error) as error:
-        if "locked" in str(error):  # another process writes, so it can be written
-            return
-        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
-        raise TrackingError(f"{path}: the MLflow store cannot be created or written: {reason}") from error
+    @cached_property
+    def _official(self) -> MlflowApi:
+        return self._faults.run(lambda: MlflowApi(self._uri))
 
 
 @contextmanager
@@ -134,20 +99,3 @@ def alone(path: Path | None) -> Generator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _tune(store: Any) -> None:
-    """Set each connection that MLflow opens to our SQLite file, from now on."""
-    engine = getattr(store, "engine", None)
-    if engine is None:
-        return
-    from sqlalchemy import event
-
-    if not event.contains(engine, "connect", _on_connect):
-        event.listen(engine, "connect", _on_connect)
-        engine.dispose()  # the connections that were made before are made anew
-
-
-def _on_connect(connection: Any, _record: Any) -> None:
-    for pragma in _PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from katib_flow.errors import KatibFlowError, TrackingError
+from katib_flow.errors import KatibFlowError, TrackingError, TrackingUnavailable
+from katib_flow.tracking.api import ApiError
 
 T = TypeVar("T")
 FIRST_PAUSE_SECONDS = 0.1  # at most; each may be twice as long as the one before
@@ -40,7 +41,8 @@ class Faults:
         """The result of a call.
 
         Raises:
-            TrackingError: it failed, and trying again did not help or would not.
+            TrackingUnavailable: it failed, however often it was tried, and may succeed later.
+            TrackingError: it failed, and trying again would not help.
         """
         retrying = Retrying(
             retry=retry_if_exception(self.transient),
@@ -53,7 +55,11 @@ class Faults:
         except KatibFlowError:
             raise
         except Exception as error:
-            raise TrackingError(explain(self.uri, error)) from error
+            message = explain(self.uri, error)
+            if not self.transient(error):
+                raise TrackingError(message) from error
+            waited = retrying.statistics.get("delay_since_first_attempt", 0.0)
+            raise TrackingUnavailable(message + (f" (tried for {_duration(waited)})" if waited >= 1 else "")) from error
 
     def transient(self, error: BaseException) -> bool:
         """Whether the same call may succeed a little later."""
@@ -73,6 +79,8 @@ def http_status(error: BaseException) -> int | None:
 
 
 def _status(error: Any) -> int | None:
+    if isinstance(error, ApiError):
+        return error.status
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):  # boto3's
         response = cast(dict[str, Any], response)
@@ -128,6 +136,10 @@ def explain(uri: str, error: BaseException) -> str:
     if status == 503:
         return f"{where} does not answer: {text}"
     return f"{where}: {text}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _short(error: BaseException) -> str:

@@ -20,9 +20,9 @@ from pathlib import Path
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import State
 from katib_flow.tracking.artifacts import Artifacts
-from katib_flow.tracking.client import ClientBackend
 from katib_flow.tracking.encode import Row
 from katib_flow.tracking.records import Record
+from katib_flow.tracking.runs import ApiBackend
 
 ARTIFACT = "katib_flow/settled.json.gz"
 WHILE_MS = 15 * 60_000
@@ -48,7 +48,7 @@ class Settled:
 class Histories:
     """Reads histories, of each only what it has not read before, in this process or another."""
 
-    def __init__(self, runs: ClientBackend, artifacts: Artifacts) -> None:
+    def __init__(self, runs: ApiBackend, artifacts: Artifacts) -> None:
         self._runs, self._artifacts = runs, artifacts
         self._parts: dict[str, Settled] = {}  # by parent run
         self._kept: dict[str, int] = {}  # how many rows of it the artifact holds

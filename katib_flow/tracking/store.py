@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -14,19 +14,21 @@ from katib_flow.errors import NotFound, TrackingError
 from katib_flow.history import History, Metric, Trial
 from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.spec.problems import did_you_mean
-from katib_flow.tracking import summary
+from katib_flow.tracking import source, summary
+from katib_flow.tracking.api import Run, RunFilter
 from katib_flow.tracking.artifacts import Artifacts
-from katib_flow.tracking.bulk import bulk_backend
 from katib_flow.tracking.checkpoints import Checkpoints
-from katib_flow.tracking.client import NEWEST_FIRST, OLDEST_FIRST, Backend, ClientBackend
-from katib_flow.tracking.connect import alone, artifact_root, located, open_client
+from katib_flow.tracking.connect import Connection, alone, artifact_root, located
 from katib_flow.tracking.encode import Point, as_one_try
 from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
+from katib_flow.tracking.runs import ApiBackend, Backend
 from katib_flow.tracking.settled import Histories
+from katib_flow.tracking.sqlite import SqliteApi, SqliteBackend
 from katib_flow.tracking.trials import Trials
 
+PATIENCE_SECONDS = 300.0
 SEGMENT = "katib_flow.segment"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows pages for training, not for agents
 _RUN_STATUS = {
@@ -61,17 +63,20 @@ class Store:
         uri: str | None = None,
         experiment: str = "katib-flow",
         *,
-        patience_seconds: float = 300,
+        patience_seconds: float = PATIENCE_SECONDS,
         contact_seconds: float = 10,
-        bulk: bool = True,  # False: never the fast path of SQLite; for tests that compare the two
+        thin: bool = True,  # False: MLflow's own client whatever the store; for tests that compare the two
     ) -> None:
         self.uri, self._path = located(uri)
         self.experiment = experiment
         self._faults = Faults(self.uri, patience_seconds)
-        self._client = open_client(self.uri, self._path, self._faults, contact_seconds)
-        self._runs = ClientBackend(self._client, self._faults)
-        self._backend: Backend = (bulk_backend(self._client, self._faults) if bulk else None) or self._runs
-        self._artifacts = Artifacts(self.uri, self._faults)
+        connection = Connection(self.uri, self._path, self._faults, thin=thin)
+        self._api = connection.open(contact_seconds)
+        self._runs = ApiBackend(self._api, self._faults)
+        self._backend: Backend = self._runs
+        if isinstance(self._api, SqliteApi):
+            self._backend = SqliteBackend(self._api, self._faults)
+        self._artifacts = Artifacts(self.uri, self._faults, connection.server)
         histories = Histories(self._runs, self._artifacts) if self._backend is self._runs else None
         self._trials = Trials(self._backend, self._artifacts, histories, self._address)
         self.checkpoints = Checkpoints(self._runs, self._artifacts, self._run)
@@ -88,7 +93,7 @@ class Store:
         with alone(self._path):  # processes that create at once agree on one run
             run = (self._keyed(key) if key else None) or self._open(experiment, key)
         record = _record(run)
-        if not run.data.params:  # the last thing written
+        if not run.params:  # the last thing written
             spec = dump_yaml(record.experiment.to_dict())
             self.log_text(record, spec, "spec.yaml")
             self._runs.log(record.run_id, _params(record.experiment), {}, ())
@@ -98,20 +103,18 @@ class Store:
         """The experiment that was created with a key; None where there is none."""
         return _record(run) if (run := self._keyed(key)) else None
 
-    def _keyed(self, key: str) -> Any:
+    def _keyed(self, key: str) -> Run | None:
         """The run of a key; where pods that raced have made two, the one that is whole, else the older."""
-        runs = list(self._search(f"tags.`katib_flow.key_hash` = '{_hash(key)}'", OLDEST_FIRST))
-        return min(runs, key=lambda run: (not run.data.params, run.info.start_time, run.info.run_id), default=None)
+        runs = self._search({"katib_flow.key_hash": _hash(key)})
+        return min(runs, key=lambda run: (not run.params, run.start_ms, run.run_id), default=None)
 
-    def _open(self, experiment: Experiment, key: str) -> Any:
-        from mlflow.tracking.context.registry import resolve_tags
-
+    def _open(self, experiment: Experiment, key: str) -> Run:
         if experiment.warm_start:  # names change their meaning, this experiment's own most of all
             run_ids = tuple(self.find(name).run_id for name in experiment.warm_start)
             experiment = experiment.model_copy(update={"warm_start": run_ids})
         experiment_id, unique = self._mlflow_experiment(create=True), key or uuid.uuid4().hex
         tags = {
-            **{name: readable(value, MAX_TAG) for name, value in resolve_tags().items()},
+            **{name: readable(value, MAX_TAG) for name, value in source.tags().items()},
             "katib_flow.kind": "experiment",
             "katib_flow.name": experiment.name,
             "katib_flow.status": str(Status.RUNNING),
@@ -122,13 +125,13 @@ class Store:
         }
 
         def found() -> tuple[str, str] | None:
-            return (run.info.run_id, run.info.artifact_uri) if (run := self._keyed(unique)) else None
+            return (run.run_id, run.artifact_uri) if (run := self._keyed(unique)) else None
 
         now_ms = int(time.time() * 1000)
         run_id, _ = self._runs.open_run(experiment_id, now_ms, tags, experiment.name, found)
         run = self._keyed(unique) or self._run(run_id)
-        if run.info.run_id != run_id:
-            self._faults.run(lambda: self._client.delete_run(run_id))  # another process was faster
+        if run.run_id != run_id:
+            self._faults.run(lambda: self._api.delete_run(run_id))  # another process was faster
         return run
 
     def get(self, run_id: str) -> Record:
@@ -140,16 +143,16 @@ class Store:
         """
         return _record(self._run(run_id))
 
-    def _run(self, run_id: str) -> Any:
+    def _run(self, run_id: str) -> Run:
         try:
-            return self._faults.run(lambda: self._client.get_run(run_id))
+            return self._faults.run(lambda: self._api.run(run_id))
         except TrackingError as error:
             if error_code(error) in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
                 raise NotFound(f"{run_id}: no such run in {self._shown}") from error
             raise
 
     def _address(self, run_id: str) -> str:
-        return self._run(run_id).info.artifact_uri
+        return self._run(run_id).artifact_uri
 
     @property
     def _shown(self) -> str:
@@ -161,7 +164,7 @@ class Store:
         Raises:
             NotFound: there is none, or an abbreviated run id fits several.
         """
-        if "'" not in name and (named := next(self._records(f"tags.`katib_flow.name` = '{name}'"), None)):
+        if "'" not in name and (named := next(self._records({"katib_flow.name": name}), None)):
             return named
         records = self.records()
         fitting = [record for record in records if len(name) >= 6 and record.run_id.startswith(name)]
@@ -180,17 +183,17 @@ class Store:
 
     def records(self) -> list[Record]:
         """All experiments, newest first; those whose spec this version cannot read are left out."""
-        return list(self._records("tags.`katib_flow.kind` = 'experiment'"))
+        return list(self._records({"katib_flow.kind": "experiment"}))
 
-    def _records(self, where: str) -> Iterator[Record]:
-        for run in self._search(where, NEWEST_FIRST):
+    def _records(self, tags: Mapping[str, str]) -> Iterator[Record]:
+        for run in self._search(tags, newest_first=True):
             with suppress(TrackingError):
                 yield _record(run)
 
-    def _search(self, where: str, order: str) -> Iterator[Any]:
-        experiment_id = self._mlflow_experiment(create=False)
-        found = self._runs.search(experiment_id, where, order) if experiment_id else ()
-        yield from (run for run in found if run.data.tags.get("katib_flow.kind") == "experiment")
+    def _search(self, tags: Mapping[str, str], *, newest_first: bool = False) -> Iterator[Run]:
+        if experiment_id := self._mlflow_experiment(create=False):
+            runs = self._runs.search(experiment_id, RunFilter(tags=tags), newest_first=newest_first)
+            yield from (run for run in runs if run.tags.get("katib_flow.kind") == "experiment")
 
     def _mlflow_experiment(self, *, create: bool) -> str:
         """Id of the MLflow experiment, "" where there is none and none is to be made."""
@@ -199,19 +202,19 @@ class Store:
         return self._experiment_id
 
     def _find_or_make(self, *, create: bool) -> str:
-        found = self._client.get_experiment_by_name(self.experiment)
-        if found is None and create:
+        group = self._api.experiment(self.experiment)
+        if group is None and create:
             root = None if self._path is None else artifact_root(self._path).as_uri()
             try:
-                return str(self._client.create_experiment(self.experiment, root, tags=KIND))
+                return self._api.create_experiment(self.experiment, root, KIND)
             except Exception as error:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
-                found = self._client.get_experiment_by_name(self.experiment)  # another process was faster
-        if found is not None and found.lifecycle_stage != "active":
-            need = f"restore it (mlflow experiments restore -x {found.experiment_id}), or set tracking.experiment"
+                group = self._api.experiment(self.experiment)  # another process was faster
+        if group is not None and not group.active:
+            need = f"restore it (mlflow experiments restore -x {group.experiment_id}), or set tracking.experiment"
             raise TrackingError(f"{self._shown}: the MLflow experiment {self.experiment!r} is deleted: {need}")
-        return "" if found is None else str(found.experiment_id)
+        return "" if group is None else group.experiment_id
 
     # trials
 
@@ -275,10 +278,10 @@ class Store:
             **({"katib_flow.best_trial": top.id} if top else {}),
             "katib_flow.status": str(status),  # last: it says that all else is there
         }
-        changed = {key: value for key, value in tags.items() if run.data.tags.get(key) != value}
-        if status is not before.status or run.info.status != _RUN_STATUS[status]:
+        changed = {key: value for key, value in tags.items() if run.tags.get(key) != value}
+        if status is not before.status or run.status != _RUN_STATUS[status]:
             self._runs.set_status(record.run_id, _RUN_STATUS[status], now_ms if status.final else None)
-        self._runs.log(record.run_id, {}, changed, [*fresh, *summary.counts(history, run.data.metrics, now_ms)])
+        self._runs.log(record.run_id, {}, changed, [*fresh, *summary.counts(history, run.metrics, now_ms)])
         self._logged.setdefault(record.run_id, set()).update(fresh)
         return self.get(record.run_id)
 
@@ -353,23 +356,23 @@ def _hash(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
-def _record(run: Any) -> Record:
-    info, tags = run.info, run.data.tags
+def _record(run: Run) -> Record:
+    tags = run.tags
     try:
         experiment = Experiment.parse(read_json("katib_flow.spec", tags))
         status = Status(tags["katib_flow.status"])
     except (KeyError, ValueError) as error:  # InvalidSpec is a ValueError
-        raise TrackingError(f"run {info.run_id}: records no experiment that this version can read: {error}") from error
+        raise TrackingError(f"run {run.run_id}: records no experiment that this version can read: {error}") from error
     return Record(
-        run_id=info.run_id,
+        run_id=run.run_id,
         name=tags.get("katib_flow.name", experiment.name),
         experiment=experiment,
         status=status,
         reason=tags.get("katib_flow.reason", ""),
-        started=info.start_time / 1000,
-        ended=info.end_time / 1000 if status.final and info.end_time else None,
-        artifact_uri=info.artifact_uri,
-        mlflow_experiment_id=str(info.experiment_id),
+        started=run.start_ms / 1000,
+        ended=run.end_ms / 1000 if status.final and run.end_ms else None,
+        artifact_uri=run.artifact_uri,
+        mlflow_experiment_id=run.experiment_id,
         key=tags.get("katib_flow.key", ""),
     )
 

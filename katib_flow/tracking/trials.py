@@ -8,11 +8,11 @@ from functools import cached_property
 
 from katib_flow.errors import TrackingError
 from katib_flow.history import History, Metric, Trial
-from katib_flow.tracking import encode
+from katib_flow.tracking import encode, source
 from katib_flow.tracking.artifacts import Artifacts
-from katib_flow.tracking.client import Backend
 from katib_flow.tracking.encode import Entry, Row
 from katib_flow.tracking.records import Change, Record
+from katib_flow.tracking.runs import Backend
 from katib_flow.tracking.settled import Histories
 from katib_flow.tracking.threads import parallel
 
@@ -110,9 +110,7 @@ class Trials:
     @cached_property
     def _common(self) -> dict[str, str]:
         """What MLflow's own ``start_run`` says of the source: its pages have columns for it."""
-        from mlflow.tracking.context.default_context import DefaultRunContext
-
-        return {name: str(value)[: encode.MAX_TAG] for name, value in DefaultRunContext().tags().items()}
+        return {name: value[: encode.MAX_TAG] for name, value in source.default_tags().items()}
 
     def _sibling(self, record: Record, run_id: str) -> str:
         """The artifact address of a child run, from its parent's: every store of MLflow's only puts in the run id."""

@@ -69,12 +69,12 @@ def shared_uri(template: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
     return copied(template, tmp_path_factory.mktemp("shared"))
 
 
-@pytest.fixture(params=["bulk", "client", pytest.param("server", marks=pytest.mark.xdist_group("mlflow-server"))])
+@pytest.fixture(params=["thin", "client", pytest.param("server", marks=pytest.mark.xdist_group("mlflow-server"))])
 def store(request: pytest.FixtureRequest, group: str) -> Store:
     """A store by each way that there is to one."""
     if request.param == "server":
         return Store(request.getfixturevalue("server").uri, group)
-    return Store(request.getfixturevalue("shared_uri"), group, bulk=request.param == "bulk")
+    return Store(request.getfixturevalue("shared_uri"), group, thin=request.param == "thin")
 
 
 @pytest.fixture

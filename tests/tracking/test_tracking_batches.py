@@ -9,7 +9,7 @@ from tracking_kit import BEGIN, Proxy, ended, experiment, pending, reported, wri
 
 from katib_flow.history import Metric, State
 from katib_flow.tracking import Change, Store
-from katib_flow.tracking.client import MAX_BYTES, batches, covering
+from katib_flow.tracking.runs import MAX_BYTES, batches, covering
 
 RUNNING = replace(pending(0), state=State.RUNNING, started=BEGIN)
 
@@ -111,18 +111,21 @@ def test_nothing_is_no_batch() -> None:
 
 def test_ids_of_a_batch_are_covered_by_a_search_or_two() -> None:
     ids = [f"t{number:05d}" for number in range(9950, 10_050)]
-    assert covering(ids) == ["LIKE 't099%'", "LIKE 't100%'"]
+    assert [where.text() for where in covering(ids)] == [
+        f"tags.`katib_flow.trial_id` LIKE '{stem}%'" for stem in ("t099", "t100")
+    ]
 
 
 def test_an_id_that_stands_alone_is_asked_for_itself() -> None:
-    assert covering(["s1-b2-t3", "t00001", "t00001"]) == ["= 's1-b2-t3'", "= 't00001'"]
+    texts = [where.text() for where in covering(["s1-b2-t3", "t00001", "t00001"])]
+    assert texts == [f"tags.`katib_flow.trial_id` = '{trial_id}'" for trial_id in ("s1-b2-t3", "t00001")]
 
 
 def test_an_estimate_of_bytes_is_never_too_low() -> None:
     from mlflow.entities import Metric as Point
     from mlflow.entities import RunTag
 
-    from katib_flow.tracking.client import _size
+    from katib_flow.tracking.runs import _size
 
     tag, point = RunTag("k" * 9, "𝄞é\0" * 99), Point("k" * 9, -1.7976931348623157e308, 2**63 - 1, -(2**63))
     assert len(json.dumps({"key": tag.key, "value": tag.value})) <= _size(tag.key, tag.value)

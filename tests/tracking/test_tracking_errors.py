@@ -10,7 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from tracking_kit import Fault, Proxy, ended, experiment, free_port, written
+from tracking_kit import Fault, Proxy, client_of, ended, experiment, free_port, written
 
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.tracking import Record, Store
@@ -159,7 +159,7 @@ def test_a_store_that_breaks_while_it_is_used(local: Store, opened: Record, sqli
         connection.execute("DROP TABLE tags")
     with pytest.raises(TrackingError) as told:
         written(local, opened, ended(0, 0.5))
-    assert str(told.value) == f"{path}: the MLflow store cannot be used: (sqlite3.OperationalError) no such table: tags"
+    assert str(told.value) == f"{path}: the MLflow store cannot be used: no such table: tags"
 
 
 def test_a_store_that_another_process_keeps_locked(local: Store, sqlite_uri: str) -> None:
@@ -167,8 +167,7 @@ def test_a_store_that_another_process_keeps_locked(local: Store, sqlite_uri: str
     record = local.create(experiment())
     with contextlib.closing(sqlite3.connect(sqlite_uri.removeprefix("sqlite:///"), isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with impatient._backend._engine.connect() as connection:  # wait as good as not at all
-            connection.exec_driver_sql("PRAGMA busy_timeout = 1")
+        impatient._backend._database.connection.execute("PRAGMA busy_timeout = 1")  # milliseconds
         with pytest.raises(TrackingError, match="database is locked"):
             written(impatient, record, ended(0, 0.5))
         other.execute("ROLLBACK")
@@ -177,7 +176,7 @@ def test_a_store_that_another_process_keeps_locked(local: Store, sqlite_uri: str
 
 def test_a_deleted_mlflow_experiment(store: Store) -> None:
     record = store.create(experiment())
-    store._client.delete_experiment(record.mlflow_experiment_id)
+    client_of(store).delete_experiment(record.mlflow_experiment_id)
     again = Store(store.uri, store.experiment)
     for use in (again.records, lambda: again.create(experiment()), lambda: again.find("digits")):
         with pytest.raises(TrackingError) as told:
@@ -188,7 +187,7 @@ def test_a_deleted_mlflow_experiment(store: Store) -> None:
 
 def test_an_mlflow_experiment_that_is_deleted_while_it_is_used(store: Store) -> None:
     record = store.create(experiment())
-    store._client.delete_experiment(record.mlflow_experiment_id)
+    client_of(store).delete_experiment(record.mlflow_experiment_id)
     with pytest.raises(TrackingError) as told:
         store.create(experiment())
     assert "\n" not in str(told.value)
@@ -196,7 +195,7 @@ def test_an_mlflow_experiment_that_is_deleted_while_it_is_used(store: Store) -> 
 
 def test_a_run_that_records_no_experiment(store: Store) -> None:
     record = store.create(experiment())
-    run = store._client.create_run(record.mlflow_experiment_id, tags={"katib_flow.kind": "experiment"})
+    run = client_of(store).create_run(record.mlflow_experiment_id, tags={"katib_flow.kind": "experiment"})
     with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no experiment that this version can read"):
         store.get(run.info.run_id)
     assert store.records() == [record]
@@ -205,7 +204,7 @@ def test_a_run_that_records_no_experiment(store: Store) -> None:
 def test_a_run_that_records_no_trial(store: Store) -> None:
     record = store.create(experiment())
     tags = {"mlflow.parentRunId": record.run_id, "katib_flow.trial_id": "t00000", "katib_flow.state": "melted"}
-    run = store._client.create_run(record.mlflow_experiment_id, tags=tags)
+    run = client_of(store).create_run(record.mlflow_experiment_id, tags=tags)
     with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no trial that this version can read"):
         store.history(record)
 

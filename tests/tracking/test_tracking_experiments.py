@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tracking_kit import BEGIN, Server, experiment, pending, written
+from tracking_kit import BEGIN, Server, client_of, experiment, pending, written
 
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.history import State
@@ -45,7 +45,7 @@ def test_a_key_of_another_mlflow_experiment_is_another_key(store: Store) -> None
 
 def test_a_new_store_holds_no_experiment_and_is_not_written(store: Store) -> None:
     assert store.records() == []
-    assert store._client.get_experiment_by_name(store.experiment) is None
+    assert client_of(store).get_experiment_by_name(store.experiment) is None
 
 
 def created_at_once(store: Store) -> list[Record]:
@@ -64,9 +64,9 @@ def created_at_once(store: Store) -> list[Record]:
     return records
 
 
-@pytest.mark.parametrize("bulk", [True, False])
-def test_threads_that_create_at_once_get_one_experiment(sqlite_uri: str, bulk: bool) -> None:
-    store = Store(sqlite_uri, bulk=bulk)
+@pytest.mark.parametrize("thin", [True, False])
+def test_threads_that_create_at_once_get_one_experiment(sqlite_uri: str, thin: bool) -> None:
+    store = Store(sqlite_uri, thin=thin)
     (run_id,) = {record.run_id for record in created_at_once(store)}
     assert [record.run_id for record in store.records()] == [run_id]
 
@@ -81,22 +81,22 @@ def test_pods_that_create_at_once_agree_on_one_experiment_from_then_on(server: S
 
 def test_an_experiment_that_was_half_written_is_completed(store: Store) -> None:
     record = store.create(experiment(), key="k")
-    run = store._client.create_run(record.mlflow_experiment_id, tags=_tags(store, record), run_name="digits")
-    store._client.delete_run(record.run_id)
+    run = client_of(store).create_run(record.mlflow_experiment_id, tags=_tags(store, record), run_name="digits")
+    client_of(store).delete_run(record.run_id)
     again = store.create(experiment(), key="k")
     assert again.run_id == run.info.run_id
     assert yaml.safe_load(store.read_artifact(again.run_id, "spec.yaml").read_text()) == experiment().to_dict()
-    assert store._client.get_run(again.run_id).data.params["algorithm"] == "random"
+    assert client_of(store).get_run(again.run_id).data.params["algorithm"] == "random"
 
 
 def test_of_two_runs_of_one_key_the_whole_one_counts(store: Store) -> None:
     record = store.create(experiment(), key="k")
-    store._client.create_run(record.mlflow_experiment_id, 1, _tags(store, record), "digits")  # long before it
+    client_of(store).create_run(record.mlflow_experiment_id, 1, _tags(store, record), "digits")  # long before it
     assert store.keyed("k") == record
 
 
 def _tags(store: Store, record: Record) -> dict[str, str]:
-    return dict(store._client.get_run(record.run_id).data.tags)
+    return dict(client_of(store).get_run(record.run_id).data.tags)
 
 
 def test_the_newest_experiment_of_a_name_is_found(store: Store) -> None:
@@ -112,8 +112,8 @@ def test_records_come_newest_first(store: Store) -> None:
 def _created_at(store: Store, seconds: float) -> Record:
     record = store.create(experiment())
     tags = _tags(store, record)
-    store._client.delete_run(record.run_id)
-    run = store._client.create_run(record.mlflow_experiment_id, int(seconds * 1000), tags, "digits")
+    client_of(store).delete_run(record.run_id)
+    run = client_of(store).create_run(record.mlflow_experiment_id, int(seconds * 1000), tags, "digits")
     return store.get(run.info.run_id)
 
 
@@ -138,10 +138,10 @@ def test_a_beginning_that_fits_two_runs_is_refused(local: Store) -> None:
 
 
 def _renamed(store: Store, old: str, new: str) -> None:
-    with store._backend._engine.begin() as connection:  # type: ignore[attr-defined]
-        connection.exec_driver_sql("PRAGMA defer_foreign_keys = ON")
+    with store._backend._database.transaction() as connection:  # type: ignore[attr-defined]
+        connection.execute("PRAGMA defer_foreign_keys = ON")
         for table in ("params", "tags", "metrics", "latest_metrics", "runs"):
-            connection.exec_driver_sql(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?", (new, old))
+            connection.execute(f"UPDATE {table} SET run_uuid = ? WHERE run_uuid = ?", (new, old))
 
 
 @pytest.mark.parametrize(
@@ -214,7 +214,7 @@ def test_nothing_unknown_can_be_asked(local: Store, opened: Record) -> None:
 
 
 def test_a_tag_that_was_edited_by_hand_is_told(local: Store, opened: Record) -> None:
-    local._client.set_tag(opened.run_id, "katib_flow.stop", "yes")
+    client_of(local).set_tag(opened.run_id, "katib_flow.stop", "yes")
     with pytest.raises(TrackingError, match=r"tag katib_flow\.stop: found 'yes', need JSON: true, false"):
         local.control(opened)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tracking_kit import BEGIN, Fault, Proxy, ended, experiment, pending, reported, written
+from tracking_kit import BEGIN, Fault, Proxy, client_of, ended, experiment, pending, reported, written
 
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.history import Metric, State
@@ -40,7 +40,7 @@ def spoil(proxy: Proxy, fault: Fault, path: str) -> None:
 
 def runs_of(store: Store, record: Record) -> list[Any]:
     """Every run below an experiment, whatever it records."""
-    found = store._client.search_runs(
+    found = client_of(store).search_runs(
         [record.mlflow_experiment_id], f"tags.`mlflow.parentRunId` = '{record.run_id}'", max_results=1000
     )
     return list(found)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tracking_kit import BEGIN, ended, experiment, pending, written
+from tracking_kit import BEGIN, client_of, ended, experiment, pending, written
 
 from katib_flow.history import History, State, Trial
 from katib_flow.spec import Experiment
@@ -15,11 +15,11 @@ from katib_flow.tracking import Record, Status, Store
 
 
 def run_of(store: Store, record: Record) -> Any:
-    return store._client.get_run(record.run_id)
+    return client_of(store).get_run(record.run_id)
 
 
 def course(store: Store, record: Record, metric: str = "best/accuracy") -> list[tuple[int, float]]:
-    points = store._client.get_metric_history(record.run_id, metric)
+    points = client_of(store).get_metric_history(record.run_id, metric)
     return sorted((point.step, point.value) for point in points)
 
 
@@ -60,7 +60,7 @@ def test_a_status_is_one_of_mlflow_too(store: Store, record: Record, status: Sta
 )
 def test_a_state_is_a_status_of_mlflow_too(store: Store, record: Record, state: State, mlflow: str) -> None:
     (trial,) = written(store, record, replace(pending(0), state=state, ended=BEGIN if state.final else None))
-    assert store._client.get_run(trial.run_id).info.status == mlflow
+    assert client_of(store).get_run(trial.run_id).info.status == mlflow
 
 
 def test_without_a_status_a_summary_leaves_it_alone(store: Store, record: Record) -> None:
@@ -77,7 +77,7 @@ def test_an_experiment_that_runs_again_is_not_ended(store: Store, record: Record
 
 
 def test_a_status_that_mlflow_has_not_heard_of_is_told_to_it_again(store: Store, record: Record) -> None:
-    store._client.set_tag(record.run_id, "katib_flow.status", "succeeded")  # and then its process was killed
+    client_of(store).set_tag(record.run_id, "katib_flow.status", "succeeded")  # and then its process was killed
     store.summarise(record, history_of(), Status.SUCCEEDED, "done")
     assert run_of(store, record).info.status == "FINISHED"
 
@@ -203,7 +203,7 @@ def test_a_description_is_cut_where_mlflow_would_refuse_it(store: Store) -> None
 
 def test_a_trial_lies_below_its_experiment_with_its_parameters_and_metrics(store: Store, record: Record) -> None:
     (trial,) = written(store, record, replace(pending(3, {"lr": 0.5, "n": 2, "act": "relu"}, budget=9.0, parent=1)))
-    run = store._client.get_run(trial.run_id)
+    run = client_of(store).get_run(trial.run_id)
     assert run.info.run_name == "t00003"
     assert run.data.params == {"lr": "0.5", "n": "2", "act": "relu"}
     tags = run.data.tags

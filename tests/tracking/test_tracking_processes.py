@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import tracking_writers
-from tracking_kit import BEGIN
+from tracking_kit import BEGIN, client_of
 
 from katib_flow.history import State
 from katib_flow.tracking import Store
@@ -46,10 +46,10 @@ def test_processes_that_open_a_new_store_at_once_agree_on_one_experiment(context
     assert [record.run_id for record in Store(uri).records()] == [run_id]
 
 
-@pytest.mark.parametrize("bulk", [True, False])
-def test_processes_that_record_at_once_lose_nothing(context: Any, sqlite_uri: str, bulk: bool) -> None:
+@pytest.mark.parametrize("thin", [True, False])
+def test_processes_that_record_at_once_lose_nothing(context: Any, sqlite_uri: str, thin: bool) -> None:
     start, names = context.Barrier(2), ("writer-a", "writer-b")
-    writers = started(context, tracking_writers.record_many, *((start, sqlite_uri, name) for name in names), bulk=bulk)
+    writers = started(context, tracking_writers.record_many, *((start, sqlite_uri, name) for name in names), thin=thin)
     assert ended_well(writers)
     store = Store(sqlite_uri)
     for name in names:
@@ -70,7 +70,7 @@ def test_two_schedulers_on_one_store_lose_nothing(context: Any, sqlite_uri: str,
         history = store.history(record)
         assert [trial.index for trial in history] == list(range(25))
         assert all(trial.observations["score"] == 2 * trial.assignment["x"] for trial in history)
-        assert store._client.get_run(record.run_id).data.metrics["trials/succeeded"] == 25
+        assert client_of(store).get_run(record.run_id).data.metrics["trials/succeeded"] == 25
 
 
 def test_what_a_killed_process_said_is_recorded_is_there(context: Any, sqlite_uri: str) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tracking_kit import BEGIN, Fault, Proxy, ended, experiment, pending, written
+from tracking_kit import BEGIN, Fault, Proxy, client_of, ended, experiment, pending, written
 
 from katib_flow.history import State, Trial
 from katib_flow.tracking import Record, Store, settled
+from katib_flow.tracking.api import Api, Page
 from katib_flow.tracking.encode import Row
 from katib_flow.tracking.settled import ARTIFACT, Settled, packed, settle, unpacked
 
@@ -24,27 +25,27 @@ def soon_settled(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Counting:
-    """A real client that counts the runs it was told of."""
+    """A real store that counts the runs it told of."""
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, api: Api) -> None:
+        self.api = api
         self.told = 0
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._client, name)
+        return getattr(self.api, name)
 
-    def search_runs(self, *arguments: Any, **keywords: Any) -> Any:
-        page = self._client.search_runs(*arguments, **keywords)
-        self.told += len(page)
+    def search(self, *arguments: Any, **keywords: Any) -> Page:
+        page = self.api.search(*arguments, **keywords)
+        self.told += len(page.runs)
         return page
 
 
 def told(store: Store, record: Record) -> int:
     """How many runs a server tells of for one history."""
-    counting = Counting(store._runs._client)
-    store._runs._client = counting
+    counting = Counting(store._runs._api)
+    store._runs._api = counting  # type: ignore[assignment]
     store.history(record)
-    store._runs._client = counting._client
+    store._runs._api = counting.api
     return counting.told
 
 
@@ -54,7 +55,7 @@ def uri(request: pytest.FixtureRequest) -> str:
 
 
 def opened(uri: str, group: str) -> Store:
-    return Store(uri, group, bulk=False)
+    return Store(uri, group, thin=uri.startswith("http"))  # never the file itself, which has no such copy
 
 
 def test_a_step_is_told_of_what_is_new_alone(uri: str, group: str) -> None:
@@ -91,12 +92,12 @@ def test_a_history_that_is_known_in_part_keeps_its_series(uri: str, group: str) 
 
 @pytest.mark.parametrize("content", [b"", b"not gzip", gzip.compress(b"[1, 2"), gzip.compress(b"[1, [], [[1]]]")])
 def test_a_damaged_copy_is_as_good_as_none(sqlite_uri: str, content: bytes, tmp_path: Path) -> None:
-    store = Store(sqlite_uri, bulk=False)
+    store = Store(sqlite_uri, thin=False)
     record = store.create(experiment())
     written(store, record, *(ended(index, 0.5) for index in range(20)))
     (tmp_path / "damaged").write_bytes(content)
     store.log_artifact(record, tmp_path / "damaged", ARTIFACT)
-    assert [trial.index for trial in Store(sqlite_uri, bulk=False).history(record)] == list(range(20))
+    assert [trial.index for trial in Store(sqlite_uri, thin=False).history(record)] == list(range(20))
 
 
 def test_a_copy_that_cannot_be_read_or_written_is_no_error(proxy: Proxy, group: str) -> None:
@@ -184,7 +185,7 @@ class World:
         self.uri, self.now = uri, BEGIN
         self.all = Store(uri)
         self.record = self.all.create(experiment())
-        self.stores = [Store(uri, bulk=False), Store(uri, bulk=False)]
+        self.stores = [Store(uri, thin=False), Store(uri, thin=False)]
         states = [State.SUCCEEDED, State.KILLED, State.FAILED] * 3
         self.trials = written(self.all, self.record, *(ended(index, 0.5, state) for index, state in enumerate(states)))
         self.now += 30  # they ended a while ago
@@ -213,13 +214,13 @@ class World:
             self._write(who, index, again)
 
     def delete(self, number: int) -> None:
-        self.all._client.delete_run(self.trials[number % len(self.trials)].run_id)
+        client_of(self.all).delete_run(self.trials[number % len(self.trials)].run_id)
 
     def restore(self, number: int) -> None:
-        self.all._client.restore_run(self.trials[number % len(self.trials)].run_id)
+        client_of(self.all).restore_run(self.trials[number % len(self.trials)].run_id)
 
     def restart(self, who: int) -> None:
-        self.stores[who] = Store(self.uri, bulk=False)
+        self.stores[who] = Store(self.uri, thin=False)
 
     def _in(self, state: State, number: int) -> list[tuple[int, Trial]]:
         """The first trial from a number on that is in a state, with its place; none where none is."""
@@ -227,7 +228,7 @@ class World:
         return [(place, self.trials[place]) for place in places if self.trials[place].state is state][:1]
 
     def _write(self, who: int, index: int, trial: Trial) -> None:
-        if self.all._client.get_run(trial.run_id).info.lifecycle_stage == "active":
+        if client_of(self.all).get_run(trial.run_id).info.lifecycle_stage == "active":
             (self.trials[index],) = written(self.stores[who], self.record, trial)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from tracking_kit import BEGIN, ended, experiment, pending, written
+from tracking_kit import BEGIN, client_of, ended, experiment, pending, written
 
 from katib_flow.history import State
 from katib_flow.tracking import Change, Record, Store
@@ -39,11 +39,11 @@ def test_a_trial_recorded_twice_is_read_once_and_the_one_that_ended_counts(store
 
 def test_a_run_that_was_deleted_is_not_read(store: Store, record: Record) -> None:
     trials = written(store, record, ended(0, 0.5), ended(1, 0.5))
-    store._client.delete_run(trials[0].run_id)
+    client_of(store).delete_run(trials[0].run_id)
     assert store.history(record).trials == tuple(trials[1:])
 
 
 def test_what_user_code_recorded_below_the_experiment_is_no_trial(store: Store, record: Record) -> None:
     tags = {"mlflow.parentRunId": record.run_id, "katib_flow.note": "mine"}
-    store._client.create_run(record.mlflow_experiment_id, tags=tags)
+    client_of(store).create_run(record.mlflow_experiment_id, tags=tags)
     assert len(store.history(record)) == 0

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,19 @@ def reported(values: list[float], name: str = "accuracy") -> tuple[Metric, ...]:
 
 def written(store: Store, record: Any, *trials: Trial) -> list[Trial]:
     return store.write(record, [Change(trial) for trial in trials])
+
+
+@cache
+def mlflow_client(uri: str) -> Any:
+    """MLflow's own client of a store."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri)
+
+
+def client_of(store: Store) -> Any:
+    """MLflow's own client of the store behind ours."""
+    return mlflow_client(store.uri)
 
 
 def free_port() -> int:

@@ -18,9 +18,9 @@ def create(start: Barrier, answer: Connection, uri: str) -> None:
     answer.send(Store(uri).create(experiment(), key="k").run_id)
 
 
-def record_many(start: Barrier, uri: str, name: str, *, bulk: bool) -> None:
+def record_many(start: Barrier, uri: str, name: str, *, thin: bool) -> None:
     start.wait()
-    store = Store(uri, bulk=bulk)
+    store = Store(uri, thin=thin)
     record = store.create(experiment(name=name))
     with Recorder(store, record, linger_seconds=0) as recorder:
         for index in range(60):

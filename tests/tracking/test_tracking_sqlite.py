@@ -17,8 +17,8 @@ from tracking_kit import BEGIN, copied, ended, experiment, pending, reported, wr
 from katib_flow.errors import TrackingError
 from katib_flow.history import Metric, State, Trial
 from katib_flow.tracking import Change, Record, Store
-from katib_flow.tracking.bulk import BulkBackend
-from katib_flow.tracking.client import ClientBackend
+from katib_flow.tracking.runs import ApiBackend
+from katib_flow.tracking.sqlite import SqliteBackend
 
 Table = list[dict[str, Any]]
 Scenario = Callable[[Store, Record], None]
@@ -50,9 +50,9 @@ def _told(row: dict[str, Any], drawn: dict[str, str]) -> dict[str, Any]:
     return {name: told(value) for name, value in row.items()}
 
 
-def left_by(scenario: Scenario, template: Path, folder: Path, *, bulk: bool) -> dict[str, Table]:
+def left_by(scenario: Scenario, template: Path, folder: Path, *, thin: bool) -> dict[str, Table]:
     folder.mkdir()
-    store = Store(copied(template, folder), bulk=bulk)
+    store = Store(copied(template, folder), thin=thin)
     scenario(store, store.create(experiment()))
     return tables(folder)
 
@@ -155,8 +155,8 @@ SCENARIOS: list[Scenario] = [
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
 def test_the_fast_path_leaves_what_the_client_leaves(scenario: Scenario, template: Path, tmp_path: Path) -> None:
-    fast = left_by(scenario, template, tmp_path / "fast", bulk=True)
-    slow = left_by(scenario, template, tmp_path / "slow", bulk=False)
+    fast = left_by(scenario, template, tmp_path / "fast", thin=True)
+    slow = left_by(scenario, template, tmp_path / "slow", thin=False)
     for name in slow:
         assert fast[name] == slow[name], name
 
@@ -184,18 +184,18 @@ def test_the_fast_path_leaves_what_the_client_leaves_whatever_the_order_of_event
             store.write(record, [Change(*change) for change in changes])
 
     folder = tmp_path_factory.mktemp("both")
-    fast = left_by(scenario, template, folder / "fast", bulk=True)
-    slow = left_by(scenario, template, folder / "slow", bulk=False)
+    fast = left_by(scenario, template, folder / "fast", thin=True)
+    slow = left_by(scenario, template, folder / "slow", thin=False)
     shutil.rmtree(folder)
     assert fast == slow
 
 
 def test_the_fast_path_is_taken_on_sqlite(local: Store) -> None:
-    assert isinstance(local._backend, BulkBackend)
+    assert isinstance(local._backend, SqliteBackend)
 
 
 def test_the_fast_path_can_be_left_out(sqlite_uri: str) -> None:
-    assert isinstance(Store(sqlite_uri, bulk=False)._backend, ClientBackend)
+    assert isinstance(Store(sqlite_uri, thin=False)._backend, ApiBackend)
 
 
 def test_a_group_is_recorded_wholly_or_not_at_all(local: Store, opened: Record, sqlite_uri: str) -> None:

@@ -1,0 +1,116 @@
+"""MLflow's SQLite file, opened without MLflow: the versions of its tables that we know, connections, transactions.
+
+A SQLite file is put into write-ahead logging with ``synchronous=NORMAL``: a process that is killed, by ``kill -9`` too,
+loses nothing it committed, readers and one writer do not wait for each other, and only a crash of the whole machine may
+take the last moments with it. Two processes that write at once wait for each other (the busy timeout).
+"""
+
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from katib_flow.errors import TrackingError
+
+BUSY_SECONDS = 20
+PRAGMAS = (f"busy_timeout={BUSY_SECONDS * 1000}", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-16000")
+
+KNOWN = frozenset(
+    [
+        "bf29a5ff90ea",
+        "1bd49d398cd23",
+        "b7c8d9e0f1a2",
+        "5d2d30f0abce",
+        "c9d4e5f6a7b8",
+        "2c33131f4dae",
+        "d3e4f5a6b7c8",
+        "d0e1f2a3b4c5",
+        "c8d9e0f1a2b3",
+        "1b5f0d9ad7c1",
+        "e1f2a3b4c5d6",
+        "76601a5f987d",
+        "c3d6457b6d8a",
+        "a5b4c3d2e1f0",
+        "ae8bbe7743c9",
+        "7d34483879f0",
+        "da6fb0208061",
+        "89d3d66ed43f",
+        "b7e4c1a90f23",
+        "a8b9c0d1e2f3",
+        "c1d2e3f4a5b6",
+        "c3d9e7f1a2b4",
+        "6f8d9c3b2a1e",
+        "1971f2d9a75b",
+        "17e22815139b",
+        "b7e2c1a4d9f3",
+        "75868b020152",
+        "dc11669786a5",
+    ]
+)
+"""Revisions of MLflow's schema, from that of 3.5 on, in which the tables of runs are as we read and write them."""
+
+
+class Database:
+    """A SQLite file of MLflow's, with a connection for each thread."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._local = threading.local()
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """This thread's connection, without a transaction."""
+        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
+        if connection is None:
+            connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
+            for pragma in PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}")
+            self._local.connection = connection
+        return connection
+
+    def rows(self, query: str, *values: Any) -> list[Any]:
+        """Every row of a query."""
+        return self.connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """A block whose writes are kept all together or not at all."""
+        connection = self.connection
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield connection
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def is_known(path: Path) -> bool:
+    """Whether a file has tables of MLflow's in a version that we know."""
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            revisions = {revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version")}
+    except sqlite3.Error:
+        return False
+    return len(revisions) == 1 and revisions <= KNOWN
+
+
+def check_writable(path: Path) -> None:
+    """Make sure that a SQLite file can be written, and put it into write-ahead logging.
+
+    Raises:
+        TrackingError: it cannot.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except (OSError, sqlite3.Error) as error:
+        if "locked" in str(error):  # another process writes, so it can be written
+            return
+        reason = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error
+        raise TrackingError(f"{path}: the MLflow store cannot be created or written: {reason}") from error

@@ -1,0 +1,111 @@
+"""MLflow's own client: for every store that the thin ways do not know. Slow to import."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from katib_flow.tracking.api import Group, Page, Run, RunFilter, order
+from katib_flow.tracking.encode import Point
+
+
+class MlflowApi:
+    """An ``Api`` over ``MlflowClient``."""
+
+    def __init__(self, uri: str) -> None:
+        _quiet()
+        from mlflow import MlflowClient
+
+        self._client: Any = MlflowClient(tracking_uri=uri)
+
+    @property
+    def store(self) -> Any:
+        """MLflow's store behind the client, such as a ``SqlAlchemyStore``."""
+        return self._client._tracking_client.store
+
+    def experiment(self, name: str) -> Group | None:
+        group = self._client.get_experiment_by_name(name)
+        return None if group is None else Group(str(group.experiment_id), group.lifecycle_stage == "active")
+
+    def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
+        return str(self._client.create_experiment(name, artifact_root, tags=dict(tags)))
+
+    def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
+        return _run(self._client.create_run(experiment_id, started_ms, dict(tags), name))
+
+    def run(self, run_id: str) -> Run:
+        return _run(self._client.get_run(run_id))
+
+    def search(
+        self,
+        experiment_id: str,
+        where: RunFilter,
+        *,
+        newest_first: bool = False,
+        limit: int = 1000,
+        token: str | None = None,
+    ) -> Page:
+        from mlflow.entities import ViewType
+
+        page = self._client.search_runs(
+            [experiment_id],
+            where.text(),
+            run_view_type=ViewType.DELETED_ONLY if where.deleted else ViewType.ACTIVE_ONLY,
+            max_results=limit,
+            order_by=[order(newest_first=newest_first)],
+            page_token=token,
+        )
+        return Page([_run(run) for run in page], page.token or None)
+
+    def log_batch(
+        self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]
+    ) -> None:
+        from mlflow.entities import Metric, Param, RunTag
+
+        self._client.log_batch(
+            run_id,
+            metrics=[Metric(point.key, point.value, point.timestamp_ms, point.step) for point in metrics],
+            params=[Param(key, value) for key, value in params.items()],
+            tags=[RunTag(key, value) for key, value in tags.items()],
+            synchronous=True,  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
+        )
+
+    def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """``MlflowClient.set_terminated`` would end a run that only begins, and prints a link."""
+        from mlflow.entities import RunStatus
+
+        self.store.update_run_info(run_id, RunStatus.from_string(status), ended_ms, None)
+
+    def delete_run(self, run_id: str) -> None:
+        self._client.delete_run(run_id)
+
+    def metric_history(self, run_id: str, key: str) -> list[Point]:
+        history = self._client.get_metric_history(run_id, key)
+        return [Point(key, metric.value, metric.timestamp, metric.step) for metric in history]
+
+
+def _run(run: Any) -> Run:
+    info, data = run.info, run.data
+    return Run(
+        info.run_id,
+        str(info.experiment_id),
+        info.status,
+        info.start_time,
+        info.end_time,
+        info.artifact_uri,
+        data.tags,
+        data.params,
+        data.metrics,
+    )
+
+
+def _quiet() -> None:
+    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses.
+
+    Nor does it send usage data from here, unless the user's environment says so.
+    """
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+    for name in ("alembic", "alembic.runtime.migration"):
+        logging.getLogger(name).setLevel(logging.WARNING)
