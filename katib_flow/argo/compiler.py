@@ -66,14 +66,13 @@ def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     where = ["--namespace", "{{workflow.namespace}}", "--workflow", "{{workflow.name}}"]
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     fields: dict[str, Any] = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
-    again = pods.retry(5, first="5s", cap="2m")
-    return pods.step(experiment, "handover", "handover", [*where, *which], retry_strategy=again, **fields)
+    return pods.step(experiment, "handover", "handover", [*where, *which], **fields)
 
 
 def finish(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     """The exit handler: close what is open, say how it ended. Where the experiment failed it fails the Workflow."""
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
-    again = pods.retry(3, expression=f'lastRetry.exitCode != "{EXPERIMENT_FAILED}"')
+    again = pods.step_retry(unless=str(EXPERIMENT_FAILED))
     account = accounts.watching(experiment)
     return pods.step(experiment, "finish", "finish", [*which, *how], retry_strategy=again, **account)

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from katib_flow.decorator import FunctionExperiment
 
 TEMPLATE, RUN_EXPERIMENT = "katib-flow", "run-experiment"
-_UNLESS_IT_FAILED = 'lastRetry.exitCode != "1"'
 
 
 def run_experiment_template(image: str | None = None) -> Container:
@@ -36,7 +35,7 @@ def run_experiment_template(image: str | None = None) -> Container:
         pod_security_context=pods.pod_security(),
         volumes=pods.volumes(),
         volume_mounts=pods.mounts(),
-        retry_strategy=pods.retry(5, expression=_UNLESS_IT_FAILED),
+        retry_strategy=pods.step_retry(unless="1"),
     )
 
 

@@ -13,6 +13,7 @@ IMAGE_VARIABLE = "KATIB_FLOW_IMAGE"
 SPEC_VARIABLE = "KATIB_FLOW_SPEC"
 EXPERIMENT_FAILED = 1  # exit code of finish; Argo then fails the Workflow
 BAD_INPUT = 2
+TRY_LATER = 75  # a step could not reach MLflow for as long as it tried (EX_TEMPFAIL of sysexits.h)
 TERMINATED = 143  # the pod got SIGTERM: no fault of the trial's, so it is retried
 USER = 10001  # of every container of ours
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
 
-from katib_flow.argo.names import SPEC_VARIABLE, UNPRIVILEGED, USER, steps_image
+from katib_flow.argo.names import SPEC_VARIABLE, TRY_LATER, UNPRIVILEGED, USER, steps_image
 from katib_flow.argo.placement import NOWHERE, TrialPlace
 from katib_flow.spec.experiment import Experiment
 
 SHARED, TEMPORARY = "/kf", "/tmp"  # noqa: S108 - emptyDirs of the pod, the only places it can write to
 SETTINGS = "katib-flow"  # ConfigMap and Secret that a namespace may have: MLFLOW_TRACKING_URI, credentials
+CHANCES = 3  # retries of a step that failed for another reason than an outage of MLflow
 RUN, SEGMENT = "{{workflow.parameters.run}}", "{{workflow.parameters.segment}}"
 
 POD_SPEC_PATCH = json.dumps(  # Argo's own containers; without it the controller's settings would have to lock them
@@ -85,6 +86,21 @@ def retry(limit: int, *, first: str = "2s", cap: str = "1m", expression: str | N
     return RetryStrategy(limit=str(limit), retry_policy="Always", backoff=backoff, expression=expression)
 
 
+def step_retry(unless: str | None = None) -> RetryStrategy:
+    """How a step of ours is tried again: a few times for what may be chance, and through an outage of MLflow.
+
+    A step waits for MLflow for five minutes before it ends with ``TRY_LATER``; thirteen tries with their pauses, 2 s to
+    5 min, see an outage of an hour through.
+
+    Args:
+        unless: an exit code that is an answer, and not tried again.
+    """
+    expression = f'lastRetry.exitCode == "{TRY_LATER}" || int(retries) < {CHANCES}'
+    if unless is not None:
+        expression = f'lastRetry.exitCode != "{unless}" && ({expression})'
+    return retry(12, cap="5m", expression=expression)
+
+
 def environment(experiment: Experiment) -> list[models.EnvVar]:
     """What every step gets: the spec, and a home and a name for a user id that no image knows."""
     values = {SPEC_VARIABLE: "{{workflow.parameters.spec}}", "HOME": TEMPORARY, "USER": "katib-flow"}
@@ -139,7 +155,7 @@ def step(
         security_context=container_security(),
         volumes=[*volumes(), *place.volumes],
         volume_mounts=[*mounts(), *place.mounts],
-        retry_strategy=retry_strategy or retry(3),
+        retry_strategy=retry_strategy or step_retry(),
         **place.template,
         **fields,
     )

@@ -12,13 +12,13 @@ from typing import NoReturn
 
 from katib_flow import loop
 from katib_flow.algorithms.auto import settled
-from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE
+from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE, TRY_LATER
 from katib_flow.argo.spec_text import decode_spec
-from katib_flow.errors import KatibFlowError
+from katib_flow.errors import KatibFlowError, TrackingUnavailable
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
-from katib_flow.tracking import Control, Record, Store
+from katib_flow.tracking import PATIENCE_SECONDS, Control, Record, Store
 
 DEBUG = "KATIB_FLOW_DEBUG"
 
@@ -48,7 +48,7 @@ class Context:
     def open(cls, run: str, segment: int = 0) -> "Context":
         """The experiment of a run; recorded now, where this is its first step."""
         experiment = spec_of_environment()
-        store = Store(tracking_uri(experiment), experiment.tracking.experiment)
+        store = patient_store(experiment)
         record = store.create(settled(experiment), key=run)
         return cls(store, record, segment)
 
@@ -94,6 +94,11 @@ def tracking_uri(experiment: Experiment) -> str:
     return uri
 
 
+def patient_store(experiment: Experiment) -> Store:
+    """The store of an experiment. A step that begins while MLflow is away waits for it like one in its midst."""
+    return Store(tracking_uri(experiment), experiment.tracking.experiment, contact_seconds=PATIENCE_SECONDS)
+
+
 def judge(context: Context, history: History, control: Control) -> Verdict:
     """The verdict now, with the run-time knobs of the experiment."""
     return loop.verdict(
@@ -130,7 +135,7 @@ def step_parser(doc: str | None, examples: str) -> argparse.ArgumentParser:
 
 
 def exit_after(step: Callable[[], int | None], *, always: int | None = None) -> NoReturn:
-    """Run a step; every error is one message and exit code 2.
+    """Run a step; every error is one message and exit code 2, or 75 where MLflow was away for too long.
 
     Args:
         always: the exit code whatever happens; a sidecar that fails would fail a good trial with it.
@@ -139,7 +144,7 @@ def exit_after(step: Callable[[], int | None], *, always: int | None = None) -> 
         code = step() or 0
     except KatibFlowError as error:
         print(error, file=sys.stderr)
-        code = BAD_INPUT
+        code = TRY_LATER if isinstance(error, TrackingUnavailable) else BAD_INPUT
     except Exception as error:  # noqa: BLE001 - whatever it is, a pod's log should say it in one line
         print(f"{type(error).__name__}: {error} (a bug; {DEBUG}=1 shows where)", file=sys.stderr)
         if os.environ.get(DEBUG):

@@ -15,7 +15,7 @@ from types import FrameType
 
 from katib_flow.argo.cluster import Cluster, ClusterError
 from katib_flow.argo.names import SPEC_VARIABLE, TERMINATED
-from katib_flow.argo.steps.context import tracking_uri, write_output
+from katib_flow.argo.steps.context import patient_store, write_output
 from katib_flow.argo.submit import Following, submit
 from katib_flow.errors import KatibFlowError
 from katib_flow.spec.experiment import Experiment
@@ -70,7 +70,7 @@ def run(
         0, 1 where it failed, 143 where this pod was told to go: the experiment is then told to stop, because the
         workflow that asked for it has most likely been stopped; a further try goes on with it.
     """
-    store = Store(tracking_uri(experiment), experiment.tracking.experiment)
+    store = patient_store(experiment)
     run = submit(cluster, experiment, name)
     print(f"workflow {cluster.namespace}/{run}")
 
