@@ -150,7 +150,9 @@ def test_a_second_ctrl_c_kills_what_does_not_end_and_nothing_recorded_is_lost(he
     run = Run(here, "run", "spec.yaml")
     run.until("t00000 succeeded")
     two_run(here)
-    until(lambda: all("loss" in trial.series for trial in recorded(here)[1]), "what they reported is in MLflow")
+    until(
+        lambda: ["loss" in trial.series for trial in recorded(here)[1]] == [True] * 3, "what they reported is in MLflow"
+    )
     run.ctrl_c()
     run.until("Ctrl-C again")
     assert run.process.poll() is None
@@ -205,7 +207,7 @@ def test_a_third_ctrl_c_ends_everything_while_the_store_is_away_and_what_had_end
     run = Run(here, "run", "spec.yaml")
     run.until("t00000 succeeded")
     two_run(here)
-    until(lambda: recorded(here)[1][0].state is State.SUCCEEDED, "the first trial is in MLflow")
+    until(lambda: State.SUCCEEDED in [trial.state for trial in recorded(here)[1]], "the first trial is in MLflow")
     with closing(sqlite3.connect(here / "katib_flow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")  # from here on nothing can be read or recorded
         (here / "end-1").touch()
