@@ -6,12 +6,14 @@ first points that the algorithm would draw, so that they compete in its rungs li
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from katib_flow.history import History, Suggestion, Value
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MARK = "initial"  # in ``Suggestion.info``: which of the points it is
 Propose = Callable[[range], list[Suggestion]]
@@ -45,11 +47,13 @@ def _competing(experiment: Experiment, history: History, proposals: list[Suggest
 
 def _whole(experiment: Experiment, number: int) -> dict[str, Value]:
     """A point with what it leaves open drawn at random, the same whenever it is asked for."""
+    import numpy as np  # slow to import, and most experiments name no points
+
     rng = np.random.default_rng((experiment.algorithm.seed, number))
     return completed(experiment, experiment.initial[number], rng)
 
 
-def completed(experiment: Experiment, point: Assignment, rng: np.random.Generator) -> dict[str, Value]:
+def completed(experiment: Experiment, point: Assignment, rng: "np.random.Generator") -> dict[str, Value]:
     """The assignment of a point that names some parameters, the others drawn from the prior."""
     space = experiment.space
     assignment: dict[str, Value] = {}

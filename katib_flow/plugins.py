@@ -1,14 +1,17 @@
 """Things that are registered under a name, a file each in a package of ours, or brought by others' packages."""
 
+import ast
 import contextlib
 import importlib
-import importlib.metadata
+import inspect
 import pkgutil
+import textwrap
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.spec.model import Model
@@ -21,7 +24,29 @@ class Settings(Model):
     The text below a field says what it is to ``katib-flow algorithms NAME``.
     """
 
-    model_config = ConfigDict(use_attribute_docstrings=True)
+    @classmethod
+    def about(cls) -> dict[str, str]:
+        """The text below each field that has one, by the field's name.
+
+        It is read from the source now, not by pydantic when the class is made: that costs every program that imports
+        an algorithm more than the algorithm does.
+        """
+        texts: dict[str, str] = {}
+        for model in reversed(cls.__mro__):
+            if issubclass(model, Settings):
+                texts |= _texts_below_fields(model)
+        return texts
+
+
+def _texts_below_fields(model: type) -> dict[str, str]:
+    (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
+    assert isinstance(definition, ast.ClassDef)
+    return {
+        field.target.id: inspect.cleandoc(below.value.value)
+        for field, below in pairwise(definition.body)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str)
+    }
 
 
 class Plugin(Protocol):
@@ -70,10 +95,12 @@ class Registry(Generic[P]):
         return self._entries.get(name)
 
     def _load(self) -> None:
+        from importlib.metadata import entry_points  # slow to import, and only needed now
+
         package = importlib.import_module(self.package)
         for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
             importlib.import_module(module.name)
-        for entry in importlib.metadata.entry_points(group=self.entry_points):
+        for entry in entry_points(group=self.entry_points):
             try:
                 entry.load()
             except Exception as error:

@@ -53,6 +53,19 @@ def test_help_loads_nothing_heavy(arguments):
     assert not loaded_by(f"from katib_flow.cli import main\n{program}") & (HEAVY | {"numpy"})
 
 
+@pytest.mark.parametrize("step", ["suggest", "collect", "train", "any_image", "objects"])
+def test_what_a_step_begins_with_is_nothing_heavy(step):
+    assert not loaded_by(f"import katib_flow.argo.steps.{step}") & (HEAVY | {"numpy", "urllib3", "requests"})
+
+
+def test_a_suggestion_by_tpe_needs_no_scipy():
+    assert not loaded_by("import katib_flow.algorithms.tpe") & HEAVY
+
+
+def test_what_the_reading_commands_share_is_nothing_heavy():
+    assert not loaded_by("import katib_flow.cli.records") & (HEAVY | {"numpy"})
+
+
 def test_reading_a_spec_loads_nothing_heavy():
     sections = "objective: {metric: a, direction: maximize}, parameters: {x: {type: float, min: 0, max: 1}}"
     program = f"parse_spec('{{name: x, {sections}, trial: {{function: \"a:b\"}}}}')"

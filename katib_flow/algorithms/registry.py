@@ -5,8 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
-
 from katib_flow.errors import SpecError
 from katib_flow.history import History, Suggestion
 from katib_flow.plugins import Registry, Settings
@@ -16,6 +14,8 @@ from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import SearchSpace
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from katib_flow.models.space import Space
 
 S = TypeVar("S", bound=Settings)
@@ -55,8 +55,10 @@ class Ask(Generic[S]):
     def seed(self) -> int:
         return self.experiment.algorithm.seed
 
-    def rng(self, index: int) -> np.random.Generator:
+    def rng(self, index: int) -> "np.random.Generator":
         """The random stream of one index: the same numbers whenever it is asked for."""
+        import numpy as np  # slow to import, and most programs ask no algorithm
+
         return np.random.default_rng((self.seed, index))
 
 

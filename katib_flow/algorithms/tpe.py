@@ -13,10 +13,10 @@ from typing import Annotated
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy import special
 
 from katib_flow.algorithms.evidence import Evidence, opening
 from katib_flow.algorithms.features import Array, Features
+from katib_flow.algorithms.normal import cdf, quantile
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import Suggestion
 
@@ -58,8 +58,8 @@ class Density:
         which = rng.integers(len(self.centres) + 1, size=count)
         prior = rng.random((count, self.centres.shape[1]))
         centres = np.vstack([self.centres, np.full((1, self.centres.shape[1]), np.nan)])[which]
-        low, high = special.ndtr(-centres / self.bandwidth), special.ndtr((1 - centres) / self.bandwidth)
-        near = np.clip(centres + self.bandwidth * special.ndtri(low + prior * (high - low)), 0.0, 1.0)
+        low, high = cdf(-centres / self.bandwidth), cdf((1 - centres) / self.bandwidth)
+        near = np.clip(centres + self.bandwidth * quantile(low + prior * (high - low)), 0.0, 1.0)
         same = (rng.random(prior.shape) < self._own_weight()) & (self.categories > 0)
         drawn = np.where(self.categories > 0, np.where(same, centres, prior), near)
         return np.where(np.isnan(centres), prior, drawn)
@@ -75,7 +75,7 @@ class Density:
             own = self._own_weight()[place]
             density = np.where(np.abs(here - centres) * count < 0.5, math.log(own * count + 1 - own), math.log(1 - own))
         else:
-            inside = special.ndtr((1 - centres) / bandwidth) - special.ndtr(-centres / bandwidth)
+            inside = cdf((1 - centres) / bandwidth) - cdf(-centres / bandwidth)
             density = -0.5 * ((here - centres) / bandwidth) ** 2
             density -= np.log(bandwidth * inside) + 0.5 * math.log(2 * math.pi)
         inactive = np.isnan(here) | np.isnan(centres)

@@ -327,7 +327,7 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
     """Which parameters matter: what share of the objective's variance each explains (needs scikit-learn)."""
     from katib_flow.cli.output import show, show_one
     from katib_flow.cli.records import mattering
-    from katib_flow.reports import importance as importance_of
+    from katib_flow.reports.importance import importance as importance_of
 
     store = _store(tracking_uri, group)
     record = store.find(name)
@@ -353,7 +353,7 @@ def report(
 ) -> None:
     """Write all there is to know of an experiment into one HTML file (needs Plotly)."""
     from katib_flow.cli.records import as_seen_here
-    from katib_flow.reports import write_report
+    from katib_flow.reports.stored import write_report
 
     store = _store(tracking_uri, group)
     write_report(store, as_seen_here(store.find(name)), out)
@@ -423,8 +423,8 @@ def algorithms(
     if entry is None:
         raise NotFound(f"{name}: no such algorithm{did_you_mean(name, registered_algorithms())}")
     about = {"name": entry.name, "aliases": ", ".join(entry.aliases), "summary": entry.summary}
-    fields = entry.settings.model_fields.items()
-    settings = [{"setting": key, "default": each.default, "about": each.description or ""} for key, each in fields]
+    fields, texts = entry.settings.model_fields.items(), entry.settings.about()
+    settings = [{"setting": key, "default": each.default, "about": texts.get(key, "")} for key, each in fields]
     if output is Output.JSON:
         show_one(about | {"settings": settings}, output)
     else:

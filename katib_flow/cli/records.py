@@ -2,16 +2,17 @@
 
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History
 from katib_flow.local import Result
 from katib_flow.local.spool import Spool
-from katib_flow.pareto import front
-from katib_flow.reports import Importance
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
+
+if TYPE_CHECKING:
+    from katib_flow.reports.importance import Importance
 
 Row = dict[str, Any]
 
@@ -40,6 +41,8 @@ def standing(record: Record, history: History, control: Control) -> Row:
 
 def front_of(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
     """The trials that no other dominates, the best by the first objective first."""
+    from katib_flow.pareto import front
+
     return rows(experiment, front(experiment, history)[:most])
 
 
@@ -53,7 +56,7 @@ def best(experiment: Experiment, history: History) -> Row | None:
     return rows(experiment, [trial])[0] if trial else None
 
 
-def mattering(found: Importance) -> Row:
+def mattering(found: "Importance") -> Row:
     """What each parameter explains of one objective, alone and in pairs."""
     pairs = [{"parameters": list(pair.parameters), "share": pair.share} for pair in found.pairs]
     return {"trials": found.trials, "shares": found.shares, "deviations": found.deviations, "pairs": pairs}

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
-from katib_flow.pareto import front
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Status, Store
 from katib_flow.trial.table import rows
@@ -47,6 +46,8 @@ class Result:
     @property
     def front(self) -> tuple[Trial, ...]:
         """The trials that no other dominates, of several objectives; of one, those that share the best value."""
+        from katib_flow.pareto import front
+
         return front(self.experiment, self.history)
 
     def to_pandas(self) -> "pd.DataFrame":

@@ -21,7 +21,7 @@ from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
 from katib_flow.local.workers import Event, Workers
 from katib_flow.loop import End, Verdict
-from katib_flow.reports import keep_report
+from katib_flow.reports.stored import keep_report
 from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.models import fetch_model

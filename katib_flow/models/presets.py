@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models.space import Space
@@ -25,8 +25,6 @@ Operations = Annotated[tuple[Text, ...], Field(min_length=1)]
 
 class SpaceSettings(Model):
     """What every preset has."""
-
-    model_config = ConfigDict(use_attribute_docstrings=True)
 
     shape: tuple[Count, Count, Count] = (1, 8, 8)
     """Of an image: channels, height, width."""

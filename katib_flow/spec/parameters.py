@@ -10,16 +10,18 @@ from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BeforeValidator, Field, FiniteFloat, model_validator
 
 from katib_flow.history import Value
 from katib_flow.spec.model import LARGEST_INT, Count, Model, NotBoolean, Real, Scalar, Whole
 from katib_flow.spec.problems import problem
 from katib_flow.spec.scales import Axis, Scale, axis
+
+if TYPE_CHECKING:  # slow to import, and most programs assign no point of a search space
+    import numpy as np
+    from numpy.typing import NDArray
 
 LARGEST = 1e300  # so that no difference of two numbers overflows
 
@@ -73,8 +75,10 @@ class Parameter(Model):
         """A value as the user wrote it -> of the type that values of this parameter have."""
         return value
 
-    def units(self, values: Sequence[Value]) -> NDArray[np.float64]:
+    def units(self, values: Sequence[Value]) -> "NDArray[np.float64]":
         """The quantiles of many values at once, NaN for those that it cannot have."""
+        import numpy as np
+
         typed = [(type(value), value) for value in values]
         known = {key: self.unit(key[1]) if self.contains(key[1]) else math.nan for key in dict.fromkeys(typed)}
         return np.array([known[key] for key in typed], dtype=float)
@@ -249,7 +253,9 @@ class FloatParameter(_Number):
         assert isinstance(value, float)
         return self._quantile(value) if self.size is None else self._middle(self.position(value))
 
-    def units(self, values: Sequence[Value]) -> NDArray[np.float64]:
+    def units(self, values: Sequence[Value]) -> "NDArray[np.float64]":
+        import numpy as np
+
         start, end = self._ends
         if self.size is not None or start >= end:
             return super().units(values)

@@ -4,16 +4,18 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
 from itertools import compress
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, TypeAlias
 
 from katib_flow.history import Value
 from katib_flow.spec.counting import Counting, active
 from katib_flow.spec.parameters import Parameter
 
+if TYPE_CHECKING:  # slow to import, and most programs assign no point of a search space
+    import numpy as np
+    from numpy.typing import NDArray
+
 Assignment = Mapping[str, Value]
-Units = NDArray[np.float64]
+Units: TypeAlias = "NDArray[np.float64]"
 _ABSENT = object()
 
 
@@ -44,7 +46,7 @@ class SearchSpace:
         """Whether a parameter is active, given (at least) the values of its parents."""
         return active(self.parameters[name], assignment)
 
-    def decode(self, units: Sequence[float] | Units) -> dict[str, Value]:
+    def decode(self, units: "Sequence[float] | Units") -> dict[str, Value]:
         """The assignment at a point of the unit cube, shape (parameter,)."""
         assignment: dict[str, Value] = {}
         for (name, parameter), unit in zip(self.parameters.items(), units, strict=True):
@@ -54,6 +56,8 @@ class SearchSpace:
 
     def encode(self, assignment: Assignment) -> Units:
         """The point of the unit cube of an assignment, shape (parameter,), NaN where a parameter is inactive."""
+        import numpy as np
+
         return np.array(
             [
                 parameter.unit(assignment[name]) if name in assignment else math.nan
@@ -62,8 +66,10 @@ class SearchSpace:
             dtype=float,
         )
 
-    def encode_all(self, assignments: Sequence[Assignment]) -> tuple[Units, NDArray[np.bool_]]:
+    def encode_all(self, assignments: Sequence[Assignment]) -> "tuple[Units, NDArray[np.bool_]]":
         """What ``encode`` gives for many at once, shape (n, parameter), and which of them lie in this space."""
+        import numpy as np
+
         units = np.full((len(assignments), len(self)), np.nan)
         named, inside = np.zeros(len(assignments), dtype=int), np.ones(len(assignments), dtype=bool)
         for column, (name, parameter) in enumerate(self.parameters.items()):
@@ -75,7 +81,7 @@ class SearchSpace:
             named += present
         return units, inside & (named == [len(assignment) for assignment in assignments])
 
-    def draw(self, rng: np.random.Generator) -> dict[str, Value]:
+    def draw(self, rng: "np.random.Generator") -> dict[str, Value]:
         """One assignment from the prior."""
         return self.decode(rng.random(len(self)))
 

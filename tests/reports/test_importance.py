@@ -11,8 +11,7 @@ from kit import experiment, trial
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Suggestion
-from katib_flow.reports import importance
-from katib_flow.reports.importance import decomposed, leaves_of
+from katib_flow.reports.importance import decomposed, importance, leaves_of
 from katib_flow.spec import Experiment
 
 pytest.importorskip("sklearn", reason="importance needs scikit-learn, an extra")

@@ -192,7 +192,7 @@ def test_any_curves_are_judged_and_the_order_of_the_history_does_not_matter(name
 def test_every_rule_and_setting_says_what_it_is(name: str) -> None:
     found = registered_rules()[name]
     assert found.summary.endswith(".")
-    assert all(field.description for field in found.settings.model_fields.values())
+    assert all(found.settings.about().get(field) for field in found.settings.model_fields)
 
 
 def test_a_rule_that_is_not_known_and_a_setting_that_is_wrong() -> None:

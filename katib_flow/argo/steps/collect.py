@@ -8,7 +8,7 @@ from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
 from katib_flow.history import History, State
 from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
-from katib_flow.reports import keep_report
+from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
 
 STOPPED_BY_ARGO = "shutdown with strategy"
