@@ -258,6 +258,19 @@ def test_the_first_lane_in_its_last_turn_hands_over_and_the_others_go_on_to_thei
     assert turn(1, 1, 1) == Turn("t00005")
 
 
+def test_of_lanes_in_their_last_turn_at_once_the_first_hands_over_and_is_told_so_again(opened: Any) -> None:
+    def turn(iteration: int, lane: int) -> Turn:
+        return suggest_lane(opened(), iteration, lane, lanes=2, last=2)
+
+    for lane in (0, 1):
+        end(opened(), str(turn(1, lane).trial))
+    assert turn(2, 1) == Turn("t00003", hand_over=True)
+    assert turn(2, 0) == Turn("t00002")
+    assert turn(2, 1) == Turn("t00003", hand_over=True)  # its pod was killed before it could say so
+    end(opened(), "t00003", state=State.KILLED)  # as one trial more than there may be
+    assert turn(2, 0) == Turn("t00002", hand_over=True)
+
+
 def cluster_with(*workflows: Manifest) -> FakeCluster:
     cluster = FakeCluster()
     for each in workflows:

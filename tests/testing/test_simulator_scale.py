@@ -11,6 +11,7 @@ from katib_flow.history import State, Trial
 from katib_flow.spec import Experiment
 from katib_flow.testing.argo import FREE, INFRASTRUCTURE, Costs, Pod, Random, Simulator
 from katib_flow.testing.argo.fast import FastPrograms
+from katib_flow.testing.argo.programs import Result
 from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Status
 
@@ -87,12 +88,34 @@ def test_lanes_are_busy() -> None:
     check(simulator, programs, run, 1000)
     assert busy(simulator, 10) >= 0.9  # the end of the experiment, when one lane after another has no more, included
     assert simulator.machine.started["suggest"] <= 1000 + 3 * len(simulator.workflows) * 10
-    assert simulator.machine.started["handover"] <= 2 * len(simulator.workflows)
+    assert simulator.machine.started["handover"] == len(simulator.workflows) - 1
+
+
+def test_one_of_many_lanes_that_begin_their_last_turn_at_once_hands_over() -> None:
+    simulator, programs, run = simulate(experiment("lanes", 300, 12), seconds=lambda pod: 5.0)
+    check(simulator, programs, run, 300)
+    assert simulator.machine.started["handover"] == len(simulator.workflows) - 1 > 1
 
 
 def test_a_barrier_is_not() -> None:
     simulator, _, _ = simulate(experiment("barrier", 200, 10))
     assert busy(simulator, 10) < 0.5  # each iteration waits for the slowest of ten
+
+
+def test_where_the_lane_that_hands_over_cannot_the_segment_does_when_its_lanes_have_ended() -> None:
+    class Refused(FastPrograms):
+        def _run(self, pod: Pod) -> Result:
+            return Result(2) if pod.template == "handover" and ".lane(" in pod.node else super()._run(pod)
+
+    of, cluster = (
+        experiment("lanes", 60, 4, argo={"image": "u:1", "mode": "lanes", "iterations_per_segment": 5}),
+        FakeCluster(),
+    )
+    programs = Refused(of, cluster, outcome, heavy_tailed)
+    simulator = Simulator(programs, cluster=cluster)
+    run = simulator.submit(compile_experiment(of).to_dict())
+    simulator.run()
+    check(simulator, programs, run, 60)
 
 
 @pytest.mark.parametrize("mode", ["barrier", "lanes"])

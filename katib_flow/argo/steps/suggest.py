@@ -67,7 +67,26 @@ def suggest_lane(context: Context, iteration: int, lane: int, lanes: int, last: 
     if any(trial.index > index and trial.index % lanes == lane for trial in history):
         return Turn()
     found = _lane_trial(context, history, index, lanes, {"iteration": iteration, "lane": lane})
-    return Turn(found, found is not None and iteration >= last and newest == context.segment)
+    if found is None or iteration < last or newest != context.segment:
+        return Turn(found)
+    return Turn(found, _began_first(context, found, last))
+
+
+def _began_first(context: Context, trial_id: str, last: int) -> bool:
+    """Whether no other lane began its last turn in this segment before the lane of a trial did.
+
+    Every lane that asks has recorded its trial before, so the first of them all is told so, and told so again when its
+    pod is tried again. Where clocks differ a second lane may be told so too; the next segment is created once anyway.
+    """
+    turns = [
+        trial
+        for trial in context.store.history(context.record)
+        if trial.suggestion.info.get("segment") == context.segment
+        and trial.suggestion.info.get("iteration") == last
+        and trial.state is not State.KILLED  # others had started the last ones
+    ]
+    first = min(turns, key=_registered, default=None)
+    return first is not None and first.id == trial_id
 
 
 def _lane_trial(context: Context, history: History, index: int, lanes: int, place: Mapping[str, object]) -> str | None:
