@@ -56,10 +56,10 @@ def even(pod: Pod) -> float:
 
 
 def measure(
-    mode: str, trials: int, parallel: int, probability: float, seconds: Callable[[Pod], float]
+    mode: str, trials: int, parallel: int, probability: float, duration: Callable[[Pod], float]
 ) -> Iterator[object]:
     of, cluster = experiment(mode, trials, parallel), FakeCluster()
-    programs = FastPrograms(of, cluster, outcome, seconds)
+    programs = FastPrograms(of, cluster, outcome, duration)
     faults = Random(1, probability) if probability else None
     walked = 0
 
