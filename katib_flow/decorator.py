@@ -39,11 +39,12 @@ class FunctionExperiment:
             InvalidSpec: the experiment cannot run on a cluster.
         """
         from katib_flow.argo import compile_experiment
-        from katib_flow.argo.inline import inlined
+        from katib_flow.argo.inline import check_importable, inlined
 
         spec = self.spec
         if image:
-            return compile_experiment(spec.model_copy(update={"argo": spec.argo.model_copy(update={"image": image})}))
+            spec = spec.model_copy(update={"argo": spec.argo.model_copy(update={"image": image})})
+        check_importable(spec, self.function)
         return compile_experiment(spec if spec.argo.image else inlined(spec, self.function))
 
 
@@ -86,25 +87,28 @@ def experiment(
     spec["limits"] = _section("limits", spec.get("limits"), **limits)
 
     def decorate(function: Callable[..., Any]) -> FunctionExperiment:
-        called = _name(function)
+        module, called = _home(function)
         data = {
             "name": name or called.rpartition(".")[2].strip("_").replace("_", "-").lower(),
             "objective": objectives if len(objectives) > 1 else objectives[0],
             "parameters": parameters,
             **spec,
-            "trial": _section("trial", spec.get("trial"), function=f"{function.__module__}:{called}"),
+            "trial": _section("trial", spec.get("trial"), function=f"{module}:{called}"),
         }
         return FunctionExperiment(function, Experiment.parse(data, called))
 
     return decorate
 
 
-def _name(function: object) -> str:
-    """What a module calls a function."""
+def _home(function: object) -> tuple[str, str]:
+    """The module of a function, and what that module calls it."""
     called = getattr(function, "__qualname__", None)
     if not callable(function) or not isinstance(called, str):
         raise InvalidSpec("", [SpecError("the decorated object", function, "a function, made by def")])
-    return called.replace("<locals>.", "")
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, type):  # a classmethod: the class that it was taken from may have inherited it
+        return owner.__module__, f"{owner.__qualname__}.{function.__name__}".replace("<locals>.", "")
+    return function.__module__, called.replace("<locals>.", "")
 
 
 def _objectives(direction: str, metrics: object) -> list[dict[str, Any]]:
@@ -153,6 +157,8 @@ def run(
 
     if not isinstance(what, FunctionExperiment | Experiment):  # pyright: ignore[reportUnnecessaryIsInstance] - users err
         need = "an experiment: what @kf.experiment made of a function, or kf.load(path)"
+        if isinstance(getattr(what, "__wrapped__", None), FunctionExperiment):
+            need += "; here a decorator stands above @kf.experiment, which should be the topmost"
         raise InvalidSpec("kf.run", [SpecError("what", what, need)])
     if IN_WORKER in os.environ:
         raise KatibFlowError(
@@ -162,12 +168,28 @@ def run(
     if warm_start:
         names = [warm_start] if isinstance(warm_start, str) else list(warm_start)
         spec = Experiment.parse(spec.to_dict() | {"warm_start": names}, spec.name)
-    if function is not None and function.__module__ != "__main__" and "<locals>" not in function.__qualname__:
-        function = None  # it can be imported, so that the worker has it as any other program would
+    if function is not None:
+        spec, function = _sent(spec, function)
     if store is None and tracking_uri:
         store = Store(tracking_uri, spec.tracking.experiment)
     with watching(spec, quiet=progress is not None or not sys.stdout.isatty()) as display:
         return run_experiment(spec, function=function, store=store, progress=progress or display, barrier=barrier)
+
+
+def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, Callable[..., Any] | None]:
+    """The function to send to the workers; None where they get it by importing it, as any other program would.
+
+    One that is sent is recorded as of ``__main__``, which nobody else can import: under the name that it has here
+    another process might find another function.
+    """
+    from katib_flow.trial.functions import plain, refers_to
+
+    function, reference = plain(function), spec.trial.function or ""
+    module, _, name = reference.partition(":")
+    if module != "__main__" and refers_to(reference, function):
+        return spec, None
+    trial = spec.trial.model_copy(update={"function": f"__main__:{name}"})
+    return spec.model_copy(update={"trial": trial}), function
 
 
 def _parameter(kind: type[Parameter], **fields: Any) -> Any:

@@ -1,7 +1,9 @@
 """What keeps a good experiment from running on a cluster: found before anything is compiled."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from katib_flow.algorithms.registry import check_algorithm, find_algorithm
@@ -12,6 +14,7 @@ from katib_flow.spec.argo import texts
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.stopping import check_stopping
+from katib_flow.stopping.registry import find_rule
 
 _WAITS = ("hyperband",)
 _LOCAL_SCHEMES = ("sqlite", "file", "")
@@ -23,9 +26,41 @@ def check(experiment: Experiment) -> None:
     Raises:
         InvalidSpec: with every mistake.
     """
-    rules = (check_algorithm, check_stopping, _image, _tracking, _function, _metrics, _resource, _lanes, _substituted)
+    rules = (
+        check_algorithm,
+        check_stopping,
+        _plugins,
+        _image,
+        _tracking,
+        _function,
+        _metrics,
+        _resource,
+        _lanes,
+        _substituted,
+    )
     if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
+
+
+def _plugins(experiment: Experiment) -> Iterator[SpecError]:
+    """A pod has what is installed in its image; what a script of this machine has registered is nowhere in it."""
+    algorithm = find_algorithm(experiment.algorithm.name)
+    if algorithm is not None:
+        yield from _installed("algorithm.name", experiment.algorithm.name, algorithm.propose, "katib_flow.algorithms")
+    stopping = experiment.early_stopping
+    if stopping is not None and (rule := find_rule(stopping.name)) is not None:
+        yield from _installed("early_stopping.name", stopping.name, rule.judge, "katib_flow.stopping")
+
+
+def _installed(where: str, name: str, registered: Callable[..., Any], group: str) -> Iterator[SpecError]:
+    home = registered.__module__
+    if not any(home.startswith(f"{module}.") or home == module for module in ("katib_flow", *_entry_modules(group))):
+        need = f"one that the pods have: katib-flow's own, or one that an installed package names under {group}"
+        yield SpecError(where, name, f"{need}; this one was registered by {home}, on this machine only")
+
+
+def _entry_modules(group: str) -> list[str]:
+    return [point.module for point in entry_points(group=group)]
 
 
 def _image(experiment: Experiment) -> Iterator[SpecError]:

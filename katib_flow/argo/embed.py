@@ -76,8 +76,13 @@ def experiment_task(
         InvalidSpec: the experiment cannot run on a cluster.
     """
     from katib_flow.argo.checks import check
+    from katib_flow.argo.inline import check_importable
 
-    spec = what if isinstance(what, Experiment) else what.spec
+    if isinstance(what, Experiment):
+        spec = what
+    else:
+        spec = what.spec
+        check_importable(spec, what.function)
     check(spec)
     reference = models.TemplateRef(name=template, template=RUN_EXPERIMENT, cluster_scope=cluster_scope or None)
     arguments = [Parameter(name="spec", value=encode_spec(spec))]

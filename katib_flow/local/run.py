@@ -43,7 +43,7 @@ def run_experiment(
     spool = Spool.new()
     try:
         spool.lock()
-        pickled = cloudpickle.dumps(function) if function else None
+        pickled = _pickled(experiment, function) if function else None
         if pickled:
             (spool.path / FUNCTION_FILE).write_bytes(pickled)
         workers = _workers(experiment, pickled, spool)
@@ -93,6 +93,15 @@ def resume_experiment(
             workers.close()
     finally:
         spool.close()
+
+
+def _pickled(experiment: Experiment, function: Function) -> bytes:
+    try:
+        return cloudpickle.dumps(function)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}"
+        need = f"a function that can be sent to another process, or one that can be imported by its name ({what})"
+        raise SpecError("trial.function", experiment.trial.function, need) from error
 
 
 def _not_here(experiment: Experiment) -> list[SpecError]:

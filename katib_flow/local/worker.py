@@ -126,8 +126,18 @@ def _function(start: Start) -> Function | None:
     if start.experiment.architecture is not None and start.experiment.trial.function:
         with contextlib.suppress(ImportError):  # torch once for all trials; it takes seconds, a fork of it none
             importlib.import_module("katib_flow.models.build")
-    given: Function | None = cloudpickle.loads(start.pickled_function) if start.pickled_function else None
-    return trial_function(start.experiment, given)
+    return trial_function(start.experiment, _sent(start))
+
+
+def _sent(start: Start) -> Function | None:
+    """The function that was sent along; None where it is to be imported."""
+    if start.pickled_function is None:
+        return None
+    try:
+        return cloudpickle.loads(start.pickled_function)
+    except Exception as error:
+        need = f"a function that can be made again in another process ({type(error).__name__}: {error})"
+        raise SpecError("trial.function", start.experiment.trial.function, need) from error
 
 
 def _run(connection: Connection, experiment: Experiment, run: Run, function: Function | None) -> None:

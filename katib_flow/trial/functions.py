@@ -12,7 +12,9 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from pathlib import Path
+from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
@@ -63,15 +65,34 @@ def load_code(reference: str, code: str) -> Function:
 def _found(reference: str, module: Callable[[str], Any], need: str) -> Function:
     module_name, _, name = reference.partition(":")
     try:
-        found = module(module_name)
-        for part in name.split("."):
-            found = getattr(found, part)
+        found = attrgetter(name)(module(module_name))
     except Exception as error:
         raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error
-    found = getattr(found, "__wrapped__", found)  # an experiment made by the decorator holds the function
+    found = plain(found)
     if not callable(found):
         raise SpecError("trial.function", reference, "a function")
     return found
+
+
+def plain(thing: Any) -> Any:
+    """The function of an experiment that the decorator made; anything else as it is, its own decorators in place."""
+    from katib_flow.decorator import FunctionExperiment
+
+    while isinstance(thing, FunctionExperiment):
+        thing = thing.function
+    return thing
+
+
+def refers_to(reference: str, function: Function) -> bool:
+    """Whether ``module:name``, looked up in the modules that this process has loaded, is this very function."""
+    module, _, name = reference.partition(":")
+    try:
+        found = plain(attrgetter(name)(sys.modules[module]))
+    except (KeyError, AttributeError):
+        return False
+    if isinstance(found, MethodType) and isinstance(function, MethodType):  # made anew each time one is asked for
+        return found == function
+    return found is function
 
 
 def check_arguments(function: Function, reference: str, names: Mapping[str, bool]) -> None:
@@ -83,8 +104,8 @@ def check_arguments(function: Function, reference: str, names: Mapping[str, bool
     Raises:
         SpecError: the arguments and the parameters do not agree.
     """
-    try:
-        signature = inspect.signature(function)
+    try:  # what is called, not what a decorator wraps: it may add arguments of its own
+        signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some callables have no signature; calling them will tell
         return
     always = [name for name, certain in names.items() if certain]

@@ -3,13 +3,17 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 from specs import GPU, PLACED, SPECS, container, experiment, resource, spec
 
+import katib_flow as kf
+from katib_flow import algorithms, stopping
 from katib_flow.argo import compile_experiment
+from katib_flow.argo.checks import check
 from katib_flow.errors import InvalidSpec
 from katib_flow.spec import Experiment
 
@@ -338,3 +342,24 @@ def test_lanes_have_no_barrier_and_open_the_experiment_once() -> None:
     assert turn["again"]["depends"] == "train.Succeeded || train.Failed || train.Errored"
     assert turn["handover"]["when"] == "{{tasks.suggest.outputs.parameters.handover}} == true"
     assert turn["train"]["template"] == "trial"
+
+
+def _nothing(asked: Any) -> Any: ...
+
+
+@pytest.mark.parametrize("section", ["algorithm", "early_stopping"])
+def test_a_plugin_that_only_this_machine_has_is_told_before_a_pod_finds_out(
+    section: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that an entry point brings may be in the image; one that a script has registered is not."""
+    for registry in (algorithms.registry._registry, stopping.registry._registry):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    kf.algorithm("test-here-only", ends=True)(_nothing)
+    stopping.stopping_rule("test-here-only")(_nothing)
+    monkeypatch.setattr("katib_flow.argo.checks.entry_points", lambda group: [])
+    made = Experiment.parse(spec(**{section: "test-here-only"}))
+    with pytest.raises(InvalidSpec, match=rf"{section}\.name: .*this one was registered by .*, on this machine only"):
+        check(made)
+    entry = SimpleNamespace(module=__name__)
+    monkeypatch.setattr("katib_flow.argo.checks.entry_points", lambda group: [entry])
+    check(made)
