@@ -1,9 +1,30 @@
-"""Bytes as they come -> whole lines; a file that grows -> what is new in it."""
+"""Bytes as they come -> whole lines of plain text; a file that grows -> what is new in it."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LINE_BYTES = 1 << 20  # what is kept of one line
+LINE_BYTES = 1 << 20  # a longer line is read in parts; a longer word is not read
+
+# What a terminal obeys and does not show (ECMA-48), and the byte order mark that some editors begin a file with.
+_OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
+_TEXTS = re.compile(r"\x1b[\]PX^_][^\x07\x1b\x9c]*+(?:\x07|\x1b\\|\x9c)")  # titles, hyperlinks
+_SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+([@-~])?")
+_SHORT = re.compile(r"\x1b[ -/]*+([0-~])?")
+_ELSEWHERE = "ABDEFGHJSTZ`adefsu"  # the cursor goes to another place, or the screen is cleared: what was there ends
+
+
+def plain_lines(line: str) -> list[str]:
+    """A line without what only a terminal obeys; several where the cursor goes elsewhere, as a bar's does."""
+    if not _OBEYED.search(line):
+        return [line]
+    line = _TEXTS.sub("", line)
+    line = _SEQUENCE.sub(
+        lambda found: "\n" if (found[1] or "-") in _ELSEWHERE else " " if found[1] == "C" else "", line
+    )
+    line = _SHORT.sub(lambda found: "\n" if (found[1] or "=") in "DEM78c" else "", line)
+    line = re.sub(r"[\x08\x0b\x0c\r\x84\x85\x8d]+", "\n", line)
+    return _OBEYED.sub("", line).split("\n")
 
 
 class LineSplitter:
@@ -16,11 +37,14 @@ class LineSplitter:
 
     def split(self, data: bytes, *, end: bool = False) -> list[str]:
         *whole, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        self._rest = rest[:LINE_BYTES]
-        lines = [line.decode("utf-8", "replace") for line in whole if line.strip()]
-        if end and self._rest.strip():
-            lines.append(self._rest.decode("utf-8", "replace"))
+        if len(rest) > LINE_BYTES:  # cut between words: no number may lose its end, no name its beginning
+            kept, _, rest = rest.rpartition(b" ")
+            whole.append(kept)
+        self._rest = rest if len(rest) <= LINE_BYTES else b"_"
+        if end and self._rest:
+            whole.append(self._rest)
             self._rest = b""
+        lines = [line for text in whole for line in plain_lines(text.decode("utf-8", "replace")) if line.strip()]
         self.count += len(lines)
         self.last = lines[-1] if lines else self.last
         return lines

@@ -10,10 +10,12 @@ from collections.abc import Callable, Collection, Iterator
 from http.client import HTTPException
 
 from katib_flow.history import Metric
+from katib_flow.metrics.hints import instead
 from katib_flow.metrics.text import now_ms
 
 SCRAPE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
+_MOST_NAMES = 1000  # to be named where none is the metric
 _LARGEST_BYTES = 16 << 20
 _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})?\s+(\S+)(?:\s+(-?\d+))?\s*", re.ASCII)
 
@@ -34,6 +36,13 @@ class Endpoint:
         self._due = 0.0
         self._last: dict[str, float] = {}
         self._steps: dict[str, int] = {}
+        self._answered = False
+        self._others: set[str] = set()
+
+    def told(self, name: str) -> str:
+        if not self._answered:
+            return f"nobody answered at {self._url} while the trial ran"
+        return instead(name, self._others, f"{self._url} has") or f"{self._url} has no samples"
 
     def read(self, *, end: bool = False) -> list[Metric]:
         """What has changed since the last call; nothing where it is not yet time, or nobody answers."""
@@ -45,11 +54,14 @@ class Endpoint:
                 text: str = answer.read(_LARGEST_BYTES).decode("utf-8", "replace")
         except (OSError, HTTPException, ValueError):
             return []
+        self._answered = True
         return list(self._changed(text))
 
     def _changed(self, text: str) -> Iterator[Metric]:
         for name, value, timestamp_ms in samples(text):
             wanted = name if name in self._names else name.partition("{")[0]
+            if wanted not in self._names and len(self._others) < _MOST_NAMES:
+                self._others.add(wanted)
             if wanted in self._names and self._last.get(wanted) != value:
                 self._last[wanted] = value
                 self._steps[wanted] = self._steps.get(wanted, -1) + 1

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from katib_flow.history import Metric
 from katib_flow.metrics.lines import Lines
@@ -16,6 +16,15 @@ class Source(Protocol):
     """Read again and again while a trial runs, and once with ``end`` when it has ended."""
 
     def read(self, *, end: bool = False) -> list[Metric]: ...
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """A source that knows why it has no value of a metric."""
+
+    def told(self, name: str) -> str:
+        """What it has in the place of a metric, for a person."""
+        ...
 
 
 class _Nothing:
@@ -32,8 +41,11 @@ NOTHING = _Nothing()
 class MetricsFile:
     """A file of metric lines."""
 
-    lines: Lines
+    path: Path
     parser: LineParser
+
+    def __post_init__(self) -> None:
+        self.lines = Lines(self.path)
 
     def read(self, *, end: bool = False) -> list[Metric]:
         return [metric for line in self.lines.read(end=end) for metric in self.parser.parse(line)]
@@ -47,7 +59,7 @@ def source_of(experiment: Experiment, base: Path) -> Source | None:
     """
     spec = experiment.metrics
     if spec.source == "file" and spec.path:
-        return MetricsFile(Lines(base / spec.path), LineParser.of(experiment))
+        return MetricsFile(base / spec.path, LineParser.of(experiment))
     if spec.source == "tensorboard" and spec.path:
         return EventFiles(base / spec.path, experiment.metric_names)
     if spec.source == "prometheus" and spec.port:

@@ -10,9 +10,11 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from katib_flow.history import Metric
+from katib_flow.metrics.hints import instead
 from katib_flow.metrics.lines import Tail
 
 _LARGEST_RECORD = 64 << 20  # more is no event of scalars but a file that is broken
+_MOST_TAGS = 1000  # to be named where none is the metric
 _HEADER, _FOOTER = 12, 4
 _FLOATS = {1: "f", 2: "d"}  # DataType -> struct format; scalar summaries are written as one of these
 _LARGEST_STEP = 2**63 - 1
@@ -28,6 +30,12 @@ class EventFiles:
     def __init__(self, path: Path, names: Collection[str]) -> None:
         self._path, self._names = path, names
         self._files: dict[Path, _EventFile] = {}
+        self._tags: set[str] = set()
+
+    def told(self, name: str) -> str:
+        if not self._files:
+            return f"there are no event files in {self._path}"
+        return instead(name, self._tags, "the event files have") or "the event files have no scalars"
 
     def read(self, *, end: bool = False) -> list[Metric]:
         """What was written since the last call, file by file."""
@@ -35,6 +43,8 @@ class EventFiles:
         for path in self._paths():
             file = self._files.setdefault(path, _EventFile(path))
             for tag, value, step, seconds in file.read():
+                if len(self._tags) < _MOST_TAGS:
+                    self._tags.add(tag)
                 name = self._named(tag, path)
                 if name is not None:
                     found.append(Metric(name, value, step, int(seconds * 1000)))

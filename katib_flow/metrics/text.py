@@ -1,13 +1,14 @@
 """Log lines -> Metrics: ``name=value`` pairs, or JSON objects.
 
 A line may carry a step (``step=3``) and, at its start, a time (RFC 3339). A value may be a vector (``stats=[1,2,3]``).
-Lines without a step are numbered for each metric. Only metrics the experiment names are taken, the rest is log.
+Lines without a step are numbered for each metric. Only metrics the experiment names are taken, the rest is log. Text
+that goes on where a number would end (``1,234.5``, ``3/4``, the ``5e-05`` of which a filter takes the 5) is no number.
 """
 
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,10 +17,13 @@ from katib_flow.history import Metric
 from katib_flow.spec.experiment import Experiment
 
 # Possessive throughout and anchored to the start of a word, so that the time taken grows with the line, not its square.
-_NUMBER = r"[+-]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?|inf(?:inity)?|nan)"
+_NUMBER = r"(?i:[+-]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?|inf(?:inity)?|nan))"
+_SEPARATOR = "[,'_\u2019\xb7\u066b\u066c\xa0\u2009\u202f]"  # of thousands or decimals, somewhere in the world
+_VALUE = rf"({_NUMBER}|\[[^\[\]]*+\])(?!\.?\w|(?:{_SEPARATOR}|[:/*^+-])\d)"
+_OTHER_VALUE = r"(?=([^ \t|;]{1,80}+))"
 _NAME = r"[\w./@-]"
-_PAIR = re.compile(rf"(?<!{_NAME})({_NAME}++)\s*+=\s*+({_NUMBER}|\[[^\[\]]*+\])(?!\.?\w)", re.IGNORECASE)
 _STEP_KEYS = ("step", "global_step")
+_LIKE_A_NUMBER = re.compile(r"[\[('\"]*[+-]?\.?\d")
 _LARGEST_STEP = 2**63 - 1  # what a database keeps
 _END_OF_TIME = 253_402_300_800  # seconds, the year 10000
 
@@ -30,6 +34,25 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def pair_pattern(names: Collection[str] | None = None) -> re.Pattern[str]:
+    """What finds ``name=value``: groups of the name, of its number or vector, and of a text that is neither.
+
+    Args:
+        names: to be found, whatever characters they hold; None stands for any name of letters, digits and ``_./@-``.
+    """
+    if names is None:
+        name = rf"(?<!{_NAME}){_NAME}++"
+    else:
+        name = "|".join(_bounded(each) for each in sorted(names, key=len, reverse=True))
+    return re.compile(rf"({name})\s*+=\s*+(?:{_VALUE}|{_OTHER_VALUE})")
+
+
+def _bounded(name: str) -> str:
+    """A name that stands by itself: it is no end of a longer one."""
+    before = rf"(?<!{_NAME})" if re.match(_NAME, name) else r"(?<![^\s,;|])"
+    return before + re.escape(name)
+
+
 @dataclass
 class LineParser:
     """Reads the lines of one trial in order.
@@ -37,13 +60,18 @@ class LineParser:
     Attributes:
         names: metrics to take; None takes every one.
         filter: regular expressions in the place of ``name=value``.
+        left_out: by metric, how many texts were found that look like a number and are none, and the last of them.
     """
 
     names: Collection[str] | None
     format: str = "text"
     filter: Sequence[str] = ()
     clock: Callable[[], int] = now_ms
+    left_out: dict[str, tuple[int, str]] = field(default_factory=dict[str, tuple[int, str]])
     _steps: dict[str, int] = field(default_factory=dict[str, int])
+
+    def __post_init__(self) -> None:
+        self._pairs = pair_pattern(None if self.names is None else {*self.names, *_STEP_KEYS})
 
     @classmethod
     def of(cls, experiment: Experiment) -> "LineParser":
@@ -68,13 +96,12 @@ class LineParser:
 
     def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         """The pairs on a line, and what may be its time."""
-        if self.filter:
-            matches = [match for pattern in self.filter for match in re.finditer(pattern, line)]
-            found = [((match[1] or "").strip(), (match[2] or "").strip()) for match in matches]
-        else:
-            found = _PAIR.findall(line) if "=" in line else []
-        pairs = {name: value for name, text in found if name and (value := _number(text)) is not None}
-        return pairs, line.split(maxsplit=1)[0] if pairs and line.strip() else None
+        found = self._numbers(filtered(self.filter, line) if self.filter else self._matched(line))
+        return found, line.split(maxsplit=1)[0] if found and line.strip() else None
+
+    def _matched(self, line: str) -> Iterator[tuple[str, object]]:
+        for name, text, other in self._pairs.findall(line) if "=" in line else ():
+            yield name, text or NoNumber(other)
 
     def _json_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         if not line.lstrip().startswith("{"):
@@ -83,13 +110,58 @@ class LineParser:
             data: dict[str, Any] = json.loads(line)
         except (ValueError, RecursionError):
             return {}, None
-        pairs = {name: value for name, found in data.items() if name and (value := _number(found)) is not None}
-        return pairs, data.get("timestamp")
+        return self._numbers(data.items()), data.get("timestamp")
+
+    def _numbers(self, found: Iterable[tuple[str, object]]) -> dict[str, Number]:
+        """The numbers among what was found; what only looks like one is remembered."""
+        numbers: dict[str, Number] = {}
+        for name, stated in found:
+            value = None if isinstance(stated, NoNumber) else number(stated)
+            if name and value is not None:
+                numbers[name] = value
+            elif self.names is not None and name in self.names and _LIKE_A_NUMBER.match(str(stated)):
+                self.left_out[name] = (self.left_out.get(name, (0, ""))[0] + 1, str(stated))
+        return numbers
 
     def _next_step(self, name: str, step: int | None) -> int:
         step = min(self._steps.get(name, -1) + 1, _LARGEST_STEP) if step is None else step
         self._steps[name] = step
         return step
+
+
+class NoNumber(str):
+    """A text that stands where a number should, and is none, though part of it may be."""
+
+    __slots__ = ()
+
+
+_MORE_DIGITS = re.compile(rf"\d|\.\d|[eE][+-]?\d|{_SEPARATOR}\d")
+_CUT_BEFORE = re.compile(rf"(?:\d|\d[.]|\d{_SEPARATOR}|(?:[\s=:]|^)[+-])$")
+_A_NUMBER_ALREADY = re.compile(r"[+-]?(?!\d{1,3}\.\d{3}$)\d*\.\d+")  # else a comma may follow thousands
+
+
+def filtered(patterns: Sequence[str], line: str) -> Iterator[tuple[str, object]]:
+    """What regular expressions find on a line, each as a name and a text."""
+    for pattern in patterns:
+        for match in re.finditer(pattern, line):
+            text = (match[2] or "").strip()
+            yield (match[1] or "").strip(), NoNumber(whole) if (whole := _whole(match)) != text else text
+
+
+def _whole(match: re.Match[str]) -> str:
+    """The text that a filter's second group is part of, where it takes only some digits of a number; else the group."""
+    text, line, (start, end) = (match[2] or "").strip(), match.string, match.span(2)
+    if not re.search(r"\d", text):
+        return text
+    more = _MORE_DIGITS.match(line, end)
+    if more and more[0][0] == "," and _A_NUMBER_ALREADY.fullmatch(text):
+        more = None  # the next of a list
+    if more is None and not _CUT_BEFORE.search(line[max(0, start - 2) : start]):
+        return text
+    before, after = re.search(r"[^ \t=:]*$", line[:start]), re.match(r"[^ \t]*", line[end:])
+    assert before is not None
+    assert after is not None
+    return f"{before[0][-40:]}{match[2]}{after[0][:40]}"
 
 
 def _step(value: Number | None) -> int | None:
@@ -109,7 +181,7 @@ def _milliseconds(stated: object) -> int | None:
         return None
 
 
-def _number(value: object) -> Number | None:
+def number(value: object) -> Number | None:
     """A number or vector, of a JSON value or of text; None for anything else."""
     if isinstance(value, str) and value.startswith("["):
         value = re.split(r"[\s,]+", value[1:].rstrip("]").strip(" \t,"))

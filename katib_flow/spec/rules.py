@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment
 
 
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufeff]")  # no part of a line as it is read
+_SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{.*\})?", re.ASCII)
+
 Rule = Callable[["Experiment"], Iterable[SpecError]]
 
 
@@ -111,10 +114,27 @@ def _metrics(experiment: "Experiment") -> Iterator[SpecError]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         where = "additional_metrics" if name in experiment.additional_metrics else "objective"
         yield SpecError(where, name, "each metric once")
+    for position, name in enumerate(names):
+        where = "objective" if position < len(experiment.objective) else "additional_metrics"
+        if need := _findable(experiment, name):
+            yield SpecError(where, name, need)
     for name in experiment.metrics.strategy:
         if name not in names:
             need = f"a metric of the objective or of additional_metrics{did_you_mean(name, names)}"
             yield SpecError(f"metrics.strategy.{name}", name, need)
+
+
+def _findable(experiment: "Experiment", name: str) -> str:
+    """What a metric's name would have to be, where no trial could report one of this name; "" where it can."""
+    source, kind = experiment.metrics.source, experiment.trial.kind
+    if source == "prometheus" and not _SAMPLE.fullmatch(name):
+        return "a name that Prometheus has: letters, digits, '_' and ':', no digit first; then labels in braces"
+    on_a_line = source in ("stdout", "file") and experiment.metrics.format == "text" and kind != "function"
+    if on_a_line and (name != name.strip() or _CONTROL.search(name)):
+        return "a name that can stand on a line: no space at its ends, no line break, no other control character"
+    if kind == "function" and name in ("step", "global_step"):
+        return "another name: this one is that of the step at which metrics are reported"
+    return ""
 
 
 def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
 from katib_flow.history import Value
-from katib_flow.trial import user
+from katib_flow.trial.returned import Unusable, report_returned
 
 if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment
@@ -181,15 +181,22 @@ def _call(function: Function, arguments: Mapping[str, Value], objective: str, er
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `with` and `finally` clean up
     try:
-        _report_returned(function(**arguments), objective)
+        report_returned(function(**arguments), objective)
     except SystemExit as exit_request:
         return _exit_code(exit_request)
+    except Unusable as problem:
+        print(problem, file=sys.stderr)
+        return _failed(str(problem), error_file)
     except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, and its process ends here
         traceback.print_exc()
-        with contextlib.suppress(OSError), Path(error_file).open("w", encoding="utf-8") as file:
-            json.dump(f"{type(error).__name__}: {error}", file)
-        return 1
+        return _failed(f"{type(error).__name__}: {error}", error_file)
     return 0
+
+
+def _failed(message: str, error_file: str) -> int:
+    with contextlib.suppress(OSError), Path(error_file).open("w", encoding="utf-8") as file:
+        json.dump(message, file)
+    return 1
 
 
 def _exit_code(request: SystemExit) -> int:
@@ -197,26 +204,6 @@ def _exit_code(request: SystemExit) -> int:
         return request.code or 0
     print(request.code, file=sys.stderr)
     return 1
-
-
-def _report_returned(returned: Any, objective: str) -> None:
-    """A number is the objective; a dict is metrics; a generator yields a dict, or a number, a step."""
-    if inspect.isgenerator(returned):
-        user.listen_for_stop()
-        for step, values in enumerate(returned):
-            _report(values, objective, step)
-            if user.should_stop():
-                returned.close()
-                return
-    elif returned is not None:
-        _report(returned, objective, None)
-
-
-def _report(values: Any, objective: str, step: int | None) -> None:
-    if not isinstance(values, Mapping):
-        values = {objective: values}
-    metrics: dict[str, Any] = dict(values)  # pyright: ignore[reportUnknownArgumentType]
-    user.report({name: value for name, value in metrics.items() if name != "step"}, step=metrics.get("step", step))
 
 
 def die_with(parent: int, number: int = signal.SIGKILL) -> None:

@@ -1,7 +1,5 @@
 """How a trial ended: from its exit code, what it reported and who ended it, to a state and a message for a person."""
 
-import contextlib
-import json
 import signal
 from dataclasses import dataclass, replace
 
@@ -9,6 +7,7 @@ from katib_flow.history import Metric, State, Trial, continued
 from katib_flow.metrics import observe
 from katib_flow.metrics.text import now_ms
 from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.diagnosis import failure, left_out, signal_of, unavailable
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.reader import Reader
 
@@ -99,32 +98,10 @@ def conclude(
         state, why = ending.request.state, ending.request.why
         message = f"{what[state]}{': ' if why else ''}{why}"
     elif code:
-        fault = -code in MACHINE_SIGNALS
-        state, message = State.FAILED, _failure(code, directory, reader)
+        fault = signal_of(code) in MACHINE_SIGNALS
+        state, message = State.FAILED, failure(code, directory, reader)
     elif missing:
-        state, message = State.METRICS_UNAVAILABLE, _unavailable(missing, reader)
+        state, message = State.METRICS_UNAVAILABLE, unavailable(missing, directory, reader)
     else:
-        state, message = State.SUCCEEDED, ""
+        state, message = State.SUCCEEDED, left_out(reader)
     return Outcome(state, message, tuple(metrics), started, now_ms() / 1000, fault, whole=code == 0)
-
-
-def _failure(code: int, directory: TrialDirectory, reader: Reader) -> str:
-    with contextlib.suppress(OSError, ValueError):
-        return str(json.loads((directory.path / "error.json").read_text()))
-    last = f"; its last line was {_cut(reader.lines.last)}" if reader.lines.last else "; it printed nothing"
-    if code < 0:
-        name = signal.Signals(-code).name
-        return f"killed by {name}{' (out of memory?)' if -code == signal.SIGKILL else ''}{last}"
-    return f"exit code {code}{last}"
-
-
-def _unavailable(missing: list[str], reader: Reader) -> str:
-    what = " and ".join(repr(name) for name in missing)
-    if not reader.lines.count:
-        return f"{what} was not reported: the trial printed nothing"
-    last = f"the last was {_cut(reader.lines.last)} (names are case-sensitive)"
-    return f"none of {reader.lines.count} log lines reports {what}; {last}"
-
-
-def _cut(text: str) -> str:
-    return json.dumps(text[:200], ensure_ascii=False)

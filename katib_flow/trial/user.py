@@ -1,7 +1,6 @@
 """What user code may call inside a trial. Outside one, ``report`` prints, so that a program also runs by hand."""
 
 import json
-import math
 import os
 import signal
 import threading
@@ -29,12 +28,8 @@ def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = No
     Raises:
         TypeError: a value is neither a number nor a vector of numbers.
     """
-    values = {name: _plain(name, value) for name, value in {**(metrics or {}), **named}.items()}
-    line = json.dumps({"metrics": values, "step": step}, allow_nan=True)
-    if path := os.environ.get(REPORT_FILE):
-        with Path(path).open("a", encoding="utf-8") as file:
-            file.write(line + "\n")
-    else:
+    values = {name: _named(name, value) for name, value in {**(metrics or {}), **named}.items()}
+    if not _told({"metrics": values, "step": step}):
         print(
             *(f"{name}={value}" for name, value in values.items()),
             *([f"step={step}"] if step is not None else []),
@@ -42,19 +37,51 @@ def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = No
         )
 
 
-def _plain(name: str, value: Any) -> float | list[float]:
+def remark(**facts: Any) -> None:
+    """Tell something of a trial that is no metric; nothing outside a trial."""
+    _told(facts)
+
+
+def _told(content: Mapping[str, Any]) -> bool:
+    """Append a line to the report file; False where there is none, outside a trial."""
+    path = os.environ.get(REPORT_FILE)
+    if path:
+        with Path(path).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(content, allow_nan=True) + "\n")
+    return bool(path)
+
+
+def _named(name: str, value: Any) -> float | list[float]:
     try:
-        if hasattr(value, "tolist"):  # NumPy and torch, scalars and vectors alike
-            value = value.tolist()
-        if isinstance(value, list | tuple):
-            return [float(each) for each in value]  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-        return float(value) if not isinstance(value, bool | str) else math.nan + _refuse(value)
-    except (TypeError, ValueError):
+        return plain(value)
+    except TypeError:
         raise TypeError(f"metric {name!r}: found {value!r}, need a number or a vector of numbers") from None
 
 
-def _refuse(value: object) -> float:
-    raise TypeError(value)
+def plain(value: Any) -> float | list[float]:
+    """A number, of any library's kind, or a vector of them; an array of one number, however deep, is a vector of one.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    try:
+        if hasattr(value, "tolist"):  # NumPy, torch, pandas: scalars and arrays alike
+            value = value.tolist()
+        elif hasattr(value, "__array__"):  # data frames, tensors of other libraries
+            value = value.__array__().tolist()
+        while isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):  # pyright: ignore[reportUnknownArgumentType]
+            value = value[0]  # pyright: ignore[reportUnknownVariableType]
+        if isinstance(value, list | tuple):
+            return [_number(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+        return _number(value)
+    except Exception as error:  # whatever a library's object raises
+        raise TypeError(f"found {type(value).__name__}, need a number or a vector of numbers") from error  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool | str | bytes):
+        raise TypeError(value)
+    return float(value)
 
 
 def should_stop() -> bool:

@@ -107,6 +107,128 @@ def test_an_experiment_names_its_objectives_and_additional_metrics():
     assert {metric.name for metric in LineParser.of(made).parse("accuracy=1 loss=2 lr=3")} == {"accuracy", "loss"}
 
 
+# numbers that are whole or none
+
+CUT_SHORT = [
+    *[
+        "1,234.5",
+        "0,75",
+        "1.234,5",
+        "1'234.5",
+        "1\u2019234",
+        "1_234",
+        "1\xa0234,5",
+        "1\u202f234",
+        "0\u066b75",
+        "0\xb775",
+    ],
+    *[
+        "3/4",
+        "12:30",
+        "2024-05-01",
+        "1+2j",
+        "0.5-0.6",
+        "1*10",
+        "10^5",
+        "1.2.3",
+        "1e5.5",
+        "1e",
+        "0x1F",
+        "0.75s",
+        "1.5D-03",
+    ],
+]
+
+
+@pytest.mark.parametrize("text", CUT_SHORT)
+def test_a_number_that_goes_on_is_not_cut_short(text):
+    lines = parser("accuracy", "loss")
+    assert {metric.name: metric.value for metric in lines.parse(f"accuracy={text} loss=0.5")} == {"loss": 0.5}
+    assert lines.left_out == {"accuracy": (1, text)}
+
+
+@pytest.mark.parametrize(
+    "text", ["0.75,", "0.75, 3", "0.75;loss=1", "0.75|", "0.75)", "0.75.", "0.75%", "0.75 3.2it/s", "0.75\u00b10.1"]
+)
+def test_what_follows_a_number_and_is_none_of_it_does_no_harm(text):
+    assert values(f"accuracy={text}", "accuracy") == {"accuracy": 0.75}
+
+
+KATIB = r"([\w|-]+)\s*[:=]\s*((-?\d+)(\.\d+)?)"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "whole"),
+    [
+        (KATIB, "loss: 5e-05", "5e-05"),
+        (KATIB, "loss=1,234.5", "1,234.5"),
+        (KATIB, "loss=0,75", "0,75"),
+        (r"(loss)=(\d+)", "loss=12.5", "12.5"),
+        (r"(loss).*(\d+)", "loss: 0.345", "0.345"),
+        (r"(loss)\D*(\d+\.\d+)", "loss: -0.5", "-0.5"),
+        (r"(loss)=([\d.]+).*", "loss=5e-05 end", "5e-05"),
+        (r"(loss)=([\d.]+)", "loss=1.234,5", "1.234,5"),
+    ],
+)
+def test_a_filter_that_takes_a_part_of_a_number_takes_none(pattern, line, whole):
+    lines = parser("loss", filter=[pattern])
+    assert lines.parse(line) == []
+    assert lines.left_out == {"loss": (1, whole)}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line", "value"),
+    [
+        (KATIB, "loss: 0.25", 0.25),
+        (KATIB, "loss=-3", -3.0),
+        (r"(loss) (\d+)/\d+", "loss 3/4", 3.0),
+        (r"(loss)=([\d.]+)s", "loss=0.75s", 0.75),
+        (r"(loss),([\d.]+)", "loss,0.75,0.3,acc", 0.75),
+        (r"(loss)-(\d+)", "loss-5", 5.0),
+        (r"(loss) at \w+-(\d+)", "loss at epoch-5", 5.0),
+    ],
+)
+def test_a_filter_may_take_a_number_out_of_its_surroundings(pattern, line, value):
+    assert values(line, "loss", filter=[pattern]) == {"loss": value}
+
+
+@pytest.mark.parametrize("text", ['"0,75"', '"1,234.5"', '"3/4"'])
+def test_a_text_in_json_is_a_number_as_a_whole_or_none(text):
+    lines = parser("accuracy", format="json")
+    assert lines.parse(f'{{"accuracy": {text}}}') == []
+    assert lines.left_out == {"accuracy": (1, text.strip('"'))}
+
+
+def test_a_step_that_goes_on_is_none():
+    assert [metric.step for metric in parser("a").parse("step=1,000 a=1")] == [0]
+
+
+# names of any characters
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["val acc", "f1@[IoU=0.25]", "top-5 (%)", "loss|val", "[x]", "a.b*c", "precisión", "精度", "a=b", "$loss", "\\d+"],
+)
+def test_a_name_that_the_spec_states_is_found_whatever_it_holds(name):
+    assert values(f"epoch 3: {name}=0.5, other=1", name) == {name: 0.5}
+    assert values(f"{name} = 0.5", name) == {name: 0.5}
+
+
+def test_the_longest_name_that_fits_is_the_one():
+    names = ("acc", "val acc", "val acc (best)")
+    assert values("val acc (best)=3 val acc=2 acc=1", *names) == {"val acc (best)": 3, "val acc": 2, "acc": 1}
+
+
+@pytest.mark.parametrize("line", ["val_acc=1", "val.acc=1", "val/acc=1", "val-acc=1", "acc2=1", "acc (best)=1"])
+def test_a_longer_name_is_another(line):
+    assert values(line, "acc") == {}
+
+
+def test_a_name_that_begins_with_a_sign_stands_by_itself():
+    assert values("a(%)=1 | (%)=2", "(%)") == {"(%)": 2.0}
+
+
 # steps
 
 

@@ -194,3 +194,40 @@ def test_checkpoints_are_on_a_volume_or_uploaded():
         "argo.checkpoints.every: found 120.0, need nothing here with claim: from a volume nothing is uploaded"
     ]
     assert Experiment.parse(spec(argo={"checkpoints": {"every": "2m"}})).argo.checkpoints.every == 120
+
+
+@pytest.mark.parametrize(
+    ("name", "sections", "need"),
+    [
+        (
+            "acc ",
+            {"trial": {"command": ["x"]}},
+            "a name that can stand on a line: no space at its ends, no line break, ",
+        ),
+        ("a\nb", {"trial": {"command": ["x"]}}, "a name that can stand on a line: "),
+        ("a\x1b[1m", {"trial": {"command": ["x"]}}, "a name that can stand on a line: "),
+        ("val acc", {"metrics": {"source": "prometheus", "port": 1}}, "a name that Prometheus has: "),
+        ("step", {}, "another name: this one is that of the step at which metrics are reported"),
+    ],
+)
+def test_a_metric_that_can_never_be_found_is_refused(name, sections, need):
+    (line,) = messages(objective={"metric": name, "direction": "maximize"}, **sections)
+    assert line.startswith(f"objective: found {name!r}, need {need}")
+    additional = messages(additional_metrics=[name], **sections)
+    if "port" not in str(sections):  # there the objective of the others is found
+        assert additional == [line.replace("objective:", "additional_metrics:", 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "sections"),
+    [
+        ("val acc", {"trial": {"command": ["x"]}}),
+        ("f1@[IoU=0.25]", {"trial": {"command": ["x"]}}),
+        ("acc ", {}),  # a function reports it by name
+        ("acc ", {"trial": {"command": ["x"]}, "metrics": {"format": "json"}}),
+        ("step", {"trial": {"command": ["x"]}}),
+        ('acc{phase="val"}', {"metrics": {"source": "prometheus", "port": 1}}),
+    ],
+)
+def test_a_metric_that_can_be_found_is_taken_whatever_it_is_called(name, sections):
+    Experiment.parse(spec(objective={"metric": name, "direction": "maximize"}, **sections))

@@ -77,7 +77,8 @@ def test_a_programs_printed_metrics_are_its_observations(run: Run) -> None:
         (
             "print('Score: 0.9')",
             State.METRICS_UNAVAILABLE,
-            "none of 1 log lines reports 'score'; the last was \"Score: 0.9\" (names are case-sensitive)",
+            "none of 1 log lines reports 'score'; a line has 'Score: 0.9', where score=0.9 would be read, or anything "
+            'that metrics.filter finds; the last was "Score: 0.9"',
         ),
         ("print('score=1'); print('oops'); exit(3)", State.FAILED, 'exit code 3; its last line was "oops"'),
         ("exit(3)", State.FAILED, "exit code 3; it printed nothing"),
@@ -265,7 +266,7 @@ pathlib.Path('late').touch()
 def test_a_trial_killed_from_outside_is_the_machines_fault(run: Run) -> None:
     outcome = run("import os; print('score=1', flush=True); os.kill(os.getpid(), 9)")
     assert (outcome.state, outcome.fault) == (State.FAILED, True)
-    assert outcome.message.startswith("killed by SIGKILL (out of memory?)")
+    assert outcome.message.startswith("killed by SIGKILL, as when memory runs out")
     assert not run("import os; os.abort()").fault
 
 
@@ -361,7 +362,7 @@ def test_a_generator_is_told_to_stop_between_its_steps(run: Run) -> None:
 
 def test_a_metric_that_is_no_number_is_refused_by_name(run: Run) -> None:
     outcome = run(lambda x: {"score": "high"})
-    assert outcome.message == "TypeError: metric 'score': found 'high', need a number or a vector of numbers"
+    assert outcome.message == "the function returned the text 'high' for 'score', need one number"
 
 
 def test_a_functions_world_is_its_own(run: Run) -> None:
@@ -386,3 +387,96 @@ def test_checkpoints_outlive_a_retry_and_reports_do_not(run: Run) -> None:
         return {"score": count}
 
     assert [run(trains).metrics[0].value for _ in range(2)] == [1, 2]
+
+
+# what is said of a metric that is missing
+
+
+def unavailable(outcome: Outcome) -> str:
+    assert outcome.state is State.METRICS_UNAVAILABLE
+    return outcome.message
+
+
+def test_a_function_that_gives_nothing_back_is_told_so(run: Run) -> None:
+    assert unavailable(run(lambda x: print(x))) == (
+        "'score' was not reported: the function returned None, and did not call kf.report"
+    )
+
+
+def test_what_was_reported_instead_is_named(run: Run) -> None:
+    assert unavailable(run(lambda x: {"Score": x, "note": "fine"})) == (
+        "'score' was not reported: the trial reported 'Score', and names are case-sensitive"
+    )
+
+
+def test_a_vector_for_an_objective_is_told_as_a_vector(run: Run) -> None:
+    assert unavailable(run("print('score=[1, 2]')")) == (
+        "'score' was not reported: found a vector of 2 numbers, where one number is needed"
+    )
+
+
+def test_one_number_in_a_vector_is_a_number_where_the_spec_names_the_metric(run: Run) -> None:
+    outcome = run("print('score=[0.5]')")
+    assert [(each.name, each.value) for each in outcome.metrics] == [("score", 0.5)]
+
+
+def test_a_number_that_goes_on_is_told_with_all_of_it(run: Run) -> None:
+    assert unavailable(run("print('score=1,234.5')")).startswith(
+        "'score' was not reported: found '1,234.5', which is no number: "
+    )
+
+
+def test_values_that_are_left_out_of_a_good_trial_are_told(run: Run) -> None:
+    outcome = run("print('score=999.5'); print('score=1,000.5'); print('score=1,001')")
+    assert (outcome.state, outcome.message) == (
+        State.SUCCEEDED,
+        "left out: 2 values of 'score' that are no number, the last '1,001'",
+    )
+    outcome = run(lambda x: {"score": x, "note": "fine"})
+    assert (outcome.state, outcome.message) == (State.SUCCEEDED, "left out: 'note', the text 'fine'")
+
+
+def test_a_filter_that_never_matched_is_named(run: Run) -> None:
+    outcome = run("print('score: 0.5')", metrics={"filter": r"([\\w|-]+)\\s*:\\s*((-?\\d+)(\\.\\d+)?)"})
+    assert unavailable(outcome) == (
+        "'score' was not reported: metrics.filter matched none of 1 lines; the last was \"score: 0.5\""
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("pass", "'score' was not reported: the trial wrote no file m.log"),
+        ("open('m.log', 'w')", "'score' was not reported: the trial wrote nothing to m.log"),
+        ("open('m.log', 'w').write('Score=1')", "none of 1 lines of m.log reports 'score'; lines report 'Score', and"),
+        ("open('m.log', 'w').write('score=1,5')", "'score' was not reported: found '1,5', which is no number"),
+    ],
+)
+def test_a_file_is_told_by_what_it_holds(run: Run, program: str, said: str) -> None:
+    program = f"import os; os.chdir(os.path.dirname(os.environ['KATIB_FLOW_TRIAL_FILE'])); {program}"
+    assert unavailable(run(program, metrics={"source": "file", "path": "m.log"})).startswith(said)
+
+
+def test_event_files_and_endpoints_tell_what_they_have(run: Run, directory: TrialDirectory) -> None:
+    assert "there are no event files in " in unavailable(run("pass", metrics={"source": "tensorboard", "path": "x"}))
+    outcome = run("pass", metrics={"source": "prometheus", "port": 1})
+    assert unavailable(outcome) == (
+        "'score' was not reported: nobody answered at http://127.0.0.1:1/metrics while the trial ran"
+    )
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "fault"),
+    [
+        (137, "exit code 137, which a shell gives for a program killed by SIGKILL, as when memory runs out; it", True),
+        (143, "exit code 143, which a shell gives for a program killed by SIGTERM; it printed nothing", True),
+        (139, "exit code 139, which a shell gives for a program killed by SIGSEGV; it printed nothing", False),
+        (127, "exit code 127, which a shell gives for a command that was not found; it printed nothing", False),
+        (126, "exit code 126, which a shell gives for a command that is no program that can be run; it", False),
+        (255, "exit code 255; it printed nothing", False),
+    ],
+)
+def test_what_a_shell_makes_of_its_programs_end_is_told(run: Run, code: int, message: str, fault: bool) -> None:
+    outcome = run(f"raise SystemExit({code})")
+    assert (outcome.state, outcome.fault) == (State.FAILED, fault)
+    assert outcome.message.startswith(message)
