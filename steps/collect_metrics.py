@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from katib_flow.argo.steps import objects
 from katib_flow.argo.steps.collect import collect_metrics
 from katib_flow.argo.steps.context import Context, exit_after, step_parser, write_output
+from katib_flow.argo.steps.fate import connect
 
 EXAMPLES = """\
 example:
@@ -20,7 +20,7 @@ def main() -> None:
 
     def step() -> None:
         context = Context.open(args.run, args.segment)
-        go = collect_metrics(context, objects.cluster_of(context.experiment))
+        go = collect_metrics(context, connect)
         write_output(args.out, "go", "true" if go else "false")
 
     exit_after(step)

@@ -1,9 +1,9 @@
 """finish: the exit handler. Closes every open run, says how the experiment ended; leaves a newer segment alone."""
 
 from katib_flow.argo.names import EXPERIMENT_FAILED
-from katib_flow.argo.steps import objects
 from katib_flow.argo.steps.collect import finish
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
+from katib_flow.argo.steps.fate import connect
 from katib_flow.tracking import Status
 
 EXAMPLES = """\
@@ -21,7 +21,7 @@ def main() -> None:
 
     def step() -> int:
         context = Context.open(args.run, args.segment)
-        status = finish(context, args.status, args.failures, objects.cluster_of(context.experiment))
+        status = finish(context, args.status, args.failures, connect)
         print(f"{args.run}: {status or 'goes on in the next segment'}")
         return EXPERIMENT_FAILED if status is Status.FAILED else 0
 

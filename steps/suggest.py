@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 from katib_flow.argo.steps.context import Context, exit_after, step_parser, write_output
+from katib_flow.argo.steps.fate import connect
 from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 
 EXAMPLES = """\
+reads also: the token of the pod's service account, in lanes, where a trial's pod has recorded no end
 examples:
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --out /kf          writes ids: ["t00000", "t00001"], or []
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --lane 2 --lanes 4 --last 40 --out /kf
@@ -32,7 +34,7 @@ def main() -> None:
         if args.lane is None:
             write_output(args.out, "ids", json.dumps(suggest_iteration(context, args.iteration)))
             return
-        turn = suggest_lane(context, args.iteration, args.lane, args.lanes, args.last)
+        turn = suggest_lane(context, args.iteration, args.lane, args.lanes, args.last, connect)
         write_output(args.out, "id", turn.trial or "")
         write_output(args.out, "go", "true" if turn.trial else "false")
         write_output(args.out, "handover", "true" if turn.hand_over else "false")

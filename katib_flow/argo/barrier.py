@@ -17,6 +17,9 @@ from katib_flow.spec.experiment import Experiment
 
 WEIGHT = Weight(nodes=8, nodes_per_trial=2, bytes=4_600, bytes_per_trial=1_210)
 BUILD_WEIGHT = Weight(nodes=10, nodes_per_trial=2, bytes=5_800, bytes_per_trial=1_210)
+STEP_SECONDS = 7200
+"""Deadline of a step of our own, from when its pod is on a node, the time in which its image is pulled included: an
+image that cannot be had would otherwise be waited for without an end."""
 K = "{{inputs.parameters.k}}"
 GO = "{{tasks.collect-metrics.outputs.parameters.go}} == true"
 
@@ -31,9 +34,14 @@ class Shape:
 
 
 def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequence[str] = ()) -> Container:
-    account = pods.Accounts.of(experiment).watching(experiment)
+    account = pods.Accounts.of(experiment).judging(experiment)
     fields: dict[str, Any] = {"inputs": inputs, "outputs": ["go"], **account}
-    return pods.step(experiment, "collect-metrics", "collect_metrics", args, **fields)
+    return own_step(experiment, "collect-metrics", "collect_metrics", args, **fields)
+
+
+def own_step(experiment: Experiment, name: str, program: str, args: Sequence[str], **fields: Any) -> Container:
+    """A pod of one of our own steps, which ends in minutes or hangs; a trial's may take as long as it likes."""
+    return pods.step(experiment, name, program, args, active_deadline_seconds=str(STEP_SECONDS), **fields)
 
 
 def shape(experiment: Experiment) -> Shape:
@@ -43,8 +51,8 @@ def shape(experiment: Experiment) -> Shape:
     out = ["--out", pods.SHARED]
     templates = [
         _iteration(builds=builds),
-        pods.step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"]),
-        *([pods.step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
+        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"]),
+        *([own_step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
         _train(experiment),
         TRIAL_PODS[experiment.trial.kind](experiment),
         collect_metrics(experiment, [*where, *out], inputs=["k"]),

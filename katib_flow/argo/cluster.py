@@ -6,20 +6,29 @@ memory.
 
 import http.client
 import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
 
 from katib_flow.errors import KatibFlowError
 
 Manifest = dict[str, Any]
 WORKFLOW = ("argoproj.io/v1alpha1", "Workflow")
 POD = ("v1", "Pod")
+EVENT = ("v1", "Event")
 Kind = tuple[str, str]
 """apiVersion and kind."""
+NOTHING: Mapping[str, str] = {}
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REQUEST_SECONDS = 30
+PATIENCE_SECONDS = 120.0  # of a step that asks the cluster something
+_LONGEST_PAUSE_SECONDS = 30.0
+
+T = TypeVar("T")
 
 
 class AlreadyExists(KatibFlowError):
@@ -61,8 +70,12 @@ class Cluster(Protocol):
         """Raises Missing."""
         ...
 
-    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
-        """The objects that have all of the labels, oldest first."""
+    def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
+        """The objects that have all of the labels, oldest first.
+
+        Args:
+            fields: values of fields that they have too, by dotted path, of those that the cluster can select by.
+        """
         ...
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
@@ -90,6 +103,43 @@ def kind_of(manifest: Manifest) -> Kind:
     return manifest["apiVersion"], manifest["kind"]
 
 
+def patiently(
+    call: Callable[[], T],
+    seconds: float = PATIENCE_SECONDS,
+    *,
+    passing: Callable[[BaseException], bool] = lambda error: isinstance(error, ClusterError) and error.passing,
+    told: Callable[[BaseException], None] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """The result of a call that is made again, with growing pauses, while what it asks is away.
+
+    Args:
+        seconds: for how long.
+        passing: whether an error may pass.
+        told: called with the first of them.
+
+    Raises:
+        ClusterError: or another: of the last try.
+    """
+
+    def first(state: RetryCallState) -> None:
+        if state.attempt_number == 1 and state.outcome is not None and (error := state.outcome.exception()):
+            told(error)
+
+    def over(state: RetryCallState) -> bool:
+        return max(state.idle_for, state.seconds_since_start or 0.0) >= seconds
+
+    retrying = Retrying(
+        retry=retry_if_exception(passing),
+        wait=wait_exponential(multiplier=1, max=_LONGEST_PAUSE_SECONDS),
+        stop=over,
+        before_sleep=first,
+        sleep=sleep,
+        reraise=True,
+    )
+    return retrying(call)
+
+
 class KubernetesCluster:
     """A namespace of a real cluster, by the pod's own account or by the user's kubeconfig."""
 
@@ -111,9 +161,12 @@ class KubernetesCluster:
     def get(self, kind: Kind, name: str) -> Manifest:
         return self._call("get", kind, name, lambda of: of.get(name=name, **self._where)).to_dict()
 
-    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found = self._call("list", kind, "", lambda of: of.get(label_selector=selector, **self._where)).to_dict()
+    def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
+        pairs = {"label_selector": labels, "field_selector": fields}
+        selectors = {
+            name: ",".join(f"{key}={value}" for key, value in each.items()) for name, each in pairs.items() if each
+        }
+        found = self._call("list", kind, "", lambda of: of.get(**selectors, **self._where)).to_dict()
         return sorted(
             found["items"], key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"])
         )

@@ -66,7 +66,7 @@ def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     where = ["--namespace", "{{workflow.namespace}}", "--workflow", "{{workflow.name}}"]
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     fields: dict[str, Any] = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
-    return pods.step(experiment, "handover", "handover", [*where, *which], **fields)
+    return barrier.own_step(experiment, "handover", "handover", [*where, *which], **fields)
 
 
 def finish(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
@@ -75,4 +75,4 @@ def finish(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
     how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
     again = pods.step_retry(unless=str(EXPERIMENT_FAILED))
     account = accounts.watching(experiment)
-    return pods.step(experiment, "finish", "finish", [*which, *how], retry_strategy=again, **account)
+    return barrier.own_step(experiment, "finish", "finish", [*which, *how], retry_strategy=again, **account)

@@ -20,6 +20,7 @@ _HEADER = "# Written by `make templates`; edit katib_flow/argo/install.py.\n"
 _RBAC = "rbac.authorization.k8s.io"
 _RESULTS = {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
 _SUBMITS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["create", "get"]}
+_READS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get"]}
 _OBJECTS = ["create", "delete", "get"]
 NAMESPACE = "katib-flow"
 """Another one is a kustomization of one's own with ``namespace:``, which also changes the bindings' subjects."""
@@ -64,7 +65,7 @@ def _folder(name: str, manifests: Mapping[str, Sequence[Manifest]], about: str) 
 
 
 def accounts() -> list[Manifest]:
-    """Four accounts with the least rights; tokens for the three whose pods may read them."""
+    """Five accounts with the least rights; tokens for the four whose pods may read them."""
     names = pods.Accounts()
     reads_pods = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
@@ -78,6 +79,7 @@ def accounts() -> list[Manifest]:
         *_account(names.executor, [_RESULTS]),
         *_account(names.submitter, [_RESULTS, _SUBMITS]),
         *_account(names.watcher, [_RESULTS, *watches, *reads_pods]),
+        *_account(names.reader, [_RESULTS, _READS]),
     ]
 
 

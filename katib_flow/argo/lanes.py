@@ -12,7 +12,7 @@ no steps template round a trial: a lane goes on after a failed one by its ``depe
 from hera.workflows import DAG, Parameter, Task, models
 
 from katib_flow.argo import pods
-from katib_flow.argo.barrier import GO, K, Shape, collect_metrics
+from katib_flow.argo.barrier import GO, K, Shape, collect_metrics, own_step
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
 from katib_flow.spec.experiment import Experiment
@@ -26,13 +26,13 @@ def shape(experiment: Experiment) -> Shape:
     lanes = experiment.limits.parallel_trials
     run = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--out", pods.SHARED]
     lane = ["--iteration", K, "--lane", LANE, "--lanes", LANES, "--last", LAST]
-    outputs = ["id", "go", "handover"]
+    outputs, account = ["id", "go", "handover"], pods.Accounts.of(experiment).judging(experiment)
     templates = [
         _main(),
         _lane(),
         _turn(),
-        pods.step(experiment, "open", "suggest", ["--run", pods.RUN, "--segment", pods.SEGMENT, "--open"]),
-        pods.step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=outputs),
+        own_step(experiment, "open", "suggest", ["--run", pods.RUN, "--segment", pods.SEGMENT, "--open"]),
+        own_step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=outputs, **account),
         TRIAL_PODS[experiment.trial.kind](experiment),
         collect_metrics(experiment, run),
     ]

@@ -26,24 +26,30 @@ POD_SPEC_PATCH = json.dumps(  # Argo's own containers; without it the controller
 
 @dataclass(frozen=True)
 class Accounts:
-    """Service accounts: trials have no rights and no token; only handover may create workflows, and only what watches
-    the objects of resource and template trials may touch these."""
+    """Service accounts: trials have no rights and no token; only handover may create workflows, only what watches the
+    objects of resource and template trials may touch these, and what judges trials may read how their pods ended."""
 
     trial: str = "kf-trial"
     executor: str = "kf-executor"
     submitter: str = "kf-submitter"
     watcher: str = "kf-watcher"
+    reader: str = "kf-reader"
 
     @classmethod
     def of(cls, experiment: Experiment) -> "Accounts":
         one = experiment.argo.service_account
-        return cls(one, one, one, one) if one else cls()
+        return cls(one, one, one, one, one) if one else cls()
 
     def watching(self, experiment: Experiment) -> dict[str, Any]:
         """Fields of a template that talks to the cluster where trials are objects; none where they are not."""
         if experiment.trial.kind not in ("resource", "template"):
             return {}
         return {"service_account_name": self.watcher, "automount_service_account_token": True}
+
+    def judging(self, experiment: Experiment) -> dict[str, Any]:
+        """Fields of a template that asks Argo what became of trials' pods, and deletes trials' objects."""
+        reading = {"service_account_name": self.reader, "automount_service_account_token": True}
+        return self.watching(experiment) or reading
 
 
 def pod_security() -> models.PodSecurityContext:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from katib_flow.argo.cluster import POD, AlreadyExists, ClusterError, Kind, Manifest, Missing, kind_of
+from katib_flow.argo.cluster import NOTHING, POD, AlreadyExists, ClusterError, Kind, Manifest, Missing, kind_of
 
 EPOCH = 1_700_000_000.0
 _NAME = re.compile(r"(?!.{254})[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -28,6 +28,8 @@ class FakeCluster:
         on_change: called with the kind and the name of each object after it was patched or deleted.
         refusals: raised by the next calls, one each; for a cluster that is away, overloaded or forbids something.
         calls: (verb, kind, name) of every call, for tests of who asks for what.
+        statuses: by kind, what gives the status of an object by its name, worked out when the object is read; None
+            leaves it as it is kept.
     """
 
     namespace: str = "default"
@@ -36,6 +38,9 @@ class FakeCluster:
     on_change: list[Callable[[Kind, str], None]] = field(default_factory=list[Callable[[Kind, str], None]])
     refusals: list[ClusterError] = field(default_factory=list[ClusterError])
     calls: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    statuses: dict[Kind, Callable[[str], Manifest | None]] = field(
+        default_factory=dict[Kind, Callable[[str], Manifest | None]]
+    )
     _objects: dict[tuple[Kind, str], Manifest] = field(default_factory=dict[tuple[Kind, str], Manifest])
     _logs: dict[tuple[str, str], list[tuple[float, str]]] = field(
         default_factory=dict[tuple[str, str], list[tuple[float, str]]]
@@ -66,10 +71,16 @@ class FakeCluster:
         self._called("get", kind, name)
         return self.object(kind, name)
 
-    def find(self, kind: Kind, labels: Mapping[str, str]) -> list[Manifest]:
+    def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
         self._called("find", kind, "")
-        found = [each for (each_kind, _), each in self._objects.items() if each_kind == kind]
-        return [copy.deepcopy(each) for each in found if labels.items() <= each["metadata"].get("labels", {}).items()]
+        found = [
+            name
+            for (each_kind, name), each in self._objects.items()
+            if each_kind == kind
+            and labels.items() <= each["metadata"].get("labels", {}).items()
+            and all(_field(each, path) == value for path, value in fields.items())
+        ]
+        return [self.object(kind, name) for name in found]
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
         self._called("patch", kind, name)
@@ -96,7 +107,10 @@ class FakeCluster:
 
     def object(self, kind: Kind, name: str) -> Manifest:
         """A copy of an object. Raises Missing."""
-        return copy.deepcopy(self._there(kind, name))
+        made = copy.deepcopy(self._there(kind, name))
+        if (status := self.statuses.get(kind)) is not None and (now := status(name)) is not None:
+            made["status"] = now
+        return made
 
     def peek(self, kind: Kind, name: str) -> Manifest | None:
         """The object itself, only to be looked at; None where there is none."""
@@ -150,6 +164,13 @@ def owner_reference(owner: Manifest) -> Manifest:
         "name": owner["metadata"]["name"],
         "uid": owner["metadata"]["uid"],
     }
+
+
+def _field(manifest: Manifest, path: str) -> Any:
+    value: Any = manifest
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
 
 
 def _merge(target: Manifest, changes: Manifest) -> None:

@@ -69,6 +69,7 @@ def test_accounts_have_the_least_rights() -> None:
     assert rights("kf-trial") == set()
     assert rights("kf-executor") == results
     assert rights("kf-submitter") == results | {("argoproj.io", "workflows", verb) for verb in ("create", "get")}
+    assert rights("kf-reader") == results | {("argoproj.io", "workflows", "get")}
     watches = rights("kf-watcher") - results
     assert {("", "pods", "list"), ("", "pods/log", "get")} <= watches
     assert {verb for _, _, verb in watches} == {"create", "delete", "get", "list"}
@@ -79,7 +80,7 @@ def test_accounts_have_the_least_rights() -> None:
 
 def test_each_account_with_rights_has_the_token_that_argo_looks_for() -> None:
     tokens = {each["metadata"]["name"] for each in objects("Secret")}
-    assert tokens == {f"kf-{name}.service-account-token" for name in ("executor", "submitter", "watcher")}
+    assert tokens == {f"kf-{name}.service-account-token" for name in ("executor", "reader", "submitter", "watcher")}
 
 
 def test_mlflow_is_locked_and_answers_to_its_service_names() -> None:
@@ -110,7 +111,7 @@ def test_the_overlay_of_the_documentation_moves_all_to_another_namespace_and_ima
     assert {each["metadata"].get("namespace", each["metadata"]["name"]) for each in found} == {"ml"}
     bindings = [each for each in found if each["kind"] == "RoleBinding"]
     assert {subject["namespace"] for each in bindings for subject in each["subjects"]} == {"ml"}
-    assert len(bindings) == 3
+    assert len(bindings) == 4
     image = "registry.example.com/katib-flow:0.1.0"
     template = next(each for each in found if each["kind"] == "WorkflowTemplate")
     assert template["spec"]["templates"][0]["container"]["image"] == image

@@ -107,8 +107,18 @@ def test_only_who_talks_to_kubernetes_has_a_token(name: str) -> None:
         if each.get("automountServiceAccountToken") or "serviceAccountName" in each
     }
     one = "n" if name == "hostile" else None
-    watching = ["trial", "collect-metrics", "finish"] if name in ("resource", "template") else []
-    assert holders == dict.fromkeys(watching, "kf-watcher") | {"handover": one or "kf-submitter"}
+    objects, in_lanes = name in ("resource", "template"), workflow["spec"]["entrypoint"] == "main"
+    judging = ["collect-metrics", *(["suggest"] if in_lanes else [])]
+    watching = ["trial", "finish", *judging] if objects else []
+    expected = dict.fromkeys(judging, one or "kf-reader") | dict.fromkeys(watching, "kf-watcher")
+    assert holders == expected | {"handover": one or "kf-submitter"}
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_no_step_of_our_own_waits_for_its_image_without_an_end(name: str) -> None:
+    for each in pods(compiled(name)):
+        if each["name"] != "trial":
+            assert int(each["activeDeadlineSeconds"]) == 7200
 
 
 def test_accounts_are_ours_or_the_one_that_the_spec_names() -> None:

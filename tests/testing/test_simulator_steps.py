@@ -133,13 +133,22 @@ def test_outputs_that_cannot_be_read_are_written_again(cluster: Cluster, fault: 
     assert seen(run.trials) == seen(cluster.here(experiment()))
 
 
-@pytest.mark.parametrize("fault", [Fault.MEMORY, Fault.DEADLINE])
-def test_a_trial_that_can_never_end_well_is_one_failure(cluster: Cluster, fault: Fault) -> None:
-    of = experiment(limits={"max_trials": 4, "parallel_trials": 2, "trial_timeout": "1m", "max_failed_trials": 1})
-    run = cluster.submit(of, faults=Scripted({"trial(1:t00001)(0)": fault}))
+OUT_OF_MEMORY = "main: OOMKilled (exit code 137)"
+PAST_DEADLINE = "Pod was active on the node longer than the specified deadline"
+
+
+@pytest.mark.parametrize(("fault", "why"), [(Fault.MEMORY, OUT_OF_MEMORY), (Fault.DEADLINE, PAST_DEADLINE)])
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_a_trial_that_can_never_end_well_is_one_failure_that_says_why(
+    cluster: Cluster, mode: str, fault: Fault, why: str
+) -> None:
+    limits = {"max_trials": 4, "parallel_trials": 2, "trial_timeout": "1m", "max_failed_trials": 1}
+    node = "trial(1:t00001)(0)" if mode == "barrier" else "lane(1:1).turn.train(0)"
+    of = experiment(limits=limits, argo={"image": "user:1", "mode": mode})
+    run = cluster.submit(of, faults=Scripted({node: fault}))
     assert run.workflows[0].phase == "Succeeded"
     assert [trial.state for trial in run.trials] == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED, State.SUCCEEDED]
-    assert run.trials[1].message.startswith("its pod ended without a result: out of memory")
+    assert run.trials[1].message == f"its pod ended without a result: {why}"
     assert run.simulator.machine.started["trial"] == 4
 
 
@@ -206,3 +215,33 @@ def test_what_was_cut_short_goes_on_as_a_further_segment(cluster: Cluster, mode:
     if mode == "barrier":  # what was killed starts again, as it was suggested
         assert seen(ended[:7]) == seen(cluster.here(of))
         assert [trial.id for trial in ended][:3] == [trial.id for trial in before]
+
+
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_trials_that_argo_terminated_are_started_again_first_and_are_no_failures(cluster: Cluster, mode: str) -> None:
+    def terminate(simulator: Simulator) -> None:
+        assert isinstance(simulator.programs, StepPrograms)
+        simulator.programs.seconds = lambda pod: 60.0 if pod.template == "trial" else 1.0
+        simulator.run(until=simulator.now + 25)  # while the first trials' pods are there
+        name = next(iter(simulator.workflows))
+        simulator.stop(name, "Terminate")
+        simulator.run()
+
+    of = experiment(argo={"image": "user:1", "mode": mode})
+    run = cluster.submit(of, prepare=terminate)
+    assert run.simulator.machine.started["finish"] == 0, "nobody has closed them"
+    before = [trial.id for trial in run.trials.open()]
+    assert len(before) == 3
+    go_on(run.simulator.cluster, run.store, run.record)
+    run.simulator.run()
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert {trial.state for trial in run.trials} == {State.SUCCEEDED}
+    order = [pod.inputs["id"] for pod in run.simulator.machine.history if pod.template == "trial"]
+    assert sorted(order[-7:][:3]) == before
+
+
+def test_a_trial_lost_too_often_says_how_its_last_pod_ended(cluster: Cluster) -> None:
+    of = experiment(limits={"max_trials": 2, "parallel_trials": 2, "retries": 1, "max_failed_trials": 1})
+    faults = Scripted({"trial(1:t00001)(0)": Fault.EVICTED, "trial(1:t00001)(1)": Fault.EVICTED})
+    run = cluster.submit(of, faults=faults)
+    assert run.trials[1].message == "its pod ended without a result: main: Error (exit code 143), at try 2"

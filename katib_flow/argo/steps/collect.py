@@ -1,12 +1,14 @@
 """collect-metrics: close what pods left open, judge, and say whether to go on. finish: say how it ended."""
 
 import json
+from collections.abc import Sequence
 
-from katib_flow.argo.cluster import Cluster
 from katib_flow.argo.steps.context import Context, cut_short, judge
+from katib_flow.argo.steps.fate import Connect
+from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
-from katib_flow.history import History, State
+from katib_flow.history import History, Trial
 from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
 from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
@@ -14,19 +16,22 @@ from katib_flow.tracking import Control, Status
 STOPPED_BY_ARGO = "shutdown with strategy"
 
 
-def collect_metrics(context: Context, cluster: Cluster | None = None) -> bool:
+def collect_metrics(context: Context, connect: Connect | None = None) -> bool:
     """Whether the experiment goes on. All trials that may still run have ended when it is called.
 
     Args:
-        cluster: where trials are objects, of which some may have been left behind.
+        connect: opens the cluster, to ask it what became of trials that recorded no end, and to delete their objects.
+
+    Raises:
+        ClusterError: it has not answered for a while.
     """
     if not context.is_newest():
         return False
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     abandoned = history.open()
-    history = close(context, history, abandoned, control)
-    clean_up(context, cluster, abandoned)
+    history = close(context, history, abandoned, control, connect)
+    _delete_objects(context, connect, abandoned)
     verdict = judge_at_rest(context, history, control)
     if verdict.go and not control.pause:
         store.summarise(record, history)
@@ -65,23 +70,23 @@ def outcome(verdict: Verdict) -> tuple[Status, str]:
     return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
 
 
-def finish(context: Context, status: str, failures: str, cluster: Cluster | None = None) -> Status | None:
+def finish(context: Context, status: str, failures: str, connect: Connect | None = None) -> Status | None:
     """Close every open run and set the final status; None where the next segment has taken over.
 
     Args:
         status, failures: the Workflow's, as Argo tells its exit handler.
-        cluster: where trials are objects, of which some may run on.
+        connect: opens the cluster, where trials may be objects that run on.
     """
     if not context.is_newest():
-        _close_lanes(context, cluster)
+        _close_lanes(context, connect)
         return None
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     if STOPPED_BY_ARGO in failures and context.experiment.argo.mode == "lanes":
         store.set_control(record, stop=True)  # lanes of the segment before may be at work still
     abandoned = history.open()
-    killed = end(context, abandoned, State.KILLED, CUT_SHORT)
-    clean_up(context, cluster, abandoned)
+    killed = end(context, abandoned, CUT_SHORT)
+    _delete_objects(context, connect, abandoned)
     history = history.replaced(killed)
     if record.status is Status.RUNNING:
         final, reason = _how_it_ended(judge(context, history, control), control, status, failures)
@@ -92,7 +97,7 @@ def finish(context: Context, status: str, failures: str, cluster: Cluster | None
     return record.status
 
 
-def _close_lanes(context: Context, cluster: Cluster | None) -> None:
+def _close_lanes(context: Context, connect: Connect | None) -> None:
     """Lanes of this segment that were stopped leave trials open; the next one has lanes and trials of its own."""
     if context.experiment.argo.mode == "lanes":
         left = [
@@ -100,8 +105,14 @@ def _close_lanes(context: Context, cluster: Cluster | None) -> None:
             for trial in context.store.history(context.record).open()
             if trial.suggestion.info.get("segment") == context.segment
         ]
-        end(context, left, State.KILLED, CUT_SHORT)
-        clean_up(context, cluster, left)
+        end(context, left, CUT_SHORT)
+        _delete_objects(context, connect, left)
+
+
+def _delete_objects(context: Context, connect: Connect | None, trials: Sequence[Trial]) -> None:
+    """Delete the objects of trials that are objects, and that nobody watches any more."""
+    if trials and connect is not None and kind_of_trial(context.experiment) is not None:
+        clean_up(context, connect(), trials)
 
 
 def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str) -> tuple[Status, str]:

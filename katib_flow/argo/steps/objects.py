@@ -32,7 +32,6 @@ from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.history import Metric, Trial
 from katib_flow.metrics.sources import NOTHING
-from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
@@ -242,13 +241,6 @@ def _is_ours(there: Manifest, wanted: Mapping[str, str]) -> bool:
     return all(labels.get(key) == wanted[key] for key in (RUN_LABEL, TRIAL_LABEL))
 
 
-def cluster_of(experiment: Experiment) -> Cluster | None:
-    """The cluster, where an experiment's trials are objects of it."""
-    from katib_flow.argo.cluster import KubernetesCluster  # looked up when it is called: tests have one in memory
-
-    return KubernetesCluster() if kind_of_trial(experiment) is not None else None
-
-
 def owner(workflow: str, uid: str) -> Manifest:
     """Reference to the Workflow, with which a trial's object goes."""
     return {"apiVersion": WORKFLOW[0], "kind": WORKFLOW[1], "name": workflow, "uid": uid}
@@ -258,7 +250,7 @@ def clean_up(context: Context, cluster: Cluster | None, trials: Sequence[Trial])
     """Delete the objects of trials that nobody watches any more.
 
     Args:
-        cluster: what ``cluster_of`` gives: None where trials are no objects.
+        cluster: None where trials are no objects.
     """
     kind = kind_of_trial(context.experiment)
     if cluster is not None and kind is not None:

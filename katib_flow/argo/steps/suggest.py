@@ -1,17 +1,21 @@
 """suggest: which trials an iteration starts, or which trial a lane does."""
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from katib_flow.argo.steps.context import Context, cut_short, judge
+from katib_flow.argo.steps.fate import Connect, Fates
 from katib_flow.errors import KatibFlowError, TrackingError
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import proposed
 from katib_flow.tracking import Change, Control, Status
 
 CUT_SHORT = "ended before it had finished"
-DIED = "its pod ended without a result: out of memory, over its deadline, or lost more often than limits.retries allows"
+NOT_STARTED = "not started: other lanes had started the last ones"
+PAUSE_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
+"""For which a lane waits for others that want the last trials too."""
 
 
 def suggest_iteration(context: Context, iteration: int) -> list[str]:
@@ -53,20 +57,37 @@ class Turn:
     hand_over: bool = False
 
 
-def suggest_lane(context: Context, iteration: int, lane: int, lanes: int, last: int) -> Turn:
+def suggest_lane(
+    context: Context,
+    iteration: int,
+    lane: int,
+    lanes: int,
+    last: int,
+    connect: Connect | None = None,
+    *,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Turn:
     """A lane's next trial. Tell and ask in one: it closes the lane's earlier trials first.
 
-    The index follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams
-    and no two write the same trial. Killed trials are not started again: new ones take their place.
+    A lane's trials are those whose index, divided by the number of lanes, leaves the lane's number. The index of a new
+    one follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams and no
+    two write the same trial. Of the lane's trials that were cut short, the first is started again before a new one.
 
     Segments overlap: a lane goes on to the end of its segment though a later one is there, unless it is there already.
+
+    Args:
+        connect: where to ask what became of trials that nobody runs any more.
+
+    Raises:
+        ClusterError: it has not answered for a while.
     """
     newest = context.newest()
     history = context.store.history(context.record)
     index = ((context.segment * last) + iteration - 1) * lanes + lane
     if any(trial.index > index and trial.index % lanes == lane for trial in history):
         return Turn()
-    found = _lane_trial(context, history, index, lanes, {"iteration": iteration, "lane": lane})
+    marks = {"segment": context.segment, "iteration": iteration, "lane": lane, "registered": time.time()}
+    found = _LaneTurn(context, index, lanes, marks, connect, sleep).trial(history)
     if found is None or iteration < last or newest != context.segment:
         return Turn(found)
     return Turn(found, _began_first(context, found, last))
@@ -76,7 +97,8 @@ def _began_first(context: Context, trial_id: str, last: int) -> bool:
     """Whether no other lane began its last turn in this segment before the lane of a trial did.
 
     Every lane that asks has recorded its trial before, so the first of them all is told so, and told so again when its
-    pod is tried again. Where clocks differ a second lane may be told so too; the next segment is created once anyway.
+    pod is tried again. Where clocks differ a second lane may be told so too, and a lane whose last turn starts an earlier
+    trial again always is; the next segment is created once anyway.
     """
     turns = [
         trial
@@ -85,53 +107,110 @@ def _began_first(context: Context, trial_id: str, last: int) -> bool:
         and trial.suggestion.info.get("iteration") == last
         and trial.state is not State.KILLED  # others had started the last ones
     ]
-    first = min(turns, key=_registered, default=None)
-    return first is not None and first.id == trial_id
+    ids = [trial.id for trial in sorted(turns, key=_order)]
+    return trial_id not in ids or ids[0] == trial_id
 
 
-def _lane_trial(context: Context, history: History, index: int, lanes: int, place: Mapping[str, object]) -> str | None:
-    store, record = context.store, context.record
-    control, lane = store.control(record), index % lanes
-    left = (trial for trial in history.open() if trial.index < index and trial.index % lanes == lane)
-    history = close(context, history, left, control)
-    if mine := next((trial for trial in history if trial.index == index), None):
-        return None if mine.state is State.KILLED else mine.id
-    verdict = judge(context, history, control)
-    if control.pause or not verdict.may_start:
-        return None
-    marks = {"segment": context.segment, **place, "registered": time.time()}
-    fresh = [_marked(each, marks) for each in _asked(context, history, 1, start=index)]
-    _begin(context, history)
-    trials = store.write(record, [Change(Trial(suggestion)) for suggestion in fresh], lookup=True)
-    return trials[0].id if trials and not _withdrawn(context, trials[0], control) else None
+@dataclass(frozen=True)
+class _LaneTurn:
+    """One turn of a lane.
+
+    Attributes:
+        index: of the trial that is suggested in it, where none is started again.
+        marks: what such a trial is marked with.
+    """
+
+    context: Context
+    index: int
+    lanes: int
+    marks: Mapping[str, object]
+    connect: Connect | None
+    sleep: Callable[[float], None]
+
+    def trial(self, history: History) -> str | None:
+        """Id of the trial that the lane runs now, recorded as pending; None where it has none to run."""
+        context, control = self.context, self.context.store.control(self.context.record)
+        mine = [trial for trial in history if trial.index % self.lanes == self.index % self.lanes]
+        if own := next((trial for trial in mine if trial.index == self.index), None):
+            return None if own.state is State.KILLED else self._seated(own, control)
+        left = [trial for trial in mine if not trial.state.final]
+        closed = end(context, left, CUT_SHORT) if control.stop else end_dead(context, left, self.connect)
+        history, own_ids = history.replaced(closed), {trial.id for trial in mine}
+        again = next((trial for trial in cut_short(history) if trial.id in own_ids), None)
+        history = history.replaced([replace(again, state=State.KILLED)] if again else [])  # it takes up no room yet
+        verdict = judge(context, history, control)
+        if control.pause or not verdict.may_start:
+            return None
+        _begin(context, history)
+        trial = self._again(again) if again else self._new(history)
+        return self._seated(trial, control) if trial else None
+
+    def _again(self, trial: Trial) -> Trial:
+        """A trial that was cut short, recorded as pending once more."""
+        if trial.state is not State.KILLED:
+            return trial
+        return self.context.store.write(self.context.record, [Change(_pending(trial))])[0]
+
+    def _new(self, history: History) -> Trial | None:
+        """A new trial, recorded as pending; None where the algorithm has nothing more to suggest."""
+        fresh = _asked(self.context, history, 1, start=self.index)
+        changes = [Change(Trial(_marked(suggestion, self.marks))) for suggestion in fresh]
+        return next(iter(self.context.store.write(self.context.record, changes, lookup=True)), None)
+
+    def _seated(self, trial: Trial, control: Control) -> str | None:
+        """Id of a recorded trial where it may start; None where it is one more than there may be, and taken back.
+
+        Each lane records its trial first and counts the others afterwards. Of any two lanes, at least the one that
+        recorded last sees the other's, however late a record arrives: so no two start what there is room for once. Of
+        several that see each other, those that come first in an order which is the same for all of them wait, and the
+        others take theirs back.
+        """
+        maximum, waited = control.most_trials(self.context.experiment), 0.0
+        while maximum is not None and trial.state is State.PENDING:
+            history = self.context.store.history(self.context.record)
+            others = [each for each in history if each.state is not State.KILLED and each.id != trial.id]
+            if len(others) < maximum:
+                break
+            first = [each for each in others if each.state is not State.PENDING or _order(each) < _order(trial)]
+            if len(first) >= maximum or waited >= PATIENCE_SECONDS:
+                end(self.context, [trial], NOT_STARTED)
+                return None
+            self.sleep(PAUSE_SECONDS)
+            waited += PAUSE_SECONDS
+        return trial.id
 
 
-def close(context: Context, history: History, trials: Iterable[Trial], control: Control) -> History:
-    """Close open trials whose pods are gone for good: killed where a stop was asked for, else failed."""
-    state, message = (State.KILLED, CUT_SHORT) if control.stop else (State.FAILED, DIED)
-    return history.replaced(end(context, trials, state, message))
+def close(
+    context: Context, history: History, trials: Iterable[Trial], control: Control, connect: Connect | None
+) -> History:
+    """Close open trials that nobody runs any more: those that died have failed, the others were cut short.
+
+    Raises:
+        ClusterError: what became of them cannot be asked now.
+    """
+    trials = list(trials)
+    failed = [] if control.stop else end_dead(context, trials, connect)
+    dead = {trial.id for trial in failed}
+    return history.replaced([*failed, *end(context, [each for each in trials if each.id not in dead], CUT_SHORT)])
 
 
-def end(context: Context, trials: Iterable[Trial], state: State, message: str) -> list[Trial]:
+def end_dead(context: Context, trials: Sequence[Trial], connect: Connect | None) -> list[Trial]:
+    """Record as failed those of the open trials whose pods have died; the others were cut short, and stay open."""
+    fates = Fates(context, connect)
+    reasons = {trial.id: fates.died_of(trial) for trial in trials}
+    return [
+        failed for trial in trials if (why := reasons[trial.id]) for failed in end(context, [trial], why, State.FAILED)
+    ]
+
+
+def end(context: Context, trials: Sequence[Trial], message: str, state: State = State.KILLED) -> list[Trial]:
     """Record the end of trials that can no longer do it themselves."""
     changes = [Change(replace(trial, state=state, message=message, ended=time.time())) for trial in trials]
     return context.store.write(context.record, changes) if changes else []
 
 
-def _withdrawn(context: Context, trial: Trial, control: Control) -> bool:
-    """Take a trial back where others were registered before it and it is one more than there may be."""
-    maximum = control.most_trials(context.experiment)
-    if maximum is None:
-        return False
-    counted = [each for each in context.store.history(context.record) if each.state is not State.KILLED]
-    if len(counted) <= maximum or sum(_registered(each) < _registered(trial) for each in counted) < maximum:
-        return False
-    end(context, [trial], State.KILLED, "not started: other lanes had started the last ones")
-    return True
-
-
-def _registered(trial: Trial) -> tuple[float, str]:
-    """When a lane recorded the trial; what sorts all of them the same way for every lane."""
+def _order(trial: Trial) -> tuple[float, str]:
+    """By when lanes recorded their trials, as far as their clocks tell: an order that is the same for all of them."""
     at = trial.suggestion.info.get("registered", 0.0)
     return (at if isinstance(at, float) else 0.0), trial.id
 

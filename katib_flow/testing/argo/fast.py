@@ -57,6 +57,9 @@ class FastPrograms:
     def _die(self) -> None:
         raise Killed
 
+    def _connect(self) -> FakeCluster:
+        return self.cluster
+
     def _context(self, options: dict[str, str]) -> Context:
         record = self.store.create(self.experiment, options["run"])
         store: Any = self.store
@@ -70,7 +73,7 @@ class FastPrograms:
         if "lane" not in options:
             return Result(files={"/kf/ids": json.dumps(suggest_iteration(context, iteration))})
         lane, lanes, last = (int(options[name]) for name in ("lane", "lanes", "last"))
-        turn = suggest_lane(context, iteration, lane, lanes, last)
+        turn = suggest_lane(context, iteration, lane, lanes, last, self._connect)
         told = {"/kf/go": turn.trial is not None, "/kf/handover": turn.hand_over}
         return Result(files={"/kf/id": turn.trial or "", **{path: json.dumps(on) for path, on in told.items()}})
 
@@ -89,7 +92,7 @@ class FastPrograms:
         return Result(exit_code(state))
 
     def _collect(self, pod: Pod, options: dict[str, str]) -> Result:
-        return Result(files={"/kf/go": "true" if collect_metrics(self._context(options)) else "false"})
+        return Result(files={"/kf/go": "true" if collect_metrics(self._context(options), self._connect) else "false"})
 
     def _handover(self, pod: Pod, options: dict[str, str]) -> Result:
         context, segment = self._context(options), int(options["segment"])

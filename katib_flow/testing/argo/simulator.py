@@ -15,7 +15,6 @@ from katib_flow.testing.argo import lint
 from katib_flow.testing.argo.faults import Faults, no_faults
 from katib_flow.testing.argo.locks import Locks
 from katib_flow.testing.argo.machine import Machine
-from katib_flow.testing.argo.nodes import time_text
 from katib_flow.testing.argo.operation import Operation
 from katib_flow.testing.argo.pods import Pod
 from katib_flow.testing.argo.programs import Programs
@@ -81,6 +80,7 @@ class Simulator:
         self.locks = Locks(self.cluster)
         self.machine = Machine(self)
         self.cluster.clock = lambda: self.now
+        self.cluster.statuses[WORKFLOW] = self._status
         self.cluster.on_create.append(self._created)
         self.cluster.on_change.append(self._changed)
 
@@ -153,10 +153,7 @@ class Simulator:
         suspended, shutdown = bool(manifest["spec"].get("suspend")), manifest["spec"].get("shutdown", "")
         Operation(workflow, self, suspended=suspended, shutdown=shutdown).run()
         self._measure(workflow)
-        manifest["status"] = {"phase": workflow.phase, "startedAt": time_text(workflow.started)}
-        manifest["status"] |= {"message": workflow.message} if workflow.message else {}
         if workflow.completed:
-            manifest["status"] |= {"finishedAt": time_text(workflow.finished)} | workflow.outputs_status()
             self._completed(workflow)
 
     # the Kubernetes API
@@ -191,6 +188,10 @@ class Simulator:
                 self.machine.remove_all(name)
             else:
                 self.look_again(self.workflows[name], self.now)
+
+    def _status(self, name: str) -> Manifest | None:
+        workflow = self.workflows.get(name)
+        return workflow.status() if workflow is not None and workflow.phase else None
 
     def _completed(self, workflow: Workflow) -> None:
         ttl = workflow.spec.get("ttlStrategy", {})

@@ -90,13 +90,6 @@ class Workflow:
         """How many nodes there are of a kind, in these phases where any are named."""
         return sum(node.kind == kind and (not phases or node.phase in phases) for node in self.nodes)
 
-    def outputs_status(self) -> Manifest:
-        """The part of the status that says what came out of it: global outputs, and those of the entrypoint."""
-        status = self.status()
-        root = status["nodes"].get(self.name)
-        found: Manifest = {"nodes": {self.name: root}} if root and "outputs" in root else {}
-        return found | ({"outputs": status["outputs"]} if "outputs" in status else {})
-
     def status(self) -> Manifest:
         """The status as Argo writes it."""
         nodes = [status_of(node, self.name) for node in self.nodes]
