@@ -16,7 +16,7 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.handover import hand_over, next_segment
 from katib_flow.argo.steps.suggest import Turn, suggest_iteration, suggest_lane
 from katib_flow.errors import KatibFlowError, NotFound
-from katib_flow.history import State, Trial
+from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.spec import Experiment
 from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Change, Status, Store
@@ -237,6 +237,52 @@ def test_a_lane_closes_the_trial_that_its_last_pod_left_open(opened: Any) -> Non
         "t00001": State.FAILED,
         "t00003": State.PENDING,
     }
+
+
+def test_a_lane_that_died_before_it_had_counted_the_others_counts_them_when_it_is_tried_again(
+    opened: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def died(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    limits = {"limits": {"max_trials": 1, "parallel_trials": 2}}
+    lanes = {"lanes": 2, "last": 40, "sleep": died}
+    both = [opened(**limits), opened(**limits)]
+    with monkeypatch.context() as dying:
+        dying.setattr("katib_flow.argo.steps.suggest._LaneTurn._seated", died)
+        for lane, context in enumerate(both):  # lane 1 has looked before lane 0 recorded anything, say
+            dying.setattr(context.store, "history", lambda *_: History())
+            with pytest.raises(KeyboardInterrupt):
+                suggest_lane(context, 1, lane=lane, **lanes)
+    assert suggest_lane(opened(**limits), 1, lane=1, **lanes) == Turn()
+    assert suggest_lane(opened(**limits), 1, lane=0, **lanes) == Turn("t00000")
+    assert trials(opened())["t00001"].message == "not started: other lanes had started the last ones"
+
+
+def test_a_lane_waits_for_one_that_wants_the_last_trial_too_and_was_later(opened: Any) -> None:
+    limits = {"limits": {"max_trials": 1, "parallel_trials": 2}}
+    for lane in (0, 1):
+        marks = {"segment": 0, "registered": float(lane)}
+        suggestion = Suggestion(lane, {"x": 1}, info=marks)
+        opened(**limits).store.write(opened().record, [Change(Trial(suggestion))])
+    asked: list[float] = []
+
+    def other_lane_looks(seconds: float) -> None:
+        asked.append(seconds)
+        assert suggest_lane(opened(**limits), 1, lane=1, lanes=2, last=40) == Turn()
+
+    assert suggest_lane(opened(**limits), 1, lane=0, lanes=2, last=40, sleep=other_lane_looks) == Turn("t00000")
+    assert len(asked) == 1
+
+
+def test_a_lane_does_not_wait_for_ever(opened: Any) -> None:
+    limits = {"limits": {"max_trials": 1, "parallel_trials": 2}}
+    for lane in (0, 1):
+        suggestion = Suggestion(lane, {"x": 1}, info={"segment": 0, "registered": float(lane)})
+        opened(**limits).store.write(opened().record, [Change(Trial(suggestion))])
+    slept: list[float] = []
+    assert suggest_lane(opened(**limits), 1, lane=0, lanes=2, last=40, sleep=slept.append) == Turn()
+    assert sum(slept) == 60
 
 
 def test_the_first_lane_in_its_last_turn_hands_over_and_the_others_go_on_to_theirs(opened: Any) -> None:

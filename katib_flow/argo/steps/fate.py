@@ -33,7 +33,7 @@ class Fates:
         self._read: dict[int, list[Node] | str] = {}
 
     def died_of(self, trial: Trial) -> str:
-        """Why an open trial has failed, for a person; "" where it was cut short, or never begun, by no fault of its own.
+        """Why an open trial has failed, for a person; "" where it was cut short, or never began, and is not to blame.
 
         The pods in the newest Workflow that has any tell. Where Argo cannot be asked, a trial of an earlier Workflow
         that has not begun, as far as MLflow knows, was cut short.

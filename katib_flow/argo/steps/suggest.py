@@ -69,9 +69,9 @@ def suggest_lane(
 ) -> Turn:
     """A lane's next trial. Tell and ask in one: it closes the lane's earlier trials first.
 
-    A lane's trials are those whose index, divided by the number of lanes, leaves the lane's number. The index of a new
-    one follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams and no
-    two write the same trial. Of the lane's trials that were cut short, the first is started again before a new one.
+    A lane's trials are those whose index, divided by the number of lanes, leaves the lane's number. The index of a
+    new one follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams
+    and no two write the same trial. Trials of the lane that were cut short are started again before a new one.
 
     Segments overlap: a lane goes on to the end of its segment though a later one is there, unless it is there already.
 

@@ -4,8 +4,10 @@ What the programs of steps/ do beside that (arguments, environment, files) is le
 """
 
 import json
+import threading
+import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,8 +18,10 @@ from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 from katib_flow.argo.steps.train import begin, exit_code, find_trial
 from katib_flow.history import State, Trial
 from katib_flow.spec.experiment import Experiment
+from katib_flow.testing.argo.outage import Outage, Remote
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import Killed, Program, Result
+from katib_flow.testing.argo.programs import Killed, Program, Result, Waiting
+from katib_flow.testing.argo.waiting import Sleep, waiting
 from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.testing.memory import MemoryStore
 from katib_flow.tracking import Change, Status
@@ -33,6 +37,7 @@ class FastPrograms:
         also: what a trial that succeeds reports beside its objectives.
         evaluated: how often each trial was, by id.
         store: in the place of MLflow.
+        outage: has the store asked over a wire, so that programs wait for it, one beside the other.
     """
 
     experiment: Experiment
@@ -42,9 +47,27 @@ class FastPrograms:
     also: Callable[[Trial], Mapping[str, float]] = lambda trial: {}
     store: MemoryStore = field(default_factory=MemoryStore)
     evaluated: Counter[str] = field(default_factory=Counter[str])
+    outage: Outage | None = None
 
-    def __call__(self, pod: Pod) -> Program:
-        return Program(self._run, self.seconds)
+    def __post_init__(self) -> None:
+        self._own = threading.local()  # of each program that waits: its store, and how it sleeps
+
+    def __call__(self, pod: Pod) -> Program | Waiting:
+        if self.outage is None:
+            return Program(self._run, self.seconds)
+        return Waiting(self._wait)
+
+    def _wait(self, pod: Pod) -> Generator[float, None, Result]:
+        outage = self.outage
+        assert outage is not None
+
+        def program(sleep: Sleep) -> Result:
+            self._own.sleep = sleep
+            self._own.store = Remote(self.store, outage, sleep, self.cluster.clock)
+            sleep(self.seconds(pod))
+            return self._programs[pod.template](self, pod, _options(pod))
+
+        return waiting(program, lambda: None)
 
     def _run(self, pod: Pod) -> Result:
         dying = [self._die] if pod.notes.pop("halfway", False) else []
@@ -61,8 +84,8 @@ class FastPrograms:
         return self.cluster
 
     def _context(self, options: dict[str, str]) -> Context:
-        record = self.store.create(self.experiment, options["run"])
-        store: Any = self.store
+        store: Any = getattr(self._own, "store", self.store)
+        record = store.create(self.experiment, options["run"])
         return Context(store, record, int(options.get("segment", "0")))
 
     def _suggest(self, pod: Pod, options: dict[str, str]) -> Result:
@@ -73,7 +96,8 @@ class FastPrograms:
         if "lane" not in options:
             return Result(files={"/kf/ids": json.dumps(suggest_iteration(context, iteration))})
         lane, lanes, last = (int(options[name]) for name in ("lane", "lanes", "last"))
-        turn = suggest_lane(context, iteration, lane, lanes, last, self._connect)
+        sleep = getattr(self._own, "sleep", time.sleep)
+        turn = suggest_lane(context, iteration, lane, lanes, last, self._connect, sleep=sleep)
         told = {"/kf/go": turn.trial is not None, "/kf/handover": turn.hand_over}
         return Result(files={"/kf/id": turn.trial or "", **{path: json.dumps(on) for path, on in told.items()}})
 
