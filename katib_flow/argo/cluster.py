@@ -141,15 +141,23 @@ def patiently(
 
 
 class KubernetesCluster:
-    """A namespace of a real cluster, by the pod's own account or by the user's kubeconfig."""
+    """A namespace of a real cluster, by the pod's own account or by the user's kubeconfig.
 
-    def __init__(self, namespace: str | None = None, *, in_pod: bool = True) -> None:
+    Args:
+        seconds: for how long one request may be connecting, or without an answer.
+    """
+
+    def __init__(self, namespace: str | None = None, *, in_pod: bool = True, seconds: float = _REQUEST_SECONDS) -> None:
         from kubernetes import client
         from kubernetes.dynamic import DynamicClient
 
+        class Api(client.ApiClient):
+            def call_api(self, *args: Any, _request_timeout: Any = None, **options: Any) -> Any:
+                return super().call_api(*args, _request_timeout=_request_timeout or seconds, **options)
+
         _configure(in_pod=in_pod)
         self.namespace = namespace or _own_namespace(in_pod=in_pod)
-        api = client.ApiClient()
+        api = Api()
         self._pods = client.CoreV1Api(api)
         self._dynamic: Any = _called("reach the cluster", lambda: DynamicClient(api))
 
@@ -200,7 +208,7 @@ class KubernetesCluster:
 
     @property
     def _where(self) -> dict[str, Any]:
-        return {"namespace": self.namespace, "_request_timeout": _REQUEST_SECONDS}
+        return {"namespace": self.namespace}
 
     def _call(self, verb: str, kind: Kind, name: str, call: Callable[[Any], Any]) -> Any:
         from kubernetes.dynamic.exceptions import ResourceNotFoundError, ResourceNotUniqueError

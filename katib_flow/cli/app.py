@@ -280,14 +280,22 @@ def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DE
 
 
 @app.command()
-def status(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """How an experiment stands."""
+def status(
+    name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP,
+    namespace: Namespace = None,
+) -> None:  # fmt: skip
+    """How an experiment stands; of one that runs on a cluster, what waits there and why."""
     from katib_flow.cli.output import show_one
     from katib_flow.cli.records import standing
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    show_one(standing(record, store.history(record), store.control(record)), output)
+    row = standing(record, store.history(record), store.control(record))
+    if not record.status.final:
+        from katib_flow.cli.cluster import seen_in_cluster
+
+        row |= seen_in_cluster(record, namespace)
+    show_one(row, output)
 
 
 @app.command()

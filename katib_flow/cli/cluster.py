@@ -1,21 +1,36 @@
-"""`submit` and `resume --argo`: create a Workflow, and watch it where asked to."""
+"""`submit`, `resume --argo` and `status` of what runs on a cluster: create a Workflow, watch it, say how it stands."""
 
 import os
+import sys
+from typing import Any
 
 import typer
 
-from katib_flow.argo.cluster import Cluster
-from katib_flow.argo.submit import Following
+from katib_flow.argo import cluster as cluster_module
+from katib_flow.argo.cluster import Cluster, ClusterError
+from katib_flow.argo.submit import Following, standing
+from katib_flow.errors import KatibFlowError, TrackingError
 from katib_flow.history import Trial
 from katib_flow.local.progress import watching
+from katib_flow.local.spool import Spool
 from katib_flow.spec import Experiment
-from katib_flow.tracking import Status, Store
+from katib_flow.tracking import Record, Status, Store
+
+PATIENCE_SECONDS = 15.0  # of one look at MLflow, after which its absence is told
+GLANCE_SECONDS = 5.0  # for which `status` waits for an answer of the cluster
 
 
 def store_of(experiment: Experiment, tracking_uri: str | None) -> Store | None:
-    """Where the cluster records, as far as it is known here; only an MLflow server can be both here and there."""
+    """Where the cluster records, as far as it is known and reached here; only a server can be both here and there."""
     uri = tracking_uri or experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
-    return Store(uri, experiment.tracking.experiment) if uri else None
+    if not uri:
+        print("no MLflow server is known here (--tracking-uri): only what Argo knows will be told")
+        return None
+    try:
+        return Store(uri, experiment.tracking.experiment, patience_seconds=PATIENCE_SECONDS)
+    except TrackingError as error:
+        print(f"{error}; only what Argo knows will be told")
+        return None
 
 
 def submitted(cluster: Cluster, name: str) -> None:
@@ -28,8 +43,6 @@ def watch(
     cluster: Cluster, run: str, experiment: Experiment, store: Store | None, *, segment: int, quiet: bool
 ) -> None:
     """Show an experiment until it has ended, and exit as it did; Ctrl-C leaves it running."""
-    if store is None:
-        print("no MLflow server is known here (--tracking-uri): only the end will be told")
     told: set[str] = set()
     with watching(experiment, quiet=quiet) as display:
 
@@ -43,13 +56,36 @@ def watch(
                 display.trial_ended(trial)
             display.show(history, most_trials)
 
-        following = Following(cluster, run, store, segment, show)
+        say = display.say if display is not None else _complain
+        following = Following(cluster, run, store, segment, show, say)
         try:
             status = following.wait()
         except KeyboardInterrupt:
             ends = f"katib-flow stop {experiment.name}, argo stop {run}"
             print(f"\ndetached: {run} goes on in the cluster; to end it: {ends}")
             raise typer.Exit(130) from None
-    reason = following.record.reason if following.record else ""
-    print(f"{run}: {status}{': ' if reason else ''}{reason}")
+        except (ClusterError, TrackingError) as error:
+            raise KatibFlowError(f"{error}; not watched any more, {run} goes on in the cluster") from error
+    print(f"{run}: {status}{': ' if following.reason else ''}{following.reason}")
     raise typer.Exit(1 if status is Status.FAILED else 0)
+
+
+def _complain(text: str) -> None:
+    """What a person must know even where progress is not wanted."""
+    print(text, file=sys.stderr)
+
+
+def seen_in_cluster(record: Record, namespace: str | None) -> dict[str, Any]:
+    """How the Workflow of an experiment that is not over stands, and what waits in it; nothing of one that ran here.
+
+    Where the cluster cannot be asked, why.
+    """
+    if record.status.final or not record.key or Spool.names(record.key):
+        return {}
+    try:
+        where = namespace or record.experiment.argo.namespace
+        cluster = cluster_module.KubernetesCluster(where, in_pod=False, seconds=GLANCE_SECONDS)
+        workflow, waiting = standing(cluster, record.key)
+    except KatibFlowError as error:
+        return {"workflow": f"not known here: {error}"}
+    return {"workflow": f"{cluster.namespace}/{workflow}", "waiting": waiting}

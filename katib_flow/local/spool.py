@@ -43,12 +43,17 @@ class Spool:
         return cls(uuid.uuid4().hex[:16])
 
     @staticmethod
+    def names(key: str) -> bool:
+        """Whether an experiment's key was made by ``new``, so that it ran on a machine and not on a cluster."""
+        return re.fullmatch(r"[0-9a-f]{16}", key) is not None
+
+    @staticmethod
     def abandoned(key: str, base: Path | None = None) -> bool:
         """Whether an experiment began in a directory and no process is running it there.
 
         Only of those whose key was made by ``new``: one that began on Argo may go on there.
         """
-        if not re.fullmatch(r"[0-9a-f]{16}", key):
+        if not Spool.names(key):
             return False
         try:
             lock_fd = os.open((base or Path.cwd()) / DIRECTORY / key / "lock", os.O_RDONLY)

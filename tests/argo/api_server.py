@@ -12,16 +12,52 @@ from katib_flow.argo.cluster import AlreadyExists, ClusterError, Missing
 from katib_flow.testing.kubernetes import FakeCluster
 
 GROUPS = {
-    "/api/v1": {"pods": "Pod"},
+    "/api/v1": {"pods": "Pod", "events": "Event"},
     "/apis/batch/v1": {"jobs": "Job"},
     "/apis/argoproj.io/v1alpha1": {"workflows": "Workflow"},
 }
 
 
+class Server:
+    """An API server with one namespace, which can go away and come back under the same address."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster, self._port = cluster, 0
+        self._server: ThreadingHTTPServer | None = None
+        self.start()
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        self._server = ThreadingHTTPServer(("127.0.0.1", self._port), _handler(self._cluster))
+        self._port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Go away; nothing happens where it is away already."""
+        if self._server is not None:
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+            self._server = None
+
+
 @contextmanager
 def serving(cluster: FakeCluster) -> Iterator[str]:
     """The address of an API server with one namespace."""
+    server = Server(cluster)
+    server.start()
+    try:
+        yield server.address
+    finally:
+        server.stop()
 
+
+def _handler(cluster: FakeCluster) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def log_message(self, *_: Any) -> None: ...
 
@@ -49,15 +85,7 @@ def serving(cluster: FakeCluster) -> Iterator[str]:
 
         do_GET = do_POST = do_PATCH = do_DELETE = handle_any
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    return Handler
 
 
 def status(code: int, message: str) -> dict[str, Any]:
@@ -83,8 +111,13 @@ def respond(cluster: FakeCluster, method: str, path: str, query: dict[str, str],
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
     if names:
         return 200, cluster.get(kind, names[0])
-    labels = dict(pair.split("=") for pair in query.get("labelSelector", "").split(",") if pair)
-    return 200, {"apiVersion": kind[0], "kind": f"{kind[1]}List", "metadata": {}, "items": cluster.find(kind, labels)}
+    labels, fields = (selected(query.get(f"{each}Selector", "")) for each in ("label", "field"))
+    found = cluster.find(kind, labels, fields)
+    return 200, {"apiVersion": kind[0], "kind": f"{kind[1]}List", "metadata": {}, "items": found}
+
+
+def selected(text: str) -> dict[str, str]:
+    return dict(pair.split("=") for pair in text.split(",") if pair)
 
 
 def discovery(path: str) -> dict[str, Any] | None:

@@ -8,7 +8,16 @@ import pytest
 import yaml
 from api_server import serving
 
-from katib_flow.argo.cluster import POD, WORKFLOW, AlreadyExists, Cluster, ClusterError, KubernetesCluster, Missing
+from katib_flow.argo.cluster import (
+    EVENT,
+    POD,
+    WORKFLOW,
+    AlreadyExists,
+    Cluster,
+    ClusterError,
+    KubernetesCluster,
+    Missing,
+)
 from katib_flow.errors import KatibFlowError
 from katib_flow.testing.kubernetes import FakeCluster, owner_reference
 
@@ -52,6 +61,14 @@ def test_what_is_created_can_be_read_found_changed_and_deleted(cluster: Cluster)
     with pytest.raises(Missing):
         cluster.get(WORKFLOW, "one")
     assert cluster.namespace == "ml"
+
+
+def test_objects_are_found_by_their_fields_as_well(cluster: Cluster, fake: FakeCluster) -> None:
+    for name, of in (("a", "pod-1"), ("b", "pod-2")):
+        event = {"apiVersion": EVENT[0], "kind": EVENT[1], "metadata": {"name": name}, "type": "Warning"}
+        fake.create(event | {"involvedObject": {"name": of}})
+    found = cluster.find(EVENT, {}, {"involvedObject.name": "pod-2", "type": "Warning"})
+    assert [each["metadata"]["name"] for each in found] == ["b"]
 
 
 def test_a_name_is_taken_once(cluster: Cluster) -> None:

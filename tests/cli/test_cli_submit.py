@@ -1,5 +1,7 @@
 """`submit` and `resume --argo`, on a namespace in memory and a real store."""
 
+import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from katib_flow.tracking import Change, Status, Store
 @pytest.fixture
 def cluster(monkeypatch: Any) -> FakeCluster:
     fake = FakeCluster(namespace="ml")
-    monkeypatch.setattr("katib_flow.argo.cluster.KubernetesCluster", lambda namespace, in_pod: fake)
+    monkeypatch.setattr("katib_flow.argo.cluster.KubernetesCluster", lambda namespace, in_pod, **_: fake)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return fake
 
@@ -55,6 +57,15 @@ def ends(cluster: FakeCluster, uri: str, status: Status) -> None:
     cluster.on_create.append(created)
 
 
+WAITS = "suggest waits: Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+NODES = {
+    "a": {
+        "id": "a", "name": "run.suggest(0)", "type": "Pod", "templateName": "suggest", "phase": "Pending",
+        "message": "Unschedulable: 0/3 nodes are available: 3 Insufficient nvidia.com/gpu.",
+    }
+}  # fmt: skip
+
+
 def call(*words: str) -> Any:
     return CliRunner().invoke(app, list(words), catch_exceptions=True)
 
@@ -76,6 +87,82 @@ def test_watching_shows_the_trials_and_exits_as_the_experiment_does(
     assert done.exit_code == code, done.output
     assert "t00000 succeeded (best so far): accuracy 0.75" in done.output
     assert f"{status}: it is over" in done.output
+
+
+def test_a_step_that_cannot_start_is_told_on_the_watchers_terminal(
+    cluster: FakeCluster, file: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        looks.append(seconds)
+        (name,) = cluster.names(WORKFLOW)
+        if len(looks) == 4:
+            cluster.set_status(WORKFLOW, name, phase="Failed", message="too late", nodes=NODES)
+
+    def created(workflow: dict[str, Any]) -> None:
+        cluster.set_status(WORKFLOW, workflow["metadata"]["name"], phase="Running", nodes=NODES)
+
+    cluster.on_create.append(created)
+    monkeypatch.setattr("katib_flow.cli.cluster.Following", partial(Following, sleep=sleep))
+    for quiet in ([], ["--quiet"]):
+        done = call("submit", file, "--image", "x:1", "--watch", *quiet)
+        assert done.exit_code == 1
+        told = done.output.splitlines()
+        assert told.count(WAITS) == 1
+        assert [line for line in told if line.endswith(": failed: the workflow failed: too late")]
+        cluster.delete(WORKFLOW, cluster.names(WORKFLOW)[0])
+        looks.clear()
+
+
+def test_an_mlflow_that_is_not_reached_from_here_leaves_what_argo_knows(cluster: FakeCluster, file: str) -> None:
+    cluster.on_create.append(lambda made: cluster.set_status(WORKFLOW, made["metadata"]["name"], phase="Succeeded"))
+    done = call("submit", file, "--image", "x:1", "--watch", "--tracking-uri", "http://127.0.0.1:9")
+    assert done.exit_code == 0, done.output
+    assert "does not answer" in done.output
+    assert "; only what Argo knows will be told" in done.output
+    assert done.output.rstrip().endswith(": succeeded")
+
+
+def running(cluster: FakeCluster, uri: str, file: str) -> str:
+    """An experiment that MLflow has as running; its name on the cluster."""
+    call("submit", file, "--image", "x:1")
+    (name,) = cluster.names(WORKFLOW)
+    given = {each["name"]: each["value"] for each in cluster.object(WORKFLOW, name)["spec"]["arguments"]["parameters"]}
+    Store(uri).create(decode_spec(given["spec"], "spec"), key=name)
+    return name
+
+
+def test_status_says_what_waits_on_the_cluster(cluster: FakeCluster, file: str, uri: str) -> None:
+    name = running(cluster, uri, file)
+    cluster.set_status(WORKFLOW, name, phase="Running", nodes=NODES)
+    done = call("status", "toy", "--tracking-uri", uri)
+    assert f"workflow    ml/{name} Running\n" in done.output
+    assert f"waiting     {WAITS}\n" in done.output
+    assert json.loads(call("status", "toy", "--tracking-uri", uri, "-o", "json").output)["waiting"] == [WAITS]
+
+
+def test_status_says_that_a_workflow_has_failed_which_mlflow_has_as_running(
+    cluster: FakeCluster, file: str, uri: str
+) -> None:
+    name = running(cluster, uri, file)
+    cluster.set_status(WORKFLOW, name, phase="Failed", message="too late")
+    assert f"ml/{name} Failed: the workflow failed: too late" in call("status", "toy", "--tracking-uri", uri).output
+    cluster.delete(WORKFLOW, name)
+    assert f"ml/{name} is gone" in call("status", "toy", "--tracking-uri", uri).output
+
+
+def test_status_without_a_cluster_says_so_and_the_rest(
+    cluster: FakeCluster, file: str, uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running(cluster, uri, file)
+    monkeypatch.undo()
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    done = call("status", "toy", "--tracking-uri", uri)
+    assert done.exit_code == 0
+    assert "not known here: Kubernetes: found no cluster" in done.output
+    assert "running" in done.output
 
 
 def test_ctrl_c_leaves_the_experiment_running_and_says_so(cluster: FakeCluster, file: str, monkeypatch: Any) -> None:

@@ -363,7 +363,7 @@ def test_what_a_stopped_workflow_leaves_running_is_deleted(world: Any) -> None:
 
         here.run(told_to_go)
         assert here.cluster.names(JOB) == [here.name]
-        close(here.context, here.cluster)
+        close(here.context, lambda here=here: here.cluster)
         assert here.cluster.names(JOB) == []
         assert here.trial.state.final
 

@@ -176,7 +176,14 @@ def test_a_step_runs_an_experiment_and_gives_its_best(
     found = {each: (tmp_path / each).read_text() for each in step.OUTPUTS}
     assert json.loads(found["best-parameters"]) == best.assignment
     assert (found["best-value"], found["run-id"]) == ("3.0", record.run_id)
-    assert found["best-model-uri"] == f"runs:/{best.run_id}/model"
+    assert found["best-model-uri"] == "", "no trial has kept a model"
+    for model in ("weights.safetensors", "model/MLmodel"):  # MLflow's own model is what others can load
+        file = tmp_path / Path(model).name
+        file.write_text("a model")
+        store.write(record, [Change(best, artifacts={model: file})])
+        assert step.run(cluster, experiment(), name, tmp_path, told=Quiet()) == 0
+        uri = (tmp_path / "best-model-uri").read_text()
+        assert uri == f"runs:/{best.run_id}/{model.partition('/')[0]}"
 
 
 def test_a_step_that_is_told_to_go_stops_its_experiment(

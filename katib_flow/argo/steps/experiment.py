@@ -13,15 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
-from katib_flow.argo.cluster import Cluster, ClusterError
+from katib_flow.argo.cluster import Cluster
 from katib_flow.argo.names import SPEC_VARIABLE, TERMINATED
 from katib_flow.argo.steps.context import patient_store, write_output
 from katib_flow.argo.submit import Following, submit
 from katib_flow.errors import KatibFlowError
+from katib_flow.history import Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import parse_spec
 from katib_flow.tracking import Record, Status, Store
+from katib_flow.tracking.artifacts import Artifacts
+from katib_flow.tracking.faults import Faults
 
+MODEL, WEIGHTS = "model", "weights.safetensors"  # artifacts of a trial's run, if any
+PATIENCE_SECONDS = 300.0
 OUTPUTS = ("best-parameters", "best-value", "best-model-uri", "run-id")
 _WITHOUT_RESULT = {"best-parameters": "{}", "best-value": "", "best-model-uri": "", "run-id": ""}
 
@@ -67,8 +72,8 @@ def run(
     """Run an experiment to its end and write what came of it.
 
     Returns:
-        0, 1 where it failed, 143 where this pod was told to go: the experiment is then told to stop, because the
-        workflow that asked for it has most likely been stopped; a further try goes on with it.
+        0, 1 where it failed, 143 where this pod was told to go: the experiment is then told to stop, as it must be
+        where the workflow that asked for it has been stopped; a further try goes on with it.
     """
     store = patient_store(experiment)
     run = submit(cluster, experiment, name)
@@ -81,29 +86,15 @@ def run(
 
     following = Following(cluster, run, store, sleep=waited)
     try:
-        status = _wait(following)
+        status = following.wait()
     except _Going:
         _stop(store, run)
         return TERMINATED
     record = following.record
-    print(f"{run}: {status}{f': {record.reason}' if record else ''}")
+    print(f"{run}: {status}{f': {following.reason}' if following.reason else ''}")
     for output, text in (_results(store, record) if record else _WITHOUT_RESULT).items():
         write_output(out, output, text)
     return 1 if status is Status.FAILED else 0
-
-
-def _wait(following: Following) -> Status:
-    """Wait; where the cluster or MLflow is away for a while, wait on."""
-    away = 0
-    while True:
-        try:
-            return following.wait()
-        except ClusterError as error:
-            away += 1
-            if not error.passing or away > 60:
-                raise
-            print(f"{error}; asking again")
-            following.sleep(10.0)
 
 
 def _stop(store: Store, run: str) -> None:
@@ -121,5 +112,14 @@ def _results(store: Store, record: Record) -> dict[str, str]:
     return found | {
         "best-parameters": json.dumps(dict(best.assignment)),
         "best-value": json.dumps(value),
-        "best-model-uri": f"runs:/{best.run_id}/model",
+        "best-model-uri": _model_uri(store, best),
     }
+
+
+def _model_uri(store: Store, trial: Trial) -> str:
+    """Where a trial's model is: what it logged to its run as ``model``, else its weights; "" where it has neither."""
+    run = f"runs:/{trial.run_id}"
+    artifacts = Artifacts(store.uri, Faults(store.uri, PATIENCE_SECONDS))
+    if artifacts.names(run, MODEL):
+        return f"{run}/{MODEL}"
+    return f"{run}/{WEIGHTS}" if WEIGHTS in artifacts.names(run, "") else ""
