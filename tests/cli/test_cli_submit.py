@@ -136,10 +136,10 @@ def running(cluster: FakeCluster, uri: str, file: str) -> str:
 def test_status_says_what_waits_on_the_cluster(cluster: FakeCluster, file: str, uri: str) -> None:
     name = running(cluster, uri, file)
     cluster.set_status(WORKFLOW, name, phase="Running", nodes=NODES)
-    done = call("status", "toy", "--tracking-uri", uri)
+    done = call("status", "digits-mlp", "--tracking-uri", uri)
     assert f"workflow    ml/{name} Running\n" in done.output
     assert f"waiting     {WAITS}\n" in done.output
-    assert json.loads(call("status", "toy", "--tracking-uri", uri, "-o", "json").output)["waiting"] == [WAITS]
+    assert json.loads(call("status", "digits-mlp", "--tracking-uri", uri, "-o", "json").output)["waiting"] == [WAITS]
 
 
 def test_status_says_that_a_workflow_has_failed_which_mlflow_has_as_running(
@@ -147,9 +147,11 @@ def test_status_says_that_a_workflow_has_failed_which_mlflow_has_as_running(
 ) -> None:
     name = running(cluster, uri, file)
     cluster.set_status(WORKFLOW, name, phase="Failed", message="too late")
-    assert f"ml/{name} Failed: the workflow failed: too late" in call("status", "toy", "--tracking-uri", uri).output
+    assert (
+        f"ml/{name} Failed: the workflow failed: too late" in call("status", "digits-mlp", "--tracking-uri", uri).output
+    )
     cluster.delete(WORKFLOW, name)
-    assert f"ml/{name} is gone" in call("status", "toy", "--tracking-uri", uri).output
+    assert f"ml/{name} is gone" in call("status", "digits-mlp", "--tracking-uri", uri).output
 
 
 def test_status_without_a_cluster_says_so_and_the_rest(
@@ -159,7 +161,7 @@ def test_status_without_a_cluster_says_so_and_the_rest(
     monkeypatch.undo()
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    done = call("status", "toy", "--tracking-uri", uri)
+    done = call("status", "digits-mlp", "--tracking-uri", uri)
     assert done.exit_code == 0
     assert "not known here: Kubernetes: found no cluster" in done.output
     assert "running" in done.output
