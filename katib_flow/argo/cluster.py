@@ -5,9 +5,10 @@ memory.
 """
 
 import http.client
+import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -27,6 +28,7 @@ _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace"
 _REQUEST_SECONDS = 30
 PATIENCE_SECONDS = 120.0  # of a step that asks the cluster something
 _LONGEST_PAUSE_SECONDS = 30.0
+WATCH_SECONDS = 240  # for which one call tells of changes
 
 T = TypeVar("T")
 
@@ -84,6 +86,22 @@ class Cluster(Protocol):
 
     def delete(self, kind: Kind, name: str) -> None:
         """Delete an object and, in the background, what it owns; nothing happens where it is gone already."""
+        ...
+
+    def changes(
+        self, kind: Kind, labels: Mapping[str, str], name: str = "", since: str = "", seconds: int = WATCH_SECONDS
+    ) -> Iterator[str]:
+        """The version of the objects that have all of the labels, whenever one of them has changed, as it happens.
+
+        It ends after some seconds, or when the cluster has enough of it; who goes on does so from the last version.
+
+        Args:
+            name: only the object of that name.
+            since: the version after which changes are told; "" for now, which is told first.
+
+        Raises:
+            ClusterError: with status 410 where the cluster has forgotten what came after that version.
+        """
         ...
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
@@ -159,7 +177,7 @@ class KubernetesCluster:
         self.namespace = namespace or _own_namespace(in_pod=in_pod)
         api = Api()
         self._pods = client.CoreV1Api(api)
-        self._dynamic: Any = _called("reach the cluster", lambda: DynamicClient(api))
+        self._dynamic: Any = _called("reach the cluster", lambda: DynamicClient(api, discoverer=_Discovery))
 
     def create(self, manifest: Manifest) -> Manifest:
         name = manifest["metadata"].get("name") or manifest["metadata"].get("generateName", "")
@@ -171,9 +189,7 @@ class KubernetesCluster:
 
     def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
         pairs = {"label_selector": labels, "field_selector": fields}
-        selectors = {
-            name: ",".join(f"{key}={value}" for key, value in each.items()) for name, each in pairs.items() if each
-        }
+        selectors = {name: _selector(pair) for name, pair in pairs.items() if pair}
         found = self._call("list", kind, "", lambda of: of.get(**selectors, **self._where)).to_dict()
         return sorted(
             found["items"], key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"])
@@ -191,13 +207,14 @@ class KubernetesCluster:
             return
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
-        options: dict[str, Any] = {"timestamps": True, "_preload_content": False}
-        options |= {} if container is None else {"container": container}
-        options |= {} if since_seconds is None else {"since_seconds": max(1, since_seconds)}
+        options = [("timestamps", "true")]
+        options += [] if container is None else [("container", container)]
+        options += [] if since_seconds is None else [("sinceSeconds", str(max(1, since_seconds)))]
+        path = f"/api/v1/namespaces/{self.namespace}/pods/{pod}/log"
+        request = {"query_params": options, "serialize": False, "_request_timeout": _REQUEST_SECONDS}
 
         def read() -> str:
-            response: Any = self._pods.read_namespaced_pod_log(pod, **self._where, **options)
-            return response.data.decode("utf-8", "replace")
+            return self._dynamic.request("GET", path, **request).data.decode("utf-8", "replace")
 
         try:
             return _called(f"read the log of pod {pod}", read)
@@ -205,6 +222,24 @@ class KubernetesCluster:
             if error.status == http.client.BAD_REQUEST:  # the container has not started
                 return ""
             raise
+
+    def changes(
+        self, kind: Kind, labels: Mapping[str, str], name: str = "", since: str = "", seconds: int = WATCH_SECONDS
+    ) -> Iterator[str]:
+        selectors = {"label_selector": _selector(labels), "field_selector": f"metadata.name={name}" if name else ""}
+        options: dict[str, Any] = {key: value for key, value in selectors.items() if value}
+        if not since:
+            now = self._call("list", kind, "", lambda of: of.get(**options, **self._where)).to_dict()
+            yield (since := now["metadata"]["resourceVersion"])
+        options |= {"watch": True, "allow_watch_bookmarks": True, "resource_version": since, "timeout_seconds": seconds}
+        options |= {"serialize": False} | self._where | {"_request_timeout": (_REQUEST_SECONDS, seconds + 10)}
+        lines = _lines(self._call("watch", kind, name, lambda of: of.get(**options)))
+        while (line := _called(f"watch {kind[1]} {name}".rstrip(), lambda: next(lines, None))) is not None:
+            event = json.loads(line)
+            if event["type"] == "ERROR":
+                status = int(event["object"].get("code") or 0)
+                raise ClusterError(f"watch {kind[1]}: the cluster answers {status}", status)
+            yield event["object"]["metadata"]["resourceVersion"]
 
     @property
     def _where(self) -> dict[str, Any]:
@@ -219,6 +254,36 @@ class KubernetesCluster:
         except (ResourceNotFoundError, ResourceNotUniqueError):
             raise ClusterError(f"{what}: the cluster has no kind {kind[1]} of {kind[0]}; is it installed?") from None
         return _called(what, lambda: call(resource))
+
+
+class _Discovery:
+    """What the cluster calls the objects of a kind: one call for each apiVersion that is asked for.
+
+    The client's own discovery begins with four calls, and a file beside, in every pod.
+    """
+
+    def __init__(self, client: Any, cache_file: str | None) -> None:
+        self._client, self._resources = client, dict[Kind, Any]()
+
+    def get(self, api_version: str, kind: str) -> Any:
+        """The resource of a kind. Raises ResourceNotFoundError."""
+        from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
+        from kubernetes.dynamic.resource import Resource
+
+        if (api_version, kind) not in self._resources:
+            prefix, (group, _, version) = "apis" if "/" in api_version else "api", api_version.rpartition("/")
+            try:
+                answer = self._client.request("GET", f"/{prefix}/{api_version}", _request_timeout=_REQUEST_SECONDS)
+            except NotFoundError:
+                raise ResourceNotFoundError(f"no {api_version}") from None
+            where = {"prefix": prefix, "group": group, "api_version": version, "client": self._client}
+            for each in answer.to_dict()["resources"]:
+                if "/" not in each["name"]:  # else a part of one, its status say
+                    fields = {name: each[name] for name in ("name", "kind", "namespaced", "verbs")}
+                    self._resources[api_version, each["kind"]] = Resource(**where, **fields)
+        if (api_version, kind) not in self._resources:
+            raise ResourceNotFoundError(f"no {kind} in {api_version}")
+        return self._resources[api_version, kind]
 
 
 def _called(what: str, call: Callable[[], Any]) -> Any:
@@ -238,6 +303,18 @@ def _called(what: str, call: Callable[[], Any]) -> Any:
         raise ClusterError(f"{what}: the cluster answers {status} {error.reason}", status) from None
     except (HTTPError, OSError) as error:
         raise ClusterError(f"{what}: the cluster does not answer: {error}") from None
+
+
+def _selector(values: Mapping[str, str]) -> str:
+    return ",".join(f"{key}={value}" for key, value in values.items())
+
+
+def _lines(response: Any) -> Iterator[bytes]:
+    """The lines of an answer as they come."""
+    rest = b""
+    for part in response.stream(2**16):
+        *lines, rest = (rest + part).split(b"\n")
+        yield from filter(None, lines)
 
 
 def _configure(*, in_pod: bool) -> None:

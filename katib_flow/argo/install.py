@@ -21,7 +21,7 @@ _RBAC = "rbac.authorization.k8s.io"
 _RESULTS = {"apiGroups": ["argoproj.io"], "resources": ["workflowtaskresults"], "verbs": ["create", "patch"]}
 _SUBMITS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["create", "get"]}
 _READS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get"]}
-_OBJECTS = ["create", "delete", "get"]
+_OBJECTS = ["create", "delete", "get", "list", "watch"]
 NAMESPACE = "katib-flow"
 """Another one is a kustomization of one's own with ``namespace:``, which also changes the bindings' subjects."""
 WATCHED = {

@@ -7,12 +7,25 @@ or a function in ``on_create``, called with each new object. Deleting an object 
 import copy
 import json
 import re
-from collections.abc import Callable, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any
 
-from katib_flow.argo.cluster import NOTHING, POD, AlreadyExists, ClusterError, Kind, Manifest, Missing, kind_of
+from katib_flow.argo.cluster import (
+    NOTHING,
+    POD,
+    WATCH_SECONDS,
+    AlreadyExists,
+    ClusterError,
+    Kind,
+    Manifest,
+    Missing,
+    kind_of,
+)
 
 EPOCH = 1_700_000_000.0
 _NAME = re.compile(r"(?!.{254})[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
@@ -46,6 +59,9 @@ class FakeCluster:
         default_factory=dict[tuple[str, str], list[tuple[float, str]]]
     )
     _made: int = 0
+    _events: list[tuple[Kind, str, dict[str, str]]] = field(default_factory=list[tuple[Kind, str, dict[str, str]]])
+    _forgotten: int = 0
+    _news: threading.Condition = field(default_factory=threading.Condition)
 
     # what a Cluster does
 
@@ -63,6 +79,7 @@ class FakeCluster:
             raise AlreadyExists(name)
         metadata |= {"uid": f"uid-{self._made}", "creationTimestamp": _time(self.clock()), "namespace": self.namespace}
         self._objects[kind, name] = made
+        self._note(kind, name, made)
         for each in self.on_create:
             each(copy.deepcopy(made))
         return self.object(kind, name)
@@ -85,6 +102,7 @@ class FakeCluster:
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
         self._called("patch", kind, name)
         _merge(self._there(kind, name), json.loads(json.dumps(changes)))
+        self._note(kind, name, self._there(kind, name))
         self._changed(kind, name)
         return self.object(kind, name)
 
@@ -93,6 +111,16 @@ class FakeCluster:
         if (kind, name) in self._objects:
             self._remove(kind, name)
             self._changed(kind, name)
+
+    def changes(
+        self, kind: Kind, labels: Mapping[str, str], name: str = "", since: str = "", seconds: int = WATCH_SECONDS
+    ) -> Iterator[str]:
+        """As ``Cluster.changes``, by the computer's own clock."""
+        if since:
+            self._called("watch", kind, name)
+            return self._told(kind, labels, name, int(since), time.monotonic() + seconds)
+        self._called("list", kind, name)
+        return chain([now := self.version], self._told(kind, labels, name, int(now), time.monotonic() + seconds))
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
         self._called("log", POD, pod)
@@ -116,11 +144,24 @@ class FakeCluster:
         """The object itself, only to be looked at; None where there is none."""
         return self._objects.get((kind, name))
 
+    @property
+    def version(self) -> str:
+        """Of everything: the number of changes so far."""
+        return str(self._forgotten + len(self._events))
+
+    def forget_changes(self) -> None:
+        """Have nobody go on from a version of before."""
+        with self._news:
+            self._forgotten += len(self._events) + 1
+            self._events.clear()
+            self._news.notify_all()
+
     def names(self, kind: Kind) -> list[str]:
         return [name for each, name in self._objects if each == kind]
 
     def set_status(self, kind: Kind, name: str, **status: Any) -> None:
         self._there(kind, name)["status"] = status
+        self._note(kind, name, self._there(kind, name))
 
     def add_pod(self, name: str, labels: Mapping[str, str] | None = None, owner: Manifest | None = None) -> None:
         """A pod, as a controller makes one for an object."""
@@ -132,6 +173,24 @@ class FakeCluster:
         """Have a container print lines, now."""
         lines = self._logs.setdefault((pod, container), [])
         lines += [(self.clock(), line) for line in text.splitlines()]
+
+    def _told(self, kind: Kind, labels: Mapping[str, str], name: str, read: int, end: float) -> Iterator[str]:
+        while (left := end - time.monotonic()) > 0:
+            with self._news:
+                if int(self.version) <= read:
+                    self._news.wait(left)
+                if read < self._forgotten:
+                    raise ClusterError(f"watch {kind[1]}: the cluster answers 410 Gone", 410)
+                new = self._events[read - self._forgotten :]
+            for of, called, has in new:
+                read += 1
+                if of == kind and labels.items() <= has.items() and name in ("", called):
+                    yield str(read)
+
+    def _note(self, kind: Kind, name: str, manifest: Manifest) -> None:
+        with self._news:
+            self._events.append((kind, name, manifest["metadata"].get("labels", {})))
+            self._news.notify_all()
 
     def _called(self, verb: str, kind: Kind, name: str) -> None:
         self.calls.append((verb, kind[1], name))
@@ -149,7 +208,9 @@ class FakeCluster:
             raise Missing(f"{kind[1]} {name}") from None
 
     def _remove(self, kind: Kind, name: str) -> None:
-        uid = self._objects.pop((kind, name))["metadata"]["uid"]
+        removed = self._objects.pop((kind, name))
+        self._note(kind, name, removed)
+        uid = removed["metadata"]["uid"]
         for (each_kind, each_name), each in list(self._objects.items()):
             if uid in [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]:
                 self._remove(each_kind, each_name)

@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
-from api_server import serving
+from api_server import reached
 
 from katib_flow.argo.cluster import (
     EVENT,
@@ -28,20 +27,12 @@ def fake() -> FakeCluster:
 
 
 @pytest.fixture(params=["in memory", "over HTTP"])
-def cluster(request: Any, fake: FakeCluster, tmp_path: Path, monkeypatch: Any) -> Iterator[Cluster]:
+def cluster(request: Any, fake: FakeCluster, tmp_path: Path) -> Iterator[Cluster]:
     if request.param == "in memory":
         yield fake
         return
-    with serving(fake) as address:
-        config = tmp_path / "kubeconfig"
-        context = {"name": "x", "context": {"cluster": "x", "user": "x", "namespace": "ml"}}
-        config.write_text(yaml.safe_dump({
-            "current-context": "x", "contexts": [context],
-            "clusters": [{"name": "x", "cluster": {"server": address}}], "users": [{"name": "x", "user": {}}],
-        }))  # fmt: skip
-        monkeypatch.setenv("KUBECONFIG", str(config))
-        monkeypatch.setenv("TMPDIR", str(tmp_path))
-        yield KubernetesCluster(in_pod=False)
+    with reached(fake, tmp_path) as client:
+        yield client
 
 
 def workflow(name: str = "one", **labels: str) -> dict[str, Any]:
@@ -112,6 +103,27 @@ def test_an_unknown_kind_is_told_as_such(fake: FakeCluster, cluster: Cluster) ->
         return
     with pytest.raises(ClusterError, match=r"get PyTorchJob x: the cluster has no kind PyTorchJob of kubeflow.org/v1"):
         cluster.get(("kubeflow.org/v1", "PyTorchJob"), "x")
+
+
+def test_changes_are_told_as_they_happen_and_go_on_from_a_version(cluster: Cluster, fake: FakeCluster) -> None:
+    fake.create(workflow())
+    changes = cluster.changes(WORKFLOW, {}, "one")
+    now = next(changes)
+    fake.create(workflow("two"))  # of another
+    fake.set_status(WORKFLOW, "one", phase="Running")
+    changed = next(changes)
+    assert now != changed
+    fake.delete(WORKFLOW, "one")
+    deleted = next(changes)
+    assert next(cluster.changes(WORKFLOW, {}, "one", changed)) == deleted
+
+
+def test_changes_that_are_forgotten_are_told_as_such(cluster: Cluster, fake: FakeCluster) -> None:
+    before = next(cluster.changes(WORKFLOW, {}))
+    fake.forget_changes()
+    with pytest.raises(ClusterError) as caught:
+        list(cluster.changes(WORKFLOW, {}, "", before, seconds=1))
+    assert (caught.value.status, caught.value.passing) == (410, False)
 
 
 def test_what_an_object_owns_goes_with_it(fake: FakeCluster) -> None:

@@ -72,7 +72,7 @@ def test_accounts_have_the_least_rights() -> None:
     assert rights("kf-reader") == results | {("argoproj.io", "workflows", "get")}
     watches = rights("kf-watcher") - results
     assert {("", "pods", "list"), ("", "pods/log", "get")} <= watches
-    assert {verb for _, _, verb in watches} == {"create", "delete", "get", "list"}
+    assert {verb for _, _, verb in watches} == {"create", "delete", "get", "list", "watch"}
     assert {resource for group, resource, _ in watches if not group} == {"pods", "pods/log"}  # no secrets
     trial = next(each for each in objects("ServiceAccount") if each["metadata"]["name"] == "kf-trial")
     assert trial["automountServiceAccountToken"] is False

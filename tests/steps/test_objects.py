@@ -1,6 +1,7 @@
 """Trials that are Kubernetes objects: created once, followed to their end, deleted; on a namespace in memory."""
 
 import json
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -95,6 +96,9 @@ class World:
         history = self.context.store.history(self.context.record, series=True)
         return next(trial for trial in history if trial.id == self.trial_id)
 
+    def peek(self) -> Any:
+        return self.cluster.peek(self.kind, self.name)
+
     def starts_a_pod(self, **labels: str) -> None:
         self.cluster.add_pod(f"{self.name}-abcde", labels)
 
@@ -121,6 +125,50 @@ def world(store: Store, tmp_path: Path) -> Any:
         return made
 
     return make
+
+
+def finished(here: World, monkeypatch: pytest.MonkeyPatch, poll_seconds: float, net_seconds: float) -> int:
+    """Run with news from the cluster, where something completes the Job while it is waited for."""
+    monkeypatch.setattr(objects, "POLL_SECONDS", poll_seconds)
+    monkeypatch.setattr(objects, "NET_SECONDS", net_seconds)
+    hooks: Any = {"watching": lambda *_: here.watch}
+    return objects.run(here.context, here.cluster, here.trial_id, here.directory, OWNER, **hooks)
+
+
+def completing(here: World, complete: Callable[[], None]) -> None:
+    """Have the Job's pod run, and then something complete the Job, soon after it was created."""
+
+    def run() -> None:
+        here.starts_a_pod()
+        here.prints("score=0.5")
+        complete()
+
+    timer = threading.Timer(0.1, run)
+    here.cluster.on_create.append(lambda made: timer.start() if made["kind"] == "Job" else None)
+
+
+def test_the_end_of_an_object_is_told_by_the_cluster(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here: World = world()
+    completing(here, lambda: here.is_(COMPLETE))
+    assert finished(here, monkeypatch, poll_seconds=600, net_seconds=600) == 0  # it never looks by itself
+
+
+def test_an_end_that_the_cluster_did_not_tell_of_is_found(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    here: World = world()
+    completing(here, lambda: here.peek().update(status=COMPLETE))
+    assert finished(here, monkeypatch, poll_seconds=0.01, net_seconds=0.05) == 0
+
+
+@pytest.mark.parametrize("refusal", [403, 405])
+def test_where_the_cluster_tells_nothing_it_is_asked(world: Any, monkeypatch: pytest.MonkeyPatch, refusal: int) -> None:
+    here: World = world()
+
+    def refuse(*_: Any) -> Any:
+        raise ClusterError("watch Job", refusal)
+
+    monkeypatch.setattr(here.cluster, "changes", refuse)
+    completing(here, lambda: here.is_(COMPLETE))
+    assert finished(here, monkeypatch, poll_seconds=0.01, net_seconds=600) == 0
 
 
 def test_a_job_is_created_with_the_trials_values_and_followed_to_its_success(world: Any) -> None:

@@ -3,7 +3,9 @@
 The object has one name for every try, so a pod that takes over finds what the last one created and goes on with it.
 """
 
+import contextlib
 import json
+import math
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +27,7 @@ from katib_flow.argo.names import RUN_LABEL, TERMINATED, TRIAL_LABEL
 from katib_flow.argo.steps import sidecar
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.manifests import Watched, kind_of_trial, labels_of, object_name, watched
+from katib_flow.argo.steps.news import Asleep, News, Waiting
 from katib_flow.argo.steps.pod_logs import PodLogs
 from katib_flow.argo.steps.pushed import source
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR
@@ -38,7 +41,8 @@ from katib_flow.trial.outcome import Ending, conclude
 from katib_flow.trial.protocol import TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
 
-POLL_SECONDS = 2.0
+POLL_SECONDS = 2.0  # between looks at the logs; at the object where the cluster does not tell of changes
+NET_SECONDS = 30.0  # between looks at the object where it does
 AWAY_SECONDS = 600.0  # for which the cluster may not answer
 
 Sleep = Callable[[float], None]
@@ -67,10 +71,14 @@ def run(
     owner: Manifest,
     *,
     watching: Callable[[Context, Trial], Watch] = Watch,
-    sleep: Sleep = time.sleep,
+    sleep: Sleep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Run a resource or template trial to its recorded end; the exit codes are those of ``train.run``."""
+    """Run a resource or template trial to its recorded end; the exit codes are those of ``train.run``.
+
+    Args:
+        sleep: what it waits by, in the place of news from the cluster.
+    """
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return exit_code(trial.state)
@@ -83,8 +91,9 @@ def run(
     with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
         heard = taken(trial, watch, recorder)
         reader = Reader(context.experiment, place, log, heard, source(context, trial) or NOTHING)
-        follower = _Follower(cluster, thing, reader, watch, context.experiment.limits.trial_timeout, sleep, clock)
-        ending = follower.follow()
+        with contextlib.nullcontext(Asleep(sleep)) if sleep else News(cluster, thing.kind, thing.name) as news:
+            timeout = context.experiment.limits.trial_timeout
+            ending = _Follower(cluster, thing, reader, watch, timeout, news, clock).follow()
     watch.end()
     if ending is None:
         return TERMINATED  # the object runs on: another pod takes it over, or finish deletes it
@@ -104,7 +113,7 @@ class _Follower:
     reader: Reader
     watch: Watch
     timeout: float | None
-    sleep: Sleep
+    news: Waiting
     clock: Callable[[], float]
 
     def follow(self) -> Ending | None:
@@ -113,12 +122,13 @@ class _Follower:
         logs = [PodLogs(self.cluster, self.thing, self.thing.container, self._printed, self.clock)]
         if self.reader.experiment.metrics.source in READ_BY_SIDECAR:
             logs.append(PodLogs(self.cluster, self.thing, sidecar.NAME, self._reported, self.clock))
-        begun, created = self.clock(), False
+        begun, created, due = self.clock(), False, -math.inf
         while True:
             found: Ended | None = None
             try:
                 created = created or self._create()
-                found = self._ended() if created else None
+                if created and self.clock() >= due:
+                    found, due = self._ended(), self.clock() + NET_SECONDS
                 for log in logs if created else ():
                     log.read()
                 self.away_since = None
@@ -126,7 +136,7 @@ class _Follower:
                 return self._failed(str(refusal))
             except ClusterError as error:
                 self._wait_for_the_cluster(error)
-                found = None
+                found, due = None, -math.inf
             self.reader.read_on(end=found is not None)
             if found is not None:
                 return self._failed(found.message) if found.message else Ending(0)
@@ -136,7 +146,8 @@ class _Follower:
                 return Ending(None, request)
             if self.timeout is not None and self.clock() - begun > self.timeout:
                 return Ending(None, None, timed_out=True)
-            self.sleep(POLL_SECONDS)
+            if self.news.wait(POLL_SECONDS) or not self.news.told:
+                due = -math.inf
 
     def _create(self) -> bool:
         """Create the object, or find the one of an earlier try; False where an old one is still being deleted.

@@ -97,8 +97,8 @@ def _began_first(context: Context, trial_id: str, last: int) -> bool:
     """Whether no other lane began its last turn in this segment before the lane of a trial did.
 
     Every lane that asks has recorded its trial before, so the first of them all is told so, and told so again when its
-    pod is tried again. Where clocks differ a second lane may be told so too, and a lane whose last turn starts an earlier
-    trial again always is; the next segment is created once anyway.
+    pod is tried again. Where clocks differ a second lane may be told so too, as is a lane that starts an earlier trial
+    again in its last turn; the next segment is created once anyway.
     """
     turns = [
         trial
