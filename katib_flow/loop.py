@@ -3,6 +3,7 @@
 Both schedulers drive these functions: local/ on this machine, and the programs in steps/ on Argo.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -38,11 +39,13 @@ class Verdict:
         may_start: how many trials may start now, at least 0.
         end: why no more trials may ever start; NOT_YET while they may.
         reason: the same for a person.
+        fruitless: it ended by itself, and no trial has a finite value of every objective.
     """
 
     may_start: int
     end: End = End.NOT_YET
     reason: str = ""
+    fruitless: bool = False
 
     @property
     def go(self) -> bool:
@@ -50,11 +53,12 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        return self.end is End.MAX_FAILED_TRIALS
+        return self.end is End.MAX_FAILED_TRIALS or self.fruitless
 
 
-EXHAUSTED = Verdict(0, End.EXHAUSTED, "all that there is to suggest has been tried")
-"""While nothing runs, an algorithm that proposes nothing now never will."""
+def exhausted(experiment: Experiment, history: History) -> Verdict:
+    """The verdict where the algorithm proposes nothing while nothing runs: it never will."""
+    return _judged(Verdict(0, End.EXHAUSTED, "all that there is to suggest has been tried"), experiment, history)
 
 
 def verdict(
@@ -73,6 +77,46 @@ def verdict(
         max_trials, timeout: replace the spec's limits (``resume --max-trials``, ``--timeout``).
         stop: a user asked for the end.
     """
+    limited = _limited(experiment, history, elapsed_seconds, max_trials, timeout, stop=stop)
+    return limited if limited.go else _judged(limited, experiment, history)
+
+
+def _judged(ended: Verdict, experiment: Experiment, history: History) -> Verdict:
+    """A verdict that ends an experiment, with what there is to say where it has no result and nothing runs any more."""
+    wanted = [objective.metric for objective in experiment.objective]
+    if (
+        ended.end is End.STOPPED
+        or history.open()
+        or any(all(trial.observed(metric) is not None for metric in wanted) for trial in history)
+    ):
+        return ended
+    what = " and ".join(repr(metric) for metric in wanted)
+    reason = f"{ended.reason}; no trial gave a finite value of {what}{_causes(history)}"
+    return replace(ended, reason=reason, fruitless=True)
+
+
+def _causes(history: History) -> str:
+    """How many trials ended in each state, and what most of them say; "" where there are none."""
+    states = [
+        (state, count, Counter(trial.message for trial in history if trial.state is state and trial.message))
+        for state, count in history.counts().most_common()
+    ]
+    said = [
+        f"{count} {state}" + "".join(f" ({'most often ' * (len(texts) > 1)}{text})" for text, _ in texts.most_common(1))
+        for state, count, texts in states
+    ]
+    return f": {', '.join(said)}" if said else ""
+
+
+def _limited(
+    experiment: Experiment,
+    history: History,
+    elapsed_seconds: float,
+    max_trials: int | None,
+    timeout: float | None,
+    *,
+    stop: bool,
+) -> Verdict:
     limits = experiment.limits
     maximum = limits.max_trials if max_trials is None else max_trials
     counts = history.counts()

@@ -1,5 +1,7 @@
 """The two decisions of the loop: whether to go on, and with what."""
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from kit import experiment
 
 from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.loop import End, Verdict, suggest, verdict
+from katib_flow.loop import End, Verdict, exhausted, suggest, verdict
 
 FINAL = [state for state in State if state.final]
 GOAL = {"metric": "accuracy", "direction": "maximize", "goal": 0.9}
@@ -51,9 +53,44 @@ def test_there_is_room_for_ever_where_no_number_of_trials_is_set():
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.KILLED])
 def test_the_experiment_ends_at_its_number_of_trials(state):
-    ended = verdict(search(max_failed_trials=99), trials(*[state] * 10))
-    assert (ended.end, ended.may_start, ended.go, ended.failed) == (End.MAX_TRIALS, 0, False, False)
-    assert ended.reason == "all 10 trials have run"
+    ended = verdict(search(max_failed_trials=99), trials(*[state] * 10, accuracy=0.5))
+    assert (ended.end, ended.may_start, ended.go, ended.failed) == (End.MAX_TRIALS, 0, False, state.failure)
+    assert ended.reason.startswith("all 10 trials have run")
+
+
+FRUITLESS = "no trial gave a finite value of 'accuracy'"
+
+
+def test_an_experiment_without_a_usable_result_has_failed_and_sums_up_why():
+    messages = ["it printed nothing"] * 2 + ["exit code 1"]
+    states = [State.METRICS_UNAVAILABLE] * 3 + [State.FAILED, State.SUCCEEDED]
+    made = [
+        Trial(Suggestion(index, {"lr": 0.1}), state, {"accuracy": math.nan}, message=message)
+        for index, (state, message) in enumerate(zip(states, [*messages, "ValueError: no", ""], strict=True))
+    ]
+    ended = verdict(search(max_trials=5, max_failed_trials=9), History(tuple(made)))
+    assert (ended.end, ended.failed) == (End.MAX_TRIALS, True)
+    assert ended.reason == (
+        f"all 5 trials have run; {FRUITLESS}: "
+        "3 metrics-unavailable (most often it printed nothing), 1 failed (ValueError: no), 1 succeeded"
+    )
+
+
+def test_it_has_not_failed_while_a_trial_may_still_give_one():
+    assert not verdict(search(), trials(*[State.SUCCEEDED] * 9, State.RUNNING)).failed
+
+
+def test_of_several_objectives_one_trial_must_have_a_value_of_each():
+    objectives = [{"metric": name, "direction": "maximize"} for name in ("accuracy", "recall")]
+    of = search(objectives, max_trials=2)
+    apart = History((*trials(State.SUCCEEDED, accuracy=1), Trial(Suggestion(1, {}), State.SUCCEEDED, {"recall": 1.0})))
+    assert verdict(of, apart).failed
+    assert not verdict(of, trials(*[State.SUCCEEDED] * 2, accuracy=1, recall=1)).failed
+
+
+def test_nothing_more_to_suggest_is_no_success_by_itself():
+    assert exhausted(search(), History()).failed
+    assert not exhausted(search(), trials(State.SUCCEEDED, accuracy=0.5)).failed
 
 
 def test_a_killed_trial_does_not_count_as_one_of_them():
@@ -78,7 +115,7 @@ def test_the_experiment_fails_when_more_trials_fail_than_may(state):
     assert verdict(search(), trials(*[state] * 2)).go
     ended = verdict(search(), trials(*[state] * 3))
     assert (ended.end, ended.may_start, ended.failed) == (End.MAX_FAILED_TRIALS, 0, True)
-    assert ended.reason == "3 trials failed, 2 may"
+    assert ended.reason == f"3 trials failed, 2 may; {FRUITLESS}: 3 {state}"
 
 
 @pytest.mark.parametrize("state", [State.KILLED, State.EARLY_STOPPED, State.SUCCEEDED])
@@ -96,12 +133,12 @@ def test_no_failure_at_all_may_be_allowed():
 def test_the_experiment_ends_at_its_timeout(elapsed, end):
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=elapsed)
     assert ended.end is end
-    assert ended.reason == ("" if end is End.NOT_YET else "ran for 60 s, as long as it may")
+    assert ended.reason == ("" if end is End.NOT_YET else f"ran for 60 s, as long as it may; {FRUITLESS}")
 
 
 def test_the_timeout_of_a_resume_is_the_one_that_is_told():
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=90, timeout=90)
-    assert (ended.end, ended.reason) == (End.TIMEOUT, "ran for 90 s, as long as it may")
+    assert (ended.end, ended.reason) == (End.TIMEOUT, f"ran for 90 s, as long as it may; {FRUITLESS}")
 
 
 def test_the_experiment_ends_where_a_user_stops_it():

@@ -133,7 +133,7 @@ class Scheduler:
             stop=self.control.stop,
         )
         if verdict.go and self.exhausted and not self.workers.running():
-            return loop.EXHAUSTED
+            return loop.exhausted(self.experiment, self.history)
         return verdict
 
     def _start_trials(self, may_start: int) -> None:

@@ -426,7 +426,7 @@ def test_names_leave_room_for_what_controllers_append() -> None:
 
 def test_a_log_is_read_on_from_where_it_was_left_whatever_the_times_look_like(world: Any) -> None:
     here: World = world()
-    lines = ["2026-01-01T00:00:00.1Z a", "2026-01-01T00:00:00.1Z b", "2026-01-01T00:00:00.123456789Z c"]
+    lines = ["2026-01-01T00:00:00.1Z a\rz", "2026-01-01T00:00:00.1Z b", "2026-01-01T00:00:00.123456789Z c"]
     later = [f"2026-01-01T00:00:01Z {letter}" for letter in "def"]  # at one moment
     shown = [lines[:1], lines[:2], lines, [*lines, *later[:2]], [lines[2], *later]]
     here.cluster.add_pod(f"{here.name}-0")
@@ -443,5 +443,5 @@ def test_a_log_is_read_on_from_where_it_was_left_whatever_the_times_look_like(wo
         here.cluster.log = lambda *_, each=each: "".join(f"{line}\n" for line in each)  # type: ignore[method-assign]
         logs.read()
         logs.read()
-    assert found == ["a", "b", "c", "d", "e", "f"]
+    assert found == ["a\rz", "b", "c", "d", "e", "f"]
     assert POD == ("v1", "Pod")

@@ -8,8 +8,8 @@ from katib_flow.argo.steps.fate import Connect
 from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
-from katib_flow.history import History, Trial
-from katib_flow.loop import EXHAUSTED, End, Verdict, proposed
+from katib_flow.history import History, State, Trial
+from katib_flow.loop import End, Verdict, exhausted, proposed
 from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
 
@@ -59,7 +59,7 @@ def judge_at_rest(context: Context, history: History, control: Control) -> Verdi
         and not cut_short(history)
         and not proposed(context.experiment, history, verdict.may_start, earlier=context.earlier)
     ):
-        return EXHAUSTED
+        return exhausted(context.experiment, history)
     return verdict
 
 

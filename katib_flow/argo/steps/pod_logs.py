@@ -55,7 +55,7 @@ class PodLogs:
             raise
         place.read_at = now
         last, known = place.last, place.count  # before this call
-        for line in text.splitlines():
+        for line in filter(None, text.split("\n")):  # a carriage return is part of a line, and begins no other
             stamp, _, rest = line.partition(" ")
             at = _comparable(stamp)
             if at < last:
