@@ -1,7 +1,6 @@
 """The commands. Each imports what it needs when it is called, so that ``--help`` answers at once."""
 
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,11 +74,11 @@ def _store(uri: str | None, group: str) -> "Store":
 
 def _load(spec: Path) -> "Experiment":
     """The experiment of a file; what there is to tell about a Katib manifest goes to stderr."""
+    from katib_flow.effects import tell
     from katib_flow.loop import read
 
     parsed = read(spec)
-    for note in parsed.notes:
-        print(f"note: {note.where}: {note.text}", file=sys.stderr)
+    tell(parsed.notes)
     return parsed.experiment
 
 
@@ -181,6 +180,7 @@ def validate(
     """Check a spec, and say every mistake in it."""
     from katib_flow.algorithms.auto import settled
     from katib_flow.cli.output import to_json
+    from katib_flow.effects import tell, without_effect
     from katib_flow.spec import Experiment
 
     if schema:
@@ -189,6 +189,7 @@ def validate(
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
     experiment = settled(_load(spec))
+    tell(without_effect(experiment))
     chosen, size = experiment.algorithm, experiment.space.size
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""
@@ -209,9 +210,12 @@ def compile(
 
 
 def _for_cluster(spec: Path, image: str | None, *, inline: bool) -> "Experiment":
+    from katib_flow.algorithms.auto import settled
     from katib_flow.argo.inline import inlined
+    from katib_flow.effects import tell, without_effect
 
     experiment = _load(spec)
+    tell(without_effect(settled(experiment)))
     if image is not None:
         experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
     return inlined(experiment) if inline else experiment

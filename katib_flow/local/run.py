@@ -4,6 +4,7 @@ import cloudpickle
 
 from katib_flow.algorithms import check_algorithm
 from katib_flow.algorithms.auto import settled
+from katib_flow.effects import out_of_space, tell, without_effect
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
 from katib_flow.local.result import Result
 from katib_flow.local.scheduler import Progress, Scheduler, Silent
@@ -40,6 +41,7 @@ def run_experiment(
     if found := [*check_algorithm(experiment), *check_stopping(experiment), *_not_here(experiment)]:
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
+    tell(without_effect(experiment))
     spool = Spool.new()
     try:
         spool.lock()
@@ -51,6 +53,8 @@ def run_experiment(
             store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
             _wait_until_one_is_ready(workers)
             record = store.create(experiment, key=spool.key)
+            for each in map(store.find, record.experiment.warm_start):
+                tell(out_of_space(experiment, each.name, store.history(each).trials))
             return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
         finally:
             workers.close()

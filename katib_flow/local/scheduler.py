@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from katib_flow import loop
+from katib_flow.effects import reported_once, tell
 from katib_flow.history import History, Metric, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
@@ -68,6 +69,7 @@ class Scheduler:
     interrupts: int = 0
     exhausted: bool = False
     _told: bool = False
+    _judged_once: bool = False
     control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
@@ -218,6 +220,10 @@ class Scheduler:
             self.again.append(trial.suggestion)
         else:
             self._close(trial, outcome, reported=True)
+            if not self._judged_once and outcome.state is State.SUCCEEDED:
+                self._judged_once = True
+                name = self.experiment.objective[0].metric
+                tell(reported_once(self.experiment, sum(metric.name == name for metric in outcome.metrics)))
 
     def _close(self, trial: Trial, outcome: Outcome, *, reported: bool = False) -> None:
         """Record a trial's end.

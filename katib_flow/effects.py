@@ -1,0 +1,168 @@
+"""Settings of a good spec that would do nothing, or less than they say: told by ``validate``, ``compile`` and ``run``.
+
+``without_effect`` judges the spec alone; ``out_of_space`` judges the trials that an experiment would start from. Both
+give notes, which ``tell`` prints.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+from katib_flow.algorithms.registry import find_algorithm
+from katib_flow.algorithms.rungs import hyperband_brackets, ladder
+from katib_flow.history import Trial, Value
+from katib_flow.spec.counting import active
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.load import Note
+from katib_flow.spec.sections import Budget
+from katib_flow.spec.template import placeholders
+from katib_flow.stopping.registry import find_rule
+
+_LEARN_NOTHING_EARLIER = ("random", "grid", "sobol", "hyperband", "asha", "pbt")
+_GIVE_NO_BUDGET = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
+_READ_BY = {  # keys of metrics -> the sources that look at them
+    "path": ("file", "tensorboard", "prometheus"),
+    "port": ("prometheus",),
+    "filter": ("stdout", "file"),
+    "format": ("stdout", "file"),
+}
+
+
+def tell(notes: Iterable[Note]) -> None:
+    """Print notes where they disturb no output that a program reads."""
+    for note in notes:
+        print(f"note: {note.where}: {note.text}", file=sys.stderr, flush=True)
+
+
+def without_effect(experiment: Experiment) -> list[Note]:
+    """What a spec states without effect, its algorithm settled."""
+    rules = (_brackets, _budget, _warm_start, _initial, _parameters, _early_stopping, _metrics, _tracking)
+    return [note for rule in rules for note in rule(experiment)]
+
+
+def _brackets(experiment: Experiment) -> Iterator[Note]:
+    """Halving that ``max_trials`` cuts off."""
+    most, budget = experiment.limits.max_trials, experiment.budget
+    if most is None or budget is None:
+        return
+    entry = find_algorithm(experiment.algorithm.name)
+    first, total = _needed(experiment, budget)
+    whole = f"any trial has the whole budget, {budget.parameter} {budget.max}"
+    if most < total:
+        early = f", and before {whole}" if most < first else ""
+        yield Note("limits.max_trials", f"{most} trials end the brackets before the {total} that they need{early}")
+    elif entry is not None and most < first:
+        yield Note("limits.max_trials", f"{most} trials end the search before {whole}: {entry.name} needs {first}")
+
+
+def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
+    """How many trials there are before one can have the whole budget, itself among them, and in all brackets.
+
+    Each is 0 where the algorithm has no such number.
+    """
+    name = experiment.algorithm.name
+    if name in ("hyperband", "bohb"):
+        brackets = [sum(rung.size for rung in rungs) for rungs in hyperband_brackets(budget)]
+        rounds = int(experiment.algorithm.settings.get("rounds", 1))
+        return brackets[0], sum(brackets) * rounds if name == "hyperband" else 0
+    if name == "asha":
+        return sum(budget.eta**level for level in range(len(ladder(budget)))), 0
+    return 0, 0
+
+
+def _budget(experiment: Experiment) -> Iterator[Note]:
+    name = experiment.algorithm.name
+    if experiment.budget is not None and name in _GIVE_NO_BUDGET:
+        what = f"{experiment.budget.parameter} has no value, and an argument that names it is left out"
+        yield Note("budget", f"{name} gives trials none: {what}; hyperband, asha, bohb and pbt give them one")
+
+
+def _warm_start(experiment: Experiment) -> Iterator[Note]:
+    if experiment.warm_start and experiment.algorithm.name in _LEARN_NOTHING_EARLIER:
+        yield Note("warm_start", f"{experiment.algorithm.name} learns nothing from the trials of earlier experiments")
+
+
+def _initial(experiment: Experiment) -> Iterator[Note]:
+    most, count = experiment.limits.max_trials, len(experiment.initial)
+    if most is not None and count > most:
+        yield Note("initial", f"{count - most} of {count} points are never tried, because limits.max_trials is {most}")
+
+
+def _parameters(experiment: Experiment) -> Iterator[Note]:
+    """Parameters that no argument of a program holds, and that decide about no other."""
+    if experiment.trial.kind == "function":
+        return  # one that does not take them all is refused
+    used = {name for _, name in placeholders(experiment.trial)}
+    if "trial.file" in used:
+        return
+    budget = [experiment.budget.parameter] if experiment.budget else []
+    parents = {parent for parameter in experiment.parameters.values() for parent in parameter.when}
+    unused = [name for name in [*experiment.parameters, *budget] if name not in used and name not in parents]
+    how = "it changes nothing but for a program that reads the file named by KATIB_FLOW_TRIAL_FILE"
+    for name in unused:
+        where = "budget.parameter" if name in budget else f"parameters.{name}"
+        yield Note(where, f"no argument holds ${{{name}}}: {how}")
+
+
+def _early_stopping(experiment: Experiment) -> Iterator[Note]:
+    spec, most = experiment.early_stopping, experiment.limits.max_trials
+    rule = find_rule(spec.name) if spec else None
+    if spec is None or rule is None or most is None:
+        return
+    needed = getattr(rule.settings.model_validate(spec.settings), "min_trials", 0)
+    if needed >= most:
+        text = f"{rule.name} ends a trial only when {needed} others have ended, and limits.max_trials is {most}"
+        yield Note("early_stopping", text)
+
+
+def _metrics(experiment: Experiment) -> Iterator[Note]:
+    metrics = experiment.metrics
+    for key, sources in _READ_BY.items():
+        if key in metrics.model_fields_set and metrics.source not in sources and getattr(metrics, key):
+            yield Note(f"metrics.{key}", f"nothing reads it, because metrics.source is {metrics.source}")
+
+
+def _tracking(experiment: Experiment) -> Iterator[Note]:
+    if experiment.tracking.register_model:
+        yield Note("tracking.register_model", "no model is registered by this version")
+
+
+def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> list[Note]:
+    """How many trials of an earlier experiment an experiment can learn from, where that is not all of them."""
+    ended = [trial for trial in trials if trial.state.over]
+    outside = [trial for trial in ended if trial.assignment not in experiment.space]
+    if ended and not outside:
+        return []
+    count = f"{len(ended) - len(outside)} of {len(ended)} trials of {name} lie in this space"
+    reasons = Counter(reason for trial in outside for reason in _strange(experiment, trial.assignment))
+    said = "; ".join(f"{reason} ({count} trials)" for reason, count in reasons.most_common(5))
+    return [Note("warm_start", count + (f": {said}" if said else ""))]
+
+
+def _strange(experiment: Experiment, assignment: Mapping[str, Value]) -> Iterator[str]:
+    """Why an assignment is not in a space."""
+    parameters = experiment.space.parameters
+    for name, parameter in parameters.items():
+        if not active(parameter, assignment):
+            if name in assignment:
+                yield f"{name} is not active with the values of the others"
+        elif name not in assignment:
+            yield f"they have no {name}"
+        elif not parameter.contains(assignment[name]):
+            yield f"{name} is not a value that it can have here"
+    yield from (f"there is no {name} here" for name in assignment if name not in parameters)
+
+
+def reported_once(experiment: Experiment, reports: int) -> list[Note]:
+    """What to tell of a trial that ended well, and reported too seldom for early stopping to judge it."""
+    spec = experiment.early_stopping
+    rule = find_rule(spec.name) if spec else None
+    if spec is None or rule is None:
+        return []
+    needed = max(2, getattr(rule.settings.model_validate(spec.settings), "start_step", 1))
+    if reports >= needed:
+        return []
+    often = f"{reports} time{'s' * (reports != 1)}"
+    metric = experiment.objective[0].metric
+    text = f"a trial reported {metric} {often}, and {rule.name} judges after {needed} reports: it ends none like it"
+    return [Note("early_stopping", text)]

@@ -1,0 +1,108 @@
+"""Settings that would do nothing are told, and those that do something are not."""
+
+# ruff: noqa: E501 - a case of a table stands on one line
+
+import pytest
+from kit import experiment
+
+from katib_flow.algorithms.auto import settled
+from katib_flow.effects import out_of_space, reported_once, without_effect
+from katib_flow.history import State, Suggestion, Trial
+
+BUDGET = {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}
+COMMAND = {"command": ["train", "${lr}"]}
+
+
+def notes(**sections):
+    return [f"{note.where}: {note.text}" for note in without_effect(settled(experiment(**sections)))]
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "most", "said"),
+    [
+        ("hyperband", 12, "12 trials end the brackets before the 22 that they need, and before any trial has the whole budget, epochs 9"),
+        ("hyperband", 21, "21 trials end the brackets before the 22 that they need"),
+        ("hyperband", 22, None),
+        ("bohb", 12, "12 trials end the search before any trial has the whole budget, epochs 9: bohb needs 13"),
+        ("bohb", 13, None),
+        ("asha", 12, "12 trials end the search before any trial has the whole budget, epochs 9: asha needs 13"),
+        ("asha", 13, None),
+    ],
+)  # fmt: skip
+def test_halving_that_ends_too_soon_is_told(algorithm, most, said):
+    found = notes(algorithm=algorithm, budget=BUDGET, limits={"max_trials": most})
+    assert found == ([f"limits.max_trials: {said}"] if said else [])
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({}, None),
+        ({"algorithm": "tpe", "budget": BUDGET}, "budget: tpe gives trials none: epochs has no value, "),
+        ({"algorithm": "random", "warm_start": ["a"]}, "warm_start: random learns nothing from the trials of earlier"),
+        ({"algorithm": "tpe", "warm_start": ["a"]}, None),
+        ({"initial": [{}] * 12}, "initial: 2 of 12 points are never tried, because limits.max_trials is 10"),
+        ({"trial": {"command": ["train"]}}, "parameters.lr: no argument holds ${lr}: it changes nothing but for"),
+        ({"trial": COMMAND}, None),
+        ({"trial": {"command": ["train", "${trial.file}"]}}, None),
+        ({"algorithm": "asha", "budget": BUDGET | {"max": 1}, "trial": COMMAND}, "budget.parameter: no argument holds ${epochs}"),
+        ({"early_stopping": {"name": "median", "settings": {"min_trials": 10}}}, "early_stopping: median ends a trial only when 10"),
+        ({"early_stopping": "median"}, None),
+        ({"metrics": {"path": "x"}}, "metrics.path: nothing reads it, because metrics.source is stdout"),
+        ({"metrics": {"source": "tensorboard", "path": "x", "filter": "(a)(b)"}}, "metrics.filter: nothing reads it, because"),
+        ({"metrics": {"source": "file", "path": "x", "filter": "(a)(b)"}}, None),
+        ({"tracking": {"register_model": "m"}}, "tracking.register_model: no model is registered"),
+    ],
+)  # fmt: skip
+def test_a_setting_without_effect_is_told(sections, said):
+    found = notes(**sections)
+    assert [line[: len(said or "")] for line in found] == ([said] if said else [])
+
+
+def test_a_parameter_that_only_decides_about_others_is_used():
+    parameters = {
+        "opt": {"type": "categorical", "values": ["sgd", "adam"]},
+        "momentum": {"type": "float", "min": 0, "max": 1, "when": {"opt": "sgd"}},
+    }
+    assert notes(parameters=parameters, trial={"command": ["train", "${momentum}"]}) == []
+
+
+def trial(index, **assignment):
+    return Trial(Suggestion(index, assignment), State.SUCCEEDED)
+
+
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        ([trial(0, lr=0.1), trial(1, lr=0.2)], None),
+        ([], "0 of 0 trials of earlier lie in this space"),
+        ([trial(0, lr=0.1), trial(1, lr=2.0)], "1 of 2 trials of earlier lie in this space: lr is not a value that it can have here (1 trials)"),
+        ([trial(0)], "0 of 1 trials of earlier lie in this space: they have no lr (1 trials)"),
+        ([trial(0, lr=0.1, wd=1.0)], "0 of 1 trials of earlier lie in this space: there is no wd here (1 trials)"),
+    ],
+)  # fmt: skip
+def test_earlier_trials_that_do_not_fit_are_counted_with_the_reason(trials, said):
+    found = out_of_space(experiment(), "earlier", trials)
+    assert [note.text for note in found] == ([said] if said else [])
+
+
+@pytest.mark.parametrize(("reports", "told"), [(0, True), (1, True), (3, True), (4, False)])
+def test_a_trial_that_reports_too_seldom_to_be_stopped_early_is_told(reports, told):
+    assert bool(reported_once(experiment(early_stopping="median"), reports)) == told
+    assert not reported_once(experiment(), reports)
+
+
+def test_validate_and_run_tell_the_same_and_nothing_on_stdout(tmp_path, monkeypatch, capsys):
+    from typer.testing import CliRunner
+
+    from katib_flow.cli.app import app
+    from katib_flow.spec import dump_yaml
+
+    monkeypatch.chdir(tmp_path)
+    made = experiment(limits={"max_trials": 1}, algorithm="random", trial={"command": ["echo", "accuracy=1"]})
+    (tmp_path / "spec.yaml").write_text(dump_yaml(made.to_dict()))
+    said = [CliRunner().invoke(app, [command, "spec.yaml"]) for command in ("validate", "run")]
+    assert [each.exit_code for each in said] == [0, 0]
+    for each in said:
+        assert "note: parameters.lr: no argument holds ${lr}" in each.stderr
+        assert "note:" not in each.stdout
