@@ -1,20 +1,26 @@
 """Experiments on a real cluster: submit, wait, look, and leave nothing behind."""
 
 import itertools
+import os
+import shlex
+import subprocess
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from katib_flow.argo.cluster import POD, WORKFLOW, Cluster, KubernetesCluster, Manifest, Missing
-from katib_flow.argo.names import LABEL, TRIAL_LABEL
+from katib_flow.argo.names import LABEL, LIMITS, TRIAL_LABEL
 from katib_flow.argo.submit import Following, submit
-from katib_flow.history import History, State
+from katib_flow.history import History, State, Trial
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Record, Status, Store
 
 PATIENCE_SECONDS = 900.0
+HOOK_SECONDS = 120
+CONFIG_MAP = ("v1", "ConfigMap")
 BUSYBOX = "/usr/local/bin/busybox"  # in the steps' image, which stands for any image here
 CODE = """\
 import time
@@ -132,15 +138,39 @@ class Bench:
     tag: str = field(default_factory=lambda: uuid.uuid4().hex[:6])
     made: list[tuple[tuple[str, str], str]] = field(default_factory=list[tuple[tuple[str, str], str]])
     names: set[str] = field(default_factory=set[str])
+    limits: list[str] = field(default_factory=list[str])
     _count: Any = field(default_factory=lambda: itertools.count(1))
 
     @classmethod
     def open(cls, namespace: str, image: str, uri: str, rows: list[Row]) -> "Bench":
         return cls(KubernetesCluster(namespace, in_pod=False), Store(uri, "katib-flow-cluster-test"), image, rows)
 
+    def name(self) -> str:
+        """One that nothing else has."""
+        return f"kf-{self.tag}-{next(self._count)}"
+
     def experiment(self, **changes: Any) -> Experiment:
         """A small experiment under a name of its own; ``argo`` is added to."""
-        return Experiment.parse(spec(f"kf-{self.tag}-{next(self._count)}", self.image, self.store.uri, **changes))
+        return Experiment.parse(spec(self.name(), self.image, self.store.uri, **changes))
+
+    def placed(self, experiment: Experiment) -> Experiment:
+        """An experiment from elsewhere, with the image under test and recorded where the others are."""
+        ours = spec("x", self.image, self.store.uri)
+        return Experiment.parse(experiment.to_dict() | {key: ours[key] for key in ("argo", "tracking")})
+
+    def limit(self, trials: int) -> str:
+        """A key of its own in the ConfigMap of limits: how many trials may run at a time."""
+        key = self.name()
+        self.cluster.patch(CONFIG_MAP, LIMITS, {"data": {key: str(trials)}})
+        self.limits.append(key)
+        return key
+
+    def force_delete(self, pod: Manifest) -> None:
+        """``kubectl delete pod --force``: it is gone at once, and nobody in it is told."""
+        from kubernetes import client
+
+        api = client.CoreV1Api()
+        api.delete_namespaced_pod(pod["metadata"]["name"], self.cluster.namespace, grace_period_seconds=0)
 
     def submit(self, experiment: Experiment) -> Run:
         self.names.add(experiment.name)
@@ -171,12 +201,46 @@ class Bench:
                 self.cluster.delete(WORKFLOW, workflow["metadata"]["name"])
         for kind, name in self.made:
             self.cluster.delete(kind, name)
+        if self.limits:
+            self.cluster.patch(CONFIG_MAP, LIMITS, {"data": dict.fromkeys(self.limits)})
 
     def phase(self, workflow: str) -> str:
         try:
             return (self.cluster.get(WORKFLOW, workflow).get("status") or {}).get("phase") or ""
         except Missing:
             return "gone"
+
+
+@dataclass(frozen=True)
+class Hook:
+    """Commands that stop something of the cluster and start it again.
+
+    Attributes:
+        stop, start: their words.
+    """
+
+    stop: list[str]
+    start: list[str]
+
+    @classmethod
+    def of_environment(cls, what: str) -> "Hook | None":
+        """Those that KATIB_FLOW_STOP_<what> and KATIB_FLOW_START_<what> give; None where they are not both there."""
+        stop, start = (os.environ.get(f"KATIB_FLOW_{verb}_{what}", "") for verb in ("STOP", "START"))
+        return cls(shlex.split(stop), shlex.split(start)) if stop and start else None
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        subprocess.run(self.stop, check=True, timeout=HOOK_SECONDS)
+        try:
+            yield
+        finally:
+            subprocess.run(self.start, check=True, timeout=HOOK_SECONDS)
+
+
+def most_at_a_time(trials: Iterable[Trial]) -> int:
+    """How many trials ran at a time at most, by when they began and ended."""
+    spans = [(trial.started, trial.ended) for trial in trials if trial.started and trial.ended]
+    return max(sum(begun <= at < ended for begun, ended in spans) for at, _ in spans)
 
 
 def spec(name: str, image: str, uri: str, **changes: Any) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A real cluster, where there is one: KUBECONFIG, KATIB_FLOW_NAMESPACE (with workflow_templates/ applied),
-KATIB_FLOW_IMAGE and KATIB_FLOW_NAS_IMAGE (on the node), MLFLOW_TRACKING_URI (reached from here and from pods)."""
+KATIB_FLOW_IMAGE and KATIB_FLOW_NAS_IMAGE (on the node), MLFLOW_TRACKING_URI (reached from here and from pods). What is
+stopped in the midst of runs needs commands: KATIB_FLOW_STOP_MLFLOW and _START_MLFLOW, _STOP_CONTROLLER and so on."""
 
 import os
 import sys
@@ -11,7 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cluster_kit import Bench, Row
+from cluster_kit import Bench, Hook, Row
 
 NEEDED = ("KUBECONFIG", "KATIB_FLOW_NAMESPACE", "KATIB_FLOW_IMAGE", "MLFLOW_TRACKING_URI")
 ROWS: list[Row] = []
@@ -32,6 +33,23 @@ def nas_image() -> str:
     if not image:
         pytest.skip("no image for architectures: KATIB_FLOW_NAS_IMAGE not set")
     return image
+
+
+def hook(what: str) -> Hook:
+    found = Hook.of_environment(what)
+    if found is None:
+        pytest.skip(f"no way to stop it: KATIB_FLOW_STOP_{what} and KATIB_FLOW_START_{what} not set")
+    return found
+
+
+@pytest.fixture
+def mlflow_hook() -> Hook:
+    return hook("MLFLOW")
+
+
+@pytest.fixture
+def controller_hook() -> Hook:
+    return hook("CONTROLLER")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

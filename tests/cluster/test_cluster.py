@@ -94,6 +94,7 @@ def test_a_trial_that_runs_out_of_memory_has_failed(bench: Bench) -> None:
     hungry = container(bench.image, "tail /dev/zero", resources={"limits": {"memory": "64Mi"}})
     (trial,) = bench.run(trial=hungry, limits={"max_trials": 1, "max_failed_trials": 9}).ends()
     assert (trial.state, trial.retries) == (State.FAILED, 0)
+    assert trial.message == "its pod ended without a result: main: OOMKilled (exit code 137)"
 
 
 def test_a_running_container_is_stopped_early(bench: Bench) -> None:
