@@ -83,6 +83,7 @@ def bench(store: Store) -> Bench:
     cluster.create(
         {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "kf-limits"}, "data": {"trials": "9"}}
     )
+    store.uri = "http://mlflow:5000"
     return Bench(cluster, store, "image:1", [])
 
 
@@ -111,11 +112,14 @@ def test_a_hook_stops_and_starts_whatever_happens_between(tmp_path: Path, monkey
         monkeypatch.setenv(f"KATIB_FLOW_{verb}_MLFLOW", f"touch '{tmp_path}/{verb} it'")
     hook = Hook.of_environment("MLFLOW")
     assert hook is not None
-    away = hook.away()
-    away.__enter__()
-    assert [path.name for path in tmp_path.iterdir()] == ["STOP it"]
+
+    def break_down() -> None:
+        with hook.away():
+            assert [path.name for path in tmp_path.iterdir()] == ["STOP it"]
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        away.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
+        break_down()
     assert (tmp_path / "START it").exists()
 
 
