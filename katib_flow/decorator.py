@@ -203,28 +203,40 @@ def _parameter(kind: type[Parameter], **fields: Any) -> Any:
         raise InvalidSpec(called, spec_errors(error, kind, given)) from None
 
 
+_REQUIRED: Any = None  # what is missing is told together with what else is wrong, by the names of other tools say
+
+
 def Float(  # noqa: N802 - these four stand where a class would
-    min: float,
-    max: float,
+    min: float = _REQUIRED,
+    max: float = _REQUIRED,
     *,
     step: float | None = None,
     scale: str = "linear",
     when: Any = None,
+    **unknown: Any,
 ) -> FloatParameter:
     """A real number between two bounds; scale: linear, log, logit, normal or lognormal."""
-    return _parameter(FloatParameter, min=min, max=max, step=step, scale=scale, when=when)
+    return _parameter(FloatParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
-def Int(min: int, max: int, *, step: int | None = None, scale: str = "linear", when: Any = None) -> IntParameter:  # noqa: N802
+def Int(  # noqa: N802
+    min: int = _REQUIRED,
+    max: int = _REQUIRED,
+    *,
+    step: int | None = None,
+    scale: str = "linear",
+    when: Any = None,
+    **unknown: Any,
+) -> IntParameter:
     """A whole number between two bounds, both included; scale: linear, log, normal or lognormal."""
-    return _parameter(IntParameter, min=min, max=max, step=step, scale=scale, when=when)
+    return _parameter(IntParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
-def Categorical(values: Sequence[Any], *, when: Any = None) -> CategoricalParameter:  # noqa: N802
+def Categorical(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> CategoricalParameter:  # noqa: N802
     """One of some values without an order."""
-    return _parameter(CategoricalParameter, values=values, when=when)
+    return _parameter(CategoricalParameter, values=values, when=when, **unknown)
 
 
-def Ordinal(values: Sequence[Any], *, when: Any = None) -> OrdinalParameter:  # noqa: N802
+def Ordinal(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> OrdinalParameter:  # noqa: N802
     """One of some values in a meaningful order."""
-    return _parameter(OrdinalParameter, values=values, when=when)
+    return _parameter(OrdinalParameter, values=values, when=when, **unknown)

@@ -11,6 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from katib_flow.errors import SpecError
+from katib_flow.spec.habits import habit, type_habit
 
 Path = Sequence[int | str]
 
@@ -89,8 +90,15 @@ def _unknown_key(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError
     known = [name for model in _models_at(root, item["loc"][:-1])[:1] for name in _keys(model)]
     if not known:
         return [SpecError(_join(path), str(path[-1]), "nothing here: there are no keys")]
-    need = f"a known key, one of {', '.join(known)}{did_you_mean(path[-1], known)}"
+    told = habit(_sections(root, item["loc"][:-1]), path[-1], item["input"], known)
+    hint = f"; {told}" if told else did_you_mean(path[-1], known)
+    need = f"a known key, one of {', '.join(known)}{hint}"
     return [SpecError(_join(path), str(path[-1]), need)]
+
+
+def _sections(root: type[BaseModel], loc: Path) -> list[str]:
+    """What ``habits`` calls the model at a location: by its class, or by a class that it comes from."""
+    return [base.__name__.lower() for model in _models_at(root, loc)[:1] for base in model.__mro__]
 
 
 def _missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
@@ -105,7 +113,7 @@ def _tag_missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError
 def _tag_unknown(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
     context = item["ctx"]
     where, found = _join([*path, context["discriminator"].strip("'")]), context["tag"]
-    return [SpecError(where, found, f"one of {_choice(context['expected_tags'], found)}")]
+    return [SpecError(where, found, f"one of {_choice(context['expected_tags'], found)}{type_habit(found)}")]
 
 
 def _ordinary(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
