@@ -54,8 +54,9 @@ while kill -0 $child 2> /dev/null; do
 done
 wait $child; rc=$?
 echo $rc > $d/rc.part; $b mv $d/rc.part $d/rc
-n=0; while [ ! -f $d/done ] && [ $n -lt 150 ]; do $b sleep 0.2; n=$((n + 1)); done
-$b sleep 1; kill $shown
+# for the collector; and for tail, which looks once a second, to show the last that was printed
+n=0; while [ $n -lt 6 ] || {{ [ ! -f $d/done ] && [ $n -lt 150 ]; }}; do $b sleep 0.2; n=$((n + 1)); done
+kill $shown
 [ -f $d/done ] && exit "$($b cat $d/done)"
 if [ $rc = 0 ] || [ $stopped != 0 ]; then exit 0; else exit {failure}; fi
 """
