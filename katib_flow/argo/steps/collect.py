@@ -8,7 +8,7 @@ from katib_flow.argo.steps.fate import Connect
 from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Trial
 from katib_flow.loop import End, Verdict, exhausted, proposed
 from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
