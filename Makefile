@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -29,6 +29,14 @@ run: install  ## the main job: search a network for real handwritten digits, and
 
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
+
+# the packages that are about the library of Python and the versions of others; all with SUBSET=tests
+SUBSET ?= tests/trial tests/steps tests/argo tests/contracts
+test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions that pyproject.toml allows
+	@.ci/test-on oldest $(SUBSET)
+
+test-newest:  ## the newest Python here (to 3.13), the newest versions
+	@.ci/test-on newest $(SUBSET)
 
 cluster-test: install  ## on a real cluster: KUBECONFIG, KATIB_FLOW_NAMESPACE, _IMAGE, _NAS_IMAGE, MLFLOW_TRACKING_URI
 	@$(BIN)/python -m pytest tests/cluster -v -rs
@@ -59,10 +67,15 @@ bench: $(VENV)/.bench  ## trials a second against Optuna
 docs: install  ## the documentation as HTML in site/; a warning is an error
 	@$(BIN)/sphinx-build -q -W -E -b html docs site && echo "site/index.html"
 
-constraints: $(VENV)/.bench  ## write constraints.txt from what is installed
+RESOLVE = $(BIN)/uv pip compile -q pyproject.toml --no-annotate --custom-compile-command 'make constraints' \
+	--extra argo --extra pandas --extra report --extra examples --extra test
+constraints: $(VENV)/.bench  ## write constraints.txt from what is installed, -lowest and -newest from pyproject.toml
 	@head -2 constraints.txt > constraints.new
-	@($(BIN)/pip freeze --exclude-editable; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
+	@($(BIN)/pip freeze --exclude-editable --exclude uv; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
 	@mv constraints.new constraints.txt
+	@$(PIP) install uv
+	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct -o constraints-lowest.txt
+	@$(RESOLVE) --python-version 3.13 --upgrade -o constraints-newest.txt
 
 wheel: install  ## dist/*.whl
 	@rm -rf dist && $(PIP) wheel --no-deps -w dist . && ls dist
@@ -71,9 +84,14 @@ BASE ?= docker.io/library/python:3.12-slim
 TAG ?= katib-flow:0.1.0
 BUILDER ?= $(shell command -v buildah || command -v podman || command -v docker)
 NAS_TAG ?= $(subst :,-nas:,$(TAG))
-images: wheel  ## the steps' image, and that with PyTorch; BASE=... TAG=... NAS_TAG=... BUILDER=buildah|podman|docker
-	$(BUILDER) build $(BUILD_OPTIONS) --build-arg BASE=$(BASE) -f dockerfiles/steps.Dockerfile -t $(TAG) .
-	$(BUILDER) build $(BUILD_OPTIONS) --build-arg STEPS=$(TAG) -f dockerfiles/nas.Dockerfile -t $(NAS_TAG) .
+MLFLOW_TAG ?= $(subst :,-mlflow:,$(TAG))
+# TORCH=cpu, cu128 ...: the last word of one of PyTorch's public indexes; INDEX=... is any other that has it
+INDEX ?= $(if $(TORCH),https://download.pytorch.org/whl/$(TORCH))
+BUILD = $(BUILDER) build $(BUILD_OPTIONS)
+images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_TAG= TORCH=cpu BUILDER=buildah|podman|docker
+	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/steps.Dockerfile -t $(TAG) .
+	$(BUILD) --build-arg STEPS=$(TAG) --build-arg INDEX=$(INDEX) -f dockerfiles/nas.Dockerfile -t $(NAS_TAG) .
+	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
 clean:  ## all that make made, recorded experiments excepted
 	@rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis

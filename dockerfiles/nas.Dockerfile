@@ -1,8 +1,8 @@
 # The image of the steps with PyTorch: for experiments that search architectures, as argo.image.
 #
-#   make images [TAG=...] [NAS_TAG=...] [BUILD_OPTIONS="--build-arg INDEX=https://download.pytorch.org/whl/cpu"]
+#   make images TORCH=cpu [TAG=...] [NAS_TAG=...]      without TORCH, PyTorch with CUDA, 5.6 GB
 #
-# INDEX is another package index to find PyTorch in, beside pip's own: PyTorch's for CPUs, or for a version of CUDA.
+# INDEX is another package index to find PyTorch in, beside pip's own; TORCH=cpu or TORCH=cu128 means one of PyTorch's.
 ARG STEPS=katib-flow:0.1.0
 
 FROM ${STEPS}
@@ -11,5 +11,6 @@ USER 0
 COPY dockerfiles/nas-requirements.txt /tmp/
 RUN /opt/katib-flow/bin/pip install --no-cache-dir ${INDEX:+--extra-index-url ${INDEX}} -r /tmp/nas-requirements.txt \
  && rm /tmp/nas-requirements.txt \
- && find /opt/katib-flow -type d -name tests -path '*sklearn*' -prune -exec rm -rf {} +
+ && find /opt/katib-flow -type d \( -path '*/torch/test' -o -name tests -not -path '*/torch/*' \) -prune -exec rm -rf {} + \
+ && rm -f /opt/katib-flow/lib/python3*/site-packages/torch/bin/*[Tt]est*
 USER 10001:10001
