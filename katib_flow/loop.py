@@ -124,12 +124,12 @@ def _limited(
     if goal := _goal(experiment, history):
         return Verdict(0, End.GOAL, goal)
     if failed > limits.max_failed_trials:
-        return Verdict(0, End.MAX_FAILED_TRIALS, f"{failed} trials failed, {limits.max_failed_trials} may")
+        return Verdict(0, End.MAX_FAILED_TRIALS, _too_many(failed, limits.max_failed_trials))
     if stop:
         return Verdict(0, End.STOPPED, "stopped by the user")
     longest = limits.timeout if timeout is None else timeout
     if longest is not None and elapsed_seconds >= longest:
-        return Verdict(0, End.TIMEOUT, f"ran for {longest:g} s, as long as it may")
+        return Verdict(0, End.TIMEOUT, f"ran for {longest:g} s, which limits.timeout allows")
     started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
     if maximum is not None and started >= maximum:
         return Verdict(0, End.MAX_TRIALS, f"all {maximum} trials have run")
@@ -219,3 +219,7 @@ def load(path: str | Path) -> Experiment:
 def read(path: str | Path) -> Parsed:
     """As ``load``, with what there is to tell about a Katib manifest."""
     return read_spec(path, [check_algorithm, check_stopping])
+
+
+def _too_many(failed: int, allowed: int | None) -> str:
+    return f"{failed} trial{'s' * (failed != 1)} failed; limits.max_failed_trials allows {allowed}"

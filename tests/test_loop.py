@@ -115,7 +115,7 @@ def test_the_experiment_fails_when_more_trials_fail_than_may(state):
     assert verdict(search(), trials(*[state] * 2)).go
     ended = verdict(search(), trials(*[state] * 3))
     assert (ended.end, ended.may_start, ended.failed) == (End.MAX_FAILED_TRIALS, 0, True)
-    assert ended.reason == f"3 trials failed, 2 may; {FRUITLESS}: 3 {state}"
+    assert ended.reason == f"3 trials failed; limits.max_failed_trials allows 2; {FRUITLESS}: 3 {state}"
 
 
 @pytest.mark.parametrize("state", [State.KILLED, State.EARLY_STOPPED, State.SUCCEEDED])
@@ -133,12 +133,12 @@ def test_no_failure_at_all_may_be_allowed():
 def test_the_experiment_ends_at_its_timeout(elapsed, end):
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=elapsed)
     assert ended.end is end
-    assert ended.reason == ("" if end is End.NOT_YET else f"ran for 60 s, as long as it may; {FRUITLESS}")
+    assert ended.reason == ("" if end is End.NOT_YET else f"ran for 60 s, which limits.timeout allows; {FRUITLESS}")
 
 
 def test_the_timeout_of_a_resume_is_the_one_that_is_told():
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=90, timeout=90)
-    assert (ended.end, ended.reason) == (End.TIMEOUT, f"ran for 90 s, as long as it may; {FRUITLESS}")
+    assert (ended.end, ended.reason) == (End.TIMEOUT, f"ran for 90 s, which limits.timeout allows; {FRUITLESS}")
 
 
 def test_the_experiment_ends_where_a_user_stops_it():

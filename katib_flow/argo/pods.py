@@ -98,10 +98,13 @@ def step_retry(unless: str | None = None) -> RetryStrategy:
     A step waits for MLflow for five minutes before it ends with ``TRY_LATER``; thirteen tries with their pauses, 2 s to
     5 min, see an outage of an hour through.
 
+    A step that outlived its own deadline is not tried again.
+
     Args:
         unless: an exit code that is an answer, and not tried again.
     """
-    expression = f'lastRetry.exitCode == "{TRY_LATER}" || int(retries) < {CHANCES}'
+    late = 'lastRetry.message matches "specified deadline"'  # it hung, or its image cannot be had
+    expression = f'lastRetry.exitCode == "{TRY_LATER}" || (int(retries) < {CHANCES} && !({late}))'
     if unless is not None:
         expression = f'lastRetry.exitCode != "{unless}" && ({expression})'
     return retry(12, cap="5m", expression=expression)

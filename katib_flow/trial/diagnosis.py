@@ -28,7 +28,7 @@ def failure(code: int, directory: TrialDirectory, reader: Reader) -> str:
         return str(json.loads((directory.path / "error.json").read_text()))
     last = f"; its last line was {_quoted(reader.lines.last)}" if reader.lines.last else "; it printed nothing"
     if number := signal_of(code):
-        how = f"killed by {signal.Signals(number).name}{', as when memory runs out' * (number == signal.SIGKILL)}"
+        how = f"killed by {signal.Signals(number).name}"
         return f"{how if code < 0 else f'exit code {code}, which a shell gives for a program {how}'}{last}"
     if what := _SHELL.get(code):
         return f"exit code {code}, which a shell gives for a command that {what}{last}"

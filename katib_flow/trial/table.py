@@ -70,4 +70,6 @@ def cell(value: Any) -> str:
         return f"{value:.6g}"
     if isinstance(value, Mapping):
         return ", ".join(f"{name}={cell(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return "; ".join(map(cell, value))
     return str(value)

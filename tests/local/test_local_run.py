@@ -251,7 +251,8 @@ def test_too_many_failed_trials_fail_the_experiment(run: Any) -> None:
     result = run("fails", limits={"max_trials": 9, "max_failed_trials": 1, "parallel_trials": 1})
     assert (result.status, result.reason, len(result.trials)) == (
         Status.FAILED,
-        "2 trials failed, 1 may; no trial gave a finite value of 'loss': 2 failed (ValueError: no good)",
+        "2 trials failed; limits.max_failed_trials allows 1; "
+        "no trial gave a finite value of 'loss': 2 failed (ValueError: no good)",
         2,
     )
     assert {trial.message for trial in result.trials} == {"ValueError: no good"}
@@ -267,7 +268,7 @@ def test_failed_trials_are_results_and_never_the_best(run: Any) -> None:
 def test_the_timeout_ends_the_experiment(run: Any) -> None:
     result = run("hangs", limits={"max_trials": 9, "timeout": "1s"})
     assert (result.status, result.verdict.end) == (Status.FAILED, End.TIMEOUT)
-    assert result.reason.startswith("ran for 1 s, as long as it may; no trial gave a finite value of 'loss'")
+    assert result.reason.startswith("ran for 1 s, which limits.timeout allows; no trial gave a finite value of 'loss'")
     assert {trial.state for trial in result.trials} == {State.KILLED}
 
 
@@ -276,7 +277,7 @@ def test_a_resume_goes_on_with_what_is_left_of_the_time_or_with_more(run: Any, s
     started = (here / "started").read_text()
     (here / "quick").touch()
     again = resume_experiment(store, result.run_id)
-    assert (again.status, again.reason.split(";")[0]) == (Status.FAILED, "ran for 1 s, as long as it may")
+    assert (again.status, again.reason.split(";")[0]) == (Status.FAILED, "ran for 1 s, which limits.timeout allows")
     assert (here / "started").read_text() == started  # nothing was started: its time was up
     more = resume_experiment(store, result.run_id, timeout=600)
     assert (more.status, more.reason) == (Status.SUCCEEDED, "all 2 trials have run")

@@ -103,7 +103,11 @@ def test_a_users_failure_exits_42_and_too_many_fail_the_experiment(hand: Any) ->
     assert workflow.pod("collect-metrics", k="1").outputs == {"go": "false"}
     assert workflow.pod("finish").exit_code == 1
     _, record = workflow.store()
-    assert (record.status, record.reason) == (Status.FAILED, "1 trials failed, 0 may")
+    assert (record.status, record.reason) == (
+        Status.FAILED,
+        "1 trial failed; limits.max_failed_trials allows 0; "
+        "no trial gave a finite value of 'score': 1 failed (ValueError: too high)",
+    )
 
 
 def test_a_pod_that_is_told_to_go_passes_143_on_and_another_takes_the_trial_over(hand: Any) -> None:

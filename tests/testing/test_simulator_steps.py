@@ -83,7 +83,11 @@ def test_too_many_failures_fail_the_workflow_through_its_exit_handler(cluster: C
         limits={"parallel_trials": 2, "max_trials": 9, "max_failed_trials": 1},
     )
     run = cluster.submit(of)
-    assert (run.record.status, run.record.reason) == (Status.FAILED, "2 trials failed, 1 may")
+    assert (run.record.status, run.record.reason) == (
+        Status.FAILED,
+        "2 trials failed; limits.max_failed_trials allows 1; "
+        "no trial gave a finite value of 'score': 2 failed (ValueError: too high)",
+    )
     assert run.workflows[0].phase == "Failed"
     assert run.workflows[0].message == "retryStrategy.expression evaluated to false"
     assert run.simulator.machine.started["finish"] == 1
