@@ -51,7 +51,7 @@ def inlined(experiment: Experiment, function: Callable[..., Any] | None = None) 
     if experiment.trial.code:
         return experiment
     module, _, name = reference.partition(":")
-    code, file = _of_function(function, reference) if function else _of_module(module, reference)
+    code, file = _of_function(function, reference) if function else _of_module(module, reference, experiment.base)
     _check_alone(experiment, code, file)
     data = experiment.to_dict()
     called = "trial_code" if module == _MAIN else module
@@ -68,15 +68,19 @@ def _of_function(function: Callable[..., Any], reference: str) -> tuple[str, Pat
         raise SpecError("trial.function", reference, need) from None
 
 
-def _of_module(module: str, reference: str) -> tuple[str, Path]:
-    if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
+def _of_module(module: str, reference: str, base: Path | None) -> tuple[str, Path]:
+    places = list(dict.fromkeys([str(base or Path.cwd()), str(Path.cwd())]))
+    sys.path[:0] = [place for place in places if place not in sys.path]
     try:
         found = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         found = None
     if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise SpecError("trial.function", reference, f"a module that is a file below {here}")
+        raise SpecError(
+            "trial.function",
+            reference,
+            f"a module that is a file below {' or '.join(dict.fromkeys([str(base or here), here]))}",
+        )
     return Path(found.origin).read_text(encoding="utf-8"), Path(found.origin)
 
 

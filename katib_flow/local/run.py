@@ -14,6 +14,7 @@ from katib_flow.local.workers import Workers
 from katib_flow.spec.experiment import Experiment
 from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
+from katib_flow.trial.files import missing
 from katib_flow.trial.functions import Function
 
 FUNCTION_FILE = "function.pickle"
@@ -48,6 +49,7 @@ def run_experiment(
         pickled = _pickled(experiment, function) if function else None
         if pickled:
             (spool.path / FUNCTION_FILE).write_bytes(pickled)
+        spool.keep_base(experiment.base)
         workers = _workers(experiment, pickled, spool)
         try:
             store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
@@ -89,7 +91,7 @@ def resume_experiment(
         store.go_on(record, max_trials=max_trials, timeout=timeout)
         file = spool.path / FUNCTION_FILE
         pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
-        workers = _workers(record.experiment, pickled, spool)
+        workers = _workers(record.experiment.based_on(spool.base()), pickled, spool)
         try:
             _wait_until_one_is_ready(workers)
             return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
@@ -109,7 +111,7 @@ def _pickled(experiment: Experiment, function: Function) -> bytes:
 
 
 def _not_here(experiment: Experiment) -> list[SpecError]:
-    kind = experiment.trial.kind
+    kind, command = experiment.trial.kind, experiment.trial.command
     if kind not in ("function", "command"):
         need = (
             f"a function or a command on this machine. A {kind} runs on a cluster: katib-flow submit SPEC, or argo "
@@ -117,6 +119,8 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
             "trial: {command: [...]}"
         )
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
+    if command is not None and (found := list(missing(command, experiment.trial.env, experiment.base))):
+        return found
     if experiment.metrics.source == "push":
         need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
         return [SpecError("metrics.source", experiment.metrics.source, need)]

@@ -89,6 +89,15 @@ class Spool:
     def close(self) -> None:
         os.close(self.lock_fd)
 
+    def keep_base(self, base: Path | None) -> None:
+        """Keep where the spec's file was: ``resume`` has no file to look beside."""
+        if base is not None:
+            (self.path / "base").write_text(str(base), encoding="utf-8")
+
+    def base(self) -> Path | None:
+        file = self.path / "base"
+        return Path(file.read_text(encoding="utf-8")) if file.exists() else None
+
     def directory(self, suggestion: Suggestion, parent: Suggestion | None = None) -> TrialDirectory:
         return TrialDirectory(self.path / suggestion.id, self.path / parent.id if parent else None)
 

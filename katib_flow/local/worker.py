@@ -15,6 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
@@ -108,6 +109,7 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     try:
         start: Start = connection.recv()
+        _look_for_modules_in(start.experiment.base)
         try:
             function = _function(start)
         except SpecError as problem:
@@ -120,6 +122,18 @@ def main() -> None:
                 _run(connection, start.experiment, message, function)
     except (EOFError, ConnectionError):
         pass  # the scheduler is gone, or has no more work
+
+
+def _look_for_modules_in(base: Path | None) -> None:
+    """Modules are looked for beside the spec's file, then in the working directory, as ``python -m`` does.
+
+    Where an experiment was made in Python, they are where that program found them, else there.
+    """
+    here = str(Path.cwd())
+    if base is not None:
+        sys.path[:0] = dict.fromkeys([str(base), here])
+    elif here not in sys.path and "" not in sys.path:
+        sys.path.append(here)
 
 
 def _function(start: Start) -> Function | None:

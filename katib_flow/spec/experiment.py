@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
 
 from pydantic import (
@@ -131,6 +132,20 @@ class Experiment(Model):
         """What is assigned: the parameters, and the decisions of an architecture after them."""
         slots = self.architectures.parameters if self.architectures else {}
         return SearchSpace({**self.parameters, **slots})
+
+    @cached_property
+    def base(self) -> Path | None:
+        """The directory of the file that it was read from, where relative files are looked for first; no part of it.
+
+        None for one that was made in Python, or read from a store.
+        """
+        return None
+
+    def based_on(self, directory: Path | None) -> Self:
+        """The same experiment, as if it had been read from a file in a directory."""
+        copy = self.model_copy()
+        vars(copy)["base"] = directory
+        return copy
 
     @property
     def metric_names(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A spec file -> Experiment, every mistake with its line. Native specs and Katib's manifests are told apart here."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,8 @@ def read_spec(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
     except (OSError, ValueError) as error:  # not UTF-8, or a path that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KatibFlowError(f"{path}: cannot be read: {reason}") from None
-    return parse(text, str(path), further)
+    parsed = parse(text, str(path), further)
+    return replace(parsed, experiment=parsed.experiment.based_on(Path(path).absolute().parent))
 
 
 def load_spec(path: str | Path, further: Iterable[Rule] = ()) -> Experiment:

@@ -38,7 +38,8 @@ def load_function(reference: str) -> Function:
     """
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    need = f"a function that can be imported from {here}"
+    places = " or ".join(dict.fromkeys(place for place in (sys.path[0], here) if place))
+    need = f"a function that can be imported from {places}"
     return _found(reference, lambda name: importlib.import_module(name), need)
 
 

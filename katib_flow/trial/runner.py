@@ -16,6 +16,7 @@ from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics.sources import Source
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all
+from katib_flow.trial.files import located
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
@@ -141,7 +142,8 @@ def _start(
         return _Process(*fork_function(function, assigned(experiment, suggestion), objective, environment, error_file))
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
-    argv = substitute_all(template.command, substitutions(experiment, suggestion, directory))
+    command = located(template.command, experiment.base)
+    argv = substitute_all(command, substitutions(experiment, suggestion, directory))
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),

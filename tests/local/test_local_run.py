@@ -498,3 +498,34 @@ def test_a_result_is_a_table_and_says_what_is_best(run: Any) -> None:
     assert list(frame["x"]) == [trial.assignment["x"] for trial in result.trials]
     assert f"best {result.best.id}" in repr(result)
     assert json.dumps(frame["loss"].min()) == json.dumps(result.best.observations["loss"])
+
+
+BESIDE = """\
+name: beside
+objective: {metric: loss, direction: minimize}
+parameters: {x: {type: float, min: 0.1, max: 0.2}}
+algorithm: {name: random, seed: 1}
+limits: {max_trials: 1}
+"""
+
+
+@pytest.mark.parametrize(
+    "trial", ['{command: [sh, train.sh, "${x}"]}', "{function: 'beside_the_spec:train'}"], ids=["command", "function"]
+)
+def test_files_and_modules_beside_the_spec_are_found_from_anywhere_and_on_resume(
+    here: Path, store: Store, trial: str
+) -> None:
+    (here / "sub").mkdir()
+    (here / "sub" / "train.sh").write_text('echo "loss=$1"\n')
+    (here / "sub" / "beside_the_spec.py").write_text("def train(x):\n    return x\n")
+    (here / "sub" / "spec.yaml").write_text(f"{BESIDE}trial: {trial}\n")
+    result = run_experiment(kf.load("sub/spec.yaml"), store=store)
+    again = resume_experiment(store, result.run_id, max_trials=2)
+    assert [each.observations["loss"] for each in again.trials] == [each.assignment["x"] for each in again.trials]
+
+
+def test_a_program_that_is_nowhere_is_told_before_anything_is_recorded(here: Path, store: Store) -> None:
+    (here / "spec.yaml").write_text(BESIDE + "trial: {command: [sh, trian.sh]}\n")
+    with pytest.raises(InvalidSpec, match=rf"trial\.command\[1\]: found 'trian\.sh', need a file in {here}"):
+        run_experiment(kf.load("spec.yaml"), store=store)
+    assert store.records() == []
