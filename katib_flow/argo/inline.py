@@ -79,7 +79,7 @@ def _of_module(module: str, reference: str, base: Path | None) -> tuple[str, Pat
         raise SpecError(
             "trial.function",
             reference,
-            f"a module that is a file below {' or '.join(dict.fromkeys([str(base or here), here]))}",
+            f"a module that is a file below {' or '.join(places)}",
         )
     return Path(found.origin).read_text(encoding="utf-8"), Path(found.origin)
 

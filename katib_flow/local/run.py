@@ -14,6 +14,7 @@ from katib_flow.local.workers import Workers
 from katib_flow.spec.experiment import Experiment
 from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
+from katib_flow.tracking.connect import located
 from katib_flow.trial.files import missing
 from katib_flow.trial.functions import Function
 
@@ -50,7 +51,8 @@ def run_experiment(
         if pickled:
             (spool.path / FUNCTION_FILE).write_bytes(pickled)
         spool.keep_base(experiment.base)
-        workers = _workers(experiment, pickled, spool)
+        uri = store.uri if store else located(experiment.tracking.uri)[0]
+        workers = _workers(experiment, pickled, spool, uri)
         try:
             store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
             _wait_until_one_is_ready(workers)
@@ -91,7 +93,7 @@ def resume_experiment(
         store.go_on(record, max_trials=max_trials, timeout=timeout)
         file = spool.path / FUNCTION_FILE
         pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
-        workers = _workers(record.experiment.based_on(spool.base()), pickled, spool)
+        workers = _workers(record.experiment.based_on(spool.base()), pickled, spool, store.uri)
         try:
             _wait_until_one_is_ready(workers)
             return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
@@ -130,10 +132,10 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
     return []
 
 
-def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool) -> Workers:
+def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool, uri: str) -> Workers:
     limits = experiment.limits
     size = min(limits.parallel_trials, limits.max_trials or limits.parallel_trials)
-    workers = Workers(Start(experiment, pickled), size, (spool.lock_fd,))
+    workers = Workers(Start(experiment, pickled, uri), size, (spool.lock_fd,))
     workers.fill()
     return workers
 

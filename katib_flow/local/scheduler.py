@@ -28,6 +28,7 @@ from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
+from katib_flow.trial.tracked import Tracked
 
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
@@ -148,12 +149,18 @@ class Scheduler:
             return  # an iteration starts whole: some workers are still coming up
         waiting, self.again = self.again[:room], self.again[room:]
         fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
-        for worker, suggestion in zip(idle, [*waiting, *fresh], strict=False):
+        started: list[tuple[Trial, TrialDirectory, Sequence[Metric]]] = []
+        for suggestion in (*waiting, *fresh):
             here = self.spool.directory(suggestion, self._parent(suggestion))
             earlier = self._earlier(suggestion, here)
-            trial = self._started(suggestion, earlier)
-            worker.running = Run(suggestion, here, earlier)
-            self.recorder.put(Change(trial))
+            started.append((self._started(suggestion, earlier), here, earlier))
+            self.recorder.put(Change(started[-1][0]))
+        if started:
+            self.recorder.flush()  # the run of a trial is there before the trial, which may log to MLflow itself
+        for worker, (trial, here, earlier) in zip(idle, started, strict=False):
+            run_id = trial.run_id or self.recorder.run_id(trial.id)
+            tracked = Tracked(self.store.uri, self.record.mlflow_experiment_id, run_id)
+            worker.running = Run(trial.suggestion, here, tracked, earlier)
             worker.send(worker.running)
 
     def _suggest(self, n: int) -> list[Suggestion]:

@@ -27,16 +27,22 @@ from katib_flow.trial.functions import Function, die_with, trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
+from katib_flow.trial.tracked import Tracked, without_run
 
 IN_WORKER = "KATIB_FLOW_WORKER"
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first message: what every trial of this worker is run with."""
+    """The first message: what every trial of this worker is run with.
+
+    Attributes:
+        tracking_uri: of the experiment's store, for a module that uses MLflow when it is imported.
+    """
 
     experiment: Experiment
     pickled_function: bytes | None
+    tracking_uri: str = ""
 
 
 @dataclass(frozen=True)
@@ -44,11 +50,13 @@ class Run:
     """One trial.
 
     Attributes:
+        tracked: where it is recorded.
         earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
     """
 
     suggestion: Suggestion
     directory: TrialDirectory
+    tracked: Tracked
     earlier: Sequence[Metric] = ()
 
 
@@ -110,6 +118,7 @@ def main() -> None:
     try:
         start: Start = connection.recv()
         _look_for_modules_in(start.experiment.base)
+        _use_store(start.tracking_uri)
         try:
             function = _function(start)
         except SpecError as problem:
@@ -134,6 +143,14 @@ def _look_for_modules_in(base: Path | None) -> None:
         sys.path[:0] = dict.fromkeys([str(base), here])
     elif here not in sys.path and "" not in sys.path:
         sys.path.append(here)
+
+
+def _use_store(uri: str) -> None:
+    inside = without_run(os.environ)
+    for name in os.environ.keys() - inside.keys():
+        del os.environ[name]
+    if uri:
+        os.environ["MLFLOW_TRACKING_URI"] = uri
 
 
 def _function(start: Start) -> Function | None:
@@ -170,6 +187,7 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
 
     try:
         hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": function, "earlier": run.earlier}
+        hooks["tracked"] = run.tracked
         outcome = run_trial(experiment, run.suggestion, run.directory, **hooks)
         save_result(run.directory, outcome)
     except OSError as error:  # the disk is full, say: the trial is lost, the worker is not

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from katib_flow.history import Suggestion, Value
+from katib_flow.trial.tracked import Tracked, isolated
 
 if TYPE_CHECKING:  # a trial that only reports a metric loads no spec
     from katib_flow.spec.experiment import Experiment
@@ -82,9 +83,9 @@ class TrialDirectory:
         }
         self.trial_file.write_text(json.dumps(content))
 
-    def environment(self, extra: Mapping[str, str]) -> dict[str, str]:
+    def environment(self, extra: Mapping[str, str], tracked: Tracked | None = None) -> dict[str, str]:
         paths = {TRIAL_FILE: str(self.trial_file), REPORT_FILE: str(self.report_file)}
-        return {**os.environ, "PYTHONUNBUFFERED": "1", **extra, **paths}
+        return {**isolated({**os.environ, "PYTHONUNBUFFERED": "1"}, tracked, extra), **paths}
 
 
 def model_files(directory: Path) -> dict[str, Path]:
@@ -110,7 +111,7 @@ def substitutions(
     """What ``${...}`` stands for in this trial.
 
     Args:
-        run_id, uri: its MLflow run and the store that it is in, for a trial that logs to it; known on Argo only.
+        run_id, uri: its MLflow run and the store that it is in, for a trial that logs to it.
     """
     return assigned(experiment, suggestion) | {
         "trial.model_dir": str(directory.model),

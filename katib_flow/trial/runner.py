@@ -22,6 +22,7 @@ from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
 from katib_flow.trial.protocol import TrialDirectory, assigned, substitutions
 from katib_flow.trial.reader import OnMetrics, Reader
+from katib_flow.trial.tracked import Tracked
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
@@ -76,6 +77,7 @@ def run_trial(
     function: Function | None = None,
     source: Source | None = None,
     earlier: Sequence[Metric] = (),
+    tracked: Tracked | None = None,
 ) -> Outcome:
     """Run a function or command trial to its end.
 
@@ -85,6 +87,7 @@ def run_trial(
         function: the function of a function trial, where it is at hand; else it is imported.
         source: where the metrics come from, in the place of what the spec says.
         earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
+        tracked: where it is recorded, for the MLflow in it; left out, it has that of this process.
 
     Raises:
         KatibFlowError: the trial cannot be started here at all.
@@ -97,7 +100,7 @@ def run_trial(
         except KatibFlowError as error:
             return Outcome(State.FAILED, f"no model: {error}", started=started, ended=time.time())
     try:
-        process = _start(experiment, suggestion, directory, function)
+        process = _start(experiment, suggestion, directory, function, tracked)
     except OSError as error:
         directory.log.write_text(f"{error}\n")
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
@@ -130,10 +133,14 @@ def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: Tri
 
 
 def _start(
-    experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory, function: Function | None
+    experiment: Experiment,
+    suggestion: Suggestion,
+    directory: TrialDirectory,
+    function: Function | None,
+    tracked: Tracked | None,
 ) -> _Process:
     template = experiment.trial
-    environment = directory.environment(template.env)
+    environment = directory.environment(template.env, tracked)
     if template.function is not None:
         function = function or load_function(template.function)
         error_file = str(directory.path / "error.json")
@@ -143,7 +150,8 @@ def _start(
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
     command = located(template.command, experiment.base)
-    argv = substitute_all(command, substitutions(experiment, suggestion, directory))
+    known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
+    argv = substitute_all(command, substitutions(experiment, suggestion, directory, **known))
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
