@@ -18,6 +18,7 @@ from katib_flow.tracking import source, summary
 from katib_flow.tracking.api import Run, RunFilter
 from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.checkpoints import Checkpoints
+from katib_flow.tracking.commands import mlflow_command
 from katib_flow.tracking.connect import Connection, alone, artifact_root, located
 from katib_flow.tracking.encode import Point, as_one_try
 from katib_flow.tracking.faults import Faults, error_code, shown
@@ -212,7 +213,8 @@ class Store:
                     raise
                 group = self._api.experiment(self.experiment)  # another process was faster
         if group is not None and not group.active:
-            need = f"restore it (mlflow experiments restore -x {group.experiment_id}), or set tracking.experiment"
+            command = f"{mlflow_command(self.uri)} experiments restore -x {group.experiment_id}"
+            need = f"restore it ({command}), or set tracking.experiment"
             raise TrackingError(f"{self._shown}: the MLflow experiment {self.experiment!r} is deleted: {need}")
         return "" if group is None else group.experiment_id
 

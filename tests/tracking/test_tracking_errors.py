@@ -229,3 +229,21 @@ def test_an_artifact_that_cannot_be_kept(local: Store, opened: Record, tmp_path:
         local.log_text(opened, "x", "plots/best.svg")
     assert "plots" in str(told.value)
     assert "\n" not in str(told.value)
+
+
+def test_the_command_that_restores_a_deleted_experiment_does_so_as_it_is_printed(tmp_path, monkeypatch):
+    """It names the store: by itself MLflow's command acts on another one."""
+    import re
+    import subprocess
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    store = Store(f"sqlite:///{tmp_path}/it's here.db")
+    store._client.delete_experiment(store._mlflow_experiment(create=True))
+    again = Store(store.uri)
+    with pytest.raises(TrackingError, match="is deleted: restore it") as caught:
+        again._mlflow_experiment(create=True)
+    command = re.search(r"restore it \((.*)\), or set", str(caught.value))
+    assert command is not None
+    subprocess.run(command[1], shell=True, check=True, capture_output=True)
+    assert again._mlflow_experiment(create=True)
