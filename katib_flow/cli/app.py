@@ -149,6 +149,12 @@ def _resume_on_argo(
         on_cluster.watch(cluster, record.key, record.experiment, store, segment=segment, quiet=quiet)
 
 
+def _where(uri: str | None, group: str) -> str:
+    """What a printed command needs to act on the same store."""
+    where = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
+    return where + ("" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}")
+
+
 def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     from katib_flow.cli.output import show, show_one
     from katib_flow.cli.records import conclusion, front_of, ranked
@@ -158,9 +164,7 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     if output is Output.JSON:
         show_one(conclusion(result), output)
     else:
-        where = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
-        group = result.experiment.tracking.experiment
-        where += "" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}"
+        where = _where(uri, result.experiment.tracking.experiment)
         several = len(result.experiment.objective) > 1
         found = (front_of if several else ranked)(result.experiment, result.history, 10)
         show(found, output, title=f"{'front' if several else 'best trials'} of {result.name}")
@@ -414,7 +418,9 @@ def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) ->
     store = _store(tracking_uri, group)
     record = _going_on(store, name)
     store.set_control(record, pause=True)
-    print(f"{record.name}: asked to pause; go on with: katib-flow resume {record.name}")
+    print(
+        f"{record.name}: asked to pause; go on with: katib-flow resume {shlex.quote(name)}{_where(tracking_uri, group)}"
+    )
 
 
 @app.command()
