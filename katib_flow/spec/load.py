@@ -54,6 +54,8 @@ def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Pa
     if not isinstance(data, dict):
         need = "a mapping with the keys of a spec: name, objective, parameters, trial ..."
         raise KatibFlowError(f"{source}:{document.line('')}: found {shown(data)!r}, need {need}")
+    if data.get("kind") == "List" and "apiVersion" in data:
+        raise KatibFlowError(f"{source}:{document.line('kind')}: found a List, need one of its items: an Experiment")
     try:
         if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
             from katib_flow.spec.katib import convert

@@ -29,7 +29,13 @@ _SCALARS = (
 
 
 class _Loader(yaml.SafeLoader):
-    """Builds what the core schema has, and nothing else."""
+    """Builds what the core schema has, and nothing else.
+
+    Attributes:
+        octal: 0755 is 493, as Kubernetes' own tools read it in an object; the core schema says 755.
+    """
+
+    octal = False
 
     yaml_implicit_resolvers = {}
     yaml_constructors = {
@@ -61,6 +67,8 @@ for _name, _pattern, _first in _SCALARS:
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
+    if loader.octal and re.fullmatch(r"[-+]?0[0-7]+", text):
+        return int(text, 8)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 
@@ -74,7 +82,7 @@ def _construct_mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
         raise TypeError(node.tag)
     data: dict[str, Any] = {}
     lines: dict[Hashable, int] = {}
-    for key_node, value_node in node.value:
+    for key_node, value_node in _merged(node):
         key, mark = loader.construct_object(key_node, deep=True), key_node.start_mark
         if not isinstance(key, str):
             raise yaml.MarkedYAMLError(problem=f"a key must be text, quote {key!r}", problem_mark=mark)
@@ -84,6 +92,26 @@ def _construct_mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
         lines[key] = mark.line + 1
         data[key] = loader.construct_object(value_node, deep=True)
     return data
+
+
+def _merged(node: yaml.MappingNode) -> list[tuple[yaml.Node, yaml.Node]]:
+    """The pairs of a mapping with those that ``<<`` merges into it, of which its own and earlier ones come before."""
+    own = [pair for pair in node.value if not _merges(pair[0])]
+    names = {str(key.value) for key, _ in own}
+    for key, value in node.value:
+        if not _merges(key):
+            continue
+        for source in value.value if isinstance(value, yaml.SequenceNode) else [value]:
+            if not isinstance(source, yaml.MappingNode):
+                text = "'<<' merges a mapping, or a list of these; quote it where it is a key"
+                raise yaml.MarkedYAMLError(problem=text, problem_mark=key.start_mark)
+            own += (fresh := [pair for pair in _merged(source) if str(pair[0].value) not in names])
+            names |= {str(key.value) for key, _ in fresh}
+    return own
+
+
+def _merges(key: yaml.Node) -> bool:
+    return isinstance(key, yaml.ScalarNode) and key.value == "<<" and key.style is None
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
@@ -126,16 +154,15 @@ def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Mark, str] | None
 
 
 def load_yaml(text: str, source: str = "<text>") -> Document:
-    """The one document in a text.
+    """The one document in a text that says something; of several, the one that is a Katib experiment.
 
     Raises:
         KatibFlowError: the text is not YAML, with the line.
     """
     try:
         loader = _Loader(text)
-        node = loader.get_single_node()
-        if node is None:
-            raise KatibFlowError(f"{source}: found nothing, need a spec")
+        node = _the_one(_nodes(loader), source)
+        loader.octal = _key(node, "apiVersion") is not None
         values, depth = _measure(node, {})
         if values > MAX_VALUES:
             raise KatibFlowError(f"{source}: found more than {MAX_VALUES} values, aliases written out; need fewer")
@@ -152,6 +179,32 @@ def load_yaml(text: str, source: str = "<text>") -> Document:
         raise KatibFlowError(f"{where}: not readable as YAML: {error.problem}") from None
     except RecursionError:
         raise KatibFlowError(f"{source}: found no end of nesting, need at most {MAX_DEPTH} levels") from None
+
+
+def _nodes(loader: _Loader) -> list[yaml.Node]:
+    """The documents; of several, those that say something."""
+    nodes: list[yaml.Node] = []
+    while loader.check_node():
+        if (node := loader.get_node()) is not None:
+            nodes.append(node)
+    return [node for node in nodes if node.tag != _TAG + "null"] or nodes[:1]
+
+
+def _the_one(nodes: list[yaml.Node], source: str) -> yaml.Node:
+    if not nodes:
+        raise KatibFlowError(f"{source}: found nothing, need a spec")
+    experiments = [node for node in nodes if _key(node, "kind") == "Experiment"] if len(nodes) > 1 else nodes
+    if len(experiments) == 1:
+        return experiments[0]
+    line = nodes[1].start_mark.line + 1
+    what = f"{len(experiments)} of them experiments" if experiments else "none of them a Katib experiment"
+    raise KatibFlowError(f"{source}:{line}: found {len(nodes)} documents, {what}, need one spec to a file")
+
+
+def _key(node: yaml.Node, name: str) -> object:
+    """The text of a key at the top of a document; None where it has none."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) else ()
+    return next((value.value for key, value in pairs if key.value == name), None)
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:

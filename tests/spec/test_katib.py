@@ -382,3 +382,10 @@ def test_an_example_of_katibs_own_runs_here(path: Path):
     assert Experiment.parse(read_.experiment.to_dict()) == read_.experiment
     assert parse_spec(write_spec(read_.data, read_.notes)) == read_.experiment
     assert compile_experiment(read_.experiment).to_dict()
+
+
+def test_a_bracket_of_two_characters_is_no_posix_class():
+    """Go and Python read [:=] alike; [[:alpha:]] is what Python has no word for."""
+    for pattern in (r"(\w+)\s*[:=]\s*(\S+)", r"([\w:]+)[:](\S+)"):
+        read = with_spec(metricsCollectorSpec={"source": {"filter": {"metricsFormat": [pattern]}}})
+        assert parsed(read).experiment.metrics.filter == (pattern,)

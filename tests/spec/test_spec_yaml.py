@@ -62,7 +62,7 @@ def test_not_a_number_is_a_number():
         ("? {a: 1}\n: 1", "f.yaml:1: not readable as YAML: a key must be text, quote {'a': 1}"),
         ("a: b: c", "f.yaml:1: not readable as YAML: mapping values are not allowed here"),
         ("a: [1, 2", "f.yaml:1: not readable as YAML: expected ',' or ']', but got '<stream end>'"),
-        ("a: 1\n---\nb: 2", "f.yaml:2: not readable as YAML: but found another document"),
+        ("a: 1\n---\nb: 2", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
         ("\ta: 1", "f.yaml:1: not readable as YAML: found character '\\t' that cannot start any token"),
         ("a: 1\nb: \0", "f.yaml:2: not readable as YAML: found U+0000, which is no character of a text"),
         ("a: *b", "f.yaml:1: not readable as YAML: found undefined alias 'b'"),
@@ -221,3 +221,51 @@ def test_any_punctuation_is_read_or_refused_in_words(text):
         load_yaml(text)
     except KatibFlowError as error:
         assert str(error).startswith("<text>:")  # noqa: PT017
+
+
+# what users' files and Kubernetes' tools write
+
+OBJECT = "apiVersion: kubeflow.org/v1beta1\nkind: Experiment\n"
+
+
+def test_an_end_mark_and_empty_documents_are_no_documents():
+    assert load_yaml("---\na: 1\n---\n").data == load_yaml("---\n---\na: 1\n...\n").data == {"a": 1}
+
+
+def test_of_several_objects_the_one_experiment_is_taken_with_its_lines():
+    document = load_yaml(f"kind: PersistentVolumeClaim\n---\n{OBJECT}")
+    assert (document.data["kind"], document.line("kind")) == ("Experiment", 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (f"{OBJECT}---\n{OBJECT}", "f.yaml:4: found 2 documents, 2 of them experiments, need one spec to a file"),
+        ("a: 1\n---\nb: 2\n", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
+    ],
+)
+def test_several_specs_in_a_file_are_refused(text, found):
+    with pytest.raises(KatibFlowError) as caught:
+        load_yaml(text, "f.yaml")
+    assert str(caught.value) == found
+
+
+def test_merge_keys_merge_and_what_stands_beside_them_comes_first():
+    text = "a: &a {x: 1, y: 1}\nb: &b {y: 2, z: 2}\nc: {<<: *a, x: 3}\nd:\n  <<: [*a, *b]\ne: {<<: {<<: *a, w: 0}}\n"
+    data = load_yaml(text).data
+    assert (data["c"], data["d"]) == ({"x": 3, "y": 1}, {"x": 1, "y": 1, "z": 2})
+    assert data["e"] == {"x": 1, "y": 1, "w": 0}
+    assert load_yaml("{'<<': 1}").data == {"<<": 1}
+
+
+@pytest.mark.parametrize("value", ["1", "[1]", "text"])
+def test_what_cannot_be_merged_is_told_on_its_line(value):
+    with pytest.raises(KatibFlowError, match=r"f\.yaml:2: .*'<<' merges a mapping"):
+        load_yaml(f"a: 1\n<<: {value}\n", "f.yaml")
+
+
+def test_a_leading_nought_is_octal_in_an_object_of_kubernetes_and_nowhere_else():
+    assert load_yaml("apiVersion: v1\nmode: 0755\nkey: 0400\nday: 08\nnought: 0").data == {
+        "apiVersion": "v1", "mode": 493, "key": 256, "day": 8, "nought": 0,
+    }  # fmt: skip
+    assert load_yaml("mode: 0755").data == {"mode": 755}

@@ -177,6 +177,9 @@ def metrics(draft: Draft, data: Any) -> manifest.MetricsCollector | None:
     return read
 
 
+_POSIX_CLASS = re.compile(r"\[[^\]]*\[:\^?\w+:\]")
+
+
 def _filter(draft: Draft, read: manifest.MetricsCollector, source: dict[str, Any]) -> dict[str, Any]:
     patterns = read.source.filter.metrics_format
     if not patterns:
@@ -184,7 +187,7 @@ def _filter(draft: Draft, read: manifest.MetricsCollector, source: dict[str, Any
     if source["source"] not in ("stdout", "file"):
         draft.note("metrics", f"left out metricsFormat, which a {read.collector.kind} collector does not read")
         return {}
-    if classes := [number for number, pattern in enumerate(patterns) if "[:" in pattern]:
+    if classes := [number for number, pattern in enumerate(patterns) if _POSIX_CLASS.search(pattern)]:
         need = "a regular expression of Python's: [A-Za-z] for [[:alpha:]], say"
         at = f"spec.metricsCollectorSpec.source.filter.metricsFormat[{classes[0]}]"
         draft.wrong(at, patterns[classes[0]], need)
