@@ -195,6 +195,7 @@ def _call(function: Function, arguments: Mapping[str, Value], objective: str, er
 
 
 def _failed(message: str, error_file: str) -> int:
+    message = message.encode("utf-8", "backslashreplace").decode()  # half a character, which no terminal can show
     with contextlib.suppress(OSError), Path(error_file).open("w", encoding="utf-8") as file:
         json.dump(message, file)
     return 1

@@ -480,3 +480,10 @@ def test_what_a_shell_makes_of_its_programs_end_is_told(run: Run, code: int, mes
     outcome = run(f"raise SystemExit({code})")
     assert (outcome.state, outcome.fault) == (State.FAILED, fault)
     assert outcome.message.startswith(message)
+
+
+def test_a_character_that_no_terminal_can_show_is_shown_escaped(run: Run) -> None:
+    def train(x: float) -> None:
+        raise ValueError("bad \ud83d here")
+
+    assert run(train).message == "ValueError: bad \\ud83d here"
