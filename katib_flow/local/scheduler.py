@@ -149,18 +149,21 @@ class Scheduler:
             return  # an iteration starts whole: some workers are still coming up
         waiting, self.again = self.again[:room], self.again[room:]
         fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
-        started: list[tuple[Trial, TrialDirectory, Sequence[Metric]]] = []
+        started: list[tuple[Suggestion, TrialDirectory, Sequence[Metric], str]] = []
         for suggestion in (*waiting, *fresh):
             here = self.spool.directory(suggestion, self._parent(suggestion))
             earlier = self._earlier(suggestion, here)
-            started.append((self._started(suggestion, earlier), here, earlier))
-            self.recorder.put(Change(started[-1][0]))
-        if started:
-            self.recorder.flush()  # the run of a trial is there before the trial, which may log to MLflow itself
-        for worker, (trial, here, earlier) in zip(idle, started, strict=False):
-            run_id = trial.run_id or self.recorder.run_id(trial.id)
-            tracked = Tracked(self.store.uri, self.record.mlflow_experiment_id, run_id)
-            worker.running = Run(trial.suggestion, here, tracked, earlier)
+            trial = self._started(suggestion, earlier)
+            known = trial.run_id or self.recorder.run_id(trial.id)
+            run_id = known or self.store.reserve(self.record, trial.id)  # before it is written
+            self.recorder.put(Change(trial))
+            started.append((suggestion, here, earlier, run_id))
+        if not all(run_id for *_, run_id in started):
+            self.recorder.flush()  # a trial that logs to MLflow itself needs to know its run
+        for worker, (suggestion, here, earlier, run_id) in zip(idle, started, strict=False):
+            own = run_id or self.recorder.run_id(suggestion.id)
+            tracked = Tracked(self.store.uri, self.record.mlflow_experiment_id, own)
+            worker.running = Run(suggestion, here, tracked, earlier)
             worker.send(worker.running)
 
     def _suggest(self, n: int) -> list[Suggestion]:

@@ -26,6 +26,10 @@ class Backend(Protocol):
         """Open the runs of entries without one; their (run id, artifact address)."""
         ...
 
+    def reserve(self, parent: str, trial_id: str) -> str:
+        """The id that the run of a new trial will have; "" where the store chooses it when the run is opened."""
+        ...
+
     def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
         """Record (run id, artifact address, entry) each; those of one run in their order."""
         ...
@@ -50,6 +54,9 @@ class ApiBackend:
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
         return parallel(lambda entry: self._create(experiment_id, parent, entry), entries)
+
+    def reserve(self, parent: str, trial_id: str) -> str:
+        return ""
 
     def _create(self, experiment_id: str, parent: str, entry: Entry) -> tuple[str, str]:
         def found() -> tuple[str, str] | None:

@@ -245,13 +245,17 @@ class SqliteBackend:
 
     def __init__(self, api: SqliteApi, faults: Faults) -> None:
         self._api, self._database, self._faults = api, api.database, faults
+        self._reserved: dict[tuple[str, str], str] = {}  # run ids, by parent run and trial
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
         """Ids only: the rows of new runs come in the transaction of ``write``."""
-        ids = [uuid.uuid4().hex for _ in entries]
+        ids = [self._reserved.pop((parent, entry.name), "") or uuid.uuid4().hex for entry in entries]
         return [
             (run_id, self._faults.run(lambda id=run_id: self._api.artifact_uri(experiment_id, id))) for run_id in ids
         ]
+
+    def reserve(self, parent: str, trial_id: str) -> str:
+        return self._reserved.setdefault((parent, trial_id), uuid.uuid4().hex)
 
     def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
         rows = Rows()

@@ -263,6 +263,10 @@ class Store:
         """
         return self._trials.write(record, changes, lookup=lookup)
 
+    def reserve(self, record: Record, trial_id: str) -> str:
+        """The id that the run of a trial will have that is not recorded yet; "" where the store chooses it later."""
+        return self._backend.reserve(record.run_id, trial_id)
+
     # the experiment as a whole
 
     def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:

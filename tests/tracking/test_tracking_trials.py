@@ -47,3 +47,18 @@ def test_what_user_code_recorded_below_the_experiment_is_no_trial(store: Store, 
     tags = {"mlflow.parentRunId": record.run_id, "katib_flow.note": "mine"}
     client_of(store).create_run(record.mlflow_experiment_id, tags=tags)
     assert len(store.history(record)) == 0
+
+
+def test_a_run_has_the_id_that_was_reserved_for_it(store: Store) -> None:
+    record = store.create(experiment())
+    reserved = store.reserve(record, "t00000")
+    assert store.reserve(record, "t00000") == reserved
+    first, second = written(store, record, ended(0, 0.5), ended(1, 0.5))
+    assert first.run_id == (reserved or first.run_id) != second.run_id
+    assert [trial.run_id for trial in store.history(record)] == [first.run_id, second.run_id]
+
+
+def test_an_id_is_reserved_where_the_store_is_a_file(local: Store, opened: Record) -> None:
+    reserved = local.reserve(opened, "t00000")
+    assert len(reserved) == 32
+    assert written(local, opened, ended(0, 0.5))[0].run_id == reserved
