@@ -11,11 +11,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from katib_flow.argo.names import TRY_LATER
 from katib_flow.argo.steps.collect import collect_metrics, finish
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.handover import hand_over
 from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 from katib_flow.argo.steps.train import begin, exit_code, find_trial
+from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import State, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.testing.argo.outage import Outage, Remote
@@ -65,7 +67,10 @@ class FastPrograms:
             self._own.sleep = sleep
             self._own.store = Remote(self.store, outage, sleep, self.cluster.clock)
             sleep(self.seconds(pod))
-            return self._programs[pod.template](self, pod, _options(pod))
+            try:
+                return self._programs[pod.template](self, pod, _options(pod))
+            except TrackingUnavailable:
+                return Result(TRY_LATER)
 
         return waiting(program, lambda: None)
 

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from katib_flow.errors import TrackingUnavailable
 from katib_flow.testing.argo.waiting import Sleep
 from katib_flow.testing.memory import MemoryStore
+from katib_flow.tracking import PATIENCE_SECONDS
 
 LATENCY_SECONDS = 0.3  # at most
 LONGEST_PAUSE_SECONDS = 10.0  # between two tries of a call, as the real client makes
@@ -19,18 +21,24 @@ class Outage:
     Attributes:
         first: number of the call with which it begins, from 0; one that is never made leaves the server there.
         seconds: for how long.
+        patience_seconds: for how long a call is tried again before its program gives up.
         answer_lost: whether that call is heard before the server goes, and made again when it is back.
         calls: how many calls were made.
     """
 
     first: int = -1
     seconds: float = 240.0
+    patience_seconds: float = PATIENCE_SECONDS
     answer_lost: bool = False
     calls: int = 0
     _back: float = 0.0
 
     def call(self, call: Callable[[], Any], sleep: Sleep, clock: Callable[[], float]) -> Any:
-        """Make a call; what it gives."""
+        """Make a call; what it gives.
+
+        Raises:
+            TrackingUnavailable: the server was away for longer than the program is patient.
+        """
         number, self.calls = self.calls, self.calls + 1
         drawn = random.Random(number)
         sleep(drawn.uniform(0.0, LATENCY_SECONDS))
@@ -38,8 +46,11 @@ class Outage:
             self._back = clock() + self.seconds
             if self.answer_lost:
                 call()
-        while clock() < self._back:
-            sleep(self._back - clock() + drawn.uniform(0.0, LONGEST_PAUSE_SECONDS))
+        if (left := self._back - clock()) > self.patience_seconds:
+            sleep(self.patience_seconds)
+            raise TrackingUnavailable("the server is away")
+        if left > 0:
+            sleep(left + drawn.uniform(0.0, LONGEST_PAUSE_SECONDS))
         return call()
 
 
