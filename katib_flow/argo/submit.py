@@ -4,8 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from katib_flow.argo import compile_experiment
 from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, ClusterError, Manifest, Missing, patiently
-from katib_flow.argo.compiler import compile_experiment, deadline_seconds
 from katib_flow.argo.names import LABEL, segment_name
 from katib_flow.argo.nodes import COMPLETED, first_failure, nodes_of, phase_of
 from katib_flow.argo.waits import Wait, told, waits
@@ -64,6 +64,8 @@ def go_on(
     manifest = _manifest(cluster, record.experiment)
     control = store.go_on(record, max_trials=max_trials, timeout=timeout)
     if (limit := control.longest_seconds(record.experiment)) is not None:
+        from katib_flow.argo.compiler import deadline_seconds  # with Hera, which who only looks must not wait for
+
         manifest["spec"]["activeDeadlineSeconds"] = deadline_seconds(max(0.0, limit - control.spent))
     del manifest["metadata"]["generateName"]
     name = manifest["metadata"]["name"] = segment_name(record.key, segment + 1)

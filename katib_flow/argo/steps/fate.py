@@ -6,6 +6,7 @@ from katib_flow.argo.cluster import WORKFLOW, Cluster, ClusterError, Missing, pa
 from katib_flow.argo.names import segment_name
 from katib_flow.argo.nodes import Node, nodes_of, tries_of
 from katib_flow.argo.steps.context import Context
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
 
 Connect = Callable[[], Cluster]
@@ -71,10 +72,10 @@ class Fates:
             nodes = nodes_of(patiently(lambda: self._open().get(WORKFLOW, name)))
         except Missing:
             return []
-        except ClusterError as error:
-            if error.passing:
+        except KatibFlowError as error:
+            if isinstance(error, ClusterError) and error.passing:
                 raise
-            return str(error)
+            return str(error)  # no right to read it, or no token of an account
         return f"Argo does not keep the nodes of workflow {name} in the Workflow itself" if nodes is None else nodes
 
     def _open(self) -> Cluster:
