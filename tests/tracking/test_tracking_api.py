@@ -1,7 +1,10 @@
 """The thin ways to MLflow give what MLflow's own client gives, call by call, on the same store."""
 
 import math
+import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -246,3 +249,29 @@ def test_a_store_of_the_oldest_known_schema_is_read_and_written(tmp_path: Path) 
     run = mlflow_client(f"sqlite:///{path}").get_run(trial.run_id)  # the newest MLflow reads what was written
     assert run.data.tags["katib_flow.trial_id"] == "t00000"
     assert Store(f"sqlite:///{path}", "old").history(record)[0] == trial
+
+
+USES_A_STORE = """
+import sys
+from katib_flow.tracking import Status, Store
+from tracking_kit import ended, experiment, written
+
+store = Store(sys.argv[1], sys.argv[2])
+record = store.create(experiment(), key="k")
+written(store, record, ended(0, 0.5))
+store.log_text(record, "a text", "note.txt")
+store.summarise(record, store.history(record, series=True), Status.SUCCEEDED, "done")
+assert store.read_artifact(record.run_id, "note.txt").read_text() == "a text"
+assert [it.status for it in store.records()] == [Status.SUCCEEDED]
+print(sorted({"mlflow", "sqlalchemy", "pandas"} & set(sys.modules)))
+"""
+
+
+@pytest.mark.parametrize("kind", ["sqlite", pytest.param("server", marks=pytest.mark.xdist_group("mlflow-server"))])
+def test_mlflow_is_not_imported_where_it_is_not_needed(request: pytest.FixtureRequest, group: str, kind: str) -> None:
+    uri = request.getfixturevalue("server").uri if kind == "server" else request.getfixturevalue("shared_uri")
+    MlflowApi(uri).create_experiment(group, None, {})
+    command = [sys.executable, "-c", USES_A_STORE, uri, group]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
