@@ -74,7 +74,7 @@ constraints: $(VENV)/.bench  ## write constraints.txt from what is installed, -l
 	@($(BIN)/pip freeze --exclude-editable --exclude uv; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
 	@mv constraints.new constraints.txt
 	@$(PIP) install uv
-	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct -o constraints-lowest.txt
+	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct --upgrade -o constraints-lowest.txt
 	@$(RESOLVE) --python-version 3.13 --upgrade -o constraints-newest.txt
 
 wheel: install  ## dist/*.whl
@@ -94,5 +94,5 @@ images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_T
 	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
 clean:  ## all that make made, recorded experiments excepted
-	@rm -rf $(VENV) site dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-oldest .venv-newest site dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

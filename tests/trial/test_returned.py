@@ -71,7 +71,7 @@ def test_one_number_of_any_kind_is_the_objective(make: Any, told: Any) -> None:
 UNUSABLE = {
     "str": ("0.5", "returned the text '0.5', need a number, a dict of metrics, or a generator of these"),
     "bool": (True, "returned a value of type bool, True, need a number"),
-    "npbool": (np.bool_(True), "returned a value of type bool, "),
+    "npbool": (np.bool_(True), f"returned a value of type {np.bool_.__name__}, "),  # bool_ in NumPy 1
     "pair": ((0.5, 0.1), "returned a vector of 2 numbers where one number is needed"),
     "array": (np.zeros(3), "returned a vector of 3 numbers where one number is needed"),
     "tuple": ((0.5, {"model": 1}), "returned a value of type tuple, (0.5, {'model': 1}), need a number"),
