@@ -2,7 +2,8 @@
 #
 #   make images [BASE=...] [TAG=...] [BUILDER=buildah|podman|docker] [BUILD_OPTIONS="--isolation chroot ..."]
 #
-# BASE is any Debian from 12 or Ubuntu from 24.04, with python3 or without; a folder made by debootstrap and imported as an image will do.
+# BASE is any Debian from 12 or Ubuntu from 24.04, with python3 or without; a folder of
+# debootstrap, imported as an image, will do.
 # pip stays: trial.packages are installed with it.
 # It needs no other network than the package indexes.
 # A function or command trial needs an image of its own: FROM this one, then its code and packages.

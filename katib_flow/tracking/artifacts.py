@@ -87,10 +87,12 @@ class Artifacts:
         with self._lock:
             folder = Path(self._downloads.name) / uuid.uuid4().hex
         folder.mkdir()
+        repository = self._repository(uri)
         try:
-            return Path(self._repository(uri).download_artifacts(name, str(folder)))
+            return Path(repository.download_artifacts(name, str(folder)))
         except Exception as error:
-            if http_status(error) == 404 or error_code(error) == "RESOURCE_DOES_NOT_EXIST":
+            missing = http_status(error) == 404 or error_code(error) == "RESOURCE_DOES_NOT_EXIST"
+            if missing or (http_status(error) == 500 and not _listed(repository, name)):
                 raise NotFound(f"{uri}: has no artifact {name!r}") from error
             raise
 
@@ -112,6 +114,13 @@ class Artifacts:
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
         return get_artifact_repository(uri, tracking_uri=self._tracking_uri)
+
+
+def _listed(repository: Any, name: str) -> bool:
+    """Whether an artifact is in the list of its folder; servers of MLflow 3.9 answer 500 for one that is missing."""
+    path = PurePosixPath(name)
+    entries = repository.list_artifacts("" if str(path.parent) == "." else str(path.parent))
+    return path.name in {PurePosixPath(str(entry.path)).name for entry in entries}
 
 
 def local_path(uri: str) -> Path | None:

@@ -158,6 +158,26 @@ def test_an_artifact_that_is_missing_is_not_tried_again(faulty: Store, proxy: Pr
     assert proxy.asked("/nothing.txt") == 1
 
 
+@pytest.mark.parametrize("name", ["nothing.txt", "plots/nothing.txt"])
+def test_an_artifact_that_is_missing_is_told_of_by_a_server_that_answers_500(
+    faulty: Store, proxy: Proxy, name: str
+) -> None:
+    record = faulty.create(experiment())
+    faulty.log_text(record, "x", "plots/best.svg")
+    proxy.faults.append(Fault("/nothing.txt", "answer", 500, b'{"error_code": "INTERNAL_ERROR"}', times=2))
+    with pytest.raises(NotFound, match=r"has no artifact '(plots/)?nothing\.txt'"):
+        faulty.read_artifact(record.run_id, name)
+    assert proxy.asked("/nothing.txt") == 1
+
+
+@pytest.mark.parametrize("name", ["best.svg", "plots/best.svg"])
+def test_an_artifact_that_is_there_is_asked_for_again_after_a_500(faulty: Store, proxy: Proxy, name: str) -> None:
+    record = faulty.create(experiment())
+    faulty.log_text(record, "x", name)
+    proxy.faults.append(Fault("/best.svg", "answer", 500, b'{"error_code": "INTERNAL_ERROR"}'))
+    assert faulty.read_artifact(record.run_id, name).read_text() == "x"
+
+
 def test_the_environment_cannot_make_mlflow_open_a_second_run(
     faulty: Store, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
