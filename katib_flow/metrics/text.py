@@ -172,7 +172,7 @@ def _step(value: Number | None) -> int | None:
 def _milliseconds(stated: object) -> int | None:
     """Milliseconds since the epoch, of seconds or of RFC 3339 text; None where it is neither."""
     if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return int(stated * 1000) if 0 < stated < _END_OF_TIME else None
+        return int(stated * 1000) if 0.001 <= stated < _END_OF_TIME else None
     if not isinstance(stated, str) or len(stated) < len("2026-01-01T00:00:00"):
         return None
     try:

@@ -4,7 +4,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kit import experiment
 
@@ -388,6 +388,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["a", "b", "step", "global_step", "timestamp", ""]), json_values))
+@example({"timestamp": 0.0005})
 def test_no_json_object_raises(data):
     for metric in parser(format="json").parse(json.dumps(data)):
         assert isinstance(metric.value, float | tuple)
