@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from katib_flow.argo.embed import experiment_task
     from katib_flow.decorator import Categorical, Float, Int, Ordinal, experiment, run
     from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
-    from katib_flow.history import History, Metric, State, Suggestion, Trial
+    from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
     from katib_flow.local import Result
     from katib_flow.loop import load, suggest, verdict
     from katib_flow.models import Space, Topology, operation
@@ -34,7 +34,7 @@ _HOME = {
     "katib_flow.argo.embed": ("experiment_task",),
     "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run"),
     "katib_flow.errors": ("InvalidSpec", "KatibFlowError", "SpecError"),
-    "katib_flow.history": ("History", "Metric", "State", "Suggestion", "Trial"),
+    "katib_flow.history": ("History", "Kind", "Metric", "Origin", "State", "Suggestion", "Trial"),
     "katib_flow.local": ("Result",),
     "katib_flow.loop": ("load", "suggest", "verdict"),
     "katib_flow.spec": ("Experiment",),
@@ -61,8 +61,10 @@ __all__ = [
     "Int",
     "InvalidSpec",
     "KatibFlowError",
+    "Kind",
     "Metric",
     "Ordinal",
+    "Origin",
     "Result",
     "Settings",
     "Space",

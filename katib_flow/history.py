@@ -51,6 +51,43 @@ class Metric:
     timestamp_ms: int = 0
 
 
+class Kind(StrEnum):
+    """What a suggestion is."""
+
+    GENERATE = "generate"
+    """Decided on, parameter by parameter."""
+    MODIFY = "modify"
+    """Made of earlier trials by changing something of them."""
+    SEGMENT = "segment"
+    """A part of the training of a supernet, or of weights that are shared otherwise."""
+    GIVEN = "given"
+    """Named by the user, not by the algorithm."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a suggestion is, and where it came from.
+
+    Attributes:
+        parents: indices of the trials that it was made of, the most important first; it need not inherit from them.
+        repeats: indices of the trials on which the algorithm decided once more before it came to this one, as often as
+            it did: they are not run again, and count again with the results they had.
+    """
+
+    kind: Kind = Kind.GENERATE
+    parents: tuple[int, ...] = ()
+    repeats: tuple[int, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of which ``from_dict`` makes an equal origin; what is empty is left out."""
+        numbers = {"parents": list(self.parents), "repeats": list(self.repeats)}
+        return {"kind": str(self.kind), **{name: found for name, found in numbers.items() if found}}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Origin":
+        return cls(Kind(data["kind"]), tuple(data.get("parents", ())), tuple(data.get("repeats", ())))
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """What an algorithm proposes to try.
@@ -61,6 +98,7 @@ class Suggestion:
         budget: what the trial may spend, in units of the budget parameter; None where there is no budget.
         parent: index of the trial to continue or inherit from.
         topology: a neural network as plain data (NAS), or None.
+        origin: what it is, and which trials it was made of.
         info: notes of the algorithm, plain JSON (rung, bracket, generation).
         key: id that tells suggestions apart where they are made side by side; the index where it is empty.
     """
@@ -72,6 +110,13 @@ class Suggestion:
     topology: Mapping[str, object] | None = None
     info: Mapping[str, object] = field(default_factory=dict[str, object])
     key: str = ""
+    origin: Origin = Origin()
+
+    @property
+    def ancestors(self) -> tuple[int, ...]:
+        """Indices of the trials that it comes from: the one it inherits from, then those that it was made of."""
+        inherited = () if self.parent is None else (self.parent,)
+        return tuple(dict.fromkeys((*inherited, *self.origin.parents)))
 
     @property
     def id(self) -> str:
@@ -86,11 +131,14 @@ class Suggestion:
             "budget": self.budget,
             "parent": self.parent,
         }
-        return fields | {"topology": self.topology, "info": dict(self.info), "key": self.key}
+        notes = {"info": dict(self.info), "key": self.key, "origin": self.origin.to_dict()}
+        return fields | {"topology": self.topology, **notes}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
-        return cls(**data)
+        rest = dict(data)
+        origin = Origin.from_dict(rest.pop("origin", Origin().to_dict()))
+        return cls(**rest, origin=origin)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from katib_flow.history import History, Suggestion, Value
+from katib_flow.history import History, Kind, Origin, Suggestion, Value
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment
 
@@ -30,7 +30,8 @@ def with_initial(experiment: Experiment, history: History, indices: range, propo
     count = len(experiment.initial)
     mine = range(min(indices.start, count), min(indices.stop, count))
     rest = propose(range(max(indices.start, count) - count, max(indices.stop, count) - count))
-    first = [Suggestion(index, _whole(experiment, index), info={MARK: index}) for index in mine]
+    given = Origin(Kind.GIVEN)
+    first = [Suggestion(index, _whole(experiment, index), info={MARK: index}, origin=given) for index in mine]
     return [*first, *(replace(each, index=each.index + count) for each in rest)]
 
 
@@ -40,7 +41,8 @@ def _competing(experiment: Experiment, history: History, proposals: list[Suggest
     for each in proposals:
         if waiting and each.parent is None:
             number = waiting.pop(0)
-            yield replace(each, assignment=_whole(experiment, number), info={**each.info, MARK: number})
+            info, origin = {**each.info, MARK: number}, Origin(Kind.GIVEN)
+            yield replace(each, assignment=_whole(experiment, number), info=info, origin=origin)
         else:
             yield each
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import scalars
 
-from katib_flow.history import History, Metric, State, Suggestion, Trial, continued
+from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial, continued
 
 
 def trial(index: int, state: State = State.SUCCEEDED, **observed: float) -> Trial:
@@ -114,6 +114,7 @@ def test_ids_sort_like_the_indices():
         topology=st.none() | st.dictionaries(st.text(), scalars),
         info=st.dictionaries(st.text(), scalars),
         key=st.text(),
+        origin=st.builds(Origin, st.sampled_from(Kind), *[st.lists(st.integers(0)).map(tuple)] * 2),
     )
 )
 def test_a_suggestion_survives_json_with_its_types(suggestion):

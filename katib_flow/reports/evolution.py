@@ -1,7 +1,7 @@
 """How an architecture came to be: the networks it descends from, and what was changed from each to the next.
 
-A trial descends from its parent, whose weights it inherits, or from the trial that an algorithm's notes name: the one
-that it is a mutant of, the segment of a supernet's search that it was derived from.
+A trial descends from the one that it inherits from, or from the first of those that its origin names: what it was made
+of by a change, the segment of a supernet's search that decided on it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,8 +18,6 @@ from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import Assignment
 from katib_flow.trial.table import cell
 
-NOTES = ("mutant_of", "derived_from")
-"""Notes of algorithms that name a trial from which another comes without inheriting its weights."""
 NAMED = 8  # edges by name, the rest is only counted
 _IDENTITY = ("identity", "skip")
 
@@ -46,8 +44,7 @@ class Generation:
 
 def origin(trial: Trial) -> int | None:
     """Index of the trial that one comes from."""
-    found = (trial.suggestion.parent, *(trial.suggestion.info.get(note) for note in NOTES))
-    return next((index for index in found if isinstance(index, int)), None)
+    return next(iter(trial.suggestion.ancestors), None)
 
 
 def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from katib_flow.history import Metric, State, Suggestion, Trial, continued
+from katib_flow.history import Metric, Origin, State, Suggestion, Trial, continued
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import (
     MAX_PARAM,
@@ -167,17 +167,18 @@ def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
 def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
     """A suggestion as plain data, without its topology; what has its default is left out."""
     data: dict[str, Any] = {"index": suggestion.index, "assignment": dict(suggestion.assignment)}
-    optional = {
+    optional: dict[str, Any] = {
         "budget": suggestion.budget,
         "parent": suggestion.parent,
         "info": dict(suggestion.info),
         "key": suggestion.key,
+        "origin": suggestion.origin.to_dict() if suggestion.origin != Origin() else None,
     }
     return data | {name: value for name, value in optional.items() if value not in (None, {}, "")}
 
 
 def suggestion_in(data: Mapping[str, Any], topology: Mapping[str, object] | None = None) -> Suggestion:
-    return Suggestion(**data, topology=topology)
+    return Suggestion.from_dict({**data, "topology": topology})
 
 
 def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:

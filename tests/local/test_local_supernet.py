@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import katib_flow as kf
-from katib_flow.history import History
+from katib_flow.history import History, Kind, Origin
 from katib_flow.models import Topology
 from katib_flow.tracking import Store
 
@@ -47,7 +47,7 @@ def test_a_search_in_two_segments_comes_to_what_it_comes_to_in_one(
     monkeypatch.chdir(tmp_path)
     cut, whole = searched(name, 1, tmp_path, space), searched(name, 2, tmp_path, space)
     assert [trial.suggestion.parent for trial in cut] == [None, 0, None]
-    assert [trial.suggestion.info["phase"] for trial in whole] == ["search", "derived"]
+    assert [trial.suggestion.origin for trial in whole] == [Origin(Kind.SEGMENT), Origin(Kind.GENERATE, (0,))]
     assert [trial.observations["search/progress"] for trial in cut[:2]] == [0.5, 1.0]
     assert cut[1].observations == whole[0].observations  # every weight, choice and loss, bit for bit
     assert cut[2].observations == whole[1].observations

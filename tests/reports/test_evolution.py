@@ -2,19 +2,18 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from kit import experiment
 
 from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, constructed
-from katib_flow.history import History, Metric, State, Suggestion, Trial
+from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
-from katib_flow.reports import choice_charts, evolution
+from katib_flow.reports import choice_charts
 from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
 from katib_flow.reports.evolution import differences, generations, improvements, lineage
@@ -32,7 +31,7 @@ def trial(index: int, loss: float | None, assignment: Any = None, **fields: Any)
     return Trial(Suggestion(index, assignment or {}, **fields), state, observations)
 
 
-def cells(made: Experiment, *losses: float, **info: Any) -> list[Trial]:
+def cells(made: Experiment, *losses: float, mutants: bool = False) -> list[Trial]:
     """Trials that each differ from the one before in one decision."""
     space, rng = made.architectures, np.random.default_rng(0)
     assert space is not None
@@ -40,8 +39,8 @@ def cells(made: Experiment, *losses: float, **info: Any) -> list[Trial]:
     found: list[Trial] = []
     for index, loss in enumerate(losses):
         topology = space.topology(decisions).to_dict()
-        note = dict.fromkeys(info, index - 1) if index else {}
-        found.append(trial(index, loss, decisions, topology=topology, info=note))
+        origin = Origin(Kind.MODIFY, (index - 1,)) if index and mutants else Origin()
+        found.append(trial(index, loss, decisions, topology=topology, origin=origin))
         decisions = space.mutate(decisions, rng)
     return found
 
@@ -64,10 +63,10 @@ def test_the_line_goes_from_the_oldest_ancestor_to_the_best() -> None:
     trials = [
         trial(0, 5.0),
         trial(1, 6.0),
-        trial(2, 4.0, info={"mutant_of": 0}),
+        trial(2, 4.0, origin=Origin(Kind.MODIFY, (0,))),
         trial(3, 3.0, parent=2),
         trial(4, 9.0, parent=3),
-        trial(5, 7.0, info={"mutant_of": 1}),
+        trial(5, 7.0, origin=Origin(Kind.MODIFY, (1,))),
     ]
     history = History(tuple(trials))
     best = made.best(history)
@@ -92,7 +91,7 @@ def test_ancestors_that_go_round_or_are_missing_end_the_line() -> None:
 
 def test_a_mutant_is_told_by_the_decision_that_changed() -> None:
     made = searched()
-    trials = cells(made, 3.0, 2.0, 1.0, mutant_of=True)
+    trials = cells(made, 3.0, 2.0, 1.0, mutants=True)
     found = generations(made, trials)
     for before, after in pairwise(trials):
         (slot,) = (name for name in before.assignment if before.assignment[name] != after.assignment[name])
@@ -126,14 +125,14 @@ def test_a_long_line_is_cut_and_says_so() -> None:
     made = searched()
     losses = np.linspace(3, 1, 30)
     losses[5] = 0.5  # the search is one line, and the best in the midst of it
-    section = only(made, cells(made, *losses, mutant_of=True))
+    section = only(made, cells(made, *losses, mutants=True))
     said, table = section.blocks[:2]
     assert isinstance(said, Text)
     assert isinstance(table, Table)
     assert "the best of the 30 is t00005. Of 30, 12 are shown" in said.text
     assert [row[0] for row in table.rows] == ["t00000", "t00005", *(f"t{index:05d}" for index in range(20, 30))]
     assert table.marked == frozenset({1})
-    whole = only(made, cells(made, *losses[:12], mutant_of=True)).blocks[1]
+    whole = only(made, cells(made, *losses[:12], mutants=True)).blocks[1]
     assert isinstance(whole, Table)
     assert len(whole.rows) == 12
 
@@ -221,7 +220,7 @@ def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[lis
             Metric(name, 0.25 + 0.1 * index, index + 1) for metrics in weights.values() for name in metrics
         ]
     decisions = space.decode(taken[-1])
-    derived = {"topology": space.topology(decisions).to_dict(), "info": {"derived_from": len(taken) - 1}}
+    derived = {"topology": space.topology(decisions).to_dict(), "origin": Origin(parents=(len(taken) - 1,))}
     return [*trials, trial(len(taken), 1.0, decisions, **derived)], series
 
 
@@ -250,9 +249,3 @@ def test_a_network_that_is_not_sound_is_left_out_and_nothing_breaks() -> None:
     assert found.network is None
     section = only(made, [*cells(made, 2.0), broken])
     assert any("not to be had" in block.text for block in cards(section)[1].blocks if isinstance(block, Text))
-
-
-def test_every_note_that_names_an_ancestor_is_one_that_an_algorithm_writes() -> None:
-    folder = Path(evolution.__file__).parents[1] / "algorithms" / "nas"
-    written = "".join(path.read_text() for path in folder.glob("*.py"))
-    assert all(f'"{note}"' in written for note in evolution.NOTES)

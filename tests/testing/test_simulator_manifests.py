@@ -12,7 +12,7 @@ from experiments import Cluster, seen
 
 from katib_flow.argo import compile_experiment
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Kind, State, Trial
 from katib_flow.loop import load, proposed, verdict
 from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.spec import Experiment
@@ -41,7 +41,7 @@ def of_a_supernet(of: Experiment) -> Any:
     """What a trial that trains all architectures at once reports too: in four segments, the first of each slot."""
 
     def also(trial: Trial) -> dict[str, float]:
-        if trial.suggestion.info.get("phase") != "search" or of.architectures is None:
+        if trial.suggestion.origin.kind is not Kind.SEGMENT or of.architectures is None:
             return {}
         choices = choice_metrics(of.architectures.supernet(), "choice").values()
         taken = {name: float(place == 0) for names in choices for place, name in enumerate(names)}

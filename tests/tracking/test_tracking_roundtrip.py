@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tracking_kit import BEGIN, ended, experiment, pending, reported, written
 
 from katib_flow.errors import NotFound
-from katib_flow.history import Metric, State, Suggestion, Trial
+from katib_flow.history import Kind, Metric, Origin, State, Suggestion, Trial
 from katib_flow.tracking import Change, Record, Store
 
 _indices = itertools.count(1000)
@@ -101,6 +101,7 @@ def test_what_the_algorithm_noted_reads_back(store: Store, record: Record) -> No
     suggestion = Suggestion(
         3, {"lr": 0.1}, budget=2.5, parent=0, info={"rung": 1, "deep": {"list": [1, None, "é"]}}, key="s1-b2-t3"
     )
+    suggestion = replace(suggestion, origin=Origin(Kind.MODIFY, (2, 0), (1, 1)))
     written(store, record, Trial(suggestion))
     assert [trial.suggestion for trial in store.history(record)] == [suggestion]
 

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE, unseen
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.history import Suggestion, Trial, Value
+from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
 
@@ -52,7 +52,7 @@ def _mutant(ask: Ask[AmoebaNetSettings], index: int, alive: Sequence[Trial], see
         parent = min(rivals, key=lambda trial: ask.objective.loss(trial.observations[ask.objective.metric]))
         assignment = mutated(ask.space, parent.assignment, rng)
         if ask.space.key(assignment) not in seen:
-            return Suggestion(index, assignment, info={"mutant_of": parent.index})
+            return Suggestion(index, assignment, origin=Origin(Kind.MODIFY, (parent.index,)))
     return None
 
 

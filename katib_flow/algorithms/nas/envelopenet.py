@@ -12,7 +12,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
-from katib_flow.history import State, Suggestion, Trial
+from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
@@ -59,6 +59,7 @@ def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
             budget=None if budget is None else budget.max if final else budget.min,
             parent=last.index if last else None,
             topology=topology.to_dict(),
+            origin=Origin(Kind.MODIFY, (last.index,)) if last else Origin(),
             info={"construction": len(ended)},
         )
     ]

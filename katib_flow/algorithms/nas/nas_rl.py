@@ -6,15 +6,15 @@ the network; the space of the paper's convolutional networks is near to ``macro`
 Departs from it: the controller is not kept. It is taught again from the history whenever it is asked, in order of
 index, ``batch`` trials an update; so nobody waits, and a suggestion comes from a controller that has learnt from all
 batches that are over. Adam's rate is 0.02, not 6e-4, for hundreds of trials instead of 12,800. What the controller
-decides on again is not trained again: it counts with the result it had (``again`` in a suggestion's notes); one that
-has made up its mind is given a neighbour of what it decided on. The reward is no power of the accuracy but of the share
+decides on again is not trained again: it counts with the result it had (``Origin.repeats``); one that has
+made up its mind is given a neighbour of what it decided on. The reward is no power of the accuracy but of the share
 of earlier trials that were no better, so that any objective will do.
 Parameters that are no decisions are decided alike; of those with many values the controller decides on one of 16 parts
 of their range, and chance inside it.
 """
 
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
@@ -24,7 +24,7 @@ from katib_flow.algorithms.distinct import unseen
 from katib_flow.algorithms.nas.amoebanet import mutated
 from katib_flow.algorithms.nas.controller import Controller, Shape
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.history import History, Suggestion, Trial, Value
+from katib_flow.history import History, Kind, Origin, Suggestion, Value
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
 
@@ -76,17 +76,19 @@ def _decided(
     ask: Ask[NasRlSettings], index: int, controller: Controller, known: dict[Hashable, int]
 ) -> Suggestion | None:
     """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
-    rng, again, assignment = ask.rng(index), list[int](), dict[str, Value]()
+    rng, repeats, assignment, last = ask.rng(index), list[int](), dict[str, Value](), -1
     for attempt in range(2 * REPEATS):
         made_up = attempt >= REPEATS
         assignment = mutated(ask.space, assignment, rng) if made_up else decoded(ask.space, controller, rng)
         trial = known.get(ask.space.key(assignment))
         if trial is None:
-            return Suggestion(index, assignment, info={"again": again})
+            origin = Origin(Kind.MODIFY, (last,)) if made_up else Origin()
+            return Suggestion(index, assignment, origin=replace(origin, repeats=tuple(repeats)))
         if not made_up:
-            again.append(trial)
+            repeats.append(trial)
+        last = trial
     drawn = unseen(ask.space, known.keys(), rng)
-    return None if drawn is None else Suggestion(index, drawn, info={"again": again})
+    return None if drawn is None else Suggestion(index, drawn, origin=Origin(repeats=tuple(repeats)))
 
 
 # decisions as tokens
@@ -137,22 +139,17 @@ def _token(parameter: Parameter, value: Value) -> int:
 
 def batches(ask: Ask[NasRlSettings]) -> Iterable[Batch]:
     """The batches that are over, the earliest first."""
-    mine = [trial for trial in ask.history if "again" in trial.suggestion.info]
+    mine = [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
     by_index, size = {trial.index: trial for trial in ask.history}, ask.settings.batch
     tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}
     for first in range(0, len(mine) - size + 1, size):
         fresh = mine[first : first + size]
         if not all(trial.state.over for trial in fresh):
             return
-        repeated = [by_index[index] for trial in fresh for index in _again(trial) if index in tokens]
+        repeated = [by_index[index] for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
         rewards = _rewards(ask, ask.history, fresh[-1].index)
         members = [*fresh, *repeated]
         yield Batch(tuple(tokens[each.index] for each in members), tuple(rewards[each.index] for each in members))
-
-
-def _again(trial: Trial) -> list[int]:
-    again = trial.suggestion.info["again"]
-    return [index for index in again if isinstance(index, int)] if isinstance(again, list | tuple) else []
 
 
 def _rewards(ask: Ask[NasRlSettings], history: History, last: int) -> dict[int, float]:

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from katib_flow.algorithms.registry import Ask
-from katib_flow.algorithms.rungs import marked
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
-from katib_flow.history import Suggestion, Trial, Value
+from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.optional import optional_groups
 from katib_flow.spec.experiment import Experiment
@@ -50,7 +49,8 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
     if not ask.indices or ask.history.open():
         return []
     assert ask.architectures is not None
-    ended = [trial for trial in marked(ask.history, phase="search") if trial.observed(ask.objective.metric) is not None]
+    segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
+    ended = [trial for trial in segments if trial.observed(ask.objective.metric) is not None]
     if ended and ended[-1].observed(PROGRESS) is None:
         need = "the trial's function has to be one that trains supernets, as the algorithm's example has it"
         raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
@@ -61,10 +61,12 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
     if last is None or last.observations[PROGRESS] < 1:
         topology = ask.architectures.supernet().to_dict()
         parent = None if last is None else last.index
-        return [Suggestion(index, assignment, parent=parent, topology=topology, info={"phase": "search"})]
-    if any(trial.state.over for trial in marked(ask.history, phase="derived")):
+        origin = Origin(Kind.SEGMENT, () if last is None else (last.index,))
+        return [Suggestion(index, assignment, parent=parent, topology=topology, origin=origin)]
+    derived = Origin(Kind.GENERATE, (last.index,))
+    if any(trial.state.over for trial in ask.history if trial.suggestion.origin == derived):
         return []
-    return [Suggestion(index, assignment, info={"phase": "derived", "derived_from": last.index})]
+    return [Suggestion(index, assignment, origin=derived)]
 
 
 def come_to(ask: Ask[Any], trial: Trial) -> dict[str, Value]:

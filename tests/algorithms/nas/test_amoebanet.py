@@ -21,7 +21,7 @@ def population(first: int, last: int, excellent: int) -> History:
 
 def parents(history: History, mutants: int = 6, **settings: int) -> set[object]:
     made = search("amoebanet", **settings)
-    return {each.info.get("mutant_of") for each in suggest(made, history, mutants)}
+    return {next(iter(each.origin.parents), None) for each in suggest(made, history, mutants)}
 
 
 def test_the_oldest_dies_even_when_it_is_the_best():

@@ -9,7 +9,7 @@ from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 
 from katib_flow.algorithms.nas.nas_rl import batches, encoded
 from katib_flow.algorithms.registry import Ask, find_algorithm
-from katib_flow.history import History, Suggestion
+from katib_flow.history import History, Origin, Suggestion
 from katib_flow.loop import suggest
 from katib_flow.spec import Experiment
 
@@ -70,11 +70,11 @@ def test_four_segments_of_fifty_equal_one_of_two_hundred():
 def test_a_batch_has_its_trials_and_what_was_decided_on_again():
     made, space = search("nas-rl", batch=2, power=2), search("nas-rl").space
     some = [space.nth(position) for position in (5, 900, 2000, 77)]
-    notes = [{"again": []}, {"again": []}, {"again": [0, 1, 0]}, {"again": []}]
+    repeats = [(), (), (0, 1, 0), ()]
     values = [3.0, 1.0, 2.0, None]
     trials = [
-        ended(Suggestion(index, each, info=note), value)
-        for index, (each, note, value) in enumerate(zip(some, notes, values, strict=True))
+        ended(Suggestion(index, each, origin=Origin(repeats=known)), value)
+        for index, (each, known, value) in enumerate(zip(some, repeats, values, strict=True))
     ]
     first, second = batches(ask(made, History(tuple(trials))))
     tokens = [encoded(space, each) for each in some]

@@ -5,7 +5,7 @@ from kit import spec
 
 from katib_flow.algorithms import check_algorithm
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
@@ -39,16 +39,16 @@ def test_segments_follow_each_other_until_the_search_is_over_and_then_comes_what
     made = search(name)
     first = only(made)
     assert Topology.parse(first.topology).flat.groups.keys() == set(SLOTS)
-    assert (first.parent, first.info) == (None, {"phase": "search"})
+    assert (first.parent, first.origin) == (None, Origin(Kind.SEGMENT))
     second = only(made, segment(first, 0.5))
-    assert (second.parent, second.topology) == (0, first.topology)
+    assert (second.parent, second.topology, second.origin) == (0, first.topology, Origin(Kind.SEGMENT, (0,)))
     assert second.assignment == {"lr": first.assignment["lr"], **ENDS}
     other = {**ENDS, "0>3": "avg3"}
     done = [segment(first, 0.5), segment(second, 1.0, other)]
     child = only(made, *done)
     assert made.architectures is not None
     assert child.topology == made.architectures.topology(other).to_dict()
-    assert (child.parent, child.info) == (None, {"phase": "derived", "derived_from": 1})
+    assert (child.parent, child.origin) == (None, Origin(Kind.GENERATE, (1,)))
     assert child.assignment == {"lr": first.assignment["lr"], **other}
     for state in (State.SUCCEEDED, State.FAILED, State.RUNNING):
         assert not suggest(made, History((*done, Trial(child, state, {"accuracy": 0.9}))), 4)
