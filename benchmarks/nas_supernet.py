@@ -12,7 +12,7 @@ import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from scipy.stats import spearmanr
 
 from benchmarks.nas_table import TABLE, Table, best_of, space
 from katib_flow.models.build import build
-from katib_flow.training import darts, enas
+from katib_flow.nas.relax.shared import blend
+from katib_flow.nas.systems import darts, enas
 from katib_flow.training.data import load_data
 
 SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
@@ -29,25 +30,25 @@ SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
 
 def with_enas(seed: int) -> tuple[dict[str, int], float]:
     """The decisions of a search as examples/enas.yaml has it, and its cost."""
-    recipe = enas.Recipe()
+    settings = enas.EnasSettings()
     network = build(space().supernet(), seed=seed, affine=False)
-    search = enas.Sharing(network, load_data("digits"), recipe, seed=seed)
-    for _ in range(recipe.epochs):
+    search = enas.Sharing(network, load_data("digits"), settings, seed=seed)
+    for _ in range(settings.epochs):
         search.train_epoch()
-    rewards = (recipe.epochs - recipe.warm_up) * recipe.updates * recipe.children * recipe.reward_batch
-    return search.derived(), recipe.epochs * 150 + (rewards + recipe.candidates * 150) / 3
+    rewards = (settings.epochs - settings.begins) * settings.updates * settings.children * settings.reward_batch
+    return search.derived(), settings.epochs * 150 + (rewards + settings.candidates * 150) / 3
 
 
-def with_darts(seed: int, order: int) -> tuple[dict[str, int], float]:
+def with_darts(seed: int, order: Literal[1, 2]) -> tuple[dict[str, int], float]:
     """The decisions of a search as examples/darts.yaml has it, and its cost."""
-    recipe = darts.Recipe(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=order)
+    settings = darts.DartsSettings(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=order)
     network = build(space().supernet(), seed=seed, affine=False)
-    search = darts.Bilevel(network, load_data("digits"), recipe, seed=seed)
-    for _ in range(recipe.epochs):
+    search = darts.Bilevel(network, load_data("digits"), settings, seed=seed)
+    for _ in range(settings.epochs):
         search.train_epoch()
-    shares: Any = {group: share.tolist() for group, share in darts.blend(network).items()}
+    shares: Any = {group: share.tolist() for group, share in blend(network).items()}
     passes = 2 if order == 1 else 5
-    return darts.derived(network.topology, shares, recipe.inputs), recipe.epochs * passes * 150 * 4.0
+    return darts.derived(network.topology, shares, settings.inputs), settings.epochs * passes * 150 * 4.0
 
 
 def ranking(table: Table, epochs: int, cells: int = 60) -> tuple[float, float]:
@@ -56,7 +57,7 @@ def ranking(table: Table, epochs: int, cells: int = 60) -> tuple[float, float]:
     The children that train the weights are drawn evenly: the controller has no updates.
     """
     network = build(space().supernet(), seed=0, affine=False)
-    search = enas.Sharing(network, load_data("digits"), enas.Recipe(epochs=max(1, epochs), updates=0))
+    search = enas.Sharing(network, load_data("digits"), enas.EnasSettings(epochs=max(1, epochs), updates=0))
     for _ in range(epochs):
         search.train_epoch()
     rng, names = np.random.default_rng(5), network.flat.groups

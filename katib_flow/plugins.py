@@ -68,11 +68,11 @@ class Registry(Generic[P]):
     """The plugins of one kind.
 
     Attributes:
-        package: full name of the package that has a file for each of ours; importing a file registers it.
+        packages: full names of the packages that have a file for each of ours; importing a file registers it.
         entry_points: group under which other packages name theirs.
     """
 
-    package: str
+    packages: tuple[str, ...]
     entry_points: str
     _entries: dict[str, P] = field(default_factory=dict[str, P])
 
@@ -88,8 +88,9 @@ class Registry(Generic[P]):
     def find(self, name: str) -> P | None:
         """The plugin of a name or alias; imports its own file only, where there is one."""
         if name not in self._entries:
-            with contextlib.suppress(ImportError, ValueError):  # ValueError: no module has such a name
-                importlib.import_module(f"{self.package}.{name.replace('-', '_')}")
+            for package in self.packages:
+                with contextlib.suppress(ImportError, ValueError):  # ValueError: no module has such a name
+                    importlib.import_module(f"{package}.{name.replace('-', '_')}")
             if name not in self._entries:
                 self._load()
         return self._entries.get(name)
@@ -97,9 +98,9 @@ class Registry(Generic[P]):
     def _load(self) -> None:
         from importlib.metadata import entry_points  # slow to import, and only needed now
 
-        package = importlib.import_module(self.package)
-        for module in pkgutil.walk_packages(package.__path__, f"{self.package}."):
-            importlib.import_module(module.name)
+        for package in map(importlib.import_module, self.packages):
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+                importlib.import_module(module.name)
         for entry in entry_points(group=self.entry_points):
             try:
                 entry.load()

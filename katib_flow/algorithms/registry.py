@@ -64,6 +64,8 @@ class Ask(Generic[S]):
 
 Propose = Callable[[Ask[Any]], Sequence[Suggestion]]
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
+Segment = Callable[..., Iterator[dict[str, object]]]
+"""Trains a supernet in a trial, a part of the way: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
 
 
 @dataclass(frozen=True)
@@ -78,12 +80,13 @@ class Algorithm:
     several: bool = False
     aliases: tuple[str, ...] = ()
     summary: str = ""
+    segment: Segment | None = None
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
 
 
-_registry = Registry[Algorithm]("katib_flow.algorithms", "katib_flow.algorithms")
+_registry = Registry[Algorithm](("katib_flow.algorithms", "katib_flow.nas.systems"), "katib_flow.algorithms")
 
 
 def algorithm(
@@ -94,6 +97,7 @@ def algorithm(
     ends: bool = False,
     several: bool = False,
     aliases: Sequence[str] = (),
+    segment: Segment | None = None,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -104,12 +108,13 @@ def algorithm(
         ends: whether it has only so much to propose, be the space uncountable.
         several: whether it takes several objectives; else it is refused where there are.
         aliases: other names it answers to.
+        segment: how a trial trains the segments that it suggests, where it suggests any.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
-        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary))
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary, segment))
         return propose
 
     return register

@@ -1,6 +1,6 @@
 """How a trial that trains a supernet tells what it thinks of each choice, and how an algorithm reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from katib_flow.models.topology import Topology
 
@@ -18,3 +18,22 @@ def choice_metrics(supernet: Topology, prefix: str) -> Mapping[str, tuple[str, .
         slot: tuple(f"{prefix}/{slot}/{position}-{name}" for position, name in enumerate(names))
         for slot, names in supernet.flat.groups.items()
     }
+
+
+def choices_told(supernet: Topology, prefix: str, told: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """The metrics of all choices, by what is told of those of each slot."""
+    return {
+        name: number
+        for slot, names in choice_metrics(supernet, prefix).items()
+        for name, number in zip(names, told[slot], strict=True)
+    }
+
+
+def slots_by_node(supernet: Topology) -> list[tuple[str, ...]]:
+    """The slots of the edges that lead to each vertex which has any."""
+    nodes: dict[tuple[str, str], dict[str, None]] = {}
+    for name, graph in supernet.to_dict()["graphs"].items():
+        for edge in graph["edges"]:
+            if edge["op"] == "mixed":
+                nodes.setdefault((name, edge["dst"]), {})[edge["params"]["group"]] = None
+    return [tuple(slots) for slots in nodes.values()]

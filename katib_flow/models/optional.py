@@ -82,3 +82,19 @@ def blocks(flat: Flat, shapes: Mapping[str, Shape]) -> Iterator[Block]:
             for layer in optional_layers(edge):
                 yield Block(flat.outgoing[vertex], layer.group, layer.names.index("in"), start, stop)
             start = stop
+
+
+def pulled(flat: Flat, rate: float, weight: float) -> tuple[tuple[int, tuple[float, ...], float], ...]:
+    """The groups of edges that may be out, by position, each with the distribution that it is drawn towards, and how
+    strongly.
+
+    Args:
+        rate: how many of the edges should be there.
+        weight: of all edges into a vertex, as a mean over the vertices that have such edges.
+    """
+    positions, slots = optional_groups(flat), list(flat.groups)
+    vertices = {edge.dst for edge in flat.edges if optional_layers(edge)}
+    return tuple(
+        (slots.index(slot), (1 - rate, rate) if position else (rate, 1 - rate), weight / len(vertices))
+        for slot, position in positions.items()
+    )

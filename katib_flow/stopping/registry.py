@@ -61,7 +61,7 @@ class Rule:
     summary: str = ""
 
 
-_registry = Registry[Rule]("katib_flow.stopping", "katib_flow.stopping")
+_registry = Registry[Rule](("katib_flow.stopping",), "katib_flow.stopping")
 
 
 def stopping_rule(

@@ -1,6 +1,7 @@
 """What a trial, in any language, is given: environment variables, and one JSON file.
 
-The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``,
+The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``, ``origin``
+(what the suggestion is: its ``kind``, and the ``parents`` that it was made of), ``algorithm`` (``name``, ``settings``),
 ``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none), ``report_file``: a file to which the trial may
 append JSON lines of metrics instead of printing them, and ``model_dir`` (null where no architecture is searched): the
 directory of ``topology.json`` and, where weights are inherited, ``weights.safetensors``, which the trial replaces by
@@ -76,6 +77,8 @@ class TrialDirectory:
             "experiment": experiment.name,
             "parameters": assigned(experiment, suggestion),
             "budget": suggestion.budget,
+            "origin": suggestion.origin.to_dict(),
+            "algorithm": {"name": experiment.algorithm.name, "settings": dict(experiment.algorithm.settings)},
             "checkpoint_dir": str(self.checkpoint),
             "parent_checkpoint_dir": str(self.parent_checkpoint) if self.parent_checkpoint else None,
             "report_file": str(self.report_file),

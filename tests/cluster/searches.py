@@ -50,12 +50,9 @@ ENAS: dict[str, Any] = {
     "additional_metrics": ["loss"],
     "objective": {"metric": "accuracy", "direction": "maximize"},
     "architecture": {"space": "cell", "settings": {"operations": ["none", "skip", "conv3", "avg3"]}},
-    "parameters": {
-        name: {"type": "categorical", "values": [value]}
-        for name, value in {"search_epochs": 4, "segment_epochs": 1, "epochs": 1}.items()
-    },
-    "algorithm": "enas",
-    "trial": {"function": "katib_flow.training.enas:search"},
+    "parameters": {"epochs": {"type": "categorical", "values": [1]}},
+    "algorithm": {"name": "enas", "settings": {"epochs": 4, "segment_epochs": 1}},
+    "trial": {"function": "katib_flow.nas:train"},
     "limits": {"max_failed_trials": 0},
 }
 SLEEPS: dict[str, Any] = {

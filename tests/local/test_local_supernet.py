@@ -12,9 +12,9 @@ from katib_flow.tracking import Store
 pytest.importorskip("torch")
 pytestmark = pytest.mark.slow
 
-CONSTANTS = {
-    "darts": {"search_epochs": 2, "search_batch": 16, "alpha_lr": 0.05},
-    "enas": {"search_epochs": 2, "search_batch": 16, "updates": 2, "children": 2, "candidates": 2, "units": 8},
+SETTINGS = {
+    "darts": {"epochs": 2, "batch": 16, "alpha_lr": 0.05},
+    "enas": {"epochs": 2, "batch": 16, "updates": 2, "children": 2, "candidates": 2, "units": 8},
 }
 
 
@@ -23,16 +23,16 @@ SKIPS = {"space": "macro", "settings": {"layers": 3, "channels": 4, "operations"
 
 
 def searched(name: str, segment_epochs: int, tmp_path: Path, architecture: object) -> History:
-    constants = {**CONSTANTS[name], "segment_epochs": segment_epochs, "epochs": 1, "train_size": 64}
+    constants = {"epochs": 1, "train_size": 64}
     spec = kf.Experiment.parse(
         {
             "name": f"{name}-{segment_epochs}",
             "objective": {"metric": "accuracy", "direction": "maximize"},
             "parameters": {key: {"type": "categorical", "values": [value]} for key, value in constants.items()},
             "architecture": architecture,
-            "algorithm": name,
+            "algorithm": {"name": name, "settings": {**SETTINGS[name], "segment_epochs": segment_epochs}},
             "limits": {"max_failed_trials": 0},
-            "trial": {"function": f"katib_flow.training.{name}:search"},
+            "trial": {"function": "katib_flow.nas:train"},
         }
     )
     store = Store(f"sqlite:///{tmp_path}/store.db", "supernet")

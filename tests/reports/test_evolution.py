@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from kit import experiment
 
-from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, constructed
 from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
+from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, constructed
 from katib_flow.reports import choice_charts
 from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text

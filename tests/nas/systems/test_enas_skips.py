@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 
 from katib_flow.errors import InvalidSpec
+from katib_flow.models.optional import pulled
 from katib_flow.models.presets import space_of
 from katib_flow.models.space import Space
 from katib_flow.spec.sections import Architecture
 
 torch = pytest.importorskip("torch")
 from katib_flow.models.build import build  # noqa: E402
+from katib_flow.nas.relax.shared import one_hot  # noqa: E402
+from katib_flow.nas.systems.enas import EnasSettings, Sharing  # noqa: E402
 from katib_flow.training.data import Data, Split, load_data  # noqa: E402
-from katib_flow.training.enas import Recipe, Sharing, wanted  # noqa: E402
-from katib_flow.training.shared import one_hot  # noqa: E402
 
 torch.set_num_threads(1)
 MACRO = space_of(Architecture(space="macro", settings={"layers": 4, "channels": 4, "operations": ["conv3", "max3"]}))
@@ -27,7 +28,7 @@ ROOM = {  # where the channels of an earlier layer stand in what a layer of the 
 def sharing(space=MACRO, data=DATA, seed=0, **recipe):
     network = build(space.supernet(), seed=seed, affine=False)
     small = {"epochs": 3, "batch": 16, "updates": 2, "children": 4, "candidates": 3, "units": 8}
-    return Sharing(network, data, Recipe(**{**small, **recipe}), seed=seed)
+    return Sharing(network, data, EnasSettings(**{**small, **recipe}), seed=seed)
 
 
 def tokens(space, child):
@@ -218,15 +219,14 @@ def test_the_controller_is_drawn_towards_the_rate_of_skips_and_by_nothing_else()
 
 def test_the_divergence_is_summed_over_the_skips_of_a_layer_and_averaged_over_layers():
     flat = MACRO.supernet().flat
-    recipe = Recipe(skip_rate=0.25, skip_weight=0.9)
     names = list(flat.groups)
-    assert [(names[slot], towards) for slot, towards, _ in wanted(flat, recipe)] == [
+    assert [(names[slot], towards) for slot, towards, _ in pulled(flat, 0.25, 0.9)] == [
         (slot, (0.75, 0.25)) for slot in names if "skip" in slot
     ]
-    assert [weight for *_, weight in wanted(flat, recipe)] == pytest.approx([0.9 / 3] * 6)  # of layers 2, 3 and 4
-    ((_, towards, weight),) = wanted(Space(TINY).supernet().flat, recipe)
+    assert [weight for *_, weight in pulled(flat, 0.25, 0.9)] == pytest.approx([0.9 / 3] * 6)  # of layers 2, 3 and 4
+    ((_, towards, weight),) = pulled(Space(TINY).supernet().flat, 0.25, 0.9)
     assert (towards, weight) == ((0.25, 0.75), 0.9)  # there comes first in that slot
-    assert wanted(space_of(Architecture(space="cell")).supernet().flat, recipe) == ()
+    assert pulled(space_of(Architecture(space="cell")).supernet().flat, 0.25, 0.9) == ()
 
 
 def changed(**graph):

@@ -1,6 +1,5 @@
 """The search of DARTS: its gradient against finite differences and closed forms, what a step moves, what is derived."""
 
-import json
 import math
 from dataclasses import replace
 
@@ -14,8 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from katib_flow.models.build import build  # noqa: E402
-from katib_flow.training import darts, enas  # noqa: E402
-from katib_flow.training.darts import Bilevel, Recipe, architecture_gradient, derived, loss_of  # noqa: E402
+from katib_flow.nas.systems.darts import Bilevel, DartsSettings, architecture_gradient, derived, loss_of  # noqa: E402
 from katib_flow.training.data import load_data  # noqa: E402
 
 torch.set_num_threads(1)
@@ -53,7 +51,7 @@ def unrolled(network, train, valid, xi):
 @pytest.mark.parametrize("seed", [0, 1])
 @pytest.mark.parametrize("xi", [0.0, 0.1])
 def test_the_architecture_gradient_is_that_of_finite_differences(xi, seed, monkeypatch):
-    monkeypatch.setattr("katib_flow.training.darts.EPSILON", 1e-6)  # so small that it meets no kink of a ReLU
+    monkeypatch.setattr("katib_flow.nas.systems.darts.EPSILON", 1e-6)  # so small that it meets no kink of a ReLU
     network = supernet(seed, double=True)
     train, valid = batch_of(network, slice(0, 16)), batch_of(network, slice(16, 32))
     mine = torch.cat(architecture_gradient(network, train, valid, xi)).numpy()
@@ -96,7 +94,7 @@ def test_the_papers_example_ends_where_its_closed_form_says(xi, monkeypatch):
         a, w = module.a, module.w
         return (a * w - 2 * a + 1).sum() if batch == "valid" else (w**2 - 2 * a * w + a**2).sum()
 
-    monkeypatch.setattr("katib_flow.training.darts.loss_of", loss)
+    monkeypatch.setattr("katib_flow.nas.systems.darts.loss_of", loss)
     for _ in range(1500):
         (slope,) = architecture_gradient(toy, "train", "valid", xi)  # type: ignore[arg-type]
         (inner,) = torch.autograd.grad(loss(toy, "train"), [toy.w])
@@ -117,7 +115,7 @@ def same(one, other):
 
 def test_each_step_moves_its_own_parameters_by_its_own_images():
     network = supernet()
-    bilevel = Bilevel(network, DATA, Recipe(batch=16))
+    bilevel = Bilevel(network, DATA, DartsSettings(batch=16))
     network.train()
     parts = [tuple(part[:16] for part in half) for half in (bilevel.train, bilevel.valid)]
     assert not torch.equal(parts[0][0], parts[1][0])
@@ -136,7 +134,7 @@ def test_the_weights_never_see_the_second_half_and_first_order_never_the_first()
     changed.train.images[32:] = 0.5  # the second half
     ends = []
     for data in (DATA, changed):
-        bilevel = Bilevel(supernet(), data, Recipe(batch=16, order=1))
+        bilevel = Bilevel(supernet(), data, DartsSettings(batch=16, order=1))
         bilevel.network.train()
         bilevel.weight_step(tuple(part[:16] for part in bilevel.train))
         ends.append(bits(bilevel.weights))
@@ -147,7 +145,7 @@ def test_the_weights_never_see_the_second_half_and_first_order_never_the_first()
 
 
 def test_a_search_in_segments_is_the_search_in_one_bit_for_bit():
-    recipe = Recipe(epochs=4, batch=16, alpha_lr=0.02)
+    recipe = DartsSettings(epochs=4, batch=16, alpha_lr=0.02)
     whole = Bilevel(supernet(), DATA, recipe, seed=3)
     for _ in range(4):
         whole.train_epoch()
@@ -179,7 +177,7 @@ def test_a_derived_cell_keeps_the_two_heaviest_edges_of_a_node_and_takes_no_none
 
 
 def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
-    bilevel = Bilevel(supernet(), DATA, Recipe(epochs=8, batch=16))
+    bilevel = Bilevel(supernet(), DATA, DartsSettings(epochs=8, batch=16))
     bilevel.train_epoch()
     told = bilevel.metrics(DATA)
     assert told["search/progress"] == 1 / 8
@@ -188,30 +186,3 @@ def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
         taken = [told[f"choice/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
         assert math.isclose(sum(alphas), 1, rel_tol=1e-6)
         assert sorted(taken) == [0.0, 0.0, 0.0, 1.0]
-
-
-@pytest.mark.parametrize("search", [darts.search, enas.search])
-def test_an_epoch_is_in_the_checkpoint_when_it_has_been_reported(search, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model" / "topology.json").write_text(json.dumps(SPACE.supernet().to_dict()))
-
-    def begun():
-        return search(train_size=64, search_epochs=2)
-
-    cut = begun()
-    assert [next(cut)["step"], next(cut)["step"]] == [1, 2]
-    cut.close()  # while the last epoch was reported: had it been in the checkpoint, nothing would be told any more
-    assert [told["step"] for told in begun()] == [2]
-
-
-def test_a_segment_whose_parent_left_no_checkpoint_says_so(tmp_path, monkeypatch):
-    from katib_flow.errors import KatibFlowError
-    from katib_flow.training.shared import restored
-    from katib_flow.trial.protocol import TRIAL_FILE
-
-    file = tmp_path / "trial.json"
-    file.write_text(json.dumps({"checkpoint_dir": f"{tmp_path}/mine", "parent_checkpoint_dir": f"{tmp_path}/gone"}))
-    monkeypatch.setenv(TRIAL_FILE, str(file))
-    with pytest.raises(KatibFlowError, match=r"gone/search\.pt: found nothing, need the checkpoint"):
-        restored()

@@ -5,15 +5,41 @@ and goes on at every segment.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Annotated, Any
 
-from katib_flow.algorithms.registry import Ask
+from pydantic import Field
+
+from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.optional import optional_groups
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
+
+Rate = Annotated[float, Field(ge=0)]
+
+
+class SupernetSettings(Settings):
+    """How a supernet is trained; a system has its own defaults."""
+
+    epochs: Count
+    """Of the whole search, along which ``lr`` falls to ``lr_end``."""
+    segment_epochs: Count | None = None
+    """That one trial of the search trains; all of them where it is left out."""
+    batch: Count
+    """Images of a step of the weights."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate of the weights, at the beginning."""
+    lr_end: Rate = 0.001
+    """The same, at the end."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of the weights."""
+    weight_decay: Rate
+    """Of the weights."""
+    clip: Annotated[float, Field(gt=0)] = 5.0
+    """The largest norm of the gradient of the weights."""
 
 
 def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterator[SpecError]:
@@ -52,7 +78,7 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
     segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
     ended = [trial for trial in segments if trial.observed(ask.objective.metric) is not None]
     if ended and ended[-1].observed(PROGRESS) is None:
-        need = "the trial's function has to be one that trains supernets, as the algorithm's example has it"
+        need = "the trial's function has to be one that trains supernets, as katib_flow.nas:train does"
         raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
     last = ended[-1] if ended else None
     before = last.assignment if last else ask.space.draw(ask.rng(0))

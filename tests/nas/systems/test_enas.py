@@ -10,9 +10,9 @@ from katib_flow.spec.sections import Architecture
 
 torch = pytest.importorskip("torch")
 from katib_flow.models.build import build  # noqa: E402
+from katib_flow.nas.relax.shared import evaluate_child, one_hot  # noqa: E402
+from katib_flow.nas.systems.enas import EnasSettings, Sharing  # noqa: E402
 from katib_flow.training.data import load_data  # noqa: E402
-from katib_flow.training.enas import Recipe, Sharing  # noqa: E402
-from katib_flow.training.shared import evaluate_child, one_hot  # noqa: E402
 
 torch.set_num_threads(1)
 SPACE = space_of(Architecture(space="cell", settings={"nodes": 3, "channels": 4, "stages": 1}))
@@ -25,7 +25,7 @@ CONV_EDGE = "0>1"
 def sharing(data=DATA, seed=0, state=None, **recipe):
     network = build(SPACE.supernet(), seed=seed, affine=False)
     small = {"epochs": 3, "batch": 16, "updates": 2, "children": 4, "candidates": 3, "units": 8, "warm_up": 1}
-    return Sharing(network, data, Recipe(**{**small, **recipe}), seed=seed, state=state)
+    return Sharing(network, data, EnasSettings(**{**small, **recipe}), seed=seed, state=state)
 
 
 def child(*choices):
@@ -152,4 +152,4 @@ def test_the_controller_waits_for_the_weights():
     search.train_epoch()
     assert search.controller is untaught
     search.train_epoch()
-    assert search.controller.steps == search.recipe.updates
+    assert search.controller.steps == search.settings.updates

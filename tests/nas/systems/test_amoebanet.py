@@ -5,9 +5,9 @@ import pytest
 from kit import space
 from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 
-from katib_flow.algorithms.nas.amoebanet import mutated
 from katib_flow.history import History, Suggestion
 from katib_flow.loop import suggest
+from katib_flow.nas.systems.amoebanet import mutated
 from katib_flow.spec.sections import AlgorithmSpec
 
 

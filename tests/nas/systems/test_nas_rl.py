@@ -7,10 +7,10 @@ import pytest
 from kit import spec
 from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 
-from katib_flow.algorithms.nas.nas_rl import batches, encoded
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, Origin, Suggestion
 from katib_flow.loop import suggest
+from katib_flow.nas.systems.nas_rl import batches, encoded
 from katib_flow.spec import Experiment
 
 CODE = dict(zip(SLOTS, ("conv3", "none", "avg3", "skip", "skip", "conv3"), strict=True))
@@ -57,7 +57,7 @@ def test_it_beats_random_search_at_equal_cost():
 
 
 def test_four_segments_of_fifty_equal_one_of_two_hundred():
-    from katib_flow.algorithms.nas import nas_rl
+    from katib_flow.nas.systems import nas_rl
 
     made = search("nas-rl", seed=3)
     straight, again = play(made, 200), History()

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from katib_flow.algorithms.nas.controller import Controller, Shape
+from katib_flow.nas.controller import Controller, Shape
 
 SHAPE = Shape((3, 2, 4), units=5, layers=2, spread=0.7)
 

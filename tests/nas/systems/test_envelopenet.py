@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from kit import spec
 
-from katib_flow.algorithms.nas.envelopenet import EnvelopeNetSettings, grown
 from katib_flow.history import History, State, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.envelope import Envelope, cell_widths, envelope_network
+from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, grown
 from katib_flow.spec import Experiment
 
 BRANCHES = ("conv1", "conv3", "sep3", "sep5")

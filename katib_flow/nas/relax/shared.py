@@ -1,64 +1,20 @@
-"""What systems that train a supernet have in common: its data, its children, its checkpoint."""
+"""Weights that all architectures of a supernet share: on what images they train, which of them a child has."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from katib_flow.errors import KatibFlowError
-from katib_flow.models.build import Network, build, first_convolutions
+from katib_flow.models.build import Network, first_convolutions
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.optional import Block, blocks
 from katib_flow.training.data import Data, Split
 from katib_flow.training.loop import evaluate, tensors
-from katib_flow.trial import user
 
-CHECKPOINT = "search.pt"
 Batch = tuple[Tensor, Tensor]
-
-
-def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
-    """The supernet that this trial trains, its normalisation without scale and shift, on the GPU if there is one.
-
-    Raises:
-        KatibFlowError: the images are not those that the topology takes.
-    """
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    topology = user.topology()
-    wanted = (topology.input.shape, topology.output.classes)
-    if wanted != (data.shape, data.classes):
-        found = f"images of shape {data.shape} in {data.classes} classes"
-        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
-    network = build(topology, seed=seed, affine=False)
-    return network.to("cuda") if torch.cuda.is_available() else network
-
-
-class Search(Protocol):
-    """The search of a supernet under way."""
-
-    network: Network
-    epoch: int
-
-    def train_epoch(self) -> None: ...
-
-    def metrics(self, data: Data) -> dict[str, object]: ...
-
-    def state(self) -> dict[str, Any]: ...
-
-
-def segment(search: Search, last: int, data: Data) -> Iterator[dict[str, object]]:
-    """Train up to an epoch, with a checkpoint after each; what the trial reports of each."""
-    while search.epoch < last and not user.should_stop():
-        search.train_epoch()
-        yield search.metrics(data)
-        save(search.state())  # now: who goes on from it does not report this epoch again
-    user.save_model(search.network)
 
 
 def halves(data: Data) -> tuple[Split, Split]:
@@ -164,6 +120,11 @@ def evaluate_child(network: Network, choice: Mapping[str, int], train: Batch, va
         return evaluate(network, valid)
 
 
+def blend(network: Network) -> Mapping[str, Tensor]:
+    """The weights of the choices of each group: the softmax of its architecture weights."""
+    return {group: alpha.softmax(dim=0) for group, alpha in network.architecture_weights().items()}
+
+
 def report(network: Network, choice: Mapping[str, int], train: Batch, valid: Split) -> dict[str, float]:
     """Metrics of the architecture that a search has come to: which it is, its loss and accuracy with shared weights."""
     loss, accuracy = evaluate_child(network, choice, train, valid)
@@ -173,31 +134,3 @@ def report(network: Network, choice: Mapping[str, int], train: Batch, valid: Spl
         for position, name in enumerate(names)
     }
     return {"accuracy": accuracy, "loss": loss, **taken}
-
-
-def save(content: Mapping[str, Any]) -> None:
-    """Keep what the next segment, or another attempt at this one, goes on from."""
-    path = user.checkpoint_dir() / CHECKPOINT
-    part = path.with_suffix(".part")
-    torch.save(dict(content), part)
-    part.replace(path)
-
-
-def restored() -> tuple[dict[str, Any] | None, int]:
-    """What to go on from, None at the start of a search; and the epochs that were over when this segment began.
-
-    Raises:
-        KatibFlowError: the segment before left no checkpoint.
-    """
-    parent = user.parent_checkpoint_dir()
-    before = _load(parent / CHECKPOINT if parent else None)
-    if before is None and (wanted := user.trial_file().get("parent_checkpoint_dir")):
-        raise KatibFlowError(f"{wanted}/{CHECKPOINT}: found nothing, need the checkpoint of the segment before")
-    own = _load(user.checkpoint_dir() / CHECKPOINT)
-    return own or before, before["epoch"] if before else 0
-
-
-def _load(path: Path | None) -> dict[str, Any] | None:
-    if path is None or not path.exists():
-        return None
-    return torch.load(path, weights_only=True)  # tensors and numbers, no code

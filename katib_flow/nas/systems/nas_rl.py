@@ -21,10 +21,10 @@ import numpy as np
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import unseen
-from katib_flow.algorithms.nas.amoebanet import mutated
-from katib_flow.algorithms.nas.controller import Controller, Shape
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import History, Kind, Origin, Suggestion, Value
+from katib_flow.nas.controller import Controller, Shape
+from katib_flow.nas.systems.amoebanet import mutated
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
 

@@ -1,1 +1,0 @@
-"""Neural architecture search: a file a system."""

@@ -1,0 +1,1 @@
+"""What systems have in common that train all architectures at once, on shared weights."""

@@ -1,0 +1,92 @@
+"""The training of a supernet as a chain of trials: each goes on from the checkpoint of the one before."""
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.build import Network, build
+from katib_flow.nas.relax.chain import SupernetSettings
+from katib_flow.training.data import Data
+from katib_flow.trial import user
+
+CHECKPOINT = "search.pt"
+
+
+class Search(Protocol):
+    """The search of a supernet under way."""
+
+    network: Network
+    epoch: int
+
+    def train_epoch(self) -> None: ...
+
+    def metrics(self, data: Data) -> dict[str, object]: ...
+
+    def state(self) -> dict[str, Any]: ...
+
+
+Begin = Callable[..., Search]
+"""Begins a search, or goes on: ``begin(network, data, settings, seed=0, state=None)``."""
+
+
+def trained(
+    begin: Begin, settings: SupernetSettings, data: Data, *, seed: int, threads: int
+) -> Iterator[dict[str, object]]:
+    """Train this trial's part of a search, with a checkpoint after each epoch; what the trial reports of each."""
+    network = supernet_of_trial(data, seed=seed, threads=threads)
+    state, begun = restored()
+    search = begin(network, data, settings, seed=seed, state=state)
+    last = min(settings.epochs, begun + (settings.segment_epochs or settings.epochs))
+    while search.epoch < last and not user.should_stop():
+        search.train_epoch()
+        yield search.metrics(data)
+        save(search.state())  # now: who goes on from it does not report this epoch again
+    user.save_model(search.network)
+
+
+def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
+    """The supernet that this trial trains, its normalisation without scale and shift, on the GPU if there is one.
+
+    Raises:
+        KatibFlowError: the images are not those that the topology takes.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    topology = user.topology()
+    wanted = (topology.input.shape, topology.output.classes)
+    if wanted != (data.shape, data.classes):
+        found = f"images of shape {data.shape} in {data.classes} classes"
+        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
+    network = build(topology, seed=seed, affine=False)
+    return network.to("cuda") if torch.cuda.is_available() else network
+
+
+def save(content: Mapping[str, Any]) -> None:
+    """Keep what the next segment, or another attempt at this one, goes on from."""
+    path = user.checkpoint_dir() / CHECKPOINT
+    part = path.with_suffix(".part")
+    torch.save(dict(content), part)
+    part.replace(path)
+
+
+def restored() -> tuple[dict[str, Any] | None, int]:
+    """What to go on from, None at the start of a search; and the epochs that were over when this segment began.
+
+    Raises:
+        KatibFlowError: the segment before left no checkpoint.
+    """
+    parent = user.parent_checkpoint_dir()
+    before = _load(parent / CHECKPOINT if parent else None)
+    if before is None and (wanted := user.trial_file().get("parent_checkpoint_dir")):
+        raise KatibFlowError(f"{wanted}/{CHECKPOINT}: found nothing, need the checkpoint of the segment before")
+    own = _load(user.checkpoint_dir() / CHECKPOINT)
+    return own or before, before["epoch"] if before else 0
+
+
+def _load(path: Path | None) -> dict[str, Any] | None:
+    if path is None or not path.exists():
+        return None
+    return torch.load(path, weights_only=True)  # tensors and numbers, no code

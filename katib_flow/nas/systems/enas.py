@@ -1,0 +1,193 @@
+"""Weights shared by all architectures: a controller learns on a supernet which of them is good, in one training.
+
+Paper: Pham et al., "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018, section 2.2. A child is a
+one-hot choice on the supernet: its weights are the shared ones, and what it does not reach is not run, and not changed.
+Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
+because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
+Departs from it: a slot is the operation of an edge, or whether an edge is there; in a cell, which earlier nodes are
+read follows from where the operation is "none". The controller begins to learn when the shared weights have been
+trained for a while, because the children that it likes are trained more and look better for it, so that what is liked
+by chance at first would stay so; the reward is less the loss of a batch, not its accuracy, and what is derived is the
+best by its loss on all of the second half, because accuracies on few images tie; an update is from a batch of children,
+not one by one, at a larger rate, for hundreds of rewards instead of hundreds of thousands; normalisation has no scale
+and shift.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from pydantic import Field
+
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import Suggestion
+from katib_flow.models.choices import PROGRESS
+from katib_flow.models.optional import pulled
+from katib_flow.nas.controller import Controller, Shape
+from katib_flow.nas.door import Later
+from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
+
+if TYPE_CHECKING:
+    import torch
+
+    from katib_flow.models.build import Network
+    from katib_flow.nas.relax import segments, shared
+    from katib_flow.training import loop
+    from katib_flow.training.data import Data
+else:
+    torch, loop = Later("torch"), Later("katib_flow.training.loop")
+    segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
+
+SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
+
+
+class EnasSettings(SupernetSettings):
+    epochs: Count = 120
+    batch: Count = 32
+    lr: Annotated[float, Field(gt=0)] = 0.05
+    weight_decay: Rate = 5e-4
+    warm_up: Annotated[int, Field(ge=0)] | None = None
+    """Epochs before the controller learns, in which children are drawn evenly; a third of ``epochs`` without it."""
+    updates: Annotated[int, Field(ge=0)] = 1
+    """Of the controller in an epoch, after a pass over the first half with a fresh child for every batch."""
+    children: Count = 8
+    """Rewards of an update."""
+    reward_batch: Count = 64
+    """Images of a reward."""
+    candidates: Count = 30
+    """Children drawn at the end of an epoch, of which the best on the second half is derived."""
+    controller_lr: Annotated[float, Field(gt=0)] = 0.02
+    """Learning rate of the controller."""
+    units: Annotated[int, Field(ge=1, le=512)] = 64
+    """Of the controller's LSTM."""
+    entropy: Rate = 0.01
+    """Weight of the entropy of the controller's decisions in what it maximises."""
+    skip_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
+    """Edges that may be there or not are drawn towards being there at this rate (section 3.2)."""
+    skip_weight: Rate = 0.8
+    """How strongly: the weight of KL(policy, rate), summed over the edges of a vertex, the mean over vertices."""
+
+    @property
+    def begins(self) -> int:
+        """Epochs before the controller learns."""
+        return self.epochs // 3 if self.warm_up is None else self.warm_up
+
+
+def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError]:
+    yield from needs_supernet(experiment, "enas", skips=True)
+
+
+def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
+    """Train a part of the search.
+
+    After every epoch it yields how far the search is, which architecture it would derive (``choice/<slot>/...``), its
+    ``accuracy`` and ``loss`` with the shared weights, on the validation images, which no half has, and the controller's
+    mean reward.
+    """
+    yield from segments.trained(Sharing, settings, data, seed=seed, threads=threads)
+
+
+@algorithm("enas", settings=EnasSettings, check=_check, ends=True, segment=segment)
+def enas(ask: Ask[EnasSettings]) -> list[Suggestion]:
+    """One trial at a time: segments of the search, then the derived architecture, from scratch."""
+    return chained(ask)
+
+
+class Sharing:
+    """A search under way.
+
+    Attributes:
+        epoch: how many are over.
+        slots: the decisions, in the order in which the controller makes them.
+    """
+
+    def __init__(self, network: Network, data: Data, settings: EnasSettings, seed: int = 0, state: Any = None) -> None:
+        self.network, self.settings, self.seed, self.epoch, self.reward = network, settings, seed, 0, 0.0
+        self.train, self.valid = (shared.on_device(network, half) for half in shared.halves(data))
+        self.slots = tuple(network.flat.groups)
+        choices = tuple(len(names) for names in network.flat.groups.values())
+        shape = Shape(
+            choices, units=settings.units, layers=1, spread=SPREAD, squash=SQUASH, entropy=settings.entropy,
+            wanted=pulled(network.flat, settings.skip_rate, settings.skip_weight),
+        )  # fmt: skip
+        self.columns = shared.columns(network)
+        self.controller = Controller.drawn(shape, np.random.default_rng(seed))
+        how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+        self.optimiser = torch.optim.SGD(network.weights(), **how, nesterov=True)
+        if state is not None:
+            network.load_state_dict(state["network"])
+            self.optimiser.load_state_dict(state["optimiser"])
+            self.controller = self.controller.restored(state["controller"])
+            self.epoch, self.reward = int(state["epoch"]), float(state["reward"])
+
+    def state(self) -> dict[str, Any]:
+        """What a search that goes on needs."""
+        return {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "controller": {name: torch.as_tensor(np.asarray(each)) for name, each in self.controller.state().items()},
+            "epoch": self.epoch,
+            "reward": self.reward,
+        }
+
+    def train_epoch(self) -> None:
+        """The two phases: the shared weights, then the controller."""
+        self.epoch += 1
+        rng = np.random.default_rng((self.seed, self.epoch))
+        self.optimiser.param_groups[0]["lr"] = loop.cosine(
+            (self.epoch - 1) / self.settings.epochs, self.settings.lr, self.settings.lr_end
+        )
+        for chosen in loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch):
+            self.weight_step(self.drawn(rng), shared.rows(self.train, chosen))
+        updates = self.settings.updates if self.epoch > self.settings.begins else 0
+        rewards = [self.controller_step(rng) for _ in range(updates)]
+        self.reward = float(np.mean(rewards)) if rewards else self.reward
+
+    def drawn(self, rng: np.random.Generator) -> dict[str, int]:
+        """An architecture that the controller decides on."""
+        return dict(zip(self.slots, self.controller.sample(rng), strict=True))
+
+    def weight_step(self, child: dict[str, int], batch: shared.Batch) -> None:
+        """Train the weights that a child reaches; no other, and not the controller."""
+        self.network.train()
+        self.network.choose(shared.one_hot(self.network, child))
+        self.optimiser.zero_grad(set_to_none=True)  # what has no gradient is left alone, its momentum too
+        loss = torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+        if loss.requires_grad:
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(self.network.weights(), self.settings.clip)
+            with shared.unread_kept(self.columns, child, self.optimiser):
+                self.optimiser.step()
+
+    def controller_step(self, rng: np.random.Generator) -> float:
+        """Train the controller by how some children do, each on a batch of the second half; their mean reward."""
+        children = [self.drawn(rng) for _ in range(self.settings.children)]
+        drawn = (rng.permutation(len(self.valid[1]))[: self.settings.reward_batch] for _ in children)
+        rewards = np.array([-self.loss(child, some) for child, some in zip(children, drawn, strict=True)])
+        tokens = np.array([tuple(child.values()) for child in children])
+        self.controller = self.controller.learnt(tokens, rewards, lr=self.settings.controller_lr, decay=DECAY)
+        return float(rewards.mean())
+
+    def loss(self, child: dict[str, int], chosen: np.ndarray | None = None) -> float:
+        """Of a child with the shared weights on images of the second half, or all; nothing shared is changed."""
+        images, labels = self.valid if chosen is None else shared.rows(self.valid, chosen)
+        self.network.choose(shared.one_hot(self.network, child))
+        self.network.train()  # normalisation by the batch: running statistics are those of no child
+        with torch.no_grad(), shared.statistics_kept(self.network):
+            return float(torch.nn.functional.cross_entropy(self.network(images), labels))
+
+    def derived(self) -> dict[str, int]:
+        """The best of some children on the second half (section 2.3)."""
+        rng = np.random.default_rng((self.seed, self.epoch, 1))
+        children = [self.drawn(rng) for _ in range(self.settings.candidates)]
+        return min(children, key=self.loss)
+
+    def metrics(self, data: Data) -> dict[str, object]:
+        """What a segment reports after an epoch."""
+        told = shared.report(self.network, self.derived(), self.train, data.valid)
+        return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, "reward": self.reward, **told}

@@ -1,0 +1,40 @@
+"""The function of a trial that trains what a system suggests, be it a network or a segment of a supernet's search."""
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+from katib_flow.algorithms.registry import find_algorithm
+from katib_flow.errors import KatibFlowError
+from katib_flow.history import Kind
+from katib_flow.training import classify, load_data
+from katib_flow.trial import user
+
+
+def train(**arguments: Any) -> Iterator[dict[str, object]]:
+    """A segment of a supernet's search as the experiment's algorithm has it; any other trial by ``classify``.
+
+    How to search is in ``algorithm.settings``. The arguments are those of ``classify``, of which a segment takes
+    ``data``, ``train_size``, ``seed`` and ``threads``.
+
+    Raises:
+        KatibFlowError: the suggestion is a segment, and its algorithm trains none.
+    """
+    trial = user.trial_file()
+    if trial.get("origin", {}).get("kind") != Kind.SEGMENT:
+        yield from classify(**arguments)
+        return
+    name, settings = trial["algorithm"]["name"], trial["algorithm"]["settings"]
+    algorithm = find_algorithm(name)
+    if algorithm is None or algorithm.segment is None:
+        raise KatibFlowError(f"trial {trial['trial']}: is a segment of a supernet's search, and {name} trains none")
+    bound = _CLASSIFY.bind(**arguments)
+    bound.apply_defaults()
+    given = bound.arguments
+    data = load_data(given["data"], given["train_size"])
+    how = {"seed": given["seed"], "threads": given["threads"]}
+    yield from algorithm.segment(algorithm.settings.model_validate(settings), data, **how)
+
+
+_CLASSIFY = inspect.signature(classify)
+train.__signature__ = _CLASSIFY  # type: ignore[attr-defined]  # what a spec's parameters are checked against
