@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from katib_flow.errors import SpecError
-from katib_flow.history import History, Suggestion
+from katib_flow.history import History, Suggestion, Trial
 from katib_flow.plugins import Registry, Settings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from katib_flow.models.space import Space
+    from katib_flow.models.topology import Topology
+    from katib_flow.reports.blocks import Block
 
 S = TypeVar("S", bound=Settings)
 
@@ -66,6 +68,8 @@ Propose = Callable[[Ask[Any]], Sequence[Suggestion]]
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
 Segment = Callable[..., Iterator[dict[str, object]]]
 """Trains a supernet in a trial, a part of the way: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
+Draw = Callable[[Trial, "Topology", "Topology | None"], "Iterator[Block]"]
+"""What only the algorithm knows of a trial, for the report: ``draw(trial, its network, the next network)``."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,7 @@ class Algorithm:
     aliases: tuple[str, ...] = ()
     summary: str = ""
     segment: Segment | None = None
+    draw: Draw | None = None
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -98,6 +103,7 @@ def algorithm(
     several: bool = False,
     aliases: Sequence[str] = (),
     segment: Segment | None = None,
+    draw: Draw | None = None,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -109,12 +115,13 @@ def algorithm(
         several: whether it takes several objectives; else it is refused where there are.
         aliases: other names it answers to.
         segment: how a trial trains the segments that it suggests, where it suggests any.
+        draw: what a report shows, beside a network, that only the algorithm knows.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
-        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary, segment))
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary, segment, draw))
         return propose
 
     return register

@@ -29,6 +29,14 @@ def choices_told(supernet: Topology, prefix: str, told: Mapping[str, Sequence[fl
     }
 
 
+def choices_taken(supernet: Topology, observations: Mapping[str, float]) -> dict[str, int | None]:
+    """The choice that is taken for each slot, by its position, as a trial told it; None where it did not."""
+    marks = {
+        slot: [observations.get(name) for name in names] for slot, names in choice_metrics(supernet, "choice").items()
+    }
+    return {slot: told.index(1.0) if 1.0 in told else None for slot, told in marks.items()}
+
+
 def slots_by_node(supernet: Topology) -> list[tuple[str, ...]]:
     """The slots of the edges that lead to each vertex which has any."""
     nodes: dict[tuple[str, str], dict[str, None]] = {}

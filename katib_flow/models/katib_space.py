@@ -1,7 +1,7 @@
 """Katib's ``nasConfig`` as a search space: a chain of layers, each one of the operations, and skips between them.
 
 Reads: graphConfig (numLayers, inputSizes height x width x channels, outputSizes) and operations, each with parameters
-of a feasible space. As Katib's ENAS does, every combination of an operation's parameters is an operation to choose.
+of a feasible space. As in Katib, every combination of an operation's parameters is an operation to choose.
 """
 
 import itertools

@@ -171,7 +171,7 @@ def _stages(settings: SpaceSettings, stages: int, cells: int, op: str) -> Templa
 
 class Pairs(SpaceSettings):
     nodes: Annotated[int, Field(ge=1, le=8)] = 4
-    """Of a cell; each adds two operations on two earlier ones. NASNet and AmoebaNet have 5."""
+    """Of a cell; each adds two operations on two earlier ones. Zoph et al. (2018) and Real et al. (2019) have 5."""
     operations: Operations = ("skip", "sep3", "sep5", "dil3", "avg3", "max3")
     cells: Count = 1
     """Normal cells in each stage."""
@@ -209,7 +209,7 @@ class Dense(Pairs):
 
 @preset("dense", Dense)
 def dense(settings: Dense) -> Template:
-    """As ``pairs``, but every node has an edge from all before it: the space that a supernet relaxes (DARTS)."""
+    """As ``pairs``, but every node has an edge from all before it: the space that Liu et al. (2019) relax."""
     graphs: Template = {"net": _two_inputs(settings, settings.stages, settings.cells)}
     slots: Template = {}
     for name in ("normal", "reduce"):
@@ -269,7 +269,7 @@ class Macro(SpaceSettings):
 
 @preset("macro", Macro)
 def macro(settings: Macro) -> Template:
-    """A whole network, layer by layer: an operation each, and which earlier layers it reads besides the last (ENAS).
+    """A whole network, layer by layer: an operation each, and which earlier layers it reads besides the last.
 
     Inputs are stacked along the channels, then brought to their number by a 1 x 1 convolution; slots ``2.op``,
     ``2.skip0``. Pham et al., ICML 2018; Zoph and Le, ICLR 2017.

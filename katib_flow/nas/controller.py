@@ -1,4 +1,4 @@
-"""The recurrent controller of NAS-RL, NASNet and ENAS: an LSTM that decides slot by slot, taught by REINFORCE.
+"""A recurrent controller: an LSTM that decides slot by slot, taught by REINFORCE.
 
 Papers: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017, section 3; Williams, "Simple
 Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine Learning 1992; Adam after
@@ -33,10 +33,11 @@ class Shape:
     Attributes:
         choices: how many values each slot has.
         units: of each layer of the LSTM.
-        squash: logits become ``squash * tanh(logits / 5)`` (Bello et al., 2017; ENAS has 2.5); as they are without it.
+        squash: logits become ``squash * tanh(logits / 5)`` (Bello et al., 2017; Pham et al., 2018); as they are without
+            it.
         entropy: weight of the entropy of each decision in what is maximised.
         wanted: slots, with the distribution that each is drawn towards and how strongly: the weight of the divergence
-            KL(policy, wanted) that is subtracted (ENAS: skip connections).
+            KL(policy, wanted) that is subtracted (Pham et al., 2018: skip connections).
     """
 
     choices: tuple[int, ...]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from katib_flow.algorithms.registry import find_algorithm
 from katib_flow.history import History, Metric, Trial
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.topology import Topology
@@ -14,7 +15,6 @@ from katib_flow.trial.table import cell
 MOST_GENERATIONS = 12
 MOST_SLOTS = 18
 """Of a supernet, whose choices are drawn over the search."""
-STATISTIC = "variance/"
 ALONE = "No network descends from another here. These were the best, each better than all before it."
 
 
@@ -102,30 +102,10 @@ def _card(experiment: Experiment, each: Generation, following: Sequence[Generati
         blocks.append(Picture(svg(each.network, each.before), f"the network of trial {each.trial.id}"))
     else:
         blocks.append(Text("Its network is not to be had.", soft=True))
-    return Card(title, [*blocks, *_statistics(each, following)])
-
-
-def _statistics(each: Generation, following: Sequence[Generation]) -> Iterator[Block]:
-    """The feature statistics of the branches of an EnvelopeNet, by which the next network was made."""
-    cells = each.network.meta.get("cells") if each.network is not None else None
-    if not isinstance(cells, list | tuple):
-        return
-    from katib_flow.models.envelope import branch_key  # with all spaces; no report but such a one needs them
-
-    keys = [
-        branch_key(stage, number, op)
-        for stage, inner in enumerate(cells)
-        for number, branches in enumerate(inner)
-        for op in branches
-    ]
-    values = {key: value for key in keys if (value := each.trial.observations.get(STATISTIC + key)) is not None}
-    if not values:
-        return
-    after = following[0].network if following else None
-    gone = None if after is None else frozenset(values) - {edge.key for edge in after.flat.edges}
-    said = "The variance of each branch's features; what varied least was pruned for the next network."
-    name = "mean variance of features"
-    yield Chart(choice_charts.statistics(values, gone, name), said if gone is not None else "", 90 + 22 * len(values))
+    algorithm, after = find_algorithm(experiment.algorithm.name), following[0].network if following else None
+    if algorithm is not None and algorithm.draw is not None and each.network is not None:
+        blocks += algorithm.draw(each.trial, each.network, after)
+    return Card(title, blocks)
 
 
 def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Sequence[Metric]]) -> Iterator[Block]:

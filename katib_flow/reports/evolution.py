@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, Trial
-from katib_flow.models.choices import choice_metrics
+from katib_flow.history import History, Kind, Trial
+from katib_flow.models.choices import choices_taken
 from katib_flow.models.edits import in_words
 from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
@@ -87,7 +87,7 @@ def generations(experiment: Experiment, line: Sequence[Trial]) -> list[Generatio
 
 def _generation(experiment: Experiment, trial: Trial) -> Generation:
     topology = network_of(trial)
-    if topology is None or not topology.flat.groups:
+    if topology is None or trial.suggestion.origin.kind is not Kind.SEGMENT:
         return Generation(trial, topology, trial.assignment)
     space, taken = experiment.architectures, decisions_taken(experiment, topology, trial)
     decided = {**trial.assignment, **taken}
@@ -110,18 +110,17 @@ def network_of(trial: Trial) -> Topology | None:
 def decisions_taken(experiment: Experiment, supernet: Topology, trial: Trial) -> dict[str, Any]:
     """The decisions that the search of a supernet had come to at a trial's end; none where it did not tell."""
     space, made = experiment.architectures, dict[str, Any]()
-    for slot, metrics in choice_metrics(supernet, "choice").items():
-        marks = [trial.observations.get(name) for name in metrics]
-        if space is None or slot not in space.parameters or 1.0 not in marks:
+    for slot, position in choices_taken(supernet, trial.observations).items():
+        if space is None or slot not in space.parameters or position is None:
             return {}
-        made[slot] = space.parameters[slot].nth(marks.index(1.0))
+        made[slot] = space.parameters[slot].nth(position)
     return made
 
 
 def supernet_of(line: Iterable[Trial]) -> Topology | None:
     """The supernet that a line trained; None where it trained none."""
-    networks = (network_of(trial) for trial in line)
-    return next((network for network in networks if network is not None and network.flat.groups), None)
+    networks = (network_of(trial) for trial in line if trial.suggestion.origin.kind is Kind.SEGMENT)
+    return next((network for network in networks if network is not None), None)
 
 
 # what is different, in words

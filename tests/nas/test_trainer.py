@@ -57,7 +57,7 @@ def test_any_other_trial_is_trained_as_classify_does(tmp_path: Path, monkeypatch
 
 def test_a_segment_of_an_algorithm_that_trains_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = suggest(searched("darts"), History(), 1)
-    with pytest.raises(KatibFlowError, match="t00000: is a segment of a supernet.s search, and random trains none"):
+    with pytest.raises(KatibFlowError, match=r"t00000: is a segment of a supernet.s search, and random trains none"):
         trained(tmp_path, monkeypatch, first, searched("random"))
 
 

@@ -179,7 +179,8 @@ def test_networks_that_were_made_anew_are_told_by_their_edges() -> None:
 
 
 def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
-    made = searched(architecture={"space": "envelope", "settings": {"channels": 4, "stages": 1}})
+    architecture = {"space": "envelope", "settings": {"channels": 4, "stages": 1}}
+    made = searched(architecture=architecture, algorithm="envelopenet")
     space = made.architectures
     assert space is not None
     values = {"s0.c0.conv1": 0.4, "s0.c0.conv3": 0.1, "s0.c0.sep3": 0.3, "s0.c0.sep5": 0.2}
@@ -210,9 +211,9 @@ def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[lis
             for position, metrics in zip(positions, names.values(), strict=True)
             for place, name in enumerate(metrics)
         }
-        suggestion = Suggestion(
-            index, space.decode([0] * len(names)), parent=index - 1 if index else None, topology=supernet.to_dict()
-        )
+        parent, origin = index - 1 if index else None, Origin(Kind.SEGMENT, (index - 1,) if index else ())
+        decided = space.decode([0] * len(names))
+        suggestion = Suggestion(index, decided, parent=parent, topology=supernet.to_dict(), origin=origin)
         trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": 2.0, **marks}))
         series[trials[-1].id] = [Metric(name, value, index + 1) for name, value in marks.items()]
         weights = choice_metrics(supernet, "alpha")

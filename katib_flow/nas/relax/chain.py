@@ -12,7 +12,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
-from katib_flow.models.choices import PROGRESS, choice_metrics
+from katib_flow.models.choices import PROGRESS, choices_taken
 from katib_flow.models.optional import optional_groups
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
@@ -103,11 +103,11 @@ def come_to(ask: Ask[Any], trial: Trial) -> dict[str, Value]:
     """
     assert ask.architectures is not None
     decisions: dict[str, Value] = {}
-    for slot, metrics in choice_metrics(ask.architectures.supernet(), "choice").items():
-        marks = [trial.observed(name) for name in metrics]
-        if 1.0 not in marks:
+    for slot, position in choices_taken(ask.architectures.supernet(), trial.observations).items():
+        parameter = ask.architectures.parameters[slot]
+        if position is None:
             raise KatibFlowError(
-                f"trial {trial.id}: of slot {slot}, none of {len(marks)} choices was reported as taken"
+                f"trial {trial.id}: of slot {slot}, none of {parameter.size} choices was reported as taken"
             )
-        decisions[slot] = ask.architectures.parameters[slot].nth(marks.index(1.0))
+        decisions[slot] = parameter.nth(position)
     return decisions

@@ -6,7 +6,7 @@ Departs from it: no skip connections between cells.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
+
+if TYPE_CHECKING:
+    from katib_flow.reports.blocks import Block
 
 STATISTIC = "variance"
 
@@ -39,7 +42,25 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
         yield SpecError("architecture.space", experiment.architecture.space, need)
 
 
-@algorithm("envelopenet", settings=EnvelopeNetSettings, check=_check, ends=True)
+def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[Block]":
+    """The feature statistics of the branches, by which the next network was made."""
+    from katib_flow.reports.blocks import Chart  # charts are for reports; a step that suggests draws none
+    from katib_flow.reports.choice_charts import statistics
+
+    cells: Cells = network.meta.get("cells", ())
+    keys = [
+        branch_key(stage, cell, op) for stage, inner in enumerate(cells) for cell, ops in enumerate(inner) for op in ops
+    ]
+    found = _read(trial)
+    values = {key: found[key] for key in keys if key in found}
+    if values:
+        gone = None if after is None else frozenset(values) - {edge.key for edge in after.flat.edges}
+        said = "The variance of each branch's features; what varied least was pruned for the next network."
+        figure = statistics(values, gone, "mean variance of features")
+        yield Chart(figure, said if gone is not None else "", 90 + 22 * len(values))
+
+
+@algorithm("envelopenet", settings=EnvelopeNetSettings, check=_check, ends=True, draw=draw)
 def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
     """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it."""
     if not ask.indices or ask.history.open():
