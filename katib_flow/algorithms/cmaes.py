@@ -11,7 +11,7 @@ best of earlier experiments.
 
 import math
 import warnings
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.features import FINE, Array
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.algorithms.rungs import marked
@@ -170,29 +170,27 @@ def cmaes(ask: Ask[CMAESSettings]) -> list[Suggestion]:
     """Samples of the distribution that the history leads to."""
     axes = Axes(ask.space)
     run = _replayed(ask, axes)
-    taken = {ask.space.key(trial.assignment) for trial in ask.history if trial.assignment in ask.space}
+    known = Known.of(ask, (trial for trial in ask.history if trial.assignment in ask.space))
     suggestions: list[Suggestion] = []
     for index in ask.indices:
-        drawn = _drawn(ask, axes, run, index, taken)
+        drawn = _drawn(ask, axes, run, index, known)
         if drawn is None:
             break
         assignment, point = drawn
-        taken.add(ask.space.key(assignment))
+        known.take(assignment, index)
         suggestions.append(Suggestion(index, assignment, info={"run": run.number, "point": point}))
     return suggestions
 
 
 def _drawn(
-    ask: Ask[CMAESSettings], axes: Axes, run: Run, index: int, taken: set[Hashable]
+    ask: Ask[CMAESSettings], axes: Axes, run: Run, index: int, known: Known
 ) -> tuple[dict[str, Value], list[float]] | None:
     """An assignment that nobody has tried, and its point, where the distribution was sampled; None if there is none."""
     run.optimizer.reseed_rng(np.random.SeedSequence((ask.seed, index)).generate_state(4))  # type: ignore[arg-type]
-    for _ in range(ATTEMPTS):
-        solution = run.optimizer.ask()
-        assignment = ask.space.decode(axes.units(solution))
-        if ask.space.key(assignment) not in taken:
-            return assignment, [float(x) for x in np.asarray(solution._v_raw)]
-    assignment = unseen(ask.space, taken, ask.rng(index))
+    solutions = (run.optimizer.ask() for _ in range(ATTEMPTS))
+    if found := known.first((ask.space.decode(axes.units(solution)), solution) for solution in solutions):
+        return found[0], [float(x) for x in np.asarray(found[1]._v_raw)]
+    assignment = known.drawn(ask.rng(index))
     if assignment is None:
         return None
     return assignment, np.nan_to_num(ask.space.encode(assignment), nan=0.5)[axes.ordered].tolist()

@@ -1,27 +1,37 @@
 """A stream of points of the unit cube -> distinct assignments, so that a finite space is covered exactly once.
 
 Random search and Sobol read the same stream whenever they are asked: what stands at an index depends on the seed and
-the index alone. Nothing is kept but a memo of the replay.
+the index alone. Nothing is kept but a memo of the replay. ``Known`` is what every other algorithm proposes against.
 """
 
 import itertools
 import math
 import threading
-from collections.abc import Hashable, Iterator, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from katib_flow.history import Suggestion, Value
+from katib_flow.algorithms.registry import Ask, identity
+from katib_flow.history import Suggestion, Trial, Value
 from katib_flow.spec.space import Assignment, SearchSpace, Units
 
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
+
 PATIENCE = 64  # known assignments in a row, before what is left is gone through instead
+MOST_ALIKE = 10_000  # decisions looked at that all make known networks, before a space is taken to be used up
+P = TypeVar("P")
 
 
 class DistinctStream:
     """The assignments of a finite space in the order in which a stream of points comes upon them."""
 
-    def __init__(self, space: SearchSpace, points: Iterator[Units], seed: int) -> None:
-        self._space, self._points, self._seed = space, points, seed
+    def __init__(
+        self, space: SearchSpace, points: Iterator[Units], seed: int, architectures: "Space | None" = None
+    ) -> None:
+        self._space, self._points, self._seed, self._architectures = space, points, seed, architectures
         self._found: list[Assignment] = []
         self._stream = self._distinct()
         self._lock = threading.Lock()
@@ -37,7 +47,7 @@ class DistinctStream:
         in_vain = 0
         for point in self._points:
             assignment = self._space.decode(point)
-            key = self._space.key(assignment)
+            key = self._key(assignment)
             in_vain = in_vain + 1 if key in seen else 0
             if not in_vain:
                 seen.add(key)
@@ -48,9 +58,19 @@ class DistinctStream:
 
     def _rest(self, seen: set[Hashable]) -> Iterator[Assignment]:
         """What has not been seen."""
-        missing = (self._space.size or 0) - len(seen)
-        everything = scattered(self._space, np.random.default_rng((self._seed, len(seen)))) if missing else iter(())
-        yield from itertools.islice((each for each in everything if self._space.key(each) not in seen), missing)
+        size, in_vain = self._space.size or 0, 0
+        everything = scattered(self._space, np.random.default_rng((self._seed, len(seen)))) if len(seen) < size else ()
+        for assignment in everything:
+            key = self._key(assignment)
+            in_vain = in_vain + 1 if key in seen else 0
+            if not in_vain:
+                seen.add(key)
+                yield assignment
+            if len(seen) == size or in_vain > len(seen) + MOST_ALIKE:
+                return
+
+    def _key(self, assignment: Assignment) -> Hashable:
+        return identity(self._space, self._architectures, assignment)
 
 
 def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str, Value]]:
@@ -63,19 +83,50 @@ def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str
     return (space.nth((start + step * stride) % size) for step in range(size))
 
 
-def unseen(space: SearchSpace, seen: Set[Hashable], rng: np.random.Generator) -> dict[str, Value] | None:
-    """An assignment that is not among those seen, drawn where it can be; None where a finite space is used up.
+@dataclass
+class Known:
+    """What has been tried, or is about to be, so that nothing is tried twice.
 
-    In a space that is not finite, but in which almost all is, it may be one that was seen.
+    Where architectures are searched, decisions that make one network are one point.
 
-    Args:
-        seen: keys of assignments of this space.
+    Attributes:
+        trials: index of the trial that tried it, by ``key``.
     """
-    drawn = space.draw(rng)
-    for _ in range(PATIENCE):
-        if space.key(drawn) not in seen:
+
+    space: SearchSpace
+    key: Callable[[Assignment], Hashable]
+    trials: dict[Hashable, int]
+
+    @classmethod
+    def of(cls, ask: Ask[Any], trials: Iterable[Trial] | None = None) -> "Known":
+        """What some trials tried, those of the history where none are given."""
+        tried = ask.history if trials is None else trials
+        return cls(ask.space, ask.key, {ask.key(trial.assignment): trial.index for trial in tried})
+
+    def take(self, assignment: Assignment, index: int) -> None:
+        """From now on it is known."""
+        self.trials[self.key(assignment)] = index
+
+    def trial(self, assignment: Assignment) -> int:
+        """The trial that tried what is known."""
+        return self.trials[self.key(assignment)]
+
+    def first(self, proposals: Iterable[tuple[Assignment, P]]) -> tuple[dict[str, Value], P] | None:
+        """The first proposal that is not known, with what comes along with it; None where all are.
+
+        A generator is asked for its next proposal only when the one before it was known.
+        """
+        return next(((dict(each), more) for each, more in proposals if self.key(each) not in self.trials), None)
+
+    def drawn(self, rng: np.random.Generator) -> dict[str, Value] | None:
+        """What is not known, drawn where it can be; None where a finite space is used up.
+
+        In a space that is not finite, but in which almost all is known, it may be known.
+        """
+        if found := self.first((self.space.draw(rng), None) for _ in range(PATIENCE)):
+            return found[0]
+        drawn = self.space.draw(rng)
+        if self.space.size is None:
             return drawn
-        drawn = space.draw(rng)
-    if space.size is None:
-        return drawn
-    return next((each for each in scattered(space, rng) if space.key(each) not in seen), None)
+        rest = itertools.islice(scattered(self.space, rng), len(self.trials) + MOST_ALIKE)
+        return next((each for each in rest if self.key(each) not in self.trials), None)

@@ -5,14 +5,14 @@ away from what breaks. Killed trials are started again and are as good as pendin
 """
 
 import math
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from typing import Any
 
 import numpy as np
 
-from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.features import Array
 from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.algorithms.sobol import sobol
@@ -38,7 +38,7 @@ class Evidence:
     losses: Array
     pending: Array
     scored: int
-    _taken: set[Hashable]
+    _known: Known
 
     @classmethod
     def of(cls, ask: Ask[Any]) -> "Evidence":
@@ -59,25 +59,25 @@ class Evidence:
             losses=losses[ended],
             pending=units[:own][waiting],
             scored=int(np.sum(scored)),
-            _taken={space.key(trial.assignment) for trial in known[:own]},
+            _known=Known.of(ask, known[:own]),
         )
 
     def exclude(self, trials: Iterable[Trial]) -> None:
         """Trials that teach nothing here, and need not be tried again."""
-        self._taken |= {self.space.key(trial.assignment) for trial in trials if trial.assignment in self.space}
+        for trial in trials:
+            if trial.assignment in self.space:
+                self._known.take(trial.assignment, trial.index)
 
     def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:
         """The first candidate that nobody has tried, or any other such point; None where none is left."""
-        for units in candidates:
-            assignment = self.space.decode(np.nan_to_num(units, nan=0.5))
-            if self.space.key(assignment) not in self._taken:  # a branch may be finite where the space is not
-                return self._take(assignment)
-        found = unseen(self.space, self._taken, rng)
+        proposals = ((self.space.decode(np.nan_to_num(units, nan=0.5)), None) for units in candidates)
+        new = self._known.first(proposals)  # a branch may be finite where the space is not
+        found = new[0] if new else self._known.drawn(rng)
         return None if found is None else self._take(found)
 
     def _take(self, assignment: dict[str, Value]) -> dict[str, Value]:
         self.pending = np.vstack([self.pending, self.space.encode(assignment)[None]])
-        self._taken.add(self.space.key(assignment))
+        self._known.take(assignment, -1)
         return assignment
 
 

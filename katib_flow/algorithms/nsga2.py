@@ -8,7 +8,6 @@ active starts anywhere; nothing is tried twice. Failed trials, and those without
 children.
 """
 
-from collections.abc import Hashable
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from katib_flow import pareto
-from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import Suggestion, Value
@@ -44,17 +43,17 @@ def nsga2(ask: Ask[NSGA2Settings]) -> list[Suggestion]:
     features = Features(ask.space)
     parents, losses = _survivors(ask)
     rank, sparse = pareto.fronts(losses), _crowding(losses)
-    taken = {ask.space.key(trial.assignment) for trial in ask.history if trial.assignment in ask.space}
+    known = Known.of(ask, (trial for trial in ask.history if trial.assignment in ask.space))
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        known = len(ask.earlier) + len(ask.history) + len(suggestions)
-        random = known < ask.settings.population or not len(parents)
-        child = None if random else _child(ask, features, parents, rank, sparse, taken, rng)
-        chosen = child or unseen(ask.space, taken, rng)
+        count = len(ask.earlier) + len(ask.history) + len(suggestions)
+        random = count < ask.settings.population or not len(parents)
+        child = None if random else _child(ask, features, parents, rank, sparse, known, rng)
+        chosen = child or known.drawn(rng)
         if chosen is None:
             break
-        taken.add(ask.space.key(chosen))
+        known.take(chosen, index)
         suggestions.append(Suggestion(index, chosen))
     return suggestions
 
@@ -87,7 +86,7 @@ def _crowding(losses: Array) -> Array:
 
 def _child(
     ask: Ask[NSGA2Settings], features: Features, parents: Array, rank: NDArray[np.int64], sparse: Array,
-    taken: set[Hashable], rng: np.random.Generator,
+    known: Known, rng: np.random.Generator,
 ) -> dict[str, Value] | None:  # fmt: skip
     """A child that is new; None where none was in some attempts."""
     settings, categories = ask.settings, features.categories > 0
@@ -99,14 +98,14 @@ def _child(
         winner = min((rank[one], -sparse[one], 0, one), (rank[other], -sparse[other], 1, other))[3]
         return np.where(np.isnan(parents[winner]), rng.random(len(ask.space)), parents[winner])
 
-    for _ in range(ATTEMPTS):
+    def child() -> dict[str, Value]:
         mother, father = parent(), parent()
         if rng.random() < settings.crossover:
             mother = crossed(mother, father, categories, settings.crossover_index, rng)
-        child = ask.space.decode(mutated(mother, categories, share, settings.mutation_index, rng))
-        if ask.space.key(child) not in taken:
-            return child
-    return None
+        return ask.space.decode(mutated(mother, categories, share, settings.mutation_index, rng))
+
+    found = known.first((child(), None) for _ in range(ATTEMPTS))
+    return found[0] if found else None
 
 
 def crossed(one: Array, other: Array, categories: NDArray[np.bool_], eta: float, rng: np.random.Generator) -> Array:

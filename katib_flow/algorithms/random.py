@@ -6,7 +6,7 @@ Paper: Bergstra and Bengio, "Random Search for Hyper-Parameter Optimization", JM
 import itertools
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,11 +15,14 @@ from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import Suggestion
 from katib_flow.spec.space import Assignment, SearchSpace
 
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
+
 
 @lru_cache(maxsize=4)
-def _stream(space: SearchSpace, seed: int) -> DistinctStream:
+def _stream(space: SearchSpace, architectures: "Space | None", seed: int) -> DistinctStream:
     points = (np.random.default_rng((seed, position)).random(len(space)) for position in itertools.count())
-    return DistinctStream(space, points, seed)
+    return DistinctStream(space, points, seed, architectures)
 
 
 @algorithm("random", several=True)
@@ -27,7 +30,7 @@ def random(ask: Ask[Settings]) -> list[Suggestion]:
     """What stands at an index depends on the seed and the index alone."""
     if ask.space.size is None:
         return [Suggestion(index, ask.space.draw(ask.rng(index))) for index in ask.indices]
-    return _stream(ask.space, ask.seed).suggestions(ask.indices)
+    return _stream(ask.space, ask.architectures, ask.seed).suggestions(ask.indices)
 
 
 def drawn(ask: Ask[Any], position: int) -> Assignment | None:

@@ -1,7 +1,7 @@
 """How an algorithm is written, registered and asked: a pure function of an ``Ask``, in a file of its own."""
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -11,7 +11,7 @@ from katib_flow.plugins import Registry, Settings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Objective
-from katib_flow.spec.space import SearchSpace
+from katib_flow.spec.space import Assignment, SearchSpace
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,6 +48,10 @@ class Ask(Generic[S]):
         """The space of architectures; None where none is searched. Its slots are part of ``space``."""
         return self.experiment.architectures
 
+    def key(self, assignment: Assignment) -> Hashable:
+        """Equal for assignments that are one trial: equal parameters, and one network, whatever decides on it."""
+        return identity(self.space, self.architectures, assignment)
+
     @property
     def objective(self) -> Objective:
         """The first objective, the only one for most algorithms."""
@@ -62,6 +66,14 @@ class Ask(Generic[S]):
         import numpy as np  # slow to import, and most programs ask no algorithm
 
         return np.random.default_rng((self.seed, index))
+
+
+def identity(space: SearchSpace, architectures: "Space | None", assignment: Assignment) -> Hashable:
+    """What tells trials apart: the values, and in the place of decisions the canonical hash of their network."""
+    network = architectures.identity(assignment) if architectures is not None and assignment in space else None
+    if architectures is None or network is None:
+        return space.key(assignment)
+    return network, space.key({name: each for name, each in assignment.items() if name not in architectures.parameters})
 
 
 Propose = Callable[[Ask[Any]], Sequence[Suggestion]]

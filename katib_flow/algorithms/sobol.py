@@ -6,6 +6,7 @@ scrambling after Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal
 
 from collections.abc import Iterator
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +16,9 @@ from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import SearchSpace, Units
+
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
 
 BLOCK = 256  # points made at a time, a power of two
 MOST = 21_201  # dimensions for which Joe and Kuo give direction numbers
@@ -38,14 +42,14 @@ def _points(dimensions: int, seed: int, start: int = 0) -> Iterator[Units]:
 
 
 @lru_cache(maxsize=4)
-def _stream(space: SearchSpace, seed: int) -> DistinctStream:
-    return DistinctStream(space, _points(len(space), seed), seed)
+def _stream(space: SearchSpace, architectures: "Space | None", seed: int) -> DistinctStream:
+    return DistinctStream(space, _points(len(space), seed), seed, architectures)
 
 
 @algorithm("sobol", check=_check, several=True)
 def sobol(ask: Ask[Settings]) -> list[Suggestion]:
     """The points of the sequence at the indices asked for; in a finite space, each assignment once."""
     if ask.space.size is not None:
-        return _stream(ask.space, ask.seed).suggestions(ask.indices)
+        return _stream(ask.space, ask.architectures, ask.seed).suggestions(ask.indices)
     points = _points(len(ask.space), ask.seed, ask.indices.start)
     return [Suggestion(index, ask.space.decode(point)) for index, point in zip(ask.indices, points, strict=False)]

@@ -4,7 +4,7 @@ A slot is a parameter of the spec (categorical, int, conditional), so every algo
 architectures too, and both together. In a template ``{"slot": "e01"}`` stands for the slot's value, anywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -49,6 +49,7 @@ class Space:
             raise InvalidSpec(
                 "", [SpecError("slots", list(slots), f"conditions on slots that are there ({error})")]
             ) from error
+        self._identities: dict[Hashable, str | None] = {}  # a hash takes milliseconds, and is asked for often
         self._check_slots()
         rng = np.random.default_rng(0)
         for _ in range(_PROBES if self.parameters else 1):
@@ -108,15 +109,19 @@ class Space:
         return self.decisions.draw(rng)
 
     def mutate(self, decisions: Assignment, rng: np.random.Generator) -> dict[str, Value]:
-        """Decisions that differ in one slot, drawn evenly where there is a choice; what hangs on it is drawn anew."""
-        open_ = [name for name in self.parameters if name in decisions and self.choices(name) > 1]
-        if not open_:
-            return dict(decisions)
-        slot = open_[int(rng.integers(len(open_)))]
-        parameter = self.parameters[slot]
-        step = 1 + int(rng.integers(self.choices(slot) - 1))
-        value = parameter.nth((parameter.position(decisions[slot]) + step) % self.choices(slot))
-        return self.completed({**decisions, slot: value}, rng)
+        """Decisions that differ in one slot; see ``SearchSpace.mutate``."""
+        return self.decisions.mutate(decisions, rng)
+
+    def identity(self, assignment: Assignment) -> str | None:
+        """The canonical hash of the architecture of some decisions; None where they give no sound network."""
+        decisions = {name: value for name, value in assignment.items() if name in self.parameters}
+        key = self.decisions.key(decisions)
+        if key not in self._identities:
+            try:
+                self._identities[key] = self.topology(decisions).hash
+            except InvalidSpec:
+                self._identities[key] = None
+        return self._identities[key]
 
     def completed(self, decisions: Assignment, rng: np.random.Generator) -> dict[str, Value]:
         """Decisions without slots that are inactive, and with those that are missing drawn."""

@@ -85,6 +85,17 @@ class SearchSpace:
         """One assignment from the prior."""
         return self.decode(rng.random(len(self)))
 
+    def mutate(self, old: Assignment, rng: "np.random.Generator") -> dict[str, Value]:
+        """An assignment that differs in one parameter, any that has a choice; what hangs on it is drawn anew."""
+        open_ = [name for name in old if self.parameters[name].size != 1]
+        changed = open_[int(rng.integers(len(open_)))] if open_ else ""
+        new: dict[str, Value] = {}
+        for name, parameter in self.parameters.items():
+            if self.is_active(name, new):
+                kept = name in old and name != changed
+                new[name] = old[name] if kept else _another(parameter, old.get(name), name == changed, rng)
+        return new
+
     def __contains__(self, assignment: Assignment) -> bool:
         names = {name for name in self.parameters if self.is_active(name, assignment)}
         return names == set(assignment) and all(self.parameters[name].contains(assignment[name]) for name in names)
@@ -110,6 +121,13 @@ class SearchSpace:
     def enumerate(self) -> Iterator[dict[str, Value]]:
         """Every assignment of a countable space once, the last parameter changing fastest."""
         return map(self.nth, range(self.size or 0))
+
+
+def _another(parameter: Parameter, old: Value, different: bool, rng: "np.random.Generator") -> Value:
+    if different and parameter.size is not None:
+        step = 1 + int(rng.integers(parameter.size - 1))
+        return parameter.nth((parameter.position(old) + step) % parameter.size)
+    return parameter.at(float(rng.random()))
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, None]:

@@ -96,3 +96,15 @@ def test_without_an_architecture_it_says_what_it_needs(name):
 @every_system
 def test_it_says_in_a_line_what_it_is(name):
     assert registered_algorithms()[name].summary.endswith(".")
+
+
+@pytest.mark.parametrize("name", ["random", "sobol", "tpe", "gp", "nsga2", "amoebanet", "nas-rl"])
+def test_no_network_is_tried_twice_whatever_decides_on_it(name):
+    cell = {"space": "cell", "settings": {"nodes": 3, "operations": ["none", "skip", "conv3"]}}
+    made = Experiment.parse(spec(parameters={}, architecture=cell, algorithm={"name": name, "seed": 1}))
+    assert made.architectures is not None
+    networks = {made.architectures.identity(each) for each in made.space.enumerate()}
+    assert len(networks) < made.space.size == 27
+    tried = [Topology.parse(trial.suggestion.topology).hash for trial in play(made, most=27, batch=3)]
+    assert len(tried) == len(set(tried))
+    assert set(tried) == networks  # all of them, and then it ends

@@ -13,18 +13,17 @@ Parameters that are no decisions are decided alike; of those with many values th
 of their range, and chance inside it.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from katib_flow.algorithms.distinct import unseen
+from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import History, Kind, Origin, Suggestion, Value
 from katib_flow.nas.controller import Controller, Shape
-from katib_flow.nas.systems.amoebanet import mutated
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
 
@@ -61,33 +60,35 @@ class Batch:
 def nas_rl(ask: Ask[NasRlSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     controller = taught(ask.space, ask.settings, ask.seed, tuple(batches(ask)))
-    known = {ask.space.key(trial.assignment): trial.index for trial in ask.history}
+    known = Known.of(ask)
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         suggestion = _decided(ask, index, controller, known)
         if suggestion is None:
             break
-        known[ask.space.key(suggestion.assignment)] = index
+        known.take(suggestion.assignment, index)
         suggestions.append(suggestion)
     return suggestions
 
 
-def _decided(
-    ask: Ask[NasRlSettings], index: int, controller: Controller, known: dict[Hashable, int]
-) -> Suggestion | None:
+def _decided(ask: Ask[NasRlSettings], index: int, controller: Controller, known: Known) -> Suggestion | None:
     """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
-    rng, repeats, assignment, last = ask.rng(index), list[int](), dict[str, Value](), -1
-    for attempt in range(2 * REPEATS):
-        made_up = attempt >= REPEATS
-        assignment = mutated(ask.space, assignment, rng) if made_up else decoded(ask.space, controller, rng)
-        trial = known.get(ask.space.key(assignment))
-        if trial is None:
-            origin = Origin(Kind.MODIFY, (last,)) if made_up else Origin()
-            return Suggestion(index, assignment, origin=replace(origin, repeats=tuple(repeats)))
-        if not made_up:
-            repeats.append(trial)
-        last = trial
-    drawn = unseen(ask.space, known.keys(), rng)
+    rng, repeats = ask.rng(index), list[int]()
+
+    def proposals() -> Iterator[tuple[Assignment, Origin]]:
+        assignment: Assignment = {}
+        for _ in range(REPEATS):
+            assignment = decoded(ask.space, controller, rng)
+            yield assignment, Origin()
+            repeats.append(known.trial(assignment))
+        for _ in range(REPEATS):
+            neighbour = Origin(Kind.MODIFY, (known.trial(assignment),))
+            assignment = ask.space.mutate(assignment, rng)
+            yield assignment, neighbour
+
+    if found := known.first(proposals()):
+        return Suggestion(index, found[0], origin=replace(found[1], repeats=tuple(repeats)))
+    drawn = known.drawn(rng)
     return None if drawn is None else Suggestion(index, drawn, origin=Origin(repeats=tuple(repeats)))
 
 

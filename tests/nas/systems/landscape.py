@@ -1,4 +1,7 @@
-"""A synthetic landscape over the space of NB-digits, and searches on it: no training, and a search is quick."""
+"""A synthetic landscape over cells, and searches on it: no training, and a search is quick.
+
+Only operations with weights, so that no two decisions make one network: the loss is one of decisions.
+"""
 
 from typing import Any
 
@@ -9,7 +12,7 @@ from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spec import Experiment
 
-CELL: Any = {"space": "cell", "settings": {"operations": ["none", "skip", "conv3", "avg3"]}}
+CELL: Any = {"space": "cell", "settings": {"operations": ["conv1", "conv3", "conv5", "sep3"]}}
 SLOTS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
 _rng = np.random.default_rng(7)
 ALONE = _rng.random((6, 4))

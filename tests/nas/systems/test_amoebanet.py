@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 from kit import space
-from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
+from landscape import CELL, SLOTS, best, ended, every_loss, play, search, shuffled
 
 from katib_flow.history import History, Suggestion
 from katib_flow.loop import suggest
-from katib_flow.nas.systems.amoebanet import mutated
 from katib_flow.spec.sections import AlgorithmSpec
 
 
@@ -49,10 +48,10 @@ def test_a_mutant_differs_in_one_decision_and_every_other_value_comes_up_equally
     old = made.draw(rng)
     changes = [
         [(slot, new[slot]) for slot in SLOTS if new[slot] != old[slot]]
-        for new in (mutated(made, old, rng) for _ in range(3600))
+        for new in (made.mutate(old, rng) for _ in range(3600))
     ]
     assert {len(change) for change in changes} == {1}
-    counts = [changes.count([(slot, value)]) for slot in SLOTS for value in ("none", "skip", "conv3", "avg3")]
+    counts = [changes.count([(slot, value)]) for slot in SLOTS for value in CELL["settings"]["operations"]]
     assert sorted(counts)[:6] == [0] * 6  # no decision stays what it was
     assert all(140 < count < 260 for count in sorted(counts)[6:])  # 200 each, 4.3 standard deviations
 
@@ -66,12 +65,12 @@ def test_what_hangs_on_a_changed_value_comes_and_goes():
         }
     )
     rng = np.random.default_rng(0)
-    grown = [mutated(made, {"op": "pool", "fixed": 1}, rng) for _ in range(50)]
+    grown = [made.mutate({"op": "pool", "fixed": 1}, rng) for _ in range(50)]
     assert {tuple(each.items()) for each in grown} == {
         (("op", "conv"), ("kernel", 3), ("fixed", 1)),
         (("op", "conv"), ("kernel", 5), ("fixed", 1)),
     }
-    shrunk = [mutated(made, grown[0], rng) for _ in range(50)]
+    shrunk = [made.mutate(grown[0], rng) for _ in range(50)]
     assert {"op": "pool", "fixed": 1} in shrunk
     assert all(each in made for each in shrunk)
 

@@ -13,7 +13,7 @@ from katib_flow.loop import suggest
 from katib_flow.nas.systems.nas_rl import batches, encoded
 from katib_flow.spec import Experiment
 
-CODE = dict(zip(SLOTS, ("conv3", "none", "avg3", "skip", "skip", "conv3"), strict=True))
+CODE = dict(zip(SLOTS, ("conv5", "conv1", "sep3", "conv3", "conv3", "conv5"), strict=True))
 
 
 def wrong(assignment) -> float:
