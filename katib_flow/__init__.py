@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from katib_flow.models import Space, Topology, operation
     from katib_flow.spec import Experiment
     from katib_flow.trial.user import (
+        arguments,
         checkpoint_dir,
         load_model,
         parameters,
@@ -40,6 +41,7 @@ _HOME = {
     "katib_flow.spec": ("Experiment",),
     "katib_flow.models": ("Space", "Topology", "operation"),
     "katib_flow.trial.user": (
+        "arguments",
         "checkpoint_dir",
         "load_model",
         "parameters",
@@ -74,6 +76,7 @@ __all__ = [
     "Topology",
     "Trial",
     "algorithm",
+    "arguments",
     "checkpoint_dir",
     "compile",
     "experiment",

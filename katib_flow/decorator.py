@@ -59,9 +59,10 @@ def experiment(
     seed: int | None = None,
     max_trials: int | None = None,
     parallel_trials: int | None = None,
+    arguments: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> Callable[[Callable[..., Any]], FunctionExperiment]:
-    """Make an experiment of a function that takes the parameters by name.
+    """Make an experiment of a function that takes the parameters, and the constants, by name.
 
     The function returns a number, a dict of metrics, or yields one of these a step.
 
@@ -70,11 +71,14 @@ def experiment(
         maximize, minimize: the objective's metric, or several for a multi-objective search.
         goal: value of the first objective that ends the search.
         algorithm: a name, or a mapping with name, seed and settings.
+        arguments: constants by name, with which every trial calls the function as well.
         spec: any other section of the spec: limits, budget, metrics, tracking, argo ...
 
     Raises:
         InvalidSpec: with every mistake.
     """
+    from katib_flow.trial.functions import plain, trial_function
+
     objectives = [*_objectives("maximize", maximize), *_objectives("minimize", minimize)]
     if not objectives or "objective" in spec:
         need = "the name of a metric in maximize or minimize"
@@ -93,9 +97,14 @@ def experiment(
             "objective": objectives if len(objectives) > 1 else objectives[0],
             "parameters": parameters,
             **spec,
-            "trial": _section("trial", spec.get("trial"), function=f"{module}:{called}"),
+            "trial": _section("trial", spec.get("trial"), function=f"{module}:{called}", arguments=arguments),
         }
-        return FunctionExperiment(function, Experiment.parse(data, called))
+        experiment = Experiment.parse(data, called)
+        try:
+            trial_function(experiment, plain(function))
+        except SpecError as problem:
+            raise InvalidSpec(called, [problem]) from None
+        return FunctionExperiment(function, experiment)
 
     return decorate
 

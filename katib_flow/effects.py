@@ -89,7 +89,7 @@ def _initial(experiment: Experiment) -> Iterator[Note]:
 
 
 def _parameters(experiment: Experiment) -> Iterator[Note]:
-    """Parameters that no argument of a program holds, and that decide about no other."""
+    """Parameters that no argument of a program holds, and that decide about no other; constants likewise."""
     if experiment.trial.kind == "function":
         return  # one that does not take them all is refused
     used = {name for _, name in placeholders(experiment.trial)}
@@ -102,6 +102,9 @@ def _parameters(experiment: Experiment) -> Iterator[Note]:
     for name in unused:
         where = "budget.parameter" if name in budget else f"parameters.{name}"
         yield Note(where, f"no argument holds ${{{name}}}: {how}")
+    for name in experiment.trial.arguments:
+        if name not in used:
+            yield Note(f"trial.arguments.{name}", f"no argument holds ${{{name}}}: {how}")
 
 
 def _early_stopping(experiment: Experiment) -> Iterator[Note]:

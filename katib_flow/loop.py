@@ -4,6 +4,7 @@ Both schedulers drive these functions: local/ on this machine, and the programs 
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -14,6 +15,7 @@ from katib_flow.history import History, State, Suggestion
 from katib_flow.initial import with_initial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Parsed, read_spec
+from katib_flow.spec.rules import Rule
 from katib_flow.stopping import check_stopping
 
 _NONE = History()
@@ -216,9 +218,9 @@ def load(path: str | Path) -> Experiment:
     return read(path).experiment
 
 
-def read(path: str | Path) -> Parsed:
-    """As ``load``, with what there is to tell about a Katib manifest."""
-    return read_spec(path, [check_algorithm, check_stopping])
+def read(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
+    """As ``load``, with what there is to tell about a Katib manifest, and with further rules."""
+    return read_spec(path, [check_algorithm, check_stopping, *further])
 
 
 def _too_many(failed: int, allowed: int | None) -> str:

@@ -11,6 +11,7 @@ from katib_flow.cli.output import Format, Output
 if TYPE_CHECKING:
     from katib_flow.local import Result
     from katib_flow.spec import Experiment
+    from katib_flow.spec.rules import Rule
     from katib_flow.tracking import Record, Store
 
 app = typer.Typer(
@@ -72,12 +73,12 @@ def _store(uri: str | None, group: str) -> "Store":
     return Store(uri, group)
 
 
-def _load(spec: Path) -> "Experiment":
+def _load(spec: Path, *further: "Rule") -> "Experiment":
     """The experiment of a file; what there is to tell about a Katib manifest goes to stderr."""
     from katib_flow.effects import tell
     from katib_flow.loop import read
 
-    parsed = read(spec)
+    parsed = read(spec, further)
     tell(parsed.notes)
     return parsed.experiment
 
@@ -186,13 +187,14 @@ def validate(
     from katib_flow.cli.output import to_json
     from katib_flow.effects import tell, without_effect
     from katib_flow.spec import Experiment
+    from katib_flow.trial.functions import callable_here
 
     if schema:
         print(to_json(Experiment.model_json_schema()))
         return
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
-    experiment = settled(_load(spec))
+    experiment = settled(_load(spec, callable_here))
     tell(without_effect(experiment))
     chosen, size = experiment.algorithm, experiment.space.size
     points = f"{size} points" if size is not None else "uncountably many points"

@@ -17,6 +17,8 @@ from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, S
 from katib_flow.reports.evolution import improvements, lineage
 from katib_flow.reports.importance import Importance, importance
 from katib_flow.spec import dump_yaml
+from katib_flow.spec.template import as_text
+from katib_flow.tracking.names import readable
 from katib_flow.tracking.records import Control, Record, Status
 from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell, rows, telling
@@ -27,6 +29,7 @@ MOST_PARAMETERS = 12
 MOST_BARS = 20
 MOST_FAILURES = 20
 MOST_PAIRS = 3
+LONGEST_CONSTANT = 80  # characters; the spec below has all of it
 MOST_FOR_IMPORTANCE = 400
 """Trials that importance is learnt from: the time it takes grows with their square."""
 _NEVER_STOPPED = Control()
@@ -109,6 +112,9 @@ def _outcome(record: Record, history: History, control: Control) -> Section:
         "objective": "; ".join(objectives),
         "trials": ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) or "none yet",
         "algorithm": f"{chosen.name}, seed {chosen.seed}{f': {chosen.why}' if chosen.why else ''}",
+        "constants": ", ".join(
+            f"{name} {readable(as_text(value), LONGEST_CONSTANT)}" for name, value in experiment.trial.arguments.items()
+        ),
         "started": datetime.fromtimestamp(record.started, UTC).strftime("%Y-%m-%d %H:%M:%S UTC"),
         "took": duration(seconds) if seconds else "",
         "MLflow run": record.run_id,

@@ -36,6 +36,7 @@ from katib_flow.spec.sections import (
 )
 from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import TrialTemplate
+from katib_flow.spec.trainer import with_trainer
 
 if TYPE_CHECKING:
     from katib_flow.models.space import Space
@@ -106,7 +107,11 @@ class Experiment(Model):
         for name in ("architecture", "algorithm", "early_stopping"):
             sections[name] = {"anyOf": [{"type": "string"}, sections[name]]}
         sections["objective"] = {"anyOf": [sections["objective"]["items"], sections["objective"]]}
+        made["required"].remove("trial")
+        made["anyOf"] = [{"required": ["trial"]}, {"required": ["architecture"]}]
         return made
+
+    _trained = model_validator(mode="before")(with_trainer)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -187,6 +192,7 @@ class Experiment(Model):
     def _mistakes(cls, error: ValidationError, data: Any, further: Iterable[Rule]) -> list[SpecError]:
         found = spec_errors(error, cls, data)
         if isinstance(data, Mapping):
+            data = with_trainer(data)
             if any(item["loc"] for item in error.errors()):  # else the rules have been asked
                 found += broken_so_far(cls._without(found, data), RULES)
             found += broken_so_far(cls._without(found, data), further)

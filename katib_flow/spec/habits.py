@@ -104,7 +104,8 @@ TYPES = {
     **dict.fromkeys(["uniform", "double", "real", "range", "number"], "type: float"),
     **dict.fromkeys(["quniform", "q_uniform"], "type: float with a step"),
     **dict.fromkeys(["randint", "integer", "int_uniform", "lograndint"], "type: int"),
-    **dict.fromkeys(["choice", "discrete", "fixed", "constant", "enum"], "type: categorical"),
+    **dict.fromkeys(["choice", "discrete", "enum"], "type: categorical"),
+    **dict.fromkeys(["fixed", "constant"], "trial: {arguments: {name: value}}"),
     "normal": "type: float with scale: normal",
     "lognormal": "type: float with scale: lognormal",
 }

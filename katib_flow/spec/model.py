@@ -66,6 +66,19 @@ Plain = AfterValidator(_plain)
 PlainData = Annotated[dict[str, Any], Plain]
 """Free-form data: settings, a manifest."""
 
+
+def _json(value: Any) -> Any:
+    """Plain data as JSON reads it back: a tuple is a list, an enumeration's member or another subclass its value."""
+    if isinstance(value, Mapping):
+        return {str(key): _json(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_json(inner) for inner in value]
+    return _scalar(value)
+
+
+JsonData = Annotated[dict[str, Any], Plain, AfterValidator(_json)]
+"""Free-form data that is the same before and after it was written down."""
+
 NotBoolean = BeforeValidator(_no_boolean)
 Real = Annotated[FiniteFloat, NotBoolean]
 Whole = Annotated[int, Field(ge=-LARGEST_INT, le=LARGEST_INT), NotBoolean]

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufeff]")  # no part of a line as it is read
+_NAME = re.compile(r"[A-Za-z_][\w.-]*")
+_NEED_NAME = "a name of letters, digits, '_', '-' and '.', no digit first"
 _SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{.*\})?", re.ASCII)
 
 Rule = Callable[["Experiment"], Iterable[SpecError]]
@@ -40,8 +42,8 @@ def _parameters(experiment: "Experiment") -> Iterator[SpecError]:
     if not experiment.parameters and experiment.architecture is None:
         yield SpecError("parameters", NOTHING, "at least one parameter, or an architecture to search")
     for name in experiment.parameters:
-        if not re.fullmatch(r"[A-Za-z_][\w.-]*", name):
-            yield SpecError(f"parameters.{name}", name, "a name of letters, digits, '_', '-' and '.', no digit first")
+        if not _NAME.fullmatch(name):
+            yield SpecError(f"parameters.{name}", name, _NEED_NAME)
 
 
 def _architecture(experiment: "Experiment") -> Iterator[SpecError]:
@@ -137,13 +139,28 @@ def _findable(experiment: "Experiment", name: str) -> str:
     return ""
 
 
+def _arguments(experiment: "Experiment") -> Iterator[SpecError]:
+    """A constant has a name of its own."""
+    budget = experiment.budget.parameter if experiment.budget else None
+    for name in experiment.trial.arguments:
+        where = f"trial.arguments.{name}"
+        if not _NAME.fullmatch(name):
+            yield SpecError(where, name, _NEED_NAME)
+        elif name in experiment.parameters:
+            yield SpecError(where, name, "a name that is not in parameters: what is searched is no constant")
+        elif name == budget:
+            yield SpecError(where, name, "a name that is not the budget's: its value is set by the algorithm")
+        elif name in BUILTIN:
+            yield SpecError(where, name, f"another name: ${{{name}}} has a meaning already")
+
+
 def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
     budget = [experiment.budget.parameter] if experiment.budget else []
-    known = [*experiment.parameters, *budget, *BUILTIN]
+    known = [*experiment.parameters, *budget, *experiment.trial.arguments, *BUILTIN]
     for where, name in placeholders(experiment.trial):
         if name not in known:
             need = f"one of {', '.join(known)}{did_you_mean(name, known)} ($${{{name}}} where it stands for itself)"
             yield SpecError(f"trial.{where}", f"${{{name}}}", need)
 
 
-RULES = (_parameters, _architecture, _conditions, _initial, _budget, _metrics, _placeholders)
+RULES = (_parameters, _architecture, _conditions, _initial, _budget, _metrics, _arguments, _placeholders)

@@ -1,5 +1,6 @@
 """The trial template: how one trial is run, and how values get into its arguments.
 
+``arguments`` are constants: every trial has them, and nothing searches them. A function is called with them.
 ``${name}`` in an argument is replaced by the value, in place and as data: an argument stays one argument, and no shell
 ever sees it. ``$${`` stands for a literal ``${``. A list item that names an inactive conditional parameter is left out.
 """
@@ -11,9 +12,10 @@ from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from katib_flow.errors import SpecError
 from katib_flow.history import Value
-from katib_flow.spec.model import Model, PlainData, Text
-from katib_flow.spec.problems import NOTHING, matching, problem
+from katib_flow.spec.model import NEED_SCALAR, JsonData, Model, PlainData, Text
+from katib_flow.spec.problems import NOTHING, matching, problem, problems
 
 BUILTIN = (
     "trial.id",
@@ -28,7 +30,7 @@ BUILTIN = (
     "tracking.uri",
     "experiment.name",
 )
-"""What ``${...}`` may name beside parameters."""
+"""What ``${...}`` may name beside parameters and the trial's arguments."""
 
 Resources = dict[Literal["requests", "limits"], dict[str, str | int | float]]
 Package = Annotated[
@@ -109,13 +111,16 @@ class WorkflowTemplateRef(Model):
 
 
 class TrialTemplate(Model):
-    """Exactly one of the five kinds."""
+    """Exactly one of the five kinds, and the constants that all of its trials get."""
 
     function: Annotated[str, matching(r"\w+(\.\w+)*:\w+(\.\w+)*", "a function as module:name")] | None = None
     command: Argv | None = None
     container: Container | None = None
     resource: Resource | None = None
     template: WorkflowTemplateRef | None = None
+    arguments: JsonData = Field(
+        default={}, description="constants by name: a function is called with them, elsewhere ${name} stands for them"
+    )
     env: dict[str, str] = Field(default={}, description="environment variables of a function or command")
     code: str | None = Field(default=None, description="the text of the function's module, where no image has it")
     packages: tuple[Package, ...] = Field(
@@ -131,6 +136,10 @@ class TrialTemplate(Model):
         for key in ("code", "packages"):
             if getattr(self, key) and self.kind != "function":
                 raise problem(key, getattr(self, key), f"nothing here: {key} is for a function")
+        compound = {name: value for name, value in self.arguments.items() if isinstance(value, dict | list)}
+        if compound and self.kind != "function":
+            need = f"{NEED_SCALAR}, because ${{name}} stands for it: only a function takes lists and mappings"
+            raise problems([SpecError(f"arguments.{name}", value, need) for name, value in compound.items()])
         return self
 
     @property
@@ -142,9 +151,9 @@ class TrialTemplate(Model):
         return self._given[0]
 
 
-def placeholders(template: Model) -> Iterator[tuple[str, str]]:
-    """Each ``${name}`` in a template with the path at which it stands."""
-    yield from _walk(template.model_dump(mode="json"), "")
+def placeholders(template: TrialTemplate) -> Iterator[tuple[str, str]]:
+    """Each ``${name}`` in a template with the path at which it stands; constants and code are never filled in."""
+    yield from _walk(template.model_dump(mode="json", exclude={"arguments", "code"}), "")
 
 
 def _walk(node: Any, path: str) -> Iterator[tuple[str, str]]:
@@ -190,6 +199,6 @@ def substitute_all(arguments: Sequence[str], values: Mapping[str, Value]) -> lis
     return result
 
 
-def as_text(value: Value) -> str:
+def as_text(value: Any) -> str:
     """A value as a program reads it: text as it is, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

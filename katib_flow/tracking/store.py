@@ -401,6 +401,7 @@ def _params(experiment: Experiment) -> dict[str, str]:
         **{f"budget.{name}": value for name, value in budget.items()},
         **({"early_stopping": experiment.early_stopping.name} if experiment.early_stopping else {}),
         "trial": experiment.trial.kind,
+        **{f"trial.arguments.{name}": value for name, value in experiment.trial.arguments.items()},
     }
     return {
         escape(name): readable(value if isinstance(value, str) else json.dumps(value, default=str), MAX_PARAM)

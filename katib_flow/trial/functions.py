@@ -11,14 +11,14 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from operator import attrgetter
 from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
-from katib_flow.history import Value
+from katib_flow.spec.problems import did_you_mean
 from katib_flow.trial.returned import Unusable, report_returned
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def _found(reference: str, module: Callable[[str], Any], need: str) -> Function:
     module_name, _, name = reference.partition(":")
     try:
         found = attrgetter(name)(module(module_name))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a module may end the program that imports it
         raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error
     found = plain(found)
     if not callable(found):
@@ -96,49 +96,91 @@ def refers_to(reference: str, function: Function) -> bool:
     return found is function
 
 
-def check_arguments(function: Function, reference: str, names: Mapping[str, bool]) -> None:
-    """Check that the function takes every parameter by name, and needs no other.
+def check_arguments(
+    function: Function, reference: str, names: Mapping[str, bool], constants: Collection[str] = ()
+) -> None:
+    """Check that the function takes every parameter and every constant by name, and needs nothing else.
 
     Args:
         names: parameter -> whether every trial has it (conditional parameters may be absent).
+        constants: the names in ``trial.arguments``.
 
     Raises:
-        SpecError: the arguments and the parameters do not agree.
+        SpecError: what the function takes and what it is given do not agree.
     """
     try:  # what is called, not what a decorator wraps: it may add arguments of its own
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some callables have no signature; calling them will tell
         return
+    taken = _taken(signature)
+    for name in constants:
+        if taken is not None and name not in taken:
+            need = f"an argument of {reference}{signature}{did_you_mean(name, taken)}"
+            raise SpecError(f"trial.arguments.{name}", name, need)
     always = [name for name, certain in names.items() if certain]
-    for given in (always, list(names)):
+    for given in (always, names):
         try:
-            signature.bind(**dict.fromkeys(given))
+            signature.bind(**dict.fromkeys([*given, *constants]))
         except TypeError as error:
-            need = f"a function that takes {', '.join(names)} by name ({error})"
+            need = f"a function that takes {', '.join([*names, *constants]) or 'nothing'} by name ({error})"
+            if str(error).startswith("missing"):
+                need += "; trial.arguments gives it what is the same in every trial"
             raise SpecError("trial.function", f"{reference}{signature}", need) from error
 
 
+def _taken(signature: inspect.Signature) -> list[str] | None:
+    """What a function takes by name; None where it takes whatever it is given."""
+    parameters = signature.parameters.values()
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        return None
+    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+
+
 def trial_function(experiment: "Experiment", given: Function | None = None) -> Function | None:
-    """The function of a function trial, found to take the parameters; None for a trial of another kind.
+    """The function of a function trial, found to take what it is given; None for a trial of another kind.
 
     Args:
         given: the function, where it is at hand; else it is imported.
 
     Raises:
-        SpecError: there is no such function, or it does not take the parameters.
+        SpecError: there is no such function, or it does not take the parameters and constants.
     """
     reference = experiment.trial.function
     if reference is None:
         return None
     code = experiment.trial.code
     function = given or (load_code(reference, code) if code else load_function(reference))
-    names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
-    check_arguments(function, reference, names | ({experiment.budget.parameter: True} if experiment.budget else {}))
+    _check_call(experiment, reference, function)
     return function
 
 
+def callable_here(experiment: "Experiment") -> Iterator[SpecError]:
+    """A rule: a function that can be imported here takes what it is given. Of another, the process that runs it tells.
+
+    What the module prints while it is imported goes to stderr.
+    """
+    reference = experiment.trial.function
+    if reference is None or experiment.trial.code:
+        return
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            function = load_function(reference)
+    except SpecError:
+        return
+    try:
+        _check_call(experiment, reference, function)
+    except SpecError as problem:
+        yield problem
+
+
+def _check_call(experiment: "Experiment", reference: str, function: Function) -> None:
+    names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
+    names |= {experiment.budget.parameter: True} if experiment.budget else {}
+    check_arguments(function, reference, names, experiment.trial.arguments)
+
+
 def fork_function(
-    function: Function, arguments: Mapping[str, Value], objective: str, environment: Mapping[str, str], error_file: str
+    function: Function, arguments: Mapping[str, Any], objective: str, environment: Mapping[str, str], error_file: str
 ) -> tuple[int, int]:
     """Call a function in a child process whose stdout and stderr go to a pipe.
 
@@ -178,7 +220,7 @@ def _become(environment: Mapping[str, str]) -> None:
             os.environ[name] = value
 
 
-def _call(function: Function, arguments: Mapping[str, Value], objective: str, error_file: str) -> int:
+def _call(function: Function, arguments: Mapping[str, Any], objective: str, error_file: str) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that `with` and `finally` clean up
     try:

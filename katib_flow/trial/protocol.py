@@ -1,8 +1,9 @@
 """What a trial, in any language, is given: environment variables, and one JSON file.
 
-The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``budget``, ``origin``
-(what the suggestion is: its ``kind``, and the ``parents`` that it was made of), ``algorithm`` (``name``, ``settings``),
-``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none), ``report_file``: a file to which the trial may
+The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``arguments`` (its
+constants), ``budget``, ``origin`` (what the suggestion is: its ``kind``, and the ``parents`` that it was made of),
+``algorithm`` (``name``, ``settings``), ``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none),
+``report_file``: a file to which the trial may
 append JSON lines of metrics instead of printing them, and ``model_dir`` (null where no architecture is searched): the
 directory of ``topology.json`` and, where weights are inherited, ``weights.safetensors``, which the trial replaces by
 what it has trained.
@@ -13,7 +14,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import Suggestion, Value
 from katib_flow.trial.tracked import Tracked, isolated
@@ -76,6 +77,7 @@ class TrialDirectory:
             "trial": suggestion.id,
             "experiment": experiment.name,
             "parameters": assigned(experiment, suggestion),
+            "arguments": experiment.trial.arguments,
             "budget": suggestion.budget,
             "origin": suggestion.origin.to_dict(),
             "algorithm": {"name": experiment.algorithm.name, "settings": dict(experiment.algorithm.settings)},
@@ -108,6 +110,11 @@ def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Valu
     return values
 
 
+def called_with(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Any]:
+    """What the function of a trial is called with: the constants of all trials, and this trial's parameters."""
+    return {**experiment.trial.arguments, **assigned(experiment, suggestion)}
+
+
 def substitutions(
     experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory, *, run_id: str = "", uri: str = ""
 ) -> dict[str, Value]:
@@ -116,7 +123,7 @@ def substitutions(
     Args:
         run_id, uri: its MLflow run and the store that it is in, for a trial that logs to it.
     """
-    return assigned(experiment, suggestion) | {
+    return called_with(experiment, suggestion) | {
         "trial.model_dir": str(directory.model),
         "trial.id": suggestion.id,
         "trial.name": f"{experiment.name}-{suggestion.id}",

@@ -20,7 +20,7 @@ from katib_flow.trial.files import located
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
-from katib_flow.trial.protocol import TrialDirectory, assigned, substitutions
+from katib_flow.trial.protocol import TrialDirectory, called_with, substitutions
 from katib_flow.trial.reader import OnMetrics, Reader
 from katib_flow.trial.tracked import Tracked
 
@@ -146,7 +146,9 @@ def _start(
         error_file = str(directory.path / "error.json")
         Path(error_file).unlink(missing_ok=True)
         objective = experiment.objective[0].metric
-        return _Process(*fork_function(function, assigned(experiment, suggestion), objective, environment, error_file))
+        return _Process(
+            *fork_function(function, called_with(experiment, suggestion), objective, environment, error_file)
+        )
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
     command = located(template.command, experiment.base)

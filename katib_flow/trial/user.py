@@ -110,6 +110,11 @@ def parameters() -> dict[str, Any]:
     return trial_file().get("parameters", {})
 
 
+def arguments() -> dict[str, Any]:
+    """The constants in ``trial.arguments``, likewise."""
+    return trial_file().get("arguments", {})
+
+
 def checkpoint_dir() -> Path:
     """The directory in which this trial keeps its checkpoints; it outlives a retry. ``checkpoint/`` outside a trial."""
     path = Path(trial_file().get("checkpoint_dir", "checkpoint"))

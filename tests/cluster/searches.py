@@ -50,9 +50,8 @@ ENAS: dict[str, Any] = {
     "additional_metrics": ["loss"],
     "objective": {"metric": "accuracy", "direction": "maximize"},
     "architecture": {"space": "cell", "settings": {"operations": ["none", "skip", "conv3", "avg3"]}},
-    "parameters": {"epochs": {"type": "categorical", "values": [1]}},
     "algorithm": {"name": "enas", "settings": {"epochs": 4, "segment_epochs": 1}},
-    "trial": {"function": "katib_flow.nas:train"},
+    "trial": {"arguments": {"epochs": 1}},
     "limits": {"max_failed_trials": 0},
 }
 SLEEPS: dict[str, Any] = {

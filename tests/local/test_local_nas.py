@@ -59,13 +59,13 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.syspath_prepend(str(tmp_path))
     __import__("user_nas_local")
 
-    def make(function: str, **changes: Any) -> Any:
+    def make(function: str, arguments: dict[str, Any] | None = None, **changes: Any) -> Any:
         data = {
             "name": "nas",
             "objective": {"metric": "loss", "direction": "minimize"},
             "architecture": "cell",
             "limits": {"max_trials": 3},
-            "trial": {"function": f"user_nas_local:{function}"},
+            "trial": {"function": f"user_nas_local:{function}", "arguments": arguments or {}},
         }
         return run_experiment(Experiment.parse(data | changes), store=Store(f"sqlite:///{tmp_path}/katib_flow.db"))
 
@@ -124,8 +124,7 @@ def test_a_topology_that_is_none_makes_the_trial_fail_and_says_why(run):
 
 
 def test_a_trial_that_was_killed_goes_on_from_its_checkpoint(run):
-    epochs = {"epochs": {"type": "categorical", "values": [4]}}
-    changes = {"architecture": "chain", "parameters": epochs, "limits": {"max_trials": 1}}
+    changes = {"architecture": "chain", "arguments": {"epochs": 4}, "limits": {"max_trials": 1}}
     killed = run("cut_short", **changes, name="killed")
     straight = run("cut_short", **changes, name="straight")
     (one,), (other,) = killed.trials, straight.trials

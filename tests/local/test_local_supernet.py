@@ -28,11 +28,10 @@ def searched(name: str, segment_epochs: int, tmp_path: Path, architecture: objec
         {
             "name": f"{name}-{segment_epochs}",
             "objective": {"metric": "accuracy", "direction": "maximize"},
-            "parameters": {key: {"type": "categorical", "values": [value]} for key, value in constants.items()},
             "architecture": architecture,
             "algorithm": {"name": name, "settings": {**SETTINGS[name], "segment_epochs": segment_epochs}},
             "limits": {"max_failed_trials": 0},
-            "trial": {"function": "katib_flow.nas:train"},
+            "trial": {"arguments": constants},
         }
     )
     store = Store(f"sqlite:///{tmp_path}/store.db", "supernet")

@@ -221,12 +221,9 @@ def test_a_training_that_is_killed_outright_gives_the_bits_of_one_that_was_not(
         "objective": {"metric": "accuracy", "direction": "maximize"},
         "metrics": {},
         "architecture": {"space": "envelope", "settings": {"channels": 4, "stages": 1}},
-        "parameters": {
-            "epochs": {"type": "categorical", "values": [4]},
-            "statistics": {"type": "categorical", "values": [True]},
-        },
+        "parameters": {},
         "algorithm": "random",
-        "trial": {"function": "user_module:classify"},
+        "trial": {"function": "user_module:classify", "arguments": {"epochs": 4, "statistics": True}},
     }
 
     def result(store: Store, record: Any) -> Any:

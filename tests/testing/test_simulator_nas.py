@@ -19,11 +19,10 @@ def experiment(**changes: Any) -> Experiment:
         "name": "grow",
         "objective": {"metric": "accuracy", "direction": "maximize"},
         "architecture": {"space": "envelope", "settings": {"channels": 4, "stages": 1}},
-        "parameters": {"statistics": {"type": "categorical", "values": [True]}},
         "budget": {"parameter": "epochs", "min": 1, "max": 6},
         "algorithm": {"name": "envelopenet", "settings": {"iterations": 2}},
         "limits": {"max_trials": 3},
-        "trial": {"function": "katib_flow.training:classify"},
+        "trial": {"arguments": {"statistics": True}},
         "argo": {"image": "nas:1"},
     }
     return Experiment.parse(data | changes)
