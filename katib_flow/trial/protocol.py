@@ -3,10 +3,9 @@
 The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``arguments`` (its
 constants), ``budget``, ``origin`` (what the suggestion is: its ``kind``, and the ``parents`` that it was made of),
 ``algorithm`` (``name``, ``settings``), ``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none),
-``report_file``: a file to which the trial may
-append JSON lines of metrics instead of printing them, and ``model_dir`` (null where no architecture is searched): the
-directory of ``topology.json`` and, where weights are inherited, ``weights.safetensors``, which the trial replaces by
-what it has trained.
+``report_file``: a file to which the trial may append JSON lines of metrics instead of printing them, and ``model_dir``
+(null where no architecture is searched): the directory of ``topology.json`` and, where weights are inherited,
+``weights.safetensors``, which the trial replaces by what it has trained.
 """
 
 import json
