@@ -304,6 +304,15 @@ def test_validate_says_how_large_the_search_is(call: Any, write: Any) -> None:
     assert call("validate", write(data)).out == "spec.yaml: good; 2 parameters, 6 points, algorithm random\n"
 
 
+def test_validate_names_a_constant_that_the_function_does_not_take(call: Any, write: Any, here: Path) -> None:
+    (here / "with_constants.py").write_text("print('imported')\ndef train(x, kind, epochs=1): return x\n")
+    trial = {"function": "with_constants:train", "arguments": {"epoch": 3}}
+    done = call("validate", write(spec(trial=trial)))
+    assert (done.code, done.out) == (2, "")
+    assert "trial.arguments.epoch: found 'epoch', need an argument of with_constants:train" in done.error
+    assert "did you mean 'epochs'?" in done.error
+
+
 def test_the_schema_accepts_what_a_user_writes_and_no_unknown_key(call: Any) -> None:
     schema = call("validate", "--schema").json
     for file in sorted((Path(__file__).parents[2] / "examples").glob("*.yaml")):
