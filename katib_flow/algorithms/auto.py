@@ -38,6 +38,8 @@ def choice(experiment: Experiment) -> Choice:
         return Choice("gp", f"{objectives} objectives: the trial expected to add most to their front comes next")
     if experiment.budget is not None:
         return Choice("bohb", f"trials have a budget: most of the {about} settings need little of it to be told apart")
+    if not len(experiment.space):
+        return Choice("random", "there is nothing to choose: an architecture without decisions, and no parameters")
     if size is not None and trials is not None and size <= trials:
         return Choice("sobol", f"all {size} points can be tried, each once")
     simple = "cmaes" if not list(_refused(experiment, "cmaes")) else "tpe"
