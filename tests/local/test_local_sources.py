@@ -93,5 +93,5 @@ def free_port() -> int:
 def test_what_cannot_be_read_here_is_refused(metrics: dict[str, Any], where: str) -> None:
     limits = {"max_trials": 2, "parallel_trials": 2}
     with pytest.raises(InvalidSpec) as caught:
-        run_experiment(Experiment.parse(spec(trial={"command": ["x"]}, metrics=metrics, limits=limits)))
+        run_experiment(Experiment.parse(spec(trial={"command": ["true"]}, metrics=metrics, limits=limits)))
     assert [problem.where for problem in caught.value.problems] == [where]
