@@ -239,7 +239,7 @@ def test_the_command_that_restores_a_deleted_experiment_does_so_as_it_is_printed
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     store = Store(f"sqlite:///{tmp_path}/it's here.db")
-    store._client.delete_experiment(store._mlflow_experiment(create=True))
+    client_of(store).delete_experiment(store._mlflow_experiment(create=True))
     again = Store(store.uri)
     with pytest.raises(TrackingError, match="is deleted: restore it") as caught:
         again._mlflow_experiment(create=True)
