@@ -1,8 +1,26 @@
-"""What all tests share: hypothesis makes the same examples every time, and never judges by the clock."""
+"""What all tests share: hypothesis makes the same examples every time, and no test sees what another has imported."""
 
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
 from hypothesis import HealthCheck, settings
 
 settings.register_profile(
     "katib-flow", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("katib-flow")
+
+
+@pytest.fixture(autouse=True)
+def fresh_imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Take back what a test put on the path, and forget the modules that it imported from temporary folders."""
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    temporary = tmp_path_factory.getbasetemp()
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if isinstance(file, str) and Path(file).is_relative_to(temporary):
+            del sys.modules[name]
