@@ -1,7 +1,9 @@
 """A topology as a picture: SVG of its graphs from the top down, cells once beside the network, changes marked.
 
-Operations are boxes, coloured by kind; a vertex that merges several values shows how. Hovering tells the details; the
-colours follow the reader's light or dark theme.
+Operations are boxes, coloured by kind; what gives nothing (``none``) is not drawn. A vertex has its name beside it, and
+shows how it merges several values; one that only hands a value on is a line. Where a tall drawing is folded, a line
+that is cut says where it comes from and where it goes to. Hovering tells the details; the colours follow the reader's
+light or dark theme.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 from xml.sax.saxutils import escape
 
-from katib_flow.models.layout import Layout, Node, Point, layout
+from katib_flow.models.layout import Layout, Line, Node, Point, layout
 from katib_flow.models.topology import Edge, Graph, Topology
 
 _KINDS = (
@@ -24,7 +26,12 @@ _KINDS = (
 )
 _GLYPHS = {"add": "+", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean": "μ", "wsum": "Σ"}
 _IDENTITY = ("identity", "skip")
+_NOTHING = ("none", "zeros")
 _CHARACTER, _PADDING, _HEIGHT = 6.7, 9.0, 22.0
+_SMALL = 5.6  # width of a character of a vertex's name
+_LONGEST_NAME = 14  # characters of a vertex's name
+_RADIUS, _DOT = 9.0, 2.6
+_ARROW = 5.0
 _MARGIN, _TITLE = 18.0, 46.0
 _MARKS = "amber: new since the parent, dashed: changed"
 
@@ -36,7 +43,7 @@ svg{font:11px ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif;back
 --new:#fbbf24;--conv:#1e3a5f;--sep:#3b2f63;--pool:#1d4030;--head:#5b2626;--cell:#164e57;--mixed:#57431a;--none:#222a32;
 --other:#29323c}}
 text{fill:var(--ink)}.soft{fill:var(--soft)}.title{font-size:14px;font-weight:600}.name{font-weight:600}
-.link{fill:none;stroke:var(--line);stroke-width:1.3}.frame{fill:none;stroke:var(--frame)}
+.link{fill:none;stroke:var(--line);stroke-width:1.3}.arrow{fill:var(--line)}.small{font-size:9.5px}.frame{fill:none;stroke:var(--frame)}
 .op{stroke:var(--line);stroke-width:.8}.vertex{fill:var(--paper);stroke:var(--line);stroke-width:1.2}
 .new{stroke:var(--new);stroke-width:2.4}
 .changed{stroke:var(--new);stroke-width:1.2;stroke-dasharray:4 2}.dot{fill:var(--line)}.mark{fill:var(--new)}
@@ -56,10 +63,26 @@ class _Panel:
     def width(self) -> float:
         return max(self.places.width, 90.0)
 
+    def source_of(self, link: int) -> str:
+        """The vertex that a link comes from, be it through an operation; the operation where the vertex is a line."""
+        node = self.links[link][0]
+        return self._named(node, self._edge(node).src[0]) if isinstance(node, tuple) else str(node)
+
+    def target_of(self, link: int) -> str:
+        """The vertex that a link goes to, be it through an operation; the operation where the vertex is a line."""
+        node = self.links[link][1]
+        return self._named(node, self._edge(node).dst) if isinstance(node, tuple) else str(node)
+
+    def _named(self, node: Node, vertex: str) -> str:
+        return vertex if vertex in self.places.at else _label(self._edge(node))
+
+    def _edge(self, node: Node) -> Edge:
+        return next(edge for edge in self.graph.edges if ("op", edge.id) == node)
+
 
 def svg(topology: Topology, parent: Topology | None = None) -> str:
     """The network as SVG; an amber frame is new since the parent, a dashed one changed; what is gone is named."""
-    panels = [_panel(name, topology.graphs[name]) for name in _used(topology)]
+    panels = [_panel(name, topology) for name in _used(topology)]
     width = sum(panel.width + 2 * _MARGIN for panel in panels) + _MARGIN
     gone = _gone(topology, parent) if parent else []
     footer = 20.0 if gone else 0.0
@@ -90,8 +113,9 @@ def _used(topology: Topology) -> list[str]:
     """The root graph, then the cells that it holds, those within them after them."""
     order = [topology.root]
     for name in order:
-        inner = (edge.op[1:] for edge in topology.graphs[name].edges if edge.op.startswith("@"))
-        order += [each for each in dict.fromkeys(inner) if each not in order]
+        cells = (edge for edge in topology.graphs[name].edges if edge.op.startswith("@"))
+        inner = (edge.op[1:] for edge in cells if not _gives_nothing(topology, edge))
+        order += [cell for cell in dict.fromkeys(inner) if cell not in order]
     return order
 
 
@@ -99,12 +123,14 @@ def _uses(topology: Topology, name: str) -> int:
     return sum(edge.op == f"@{name}" for graph in topology.graphs.values() for edge in graph.edges)
 
 
-def _panel(name: str, graph: Graph) -> _Panel:
+def _panel(name: str, topology: Topology) -> _Panel:
     """Vertices and operations as nodes; an identity is a plain line."""
-    widths: dict[Node, float] = dict.fromkeys(graph.inputs, 20.0)
+    graph = topology.graphs[name]
+    widths: dict[Node, float] = {vertex: _vertex_width(vertex) for vertex in graph.inputs}
     links: list[tuple[Node, Node]] = []
     joined = {f"{vertex}=": vertex for vertex in _loose(graph)}
     plain = [*graph.edges, *(Edge(id=key, src=(v,), dst=graph.output, op="identity") for key, v in joined.items())]
+    plain = [edge for edge in plain if not _gives_nothing(topology, edge)]
     for vertex in _ordered(graph, plain):
         for edge in plain:
             if edge.dst == vertex:
@@ -114,8 +140,34 @@ def _panel(name: str, graph: Graph) -> _Panel:
                     box = ("op", edge.id)
                     widths[box] = _CHARACTER * len(_label(edge)) + 2 * _PADDING
                     links += [(src, box) for src in edge.src] + [(box, vertex)]
-        widths[vertex] = 16.0
+        widths[vertex] = _vertex_width(vertex)
+    for vertex in graph.vertices:
+        if vertex != graph.output:
+            _hand_on(vertex, widths, links)
     return _Panel(name, graph, layout(widths, links), links)
+
+
+def _gives_nothing(topology: Topology, edge: Edge) -> bool:
+    """Whether an edge gives zeros: by its operation, or because nothing leads to the output of the graph it holds."""
+    if not edge.op.startswith("@"):
+        return edge.op in _NOTHING
+    graph = topology.graphs[edge.op[1:]]
+    leading = (inner for inner in graph.edges if inner.dst == graph.output)
+    return not _loose(graph) and all(_gives_nothing(topology, inner) for inner in leading)
+
+
+def _hand_on(vertex: Node, widths: dict[Node, float], links: list[tuple[Node, Node]]) -> None:
+    """Make one link of two, where a vertex has one link that leads to it and one that leaves it."""
+    arriving, leaving = ([link for link in links if link[end] == vertex] for end in (1, 0))
+    if len(arriving) == len(leaving) == 1:
+        links[links.index(arriving[0])] = (arriving[0][0], leaving[0][1])
+        links.remove(leaving[0])
+        del widths[vertex]
+
+
+def _vertex_width(name: str) -> float:
+    """Of a vertex with its name on its right, and as much on its left, so that lines meet its middle."""
+    return 2 * (_RADIUS + 3 + _SMALL * min(len(name), _LONGEST_NAME))
 
 
 def _loose(graph: Graph) -> list[str]:
@@ -146,9 +198,9 @@ def _drawn(panel: _Panel, topology: Topology, parent: Topology | None, left: flo
         f'<tspan class="soft">{times}</tspan></text>',
         f'<g transform="translate({shift:.1f},{top + 22:.1f})">',
     ]
-    parts += [f'<path class="link" d="{_curve(line)}"/>' for line in places.lines]
+    parts += [_line(line, panel) for line in places.lines] + [_stubs(panel)]
     merging = {name: merge for name, merge in panel.graph.vertices.items() if _arriving(panel, name) > 1}
-    for vertex in [*panel.graph.inputs, *panel.graph.vertices]:
+    for vertex in (vertex for vertex in (*panel.graph.inputs, *panel.graph.vertices) if vertex in places.at):
         parts.append(_vertex(places.at[vertex], vertex, merging.get(vertex), inside=vertex in panel.graph.vertices))
     for edge in panel.graph.edges:
         if ("op", edge.id) in places.at:
@@ -162,14 +214,63 @@ def _arriving(panel: _Panel, vertex: str) -> int:
 
 
 def _vertex(at: Point, name: str, merge: str | None, *, inside: bool) -> str:
+    """A vertex: a dot where one value comes, else a circle that says how several are merged; and its name."""
+    radius = _DOT if merge is None and inside else _RADIUS
+    label = (
+        f'<text class="soft small" x="{at.x + radius + 3:.1f}" y="{at.y + 3.4:.1f}">'
+        f"{escape(_cut(name, _LONGEST_NAME))}</text>"
+    )
+    circle = f'cx="{at.x:.1f}" cy="{at.y:.1f}" r="{radius}"'
     if merge is None and inside:
-        return f'<g><title>{escape(name)}</title><circle class="dot" cx="{at.x:.1f}" cy="{at.y:.1f}" r="2.6"/></g>'
+        return f'<g><title>{escape(name)}</title><circle class="dot" {circle}/>{label}</g>'
     glyph = _GLYPHS.get(merge or "", merge or "in") if inside else "in"
     what = f"{name}: {merge}" if merge else f"{name}: input"
     return (
-        f'<g><title>{escape(what)}</title><circle class="vertex" cx="{at.x:.1f}" cy="{at.y:.1f}" r="9"/>'
-        f'<text text-anchor="middle" x="{at.x:.1f}" y="{at.y + 3.6:.1f}">{escape(glyph)}</text></g>'
+        f'<g><title>{escape(what)}</title><circle class="vertex" {circle}/>'
+        f'<text text-anchor="middle" x="{at.x:.1f}" y="{at.y + 3.6:.1f}">{escape(glyph)}</text>{label}</g>'
     )
+
+
+def _line(line: Line, panel: _Panel) -> str:
+    """A line of a link, with an arrowhead at its target."""
+    target = panel.links[line.link][1]
+    points = list(line.points)
+    if line.ends:
+        points[-1] = Point(points[-1].x, points[-1].y - _half_height(target, panel) - _ARROW + 1)
+    between = f"{panel.source_of(line.link)} to {panel.target_of(line.link)}"
+    path = f'<path class="link" d="{_curve(tuple(points))}"><title>{escape(between)}</title></path>'
+    if not line.ends:
+        return path
+    x, y = points[-1].x, points[-1].y
+    corners = f"M{x - 3.5:.1f} {y - 1:.1f}L{x + 3.5:.1f} {y - 1:.1f}L{x:.1f} {y + _ARROW:.1f}Z"
+    return f'{path}<path class="arrow" d="{corners}"/>'
+
+
+def _stubs(panel: _Panel) -> str:
+    """Where lines that a fold cuts go to and come from, as far as there is room to write it."""
+    ends: list[tuple[Point, str, float]] = []  # with the way to a second row of text
+    for line in panel.places.lines:
+        if not line.ends:
+            ends.append((line.points[-1], f"to {panel.target_of(line.link)}", -11.0))
+        if not line.starts:
+            first = line.points[0]
+            ends.append((Point(first.x, first.y + 8), f"from {panel.source_of(line.link)}", 11.0))
+    parts: list[str] = []
+    reached: dict[float, float] = {}  # by height, how far to the right there is text
+    for point, text, second in sorted(ends):
+        rows = [y for y in (point.y, point.y + second) if point.x >= reached.get(y, -1.0)]
+        if rows:
+            text = _cut(text, _LONGEST_NAME)
+            reached[rows[0]] = point.x + 8 + _SMALL * len(text)
+            parts.append(f'<text class="soft small" x="{point.x + 4:.1f}" y="{rows[0]:.1f}">{escape(text)}</text>')
+    return "".join(parts)
+
+
+def _half_height(node: Node, panel: _Panel) -> float:
+    if isinstance(node, tuple):
+        return _HEIGHT / 2
+    several = node in panel.graph.vertices and _arriving(panel, str(node)) > 1
+    return _RADIUS if several else _DOT
 
 
 def _box(at: Point, edge: Edge, change: str) -> str:
@@ -252,5 +353,6 @@ def _change(parent: Topology, graph: str, edge: Edge) -> str:
 
 
 def _gone(topology: Topology, parent: Topology) -> list[str]:
-    now = {edge.key for edge in topology.flat.edges}
-    return [edge.key for edge in parent.flat.edges if edge.key not in now and edge.op not in _IDENTITY]
+    now = {edge.key for edge in topology.flat.edges if edge.op not in _NOTHING}
+    unseen = (*_IDENTITY, *_NOTHING)
+    return [edge.key for edge in parent.flat.edges if edge.key not in now and edge.op not in unseen]
