@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -37,6 +37,9 @@ test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions t
 
 test-newest:  ## the newest Python here (to 3.13), the newest versions
 	@.ci/test-on newest $(SUBSET)
+
+image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
+	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs
 
 cluster-test: install  ## on a real cluster: KUBECONFIG, KATIB_FLOW_NAMESPACE, _IMAGE, _NAS_IMAGE, MLFLOW_TRACKING_URI
 	@$(BIN)/python -m pytest tests/cluster -v -rs

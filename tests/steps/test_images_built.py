@@ -1,7 +1,7 @@
 """The steps' image, built from a Debian 12 base and run there against a real MLflow server.
 
 Debian 12 has Python 3.11.2, which lacks what 3.11.4 brought; every pod of that image runs on it. The test takes root,
-minutes, and the packages of Debian and PyPI: KATIB_FLOW_BUILD_IMAGES=1.
+minutes, and the packages of Debian and PyPI, so it is a command of its own, `make image-test`.
 """
 
 import os
@@ -30,7 +30,7 @@ OF_THE_MACHINE = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pip.conf", "/etc/x
 def obstacle() -> str:
     """Why no image can be built here; nothing where one can."""
     if not os.environ.get("KATIB_FLOW_BUILD_IMAGES"):
-        return "builds an image, for minutes: KATIB_FLOW_BUILD_IMAGES=1"
+        return "builds an image, for minutes: make image-test"
     if os.geteuid() != 0:
         return "needs root, for debootstrap and buildah's chroot"
     absent = [name for name in ("buildah", "debootstrap") if shutil.which(name) is None]
@@ -50,13 +50,23 @@ def output(*command: str | Path) -> str:
     return finished.stdout.strip()
 
 
+def possible(*command: str | Path) -> str:
+    """The output of a command that depends on the machine alone; where it fails, no image can be tested here."""
+    try:
+        return output(*command)
+    except AssertionError as problem:
+        pytest.skip(f"no image can be built here: {str(problem)[-500:]}")
+
+
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The name of an image of Debian 12 with its own Python, and little else."""
     folder, name = tmp_path_factory.mktemp("debian") / "root", f"localhost/katib-flow-test-debian:{os.getpid()}"
-    output("debootstrap", "--variant=minbase", "--include=ca-certificates,python3", "bookworm", folder)
-    container = output("buildah", "from", "scratch")
-    output("buildah", "add", "--quiet", container, folder, "/")
+    options = ("--variant=minbase", "--include=ca-certificates,python3")
+    possible("debootstrap", *options, "bookworm", folder)
+    container = possible("buildah", "from", "scratch")
+    possible("buildah", "add", "--quiet", container, folder, "/")
+    possible("buildah", "run", *CHROOT, container, "--", "true")
     output("buildah", "commit", "--quiet", "--rm", container, name)
     shutil.rmtree(folder)
     yield name
