@@ -182,8 +182,12 @@ class Trial:
         return [metric for series in self.series.values() for metric in series]
 
     def observed(self, metric: str) -> float | None:
-        """The finite value of a metric; None where it is absent, NaN or infinite, or the trial has no right to one."""
-        if self.state not in (State.SUCCEEDED, State.EARLY_STOPPED):
+        """The finite value of a metric; None where it is absent, NaN or infinite, or does not count.
+
+        It counts of a trial that succeeded or was stopped early, and not of a segment: what one reports was measured
+        with weights that it shares with other architectures, and does not compare with a training of its own.
+        """
+        if self.state not in (State.SUCCEEDED, State.EARLY_STOPPED) or self.suggestion.origin.kind is Kind.SEGMENT:
             return None
         value = self.observations.get(metric)
         return value if value is not None and math.isfinite(value) else None

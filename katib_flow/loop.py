@@ -11,7 +11,7 @@ from pathlib import Path
 
 from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
 from katib_flow.errors import InvalidSpec, KatibFlowError
-from katib_flow.history import History, State, Suggestion
+from katib_flow.history import History, Kind, State, Suggestion
 from katib_flow.initial import with_initial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Parsed, read_spec
@@ -94,6 +94,8 @@ def _judged(ended: Verdict, experiment: Experiment, history: History) -> Verdict
         return ended
     what = " and ".join(repr(metric) for metric in wanted)
     reason = f"{ended.reason}; no trial gave a finite value of {what}{_causes(history)}"
+    if any(trial.suggestion.origin.kind is Kind.SEGMENT and trial.state is State.SUCCEEDED for trial in history):
+        reason += "; segments of a search do not count, and nothing that it derived was trained"
     return replace(ended, reason=reason, fruitless=True)
 
 

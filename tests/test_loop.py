@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kit import experiment
 
 from katib_flow.errors import InvalidSpec
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import End, Verdict, exhausted, suggest, verdict
 
 FINAL = [state for state in State if state.final]
@@ -86,6 +86,21 @@ def test_of_several_objectives_one_trial_must_have_a_value_of_each():
     apart = History((*trials(State.SUCCEEDED, accuracy=1), Trial(Suggestion(1, {}), State.SUCCEEDED, {"recall": 1.0})))
     assert verdict(of, apart).failed
     assert not verdict(of, trials(*[State.SUCCEEDED] * 2, accuracy=1, recall=1)).failed
+
+
+def test_segments_of_a_supernets_search_reach_no_goal_and_are_no_result():
+    segments = [
+        Trial(Suggestion(index, {}, origin=Origin(Kind.SEGMENT)), State.SUCCEEDED, {"accuracy": 0.99})
+        for index in range(2)
+    ]
+    goal = {"metric": "accuracy", "direction": "maximize", "goal": 0.9}
+    assert verdict(search(goal, max_trials=3), History(tuple(segments))) == Verdict(1, End.NOT_YET)
+    ended = verdict(search(goal, max_trials=2), History(tuple(segments)))
+    assert (ended.end, ended.failed) == (End.MAX_TRIALS, True)
+    assert ended.reason == (
+        f"all 2 trials have run; {FRUITLESS}: 2 succeeded; "
+        "segments of a search do not count, and nothing that it derived was trained"
+    )
 
 
 def test_nothing_more_to_suggest_is_no_success_by_itself():

@@ -1,8 +1,13 @@
 """How a trial that trains a supernet tells what it thinks of each choice, and how an algorithm reads it."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
+from katib_flow.history import Trial, Value
 from katib_flow.models.topology import Topology
+
+if TYPE_CHECKING:
+    from katib_flow.models.space import Space
 
 PROGRESS = "search/progress"
 """The metric that says how much of the search of a supernet is over: 1 when it is."""
@@ -35,6 +40,16 @@ def choices_taken(supernet: Topology, observations: Mapping[str, float]) -> dict
         slot: [observations.get(name) for name in names] for slot, names in choice_metrics(supernet, "choice").items()
     }
     return {slot: told.index(1.0) if 1.0 in told else None for slot, told in marks.items()}
+
+
+def decisions_taken(space: "Space", trial: Trial) -> dict[str, Value]:
+    """The decisions that a segment of the search of a supernet came to; none where it did not report all of them."""
+    decisions: dict[str, Value] = {}
+    for slot, position in choices_taken(space.supernet(), trial.observations).items():
+        if slot not in space.parameters or position is None:
+            return {}
+        decisions[slot] = space.parameters[slot].nth(position)
+    return decisions
 
 
 def slots_by_node(supernet: Topology) -> list[tuple[str, ...]]:

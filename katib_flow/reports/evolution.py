@@ -10,7 +10,7 @@ from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, Trial
-from katib_flow.models.choices import choices_taken
+from katib_flow.models.choices import decisions_taken
 from katib_flow.models.edits import in_words
 from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
@@ -89,7 +89,8 @@ def _generation(experiment: Experiment, trial: Trial) -> Generation:
     topology = network_of(trial)
     if topology is None or trial.suggestion.origin.kind is not Kind.SEGMENT:
         return Generation(trial, topology, trial.assignment)
-    space, taken = experiment.architectures, decisions_taken(experiment, topology, trial)
+    space = experiment.architectures
+    taken = decisions_taken(space, trial) if space else {}
     decided = {**trial.assignment, **taken}
     try:
         return Generation(trial, space.topology(decided) if space and taken else None, decided, searched=True)
@@ -105,16 +106,6 @@ def network_of(trial: Trial) -> Topology | None:
         return Topology.parse(trial.suggestion.topology)
     except KatibFlowError:
         return None
-
-
-def decisions_taken(experiment: Experiment, supernet: Topology, trial: Trial) -> dict[str, Any]:
-    """The decisions that the search of a supernet had come to at a trial's end; none where it did not tell."""
-    space, made = experiment.architectures, dict[str, Any]()
-    for slot, position in choices_taken(supernet, trial.observations).items():
-        if space is None or slot not in space.parameters or position is None:
-            return {}
-        made[slot] = space.parameters[slot].nth(position)
-    return made
 
 
 def supernet_of(line: Iterable[Trial]) -> Topology | None:

@@ -5,7 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import Trial
+from katib_flow.history import Kind, Trial
 from katib_flow.spec.experiment import Experiment
 
 _RESERVED = {"trial", "state", "budget", "parent", "seconds", "retries", "message"}
@@ -17,8 +17,9 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     """One flat record a trial; an inactive parameter and a metric that was not reported are None.
 
     A parameter and a metric may have one name, or the name of another column; they are then told apart by a prefix.
-    The decisions of an architecture are parameters. Where an architecture is grown and has none, there are the first
-    digits of its hash, what was done to its parent's network, and its number of parameters.
+    The decisions of an architecture are parameters; a segment of a supernet's search has those that it came to, because
+    its metrics are of these. Where an architecture is grown and has none, there are the first digits of its hash, what
+    was done to its parent's network, and its number of parameters.
     """
     grown = experiment.architectures is not None and not experiment.architectures.parameters
     reserved = _RESERVED.union(_NETWORK if grown else ())
@@ -30,7 +31,7 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     return [
         {"trial": trial.id, "state": str(trial.state)}
         | {metric_names[name]: trial.observations.get(name) for name in metrics}
-        | {parameter_names[name]: trial.assignment.get(name) for name in parameters}
+        | {parameter_names[name]: value for name, value in _assignment(experiment, trial, parameters).items()}
         | ({"budget": trial.suggestion.budget} if experiment.budget else {})
         | ({"parent": trial.suggestion.parent} if lineage else {})
         | (_network(trial) if grown else {})
@@ -41,6 +42,16 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
         }
         for trial in trials
     ]
+
+
+def _assignment(experiment: Experiment, trial: Trial, parameters: Sequence[str]) -> dict[str, Any]:
+    values = {name: trial.assignment.get(name) for name in parameters}
+    if trial.suggestion.origin.kind is not Kind.SEGMENT or experiment.architectures is None:
+        return values
+    from katib_flow.models.choices import decisions_taken
+
+    decided = decisions_taken(experiment.architectures, trial)
+    return values | {slot: decided.get(slot) for slot in experiment.architectures.parameters}
 
 
 def _network(trial: Trial) -> dict[str, Any]:

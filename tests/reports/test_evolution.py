@@ -18,6 +18,7 @@ from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
 from katib_flow.reports.evolution import differences, generations, improvements, lineage
 from katib_flow.spec import Experiment
+from katib_flow.trial.table import rows
 
 
 def searched(**sections: Any) -> Experiment:
@@ -241,6 +242,24 @@ def test_the_choices_of_a_supernet_are_told_over_its_segments() -> None:
     assert map_["text"][0] == ["none", "conv3", "conv3"]
     assert [each["y"] for each in shares.figure["data"]] == [[0.25, 0.35, 0.45]] * 12
     assert [card.title.split(",")[0].split(":")[0] for card in cards(section)] == ["t00000", "t00001", "t00002"]
+
+
+def test_a_segments_accuracy_stands_beside_the_decisions_that_gave_it_and_competes_with_no_training() -> None:
+    made = searched(architecture={"space": "cell", "settings": {"nodes": 3}}, algorithm="darts")
+    trials, _ = supernet_trials(made, [(0, 1, 2), (2, 3, 2)])
+    better = [replace(trial, observations={**trial.observations, "loss": 0.5}) for trial in trials[:-1]]
+    history = History([*better, trials[-1]])
+    table = rows(made, history)
+    assert [[row[slot] for slot in ("0>1", "0>2", "1>2")] for row in table] == [
+        ["none", "skip", "conv3"],
+        ["conv3", "avg3", "conv3"],
+        ["conv3", "avg3", "conv3"],
+    ]
+    assert [row["loss"] for row in table] == [0.5, 0.5, 1.0]
+    assert made.best(history) == trials[-1]
+    assert improvements(made.objective[0], history) == [trials[-1]]
+    silent = History([replace(better[0], observations={"loss": 0.5})])
+    assert [row["0>1"] for row in rows(made, silent)] == [None]
 
 
 def test_a_network_that_is_not_sound_is_left_out_and_nothing_breaks() -> None:

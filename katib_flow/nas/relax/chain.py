@@ -5,6 +5,7 @@ and goes on at every segment.
 """
 
 from collections.abc import Iterator
+from math import isfinite, nan
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -76,8 +77,8 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
         return []
     assert ask.architectures is not None
     segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
-    ended = [trial for trial in segments if trial.observed(ask.objective.metric) is not None]
-    if ended and ended[-1].observed(PROGRESS) is None:
+    ended = [trial for trial in segments if _has_ended(trial, ask.objective.metric)]
+    if ended and PROGRESS not in ended[-1].observations:
         need = "the trial's function has to be one that trains supernets, as katib_flow.nas:train does"
         raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
     last = ended[-1] if ended else None
@@ -93,6 +94,11 @@ def chained(ask: Ask[Any]) -> list[Suggestion]:
     if any(trial.state.over for trial in ask.history if trial.suggestion.origin == derived):
         return []
     return [Suggestion(index, assignment, origin=derived)]
+
+
+def _has_ended(segment: Trial, metric: str) -> bool:
+    """Whether a segment came to its end with sound weights, which a finite value says."""
+    return segment.state.over and not segment.state.failure and isfinite(segment.observations.get(metric, nan))
 
 
 def come_to(ask: Ask[Any], trial: Trial) -> dict[str, Value]:
