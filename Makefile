@@ -30,8 +30,8 @@ run: install  ## the main job: search a network for real handwritten digits, and
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
-# the packages that are about the library of Python and the versions of others; all with SUBSET=tests
-SUBSET ?= tests/trial tests/steps tests/argo tests/contracts
+# all but what is slow and what needs PyTorch; SUBSET=tests/trial for a part
+SUBSET ?= tests
 test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions that pyproject.toml allows
 	@.ci/test-on oldest $(SUBSET)
 

@@ -212,6 +212,10 @@ class Store:
                 if error_code(error) != "RESOURCE_ALREADY_EXISTS":
                     raise
                 group = self._api.experiment(self.experiment)  # another process was faster
+                if group is None:
+                    what = f"MLflow says that the experiment {self.experiment!r} exists, and does not find it"
+                    why = "as it does where a file was replaced while a process had it open; try it in a new process"
+                    raise TrackingError(f"{self._shown}: {what}, {why}") from error
         if group is not None and not group.active:
             command = f"{mlflow_command(self.uri)} experiments restore -x {group.experiment_id}"
             need = f"restore it ({command}), or set tracking.experiment"

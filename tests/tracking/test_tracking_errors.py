@@ -14,6 +14,7 @@ from tracking_kit import Fault, Proxy, client_of, ended, experiment, free_port, 
 
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.tracking import Record, Store
+from katib_flow.tracking.api import ApiError
 
 CONTACT = "experiments/search"
 
@@ -183,6 +184,17 @@ def test_a_deleted_mlflow_experiment(store: Store) -> None:
             use()
         assert f"the MLflow experiment {store.experiment!r} is deleted" in str(told.value)
         assert f"mlflow experiments restore -x {record.mlflow_experiment_id}" in str(told.value)
+
+
+def test_an_experiment_that_mlflow_refuses_to_make_and_does_not_find(tmp_path: Path, monkeypatch) -> None:
+    store = Store(f"sqlite:///{tmp_path}/store.db")
+
+    def refusing(*_: object) -> str:
+        raise ApiError("Experiment(name=katib-flow) already exists", error_code="RESOURCE_ALREADY_EXISTS")
+
+    monkeypatch.setattr(store._api, "create_experiment", refusing)
+    with pytest.raises(TrackingError, match="exists, and does not find it, as it does where a file was replaced"):
+        store.create(experiment())
 
 
 def test_an_mlflow_experiment_that_is_deleted_while_it_is_used(store: Store) -> None:

@@ -3,6 +3,7 @@
 import math
 import shutil
 import sqlite3
+import uuid
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
@@ -183,7 +184,8 @@ def test_the_fast_path_leaves_what_the_client_leaves_whatever_the_order_of_event
             changes = [(replace(state, run_id=trial.run_id), tuple(points)) for state, points in group]
             store.write(record, [Change(*change) for change in changes])
 
-    folder = tmp_path_factory.mktemp("both")
+    folder = tmp_path_factory.getbasetemp() / f"both-{uuid.uuid4().hex}"  # MLflow keeps files open: no path comes twice
+    folder.mkdir()
     fast = left_by(scenario, template, folder / "fast", thin=True)
     slow = left_by(scenario, template, folder / "slow", thin=False)
     shutil.rmtree(folder)
