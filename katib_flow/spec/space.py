@@ -85,10 +85,15 @@ class SearchSpace:
         """One assignment from the prior."""
         return self.decode(rng.random(len(self)))
 
-    def mutate(self, old: Assignment, rng: "np.random.Generator") -> dict[str, Value]:
-        """An assignment that differs in one parameter, any that has a choice; what hangs on it is drawn anew."""
-        open_ = [name for name in old if self.parameters[name].size != 1]
-        changed = open_[int(rng.integers(len(open_)))] if open_ else ""
+    def mutate(self, old: Assignment, rng: "np.random.Generator", changed: str | None = None) -> dict[str, Value]:
+        """An assignment that differs in one parameter; what hangs on it is drawn anew.
+
+        Args:
+            changed: which parameter; any that has a choice where it is left out.
+        """
+        if changed is None:
+            open_ = [name for name in old if self.parameters[name].size != 1]
+            changed = open_[int(rng.integers(len(open_)))] if open_ else ""
         new: dict[str, Value] = {}
         for name, parameter in self.parameters.items():
             if self.is_active(name, new):

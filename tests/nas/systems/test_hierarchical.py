@@ -1,0 +1,132 @@
+"""Evolution of motifs: who is mutated, where, how it begins, and whether it beats chance."""
+
+from collections import Counter
+from math import comb
+
+import numpy as np
+import pytest
+from kit import spec
+from landscape import best, every_loss, play, search, shuffled
+from scipy.stats import chisquare
+
+from katib_flow.algorithms.registry import check_algorithm
+from katib_flow.history import History, Kind, State, Suggestion, Trial
+from katib_flow.loop import suggest
+from katib_flow.models import Topology
+from katib_flow.nas.systems.hierarchical import entries, identity_of, levels, mutated_entry
+from katib_flow.spec import Experiment
+
+MOTIFS = {"space": "hierarchical", "settings": {"motifs": 2, "motif_nodes": 3, "nodes": 3}}
+
+
+def motifs(**settings: object) -> Experiment:
+    algorithm = {"name": "hierarchical", "settings": settings}
+    return Experiment.parse(spec(architecture=MOTIFS, algorithm=algorithm, limits={"max_trials": 5000}))
+
+
+def test_an_entry_of_a_level_is_a_motif_of_the_level_below() -> None:
+    space = motifs().architectures
+    assert space is not None
+    assert levels(space) == {
+        2: {name: {"1": [f"{name}.0>1"], "2": [f"{name}.0>2", f"{name}.1>2"]} for name in ("m0", "m1")},
+        3: {"cell": {"1": ["cell.0>1"], "2": ["cell.0>2", "cell.1>2"]}},
+    }
+
+
+def test_the_first_genotype_is_exactly_the_identity() -> None:
+    space = motifs().architectures
+    assert space is not None
+    network = space.topology(identity_of(space, levels(space)))
+    plain = network.to_dict()
+    edges = plain["graphs"]["net"]["edges"]
+    plain["graphs"] = {"net": {**plain["graphs"]["net"], "edges": edges}}
+    for edge in edges:
+        if edge["op"] == "@cell":
+            edge["op"], edge["params"] = "skip", {}
+    assert network.hash == Topology.parse(plain).hash
+
+
+def test_a_mutation_changes_one_entry_wherever_its_motif_is_used() -> None:
+    made = motifs()
+    space = made.architectures
+    assert space is not None
+    old = {**identity_of(space, levels(space)), "cell.0>1": "@m0", "cell.0>2": "@m0", "cell.1>2": "@m1"}
+    new = made.space.mutate({"lr": 0.1, **old}, np.random.default_rng(0), "m0.0>2")
+    assert {name for name in old if new[name] != old[name]} == {"m0.0>2"}
+    keys = [{edge.key: edge.op for edge in space.topology(decisions).flat.edges} for decisions in (old, new)]
+    changed = {key for key in keys[0].keys() | keys[1].keys() if keys[0].get(key) != keys[1].get(key)}
+    uses = sum(edge.op == "@cell" for edge in space.topology(old).graphs["net"].edges)
+    assert len(changed) == 2 * uses
+
+
+def test_a_mutation_draws_a_level_then_a_motif_then_a_vertex_then_an_edge() -> None:
+    space = motifs().architectures
+    assert space is not None
+    rng, genotype = np.random.default_rng(0), levels(space)
+    counts = Counter(mutated_entry(genotype, rng) for _ in range(4800))
+    expected = {"cell.0>1": 1 / 4, "cell.0>2": 1 / 8, "cell.1>2": 1 / 8}
+    for name in ("m0", "m1"):
+        expected |= {f"{name}.0>1": 1 / 8, f"{name}.0>2": 1 / 16, f"{name}.1>2": 1 / 16}
+    assert set(counts) == set(expected) == set(entries(genotype))
+    assert chisquare([counts[slot] for slot in expected], [4800 * share for share in expected.values()]).pvalue > 0.001
+
+
+def test_it_begins_with_mutants_of_the_identity() -> None:
+    made = motifs(mutations=1, population=12)
+    space = made.architectures
+    assert space is not None
+    identity = identity_of(space, levels(space))
+    begun = suggest(made, History(), 12)
+    assert [suggestion.origin.kind for suggestion in begun] == [Kind.GENERATE] * 12
+    differences = [sum(each.assignment[slot] != value for slot, value in identity.items()) for each in begun[:6]]
+    assert differences == [1] * 6
+    far = suggest(motifs(mutations=1000), History(), 6)
+    assert np.mean([sum(each.assignment[slot] != value for slot, value in identity.items()) for each in far]) > 4
+
+
+def test_the_best_of_a_tournament_is_mutated_however_old_it_is() -> None:
+    """A tournament of k of n, without replacement, picks rank r with C(n - r, k - 1) / C(n, k)."""
+    made = search("hierarchical", population=1, tournament=0.3)
+    everything = list(made.space.enumerate())
+    n, k, asked = 10, 3, 600
+    history = History(
+        tuple(Trial(Suggestion(i, everything[37 * i]), State.SUCCEEDED, {"loss": float(i)}) for i in range(n))
+    )
+    suggestions = [suggest(made, history, 1, start=n + number)[0] for number in range(asked)]
+    parents = Counter(suggestion.origin.parents[0] for suggestion in suggestions)
+    assert {suggestion.origin.kind for suggestion in suggestions} == {Kind.MODIFY}
+    expected = [asked * comb(n - 1 - rank, k - 1) / comb(n, k) for rank in range(n - k + 1)]
+    assert set(parents) <= set(range(n - k + 1))
+    assert chisquare([parents[rank] for rank in range(n - k + 1)], expected).pvalue > 0.001
+
+
+def test_a_tournament_of_all_is_won_by_the_best() -> None:
+    made = search("hierarchical", population=1, tournament=1.0)
+    everything = list(made.space.enumerate())
+    history = History(
+        tuple(Trial(Suggestion(i, everything[37 * i]), State.SUCCEEDED, {"loss": float(i != 3)}) for i in range(40))
+    )
+    assert {suggestion.origin.parents for suggestion in suggest(made, history, 8)} == {(3,)}
+
+
+def test_results_of_others_lead_to_other_mutants() -> None:
+    made = search("hierarchical", tournament=0.3)
+    history = play(made, 40)
+    assert [each.assignment for each in suggest(made, history, 20)] != [
+        each.assignment for each in suggest(made, shuffled(history), 20)
+    ]
+
+
+def test_it_beats_random_search_at_equal_cost() -> None:
+    losses = every_loss()
+    rank = np.arange(1, len(losses) + 1)
+    expected = float(np.diff(1 - (1 - rank / len(losses)) ** 100, prepend=0.0) @ losses)
+    assert np.mean([best(play(search("hierarchical", seed), 100)) for seed in range(10)]) < expected
+
+
+@pytest.mark.parametrize("space", ["pairs", "macro", "chain"])
+def test_a_space_of_other_slots_is_refused(space: str) -> None:
+    made = Experiment.parse(spec(architecture=space, algorithm="hierarchical", limits={"max_trials": 9}))
+    (problem,) = check_algorithm(made)
+    assert (problem.where, problem.found) == ("architecture.space", space)
+    assert "such as hierarchical" in problem.need
