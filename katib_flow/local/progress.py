@@ -9,7 +9,7 @@ from typing import Any
 from katib_flow.history import History, Trial
 from katib_flow.local.scheduler import Progress
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.table import cell
+from katib_flow.trial.table import cell, decided
 
 REFRESH_SECONDS = 0.25
 
@@ -35,7 +35,7 @@ class Lines:
 
     def trial_ended(self, trial: Trial) -> None:
         seconds = f"{trial.ended - trial.started:.1f} s" if trial.ended and trial.started else ""
-        facts = [_values(self.experiment, trial), cell(trial.assignment), seconds, trial.message]
+        facts = [_values(self.experiment, trial), cell(decided(self.experiment, trial)), seconds, trial.message]
         print(f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}", flush=True)
 
     def say(self, text: str) -> None:
@@ -101,7 +101,7 @@ class Live:
         now = time.time()
         lines += [
             Text(
-                f"  {trial.id} running {_clock(now - (trial.started or now))}  {cell(trial.assignment)}",
+                f"  {trial.id} running {_clock(now - (trial.started or now))}  {cell(decided(self.experiment, trial))}",
                 overflow="ellipsis",
                 no_wrap=True,
             )

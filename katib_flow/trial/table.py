@@ -27,11 +27,12 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     parameter_names = {name: f"parameter.{name}" if name in reserved else name for name in parameters}
     metric_names = {name: f"metric.{name}" if name in reserved or name in parameters else name for name in metrics}
     trials = list(trials)
+    assignments = {trial.id: decided(experiment, trial) for trial in trials}
     lineage = any(trial.suggestion.parent is not None for trial in trials)
     return [
         {"trial": trial.id, "state": str(trial.state)}
         | {metric_names[name]: trial.observations.get(name) for name in metrics}
-        | {parameter_names[name]: value for name, value in _assignment(experiment, trial, parameters).items()}
+        | {parameter_names[name]: assignments[trial.id].get(name) for name in parameters}
         | ({"budget": trial.suggestion.budget} if experiment.budget else {})
         | ({"parent": trial.suggestion.parent} if lineage else {})
         | (_network(trial) if grown else {})
@@ -44,14 +45,15 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     ]
 
 
-def _assignment(experiment: Experiment, trial: Trial, parameters: Sequence[str]) -> dict[str, Any]:
-    values = {name: trial.assignment.get(name) for name in parameters}
+def decided(experiment: Experiment, trial: Trial) -> Mapping[str, Any]:
+    """The assignment of a trial; of a segment of a supernet's search, with the decisions that it came to."""
     if trial.suggestion.origin.kind is not Kind.SEGMENT or experiment.architectures is None:
-        return values
+        return trial.assignment
     from katib_flow.models.choices import decisions_taken
 
-    decided = decisions_taken(experiment.architectures, trial)
-    return values | {slot: decided.get(slot) for slot in experiment.architectures.parameters}
+    slots = experiment.architectures.parameters
+    others = {name: value for name, value in trial.assignment.items() if name not in slots}
+    return others | decisions_taken(experiment.architectures, trial)
 
 
 def _network(trial: Trial) -> dict[str, Any]:

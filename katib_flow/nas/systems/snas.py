@@ -1,0 +1,179 @@
+"""Stochastic search: each edge a draw that is nearly one operation, whose distribution is trained with the weights.
+
+Paper: Xie et al., "SNAS: Stochastic Neural Architecture Search", ICLR 2019: section 2.2 (the search, equations 3 to 5:
+a relaxed one-hot from the concrete distribution, weights and distribution trained together on one loss), section 2.3
+(credit of an operation), section 2.4 (resource constraint, linear in the draw), appendix (annealed temperature).
+What each edge most probably is, "none" included, is trained from scratch.
+Departs from it: the cost of an architecture is its FLOPs, as a share of the costliest; the temperature falls
+geometrically over the search; ``distribution_lr`` is for tens of thousands of steps there: a short search needs more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import Suggestion
+from katib_flow.models.choices import PROGRESS, choices_told
+from katib_flow.nas.door import Later
+from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.nas.relax.costs import choice_flops, shares_of_largest
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from katib_flow.models.build import Network
+    from katib_flow.nas.relax import segments, shared
+    from katib_flow.training import loop
+    from katib_flow.training.data import Data
+else:
+    torch, loop = Later("torch"), Later("katib_flow.training.loop")
+    segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
+
+Temperature = Annotated[float, Field(gt=0)]
+
+
+class SnasSettings(SupernetSettings):
+    epochs: Count = 150
+    batch: Count = 64
+    lr: Annotated[float, Field(gt=0)] = 0.025
+    weight_decay: Rate = 3e-4
+    temperature: Temperature = 1.0
+    """Of the draws, at the beginning: the higher, the more an edge is a blend of all operations."""
+    temperature_end: Temperature = 0.03
+    """The same, at the end."""
+    distribution_lr: Annotated[float, Field(gt=0)] = 3e-4
+    """Learning rate of the logits of the operations."""
+    distribution_weight_decay: Rate = 1e-3
+    """Of the logits."""
+    cost: Rate = 0.0
+    """Weight in the loss of the FLOPs of what is drawn, as a share of those of the costliest architecture."""
+
+
+def _check(experiment: Experiment, settings: SnasSettings) -> Iterator[SpecError]:
+    yield from needs_supernet(experiment, "snas", skips=False)
+    if settings.temperature_end > settings.temperature:
+        need = f"at most algorithm.settings.temperature, {settings.temperature:g}"
+        yield SpecError("algorithm.settings.temperature_end", settings.temperature_end, need)
+
+
+def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
+    """Train a part of the search.
+
+    After every epoch it yields how far the search is, the probability of each choice (``alpha/<slot>/...``), what is
+    derived from them (``choice/<slot>/...``), its ``accuracy`` and ``loss`` with the shared weights on the validation
+    images, the temperature, and the expected cost as a share of the costliest architecture's.
+    """
+    yield from segments.trained(Annealed, settings, data, seed=seed, threads=threads)
+
+
+@algorithm("snas", settings=SnasSettings, check=_check, ends=True, segment=segment)
+def snas(ask: Ask[SnasSettings]) -> list[Suggestion]:
+    """One trial at a time: segments of the search, then the derived architecture, from scratch."""
+    return chained(ask)
+
+
+class Annealed:
+    """A search under way.
+
+    Attributes:
+        epoch: how many are over.
+        logits: of the choices of each slot, log a in the paper.
+    """
+
+    def __init__(self, network: Network, data: Data, settings: SnasSettings, seed: int = 0, state: Any = None) -> None:
+        self.network, self.settings, self.seed, self.epoch = network, settings, seed, 0
+        self.train = shared.on_device(network, data.train)
+        self.logits: Mapping[str, Tensor] = network.architecture_weights()
+        with torch.no_grad():
+            for logits in self.logits.values():
+                logits.zero_()
+        self.costs = {
+            slot: torch.tensor(shares, device=self.logits[slot].device)
+            for slot, shares in shares_of_largest(choice_flops(network.topology)).items()
+        }
+        how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+        self.optimiser = torch.optim.SGD(network.weights(), **how)
+        how = {
+            "lr": settings.distribution_lr,
+            "weight_decay": settings.distribution_weight_decay,
+            "betas": (0.5, 0.999),
+        }
+        self.distribution = torch.optim.Adam(list(self.logits.values()), **how)
+        self.parts: dict[str, Any] = {
+            "network": network, "optimiser": self.optimiser, "distribution": self.distribution
+        }  # fmt: skip
+        if state is not None:
+            for name, part in self.parts.items():
+                part.load_state_dict(state[name])
+            self.epoch = int(state["epoch"])
+
+    def state(self) -> dict[str, Any]:
+        """What a search that goes on needs."""
+        return {name: part.state_dict() for name, part in self.parts.items()} | {"epoch": self.epoch}
+
+    @property
+    def temperature(self) -> float:
+        """Of this epoch: from the first to the last of the search it falls by equal factors."""
+        over = (self.epoch - 1) / max(1, self.settings.epochs - 1)
+        return self.settings.temperature * (self.settings.temperature_end / self.settings.temperature) ** over
+
+    def train_epoch(self) -> None:
+        """Once over all training images."""
+        self.network.train()
+        self.epoch += 1
+        lr = loop.cosine((self.epoch - 1) / self.settings.epochs, self.settings.lr, self.settings.lr_end)
+        self.optimiser.param_groups[0]["lr"] = lr
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        for chosen in loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch):
+            self.step(shared.rows(self.train, chosen), generator)
+
+    def step(self, batch: shared.Batch, generator: torch.Generator) -> None:
+        """Train the weights and the distribution, both by one draw and one loss (equation 5)."""
+        draw = {slot: relaxed(logits, self.temperature, generator) for slot, logits in self.logits.items()}
+        self.network.choose(draw)
+        loss = torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
+        loss = loss + self.settings.cost * self.cost_of(draw)
+        for optimiser in (self.optimiser, self.distribution):
+            optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.weights(), self.settings.clip)
+        self.optimiser.step()
+        self.distribution.step()
+
+    def cost_of(self, weights: Mapping[str, Tensor]) -> Tensor:
+        """What is drawn costs, or with probabilities what is expected, as a share of the costliest (section 2.4)."""
+        return torch.stack([(weights[slot] * costs).sum() for slot, costs in self.costs.items()]).sum()
+
+    def metrics(self, data: Data) -> dict[str, object]:
+        """What a segment reports after an epoch."""
+        with torch.no_grad():
+            probabilities = shared.blend(self.network)
+            cost = float(self.cost_of(probabilities))
+            self.network.choose(probabilities)
+            loss, accuracy = loop.evaluate(self.network, data.valid)
+        whole = {"supernet/accuracy": accuracy, "supernet/loss": loss, "cost": cost, "temperature": self.temperature}
+        alpha = choices_told(
+            self.network.topology, "alpha", {slot: each.tolist() for slot, each in probabilities.items()}
+        )
+        choice = {slot: int(each.argmax()) for slot, each in probabilities.items()}
+        progress = {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs}
+        return {**progress, **shared.report(self.network, choice, self.train, data.valid), **whole, **alpha}
+
+
+def relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+    """A draw from the concrete distribution, shape (choice,): nearly one-hot where the temperature is low (equation 4).
+
+    Args:
+        logits: log a of each choice, shape (choice,).
+    """
+    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
+    gumbel = -torch.log(-torch.log(uniform)).to(logits)
+    return ((logits.log_softmax(dim=0) + gumbel) / temperature).softmax(dim=0)
