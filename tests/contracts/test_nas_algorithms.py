@@ -41,7 +41,9 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
     rng = random.Random(suggestion.index)
     observations = {"accuracy": value, **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges}}
     if choices := choice_metrics(topology, "choice"):  # a supernet, of which the first segment is not all
-        observations |= {names[-1]: 1.0 for names in choices.values()} | {PROGRESS: (suggestion.index + 1) / 3}
+        observations |= {name: float(name == names[-1]) for names in choices.values() for name in names} | {
+            PROGRESS: (suggestion.index + 1) / 3
+        }
     return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
 
 

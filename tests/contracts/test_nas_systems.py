@@ -1,0 +1,166 @@
+"""What every NAS system keeps to, beside what ``test_nas_algorithms`` asks: how it learns, and how it is asked.
+
+A system joins by being a file of ``katib_flow/nas/systems``.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_nas_algorithms import ended, search
+
+from katib_flow.algorithms import registered_algorithms
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.loop import suggest
+from katib_flow.models import Topology
+from katib_flow.models.morphisms import inherited, morphisms
+from katib_flow.spec import Experiment
+
+ENTRIES = {
+    name: entry
+    for name, entry in registered_algorithms().items()
+    if entry.propose.__module__.startswith("katib_flow.nas.systems")
+}
+BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment} | {"envelopenet"}
+"""Systems that read what a trial reports beside its objective, and never the objective."""
+every_system = pytest.mark.parametrize("name", sorted(ENTRIES))
+MOST, BATCH = 28, 4
+MANY = 44  # of which a tournament of 5 % has two
+Value = Callable[[Suggestion], float | None]
+
+
+def reward(suggestion: Suggestion) -> float:
+    """A number that follows from the network and, in a hundredth, from the trial."""
+    network = Topology.parse(suggestion.topology)
+    return int(network.hash[:8], 16) / 16**8 + suggestion.index / 100 / MOST
+
+
+def evaluated(suggestion: Suggestion, value: float | None) -> Trial:
+    return ended(suggestion, 0.0, State.FAILED) if value is None else ended(suggestion, value)
+
+
+def play(made: Experiment, most: int = MOST, value: Value = reward, history: History | None = None) -> History:
+    history = history or History()
+    while len(history) < most and (fresh := suggest(made, history, min(BATCH, most - len(history)))):
+        history = history.replaced(evaluated(each, value(each)) for each in fresh)
+    return history
+
+
+def plain(suggestions: list[Suggestion]) -> list[dict[str, Any]]:
+    return [suggestion.to_dict() for suggestion in suggestions]
+
+
+def with_rewards_of_others(history: History) -> History:
+    """The same trials, each with another's accuracy."""
+    order = np.random.default_rng(1).permutation(len(history))
+    values = [history[place].observations["accuracy"] for place in order]
+    trials = zip(history, values, strict=True)
+    return History(
+        tuple(replace(each, observations={**each.observations, "accuracy": value}) for each, value in trials)
+    )
+
+
+def with_other_reports(history: History) -> History:
+    """The same trials, in each the values of metrics that share the last prefix, such as a slot's, rotated by one."""
+    trials: list[Trial] = []
+    for trial in history:
+        groups: dict[str, list[str]] = {}
+        for name in trial.observations:
+            if "/" in name:
+                groups.setdefault(name.rpartition("/")[0], []).append(name)
+        rotated = {
+            name: trial.observations[other]
+            for names in groups.values()
+            for name, other in zip(names, names[1:] + names[:1], strict=True)
+        }
+        trials.append(replace(trial, observations={**trial.observations, **rotated}))
+    return History(tuple(trials))
+
+
+def going_on(name: str, most: int = MOST) -> tuple[Experiment, History]:
+    """A search and a history that it goes on from, of at most so many trials as leave something to suggest."""
+    made = search(name)
+    history = play(made, most)
+    while history and not suggest(made, history, BATCH):
+        history = History(history.trials[:-1])
+    return made, history
+
+
+@every_system
+def test_it_learns_from_the_objective_or_from_reports_and_never_from_both(name: str) -> None:
+    made, history = going_on(name, MANY)
+    expected = plain(suggest(made, history, BATCH))
+    by_rewards = plain(suggest(made, with_rewards_of_others(history), BATCH)) != expected
+    by_reports = plain(suggest(made, with_other_reports(history), BATCH)) != expected
+    assert (by_rewards, by_reports) == (name not in BY_REPORTS, name in BY_REPORTS)
+
+
+@every_system
+def test_four_parts_of_a_search_are_the_search_in_one(name: str) -> None:
+    straight = play(search(name), 32)
+    parts = History()
+    for most in (8, 16, 24, 32):
+        again = Experiment.parse(json.loads(json.dumps(search(name).to_dict())))
+        parts = play(again, most, history=History(tuple(reversed(parts.trials))))
+    assert [trial.suggestion.to_dict() for trial in parts] == [trial.suggestion.to_dict() for trial in straight]
+
+
+@every_system
+def test_a_trial_that_fails_is_survived(name: str) -> None:
+    def value(suggestion: Suggestion) -> float | None:
+        return None if suggestion.index % 5 == 1 else reward(suggestion)
+
+    made = search(name)
+    history = play(made, 24, value)
+    failed = [trial for trial in history if trial.state is State.FAILED]
+    assert failed
+    assert any(trial.index > failed[0].index and trial.state is State.SUCCEEDED for trial in history)
+
+
+FRESH = """
+import json, sys
+sys.path[:0] = json.loads(sys.argv[1])
+from test_nas_systems import BATCH, ENTRIES, going_on, plain, suggest
+print(json.dumps({name: plain(suggest(*going_on(name), BATCH)) for name in json.loads(sys.argv[2])}))
+"""
+
+
+def test_a_fresh_process_suggests_the_same() -> None:
+    here = Path(__file__).parent
+    folders = json.dumps([str(here), str(here.parent)])
+    command = [sys.executable, "-c", FRESH, folders, json.dumps(sorted(ENTRIES))]
+    fresh = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    for name in sorted(ENTRIES):
+        assert json.loads(json.dumps(plain(suggest(*going_on(name), BATCH)))) == fresh[name], name
+
+
+@every_system
+def test_a_child_made_by_morphisms_computes_what_its_parent_does(name: str) -> None:
+    torch = pytest.importorskip("torch")
+    from katib_flow.models.build import build
+
+    history = play(search(name), 12)
+    torch.set_num_threads(1)
+    checked = 0
+    for trial in history:
+        child = Topology.parse(trial.suggestion.topology)
+        preserving = child.edits and {edit["edit"] for edit in child.edits} <= set(morphisms())
+        if trial.suggestion.parent is None or not preserving or checked == 3:
+            continue
+        parent = build(Topology.parse(history[trial.suggestion.parent].suggestion.topology), seed=1)
+        weights = {key: tensor.numpy() for key, tensor in parent.state_dict().items()}
+        network = build(child, seed=2)
+        network.load_state_dict(
+            {key: torch.as_tensor(value) for key, value in inherited(parent.topology, weights, child).items()}
+        )
+        images = torch.rand(32, *child.input.shape, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            before, after = (each.eval()(images).softmax(dim=1) for each in (parent, network))
+        assert float((before - after).abs().max()) < 1e-4
+        checked += 1
