@@ -26,7 +26,7 @@ from scipy.stats import wilcoxon
 
 from benchmarks.nas_table import ARCHITECTURE, TABLE, Table
 from katib_flow.algorithms.registry import Ask, find_algorithm
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Learnt, State, Trial
 from katib_flow.spec.experiment import Experiment
 
 PATIENCE = 20  # suggestions a query, before a search that finds nothing new has ended
@@ -72,9 +72,12 @@ def search(table: Table, name: str, seed: int, queries: int) -> Iterator[int]:
     settings = algorithm.settings_of(experiment)
     trials: list[Trial] = []
     known: set[int] = set()
+    kept: tuple[Learnt, ...] = ()
     for index in range(PATIENCE * queries):
         ask = Ask(experiment, History(tuple(trials)), range(index, index + 1), settings)
-        for suggestion in algorithm.propose(ask):
+        answer = algorithm.answer(ask, kept)
+        kept = (answer.learnt,) if answer.learnt else kept
+        for suggestion in answer.suggestions:
             network = table.position(suggestion.assignment)
             trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": table.query(suggestion.assignment)}))
             if network not in known:

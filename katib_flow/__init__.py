@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from katib_flow.algorithms.learning import Learner
     from katib_flow.algorithms.registry import Ask, Settings, algorithm
     from katib_flow.argo import compile_experiment as compile
     from katib_flow.argo.embed import experiment_task
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
 
 _HOME = {
+    "katib_flow.algorithms.learning": ("Learner",),
     "katib_flow.algorithms.registry": ("Ask", "Settings", "algorithm"),
     "katib_flow.argo.embed": ("experiment_task",),
     "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run"),
@@ -64,6 +66,7 @@ __all__ = [
     "InvalidSpec",
     "KatibFlowError",
     "Kind",
+    "Learner",
     "Metric",
     "Ordinal",
     "Origin",

@@ -193,6 +193,21 @@ class Trial:
         return value if value is not None and math.isfinite(value) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What an algorithm has learnt from a history and cannot cheaply learn anew: a controller's weights, say.
+
+    Attributes:
+        lessons: from how many it has learnt.
+        digest: of these lessons and of the experiment: 64 hexadecimal digits.
+        content: as the algorithm has packed it.
+    """
+
+    lessons: int
+    digest: str
+    content: bytes
+
+
 _ORDER = attrgetter("suggestion.index", "suggestion.key")
 
 

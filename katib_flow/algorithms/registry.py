@@ -1,12 +1,13 @@
 """How an algorithm is written, registered and asked: a pure function of an ``Ask``, in a file of its own."""
 
 import importlib
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from katib_flow.algorithms.learning import Answer, Learner, taught
 from katib_flow.errors import SpecError
-from katib_flow.history import History, Suggestion, Trial
+from katib_flow.history import History, Learnt, Suggestion, Trial
 from katib_flow.plugins import Registry, Settings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
@@ -76,7 +77,8 @@ def identity(space: SearchSpace, architectures: "Space | None", assignment: Assi
     return network, space.key({name: each for name, each in assignment.items() if name not in architectures.parameters})
 
 
-Propose = Callable[[Ask[Any]], Sequence[Suggestion]]
+Propose = Callable[..., Sequence[Suggestion]]
+"""``propose(ask)``; of an algorithm that learns, ``propose(ask, known)``."""
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
 Segment = Callable[..., Iterator[dict[str, object]]]
 """Trains a supernet in a trial, a part of the way: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
@@ -98,9 +100,21 @@ class Algorithm:
     summary: str = ""
     segment: Segment | None = None
     draw: Draw | None = None
+    learner: Learner[Any, Any, Any] | None = None
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
+
+    def answer(self, ask: Ask[Any], kept: Iterable[Learnt] = ()) -> Answer:
+        """What it suggests, with what it has learnt.
+
+        Args:
+            kept: what it had learnt when it was asked before, the newest first; the answer is the same without it.
+        """
+        if self.learner is None:
+            return Answer(self.propose(ask))
+        known, learnt = taught(self.learner, ask, kept)
+        return Answer(self.propose(ask, known), learnt)
 
 
 _registry = Registry[Algorithm](("katib_flow.algorithms", "katib_flow.nas.systems"), "katib_flow.algorithms")
@@ -116,6 +130,7 @@ def algorithm(
     aliases: Sequence[str] = (),
     segment: Segment | None = None,
     draw: Draw | None = None,
+    learner: Learner[Any, Any, Any] | None = None,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -128,12 +143,15 @@ def algorithm(
         aliases: other names it answers to.
         segment: how a trial trains the segments that it suggests, where it suggests any.
         draw: what a report shows, beside a network, that only the algorithm knows.
+        learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
+            it knows as its second argument.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
-        _registry.add(Algorithm(name, propose, settings, check, ends, several, tuple(aliases), summary, segment, draw))
+        more = (tuple(aliases), summary, segment, draw, learner)
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, *more))
         return propose
 
     return register

@@ -5,6 +5,7 @@ moves trials from one state to the next. ``barrier`` waits for all running trial
 iteration on Argo does.
 """
 
+import itertools
 import signal
 import threading
 import time
@@ -16,7 +17,7 @@ from typing import Any, Protocol
 
 from katib_flow import loop
 from katib_flow.effects import reported_once, tell
-from katib_flow.history import History, Metric, State, Suggestion, Trial
+from katib_flow.history import History, Learnt, Metric, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
@@ -77,6 +78,7 @@ class Scheduler:
         self.experiment = self.record.experiment
         self._trials: dict[str, Trial] = {}
         self._history: History | None = None
+        self._learnt: list[Learnt] = []
         self.earlier = self.store.earlier(self.experiment)
         self._looked = self._summarised = time.time()
 
@@ -167,9 +169,13 @@ class Scheduler:
             worker.send(worker.running)
 
     def _suggest(self, n: int) -> list[Suggestion]:
-        fresh = loop.proposed(self.experiment, self.history, n, earlier=self.earlier)
-        self.exhausted = not fresh and not self.workers.running()
-        return fresh
+        kept = itertools.chain(self._learnt, self.store.learnings.find(self.record))
+        answer = loop.proposed(self.experiment, self.history, n, earlier=self.earlier, kept=kept)
+        if answer.learnt:
+            self._learnt = [answer.learnt]
+            self.store.learnings.keep(self.record, answer.learnt)
+        self.exhausted = not answer.suggestions and not self.workers.running()
+        return list(answer.suggestions)
 
     def _earlier(self, suggestion: Suggestion, here: TrialDirectory) -> Sequence[Metric]:
         """What a trial reported that is started again, where it left a checkpoint to go on from."""

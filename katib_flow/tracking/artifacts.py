@@ -45,9 +45,9 @@ class Artifacts:
         """
         return self._faults.run(lambda: self._get(uri, name), patience_seconds)
 
-    def names(self, uri: str, folder: str) -> list[str]:
+    def names(self, uri: str, folder: str, patience_seconds: float | None = None) -> list[str]:
         """Names of the artifacts in a folder, in order; none where there is no such folder."""
-        return self._faults.run(lambda: self._names(uri, folder))
+        return self._faults.run(lambda: self._names(uri, folder), patience_seconds)
 
     def delete(self, uri: str, name: str) -> None:
         """Delete an artifact; nothing happens where there is none.

@@ -22,6 +22,7 @@ from katib_flow.tracking.commands import mlflow_command
 from katib_flow.tracking.connect import Connection, alone, artifact_root, located
 from katib_flow.tracking.encode import Point, as_one_try
 from katib_flow.tracking.faults import Faults, error_code, shown
+from katib_flow.tracking.learnt import Learnings
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
 from katib_flow.tracking.runs import ApiBackend, Backend
@@ -47,6 +48,7 @@ class Store:
 
     Attributes:
         checkpoints: those of running trials.
+        learnings: what algorithms have learnt.
 
     Args:
         uri: of the store; None stands for MLFLOW_TRACKING_URI, and without that for ``katib_flow.db`` in the working
@@ -81,6 +83,7 @@ class Store:
         histories = Histories(self._runs, self._artifacts) if self._backend is self._runs else None
         self._trials = Trials(self._backend, self._artifacts, histories, self._address)
         self.checkpoints = Checkpoints(self._runs, self._artifacts, self._run)
+        self.learnings = Learnings(self._artifacts)
         self._experiment_id = ""
         self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
 

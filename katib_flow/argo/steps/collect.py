@@ -9,7 +9,7 @@ from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.objects import clean_up
 from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
 from katib_flow.history import History, Trial
-from katib_flow.loop import End, Verdict, exhausted, proposed
+from katib_flow.loop import End, Verdict, exhausted
 from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
 
@@ -54,11 +54,7 @@ def _closed(context: Context, history: History, status: Status, reason: str) -> 
 def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
     """The verdict while nothing runs: an algorithm that proposes nothing now never will."""
     verdict = judge(context, history, control)
-    if (
-        verdict.go
-        and not cut_short(history)
-        and not proposed(context.experiment, history, verdict.may_start, earlier=context.earlier)
-    ):
+    if verdict.go and not cut_short(history) and not context.proposed(history, verdict.may_start):
         return exhausted(context.experiment, history)
     return verdict
 

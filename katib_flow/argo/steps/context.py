@@ -15,7 +15,7 @@ from katib_flow.algorithms.auto import settled
 from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE, TRY_LATER
 from katib_flow.argo.spec_text import decode_spec
 from katib_flow.errors import KatibFlowError, TrackingUnavailable
-from katib_flow.history import History, Trial
+from katib_flow.history import History, Suggestion, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import PATIENCE_SECONDS, Control, Record, Store
@@ -51,6 +51,18 @@ class Context:
         store = patient_store(experiment)
         record = store.create(settled(experiment), key=run)
         return cls(store, record, segment)
+
+    def proposed(self, history: History, n: int, start: int | None = None) -> list[Suggestion]:
+        """Suggestions; what the algorithm learns for them is kept for the next pod.
+
+        Raises:
+            KatibFlowError: the algorithm failed.
+        """
+        learnings = self.store.learnings
+        kept = learnings.find(self.record)
+        answer = loop.proposed(self.experiment, history, n, start=start, earlier=self.earlier, kept=kept)
+        learnings.keep(self.record, answer.learnt)
+        return list(answer.suggestions)
 
     def newest(self) -> int:
         """Number of the newest segment there is, this one at least."""

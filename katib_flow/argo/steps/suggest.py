@@ -8,7 +8,6 @@ from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.argo.steps.fate import Connect, Fates
 from katib_flow.errors import KatibFlowError, TrackingError
 from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.loop import proposed
 from katib_flow.tracking import Change, Control, Status
 
 CUT_SHORT = "ended before it had finished"
@@ -230,7 +229,7 @@ def _pending(trial: Trial) -> Trial:
 def _asked(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
     """Suggestions; an algorithm that cannot go on ends the experiment, and MLflow says why."""
     try:
-        return proposed(context.experiment, history, n, start=start, earlier=context.earlier) if n > 0 else []
+        return context.proposed(history, n, start) if n > 0 else []
     except TrackingError:
         raise
     except KatibFlowError as error:

@@ -26,7 +26,6 @@ from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.models.choices import PROGRESS
 from katib_flow.models.optional import pulled
-from katib_flow.nas.controller import Controller, Shape
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
 from katib_flow.spec.experiment import Experiment
@@ -36,11 +35,13 @@ if TYPE_CHECKING:
     import torch
 
     from katib_flow.models.build import Network
+    from katib_flow.nas import controller
     from katib_flow.nas.relax import segments, shared
     from katib_flow.training import loop
     from katib_flow.training.data import Data
 else:
     torch, loop = Later("torch"), Later("katib_flow.training.loop")
+    controller = Later("katib_flow.nas.controller")
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
 SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
@@ -111,18 +112,17 @@ class Sharing:
         self.train, self.valid = (shared.on_device(network, half) for half in shared.halves(data))
         self.slots = tuple(network.flat.groups)
         choices = tuple(len(names) for names in network.flat.groups.values())
-        shape = Shape(
-            choices, units=settings.units, layers=1, spread=SPREAD, squash=SQUASH, entropy=settings.entropy,
-            wanted=pulled(network.flat, settings.skip_rate, settings.skip_weight),
-        )  # fmt: skip
+        shape = controller.Shape(choices, units=settings.units, layers=1, spread=SPREAD, squash=SQUASH)
+        wanted = pulled(network.flat, settings.skip_rate, settings.skip_weight)
+        teaching = controller.Teaching(settings.controller_lr, DECAY, entropy=settings.entropy, wanted=wanted)
         self.columns = shared.columns(network)
-        self.controller = Controller.drawn(shape, np.random.default_rng(seed))
+        self.controller = controller.Controller(shape, teaching, seed)
         how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
         self.optimiser = torch.optim.SGD(network.weights(), **how, nesterov=True)
         if state is not None:
             network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
-            self.controller = self.controller.restored(state["controller"])
+            self.controller.restore(state["controller"])
             self.epoch, self.reward = int(state["epoch"]), float(state["reward"])
 
     def state(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ class Sharing:
         return {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "controller": {name: torch.as_tensor(np.asarray(each)) for name, each in self.controller.state().items()},
+            "controller": self.controller.state(),
             "epoch": self.epoch,
             "reward": self.reward,
         }
@@ -150,7 +150,7 @@ class Sharing:
 
     def drawn(self, rng: np.random.Generator) -> dict[str, int]:
         """An architecture that the controller decides on."""
-        return dict(zip(self.slots, self.controller.sample(rng), strict=True))
+        return dict(zip(self.slots, self.controller.sample(rng)[0].tolist(), strict=True))
 
     def weight_step(self, child: dict[str, int], batch: shared.Batch) -> None:
         """Train the weights that a child reaches; no other, and not the controller."""
@@ -170,7 +170,7 @@ class Sharing:
         drawn = (rng.permutation(len(self.valid[1]))[: self.settings.reward_batch] for _ in children)
         rewards = np.array([-self.loss(child, some) for child, some in zip(children, drawn, strict=True)])
         tokens = np.array([tuple(child.values()) for child in children])
-        self.controller = self.controller.learnt(tokens, rewards, lr=self.settings.controller_lr, decay=DECAY)
+        self.controller.learn(tokens, rewards)
         return float(rewards.mean())
 
     def loss(self, child: dict[str, int], chosen: np.ndarray | None = None) -> float:

@@ -3,29 +3,36 @@
 Paper: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017: an LSTM of two layers of 35
 units, REINFORCE with a moving mean of the rewards as baseline, many networks trained side by side. ``controller`` has
 the network; the space of the paper's convolutional networks is near to ``macro``.
-Departs from it: the controller is not kept. It is taught again from the history whenever it is asked, in order of
-index, ``batch`` trials an update; so nobody waits, and a suggestion comes from a controller that has learnt from all
-batches that are over. Adam's rate is 0.02, not 6e-4, for hundreds of trials instead of 12,800. What the controller
-decides on again is not trained again: it counts with the result it had (``Origin.repeats``); one that has
-made up its mind is given a neighbour of what it decided on. The reward is no power of the accuracy but of the share
-of earlier trials that were no better, so that any objective will do.
+Departs from it: it learns in order of index, ``batch`` trials an update, from all batches that are over, so that nobody
+waits. Adam's rate is 0.02, not 6e-4, for hundreds of trials instead of 12,800. What the controller decides on again is
+not trained again: it counts with the result it had (``Origin.repeats``); one that has made up its mind is given a
+neighbour of what it decided on. The reward is no power of the accuracy but of the share of earlier trials that were no
+better, so that any objective will do.
 Parameters that are no decisions are decided alike; of those with many values the controller decides on one of 16 parts
 of their range, and chance inside it.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import Known
+from katib_flow.algorithms.learning import Learner
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import History, Kind, Origin, Suggestion, Value
-from katib_flow.nas.controller import Controller, Shape
+from katib_flow.nas.door import Later
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
+
+if TYPE_CHECKING:
+    from katib_flow.nas import controller
+else:
+    controller = Later("katib_flow.nas.controller")
 
 PARTS = 16
 REPEATS = 16  # of what is known, before the controller is taken to have made up its mind
@@ -56,14 +63,39 @@ class Batch:
     rewards: tuple[float, ...]
 
 
-@algorithm("nas-rl", settings=NasRlSettings)
-def nas_rl(ask: Ask[NasRlSettings]) -> list[Suggestion]:
+class Teaching(Learner[NasRlSettings, Batch, "controller.Controller"]):
+    """A lesson is a batch, which teaches the controller in one update."""
+
+    def lessons(self, ask: Ask[NasRlSettings]) -> list[Batch]:
+        return list(batches(ask))
+
+    def begin(self, ask: Ask[NasRlSettings]) -> controller.Controller:
+        settings = ask.settings
+        counts = tuple(choices(parameter) for parameter in ask.space.parameters.values())
+        shape = controller.Shape(counts, units=settings.units, layers=settings.layers)
+        teaching = controller.Teaching(settings.lr, settings.baseline_decay, entropy=settings.entropy)
+        return controller.Controller(shape, teaching, ask.seed)
+
+    def learn(
+        self, ask: Ask[NasRlSettings], known: controller.Controller, lesson: Batch, number: int
+    ) -> controller.Controller:
+        known.learn(np.array(lesson.tokens), np.array(lesson.rewards))
+        return known
+
+    def pack(self, known: controller.Controller) -> bytes:
+        return controller.packed(known)
+
+    def unpack(self, ask: Ask[NasRlSettings], content: bytes) -> controller.Controller:
+        return controller.unpacked(self.begin(ask), content)
+
+
+@algorithm("nas-rl", settings=NasRlSettings, learner=Teaching())
+def nas_rl(ask: Ask[NasRlSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    controller = taught(ask.space, ask.settings, ask.seed, tuple(batches(ask)))
     known = Known.of(ask)
     suggestions: list[Suggestion] = []
     for index in ask.indices:
-        suggestion = _decided(ask, index, controller, known)
+        suggestion = _decided(ask, index, taught, known)
         if suggestion is None:
             break
         known.take(suggestion.assignment, index)
@@ -71,14 +103,13 @@ def nas_rl(ask: Ask[NasRlSettings]) -> list[Suggestion]:
     return suggestions
 
 
-def _decided(ask: Ask[NasRlSettings], index: int, controller: Controller, known: Known) -> Suggestion | None:
+def _decided(ask: Ask[NasRlSettings], index: int, taught: controller.Controller, known: Known) -> Suggestion | None:
     """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
     rng, repeats = ask.rng(index), list[int]()
 
     def proposals() -> Iterator[tuple[Assignment, Origin]]:
         assignment: Assignment = {}
-        for _ in range(REPEATS):
-            assignment = decoded(ask.space, controller, rng)
+        for assignment in decided(ask.space, taught, rng, REPEATS):
             yield assignment, Origin()
             repeats.append(known.trial(assignment))
         for _ in range(REPEATS):
@@ -101,25 +132,30 @@ def choices(parameter: Parameter) -> int:
     return size if size is not None and (size <= PARTS or not hasattr(parameter, "min")) else PARTS
 
 
-def decoded(space: SearchSpace, controller: Controller, rng: np.random.Generator) -> dict[str, Value]:
-    """An assignment that the controller decides on."""
-    names, made = list(space.parameters), dict[str, Value]()
+def decided(
+    space: SearchSpace, taught: controller.Controller, rng: np.random.Generator, count: int
+) -> list[dict[str, Value]]:
+    """Assignments that a controller decides on."""
+    names, made = list(space.parameters), [dict[str, Value]() for _ in range(count)]
 
-    def is_active(slot: int, before: Sequence[int]) -> bool:
+    def is_active(row: int, slot: int, before: Sequence[int]) -> bool:
         if slot:
-            put(slot - 1, before[slot - 1])
-        return space.is_active(names[slot], made)
+            put(row, slot - 1, before[slot - 1])
+        return space.is_active(names[slot], made[row])
 
-    def put(slot: int, token: int) -> None:
-        parameter = space.parameters[names[slot]]
+    def put(row: int, slot: int, token: int) -> None:
         if token >= 0:
-            whole = choices(parameter) == parameter.size
-            chosen = (token + float(rng.random())) / choices(parameter) if not whole else 0.0
-            made[names[slot]] = parameter.nth(token) if whole else parameter.at(chosen)
+            made[row][names[slot]] = value_of(space.parameters[names[slot]], token, rng)
 
-    tokens = controller.sample(rng, is_active)
-    put(len(names) - 1, tokens[-1])
+    for row, tokens in enumerate(taught.sample(rng, count, is_active)):
+        put(row, len(names) - 1, int(tokens[-1]))
     return made
+
+
+def value_of(parameter: Parameter, token: int, rng: np.random.Generator) -> Value:
+    """The value of a token; of a part of a range, any value in it."""
+    count = choices(parameter)
+    return parameter.nth(token) if count == parameter.size else parameter.at((token + float(rng.random())) / count)
 
 
 def encoded(space: SearchSpace, assignment: Assignment) -> tuple[int, ...]:
@@ -161,26 +197,6 @@ def _rewards(ask: Ask[NasRlSettings], history: History, last: int) -> dict[int, 
         if trial.index <= last and (value := trial.observed(ask.objective.metric)) is not None
     }
     ranked = np.sort(list(losses.values()))
-    shares = {index: float((ranked >= loss).sum()) / len(ranked) for index, loss in losses.items()}
-    return {trial.index: shares.get(trial.index, 0.0) ** ask.settings.power for trial in history}
-
-
-_remembered: dict[tuple[Shape, int, float, float], tuple[tuple[Batch, ...], Controller]] = {}
-"""The last controller of a few searches, and what it was taught with: only to save time."""
-
-
-def taught(space: SearchSpace, settings: NasRlSettings, seed: int, lessons: tuple[Batch, ...]) -> Controller:
-    """A new controller, taught with batches one after the other."""
-    counts = tuple(choices(parameter) for parameter in space.parameters.values())
-    shape = Shape(counts, units=settings.units, layers=settings.layers, entropy=settings.entropy)
-    key = (shape, seed, settings.lr, settings.baseline_decay)
-    known, controller = _remembered.get(key, ((), None))
-    if controller is None or lessons[: len(known)] != known:
-        known, controller = (), Controller.drawn(shape, np.random.default_rng(seed))
-    for batch in lessons[len(known) :]:
-        tokens, rewards = np.array(batch.tokens), np.array(batch.rewards)
-        controller = controller.learnt(tokens, rewards, lr=settings.lr, decay=settings.baseline_decay)
-    if len(_remembered) > 8:
-        _remembered.clear()
-    _remembered[key] = (lessons, controller)
-    return controller
+    shares = 1 - np.searchsorted(ranked, list(losses.values()), side="left") / max(1, len(ranked))
+    rewards = dict(zip(losses, (shares**ask.settings.power).tolist(), strict=True))
+    return {trial.index: rewards.get(trial.index, 0.0) for trial in history}

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from kit import spec
 
-from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.loop import suggest
+from katib_flow.history import History, Learnt, State, Suggestion, Trial
+from katib_flow.loop import answer
 from katib_flow.spec import Experiment
 
 CELL: Any = {"space": "cell", "settings": {"operations": ["conv1", "conv3", "conv5", "sep3"]}}
@@ -43,9 +43,13 @@ def ended(suggestion: Suggestion, value: float | None) -> Trial:
 
 def play(made: Experiment, most: int, batch: int = 1, of: Any = loss, history: History | None = None) -> History:
     """Search until there are so many trials."""
-    history = history or History()
-    while len(history) < most and (fresh := suggest(made, history, min(batch, most - len(history)))):
-        history = history.replaced(ended(each, of(each.assignment)) for each in fresh)
+    history, kept = history or History(), tuple[Learnt, ...]()
+    while len(history) < most:
+        answered = answer(made, history, min(batch, most - len(history)), kept=kept)
+        if not answered.suggestions:
+            break
+        kept = (answered.learnt,) if answered.learnt else kept
+        history = history.replaced(ended(each, of(each.assignment)) for each in answered.suggestions)
     return history
 
 

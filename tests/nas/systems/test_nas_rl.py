@@ -57,13 +57,10 @@ def test_it_beats_random_search_at_equal_cost():
 
 
 def test_four_segments_of_fifty_equal_one_of_two_hundred():
-    from katib_flow.nas.systems import nas_rl
-
     made = search("nas-rl", seed=3)
     straight, again = play(made, 200), History()
     for most in (50, 100, 150, 200):
-        nas_rl._remembered.clear()  # as a process that has just been started
-        again = play(made, most, history=History(tuple(reversed(again.trials))))
+        again = play(made, most, history=History(tuple(reversed(again.trials))))  # nothing is kept from one to the next
         assert again == History(straight.trials[:most])
 
 
