@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from katib_flow.algorithms.registry import find_algorithm
+from katib_flow.algorithms.registry import check_installed, find_algorithm
 from katib_flow.algorithms.rungs import hyperband_brackets, ladder
 from katib_flow.history import Trial, Value
 from katib_flow.spec.counting import active
@@ -128,6 +128,11 @@ def _metrics(experiment: Experiment) -> Iterator[Note]:
 def _tracking(experiment: Experiment) -> Iterator[Note]:
     if experiment.tracking.register_model:
         yield Note("tracking.register_model", "no model is registered by this version")
+
+
+def not_installed(experiment: Experiment) -> list[Note]:
+    """What the algorithm lacks on this machine; where the experiment is for a cluster, that does no harm."""
+    return [Note(each.where, f"{each.found} needs {each.need}") for each in check_installed(experiment)]
 
 
 def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> list[Note]:

@@ -10,7 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from katib_flow.algorithms.learning import Answer
-from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
+from katib_flow.algorithms.registry import Ask, check_algorithm, check_installed, find_algorithm
 from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, Kind, Learnt, State, Suggestion
 from katib_flow.initial import with_initial
@@ -165,7 +165,7 @@ def suggest(
         earlier: trials of earlier experiments, to learn from (``warm_start``).
 
     Raises:
-        InvalidSpec: the algorithm is unknown, or cannot search this experiment.
+        InvalidSpec: the algorithm is unknown, or cannot search this experiment, or not on this machine.
     """
     return list(answer(experiment, history, n, start=start, earlier=earlier).suggestions)
 
@@ -184,7 +184,7 @@ def answer(
     Args:
         kept: what it had learnt before, the newest first; it saves time, and changes no suggestion.
     """
-    if found := list(check_algorithm(experiment)):
+    if found := [*check_algorithm(experiment), *check_installed(experiment)]:
         raise InvalidSpec(experiment.name, found)
     algorithm = find_algorithm(experiment.algorithm.name)
     assert algorithm is not None

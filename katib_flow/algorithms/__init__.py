@@ -5,8 +5,17 @@ from katib_flow.algorithms.registry import (
     Settings,
     algorithm,
     check_algorithm,
+    check_installed,
     find_algorithm,
     registered_algorithms,
 )
 
-__all__ = ["Ask", "Settings", "algorithm", "check_algorithm", "find_algorithm", "registered_algorithms"]
+__all__ = [
+    "Ask",
+    "Settings",
+    "algorithm",
+    "check_algorithm",
+    "check_installed",
+    "find_algorithm",
+    "registered_algorithms",
+]

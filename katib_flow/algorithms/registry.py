@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from katib_flow.algorithms.learning import Answer, Learner, taught
@@ -101,6 +102,7 @@ class Algorithm:
     segment: Segment | None = None
     draw: Draw | None = None
     learner: Learner[Any, Any, Any] | None = None
+    extra: str | None = None
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -117,6 +119,9 @@ class Algorithm:
         return Answer(self.propose(ask, known), learnt)
 
 
+_PACKAGES = {"nas": ("torch", "safetensors")}
+"""What is imported of each extra that an algorithm may need."""
+
 _registry = Registry[Algorithm](("katib_flow.algorithms", "katib_flow.nas.systems"), "katib_flow.algorithms")
 
 
@@ -131,6 +136,7 @@ def algorithm(
     segment: Segment | None = None,
     draw: Draw | None = None,
     learner: Learner[Any, Any, Any] | None = None,
+    extra: str | None = None,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -145,12 +151,13 @@ def algorithm(
         draw: what a report shows, beside a network, that only the algorithm knows.
         learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
             it knows as its second argument.
+        extra: of katib-flow, whose packages it needs to suggest: nas, for PyTorch.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
-        more = (tuple(aliases), summary, segment, draw, learner)
+        more = (tuple(aliases), summary, segment, draw, learner, extra)
         _registry.add(Algorithm(name, propose, settings, check, ends, several, *more))
         return propose
 
@@ -181,6 +188,19 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
         yield SpecError("objective", f"{len(experiment.objective)} objectives", need)
     if entry and entry.check and not wrong:
         yield from entry.check(experiment, entry.settings_of(experiment))
+
+
+def check_installed(experiment: Experiment) -> Iterator[SpecError]:
+    """What the algorithm needs to suggest that is not installed here, where ``check_algorithm`` has nothing to say."""
+    entry = find_algorithm(experiment.algorithm.name)
+    if entry is None or entry.extra is None:
+        return
+    if absent := [name for name in _PACKAGES[entry.extra] if find_spec(name) is None]:
+        here = (
+            f"which {'is' if len(absent) == 1 else 'are'} not installed here: pip install 'katib-flow[{entry.extra}]'"
+        )
+        need = f"{' and '.join(absent)}, {here}; on Argo, an argo.image that has {'it' if len(absent) == 1 else 'them'}"
+        yield SpecError("algorithm.name", experiment.algorithm.name, need)
 
 
 def endless(experiment: Experiment) -> Iterator[SpecError]:

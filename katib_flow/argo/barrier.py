@@ -11,6 +11,7 @@ from typing import Any
 from hera.workflows import DAG, Container, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
+from katib_flow.argo.placement import resources
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
 from katib_flow.spec.experiment import Experiment
@@ -41,6 +42,7 @@ def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequenc
 
 def own_step(experiment: Experiment, name: str, program: str, args: Sequence[str], **fields: Any) -> Container:
     """A pod of one of our own steps, which ends in minutes or hangs; a trial's may take as long as it likes."""
+    fields["resources"] = resources(experiment.argo.steps.resources)
     return pods.step(experiment, name, program, args, active_deadline_seconds=str(STEP_SECONDS), **fields)
 
 

@@ -10,6 +10,7 @@ RUN_LABEL = "katib-flow/run"
 TRIAL_LABEL = "katib-flow/trial"
 LIMITS = "kf-limits"  # ConfigMap of a namespace: how many trials may run at a time, by key
 IMAGE_VARIABLE = "KATIB_FLOW_IMAGE"
+NAS_IMAGE_VARIABLE = "KATIB_FLOW_NAS_IMAGE"
 SPEC_VARIABLE = "KATIB_FLOW_SPEC"
 EXPERIMENT_FAILED = 1  # exit code of finish; Argo then fails the Workflow
 BAD_INPUT = 2
@@ -34,6 +35,20 @@ def segment_name(run: str, segment: int) -> str:
 
 
 def steps_image(experiment: Experiment | None = None) -> str:
-    """The image of the steps: the spec's, else what the environment names, else that of this version."""
-    named = experiment.argo.image if experiment else None
-    return named or os.environ.get(IMAGE_VARIABLE) or f"katib-flow:{version('katib-flow')}"
+    """The image of the steps: the spec's, else what the environment names, else that of this version.
+
+    Experiments that build networks, or suggest with PyTorch, have one of their own, unless the environment names only
+    the other.
+    """
+    if experiment and experiment.argo.image:
+        return experiment.argo.image
+    torch = experiment is not None and _needs_torch(experiment)
+    named = (os.environ.get(NAS_IMAGE_VARIABLE) if torch else None) or os.environ.get(IMAGE_VARIABLE)
+    return named or f"katib-flow{'-nas' if torch else ''}:{version('katib-flow')}"
+
+
+def _needs_torch(experiment: Experiment) -> bool:
+    from katib_flow.algorithms.registry import find_algorithm  # steps begin without algorithms
+
+    entry = find_algorithm(experiment.algorithm.name)
+    return experiment.architecture is not None or (entry is not None and entry.extra == "nas")

@@ -185,7 +185,7 @@ def validate(
     """Check a spec, and say every mistake in it."""
     from katib_flow.algorithms.auto import settled
     from katib_flow.cli.output import to_json
-    from katib_flow.effects import tell, without_effect
+    from katib_flow.effects import not_installed, tell, without_effect
     from katib_flow.spec import Experiment
     from katib_flow.trial.functions import callable_here
 
@@ -195,7 +195,7 @@ def validate(
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
     experiment = settled(_load(spec, callable_here))
-    tell(without_effect(experiment))
+    tell([*not_installed(experiment), *without_effect(experiment)])
     chosen, size = experiment.algorithm, experiment.space.size
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""

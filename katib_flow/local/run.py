@@ -2,7 +2,7 @@
 
 import cloudpickle
 
-from katib_flow.algorithms import check_algorithm
+from katib_flow.algorithms import check_algorithm, check_installed
 from katib_flow.algorithms.auto import settled
 from katib_flow.effects import out_of_space, tell, without_effect
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
@@ -40,7 +40,8 @@ def run_experiment(
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
         KatibFlowError: it cannot run here.
     """
-    if found := [*check_algorithm(experiment), *check_stopping(experiment), *_not_here(experiment)]:
+    rules = (check_algorithm, check_installed, check_stopping, _not_here)
+    if found := [problem for rule in rules for problem in rule(experiment)]:
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
     tell(without_effect(experiment))

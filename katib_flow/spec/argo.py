@@ -99,6 +99,12 @@ class TrialPods(Model):
     )
 
 
+class StepPods(Model):
+    """What the pods of the steps have that are not trials: suggest, build-model, collect-metrics and the like."""
+
+    resources: Resources = Field(default={}, description="what builds networks takes 500 MB and more")
+
+
 class Argo(Model):
     """Where and how the pods run.
 
@@ -130,6 +136,7 @@ class Argo(Model):
     checkpoints: Checkpoints = Checkpoints()
     lock_pods: bool = True
     iterations_per_segment: Annotated[Count, Field(le=40)] | None = None
+    steps: StepPods = StepPods()
     trial: TrialPods = TrialPods()
 
 

@@ -114,6 +114,7 @@ PLACED = {
     "pod_gc": "OnWorkflowSuccess",
     "ttl": "7d",
     "checkpoints": {"claim": "models"},
+    "steps": {"resources": {"requests": {"memory": "1Gi", "cpu": 1}}},
     "trial": {
         "node_selector": {"gpu": "a100"},
         "tolerations": [{"key": "gpu", "value": "yes", "effect": "NoSchedule", "seconds": 60}],

@@ -322,9 +322,38 @@ def test_a_trials_pod_is_given_what_the_spec_says_and_no_other(name: str) -> Non
         assert "/checkpoints" in {mount["mountPath"] for mount in beside["volumeMounts"]}
         assert "resources" not in beside
     assert not {"nodeSelector", "tolerations", "synchronization"} & found["suggest"].keys()
-    assert "resources" not in found["suggest"]["container"]
+    steps = [found[each]["container"] for each in ("suggest", "collect-metrics", "handover", "finish")]
+    assert all(each["resources"] == {"requests": {"memory": "1Gi", "cpu": "1"}} for each in steps)
     images = [each["container"] for each in found.values() if "container" in each]
     assert {each["imagePullPolicy"] for each in images} == {"IfNotPresent"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "environment", "image"),
+    [
+        ({}, {}, "katib-flow:0"),
+        ({"architecture": "cell"}, {}, "katib-flow-nas:0"),
+        ({"algorithm": "nas-rl"}, {}, "katib-flow-nas:0"),  # it suggests with PyTorch, whatever it searches
+        ({"architecture": "cell", "argo": {"image": "mine:1"}}, {"KATIB_FLOW_NAS_IMAGE": "nas:2"}, "mine:1"),
+        ({"architecture": "cell"}, {"KATIB_FLOW_NAS_IMAGE": "nas:2", "KATIB_FLOW_IMAGE": "steps:2"}, "nas:2"),
+        ({"architecture": "cell"}, {"KATIB_FLOW_IMAGE": "all:2"}, "all:2"),
+        ({}, {"KATIB_FLOW_NAS_IMAGE": "nas:2"}, "katib-flow:0"),
+    ],
+)
+def test_what_needs_pytorch_runs_in_the_image_that_has_it(
+    monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], environment: dict[str, str], image: str
+) -> None:
+    monkeypatch.setattr("katib_flow.argo.names.version", lambda package: "0")
+    for name in ("KATIB_FLOW_IMAGE", "KATIB_FLOW_NAS_IMAGE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    found = templates(
+        compile_experiment(Experiment.parse(spec(**{"trial": container(), "argo": {}, **changes}))).to_dict()
+    )
+    steps = {"suggest", "collect-metrics", "handover", "finish"} | ({"build-model"} & found.keys())
+    assert {found[each]["container"]["image"] for each in steps} == {image}
+    assert found["trial"]["container"]["image"] == "registry.example.com/any:2"
 
 
 def test_argos_own_containers_can_be_left_alone() -> None:

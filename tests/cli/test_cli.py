@@ -304,6 +304,26 @@ def test_validate_says_how_large_the_search_is(call: Any, write: Any) -> None:
     assert call("validate", write(data)).out == "spec.yaml: good; 2 parameters, 6 points, algorithm random\n"
 
 
+def test_what_an_algorithm_suggests_with_is_told_where_it_is_not_installed(
+    call: Any, write: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To validate, it is a note: the experiment may be for a cluster. Here it does not run, and nothing is recorded."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # as if there were none
+    path = write(spec(algorithm="nas-rl"))
+    what = (
+        "need{} torch, which is not installed here: pip install 'katib-flow[nas]'; on Argo, an argo.image that has it"
+    )
+    done = call("validate", path)
+    assert done.code == 0
+    assert done.error == f"note: algorithm.name: nas-rl {what.format('s')}\n"
+    assert "good; 2 parameters" in done.out
+    done = call("run", path)
+    assert done.code == 2
+    assert done.error == f"error: toy: algorithm.name: found 'nas-rl', {what.format('')}\n"
+    assert not Path("katib_flow.db").exists()
+    assert call("validate", write(spec(algorithm="tpe"))).error == ""
+
+
 def test_validate_names_a_constant_that_the_function_does_not_take(call: Any, write: Any, here: Path) -> None:
     (here / "with_constants.py").write_text("print('imported')\ndef train(x, kind, epochs=1): return x\n")
     trial = {"function": "with_constants:train", "arguments": {"epoch": 3}}

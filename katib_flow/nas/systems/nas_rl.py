@@ -89,7 +89,7 @@ class Teaching(Learner[NasRlSettings, Batch, "controller.Controller"]):
         return controller.unpacked(self.begin(ask), content)
 
 
-@algorithm("nas-rl", settings=NasRlSettings, learner=Teaching())
+@algorithm("nas-rl", settings=NasRlSettings, learner=Teaching(), extra="nas")
 def nas_rl(ask: Ask[NasRlSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     known = Known.of(ask)
