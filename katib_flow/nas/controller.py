@@ -28,6 +28,7 @@ State = tuple[Tensor, Tensor]
 """The (hidden, cell) states of the LSTM, shape (layer, sequence, unit)."""
 IsActive = Callable[[int, int, Sequence[int]], bool]
 """Whether a slot of a sequence, both by position, is active after the tokens of the slots before it."""
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
@@ -183,7 +184,7 @@ class Controller:
     def __init__(self, shape: Shape, teaching: Teaching, seed: int) -> None:
         self.policy, self.teaching = Policy(shape, seed), teaching
         self.baseline = math.nan
-        self._adam = torch.optim.Adam(self.policy.parameters(), lr=teaching.lr, maximize=True)
+        self._adam = Adam(self.policy, teaching.lr)
 
     def sample(self, rng: np.random.Generator, count: int = 1, is_active: IsActive = lambda *_: True) -> Tokens:
         """Decide ``count`` times on every slot, one after the other; shape (sequence, slot)."""
@@ -199,7 +200,7 @@ class Controller:
             with torch.no_grad():
                 before = self.policy.log_probability(decided)
             for _ in range(self.teaching.rule.epochs):
-                self._adam.zero_grad()
+                self.policy.zero_grad()
                 self.objective(decided, before, advantage).backward()
                 self._adam.step()
         self.baseline = self.teaching.decay * baseline + (1 - self.teaching.decay) * mean
@@ -222,11 +223,14 @@ class Controller:
 
     def state(self) -> dict[str, Tensor]:
         """All that it has learnt, by name, for ``restore``."""
-        kept = {"baseline": torch.tensor(self.baseline, dtype=torch.float64)}
-        for name, weight in self.policy.named_parameters():
-            moments = self._adam.state.get(weight) or _no_moments(weight)
-            kept |= {f"{kind}/{name}": value for kind, value in {"weight": weight.detach(), **moments}.items()}
-        return {name: value.clone() for name, value in kept.items()}
+        counts = {"baseline": self.baseline, "steps": float(self._adam.steps)}
+        kept = {name: torch.tensor(count, dtype=torch.float64) for name, count in counts.items()}
+        for kind, tensors in self._tensors().items():
+            kept |= {f"{kind}/{name}": tensor.detach().clone() for name, tensor in tensors.items()}
+        return kept
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {"weight": self._adam.weights, "first": self._adam.first, "second": self._adam.second}
 
     def restore(self, kept: Mapping[str, Tensor]) -> None:
         """Go on from what a controller of the same shape had learnt.
@@ -237,11 +241,35 @@ class Controller:
         now = self.state()
         if unlike := [name for name in now.keys() | kept.keys() if not _alike(name, now.get(name), kept.get(name))]:
             raise ValueError(f"not the state of this controller: {', '.join(sorted(unlike))}")
-        self.baseline = float(kept["baseline"])
+        self.baseline, self._adam.steps = float(kept["baseline"]), int(kept["steps"])
         with torch.no_grad():
-            for name, weight in self.policy.named_parameters():
-                weight.copy_(kept[f"weight/{name}"])
-                self._adam.state[weight] = {kind: kept[f"{kind}/{name}"].clone() for kind in _no_moments(weight)}
+            for kind, tensors in self._tensors().items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(kept[f"{kind}/{name}"])
+
+
+class Adam:
+    """Kingma and Ba, "Adam", ICLR 2015, Algorithm 1, uphill: torch's own imports its compiler, which takes a second.
+
+    Attributes:
+        first, second: moments of each weight; ``steps`` how many gradients they come from.
+    """
+
+    def __init__(self, policy: Policy, lr: float) -> None:
+        self.weights: dict[str, Tensor] = dict(policy.named_parameters())
+        self.first = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
+        self.second = {name: moment.clone() for name, moment in self.first.items()}
+        self.lr, self.steps = lr, 0
+
+    def step(self) -> None:
+        self.steps += 1
+        rate, root = self.lr / (1 - BETA1**self.steps), math.sqrt(1 - BETA2**self.steps)
+        with torch.no_grad():
+            for name, weight in self.weights.items():
+                if weight.grad is not None:
+                    first = self.first[name].lerp_(weight.grad, 1 - BETA1)
+                    second = self.second[name].mul_(BETA2).addcmul_(weight.grad, weight.grad, value=1 - BETA2)
+                    weight.addcdiv_(first, second.sqrt() / root + EPSILON, value=rate)
 
 
 def packed(controller: Controller) -> bytes:
@@ -266,12 +294,6 @@ def unpacked(controller: Controller, content: bytes) -> Controller:
 def _at(slot: int, logs: Tensor) -> Tensor:
     """1 at a slot, 0 at the others."""
     return (torch.arange(logs.shape[1]) == slot).double()
-
-
-def _no_moments(weight: Tensor) -> dict[str, Tensor]:
-    """Adam's, before its first step."""
-    nothing = torch.zeros_like(weight)
-    return {"step": torch.tensor(0.0), "exp_avg": nothing, "exp_avg_sq": nothing}
 
 
 def _alike(name: str, one: Tensor | None, other: Tensor | None) -> bool:

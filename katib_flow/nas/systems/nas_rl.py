@@ -14,17 +14,18 @@ of their range, and chance inside it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.learning import Learner
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.history import History, Kind, Origin, Suggestion, Value
+from katib_flow.history import Kind, Origin, Suggestion, Value
 from katib_flow.nas.door import Later
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.space import Assignment, SearchSpace
@@ -174,29 +175,36 @@ def _token(parameter: Parameter, value: Value) -> int:
 # what the controller learns from
 
 
-def batches(ask: Ask[NasRlSettings]) -> Iterable[Batch]:
+def batches(ask: Ask[NasRlSettings]) -> Iterator[Batch]:
     """The batches that are over, the earliest first."""
     mine = [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
-    by_index, size = {trial.index: trial for trial in ask.history}, ask.settings.batch
-    tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}
+    tokens, losses = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}, _losses(ask)
+    size = ask.settings.batch
     for first in range(0, len(mine) - size + 1, size):
         fresh = mine[first : first + size]
         if not all(trial.state.over for trial in fresh):
             return
-        repeated = [by_index[index] for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
-        rewards = _rewards(ask, ask.history, fresh[-1].index)
-        members = [*fresh, *repeated]
-        yield Batch(tuple(tokens[each.index] for each in members), tuple(rewards[each.index] for each in members))
+        repeated = [index for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
+        members = [*(trial.index for trial in fresh), *repeated]
+        seen = np.where(np.arange(len(losses)) <= fresh[-1].index, losses, np.nan)
+        yield Batch(tuple(tokens[index] for index in members), rewards(seen, members, ask.settings.power))
 
 
-def _rewards(ask: Ask[NasRlSettings], history: History, last: int) -> dict[int, float]:
-    """Of each trial up to an index: the share of them that were no better, to a power; nothing for one that failed."""
-    losses = {
-        trial.index: ask.objective.loss(value)
-        for trial in history
-        if trial.index <= last and (value := trial.observed(ask.objective.metric)) is not None
-    }
-    ranked = np.sort(list(losses.values()))
-    shares = 1 - np.searchsorted(ranked, list(losses.values()), side="left") / max(1, len(ranked))
-    rewards = dict(zip(losses, (shares**ask.settings.power).tolist(), strict=True))
-    return {trial.index: rewards.get(trial.index, 0.0) for trial in history}
+def _losses(ask: Ask[NasRlSettings]) -> NDArray[np.float64]:
+    """By index; NaN where there is none."""
+    losses = np.full(ask.history.next_index, np.nan)
+    for trial in ask.history:
+        if (value := trial.observed(ask.objective.metric)) is not None:
+            losses[trial.index] = ask.objective.loss(value)
+    return losses
+
+
+def rewards(losses: NDArray[np.float64], members: Sequence[int], power: float) -> tuple[float, ...]:
+    """Of some trials, the share of all that were no better, to a power; nothing for one that failed.
+
+    Args:
+        losses: by index, NaN where there is none.
+    """
+    ranked, mine = np.sort(losses[~np.isnan(losses)]), losses[list(members)]
+    shares = 1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked))
+    return tuple(np.where(np.isnan(mine), 0.0, shares**power).tolist())

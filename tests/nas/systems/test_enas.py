@@ -149,6 +149,6 @@ def test_the_controller_waits_for_the_weights():
     search = sharing(warm_up=2)
     search.train_epoch()
     search.train_epoch()
-    assert not search.controller.state()["step/start"]
+    assert not search.controller.state()["steps"]
     search.train_epoch()
-    assert search.controller.state()["step/start"] == search.settings.updates
+    assert search.controller.state()["steps"] == search.settings.updates
