@@ -57,7 +57,7 @@ class Kind(StrEnum):
     GENERATE = "generate"
     """Decided on, parameter by parameter."""
     MODIFY = "modify"
-    """Made of earlier trials by changing something of them."""
+    """Made of earlier trials by changing something of them, be it only how long they train."""
     SEGMENT = "segment"
     """A part of the training of a supernet, or of weights that are shared otherwise."""
     GIVEN = "given"
@@ -98,7 +98,7 @@ class Suggestion:
         budget: what the trial may spend, in units of the budget parameter; None where there is no budget.
         parent: index of the trial to continue or inherit from.
         topology: a neural network as plain data (NAS), or None.
-        origin: what it is, and which trials it was made of.
+        origin: what it is, and which trials it was made of, its parent among them.
         info: notes of the algorithm, plain JSON (rung, bracket, generation).
         key: id that tells suggestions apart where they are made side by side; the index where it is empty.
     """
@@ -112,11 +112,13 @@ class Suggestion:
     key: str = ""
     origin: Origin = Origin()
 
-    @property
-    def ancestors(self) -> tuple[int, ...]:
-        """Indices of the trials that it comes from: the one it inherits from, then those that it was made of."""
-        inherited = () if self.parent is None else (self.parent,)
-        return tuple(dict.fromkeys((*inherited, *self.origin.parents)))
+    def __post_init__(self) -> None:
+        """What inherits from a trial is made of it, whoever forgot to say so."""
+        parents = self.origin.parents
+        if self.parent is not None and self.parent not in parents:
+            kind = Kind.MODIFY if self.origin.kind is Kind.GENERATE else self.origin.kind
+            origin = Origin(kind, (self.parent, *parents), self.origin.repeats)
+            object.__setattr__(self, "origin", origin)
 
     @property
     def id(self) -> str:

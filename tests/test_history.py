@@ -159,3 +159,20 @@ def test_a_run_that_was_cut_off_anywhere_and_went_on_from_anywhere_before_looks_
     start, cut = sorted((start, cut))
     whole = told({step: step / 10 for step in range(end + 1)})
     assert continued(whole[:cut], whole[start:]) == whole or start > end
+
+
+@pytest.mark.parametrize(
+    ("parent", "origin", "wanted"),
+    [
+        (None, Origin(), Origin()),
+        (3, Origin(), Origin(Kind.MODIFY, (3,))),
+        (3, Origin(Kind.MODIFY, (5,), (1,)), Origin(Kind.MODIFY, (3, 5), (1,))),
+        (3, Origin(Kind.MODIFY, (5, 3)), Origin(Kind.MODIFY, (5, 3))),
+        (3, Origin(Kind.SEGMENT), Origin(Kind.SEGMENT, (3,))),
+        (None, Origin(Kind.GENERATE, (1,)), Origin(Kind.GENERATE, (1,))),
+    ],
+)
+def test_what_inherits_from_a_trial_is_made_of_it(parent, origin, wanted):
+    suggestion = Suggestion(9, {}, parent=parent, origin=origin)
+    assert suggestion.origin == wanted
+    assert Suggestion.from_dict(json.loads(json.dumps(suggestion.to_dict()))) == suggestion

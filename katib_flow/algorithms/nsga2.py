@@ -8,6 +8,8 @@ active starts anywhere; nothing is tried twice. Failed trials, and those without
 children.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
@@ -18,7 +20,7 @@ from katib_flow import pareto
 from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.history import Suggestion, Value
+from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 
 ATTEMPTS = 16  # children that have been tried already, in a row, before any other point is taken
 CROSSOVER_SHARE = 0.5  # of the coordinates of two parents that cross
@@ -37,38 +39,62 @@ class NSGA2Settings(Settings):
     """How small a mutation is, eta of the mutation."""
 
 
+@dataclass(frozen=True)
+class Population:
+    """Who may have children.
+
+    Attributes:
+        trials: some may be of earlier experiments.
+        units: their points, shape (trial, parameter), NaN where inactive.
+        rank, sparse: of the front of each, and its crowding distance there.
+    """
+
+    trials: Sequence[Trial]
+    units: Array
+    rank: NDArray[np.int64]
+    sparse: Array
+
+    def winner(self, rng: np.random.Generator) -> int:
+        """The place of the better of two (the crowded-comparison operator)."""
+        one, other = rng.integers(len(self.trials), size=2)
+        return int(min((self.rank[at], -self.sparse[at], turn, at) for turn, at in enumerate((one, other)))[3])
+
+    def point(self, place: int, rng: np.random.Generator) -> Array:
+        """Of one of them, inactive coordinates anywhere."""
+        units = self.units[place]
+        return np.where(np.isnan(units), rng.random(len(units)), units)
+
+
 @algorithm("nsga2", settings=NSGA2Settings, several=True)
 def nsga2(ask: Ask[NSGA2Settings]) -> list[Suggestion]:
     """Random draws up to the size of the population, then children of the survivors."""
-    features = Features(ask.space)
-    parents, losses = _survivors(ask)
-    rank, sparse = pareto.fronts(losses), _crowding(losses)
+    features, alive = Features(ask.space), _alive(ask)
     known = Known.of(ask, (trial for trial in ask.history if trial.assignment in ask.space))
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
         count = len(ask.earlier) + len(ask.history) + len(suggestions)
-        random = count < ask.settings.population or not len(parents)
-        child = None if random else _child(ask, features, parents, rank, sparse, known, rng)
-        chosen = child or known.drawn(rng)
-        if chosen is None:
+        random = count < ask.settings.population or not alive.trials
+        child = None if random else _child(ask, features, alive, known, rng)
+        drawn, origin = child or (known.drawn(rng), Origin())
+        if drawn is None:
             break
-        known.take(chosen, index)
-        suggestions.append(Suggestion(index, chosen))
+        known.take(drawn, index)
+        suggestions.append(Suggestion(index, drawn, origin=origin))
     return suggestions
 
 
-def _survivors(ask: Ask[NSGA2Settings]) -> tuple[Array, Array]:
-    """Units and losses of the population after the trials so far, one population of them after another."""
-    known = pareto.complete(ask.experiment, (*ask.earlier, *ask.history))
-    trials = [trial for trial in known if trial.assignment in ask.space]
+def _alive(ask: Ask[NSGA2Settings]) -> Population:
+    """The population after the trials so far, one population of them after another."""
+    complete = pareto.complete(ask.experiment, (*ask.earlier, *ask.history))
+    trials = [trial for trial in complete if trial.assignment in ask.space]
     losses, size = pareto.losses_of(ask.experiment, trials), ask.settings.population
     alive = np.zeros(0, dtype=np.intp)
     for start in range(0, len(trials), size):
         alive = np.concatenate([alive, np.arange(start, min(start + size, len(trials)))])
         alive = alive[survivors(losses[alive], size)]
-    units = np.array([ask.space.encode(trials[place].assignment) for place in alive])
-    return units.reshape(-1, len(ask.space)), losses[alive]
+    units = np.array([ask.space.encode(trials[place].assignment) for place in alive]).reshape(-1, len(ask.space))
+    return Population([trials[at] for at in alive], units, pareto.fronts(losses[alive]), _crowding(losses[alive]))
 
 
 def survivors(losses: Array, size: int) -> NDArray[np.intp]:
@@ -85,27 +111,27 @@ def _crowding(losses: Array) -> Array:
 
 
 def _child(
-    ask: Ask[NSGA2Settings], features: Features, parents: Array, rank: NDArray[np.int64], sparse: Array,
-    known: Known, rng: np.random.Generator,
-) -> dict[str, Value] | None:  # fmt: skip
-    """A child that is new; None where none was in some attempts."""
+    ask: Ask[NSGA2Settings], features: Features, alive: Population, known: Known, rng: np.random.Generator
+) -> tuple[dict[str, Value], Origin] | None:
+    """A child that is new, with its parents among this experiment's trials; None where none was in some attempts."""
     settings, categories = ask.settings, features.categories > 0
     share = 1 / len(ask.space) if settings.mutation is None else settings.mutation
+    own = {id(trial) for trial in ask.history}  # an index means another trial in an earlier experiment
 
-    def parent() -> Array:
-        """The winner of a tournament of two (the crowded-comparison operator); inactive coordinates anywhere."""
-        one, other = rng.integers(len(parents), size=2)
-        winner = min((rank[one], -sparse[one], 0, one), (rank[other], -sparse[other], 1, other))[3]
-        return np.where(np.isnan(parents[winner]), rng.random(len(ask.space)), parents[winner])
-
-    def child() -> dict[str, Value]:
-        mother, father = parent(), parent()
+    def child() -> tuple[dict[str, Value], Origin]:
+        places = [alive.winner(rng)]
+        point = alive.point(places[0], rng)
+        places.append(alive.winner(rng))
+        other = alive.point(places[1], rng)
         if rng.random() < settings.crossover:
-            mother = crossed(mother, father, categories, settings.crossover_index, rng)
-        return ask.space.decode(mutated(mother, categories, share, settings.mutation_index, rng))
+            point = crossed(point, other, categories, settings.crossover_index, rng)
+        else:
+            places.pop()
+        made = ask.space.decode(mutated(point, categories, share, settings.mutation_index, rng))
+        parents = dict.fromkeys(alive.trials[at].index for at in places if id(alive.trials[at]) in own)
+        return made, Origin(Kind.MODIFY, tuple(parents))
 
-    found = known.first((child(), None) for _ in range(ATTEMPTS))
-    return found[0] if found else None
+    return known.first(child() for _ in range(ATTEMPTS))
 
 
 def crossed(one: Array, other: Array, categories: NDArray[np.bool_], eta: float, rng: np.random.Generator) -> Array:

@@ -1,7 +1,7 @@
 """How an architecture came to be: the networks it descends from, and what was changed from each to the next.
 
-A trial descends from the one that it inherits from, or from the first of those that its origin names: what it was made
-of by a change, the segment of a supernet's search that decided on it.
+A trial descends from the first of those that its origin names: what it inherits from, what it was made of by a change,
+the segment of a supernet's search that decided on it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -44,7 +44,7 @@ class Generation:
 
 def origin(trial: Trial) -> int | None:
     """Index of the trial that one comes from."""
-    return next(iter(trial.suggestion.ancestors), None)
+    return next(iter(trial.suggestion.origin.parents), None)
 
 
 def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:

@@ -140,7 +140,7 @@ def _identity(suggestion: Suggestion) -> dict[str, str]:
     }
     for name, value in (
         ("budget", suggestion.budget),
-        ("parent_trial", suggestion.parent),
+        ("parent_trial", next(iter(suggestion.origin.parents), None)),
         ("iteration", suggestion.info.get("iteration")),
     ):
         if value is not None:

@@ -28,13 +28,13 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     metric_names = {name: f"metric.{name}" if name in reserved or name in parameters else name for name in metrics}
     trials = list(trials)
     assignments = {trial.id: decided(experiment, trial) for trial in trials}
-    lineage = any(trial.suggestion.parent is not None for trial in trials)
+    lineage = any(trial.suggestion.origin.parents for trial in trials)
     return [
         {"trial": trial.id, "state": str(trial.state)}
         | {metric_names[name]: trial.observations.get(name) for name in metrics}
         | {parameter_names[name]: assignments[trial.id].get(name) for name in parameters}
         | ({"budget": trial.suggestion.budget} if experiment.budget else {})
-        | ({"parent": trial.suggestion.parent} if lineage else {})
+        | ({"parent": next(iter(trial.suggestion.origin.parents), None)} if lineage else {})
         | (_network(trial) if grown else {})
         | {
             "seconds": round(trial.ended - trial.started, 3) if trial.ended and trial.started else None,

@@ -9,8 +9,8 @@ from scipy import stats
 
 from katib_flow import pareto
 from katib_flow.algorithms.nsga2 import crossed, mutated, survivors
-from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.loop import suggest
+from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
+from katib_flow.loop import answer, suggest
 from katib_flow.spec import Experiment
 
 TWO = [{"metric": "f1", "direction": "minimize"}, {"metric": "f2", "direction": "maximize"}]
@@ -143,3 +143,40 @@ def test_parents_may_be_of_earlier_experiments() -> None:
     earlier = History(tuple(ended(each, (each.index, each.index)) for each in points))
     fresh = suggest(made, History(), 12, earlier=earlier)
     assert np.mean([float(str(x)) < 0.3 for each in fresh for x in each.assignment.values()]) > 0.8
+
+
+LINE = {"x": {"type": "float", "min": 0, "max": 1}, "y": {"type": "float", "min": 0, "max": 1}}
+
+
+def values(assignment: Any) -> tuple[float, float]:
+    return float(assignment["x"]), float(assignment["y"]) - float(assignment["x"])
+
+
+def test_a_child_names_those_that_it_was_bred_of() -> None:
+    """Without mutation a coordinate that did not cross over is its first parent's, and that is about half of them."""
+    made = search(LINE, population=6, mutation=0.0)
+    history = play(made, values, 30)
+    children = [trial for trial in history if trial.index >= 6]
+    assert all(trial.suggestion.origin == Origin() for trial in history[:6])
+    assert {len(trial.suggestion.origin.parents) for trial in children} == {2}  # of one alone it would be that again
+    same = 0
+    for child in children:
+        parents = [history[index] for index in child.suggestion.origin.parents]
+        assert all(parent.index < child.index for parent in parents)
+        same += sum(child.assignment[name] == pytest.approx(parents[0].assignment[name]) for name in LINE)
+        for name in LINE:  # and one that did cross lies near them: eta is 20
+            near = [abs(float(child.assignment[name]) - float(parent.assignment[name])) for parent in parents]
+            assert min(near) <= 0.5 * max(0.2, abs(near[0] - near[-1]))
+    assert same > len(children) / 2
+
+
+def test_a_child_without_crossover_has_one_parent() -> None:
+    history = play(search(LINE, population=4, crossover=0.0), values, 12)
+    assert [len(trial.suggestion.origin.parents) for trial in history] == [0] * 4 + [1] * 8
+
+
+def test_parents_of_an_earlier_experiment_are_not_named_by_an_index_of_this_one() -> None:
+    made = search(LINE, population=6)
+    earlier = play(made, values, 8)
+    fresh = answer(made, History(), 6, earlier=earlier).suggestions
+    assert [each.origin for each in fresh] == [Origin(Kind.MODIFY)] * 6

@@ -14,7 +14,7 @@ from kit import every_assignment, histories, parameter_sets, spec, trial, typed
 
 from katib_flow.algorithms import check_algorithm, registered_algorithms
 from katib_flow.errors import InvalidSpec
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spec import Experiment
 
@@ -198,6 +198,24 @@ def test_a_suggestion_survives_json_with_the_types_of_its_values(name):
         back = Suggestion.from_dict(json.loads(json.dumps(suggestion.to_dict(), allow_nan=False)))
         assert back == suggestion
         assert typed(back.assignment) == typed(suggestion.assignment)
+
+
+@every_algorithm
+def test_where_a_suggestion_comes_from_is_said_by_its_origin(name):
+    """Of trials that there are; what goes on from another's checkpoint is made of that one first of all."""
+    made = search(name, SPACE)
+    for each in play(made, 4, most=60 if name in (*BUDGETED, *CONTINUED) else 30):
+        origin = each.suggestion.origin
+        assert all(0 <= parent < each.index for parent in origin.parents)
+        assert (origin.kind is Kind.MODIFY) == bool(origin.parents)
+        assert each.suggestion.parent is None or origin.parents[0] == each.suggestion.parent
+
+
+@pytest.mark.parametrize("name", [*BUDGETED, *CONTINUED, "nsga2"])
+def test_what_is_promoted_continued_or_bred_is_made_of_others(name):
+    made = search(name, SPACE)
+    kinds = {each.suggestion.origin.kind for each in play(made, 4, most=60)}
+    assert kinds == {Kind.GENERATE, Kind.MODIFY}
 
 
 @every_algorithm

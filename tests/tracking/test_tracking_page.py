@@ -9,7 +9,7 @@ import pytest
 import yaml
 from tracking_kit import BEGIN, client_of, ended, experiment, pending, written
 
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Kind, Origin, State, Trial
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Record, Status, Store
 
@@ -210,6 +210,8 @@ def test_a_trial_lies_below_its_experiment_with_its_parameters_and_metrics(store
     assert tags["mlflow.parentRunId"] == record.run_id
     assert (tags["katib_flow.trial_id"], tags["katib_flow.state"]) == ("t00003", "pending")
     assert (tags["katib_flow.budget"], tags["katib_flow.parent_trial"]) == ("9.0", "1")
+    (bred,) = written(store, record, pending(4, origin=Origin(Kind.MODIFY, (2, 0))))
+    assert client_of(store).get_run(bred.run_id).data.tags["katib_flow.parent_trial"] == "2"
 
 
 def test_files_are_kept_with_the_experiment(store: Store, record: Record, tmp_path: Path) -> None:

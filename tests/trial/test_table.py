@@ -4,7 +4,7 @@ from typing import Any
 
 from kit import experiment
 
-from katib_flow.history import State, Suggestion, Trial
+from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import modify
 from katib_flow.trial.table import rows, telling
@@ -58,6 +58,13 @@ def test_a_network_that_was_grown_is_told_by_its_hash_its_edits_and_its_size() -
     assert second["edits"] == f"widen {edge}, to 16; deepen {edge}"
     assert (first["network_parameters"], second["network_parameters"]) == (parent.parameters, child.parameters)
     assert parent.parameters < child.parameters == Topology.parse(child.to_dict()).parameters
+
+
+def test_the_trial_that_one_was_made_of_is_its_parent_whether_it_inherits_from_it_or_not() -> None:
+    made = experiment()
+    bred = trial(1, {"lr": 0.2}, origin=Origin(Kind.MODIFY, (0,)))
+    assert [row.get("parent", "") for row in rows(made, [trial(0, {"lr": 0.1}), bred])] == [None, 0]
+    assert "parent" not in rows(made, [trial(0, {"lr": 0.1})])[0]
 
 
 def test_a_network_that_is_not_sound_leaves_its_columns_empty() -> None:
