@@ -299,7 +299,7 @@ def _at(slot: int, logs: Tensor) -> Tensor:
 def _alike(name: str, one: Tensor | None, other: Tensor | None) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
-    return name == "baseline" or bool(other.isfinite().all())
+    return name == "baseline" or bool(other.isfinite().all() and (name != "steps" or other >= 0))
 
 
 @contextmanager

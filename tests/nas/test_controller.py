@@ -261,6 +261,12 @@ def test_what_is_no_state_of_such_a_controller_is_refused(content):
         unpacked(controller(), content)
 
 
+def test_fewer_steps_than_none_are_refused():
+    kept = controller().state() | {"steps": torch.tensor(-1.0, dtype=torch.float64)}
+    with pytest.raises(ValueError, match="not the state of this controller: steps"):
+        controller().restore(kept)
+
+
 def test_weights_that_are_no_numbers_are_refused():
     made = controller()
     with torch.no_grad():
