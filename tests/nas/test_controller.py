@@ -41,6 +41,13 @@ def log_probability(made: Controller, tokens: np.ndarray):
         return made.policy.log_probability(torch.from_numpy(tokens))
 
 
+def test_the_first_weights_lie_evenly_on_both_sides_of_zero():
+    weights = torch.cat([weight.detach().flatten() for weight in Policy(Shape((4,) * 6, spread=0.1), 0).parameters()])
+    assert weights.abs().max() <= 0.1
+    assert abs(float(weights.mean())) < 0.002  # of 20,000 draws with a deviation of 0.058
+    assert float((weights.abs() < 0.05).double().mean()) == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("shape", [SHAPE, SQUASHED], ids=["plain", "squashed"])
 def test_the_chances_of_all_sequences_sum_to_one(shape):
     assert chances(Policy(shape, 0), every(shape.choices)).sum() == pytest.approx(1, abs=1e-12)
