@@ -442,7 +442,7 @@ def test_a_mistake_in_an_algorithm_is_told_as_its_own(run: Any, store: Store, mo
     def broken(*_: Any, **__: Any) -> Any:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("katib_flow.loop.suggest", broken)
+    monkeypatch.setattr("katib_flow.loop.answer", broken)
     with pytest.raises(KatibFlowError, match="algorithm random: ZeroDivisionError: by zero"):
         run("square")
     assert [(record.status, record.reason) for record in store.records()] == [

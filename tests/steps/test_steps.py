@@ -220,7 +220,7 @@ def test_an_algorithm_that_cannot_go_on_fails_the_experiment_with_its_reason(ope
     def broken(*args: Any, **kwargs: Any) -> Any:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr("katib_flow.loop.suggest", broken)
+    monkeypatch.setattr("katib_flow.loop.answer", broken)
     with pytest.raises(KatibFlowError, match="algorithm random: ZeroDivisionError: by zero"):
         suggest_iteration(opened(), 1)
     assert finish(opened(), "Failed", "") is Status.FAILED
