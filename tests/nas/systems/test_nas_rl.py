@@ -10,7 +10,8 @@ from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, Origin, Suggestion
 from katib_flow.loop import suggest
-from katib_flow.nas.systems.nas_rl import batches, encoded
+from katib_flow.nas.policy import batches, encoded
+from katib_flow.nas.systems.nas_rl import rewards
 from katib_flow.spec import Experiment
 
 CODE = dict(zip(SLOTS, ("conv5", "conv1", "sep3", "conv3", "conv3", "conv5"), strict=True))
@@ -73,7 +74,7 @@ def test_a_batch_has_its_trials_and_what_was_decided_on_again():
         ended(Suggestion(index, each, origin=Origin(repeats=known)), value)
         for index, (each, known, value) in enumerate(zip(some, repeats, values, strict=True))
     ]
-    first, second = batches(ask(made, History(tuple(trials))))
+    first, second = batches(ask(made, History(tuple(trials))), rewards)
     tokens = [encoded(space, each) for each in some]
     assert first.tokens == (tokens[0], tokens[1])
     assert first.rewards == (0.25, 1.0)  # no worse than half of the two, than both
@@ -86,7 +87,7 @@ def test_a_batch_that_still_runs_is_waited_for_by_later_ones_but_nobody_else():
     made = search("nas-rl", batch=4)
     history = play(made, 12, 4)
     running = history.replaced([type(history[5])(history[5].suggestion)])
-    assert len(list(batches(ask(made, running)))) == 1
+    assert len(list(batches(ask(made, running), rewards))) == 1
     assert len(suggest(made, running, 3)) == 3
 
 

@@ -1,0 +1,211 @@
+"""A recurrent controller as an algorithm: it decides on assignments slot by slot, and learns from batches of trials.
+
+What systems with a controller differ in, its shape, its rule and its reward, they say themselves. What they share:
+parameters that are no decisions of an architecture are decided alike; of those with many values the controller decides
+on one of 16 parts of their range, and chance inside it. It learns in order of index, from all batches that are over, so
+that nobody waits. What it decides on again is not trained again: it counts with the result it had
+(``Origin.repeats``); a controller that has made up its mind is given a neighbour of what it decided on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import Known
+from katib_flow.algorithms.learning import Learner
+from katib_flow.algorithms.registry import Ask, Settings
+from katib_flow.history import Kind, Origin, Suggestion, Value
+from katib_flow.nas.door import Later
+from katib_flow.spec.parameters import Parameter
+from katib_flow.spec.space import Assignment, SearchSpace
+
+if TYPE_CHECKING:
+    from katib_flow.nas import controller
+else:
+    controller = Later("katib_flow.nas.controller")
+
+PARTS = 16
+REPEATS = 16  # of what is known, before the controller is taken to have made up its mind
+Results = NDArray[np.float64]
+"""By trial index and objective, shape (trial, objective): the losses, NaN where there is none or it is too late."""
+Reward = Callable[[Any, Results, Sequence[int]], Sequence[float]]
+"""``reward(settings, results, members)``: of some trials by index, from what all up to the last of the batch gave."""
+
+
+class PolicySettings(Settings):
+    """How a controller learns; a system has its own defaults."""
+
+    batch: Annotated[int, Field(ge=1)]
+    """Trials from which the controller learns at once."""
+    lr: Annotated[float, Field(gt=0)]
+    """Learning rate of Adam."""
+    units: Annotated[int, Field(ge=1, le=512)]
+    """Of each layer of the LSTM."""
+    layers: Annotated[int, Field(ge=1, le=4)]
+    """Of the LSTM."""
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)]
+    """Of the moving mean of the rewards."""
+    entropy: Annotated[float, Field(ge=0)]
+    """Weight of the entropy of the decisions in what the controller maximises; more explores longer."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an update is made of: decisions, shape (sequence, slot), and their rewards."""
+
+    tokens: tuple[tuple[int, ...], ...]
+    rewards: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
+    """A controller that learns from batches, one lesson a batch.
+
+    Attributes:
+        rule: what it learns by, of its settings.
+        spread: its first weights are drawn evenly from -spread to spread.
+    """
+
+    reward: Reward
+    rule: Callable[[Any], controller.Rule]
+    spread: float
+
+    def lessons(self, ask: Ask[PolicySettings]) -> list[Batch]:
+        return list(batches(ask, self.reward))
+
+    def begin(self, ask: Ask[PolicySettings]) -> controller.Controller:
+        settings = ask.settings
+        counts = tuple(choices(parameter) for parameter in ask.space.parameters.values())
+        shape = controller.Shape(counts, settings.units, settings.layers, self.spread)
+        rule = self.rule(settings)
+        teaching = controller.Teaching(settings.lr, settings.baseline_decay, rule, settings.entropy)
+        return controller.Controller(shape, teaching, ask.seed)
+
+    def learn(
+        self, ask: Ask[PolicySettings], known: controller.Controller, lesson: Batch, number: int
+    ) -> controller.Controller:
+        known.learn(np.array(lesson.tokens), np.array(lesson.rewards))
+        return known
+
+    def pack(self, known: controller.Controller) -> bytes:
+        return controller.packed(known)
+
+    def unpack(self, ask: Ask[PolicySettings], content: bytes) -> controller.Controller:
+        return controller.unpacked(self.begin(ask), content)
+
+
+def proposed(ask: Ask[Any], taught: controller.Controller) -> list[Suggestion]:
+    """What a controller decides on; fewer than asked for where the space is used up."""
+    known = Known.of(ask)
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        suggestion = _decided(ask, index, taught, known)
+        if suggestion is None:
+            break
+        known.take(suggestion.assignment, index)
+        suggestions.append(suggestion)
+    return suggestions
+
+
+def _decided(ask: Ask[PolicySettings], index: int, taught: controller.Controller, known: Known) -> Suggestion | None:
+    """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
+    rng, repeats = ask.rng(index), list[int]()
+
+    def proposals() -> Iterator[tuple[Assignment, Origin]]:
+        assignment: Assignment = {}
+        for assignment in decided(ask.space, taught, rng, REPEATS):
+            yield assignment, Origin()
+            repeats.append(known.trial(assignment))
+        for _ in range(REPEATS):
+            neighbour = Origin(Kind.MODIFY, (known.trial(assignment),))
+            assignment = ask.space.mutate(assignment, rng)
+            yield assignment, neighbour
+
+    if found := known.first(proposals()):
+        return Suggestion(index, found[0], origin=replace(found[1], repeats=tuple(repeats)))
+    drawn = known.drawn(rng)
+    return None if drawn is None else Suggestion(index, drawn, origin=Origin(repeats=tuple(repeats)))
+
+
+# decisions as tokens
+
+
+def choices(parameter: Parameter) -> int:
+    """How many values, or parts of its range, the controller chooses from."""
+    size = parameter.size
+    return size if size is not None and (size <= PARTS or not hasattr(parameter, "min")) else PARTS
+
+
+def decided(
+    space: SearchSpace, taught: controller.Controller, rng: np.random.Generator, count: int
+) -> list[dict[str, Value]]:
+    """Assignments that a controller decides on."""
+    names, made = list(space.parameters), [dict[str, Value]() for _ in range(count)]
+
+    def is_active(row: int, slot: int, before: Sequence[int]) -> bool:
+        if slot:
+            put(row, slot - 1, before[slot - 1])
+        return space.is_active(names[slot], made[row])
+
+    def put(row: int, slot: int, token: int) -> None:
+        if token >= 0:
+            made[row][names[slot]] = value_of(space.parameters[names[slot]], token, rng)
+
+    for row, tokens in enumerate(taught.sample(rng, count, is_active)):
+        put(row, len(names) - 1, int(tokens[-1]))
+    return made
+
+
+def value_of(parameter: Parameter, token: int, rng: np.random.Generator) -> Value:
+    """The value of a token; of a part of a range, any value in it."""
+    count = choices(parameter)
+    return parameter.nth(token) if count == parameter.size else parameter.at((token + float(rng.random())) / count)
+
+
+def encoded(space: SearchSpace, assignment: Assignment) -> tuple[int, ...]:
+    """The tokens of an assignment."""
+    return tuple(
+        -1 if name not in assignment else _token(parameter, assignment[name])
+        for name, parameter in space.parameters.items()
+    )
+
+
+def _token(parameter: Parameter, value: Value) -> int:
+    count = choices(parameter)
+    return parameter.position(value) if count == parameter.size else min(int(parameter.unit(value) * count), count - 1)
+
+
+# what the controller learns from
+
+
+def batches(ask: Ask[PolicySettings], reward: Reward) -> Iterator[Batch]:
+    """The batches that are over, the earliest first."""
+    mine = [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
+    tokens, results = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}, results_of(ask)
+    size = ask.settings.batch
+    for first in range(0, len(mine) - size + 1, size):
+        fresh = mine[first : first + size]
+        if not all(trial.state.over for trial in fresh):
+            return
+        repeated = [index for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
+        members = [*(trial.index for trial in fresh), *repeated]
+        seen = np.where(np.arange(len(results))[:, None] <= fresh[-1].index, results, np.nan)
+        rewards = tuple(float(value) for value in reward(ask.settings, seen, members))
+        yield Batch(tuple(tokens[index] for index in members), rewards)
+
+
+def results_of(ask: Ask[Any]) -> Results:
+    """Of all trials."""
+    objectives = ask.experiment.objective
+    results = np.full((ask.history.next_index, len(objectives)), np.nan)
+    for trial in ask.history:
+        for column, objective in enumerate(objectives):
+            if (value := trial.observed(objective.metric)) is not None:
+                results[trial.index, column] = objective.loss(value)
+    return results
