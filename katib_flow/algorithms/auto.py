@@ -87,4 +87,4 @@ def auto(ask: Ask[Settings]) -> Sequence[Suggestion]:
     chosen = settled(ask.experiment)
     entry = find_algorithm(chosen.algorithm.name)
     assert entry is not None
-    return entry.propose(replace(ask, experiment=chosen, settings=entry.settings_of(chosen)))
+    return list(entry.answer(replace(ask, experiment=chosen, settings=entry.settings_of(chosen))).suggestions)

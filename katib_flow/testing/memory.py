@@ -4,13 +4,28 @@ It stands in for MLflow where a test counts pods and trials; every other test us
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from katib_flow.history import History, Metric, Trial
+from katib_flow.history import History, Learnt, Metric, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Control, Record, Status
+
+
+@dataclass
+class MemoryLearnings:
+    """What algorithms have learnt, by experiment: the newest alone."""
+
+    _newest: dict[str, Learnt] = field(default_factory=dict[str, Learnt])
+
+    def find(self, record: Record) -> Iterator[Learnt]:
+        if record.key in self._newest:
+            yield self._newest[record.key]
+
+    def keep(self, record: Record, learnt: Learnt | None) -> None:
+        if learnt is not None:
+            self._newest[record.key] = learnt
 
 
 @dataclass
@@ -18,11 +33,13 @@ class MemoryStore:
     """Experiments by key.
 
     Attributes:
+        learnings: what algorithms have learnt.
         on_write: called after each write; it may raise, as a process that dies there would end.
         finals: how often each trial was recorded as ended, by experiment and trial.
         texts: that were kept with experiments, by experiment and name.
     """
 
+    learnings: MemoryLearnings = field(default_factory=MemoryLearnings)
     on_write: list[Callable[[], None]] = field(default_factory=list[Callable[[], None]])
     finals: dict[tuple[str, str], int] = field(default_factory=dict[tuple[str, str], int])
     texts: dict[tuple[str, str], str] = field(default_factory=dict[tuple[str, str], str])

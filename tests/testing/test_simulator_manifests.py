@@ -54,7 +54,7 @@ def reference(of: Experiment) -> History:
     """The trials of an experiment by iterations, without Argo, without MLflow, without steps."""
     history = History()
     while (found := verdict(of, history)).go:
-        fresh = proposed(of, history, found.may_start)
+        fresh = proposed(of, history, found.may_start).suggestions
         if not fresh:
             break
         ended: list[Trial] = []
