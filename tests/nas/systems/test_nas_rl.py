@@ -4,11 +4,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from kit import spec
+from kit import spec, trial
 from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 
 from katib_flow.algorithms.registry import Ask, find_algorithm
-from katib_flow.history import History, Origin, Suggestion
+from katib_flow.history import History, Kind, Origin, State, Suggestion
 from katib_flow.loop import suggest
 from katib_flow.nas.policy import batches, encoded
 from katib_flow.nas.systems.nas_rl import rewards
@@ -36,7 +36,7 @@ def test_it_finds_a_planted_optimum():
 def test_it_decides_on_what_did_well_ever_more_often():
     """By chance 4.5 decisions are wrong, 0.17 more or less in the mean of 40; only 154 cells have no more than two."""
     history = play(search("nas-rl"), 120, 8, wrong)
-    assert np.mean([wrong(trial.assignment) for trial in history[-40:]]) < 3.5
+    assert np.mean([wrong(each.assignment) for each in history[-40:]]) < 3.5
 
 
 def test_results_of_others_teach_it_something_else():
@@ -81,6 +81,33 @@ def test_a_batch_has_its_trials_and_what_was_decided_on_again():
     assert second.tokens == (tokens[2], tokens[3], tokens[0], tokens[1], tokens[0])
     third = (1 / 3) ** 2
     assert second.rewards == pytest.approx(((2 / 3) ** 2, 0.0, third, 1.0, third))
+
+
+def test_what_it_decides_on_again_is_named_as_often_as_it_does():
+    """Of four points three are known, and the controller has learnt nothing: it comes upon the fourth by chance."""
+    parameters = {name: {"type": "categorical", "values": [0, 1]} for name in "ab"}
+    counts = []
+    for seed in range(12):
+        made = Experiment.parse(spec(parameters=parameters, algorithm={"name": "nas-rl", "seed": seed}))
+        known = [Suggestion(index, {"a": index // 2, "b": index % 2}) for index in range(3)]
+        history = History(tuple(trial(each, State.SUCCEEDED, "accuracy", 0.5) for each in known))
+        (fourth,) = suggest(made, history, 1)
+        assert dict(fourth.assignment) == {"a": 1, "b": 1}
+        assert set(fourth.origin.repeats) <= {0, 1, 2}
+        counts.append(len(fourth.origin.repeats))
+    assert 1 < np.mean(counts) < 6  # three on average
+
+
+def test_what_the_user_named_is_no_decision_to_learn_from_but_one_to_be_compared_with():
+    made, space = search("nas-rl", batch=2, power=1), search("nas-rl").space
+    origins = [Origin(Kind.GIVEN), Origin(), Origin()]
+    trials = [
+        ended(Suggestion(index, space.nth(7 * index), origin=origin), value)
+        for index, (origin, value) in enumerate(zip(origins, (2.0, 1.0, 3.0), strict=True))
+    ]
+    (batch,) = batches(ask(made, History(tuple(trials))))
+    assert batch.tokens == (encoded(space, space.nth(7)), encoded(space, space.nth(14)))
+    assert batch.rewards == pytest.approx((1.0, 1 / 3))  # no worse than all three, than itself
 
 
 def test_a_batch_that_still_runs_is_waited_for_by_later_ones_but_nobody_else():
