@@ -63,7 +63,7 @@ class Batch:
     rewards: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass
 class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
     """A controller that learns from batches, one lesson a batch.
 

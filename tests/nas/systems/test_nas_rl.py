@@ -105,7 +105,7 @@ def test_what_the_user_named_is_no_decision_to_learn_from_but_one_to_be_compared
         ended(Suggestion(index, space.nth(7 * index), origin=origin), value)
         for index, (origin, value) in enumerate(zip(origins, (2.0, 1.0, 3.0), strict=True))
     ]
-    (batch,) = batches(ask(made, History(tuple(trials))))
+    (batch,) = batches(ask(made, History(tuple(trials))), rewards)
     assert batch.tokens == (encoded(space, space.nth(7)), encoded(space, space.nth(14)))
     assert batch.rewards == pytest.approx((1.0, 1 / 3))  # no worse than all three, than itself
 
