@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from katib_flow.models.build import build
-from katib_flow.models.envelope import Cells, Envelope, branch_key, envelope_network
+from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
 from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, grown
 from katib_flow.training.data import Data, load_data

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
     from katib_flow.local import Result
     from katib_flow.loop import load, suggest, verdict
-    from katib_flow.models import Space, Topology, operation
+    from katib_flow.models import Space, Topology, merge, operation
     from katib_flow.spec import Experiment
     from katib_flow.trial.user import (
         arguments,
@@ -41,7 +41,7 @@ _HOME = {
     "katib_flow.local": ("Result",),
     "katib_flow.loop": ("load", "suggest", "verdict"),
     "katib_flow.spec": ("Experiment",),
-    "katib_flow.models": ("Space", "Topology", "operation"),
+    "katib_flow.models": ("Space", "Topology", "merge", "operation"),
     "katib_flow.trial.user": (
         "arguments",
         "checkpoint_dir",
@@ -86,6 +86,7 @@ __all__ = [
     "experiment_task",
     "load",
     "load_model",
+    "merge",
     "operation",
     "parameters",
     "parent_checkpoint_dir",

@@ -6,7 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
@@ -54,13 +54,17 @@ class Plugin(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+class Configured(Plugin, Protocol):
+    """What is registered and takes settings."""
+
     @property
-    def aliases(self) -> tuple[str, ...]: ...
-    @property
-    def settings(self) -> type[Settings]: ...
+    def settings(self) -> type[Model]: ...
 
 
 P = TypeVar("P", bound=Plugin)
+C = TypeVar("C", bound=Configured)
 
 
 @dataclass
@@ -68,16 +72,19 @@ class Registry(Generic[P]):
     """The plugins of one kind.
 
     Attributes:
-        packages: full names of the packages that have a file for each of ours; importing a file registers it.
+        what: one of them, with its article, for people: ``an operation``.
         entry_points: group under which other packages name theirs.
+        packages: full names of the packages that have a file for each of ours; importing a file registers it.
     """
 
-    packages: tuple[str, ...]
+    what: str
     entry_points: str
+    packages: tuple[str, ...] = ()
     _entries: dict[str, P] = field(default_factory=dict[str, P])
+    _loaded: bool = False
 
-    def add(self, entry: P) -> None:
-        for name in (entry.name, *entry.aliases):
+    def add(self, entry: P, *aliases: str) -> None:
+        for name in (entry.name, *aliases):
             self._entries[name] = entry
 
     def all(self) -> Mapping[str, P]:
@@ -95,7 +102,25 @@ class Registry(Generic[P]):
                 self._load()
         return self._entries.get(name)
 
+    def get(self, name: str, where: str, more: Iterable[str] = ()) -> P:
+        """The plugin of a name or alias.
+
+        Args:
+            where: the path at which the name stands.
+            more: other words that may stand there.
+
+        Raises:
+            SpecError: there is none.
+        """
+        entry = self.find(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
+        if entry is None:
+            known = [*self.all(), *more]
+            raise SpecError(where, name, f"{self.what}: {', '.join(known)}{did_you_mean(name, known)}")
+        return entry
+
     def _load(self) -> None:
+        if self._loaded:
+            return
         from importlib.metadata import entry_points  # slow to import, and only needed now
 
         for package in map(importlib.import_module, self.packages):
@@ -108,15 +133,21 @@ class Registry(Generic[P]):
                 what = f"{type(error).__name__}: {error}"
                 where = f"entry point {entry.value} of {self.entry_points}"
                 raise KatibFlowError(f"{where}: does not import: {what}") from error
+        self._loaded = True
 
-    def check(self, section: str, name: str, settings: Mapping[str, Any]) -> Iterator[SpecError]:
+    def check(self: "Registry[C]", section: str, name: str, settings: Mapping[str, Any]) -> Iterator[SpecError]:
         """What is wrong with a section ``{name, settings}`` of a spec."""
-        entry = self.find(name)
-        if entry is None:
-            known = self.all()
-            yield SpecError(f"{section}.name", name, f"one of {', '.join(known)}{did_you_mean(name, known)}")
+        try:
+            entry = self.get(name, f"{section}.name")
+        except SpecError as problem:
+            yield problem
             return
         try:
             entry.settings.model_validate(settings)
         except ValidationError as error:
             yield from spec_errors(error, entry.settings, settings, at=(section, "settings"))
+
+
+def summary_of(thing: Any) -> str:
+    """What a plugin is, in one line: the first of its docstring."""
+    return (inspect.getdoc(thing) or "").strip().split("\n")[0]

@@ -122,7 +122,9 @@ class Algorithm:
 _PACKAGES = {"nas": ("torch", "safetensors")}
 """What is imported of each extra that an algorithm may need."""
 
-_registry = Registry[Algorithm](("katib_flow.algorithms", "katib_flow.nas.systems"), "katib_flow.algorithms")
+_registry = Registry[Algorithm](
+    "an algorithm", "katib_flow.algorithms", ("katib_flow.algorithms", "katib_flow.nas.systems")
+)
 
 
 def algorithm(
@@ -158,7 +160,7 @@ def algorithm(
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
         more = (tuple(aliases), summary, segment, draw, learner, extra)
-        _registry.add(Algorithm(name, propose, settings, check, ends, several, *more))
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
         return propose
 
     return register

@@ -16,7 +16,7 @@ from katib_flow.models.channels import escaped
 from katib_flow.models.flat import Flat, FlatEdge
 from katib_flow.models.layers import Layer, Shape, flow
 from katib_flow.models.manager import load_model
-from katib_flow.models.merges import merges
+from katib_flow.models.merges import merge_of
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
 
@@ -64,7 +64,7 @@ class Network(nn.Module):
         )
         self._names: dict[str, str] = {}
         self._mixed: dict[str, list[MixedOperation]] | None = None
-        self._merges = {name: merges()[merge] for name, merge in self.flat.vertices.items()}
+        self._merges = {name: merge_of(merge) for name, merge in self.flat.vertices.items()}
         for edge in self.flat.edges:
             self._add(edge, affine=affine)
         for vertex, edges in self.flat.incoming.items():

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.models.layers import Layer, Module, Shape, flow, total
-from katib_flow.models.merges import merges
+from katib_flow.models.merges import merge_of
 
 if TYPE_CHECKING:
     from katib_flow.models.flat import Flat, FlatEdge
@@ -68,7 +68,7 @@ def values(network: "Flat", shapes: Mapping[str, Shape]) -> tuple[list[Value], i
         if vertex == live.input or not live.incoming[vertex]:
             continue
         terms = [_applied(made, edge, at, shapes) for edge in live.incoming[vertex]]
-        found = merges()[merge]
+        found = merge_of(merge)
         if merge == "add" or len(terms) == 1:
             at[vertex] = made.sum(terms)
         else:

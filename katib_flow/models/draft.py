@@ -72,10 +72,10 @@ class Draft:
     def set(self, key: str, **params: Any) -> None:
         """Change parameters of an edge; ``conv3`` becomes ``conv`` where it is the kernel."""
         edge = self.edge(key)
-        known = operations()[edge["op"]]
+        known = operations.get(edge["op"], "op")
         if set(params) & known.fixed.keys():
             edge["op"], edge["params"] = known.base, {**known.fixed, **edge["params"]}
-            known = operations()[edge["op"]]
+            known = operations.get(edge["op"], "op")
         if unknown := set(params) - set(known.parameters):
             raise SpecError("edge", key, f"an operation with a parameter {unknown.pop()}")
         edge["params"].update(params)

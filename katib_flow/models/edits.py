@@ -16,6 +16,7 @@ from katib_flow.models.inheritance import carried
 from katib_flow.models.layers import flow
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
+from katib_flow.plugins import Registry
 from katib_flow.spec.problems import did_you_mean
 
 Fields = Mapping[str, Any]
@@ -42,14 +43,15 @@ class Edit:
     preserves: bool
 
 
-edits: dict[str, Edit] = {}
+edits = Registry[Edit]("an edit", "katib_flow.edits")
+"""Every edit, by name."""
 
 
 def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply], Apply]:
     """Register an edit: what it makes of a topology, and of the weights."""
 
     def register(apply: Apply) -> Apply:
-        edits[name] = Edit(name, apply, transfer, preserves)
+        edits.add(Edit(name, apply, transfer, preserves))
         return apply
 
     return register

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
 from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, total
-from katib_flow.models.merges import merges
+from katib_flow.models.merges import merge_of, merges
 from katib_flow.models.operations import layers_of
 from katib_flow.spec.problems import did_you_mean
 
@@ -117,7 +117,7 @@ class Flat:
                 continue
             arriving = [_through(edge, found[edge.src]) for edge in self.incoming[vertex]]
             try:
-                found[vertex] = arriving[0] if len(arriving) == 1 else merges()[merge].shape(arriving)
+                found[vertex] = arriving[0] if len(arriving) == 1 else merge_of(merge).shape(arriving)
             except ShapeError as error:
                 raise SpecError(f"vertex {vertex}", f"{merge} of {len(arriving)}", f"{error}") from error
         return found
@@ -135,7 +135,7 @@ class Flat:
         gates = sum(
             len(edges)
             for vertex, edges in live.incoming.items()
-            if merges()[live.vertices[vertex]].weighted and len(edges) > 1
+            if merge_of(live.vertices[vertex]).weighted and len(edges) > 1
         )
         return Counts(sum(parameters.values()) + gates, macs)
 
@@ -204,9 +204,7 @@ class _Unrolled:
         for vertex, merge in graph.vertices.items():
             if vertex in graph.inputs:
                 raise SpecError(f"graphs.{name}.vertices.{vertex}", vertex, "a name that is not an input's")
-            if merge not in merges():
-                need = f"a merge function: {', '.join(merges())}{did_you_mean(merge, merges())}"
-                raise SpecError(f"graphs.{name}.vertices.{vertex}", merge, need)
+            merges.get(merge, f"graphs.{name}.vertices.{vertex}")
             names[vertex] = path + vertex
             self.vertices[path + vertex] = merge
         if graph.output not in graph.vertices:

@@ -1,10 +1,11 @@
 """Merge functions: how a vertex makes one value of those that come to it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.models.layers import Shape, ShapeError
+from katib_flow.plugins import Registry
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Merge:
     weighted: bool = False
 
 
-_merges: dict[str, Merge] = {}
+merges = Registry[Merge]("a merge function", "katib_flow.merges")
+"""Every merge function, by name."""
 
 
 def merge(
@@ -34,15 +36,17 @@ def merge(
     """Register a function of a list of tensors as a merge; the other arguments as in ``Merge``."""
 
     def register(apply: Callable[..., Any]) -> Callable[..., Any]:
-        _merges[name] = Merge(name, shape, apply, ordered, weighted)
+        merges.add(Merge(name, shape, apply, ordered, weighted))
         return apply
 
     return register
 
 
-def merges() -> Mapping[str, Merge]:
-    """Every merge function, by name."""
-    return dict(sorted(_merges.items()))
+def merge_of(name: str) -> Merge:
+    """The merge function of a name that has been checked."""
+    found = merges.find(name)
+    assert found is not None, name
+    return found
 
 
 def _equal(shapes: Sequence[Shape]) -> Shape:

@@ -30,7 +30,7 @@ BN_EPSILON = 1e-5  # torch's
 
 def morphisms() -> tuple[str, ...]:
     """Names of the edits that keep the function."""
-    return tuple(name for name, each in registered.items() if each.preserves)
+    return tuple(name for name, each in registered.all().items() if each.preserves)
 
 
 def modify(parent: Topology, edits: Sequence[Fields]) -> Topology:
@@ -54,7 +54,7 @@ def morph(parent: Topology, weights: Weights, edits: Sequence[Fields]) -> tuple[
     made = parent
     for number, each in enumerate(edits):
         child = _applied(made, each, f"edits[{number}]")
-        weights = registered[each["edit"]].transfer(made, weights, child, each)
+        weights = registered.get(each["edit"], "edit").transfer(made, weights, child, each)
         made = child
     return made.model_copy(update={"edits": tuple(dict(each) for each in edits)}), weights
 
@@ -78,12 +78,13 @@ def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
 
 
 def _applied(topology: Topology, each: Fields, where: str) -> Topology:
-    name = each.get("edit")
-    if name not in registered:
-        need = f"one of {', '.join(registered)}{did_you_mean(name, registered)}"
-        raise InvalidSpec("topology", [SpecError(f"{where}.edit", name, need)])
+    name = each.get("edit", NOTHING)
     try:
-        return registered[name].apply(topology, each).topology()
+        found = registered.get(name, f"{where}.edit")
+    except SpecError as problem:
+        raise InvalidSpec("topology", [problem]) from None
+    try:
+        return found.apply(topology, each).topology()
     except KeyError as error:
         missing = SpecError(f"{where}.{error.args[0]}", NOTHING, f"a value, for {name}")
         raise InvalidSpec("topology", [missing]) from None

@@ -4,14 +4,13 @@ A new operation is a function of its parameters that gives layers; its defaults 
 always the number of channels that come out (None: as many as came in), ``k`` the kernel, ``s`` the stride.
 """
 
-import importlib.metadata
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.errors import SpecError
 from katib_flow.models.layers import (
     Activation,
     BatchNorm,
@@ -27,9 +26,9 @@ from katib_flow.models.layers import (
     SqueezeExcite,
     Zero,
 )
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.plugins import Registry, summary_of
+from katib_flow.spec.problems import NOTHING, did_you_mean
 
-ENTRY_POINTS = "katib_flow.operations"
 Make = Callable[..., Sequence[Layer]]
 
 
@@ -38,19 +37,32 @@ class Operation:
     """A registered operation.
 
     Attributes:
-        make: gives its layers for some parameters.
-        base, fixed: the operation that it is with some parameters fixed; itself and none for most.
+        plain: gives layers for all of its parameters, those that are fixed among them.
+        fixed: values of parameters that go with the name.
+        base: the operation that it is with some parameters fixed; itself for most.
     """
 
     name: str
-    make: Make
+    plain: Make
     parameters: tuple[str, ...]
     summary: str = ""
     base: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def make(self, params: Mapping[str, Any]) -> tuple[Layer, ...]:
+        """Its layers for some parameters."""
+        return tuple(self.plain(**params, **self.fixed))
 
-_operations: dict[str, Operation] = {}
+    @property
+    def required(self) -> tuple[str, ...]:
+        """The parameters that have no default."""
+        signature = inspect.signature(self.plain).parameters
+        return tuple(name for name in self.parameters if signature[name].default is inspect.Parameter.empty)
+
+
+operations = Registry[Operation]("an operation", "katib_flow.operations")
+"""Every operation, by name."""
+_names: dict[Make, str] = {}
 
 
 def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
@@ -63,65 +75,70 @@ def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
 
     def register(make: Make) -> Make:
         parameters = tuple(each for each in inspect.signature(make).parameters if each not in fixed)
-        summary = (make.__doc__ or "").strip().split("\n")[0]
-        base = next((each.name for each in _operations.values() if each.make is make), name) if fixed else name
-        whole = make if not fixed else lambda **given: make(**given, **fixed)
-        _operations[name] = Operation(name, whole, parameters, summary, base, fixed)
+        base = _names.get(make, name) if fixed else _names.setdefault(make, name)
+        operations.add(Operation(name, make, parameters, summary_of(make), base, fixed))
         _layers.cache_clear()
         return make
 
     return register
 
 
-def operations() -> Mapping[str, Operation]:
-    """Every operation, by name."""
-    return dict(sorted(_operations.items()))
-
-
-def layers_of(name: str, params: Mapping[str, Any], where: str = "op") -> tuple[Layer, ...]:
+def layers_of(name: str, params: Mapping[str, Any], where: str = "") -> tuple[Layer, ...]:
     """The layers of an operation; none where it is the identity.
+
+    Args:
+        where: the path of what holds ``op`` and ``params``.
 
     Raises:
         SpecError: there is no such operation, or it does not take the parameters.
     """
+    at = f"{where}." if where else ""
+    found = operations.find(name) or operations.get(name, f"{at}op")
     try:
-        return _layers(name, tuple(sorted(params.items())), where)
+        return _layers(name, tuple((key, type(value), value) for key, value in sorted(params.items())))
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
-        return _make(name, params, where)
+    except SpecError:
+        pass  # told below, by its own path
+    return _made(found, params, at)
 
 
 @lru_cache(maxsize=4096)
-def _layers(name: str, params: tuple[tuple[str, Any], ...], where: str) -> tuple[Layer, ...]:
-    return _make(name, dict(params), where)
+def _layers(name: str, params: tuple[tuple[str, type, Any], ...]) -> tuple[Layer, ...]:
+    found = operations.find(name)
+    assert found is not None
+    return _made(found, {key: value for key, _, value in params}, "")
 
 
-@lru_cache(maxsize=1)
-def _load_others() -> None:
-    """Import what other packages name under the entry point; each registers what it has."""
-    for entry in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:
-            what = f"{type(error).__name__}: {error}"
-            raise KatibFlowError(f"entry point {entry.value} of {ENTRY_POINTS}: does not import: {what}") from error
-
-
-def _make(name: str, params: Mapping[str, Any], where: str) -> tuple[Layer, ...]:
-    if name not in _operations:
-        _load_others()
-    found = _operations.get(name)
-    if found is None:
-        raise SpecError(where, name, f"an operation: {', '.join(operations())}{did_you_mean(name, _operations)}")
+def _made(found: Operation, params: Mapping[str, Any], at: str) -> tuple[Layer, ...]:
     for each, value in params.items():
         if each not in found.parameters:
-            known = f"a parameter of {name}: {', '.join(found.parameters) or 'it has none'}"
-            raise SpecError(f"{where}.params.{each}", value, known + did_you_mean(each, found.parameters))
+            known = f"a parameter of {found.name}: {', '.join(found.parameters) or 'it has none'}"
+            raise SpecError(f"{at}params.{each}", value, known + did_you_mean(each, found.parameters))
+    for each in found.required:
+        if each not in params:
+            raise SpecError(f"{at}params.{each}", NOTHING, f"a value, for {found.name}")
     try:
-        return tuple(found.make(**params))
-    except (TypeError, ValueError) as error:
-        raise SpecError(f"{where}.params", dict(params), f"parameters that {name} takes ({error})") from error
+        return found.make(params)
+    except SpecError as problem:  # of an operation that holds others
+        raise SpecError(f"{at}params.{problem.where}", problem.found, problem.need) from None
+    except Exception as error:  # whatever a function of the user's raises for what it does not take
+        reason = str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
+        wrong = next((each for each in params if _is_sound(found, params, each)), None)
+        if wrong is None:
+            raise SpecError(f"{at}params", dict(params), f"parameters that {found.name} takes ({reason})") from error
+        need = f"a value that {found.name} takes ({reason})"
+        raise SpecError(f"{at}params.{wrong}", params[wrong], need) from error
+
+
+def _is_sound(found: Operation, params: Mapping[str, Any], without: str) -> bool:
+    """Whether an operation takes its parameters but for one."""
+    try:
+        found.make({key: value for key, value in params.items() if key != without})
+    except Exception:  # noqa: BLE001 - as above
+        return False
+    return True
 
 
 def _whole(name: str, value: Any, least: int = 1) -> int:
@@ -195,6 +212,8 @@ def inverted(c: Any = None, k: Any = 3, s: int = 1, e: int = 3, se: float = 0.0,
     """
     widened: list[Layer] = [Conv(None, (1, 1), expand=_whole("e", e)), BatchNorm(), Activation("relu6")]
     filtered: list[Layer] = [_conv(None, k, s, groups=0), BatchNorm(), Activation("relu6")]
+    if not 0 <= se <= 1:
+        raise ValueError(f"se is {se!r}, a number from 0 to 1 is needed")
     squeezed: list[Layer] = [SqueezeExcite(se)] if se else []
     kept = skip == "identity"
     if skip not in ("none", "identity"):
@@ -246,7 +265,7 @@ def zeros(shape: Any) -> list[Layer]:
 @operation("reduce", s=2)
 def reduction(c: Any = None, s: int = 2) -> Sequence[Layer]:
     """A mean over s x s, then a 1 x 1 convolution."""
-    pool: list[Layer] = [Pool("avg", s, s)] if s > 1 else []
+    pool: list[Layer] = [Pool("avg", s, s)] if _whole("s", s) > 1 else []
     return [Activation(), *pool, _conv(c, 1), BatchNorm()]
 
 
@@ -257,8 +276,10 @@ def fit(c: int, s: int = 1) -> Sequence[Layer]:
 
 
 @operation("head")
-def head(classes: int, norm: bool = True) -> list[Layer]:
+def head(classes: int, norm: Any = True) -> list[Layer]:
     """Normalise, mean over the map, classify: what gives logits."""
+    if norm not in (True, False):
+        raise ValueError(f"norm is {norm!r}, true or false is needed")
     before: list[Layer] = [BatchNorm(), Activation()] if norm else []
     return [*before, GlobalMean(), Linear(_whole("classes", classes))]
 
@@ -308,7 +329,7 @@ def dropout(rate: float = 0.5) -> list[Layer]:
 def mixed(among: Any, group: str) -> list[Layer]:
     """Several operations at once, weighted by the architecture weights of a group: a supernet's edge."""
     paths: list[Mapping[str, Any]] = [{"op": each} if isinstance(each, str) else each for each in among]
-    layers = tuple(layers_of(each["op"], each.get("params", {})) for each in paths)
+    layers = tuple(layers_of(each["op"], each.get("params", {}), f"among[{at}]") for at, each in enumerate(paths))
     return [Mixed(tuple(named(each) for each in paths), layers, group)]
 
 

@@ -226,7 +226,7 @@ class Space:
 
         own = self.operations.get(op)
         name = str(op if own is None else own.get("op", op))
-        known = operations().get(name)
+        known = operations.find(name)
         taken = {key: each for key, each in params.items() if known is None or key in known.parameters}
         given = {**taken, **(own or {}).get("params", {})}
         return {"op": name, "params": given}

@@ -61,7 +61,7 @@ class Rule:
     summary: str = ""
 
 
-_registry = Registry[Rule](("katib_flow.stopping",), "katib_flow.stopping")
+_registry = Registry[Rule]("a rule of early stopping", "katib_flow.stopping", ("katib_flow.stopping",))
 
 
 def stopping_rule(
@@ -74,7 +74,7 @@ def stopping_rule(
 
     def register(judge: Judge) -> Judge:
         doc = importlib.import_module(judge.__module__).__doc__ or judge.__doc__ or ""
-        _registry.add(Rule(name, judge, settings, tuple(aliases), doc.strip().split("\n")[0]))
+        _registry.add(Rule(name, judge, settings, tuple(aliases), doc.strip().split("\n")[0]), *aliases)
         return judge
 
     return register

@@ -252,7 +252,7 @@ def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, com
             ["parameters.x.min: found 2, need a number no greater than max, 1"],
         ),
         (spec("nope"), ["trial.function: found 'user_module:nope', need a function that can be imported from"]),
-        (spec(algorithm="hyperbond"), ["algorithm.name: found 'hyperbond', need one of"]),
+        (spec(algorithm="hyperbond"), ["algorithm.name: found 'hyperbond', need an algorithm: "]),
         (
             spec(limits={"max_trials": 0, "timeout": "soon"}, metrics={"source": "paper"}),
             ["limits.max_trials", "limits.timeout", "metrics.source"],

@@ -20,7 +20,7 @@ from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.presets import presets
 from katib_flow.spec import Experiment
 
-SPACES = ("cell", *(name for name in presets() if name not in ("cell", "katib")))
+SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "katib")))
 every_system = pytest.mark.parametrize("name", ARCHITECTURES)
 
 

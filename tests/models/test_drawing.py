@@ -37,7 +37,7 @@ def test_every_operation_has_a_box_inside_the_picture_and_none_covers_another(da
         assert all(x + w <= other[0] or other[0] + other[2] <= x for other in others)
 
 
-@pytest.mark.parametrize("name", [name for name in presets() if name != "katib"])
+@pytest.mark.parametrize("name", [name for name in presets.all() if name != "katib"])
 def test_the_presets_are_drawn(name):
     space = space_of(Architecture(space=name))
     assert boxes(svg(space.topology(space.draw(np.random.default_rng(0)))))

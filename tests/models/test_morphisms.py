@@ -218,7 +218,7 @@ def test_a_child_without_edits_takes_over_what_has_its_name_and_shape():
 @pytest.mark.parametrize(
     ("edits", "message"),
     [
-        ([{"edit": "wide", "edge": "1"}], "edits[0].edit: found 'wide', need one of prune, "),
+        ([{"edit": "wide", "edge": "1"}], "edits[0].edit: found 'wide', need an edit: append, branch, "),
         ([{"edit": "widen", "edge": "1"}], "edits[0].to: found nothing, need a value, for widen"),
         ([{"edit": "widen", "edge": "1", "to": 6}], "edits[0]: to: found 6, need more than the 6 channels"),
         ([{"edit": "widen", "edge": "2", "to": 9}], "its channels are bound to others"),

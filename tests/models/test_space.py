@@ -32,7 +32,7 @@ SETTINGS = {
         ],
     }
 }
-every_preset = pytest.mark.parametrize("name", presets())
+every_preset = pytest.mark.parametrize("name", presets.all())
 
 
 def made(name: str) -> Space:
@@ -165,7 +165,7 @@ def test_a_mistake_in_a_template_is_found_before_anything_runs(change, message):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ({"space": "cel"}, "architecture.space: found 'cel', need a template, or one of cell, chain, dense"),
+        ({"space": "cel"}, "architecture.space: found 'cel', need a template, or a space by name: cell, chain, dense"),
         (
             {"space": "cell", "settings": {"nodes": 1}},
             "architecture.settings.nodes: found 1, need a number of at least 2",

@@ -223,7 +223,7 @@ def test_load_names_an_unknown_algorithm_beside_the_other_mistakes(tmp_path):
         load(path)
     assert str(caught.value).splitlines() == [
         f"{path}:7: limits.retries: found -1, need a number of at least 0",
-        f"{path}:9: algorithm.name: found 'sobel', need one of {known}; did you mean 'sobol'?",
+        f"{path}:9: algorithm.name: found 'sobel', need an algorithm: {known}; did you mean 'sobol'?",
     ]
 
 

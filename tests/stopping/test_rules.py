@@ -199,7 +199,8 @@ def test_a_rule_that_is_not_known_and_a_setting_that_is_wrong() -> None:
     (unknown,) = check_stopping(rule("medain"))
     assert (
         str(unknown)
-        == "early_stopping.name: found 'medain', need one of asha, median, patience, plateau; did you mean 'median'?"
+        == "early_stopping.name: found 'medain', need a rule of early stopping: asha, median, patience, plateau; "
+        "did you mean 'median'?"
     )
     (wrong,) = check_stopping(rule("median", min_trials=0))
     assert wrong.where == "early_stopping.settings.min_trials"

@@ -13,7 +13,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial
-from katib_flow.models.envelope import Cells, Envelope, branch_key, envelope_network
+from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count

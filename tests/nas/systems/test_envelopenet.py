@@ -10,7 +10,7 @@ from kit import spec
 from katib_flow.history import History, State, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
-from katib_flow.models.envelope import Envelope, cell_widths, envelope_network
+from katib_flow.models.spaces.envelope import Envelope, cell_widths, envelope_network
 from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, grown
 from katib_flow.spec import Experiment
 

@@ -1,0 +1,1 @@
+"""Search spaces by name, a file each; importing a file registers its space."""

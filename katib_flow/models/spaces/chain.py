@@ -1,0 +1,29 @@
+"""A plain network to start from."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from katib_flow.models.presets import SpaceSettings, Template, edge, network, preset
+from katib_flow.spec.model import Count
+
+
+class Chain(SpaceSettings):
+    layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 8)
+    """Channels of each layer of the network to start from."""
+    reductions: tuple[Count, ...] = (1,)
+    """Layers after which maps are halved."""
+
+
+@preset("chain", Chain)
+def chain(settings: Chain) -> Template:
+    """A plain chain of convolutions to start from; for systems that modify a network (morphisms). It has no slots."""
+    edges, here = list[Template](), "x"
+    for number, channels in enumerate(settings.layers, 1):
+        edges.append(edge(here, f"{number}", "conv", f"conv{number}", c=channels, order="conv-bn-relu"))
+        here = f"{number}"
+        if number in settings.reductions:
+            edges.append(edge(here, f"{number}.pool", "max", f"pool{number}", k=2, s=2))
+            here = f"{number}.pool"
+    edges.append(edge(here, "y", "head", "head", classes=settings.classes, norm=False))
+    return network(settings, {"net": {"vertices": {each["dst"]: "add" for each in edges}, "edges": edges}}, {})

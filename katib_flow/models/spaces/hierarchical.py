@@ -1,0 +1,41 @@
+"""Motifs within motifs (Liu et al., "Hierarchical Representations", ICLR 2018)."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from katib_flow.models.presets import Operations, SpaceSettings, Template, edge, network, preset, slot, stages_of
+from katib_flow.spec.model import Count
+
+
+class Hierarchical(SpaceSettings):
+    motifs: Annotated[int, Field(ge=1, le=12)] = 3
+    """Of level 2. Liu et al. have 6."""
+    motif_nodes: Annotated[int, Field(ge=2, le=6)] = 3
+    nodes: Annotated[int, Field(ge=2, le=6)] = 3
+    """Of the cell, the motif of level 3."""
+    operations: Operations = ("none", "skip", "conv1", "dw3", "sep3", "max3", "avg3")
+    stages: Annotated[int, Field(ge=1, le=4)] = 2
+    cells: Count = 1
+
+
+@preset("hierarchical", Hierarchical)
+def hierarchical(settings: Hierarchical) -> Template:
+    """Motifs made of operations, a cell made of motifs (Liu et al., ICLR 2018); slots ``m0.0>1`` and ``cell.0>1``."""
+    names = [f"m{number}" for number in range(settings.motifs)]
+    slots: Template = {}
+    graphs: Template = {"net": stages_of(settings, settings.stages, settings.cells, "@cell")}
+    for name in names:
+        graphs[name] = _triangle(name, settings.motif_nodes, slots, list(settings.operations))
+    graphs["none"] = {"inputs": ["0"], "output": "1", "vertices": {"1": "add"}, "edges": [edge("0", "1", "none")]}
+    graphs["cell"] = _triangle("cell", settings.nodes, slots, ["@none", *(f"@{name}" for name in names)])
+    return network(settings, graphs, slots)
+
+
+def _triangle(name: str, nodes: int, slots: Template, among: list[str]) -> Template:
+    """Every node an edge from all before it."""
+    pairs = [(before, node) for node in range(1, nodes) for before in range(node)]
+    slots |= {f"{name}.{before}>{node}": {"among": among} for before, node in pairs}
+    edges = [edge(str(before), str(node), slot(f"{name}.{before}>{node}")) for before, node in pairs]
+    vertices = {str(node): "add" for node in range(1, nodes)}
+    return {"inputs": ["0"], "output": str(nodes - 1), "vertices": vertices, "edges": edges}
