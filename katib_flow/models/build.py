@@ -164,14 +164,14 @@ class MixedOperation(nn.Module):
         return blended
 
 
-def first_convolutions(module: nn.Module) -> Iterator[nn.Conv2d]:
-    """The convolutions that read what comes into a module: the first, or the first of each of its choices."""
+def first_weights(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
+    """What reads what comes into a module with weights: the first layer, or the first of each of its choices."""
     for each in module.children():
-        if isinstance(each, nn.Conv2d):
+        if isinstance(each, nn.Conv2d | nn.Linear):
             yield each
         elif isinstance(each, MixedOperation):
             for path in each.paths:
-                yield from first_convolutions(path)
+                yield from first_weights(path)
         else:
             continue
         return

@@ -142,7 +142,7 @@ class Flat:
     @cached_property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
         """The groups of architecture weights of a supernet -> names of the operations to choose from."""
-        return {layer.group: layer.names for edge in self.edges for layer in edge.layers if isinstance(layer, Mixed)}
+        return {layer.group: layer.names for edge in self.edges for layer in _mixed(edge.layers)}
 
     def check(self, shape: Shape, out: Shape) -> None:
         """Raise SpecError where shapes do not agree, ends are loose, or the output is not what it should be."""
@@ -155,6 +155,15 @@ class Flat:
         found = self.shapes(shape)[self.output]
         if found != out:
             raise SpecError(f"vertex {self.output}", f"an output of shape {found}", f"{out}, a logit a class")
+
+
+def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
+    """The mixed layers among some, and those that are choices of these."""
+    for layer in layers:
+        if isinstance(layer, Mixed):
+            yield layer
+            for path in layer.paths:
+                yield from _mixed(path)
 
 
 def _through(edge: FlatEdge, shape: Shape) -> Shape:

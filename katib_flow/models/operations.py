@@ -334,15 +334,27 @@ def mixed(among: Any, group: str) -> list[Layer]:
 
 
 @operation("optional")
-def optional(of: Any, group: str, position: int = 1) -> list[Layer]:
-    """An operation that is there or not, as the architecture weights of a group say: a supernet's skip.
+def optional(of: Any, group: str, position: int = 1, names: Sequence[str] = ("out", "in")) -> list[Layer]:
+    """An operation that is there or not, as the architecture weights of a group say: a supernet's skip, or a source.
 
-    ``position``: of the choice that it is there, 0 or 1.
+    ``position``: of the choice that it is there; ``names``: of all choices.
     """
-    path = tuple(layers_of(of, {}) if isinstance(of, str) else layers_of(of["op"], of.get("params", {})))
-    choices = [("out", (Zero(like=path),)), ("in", path)]
-    names, paths = zip(*(choices if position else choices[::-1]), strict=True)
-    return [Mixed(names, paths, group)]
+    path = tuple(layers_of(of, {}, "of") if isinstance(of, str) else layers_of(of["op"], of.get("params", {}), "of"))
+    words = names if len(names) > 2 or position else names[::-1]
+    paths = tuple(path if at == position else (Zero(like=path),) for at in range(len(words)))
+    return [Mixed(tuple(words), paths, group)]
+
+
+@operation("unread")
+def unread(by: Any) -> list[Layer]:
+    """What comes in, as it is, unless a choice reads it elsewhere: a loose end of a supernet.
+
+    ``by``: of each group whose choices may read it, ``[group, position, names]``.
+    """
+    return [
+        Mixed(tuple(names), tuple((Zero(like=()),) if at == position else () for at in range(len(names))), group)
+        for group, position, names in by
+    ]
 
 
 def named(choice: Mapping[str, Any]) -> str:

@@ -9,10 +9,23 @@ from dataclasses import dataclass
 
 from katib_flow.errors import SpecError
 from katib_flow.models.flat import Flat, FlatEdge
-from katib_flow.models.layers import Activation, Conv, Layer, Mixed, Shape, Zero, flow
+from katib_flow.models.layers import (
+    Activation,
+    BatchNorm,
+    Conv,
+    GlobalMean,
+    Layer,
+    Linear,
+    Mixed,
+    Pool,
+    Shape,
+    Zero,
+    flow,
+)
 
 SUM, STACKS = "add", ("concat", "pad-concat")
 _KEEP_ZERO = ("relu", "relu6", "tanh", "silu")
+_KEEP = (BatchNorm, Pool, GlobalMean)
 
 
 @dataclass(frozen=True)
@@ -21,20 +34,24 @@ class Block:
 
     Attributes:
         readers: the edges.
-        group, position: the choice by which the edge is in.
+        gates: the choices by which the edge is in: of each group, their positions.
         start, stop: of the channels.
     """
 
     readers: tuple[FlatEdge, ...]
-    group: str
-    position: int
+    gates: tuple[tuple[str, frozenset[int]], ...]
     start: int
     stop: int
 
+    def is_read(self, child: Mapping[str, int]) -> bool:
+        """Whether the edge is in, in an architecture: the position of its choice of each group."""
+        return all(child[group] in positions for group, positions in self.gates)
+
 
 def optional_groups(flat: Flat) -> dict[str, int]:
-    """The groups that say whether an edge is there -> the position of the choice that it is."""
-    return {layer.group: layer.names.index("in") for edge in flat.edges for layer in optional_layers(edge)}
+    """The groups that say whether an edge is there, and nothing else -> the position of the choice that it is."""
+    layers = [layer for edge in flat.edges for layer in optional_layers(edge)]
+    return {layer.group: layer.names.index("in") for layer in layers if sorted(layer.names) == ["in", "out"]}
 
 
 def optional_layers(edge: FlatEdge) -> list[Mixed]:
@@ -55,21 +72,33 @@ def check_optional(flat: Flat) -> None:
         if merge not in (SUM, *STACKS):
             need = f"one of {', '.join((SUM, *STACKS))}, because edge {edge.key} into it may be left out"
             raise SpecError(f"vertex {edge.dst}", merge, need)
-        bad = [
-            each for each in flat.outgoing[edge.dst] if merge in STACKS and not _begins_with_convolution(each.layers)
-        ]
+        bad = [each for each in readers(flat, edge.dst) if merge in STACKS and not _begins_with_weights(each.layers)]
         if bad:
             need = f"a convolution: it reads the stack {edge.dst}, of which edge {edge.key} may be left out"
             raise SpecError(f"edge {bad[0].key}", bad[0].op, need)
 
 
-def _begins_with_convolution(layers: Sequence[Layer]) -> bool:
-    """Whether zeros that come in on some channels change nothing, and every channel that comes out is of all."""
+def readers(flat: Flat, vertex: str) -> Iterator[FlatEdge]:
+    """The edges that read a vertex, by way of identities alone or at once."""
+    for edge in flat.outgoing[vertex]:
+        if edge.layers or len(flat.incoming[edge.dst]) > 1:
+            yield edge
+        else:
+            yield from readers(flat, edge.dst)
+
+
+def _begins_with_weights(layers: Sequence[Layer]) -> bool:
+    """Whether zeros that come in on some channels change nothing, and every channel that comes out is of all.
+
+    Normalisation keeps zeros, because that of a supernet has no shift.
+    """
     for layer in layers:
         if isinstance(layer, Mixed):
-            return all(map(_begins_with_convolution, layer.paths))
-        if not (isinstance(layer, Activation) and layer.name in _KEEP_ZERO):
-            return isinstance(layer, Conv) and layer.groups == 1
+            return all(map(_begins_with_weights, layer.paths))
+        if isinstance(layer, Conv | Linear):
+            return isinstance(layer, Linear) or layer.groups == 1
+        if not (isinstance(layer, _KEEP) or (isinstance(layer, Activation) and layer.name in _KEEP_ZERO)):
+            return False
     return False
 
 
@@ -79,9 +108,13 @@ def blocks(flat: Flat, shapes: Mapping[str, Shape]) -> Iterator[Block]:
         start = 0
         for edge in flat.incoming[vertex] if merge in STACKS else ():
             stop = start + flow(edge.layers, shapes[edge.src])[-1][0]
-            for layer in optional_layers(edge):
-                yield Block(flat.outgoing[vertex], layer.group, layer.names.index("in"), start, stop)
+            if gates := tuple((layer.group, _there(layer)) for layer in optional_layers(edge)):
+                yield Block(tuple(readers(flat, vertex)), gates, start, stop)
             start = stop
+
+
+def _there(layer: Mixed) -> frozenset[int]:
+    return frozenset(position for position, path in enumerate(layer.paths) if not _nothing(path))
 
 
 def pulled(flat: Flat, rate: float, weight: float) -> tuple[tuple[int, tuple[float, ...], float], ...]:
@@ -93,7 +126,7 @@ def pulled(flat: Flat, rate: float, weight: float) -> tuple[tuple[int, tuple[flo
         weight: of all edges into a vertex, as a mean over the vertices that have such edges.
     """
     positions, slots = optional_groups(flat), list(flat.groups)
-    vertices = {edge.dst for edge in flat.edges if optional_layers(edge)}
+    vertices = {edge.dst for edge in flat.edges for layer in optional_layers(edge) if layer.group in positions}
     return tuple(
         (slots.index(slot), (1 - rate, rate) if position else (rate, 1 - rate), weight / len(vertices))
         for slot, position in positions.items()

@@ -148,8 +148,12 @@ def slot(name: str) -> Template:
     return {"slot": name}
 
 
-def stages_of(settings: SpaceSettings, stages: int, cells: int, op: str) -> Template:
-    """Stem, then cells of one input, a reduction between stages, and the head."""
+def stages_of(settings: SpaceSettings, stages: int, cells: int, op: str, *, sized: bool = False) -> Template:
+    """Stem, then cells of one input, a reduction between stages, and the head.
+
+    Args:
+        sized: whether a cell is told its channels, ``$c``.
+    """
     channels = settings.channels
     edges = [edge("x", "stem", "conv", "stem", c=channels, order="conv-bn")]
     here = "stem"
@@ -160,7 +164,7 @@ def stages_of(settings: SpaceSettings, stages: int, cells: int, op: str) -> Temp
             here = f"r{stage}"
         for number in range(cells):
             there = f"c{stage}.{number}"
-            edges.append(edge(here, there, op, f"cell{stage}.{number}"))
+            edges.append(edge(here, there, op, f"cell{stage}.{number}", **({"c": channels} if sized else {})))
             here = there
     edges.append(edge(here, "y", "head", "head", classes=settings.classes))
     return {"vertices": {each["dst"]: "add" for each in edges}, "edges": edges}

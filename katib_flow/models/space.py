@@ -4,24 +4,30 @@ A slot is a parameter of the spec (categorical, int, conditional), so every algo
 architectures too, and both together. In a template ``{"slot": "e01"}`` stands for the slot's value, anywhere.
 """
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Value
+from katib_flow.models.mistakes import Checker, condition_mistakes, shape_mistakes, slot_path
 from katib_flow.models.optional import check_optional
 from katib_flow.models.topology import Topology
+from katib_flow.spec.model import Model
 from katib_flow.spec.parameters import AnyParameter, Parameter
-from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
+from katib_flow.spec.problems import NOTHING, spec_errors
 from katib_flow.spec.space import Assignment, SearchSpace
 
-_SLOTS: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, AnyParameter])
 _ABSENT = object()
-_PROBES = 8  # architectures looked at before a search begins: a template's mistakes show in the first
+_CONTEXTS = 16  # architectures looked at before a value is said to fit in none
+_VALUES = 64  # of a slot that are looked at; of more, evenly many
+
+
+class _Slots(Model):
+    slots: dict[str, AnyParameter]
 
 
 class Space:
@@ -38,11 +44,18 @@ class Space:
     """
 
     def __init__(self, template: Mapping[str, Any]) -> None:
+        if wrong := shape_mistakes(template):
+            raise InvalidSpec("", wrong)
         data = dict(template)
         slots = data.pop("slots", {})
         self.operations: Mapping[str, Mapping[str, Any]] = data.pop("operations", {})
         self.template = data
         self.parameters = _parameters(slots)
+        conditions = list(condition_mistakes(self.parameters))
+        if any(parent not in self.parameters for each in self.parameters.values() for parent in each.when):
+            raise InvalidSpec("", conditions)
+        if any(each.size is None for each in self.parameters.values()):
+            raise InvalidSpec("", conditions)
         try:
             self.decisions = SearchSpace(self.parameters)
         except ValueError as error:
@@ -50,10 +63,10 @@ class Space:
                 "", [SpecError("slots", list(slots), f"conditions on slots that are there ({error})")]
             ) from error
         self._identities: dict[Hashable, str | None] = {}  # a hash takes milliseconds, and is asked for often
-        self._check_slots()
-        rng = np.random.default_rng(0)
-        for _ in range(_PROBES if self.parameters else 1):
-            self.topology(self.decisions.draw(rng))
+        self._slots: Mapping[str, Any] = slots
+        if wrong := [*conditions, *Checker(template, slots, self.parameters).mistakes()]:
+            raise InvalidSpec("", wrong)
+        self._check_values()
 
     def topology(self, decisions: Assignment) -> Topology:
         """The architecture of some decisions; what else the assignment holds is left aside.
@@ -79,11 +92,18 @@ class Space:
         edges = [edge for _, edge in _edges_in(self.template)]
         operations = {name for edge in edges for name in _slots_in(edge.get("op"))}
         conditions = {name for edge in edges for name in edge.get("when", {})}
-        mixable = (operations - conditions) | self._skips
+        mixable = (operations - conditions) | self._skips | self._sources
+        merges = {name for graph in self.template["graphs"].values() for name in _slots_in(graph["vertices"])}
         for name in self.parameters:
             if name not in mixable and name not in (fixed or {}):
-                need = "a value: it is neither the operation of an edge nor whether one is there, so it cannot be mixed"
-                raise InvalidSpec("", [SpecError(f"slots.{name}", NOTHING, need)])
+                what = (
+                    "how a vertex merges, which has one shape only"
+                    if name in merges
+                    else ("neither the operation nor the source of an edge, nor whether one is there")
+                )
+                raise InvalidSpec(
+                    "", [SpecError(f"slots.{name}", NOTHING, f"a value: it is {what}, so it cannot be mixed")]
+                )
         topology = Topology.parse(self._filled(dict(fixed or {}), mixed=True))
         try:
             check_optional(topology.flat)
@@ -96,6 +116,7 @@ class Space:
         """The slots of two values that say whether some edges are there, and nothing else."""
         edges = [edge for _, edge in _edges_in(self.template)]
         used = set(_slots_in([{**edge, "when": {}} for edge in edges]))
+        used |= set(_slots_in([graph.get("vertices", {}) for graph in self.template["graphs"].values()]))
         used |= {parent for parameter in self.parameters.values() for parent in parameter.when}
         for when, op in ((edge.get("when", {}), edge.get("op")) for edge in edges):
             plain = isinstance(op, str) and not op.startswith("@")
@@ -103,6 +124,18 @@ class Space:
                 used |= when.keys()
         conditions = {slot for edge in edges for slot in edge.get("when", {})}
         return {each for each in conditions - used if self.choices(each) == 2 and not self.parameters[each].when}
+
+    @cached_property
+    def _sources(self) -> set[str]:
+        """The slots that say which vertex an edge reads, and nothing else but conditions of such edges."""
+        edges = [edge for _, edge in _edges_in(self.template)]
+        sources = {name for edge in edges if (name := _source(edge)) is not None}
+        graphs = {key: value for key, value in self.template.items() if key != "graphs"}
+        vertices = [graph.get("vertices", {}) for graph in self.template["graphs"].values()]
+        others = set(_slots_in([graphs, vertices, [{**edge, "src": "", "when": {}} for edge in edges]]))
+        others |= {name for edge in edges for name in edge.get("when", {}) if name != _source(edge)}
+        others |= {parent for parameter in self.parameters.values() for parent in parameter.when}
+        return {name for name in sources - others if not self.parameters[name].when}
 
     def draw(self, rng: np.random.Generator) -> dict[str, Value]:
         """Decisions, each slot drawn evenly."""
@@ -168,23 +201,96 @@ class Space:
 
     # the template
 
-    def _check_slots(self) -> None:
-        used = set(_slots_in(self.template))
-        used |= {name for _, edge in _edges_in(self.template) for name in edge.get("when", {})}
-        unknown = sorted(used - self.parameters.keys())
-        if unknown:
-            need = f"a slot: {', '.join(self.parameters)}{did_you_mean(unknown[0], self.parameters)}"
-            raise InvalidSpec("", [SpecError("graphs", {"slot": unknown[0]}, need)])
-        for name, parameter in self.parameters.items():
-            if parameter.size is None:
-                raise InvalidSpec("", [SpecError(f"slots.{name}", "a float without a step", "countable values")])
+    def _check_values(self) -> None:
+        """See that every value of every slot stands in a sound architecture.
+
+        One architecture shows a value of every slot, so there are as many to build as the largest slot has values, and
+        a few more for values that need others to go with them.
+
+        Raises:
+            InvalidSpec: no architecture is sound, or a value fits in none; with what is wrong in the last.
+        """
+        waiting = {(name, place) for name in self.slots for place in self._shown(name)}
+        sound: list[dict[str, Value]] = []
+        first: InvalidSpec | None = None
+        rng = np.random.default_rng(0)
+
+        def tried(decisions: dict[str, Value]) -> InvalidSpec | None:
+            try:
+                self.topology(decisions)
+            except InvalidSpec as invalid:
+                return invalid
+            sound.append(decisions)
+            waiting.difference_update((name, self.parameters[name].position(each)) for name, each in decisions.items())
+            return None
+
+        widest = max((len(self._shown(name)) for name in self.slots), default=1)
+        for turn in range(widest):
+            shown = {name: self._shown(name) for name in self.slots}
+            first = tried(self.decode([shown[name][turn % len(shown[name])] for name in self.slots])) or first
+        for _ in range(0 if sound or not self.slots else _CONTEXTS):
+            first = tried(self.draw(rng)) or first
+        if first is not None and not sound:
+            raise first
+        wrong: dict[Value, SpecError] = {}  # the same word in many slots is told once
+        for name, place in sorted(waiting):
+            value = self.parameters[name].nth(place)
+            if value not in wrong and (problem := self._unfit(name, place, sound, rng, tried)) is not None:
+                wrong[value] = problem
+        if wrong:
+            raise InvalidSpec("", list(wrong.values()))
+
+    def _shown(self, name: str) -> Sequence[int]:
+        """The positions of the values of a slot that are looked at."""
+        size = self.choices(name)
+        return range(size) if size <= _VALUES else [place * (size - 1) // (_VALUES - 1) for place in range(_VALUES)]
+
+    def _unfit(
+        self,
+        name: str,
+        place: int,
+        sound: Sequence[Assignment],
+        rng: np.random.Generator,
+        tried: Callable[[dict[str, Value]], InvalidSpec | None],
+    ) -> SpecError | None:
+        """What is wrong with a value, unless it stands in a sound architecture or in none at all."""
+        value, last = self.parameters[name].nth(place), None
+        for turn in range(_CONTEXTS):
+            base = sound[-1 - turn % len(sound)] if turn < _CONTEXTS // 2 else {}
+            decisions = self.completed({**base, **self._with_parents(name, value)}, rng)
+            if decisions.get(name, _ABSENT) != value:
+                continue
+            last = tried(decisions)
+            if last is None:
+                return None
+        if last is None:
+            return None
+        (problem, *_) = last.problems
+        need = f"a value that fits somewhere: in none of {_CONTEXTS} architectures does it ({problem})"
+        return SpecError(slot_path(self._slots, name, place), value, need)
+
+    def _with_parents(self, name: str, value: Value) -> dict[str, Value]:
+        """Decisions that make a slot active and give it a value."""
+        made: dict[str, Value] = {name: value}
+        for parent, values in self.parameters[name].when.items():
+            made |= self._with_parents(parent, next(iter(values)))
+        return made
 
     def _filled(self, decisions: Mapping[str, Value], *, mixed: bool) -> dict[str, Any]:
         data = {name: value for name, value in self.template.items() if name != "graphs"}
         graphs: dict[str, Any] = {}
         for name, graph in dict(self.template.get("graphs", {})).items():
-            edges = [self._edge(edge, decisions, mixed=mixed) for edge in graph.get("edges", ())]
-            graphs[name] = {**graph, **_touched(graph, [edge for edge in edges if edge is not None])}
+            vertices = _put(graph.get("vertices", {}), decisions)  # without those whose merge hangs on an inactive slot
+            edges: list[dict[str, Any] | None] = []
+            for edge in graph.get("edges", ()):
+                several = mixed and _source(edge) in self._sources - decisions.keys()
+                edges += self._by_source(edge, decisions) if several else [self._edge(edge, decisions, mixed=mixed)]
+            if mixed and graph.get("loose"):
+                graph, more = _unread(graph, [edge for edge in edges if edge is not None])
+                edges += more
+            gone = graph.get("vertices", {}).keys() - vertices.keys()
+            there = [edge for edge in edges if edge is not None and not gone & _ends(edge)]
+            graphs[name] = {**graph, **_touched({**graph, "vertices": vertices}, there)}
         return {**data, "graphs": graphs}
 
     def _edge(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], *, mixed: bool) -> dict[str, Any] | None:
@@ -209,6 +315,18 @@ class Space:
             return {**made, "op": "mixed", "params": {"among": choices, "group": slot}}
         op = _put(op, decisions)
         return None if op is _ABSENT else {**made, **self._named(op, made.get("params", {}))}
+
+    def _by_source(self, edge: Mapping[str, Any], decisions: Mapping[str, Value]) -> list[dict[str, Any] | None]:
+        """An edge of a supernet for each vertex that it may read, which is there as the slot of its source says."""
+        slot = str(_source(edge))
+        names, made = [str(value) for value in self.parameters[slot].values()], list[dict[str, Any] | None]()
+        for position, value in enumerate(self.parameters[slot].values()):
+            one = self._edge(edge, {**decisions, slot: value}, mixed=True)
+            if one is not None:
+                of = {"op": one.pop("op"), "params": one.pop("params", {})}
+                params = {"of": of, "group": slot, "position": position, "names": names}
+                made.append({**one, "id": f"{one['id']}<{value}", "op": "optional", "params": params})
+        return made
 
     def _skip(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], slot: str) -> dict[str, Any] | None:
         """An edge of a supernet that is there or not, as a slot says."""
@@ -236,28 +354,65 @@ def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> di
     """Edges that are there, and the vertices they touch: of a layer that is not there, none is left."""
     ends = {graph.get("output", "y")}
     for edge in edges:
-        sources = edge.get("src", ())
-        ends |= {edge.get("dst"), *([sources] if isinstance(sources, str) else sources)}
+        ends |= _ends(edge)
     vertices = {name: merge for name, merge in graph.get("vertices", {}).items() if name in ends}
     return {"vertices": vertices, "edges": list(edges)}
+
+
+def _source(edge: Mapping[str, Any]) -> str | None:
+    """The slot that says which vertex an edge reads; None where it is none."""
+    src = edge.get("src")
+    return str(src["slot"]) if isinstance(src, Mapping) and set(src) == {"slot"} else None
+
+
+def _unread(
+    graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]
+) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    """A graph of a supernet whose ends are loose as its choices say, and the edges that join them to its output."""
+    joins: list[dict[str, Any]] = []
+    for vertex in graph["loose"]:
+        reading = [edge for edge in edges if vertex in _listed(edge["src"])]
+        by = [
+            [one["params"][key] for key in ("group", "position", "names")] for one in reading if one["op"] == "optional"
+        ]
+        if len(by) == len(reading):  # else something reads it whatever is chosen
+            made = {"id": f"{vertex}=", "src": vertex, "dst": graph.get("output", "y")}
+            joins.append({**made, "op": "unread", "params": {"by": by}} if by else {**made, "op": "identity"})
+    return {key: value for key, value in graph.items() if key != "loose"}, joins
+
+
+def _ends(edge: Mapping[str, Any]) -> set[str]:
+    return {edge["dst"], *_listed(edge["src"])}
 
 
 def _listed(values: Any) -> Sequence[Any]:
     return values if isinstance(values, list | tuple) else [values]
 
 
-def _parameters(slots: Mapping[str, Any]) -> dict[str, Parameter]:
+def _parameters(slots: Mapping[str, Any]) -> Mapping[str, Parameter]:
     written = {name: _spelled(slot) for name, slot in slots.items()}
     try:
-        return _SLOTS.validate_python(written)
+        return _Slots.model_validate({"slots": written}).slots
     except ValidationError as error:
-        raise InvalidSpec("", spec_errors(error, Topology, written, at=("slots",))) from None
+        wrong = spec_errors(error, _Slots, {"slots": written})
+        raise InvalidSpec("", [_as_written(problem, slots) for problem in wrong]) from None
+
+
+def _as_written(problem: SpecError, slots: Mapping[str, Any]) -> SpecError:
+    """A mistake in the values of a slot by ``among``, where that was written."""
+    for name, slot in slots.items():
+        values = f"slots.{name}.values"
+        if isinstance(slot, Mapping) and "among" in slot and problem.where.startswith(values):
+            where = f"slots.{name}.among{problem.where.removeprefix(values)}"
+            return SpecError(where, problem.found, problem.need)
+    return problem
 
 
 def _spelled(slot: Any) -> Any:
     if isinstance(slot, Mapping) and "among" in slot:
         rest = {key: value for key, value in slot.items() if key != "among"}
-        return {"type": "categorical", "values": list(slot["among"]), **rest}
+        values = slot["among"]
+        return {"type": "categorical", "values": list(values) if isinstance(values, list | tuple) else values, **rest}
     return slot
 
 

@@ -1,6 +1,6 @@
 """Motifs within motifs (Liu et al., "Hierarchical Representations", ICLR 2018)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -15,27 +15,49 @@ class Hierarchical(SpaceSettings):
     nodes: Annotated[int, Field(ge=2, le=6)] = 3
     """Of the cell, the motif of level 3."""
     operations: Operations = ("none", "skip", "conv1", "dw3", "sep3", "max3", "avg3")
+    merge: Literal["add", "concat"] = "add"
+    """Of what comes to a node; as in the paper, a stack is brought back to its channels by a 1 x 1 convolution."""
     stages: Annotated[int, Field(ge=1, le=4)] = 2
     cells: Count = 1
 
 
 @preset("hierarchical", Hierarchical)
 def hierarchical(settings: Hierarchical) -> Template:
-    """Motifs made of operations, a cell made of motifs (Liu et al., ICLR 2018); slots ``m0.0>1`` and ``cell.0>1``."""
+    """Motifs made of operations, a cell made of motifs (Liu et al., ICLR 2018); slots ``m0.0>1`` and ``cell.0>1``.
+
+    Three levels: operations, motifs, the cell.
+    """
     names = [f"m{number}" for number in range(settings.motifs)]
     slots: Template = {}
-    graphs: Template = {"net": stages_of(settings, settings.stages, settings.cells, "@cell")}
+    stacked = settings.merge == "concat"
+    graphs: Template = {"net": stages_of(settings, settings.stages, settings.cells, "@cell", sized=stacked)}
     for name in names:
-        graphs[name] = _triangle(name, settings.motif_nodes, slots, list(settings.operations))
+        graphs[name] = _triangle(name, settings.motif_nodes, slots, list(settings.operations), stacked=stacked)
     graphs["none"] = {"inputs": ["0"], "output": "1", "vertices": {"1": "add"}, "edges": [edge("0", "1", "none")]}
-    graphs["cell"] = _triangle("cell", settings.nodes, slots, ["@none", *(f"@{name}" for name in names)])
+    graphs["cell"] = _triangle(
+        "cell", settings.nodes, slots, ["@none", *(f"@{name}" for name in names)], stacked=stacked, sized=stacked
+    )
     return network(settings, graphs, slots)
 
 
-def _triangle(name: str, nodes: int, slots: Template, among: list[str]) -> Template:
-    """Every node an edge from all before it."""
+def _triangle(
+    name: str, nodes: int, slots: Template, among: list[str], *, stacked: bool, sized: bool = False
+) -> Template:
+    """Every node an edge from all before it.
+
+    Args:
+        stacked: whether what comes to a node is stacked.
+        sized: whether what is on the edges is told its channels, ``$c``.
+    """
     pairs = [(before, node) for node in range(1, nodes) for before in range(node)]
     slots |= {f"{name}.{before}>{node}": {"among": among} for before, node in pairs}
-    edges = [edge(str(before), str(node), slot(f"{name}.{before}>{node}")) for before, node in pairs]
+    inside, given = ".in" if stacked else "", {"c": "$c"} if sized else {}
+    edges = [
+        edge(str(before), f"{node}{inside}", slot(f"{name}.{before}>{node}"), f"{before}>{node}", **given)
+        for before, node in pairs
+    ]
     vertices = {str(node): "add" for node in range(1, nodes)}
+    if stacked:
+        edges += [edge(f"{node}.in", str(node), "conv1", f"{node}.fit", c="$c") for node in range(1, nodes)]
+        vertices |= {f"{node}.in": "concat" for node in range(1, nodes)}
     return {"inputs": ["0"], "output": str(nodes - 1), "vertices": vertices, "edges": edges}

@@ -1,6 +1,6 @@
 """Two cells of the two cells before: nodes that add two chosen operations (Zoph et al., CVPR 2018)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -17,29 +17,57 @@ class Pairs(SpaceSettings):
     stages: Annotated[int, Field(ge=1, le=4)] = 2
 
 
-@preset("pairs", Pairs)
-def pairs(settings: Pairs) -> Template:
+class ChosenPairs(Pairs):
+    merge: Literal["add", "concat", "slot"] = "add"
+    """How a node combines its two; with ``slot`` that is a decision of each, the fifth that Zoph et al. (2018) have."""
+
+
+@preset("pairs", ChosenPairs)
+def pairs(settings: ChosenPairs) -> Template:
     """A normal and a reduction cell of the two cells before; a node adds two chosen operations on two chosen nodes.
 
-    Zoph et al., CVPR 2018; slots ``normal.2.in0``, ``normal.2.op0`` ... A node's two sources may be one.
+    Zoph et al., CVPR 2018; slots ``normal.2.in0``, ``normal.2.op0``, ``normal.2.merge`` ... A node's two sources may be
+    one. What is stacked is brought back to the cell's channels by a 1 x 1 convolution.
     """
     graphs: Template = {"net": two_inputs(settings, settings.stages, settings.cells)}
     slots: Template = {}
     for name in ("normal", "reduce"):
         edges = fitted()
         for node in range(2, settings.nodes + 2):
-            earlier = [str(each) for each in range(node)]
+            earlier, at = [str(each) for each in range(node)], f"{name}.{node}"
+            inside = str(node) if settings.merge == "add" else f"{node}.in"
+            if settings.merge == "slot":
+                slots[f"{at}.merge"] = {"among": ["add", "concat"]}
             for side in (0, 1):
-                at = f"{name}.{node}"
                 slots[f"{at}.in{side}"] = {"among": earlier}
                 slots[f"{at}.op{side}"] = {"among": list(settings.operations)}
-                made = edge(slot(f"{at}.in{side}"), str(node), slot(f"{at}.op{side}"), f"{node}.{side}")
+                made = edge(slot(f"{at}.in{side}"), inside, slot(f"{at}.op{side}"), f"{node}.{side}")
                 outer, inner = earlier[:2], earlier[2:]  # a reduction halves what comes from outside
                 halved = {"params": {"s": 2}} if name == "reduce" else {}
                 edges.append({**made, **halved, "when": {f"{at}.in{side}": outer}})
-                edges.append({**made, "when": {f"{at}.in{side}": inner}})
+                if inner:
+                    edges.append({**made, "when": {f"{at}.in{side}": inner}})
+            edges += _combined(settings, at, node)
         graphs[name] = two_input_cell(settings.nodes, edges, loose=True)
+        graphs[name]["vertices"] |= _combinations(settings, name)
     return network(settings, graphs, slots)
+
+
+def _combined(settings: ChosenPairs, at: str, node: int) -> list[Template]:
+    """From what a node has combined to the node."""
+    if settings.merge == "add":
+        return []
+    stacked = edge(f"{node}.in", str(node), "conv1", f"{node}.fit", c="$c")
+    if settings.merge == "concat":
+        return [stacked]
+    summed = edge(f"{node}.in", str(node), "identity", f"{node}.sum")
+    return [{**stacked, "when": {f"{at}.merge": ["concat"]}}, {**summed, "when": {f"{at}.merge": ["add"]}}]
+
+
+def _combinations(settings: ChosenPairs, name: str) -> Template:
+    nodes = range(2, settings.nodes + 2) if settings.merge != "add" else ()
+    merge = {node: slot(f"{name}.{node}.merge") if settings.merge == "slot" else "concat" for node in nodes}
+    return {f"{node}.in": merge[node] for node in nodes}
 
 
 def fitted() -> list[Template]:

@@ -14,7 +14,7 @@ from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choices_taken
-from katib_flow.models.optional import optional_groups
+from katib_flow.models.optional import optional_layers
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -49,19 +49,20 @@ def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterato
     Args:
         skips: whether it decides on edges that are there or not, too.
     """
-    more = ", or say whether an edge is there" if skips else ""
+    more = ", which vertex an edge reads, or whether it is there" if skips else ""
     slots = f"a space whose slots are all operations of edges{more}"
     need = f"{slots}, such as cell or dense: {name} trains all of them at once"
     if experiment.architecture is None or experiment.architectures is None:
         yield SpecError("architecture", NOTHING, need)
         return
+    why = ""
     try:
         flat = experiment.architectures.supernet().flat
-        mixed = bool(flat.groups) and (skips or not optional_groups(flat))
-    except InvalidSpec:
-        mixed = False
+        mixed = bool(flat.groups) and (skips or not any(map(optional_layers, flat.edges)))
+    except InvalidSpec as invalid:
+        mixed, why = False, f" ({invalid.problems[0]})"
     if not mixed:
-        yield SpecError("architecture.space", experiment.architecture.space, need)
+        yield SpecError("architecture.space", experiment.architecture.space, need + why)
 
 
 def chained(ask: Ask[Any]) -> list[Suggestion]:

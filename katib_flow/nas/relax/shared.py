@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from katib_flow.models.build import Network, first_convolutions
+from katib_flow.models.build import Network, first_weights
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.optional import Block, blocks
 from katib_flow.training.data import Data, Split
@@ -61,7 +61,7 @@ def columns(network: Network) -> list[Columns]:
         Columns(convolution.weight, block)
         for block in blocks(network.flat, network.shapes)
         for reader in block.readers
-        for convolution in first_convolutions(network.operation(reader))
+        for convolution in first_weights(network.operation(reader))
     ]
 
 
@@ -70,7 +70,7 @@ def unread_kept(
     known: Sequence[Columns], child: Mapping[str, int], optimiser: torch.optim.Optimizer
 ) -> Generator[None, None, None]:
     """A step inside leaves weights alone that read what a child has not, which decay and momentum would move."""
-    out = [each for each in known if child[each.block.group] != each.block.position]
+    out = [each for each in known if not each.block.is_read(child)]
     unread = [each for each in out if each.weight.grad is not None]
     before = [[part.clone() for part in _parts(each, optimiser)] for each in unread]
     yield

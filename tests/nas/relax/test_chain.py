@@ -81,18 +81,32 @@ def test_a_trial_that_trains_no_supernet_is_told(name):
 
 @pytest.mark.parametrize(
     ("name", "space"),
-    [*((name, space) for name in ("darts", "enas") for space in ("pairs", "chain", "mobile")), ("darts", "macro")],
+    [
+        *((name, space) for name in ("darts", "enas") for space in ("chain", "mobile")),
+        *(("darts", space) for space in ("macro", "pairs")),
+    ],
 )
 def test_a_space_that_is_more_than_a_supernet_holds_is_refused(name, space):
     (found,) = check_algorithm(search(name, space))
     assert found.where == "architecture.space"
     assert "cell or dense" in found.need
+    if space == "mobile":
+        assert "slots.1.k: found nothing, need a value" in found.need
 
 
 @both
 @pytest.mark.parametrize("space", ["cell", "dense", {"space": "macro", "settings": {"skips": False}}])
 def test_spaces_of_operations_on_edges_are_searched(name, space):
     assert Topology.parse(only(search(name, space)).topology).flat.groups
+
+
+def test_enas_searches_sources_too_and_derives_what_a_segment_has_come_to():
+    made = search("enas", {"space": "pairs", "settings": {"nodes": 2}})
+    first = only(made)
+    last = {slot: names[-1] for slot, names in Topology.parse(first.topology).flat.groups.items()}
+    derived = only(made, segment(first, 1.0, last))
+    assert derived.assignment["normal.3.in0"] == "2"
+    assert derived.assignment["reduce.2.op1"] == "max3"
 
 
 def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_out():

@@ -1,0 +1,374 @@
+"""What is wrong with the template of a space: every value of every slot is looked at in every place where it may stand.
+
+Names and parameters are a matter of one edge: of each, all that its own slots may say is gone through, which are few,
+and never the space, which is their product. Whether shapes agree is seen by building: see ``Space``.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice, product
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from katib_flow.errors import SpecError
+from katib_flow.models.merges import merges
+from katib_flow.models.operations import layers_of, operations
+from katib_flow.models.topology import SCHEMA, Input, Output
+from katib_flow.spec.model import Model, PlainData, Text
+from katib_flow.spec.parameters import Parameter
+from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
+from katib_flow.spec.space import Assignment, SearchSpace
+
+_MOST = 4096  # combinations of one edge's slots that are gone through
+
+
+class _Edge(Model):
+    id: Text
+    src: Any
+    dst: Any
+    op: Any
+    params: PlainData = {}
+    weights: Any = None
+    when: PlainData = {}
+
+
+class _Graph(Model):
+    inputs: tuple[Text, ...] = ("x",)
+    output: Text = "y"
+    vertices: PlainData
+    edges: tuple[_Edge, ...]
+    loose: tuple[Text, ...] = ()
+
+
+class _Named(Model):
+    op: Text
+    params: PlainData = {}
+
+
+class _Template(Model):
+    schema_: Literal["topology/1"] = Field(SCHEMA, alias="schema")
+    name: str = ""
+    input: Input
+    output: Output
+    root: Text = "net"
+    graphs: dict[str, _Graph]
+    slots: PlainData = {}
+    operations: dict[str, _Named] = {}
+    weights: Literal["inherit", "fresh"] = "inherit"
+    edits: tuple[PlainData, ...] = ()
+    meta: PlainData = {}
+
+
+def shape_mistakes(template: Mapping[str, Any]) -> list[SpecError]:
+    """Keys and types that no template has."""
+    try:
+        _Template.model_validate(template)
+    except ValidationError as error:
+        return spec_errors(error, _Template, template)
+    return []
+
+
+def slot_path(slots: Mapping[str, Any], name: str, position: int) -> str:
+    """The path of a value of a slot, as it was written."""
+    written = slots.get(name, {})
+    for key in ("among", "values"):
+        if isinstance(written, Mapping) and key in written:
+            return f"slots.{name}.{key}[{position}]"
+    return f"slots.{name}"
+
+
+def condition_mistakes(parameters: Mapping[str, Parameter]) -> Iterator[SpecError]:
+    """Slots that are not countable, and conditions on what no slot is, or can have."""
+    for name, parameter in parameters.items():
+        if parameter.size is None:
+            yield SpecError(f"slots.{name}", "a float without a step", "countable values")
+        yield from _conditions(f"slots.{name}.when", parameter.when, parameters)
+
+
+def _conditions(where: str, when: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> Iterator[SpecError]:
+    for name, written in when.items():
+        parent = parameters.get(name)
+        if parent is None:
+            yield SpecError(f"{where}.{name}", name, f"a slot: {', '.join(parameters)}{did_you_mean(name, parameters)}")
+            continue
+        listed = isinstance(written, list | tuple)
+        for place, value in enumerate(written if listed else [written]):
+            if parent.size is not None and not parent.contains(value):
+                known = [str(each) for each in islice(parent.values(), 20)]
+                at = f"{where}.{name}[{place}]" if listed else f"{where}.{name}"
+                yield SpecError(at, value, f"a value of slot {name}: {', '.join(known)}{did_you_mean(value, known)}")
+
+
+class Checker:
+    """The mistakes of a template whose keys and slots are sound.
+
+    Args:
+        slots: as they were written.
+    """
+
+    def __init__(
+        self, template: Mapping[str, Any], slots: Mapping[str, Any], parameters: Mapping[str, Parameter]
+    ) -> None:
+        self.graphs: Mapping[str, Any] = template["graphs"]
+        self.root = template.get("root", "net")
+        self.own: Mapping[str, Any] = template.get("operations", {})
+        self.slots, self.parameters = slots, parameters
+        self.unknown: set[str] = set()
+
+    def mistakes(self) -> Iterator[SpecError]:
+        """All, each once, by its path."""
+        seen: set[str] = set()
+        for problem in self._all():
+            if problem.where not in seen:
+                seen.add(problem.where)
+                yield problem
+
+    def _all(self) -> Iterator[SpecError]:
+        yield from self._references({"graphs": self.graphs}, "")
+        if self.unknown:
+            return  # nothing can be said of what hangs on them
+        if self.root not in self.graphs:
+            yield _unknown("root", self.root, "a graph", self.graphs)
+        for name, each in self.own.items():
+            yield from self._operation(name, each)
+        for name, graph in self.graphs.items():
+            yield from self._graph(f"graphs.{name}", name, graph)
+        used = {name for _, name in _slots_in(self.graphs)} | self._conditioning()
+        for name in self.parameters:
+            if name not in used:
+                yield SpecError(
+                    f"slots.{name}", name, f"the name of a slot that something uses{did_you_mean(name, used)}"
+                )
+
+    def _conditioning(self) -> set[str]:
+        edges = [edge for graph in self.graphs.values() for edge in graph["edges"]]
+        names = {slot for edge in edges for slot in edge.get("when", {})}
+        return names | {parent for parameter in self.parameters.values() for parent in parameter.when}
+
+    def _references(self, data: Any, path: str) -> Iterator[SpecError]:
+        for where, name in _slots_in(data, path):
+            if name not in self.parameters:
+                self.unknown.add(name)
+                yield _unknown(where, name, "a slot", self.parameters)
+
+    def _operation(self, name: str, each: Mapping[str, Any]) -> Iterator[SpecError]:
+        where = f"operations.{name}"
+        try:
+            known = operations.get(each["op"], f"{where}.op")
+        except SpecError as problem:
+            yield problem
+            return
+        for key in each.get("params", {}):
+            if key not in known.parameters:
+                yield _unknown(f"{where}.params.{key}", key, f"a parameter of {known.name}", known.parameters)
+
+    def _graph(self, where: str, name: str, graph: Mapping[str, Any]) -> Iterator[SpecError]:
+        vertices, inputs = graph["vertices"], tuple(graph.get("inputs", ("x",)))
+        edges = list(graph["edges"])
+        for vertex, merge in vertices.items():
+            for at, value in self._values(f"{where}.vertices.{vertex}", merge):
+                try:
+                    merges.get(value, at)
+                except SpecError as problem:
+                    yield problem
+        output = graph.get("output", "y")
+        if output not in vertices:
+            yield _unknown(f"{where}.output", output, "a vertex", vertices)
+        for place, vertex in enumerate(graph.get("loose", ())):
+            if vertex not in vertices:
+                yield _unknown(f"{where}.loose[{place}]", vertex, "a vertex", vertices)
+        read = {str(value) for edge in edges for one in _listed(edge["src"]) for _, value in self._values("", one)}
+        for place, vertex in enumerate(inputs):
+            if vertex not in read:
+                need = f"an input that an edge reads{did_you_mean(vertex, read - vertices.keys())}"
+                yield SpecError(f"{where}.inputs[{place}]", vertex, need)
+        wrong = False
+        for place, edge in enumerate(edges):
+            for problem in self._edge(f"{where}.edges[{place}]", name, edge, (*inputs, *vertices), tuple(vertices)):
+                wrong = True
+                yield problem
+        reached = {str(value) for edge in edges for _, value in self._values("", edge["dst"])}
+        loose = {output} if graph.get("loose") else set[str]()
+        for vertex in vertices if not wrong else ():
+            if vertex not in reached | loose:
+                yield SpecError(
+                    f"{where}.vertices.{vertex}",
+                    vertex,
+                    f"a vertex that an edge leads to{did_you_mean(vertex, reached)}",
+                )
+
+    def _edge(
+        self, where: str, graph: str, edge: Mapping[str, Any], sources: Sequence[str], targets: Sequence[str]
+    ) -> Iterator[SpecError]:
+        for key, known in (("src", sources), ("dst", targets)):
+            written = edge[key]
+            many = isinstance(written, list | tuple)
+            for place, one in enumerate(written if many else [written]):
+                for at, value in self._values(f"{where}.{key}[{place}]" if many else f"{where}.{key}", one):
+                    if value not in known:
+                        yield _unknown(at, value, "a vertex", known)
+        unmet = list(_conditions(f"{where}.when", edge.get("when", {}), self.parameters))
+        yield from unmet
+        taken: set[str] = set()
+        sound = not unmet
+        for at, value in self._values(f"{where}.op", edge["op"]):
+            names = self._parameters_of(value)
+            if names is None:
+                sound = False
+                known = [*self.own, *operations.all(), *(f"@{name}" for name in self.graphs)]
+                yield _unknown(at, value, "an operation or a graph", known)
+            taken |= set(names or ())
+        if sound:
+            for key in edge.get("params", {}):
+                if key not in taken:
+                    yield _unknown(f"{where}.params.{key}", key, "a parameter that its operation takes", sorted(taken))
+            yield from self._tried(where, graph, edge)
+
+    def _parameters_of(self, op: object) -> Sequence[str] | None:
+        """The parameters of an operation or graph; None where there is none of the name."""
+        if isinstance(op, str) and op.startswith("@"):
+            inner = self.graphs.get(op[1:])
+            return None if inner is None else sorted(_given_names(inner))
+        name = self.own[op]["op"] if isinstance(op, str) and op in self.own else op
+        known = operations.find(name) if isinstance(name, str) else None
+        return None if known is None else known.parameters
+
+    def _values(self, where: str, written: Any) -> Iterator[tuple[str, Any]]:
+        """All that may stand in a place, each with the path at which it was written."""
+        if isinstance(written, Mapping) and set(written) == {"slot"}:  # pyright: ignore[reportUnknownArgumentType]
+            name = str(written["slot"])
+            for position, value in enumerate(islice(self.parameters[name].values(), _MOST)):
+                yield slot_path(self.slots, name, position), value
+        else:
+            yield where, written
+
+    # an edge, with all that its own slots may say
+
+    def _tried(self, where: str, graph: str, edge: Mapping[str, Any]) -> Iterator[SpecError]:
+        wanted = [name for _, name in _slots_in([edge["op"], edge.get("params", {})])] + list(edge.get("when", {}))
+        space = SearchSpace({name: self.parameters[name] for name in self._with_parents(wanted)})
+        given = {
+            key: self._bound(graph, str(value)[1:]) for key, value in edge.get("params", {}).items() if _is_given(value)
+        }
+        for key, values in given.items():
+            if not values and graph != self.root and self._used(graph):
+                yield SpecError(
+                    f"{where}.params.{key}", edge["params"][key], "a parameter that what uses the graph gives"
+                )
+                return
+        for decided in islice(space.enumerate() if space.parameters else iter([{}]), _MOST):
+            if any(decided.get(name) not in _listed(values) for name, values in edge.get("when", {}).items()):
+                continue
+            for choice in product(*given.values()):
+                yield from self._once(where, edge, decided, dict(zip(given, choice, strict=True)))
+
+    def _once(
+        self, where: str, edge: Mapping[str, Any], decided: Assignment, given: Mapping[str, Any]
+    ) -> Iterator[SpecError]:
+        op = _put(edge["op"], decided)
+        if op is None or str(op).startswith("@"):
+            return
+        known = self._parameters_of(op) or ()
+        own: Mapping[str, Any] = self.own.get(op, {})
+        params = {key: given.get(key, _put(value, decided)) for key, value in edge.get("params", {}).items()}
+        inactive = [
+            key for key, value in edge.get("params", {}).items() if _is_slot(value) and value["slot"] not in decided
+        ]
+        params = {key: value for key, value in params.items() if key in known and key not in inactive}
+        try:
+            layers_of(own.get("op", op), {**params, **own.get("params", {})})
+        except SpecError as problem:
+            yield self._blamed(where, edge, decided, op, problem)
+
+    def _blamed(
+        self, where: str, edge: Mapping[str, Any], decided: Assignment, op: Any, problem: SpecError
+    ) -> SpecError:
+        """The place where what an operation does not take was written."""
+        key = problem.where.removeprefix("params.").split(".")[0].split("[")[0]
+        written = edge.get("params", {}).get(key)
+        if key in self.own.get(op, {}).get("params", {}):
+            return SpecError(f"operations.{op}.params.{key}", problem.found, problem.need)
+        if _is_slot(written):
+            return self._at_slot(written["slot"], decided, problem.need)
+        if problem.found is NOTHING or problem.where == "params":
+            if _is_slot(edge["op"]):
+                return self._at_slot(
+                    edge["op"]["slot"], decided, f"an operation that fits: {problem.where}: {problem.need}"
+                )
+            return SpecError(f"{where}.{problem.where}", problem.found, problem.need)
+        return SpecError(f"{where}.params.{key}", problem.found, problem.need)
+
+    def _at_slot(self, name: str, decided: Assignment, need: str) -> SpecError:
+        value = decided[name]
+        return SpecError(slot_path(self.slots, name, self.parameters[name].position(value)), value, need)
+
+    def _with_parents(self, names: Sequence[str]) -> list[str]:
+        closed: dict[str, None] = {}
+        waiting = list(names)
+        while waiting:
+            name = waiting.pop()
+            if name not in closed:
+                closed[name] = None
+                waiting += self.parameters[name].when
+        return [name for name in self.parameters if name in closed]
+
+    def _used(self, graph: str) -> bool:
+        return any(True for _ in self._users(graph))
+
+    def _users(self, graph: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for name, other in self.graphs.items():
+            for edge in other["edges"]:
+                if any(value == f"@{graph}" for _, value in self._values("", edge["op"])):
+                    yield name, edge
+
+    def _bound(self, graph: str, name: str, depth: int = 0) -> list[Any]:
+        """All that the edges which use a graph give for ``$name``."""
+        values: list[Any] = []
+        for user, edge in self._users(graph) if depth < len(self.graphs) else ():
+            written = edge.get("params", {}).get(name)
+            if _is_given(written):
+                more = self._bound(user, str(written)[1:], depth + 1)
+            else:
+                more = [value for _, value in self._values("", written)] if written is not None else []
+            values += [value for value in more if value not in values]
+        return values
+
+
+def _unknown(where: str, found: object, what: str, known: Any) -> SpecError:
+    names = [str(each) for each in known]
+    return SpecError(where, found, f"{what}: {', '.join(names) or 'there is none'}{did_you_mean(found, names)}")
+
+
+def _is_given(value: object) -> bool:
+    return isinstance(value, str) and value.startswith("$")
+
+
+def _is_slot(value: Any) -> bool:
+    return isinstance(value, Mapping) and set(value) == {"slot"}  # pyright: ignore[reportUnknownArgumentType]
+
+
+def _given_names(graph: Mapping[str, Any]) -> set[str]:
+    """The names that the edges of a graph are given."""
+    params = [value for edge in graph["edges"] for value in edge.get("params", {}).values()]
+    return {str(value)[1:] for value in params if _is_given(value)}
+
+
+def _listed(values: Any) -> Sequence[Any]:
+    return values if isinstance(values, list | tuple) else [values]
+
+
+def _put(value: Any, decided: Assignment) -> Any:
+    return decided.get(value["slot"]) if _is_slot(value) else value
+
+
+def _slots_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The slots that stand in a part of a template, each with its path."""
+    if isinstance(value, Mapping):
+        if _is_slot(value):
+            yield f"{path}.slot", str(value["slot"])
+            return
+        for key, inner in value.items():
+            yield from _slots_in(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from _slots_in(inner, f"{path}[{position}]")
