@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.models.layers import Layer, Module, Shape, flow, total
@@ -91,10 +92,16 @@ def label(edge: "FlatEdge") -> str:
     """What an operation does, as text; one with a module of the user's goes by its name and parameters."""
     if any(isinstance(layer, Module) for layer in edge.layers):
         return f"{edge.op}{sorted(edge.params.items())}"
-    return "|".join(map(repr, edge.layers))
+    return _written(edge.layers)
 
 
-def trained(layers: Sequence[Layer]) -> bool:
+@lru_cache(maxsize=4096)
+def _written(layers: tuple[Layer, ...]) -> str:
+    return "|".join(map(repr, layers))
+
+
+@lru_cache(maxsize=4096)
+def trained(layers: tuple[Layer, ...]) -> bool:
     """Whether an operation has parameters, as a map of many channels would show."""
     for shape in ((64, 64, 64), (64,)):
         try:

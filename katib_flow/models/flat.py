@@ -5,11 +5,11 @@ Every edge has the path of its cells as key (``n1/e01``); that is the name of it
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
-from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, total
+from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, flow, total
 from katib_flow.models.merges import merge_of, merges
 from katib_flow.models.operations import layers_of
 from katib_flow.spec.problems import did_you_mean
@@ -111,6 +111,15 @@ class Flat:
         Raises:
             SpecError: an operation cannot take what comes to it, or what meets at a vertex does not agree.
         """
+        if shape not in self._shapes:
+            self._shapes[shape] = self._found_shapes(shape)
+        return self._shapes[shape]
+
+    @cached_property
+    def _shapes(self) -> dict[Shape, dict[str, Shape]]:
+        return {}
+
+    def _found_shapes(self, shape: Shape) -> dict[str, Shape]:
         found: dict[str, Shape] = {self.input: shape}
         for vertex, merge in self.vertices.items():
             if vertex == self.input:
@@ -168,11 +177,14 @@ def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
 
 def _through(edge: FlatEdge, shape: Shape) -> Shape:
     try:
-        for layer in edge.layers:
-            shape = layer.shape(shape)
+        return _after(edge.layers, shape)
     except ShapeError as error:
         raise SpecError(f"edge {edge.key}", f"{edge.op} after vertex {edge.src}", str(error)) from error
-    return shape
+
+
+@lru_cache(maxsize=4096)
+def _after(layers: tuple[Layer, ...], shape: Shape) -> Shape:
+    return flow(layers, shape)[-1]
 
 
 def flatten(graphs: Mapping[str, "Graph"], root: str) -> Flat:

@@ -127,7 +127,7 @@ class Topology(Model):
         """32 hex digits, equal for networks that are one up to names: see ``canonical``."""
         return digest(self.flat, self.shapes, (self.input.shape, self.output.classes))
 
-    @property
+    @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of each vertex of ``flat``."""
         return self.flat.shapes(self.input.shape)

@@ -1,5 +1,6 @@
 import itertools
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -197,3 +198,35 @@ def expression(topology, weights):
             f"{value.label}{weights.get(value.weights, '')}({','.join(reads if value.ordered else sorted(reads))})"
         )
     return texts[output] if output is not None else ""
+
+
+def test_small_networks_have_one_hash_where_a_renaming_makes_one_of_the_other_and_else_two():
+    """Against brute force: every network of three vertices of trained operations, under every order of its vertices."""
+    inner = ("a", "b", "c")
+    names = ("conv1", "conv3")
+    ends = [("x", "a"), ("a", "b"), ("x", "b"), ("b", "c"), ("a", "c")]
+    forms: dict[str, set[Any]] = {}
+    for operations in itertools.product((None, *names), repeat=len(ends)):
+        edges = [(src, dst, op) for (src, dst), op in zip(ends, operations, strict=True) if op is not None]
+        if not any(dst == "c" for _, dst, _ in edges):
+            continue
+        listed = [(f"{src}{dst}", src, dst, op) for src, dst, op in edges]
+        used = {vertex for src, dst, _ in edges for vertex in (src, dst)} - {"x"}
+        if any(all(dst != vertex for _, dst, _ in edges) for vertex in used):
+            continue  # a vertex that nothing leads to
+        made = hash_of(dict.fromkeys(used, "add"), [*listed, mean("c")])
+        live = [each for each in edges if leads(each[1], "c", edges) and leads("x", each[0], edges)]
+        renamed = {
+            tuple(sorted((name[src], name[dst], op) for src, dst, op in live))
+            for order in itertools.permutations(inner)
+            if (name := {"x": "x", **dict(zip(inner, order, strict=True))})["c"] == "c"
+        }
+        forms.setdefault(made, set()).add(frozenset(renamed))
+    assert len(forms) > 50
+    assert all(len(classes) == 1 for classes in forms.values())
+    classes = [form for found in forms.values() for form in found]
+    assert len(classes) == len(set(classes))
+
+
+def leads(src, dst, edges):
+    return src == dst or any(leads(other, dst, edges) for start, other, _ in edges if start == src)
