@@ -11,7 +11,7 @@ the same.
 """
 
 import math
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -23,11 +23,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from katib_flow.nas.tokens import IsActive
+
 Tokens = NDArray[np.intp]
 State = tuple[Tensor, Tensor]
 """The (hidden, cell) states of the LSTM, shape (layer, sequence, unit)."""
-IsActive = Callable[[int, int, Sequence[int]], bool]
-"""Whether a slot of a sequence, both by position, is active after the tokens of the slots before it."""
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 

@@ -20,17 +20,19 @@ from pydantic import Field
 from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.learning import Learner
 from katib_flow.algorithms.registry import Ask, Settings
-from katib_flow.history import Kind, Origin, Suggestion, Value
+from katib_flow.errors import SpecError
+from katib_flow.history import Kind, Origin, Suggestion
 from katib_flow.nas.door import Later
-from katib_flow.spec.parameters import Parameter
-from katib_flow.spec.space import Assignment, SearchSpace
+from katib_flow.nas.tokens import choices, decided, encoded
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.problems import NOTHING
+from katib_flow.spec.space import Assignment
 
 if TYPE_CHECKING:
     from katib_flow.nas import controller
 else:
     controller = Later("katib_flow.nas.controller")
 
-PARTS = 16
 REPEATS = 16  # of what is known, before the controller is taken to have made up its mind
 Results = NDArray[np.float64]
 """By trial index and objective, shape (trial, objective): the losses, NaN where there is none or it is too late."""
@@ -53,6 +55,48 @@ class PolicySettings(Settings):
     """Of the moving mean of the rewards."""
     entropy: Annotated[float, Field(ge=0)]
     """Weight of the entropy of the decisions in what the controller maximises; more explores longer."""
+
+
+class ProximalSettings(PolicySettings):
+    """How a controller of one layer learns by proximal policy optimisation, as Zoph et al., CVPR 2018, have it.
+
+    There a batch has 20 trials and ``lr`` is 0.00035, for 20,000 trials; the defaults are for hundreds.
+    """
+
+    batch: Annotated[int, Field(ge=1)] = 5
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    units: Annotated[int, Field(ge=1, le=512)] = 100
+    layers: Annotated[int, Field(ge=1, le=4)] = 1
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    entropy: Annotated[float, Field(ge=0)] = 1e-5
+    clip: Annotated[float, Field(gt=0)] = 0.2
+    """How far from 1 the ratio of a decision's new and old probability is worth going."""
+    updates: Annotated[int, Field(ge=1)] = 4
+    """Steps of the controller along a batch."""
+
+
+def proximal(settings: ProximalSettings) -> controller.PPO:
+    """The rule that such settings describe."""
+    return controller.PPO(settings.updates, settings.clip)
+
+
+def needs_slots(experiment: Experiment, space: str, *, architecture: bool = True) -> Iterator[SpecError]:
+    """What is missing for a system that decides on slots.
+
+    Args:
+        space: one that has them, for the message.
+        architecture: whether it searches nothing else.
+    """
+    need = f"a space with slots for the controller to decide on, such as {space}"
+    if experiment.architecture is None:
+        if architecture:
+            yield SpecError("architecture", NOTHING, need)
+    elif not (
+        experiment.architectures.parameters
+        if architecture and experiment.architectures
+        else experiment.space.parameters
+    ):
+        yield SpecError("architecture.space", experiment.architecture.space, need)
 
 
 @dataclass(frozen=True)
@@ -119,7 +163,7 @@ def _decided(ask: Ask[PolicySettings], index: int, taught: controller.Controller
 
     def proposals() -> Iterator[tuple[Assignment, Origin]]:
         assignment: Assignment = {}
-        for assignment in decided(ask.space, taught, rng, REPEATS):
+        for assignment in decided(ask.space, taught.sample, rng, REPEATS):
             yield assignment, Origin()
             repeats.append(known.trial(assignment))
         for _ in range(REPEATS):
@@ -131,54 +175,6 @@ def _decided(ask: Ask[PolicySettings], index: int, taught: controller.Controller
         return Suggestion(index, found[0], origin=replace(found[1], repeats=tuple(repeats)))
     drawn = known.drawn(rng)
     return None if drawn is None else Suggestion(index, drawn, origin=Origin(repeats=tuple(repeats)))
-
-
-# decisions as tokens
-
-
-def choices(parameter: Parameter) -> int:
-    """How many values, or parts of its range, the controller chooses from."""
-    size = parameter.size
-    return size if size is not None and (size <= PARTS or not hasattr(parameter, "min")) else PARTS
-
-
-def decided(
-    space: SearchSpace, taught: controller.Controller, rng: np.random.Generator, count: int
-) -> list[dict[str, Value]]:
-    """Assignments that a controller decides on."""
-    names, made = list(space.parameters), [dict[str, Value]() for _ in range(count)]
-
-    def is_active(row: int, slot: int, before: Sequence[int]) -> bool:
-        if slot:
-            put(row, slot - 1, before[slot - 1])
-        return space.is_active(names[slot], made[row])
-
-    def put(row: int, slot: int, token: int) -> None:
-        if token >= 0:
-            made[row][names[slot]] = value_of(space.parameters[names[slot]], token, rng)
-
-    for row, tokens in enumerate(taught.sample(rng, count, is_active)):
-        put(row, len(names) - 1, int(tokens[-1]))
-    return made
-
-
-def value_of(parameter: Parameter, token: int, rng: np.random.Generator) -> Value:
-    """The value of a token; of a part of a range, any value in it."""
-    count = choices(parameter)
-    return parameter.nth(token) if count == parameter.size else parameter.at((token + float(rng.random())) / count)
-
-
-def encoded(space: SearchSpace, assignment: Assignment) -> tuple[int, ...]:
-    """The tokens of an assignment."""
-    return tuple(
-        -1 if name not in assignment else _token(parameter, assignment[name])
-        for name, parameter in space.parameters.items()
-    )
-
-
-def _token(parameter: Parameter, value: Value) -> int:
-    count = choices(parameter)
-    return parameter.position(value) if count == parameter.size else min(int(parameter.unit(value) * count), count - 1)
 
 
 # what the controller learns from

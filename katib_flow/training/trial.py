@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.models.latency import latency_seconds
 from katib_flow.training.data import Data
 from katib_flow.training.loop import Epoch, Recipe, train
 from katib_flow.trial import user
@@ -14,7 +15,7 @@ CHECKPOINT = "training.pt"
 
 
 def classify_trial(
-    data: Data, settings: Mapping[str, Any], *, statistics: bool, seed: int, threads: int
+    data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool, seed: int, threads: int
 ) -> Iterator[dict[str, object]]:
     """See ``classify``; ``settings`` are the fields of ``Recipe``."""
     torch.set_num_threads(threads)
@@ -28,10 +29,11 @@ def classify_trial(
         network.to("cuda")
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     recipe = Recipe(**settings)
+    measured = {"latency": 1000 * latency_seconds(network)} if latency else {}
     how: Any = {"seed": seed, "statistics": statistics, "checkpoint": checkpoint, "stop": user.should_stop}
     try:
         for epoch in train(network, data, recipe, **how):
-            yield _metrics(epoch)
+            yield _metrics(epoch) | measured
     finally:  # a trial that is ended early keeps what it has learnt
         user.save_model(network)
     checkpoint.unlink(missing_ok=True)  # what a child needs are the weights

@@ -21,6 +21,7 @@ from katib_flow.models.presets import presets
 from katib_flow.spec import Experiment
 
 SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "katib")))
+TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "latency", "direction": "minimize"}]
 every_system = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
@@ -29,6 +30,8 @@ def search(name: str, seed: int = 0, **sections: Any) -> Experiment:
     for space in SPACES:
         data = spec(architecture=space, algorithm={"name": name, "seed": seed}, **sections)
         made = Experiment.parse(data)
+        if any(problem.where == "objective" for problem in check_algorithm(made)):
+            made = Experiment.parse({**data, "objective": TWO})
         if not [problem for problem in check_algorithm(made) if problem.where.startswith("architecture")]:
             return made
     raise AssertionError(f"{name} searches none of {SPACES}")
@@ -39,7 +42,11 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
     assert suggestion.topology is not None
     topology = Topology.parse(suggestion.topology)
     rng = random.Random(suggestion.index)
-    observations = {"accuracy": value, **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges}}
+    observations = {
+        "accuracy": value,
+        "latency": 1 + rng.random(),
+        **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges},
+    }
     if choices := choice_metrics(topology, "choice"):  # a supernet, of which the first segment is not all
         observations |= {name: float(name == names[-1]) for names in choices.values() for name in names} | {
             PROGRESS: (suggestion.index + 1) / 3

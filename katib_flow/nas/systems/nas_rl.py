@@ -11,16 +11,18 @@ but of the share of earlier trials that were no better, so that any objective wi
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.nas.door import Later
-from katib_flow.nas.policy import PolicySettings, Results, TokenPolicy, proposed
+from katib_flow.nas.policy import PolicySettings, Results, TokenPolicy, needs_slots, proposed
+from katib_flow.spec.experiment import Experiment
 
 if TYPE_CHECKING:
     from katib_flow.nas import controller
@@ -47,10 +49,14 @@ def rewards(settings: NasRlSettings, results: Results, members: Sequence[int]) -
     return np.where(np.isnan(mine), 0.0, shares**settings.power).tolist()
 
 
+def _check(experiment: Experiment, settings: NasRlSettings) -> Iterator[SpecError]:
+    yield from needs_slots(experiment, "cell or macro", architecture=False)
+
+
 LEARNER = TokenPolicy(rewards, rule=lambda settings: controller.Reinforce(), spread=0.08)
 
 
-@algorithm("nas-rl", settings=NasRlSettings, learner=LEARNER, extra="nas")
+@algorithm("nas-rl", settings=NasRlSettings, check=_check, learner=LEARNER, extra="nas")
 def nas_rl(ask: Ask[NasRlSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     return proposed(ask, taught)

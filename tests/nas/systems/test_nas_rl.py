@@ -8,10 +8,12 @@ from kit import spec, trial
 from landscape import SLOTS, best, ended, every_loss, play, search, shuffled
 
 from katib_flow.algorithms.registry import Ask, find_algorithm
+from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, Kind, Origin, State, Suggestion
 from katib_flow.loop import suggest
-from katib_flow.nas.policy import batches, encoded
+from katib_flow.nas.policy import batches
 from katib_flow.nas.systems.nas_rl import rewards
+from katib_flow.nas.tokens import encoded
 from katib_flow.spec import Experiment
 
 CODE = dict(zip(SLOTS, ("conv5", "conv1", "sep3", "conv3", "conv3", "conv5"), strict=True))
@@ -128,3 +130,9 @@ def test_ranges_are_decided_on_by_parts():
     tokens = Counter(tuple(encoded(made.space, each.assignment)) for each in suggest(made, History(), 400))
     columns = list(zip(*tokens, strict=True))
     assert [len(set(column)) for column in columns] == [16, 16, 20]
+
+
+def test_a_space_without_a_slot_is_refused() -> None:
+    made = Experiment.parse(spec(parameters={}, architecture="chain", algorithm="nas-rl"))
+    with pytest.raises(InvalidSpec, match=r"architecture.space: found 'chain', need a space with slots"):
+        suggest(made, History(), 1)

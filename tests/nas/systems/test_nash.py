@@ -18,12 +18,12 @@ from katib_flow.nas.systems.nash import MORPHISMS, grown
 from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
 
-CHAIN = space_of(Architecture(space="chain", settings={"channels": 4})).initial
+CHAIN = space_of(Architecture(space="chain", settings={"layers": [4, 4]})).initial
 
 
 def search(settings: Any = None, **sections: Any) -> Experiment:
     algorithm = {"name": "nash", "settings": {"children": 3, "morphisms": 2, "steps": 2, **(settings or {})}}
-    architecture = {"space": "chain", "settings": {"channels": 4}}
+    architecture = {"space": "chain", "settings": {"layers": [4, 4]}}
     limits = {"max_trials": 100, "parallel_trials": 8}
     return Experiment.parse(spec(architecture=architecture, algorithm=algorithm, limits=limits, **sections))
 

@@ -1,0 +1,46 @@
+"""A controller decides on a normal and a reduction cell, node by node, and learns by proximal policy optimisation.
+
+Paper: Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018: section 3 (a node
+is five decisions: two earlier nodes, an operation on each, and how they are combined), appendix A.1 and A.2 (the
+space and the controller: an LSTM of one layer of 100 units for both cells, PPO, batches of 20, a moving mean of the
+rewards, which are validation accuracies). The space is ``pairs`` with 5 nodes and ``merge: slot``. ``policy`` says how
+the controller is asked and taught.
+Departs from it: the five decisions of a node stand in the order of the space's slots; a trial that failed has the
+lowest reward there was; the final network is trained without dropped paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import Suggestion
+from katib_flow.nas.policy import ProximalSettings, Results, TokenPolicy, needs_slots, proposed, proximal
+from katib_flow.spec.experiment import Experiment
+
+if TYPE_CHECKING:
+    from katib_flow.nas import controller
+
+
+def _check(experiment: Experiment, settings: ProximalSettings) -> Iterator[SpecError]:
+    yield from needs_slots(experiment, "{space: pairs, settings: {merge: slot}}")
+
+
+def rewards(settings: ProximalSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
+    """The objective of some trials, the higher the better; for one that failed, the lowest of all so far."""
+    values = -results[:, 0]
+    lowest = float(np.nanmin(values)) if not np.isnan(values).all() else 0.0
+    return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
+
+
+LEARNER = TokenPolicy(rewards, proximal, spread=0.1)
+
+
+@algorithm("nasnet", settings=ProximalSettings, check=_check, learner=LEARNER, extra="nas")
+def nasnet(ask: Ask[ProximalSettings], taught: controller.Controller) -> list[Suggestion]:
+    """Fewer than asked for where the space is used up."""
+    return proposed(ask, taught)
