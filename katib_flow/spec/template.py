@@ -5,6 +5,7 @@
 ever sees it. ``$${`` stands for a literal ``${``. A list item that names an inactive conditional parameter is left out.
 """
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -196,6 +197,15 @@ def substitute_all(arguments: Sequence[str], values: Mapping[str, Value]) -> lis
             result.append(substitute(argument, values))
         except Inactive:
             continue
+    return result
+
+
+def substitute_env(variables: Mapping[str, str], values: Mapping[str, Value]) -> dict[str, str]:
+    """Environment variables with their placeholders replaced; those that name an inactive parameter are left out."""
+    result: dict[str, str] = {}
+    for name, text in variables.items():
+        with contextlib.suppress(Inactive):
+            result[name] = substitute(text, values)
     return result
 
 

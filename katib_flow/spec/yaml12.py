@@ -32,7 +32,8 @@ class _Loader(yaml.SafeLoader):
     """Builds what the core schema has, and nothing else.
 
     Attributes:
-        octal: 0755 is 493, as Kubernetes' own tools read it in an object; the core schema says 755.
+        octal: 0755 is 493, as Kubernetes' own tools read it in an object. The core schema says 755, and so it is
+            refused elsewhere.
     """
 
     octal = False
@@ -67,8 +68,12 @@ for _name, _pattern, _first in _SCALARS:
 
 def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
     text = str(loader.construct_scalar(node))
-    if loader.octal and re.fullmatch(r"[-+]?0[0-7]+", text):
-        return int(text, 8)
+    if re.fullmatch(r"[-+]?0[0-7]+", text) and (octal := int(text, 8)) != int(text):
+        if loader.octal:
+            return octal
+        need = f"0o{text.lstrip('+-').lstrip('0')} is {abs(octal)}; write one of them, or quote it"
+        text = f"{text} is {octal} in YAML 1.1 and {int(text)} in YAML 1.2: {need}"
+        raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
     return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
 
 

@@ -15,7 +15,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics.sources import Source
 from katib_flow.spec.experiment import Experiment
-from katib_flow.spec.template import substitute_all
+from katib_flow.spec.template import substitute_all, substitute_env
 from katib_flow.trial.files import located
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
@@ -140,7 +140,9 @@ def _start(
     tracked: Tracked | None,
 ) -> _Process:
     template = experiment.trial
-    environment = directory.environment(template.env, tracked)
+    known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
+    values = substitutions(experiment, suggestion, directory, **known)
+    environment = directory.environment(substitute_env(template.env, values), tracked)
     if template.function is not None:
         function = function or load_function(template.function)
         error_file = str(directory.path / "error.json")
@@ -152,8 +154,7 @@ def _start(
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
     command = located(template.command, experiment.base)
-    known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
-    argv = substitute_all(command, substitutions(experiment, suggestion, directory, **known))
+    argv = substitute_all(command, values)
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),

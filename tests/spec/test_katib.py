@@ -77,7 +77,7 @@ def test_a_manifest_that_says_what_we_do_needs_no_notes():
          "mean 'minimize'?"),
         ("    objectiveMetricName: loss\n", "", "7: spec.objective.objectiveMetricName: found nothing, need a value here, it "
          "is required"),
-        ("algorithmName: random", "algorithmName: randum", "12: spec.algorithm.algorithmName: found 'randum', need one of"),
+        ("algorithmName: random", "algorithmName: randum", "12: spec.algorithm.algorithmName: found 'randum', need an algorithm: "),
         ('min: "0.01"', 'min: "a bit"', "20: spec.parameters[0].feasibleSpace.min: found 'a bit', need a number as text, "
          "because it is a double"),
         ('min: "0.01"', 'min: "0.1"', "20: spec.parameters[0].feasibleSpace.min: found 0.1, need a number no greater than max, "
@@ -300,7 +300,7 @@ def test_median_stop_has_a_counterpart():
     read = parsed(with_spec(earlyStopping=algorithm("medianstop", min_trials_required="1", start_step="2")))
     assert read.data["early_stopping"] == {"name": "median", "settings": {"min_trials": 1, "start_step": 2}}
     assert mistakes(with_spec(earlyStopping={"algorithmName": "meanstop"}))[0].startswith(
-        "spec.earlyStopping.algorithmName: found 'meanstop', need one of"
+        "spec.earlyStopping.algorithmName: found 'meanstop', need a rule of early stopping"
     )
 
 

@@ -30,7 +30,7 @@ def refusal(text: str) -> str:
             ("-.inf", -math.inf),
             ("+1.5", 1.5),
         ],
-        *[("0", 0), ("-12", -12), ("+3", 3), ("010", 10), ("0o17", 15), ("0x1F", 31)],
+        *[("0", 0), ("-12", -12), ("+3", 3), ("07", 7), ("08", 8), ("00", 0), ("0o17", 15), ("0x1F", 31)],
         *[("true", True), ("False", False), ("null", None), ("~", None), ("", None), ("NULL", None)],
         *[
             (word, word)
@@ -268,4 +268,13 @@ def test_a_leading_nought_is_octal_in_an_object_of_kubernetes_and_nowhere_else()
     assert load_yaml("apiVersion: v1\nmode: 0755\nkey: 0400\nday: 08\nnought: 0").data == {
         "apiVersion": "v1", "mode": 493, "key": 256, "day": 8, "nought": 0,
     }  # fmt: skip
-    assert load_yaml("mode: 0755").data == {"mode": 755}
+
+
+@pytest.mark.parametrize(("text", "octal"), [("0755", 493), ("-010", -8), ("+0400", 256)])
+def test_a_leading_nought_that_the_versions_of_yaml_read_differently_is_refused(text: str, octal: int):
+    with pytest.raises(KatibFlowError) as told:
+        load_yaml(f"key: 1\nmode: {text}", "f.yaml")
+    assert f"f.yaml:2: not readable as YAML: {text} is {octal} in YAML 1.1 and {int(text)} in YAML 1.2" in str(
+        told.value
+    )
+    assert load_yaml(f"mode: '{text}'").data == {"mode": text}

@@ -15,7 +15,6 @@ import shlex
 import shutil
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from katib_flow.argo.steps import checkpoints
@@ -25,9 +24,9 @@ from katib_flow.argo.steps.pushed import pushed_to, source
 from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import Trial, Value
+from katib_flow.history import Trial
 from katib_flow.metrics.lines import Tail
-from katib_flow.spec.template import Inactive, substitute, substitute_all
+from katib_flow.spec.template import substitute_all, substitute_env
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
@@ -107,7 +106,7 @@ def run_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
     assert container is not None
     values = substitutions(experiment, suggestion, place, run_id=trial.run_id, uri=context.store.uri)
     ours = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
-    given = {name: text for name, each in container.env.items() if (text := _substituted(each, values)) is not None}
+    given = substitute_env(container.env, values)
     paths = {"KATIB_FLOW_TRIAL_FILE": str(place.trial_file), "KATIB_FLOW_REPORT_FILE": str(place.report_file)}
     variables = ours | pushed_to(context, trial) | given | paths
     argv = substitute_all([*container.command, *container.args], values)
@@ -118,13 +117,6 @@ def run_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
         raise KatibFlowError(f"{suggestion.id}: a value holds a NUL byte, which no program's argument can")
     exports = [f"export {name}={shlex.quote(value)}" for name, value in plain.items()]
     return "\n".join([*exports, f"exec {shlex.join(words)}", ""])
-
-
-def _substituted(template: str, values: Mapping[str, Value]) -> str | None:
-    try:
-        return substitute(template, values)
-    except Inactive:
-        return None
 
 
 def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | None = None) -> None:
