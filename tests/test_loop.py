@@ -272,5 +272,5 @@ def test_an_unknown_algorithm_is_refused(name):
         with pytest.raises(InvalidSpec, match=r"algorithm\.name"):
             experiment(algorithm={"name": name})
     else:
-        with pytest.raises(InvalidSpec, match=r"algorithm\.name: found .*, need an algorithm:  .*random"):
+        with pytest.raises(InvalidSpec, match=r"algorithm\.name: found .*, need an algorithm: .*random"):
             suggest(made, History(), 1)
