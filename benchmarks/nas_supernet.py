@@ -1,16 +1,25 @@
 """What systems that train a supernet come to, looked up in the table of NB-digits, and what it cost.
 
-    python -m benchmarks.nas_supernet                    enas, and darts of both orders; 5 seeds
-    python -m benchmarks.nas_supernet --systems enas --seeds 10
+    python -m benchmarks.nas_supernet                    enas, and darts of both orders; 5 seeds; then under bounds
+    python -m benchmarks.nas_supernet --systems enas --seeds 20 --bounds none 9234 --keep runs.jsonl
 
-The place is that of the derived network among all of the table by its mean validation loss; chance comes to one half.
-The cost is in images through one network there and back, of which a network of the table takes 3,000: through a blend
-of four operations an image counts four times, without the way back a third.
+A search comes to a few networks, which are trained from scratch; it ends with the one that then looks best. The place
+is that of this network among all that are within the bound by mean validation loss: 0 % is the best, chance comes to
+one half. Intervals are of 95 %, of the mean over seeds, by the bootstrap. The cost is in images through one network
+there and back, of which a network of the table takes 3,000: through a blend of four operations an image counts four
+times, without the way back a third.
+
+Beside each system stand rules that search nothing (the largest networks within the bound, one operation everywhere),
+random search with as many trainings, drawing codes evenly, with the lean that the system begins with, or networks of
+the kind that it derives; and what two trainings of one network agree on, which no search can exceed.
 """
 
 import argparse
+import itertools
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,100 +28,193 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from benchmarks.nas_table import TABLE, Table, best_of, space
+from benchmarks.nas_table import TABLE, Table, codes, space
 from katib_flow.models.build import build
-from katib_flow.nas.relax.shared import blend
+from katib_flow.nas.relax.chain import normalised
+from katib_flow.nas.relax.choice import Bounds, Choice
 from katib_flow.nas.systems import darts, enas
 from katib_flow.training.data import load_data
 
 SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
+HALF = 150  # images of a half of them
+BOUNDS = (None, 12_162, 9_234, 6_306)  # parameters: any number; at most four, three, two convolutions
+DRAWS = 2_000  # of random search, for its mean
+OPERATIONS = ("none", "skip", "conv3", "avg3")
+
+Floats = NDArray[np.float64]
 
 
-def with_enas(seed: int) -> tuple[dict[str, int], float]:
-    """The decisions of a search as examples/enas.yaml has it, and its cost."""
-    settings = enas.EnasSettings()
+def with_enas(seed: int, bound: int | None) -> tuple[list[Choice], float]:
+    """What a search as examples/enas.yaml has it comes to, the best first, and its cost."""
+    settings = enas.EnasSettings(max_parameters=bound)
     network = build(space().supernet(), seed=seed, affine=False)
     search = enas.Sharing(network, load_data("digits"), settings, seed=seed)
     for _ in range(settings.epochs):
         search.train_epoch()
     rewards = (settings.epochs - settings.begins) * settings.updates * settings.children * settings.reward_batch
-    return search.derived(), settings.epochs * 150 + (rewards + settings.candidates * 150) / 3
+    return search.derived(), settings.epochs * HALF + (rewards + settings.candidates * HALF) / 3
 
 
-def with_darts(seed: int, order: Literal[1, 2]) -> tuple[dict[str, int], float]:
-    """The decisions of a search as examples/darts.yaml has it, and its cost."""
+def with_darts(seed: int, bound: int | None, order: Literal[1, 2]) -> tuple[list[Choice], float]:
+    """What a search as examples/darts.yaml has it comes to, and its cost; the bound is of what is derived alone."""
+    search = _darts(seed, order)
+    search.bounds = Bounds(search.network.topology, bound)
+    return search.derived(), search.settings.epochs * (2 if order == 1 else 5) * HALF * 4.0
+
+
+@lru_cache(maxsize=1)
+def _darts(seed: int, order: Literal[1, 2]) -> darts.Bilevel:
     settings = darts.DartsSettings(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=order)
-    network = build(space().supernet(), seed=seed, affine=False)
+    network = build(normalised(space().supernet()), seed=seed, affine=False)
     search = darts.Bilevel(network, load_data("digits"), settings, seed=seed)
     for _ in range(settings.epochs):
         search.train_epoch()
-    shares: Any = {group: share.tolist() for group, share in blend(network).items()}
-    passes = 2 if order == 1 else 5
-    return darts.derived(network.topology, shares, settings.inputs), settings.epochs * passes * 150 * 4.0
+    return search
 
 
-def ranking(table: Table, epochs: int, cells: int = 60) -> tuple[float, float]:
-    """Rank correlation of the loss with shared weights and the loss in the table: of all cells, of the better half.
+SYSTEMS: dict[str, Callable[[int, int | None], tuple[list[Choice], float]]] = {
+    "enas": with_enas,
+    "darts-1": lambda seed, bound: with_darts(seed, bound, 1),
+    "darts-2": lambda seed, bound: with_darts(seed, bound, 2),
+}
 
-    The children that train the weights are drawn evenly: the controller has no updates.
+
+def lean(name: str) -> Floats:
+    """The chances of each code, shape (code,), by which random search has what the system begins with.
+
+    Half of a draw of ``enas`` has weights. ``darts`` leaves "none" aside, but for all edges of a node but two.
     """
-    network = build(space().supernet(), seed=0, affine=False)
-    search = enas.Sharing(network, load_data("digits"), enas.EnasSettings(epochs=max(1, epochs), updates=0))
-    for _ in range(epochs):
-        search.train_epoch()
-    rng, names = np.random.default_rng(5), network.flat.groups
-    children = [{slot: int(rng.integers(len(names[slot]))) for slot in names} for _ in range(cells)]
-    places = [table.position({slot: names[slot][one] for slot, one in child.items()}) for child in children]
-    shared, alone = np.array([search.loss(child) for child in children]), table.mean_valid_loss[places]
-    better = alone < np.median(alone)
-    return spearman(shared, alone), spearman(shared[better], alone[better])
+    if name == "enas":
+        share = np.array([1 / 6, 1 / 6, 1 / 2, 1 / 6])
+        return np.array([share[list(code)].prod() for code in codes()])
+    kept = [sum(token > 0 for token in code[3:]) == 2 and all(code[:3]) for code in codes()]
+    return np.array(kept, dtype=float)
 
 
-def spearman(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+class Bounded:
+    """The networks of the table that are within a bound.
+
+    Attributes:
+        inside: their positions in the table.
+    """
+
+    def __init__(self, table: Table, bound: int | None) -> None:
+        self.table = table
+        self.inside = np.flatnonzero(table.parameters <= (bound or np.inf))
+        self.seen = table.valid_loss[:, 0]
+
+    def place(self, numbers: Sequence[int] | NDArray[np.intp]) -> Floats:
+        """The share of networks within the bound that are better, shape (number,)."""
+        loss = self.table.mean_valid_loss
+        return np.array([(loss[self.inside] < loss[number]).mean() for number in numbers])
+
+    def choice(self, numbers: Sequence[int] | NDArray[np.intp]) -> int:
+        """The network that looks best after one training of each."""
+        return int(min(numbers, key=self.seen.__getitem__))
+
+    def random(self, trainings: int, chances: Floats) -> Floats:
+        """The places that random search comes to, shape (draw,)."""
+        networks = np.bincount(self.table.class_of_code, weights=chances, minlength=len(self.seen))[self.inside]
+        networks /= networks.sum()
+        rng, count = np.random.default_rng(0), min(trainings, int((networks > 0).sum()))
+        draws = (rng.choice(self.inside, size=count, replace=False, p=networks) for _ in range(DRAWS))
+        return self.place([self.choice(draw) for draw in draws])
+
+    def rules(self) -> Iterator[tuple[str, float]]:
+        """What searches nothing, with its place; the mean where several networks are as large."""
+        size = self.table.parameters[self.inside]
+        largest = self.inside[size == size.max()]
+        yield f"largest ({len(largest)})", float(self.place(largest).mean())
+        for token, name in enumerate(OPERATIONS):
+            number = self.table.class_of((token,) * 6)
+            if number in self.inside:
+                yield f"all {name}", float(self.place([number])[0])
+
+
+def agreement(table: Table) -> str:
+    """Rank correlation of the losses of two trainings: of all networks, and of the best fifth by a third training.
+
+    By the mean of two, which are compared, networks would be chosen by what is compared.
+    """
+    loss, rows = table.valid_loss, []
+    for one, other in itertools.combinations(range(table.seeds), 2):
+        third = next(seed for seed in range(table.seeds) if seed not in (one, other))
+        best = np.argsort(loss[:, third])[: len(loss) // 5]
+        rows.append((spearman(loss[:, one], loss[:, other]), spearman(loss[best, one], loss[best, other])))
+    return "; ".join(f"{every:.2f}, {top:.2f}" for every, top in rows)
+
+
+def spearman(one: Floats, other: Floats) -> float:
     return float(spearmanr(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
-SYSTEMS: dict[str, Callable[[int], tuple[dict[str, int], float]]] = {
-    "enas": with_enas,
-    "darts-1": lambda seed: with_darts(seed, 1),
-    "darts-2": lambda seed: with_darts(seed, 2),
-}
+def interval(values: Floats) -> str:
+    """The mean, and its 95 % interval by the bootstrap."""
+    rng = np.random.default_rng(0)
+    means = rng.choice(values, size=(4_000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{values.mean():.1%} ({low:.1%} to {high:.1%})"
+
+
+def runs(
+    systems: Sequence[str], bounds: Sequence[int | None], seeds: int, keep: Path | None
+) -> Iterator[dict[str, Any]]:
+    """What each search came to; those that a file has are not run again."""
+    known = [json.loads(line) for line in keep.read_text().splitlines()] if keep and keep.exists() else []
+    names = space().supernet().flat.groups
+    for seed, name, bound in itertools.product(range(seeds), systems, bounds):
+        found = next((run for run in known if (run["seed"], run["name"], run["bound"]) == (seed, name, bound)), None)
+        if found is None:
+            begun = time.process_time()
+            choices, cost = SYSTEMS[name](seed, bound)
+            codes_ = [[choice[slot] for slot in names] for choice in choices]
+            seconds = time.process_time() - begun
+            found = {"seed": seed, "name": name, "bound": bound, "codes": codes_, "cost": cost, "seconds": seconds}
+            if keep:
+                with keep.open("a") as file:
+                    file.write(json.dumps(found) + "\n")
+        yield found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=list(SYSTEMS))
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--bounds", nargs="+", type=bound_of, default=list(BOUNDS), help="parameters, or none")
+    parser.add_argument("--keep", type=Path, help="a file of searches, to go on from")
     parser.add_argument("--table", type=Path, default=TABLE)
     args = parser.parse_args()
     torch.set_num_threads(1)
     table = Table.load(args.table)
-    for epochs in (0, 120):
-        every, better = ranking(table, epochs)
-        print(
-            f"shared weights after {epochs} epochs rank 60 cells: {every:.2f}; the better half: {better:.2f}",
-            flush=True,
-        )
-    place = np.argsort(np.argsort(table.mean_valid_loss)) / len(table.hashes)
-    for name in args.systems:
-        found: list[int] = []
-        begun, cost = time.process_time(), 0.0
-        for seed in range(args.seeds):
-            choice, cost = SYSTEMS[name](seed)
-            names = space().supernet().flat.groups
-            found.append(table.position({slot: names[slot][position] for slot, position in choice.items()}))
-        seconds = (time.process_time() - begun) / args.seeds
-        regrets, tests = [table.regret(each) for each in found], [table.test_regret(each) for each in found]
-        places = ", ".join(f"{each:.1%}" for each in sorted(place[found]))
-        print(
-            f"{name}: places {places}; mean {place[found].mean():.1%}; regret mean {np.mean(regrets):.4f}; "
-            f"test regret mean {np.mean(tests):.4f}; cost of {cost / SCRATCH:.1f} trainings from scratch, "
-            f"{seconds:.0f} s of processor time",
-            flush=True,
-        )
-        queries = round(cost / SCRATCH)
-        likely = best_of(len(place), queries) @ place[np.argsort(table.valid_loss[:, 0])]
-        print(f"random search, {queries} trainings: place {likely:.1%}; regret {table.random_choice(queries):.4f}")
+    print(f"two trainings, rank correlation of all networks, of the best fifth: {agreement(table)}")
+    done = list(runs(args.systems, args.bounds, args.seeds, args.keep))
+    for bound in args.bounds:
+        within = Bounded(table, bound)
+        print(f"\nat most {bound or 'any number of'} parameters: {len(within.inside)} networks")
+        print("no search: " + ", ".join(f"{rule} {place:.1%}" for rule, place in within.rules()))
+        for name in args.systems:
+            report(within, name, [run for run in done if (run["name"], run["bound"]) == (name, bound)])
+
+
+def bound_of(text: str) -> int | None:
+    return None if text == "none" else int(text)
+
+
+def report(within: Bounded, name: str, ours: list[dict[str, Any]]) -> None:
+    """What the searches of a system came to within a bound, and random search at that cost."""
+    networks = [[within.table.class_of(code) for code in run["codes"]] for run in ours]
+    first, best = within.place([each[0] for each in networks]), within.place([within.choice(each) for each in networks])
+    trainings = round(np.mean([run["cost"] / SCRATCH + len(run["codes"]) for run in ours]))
+    regret = np.mean([within.table.mean_valid_loss[within.choice(each)] for each in networks])
+    regret -= within.table.mean_valid_loss[within.inside].min()
+    seconds = np.mean([run["seconds"] for run in ours])
+    print(
+        f"{name}: place {interval(best)}, best {best.min():.1%}, worst {best.max():.1%}, regret {regret:.4f}; "
+        f"the first alone {interval(first)}; cost of {trainings} trainings, {seconds:.0f} s; {len(ours)} seeds"
+    )
+    even = np.full(len(within.table.class_of_code), 1.0)
+    for what, chances in (("codes", even), ("as the system begins", lean(name))):
+        print(f"  random search, {trainings} trainings, {what}: {within.random(trainings, chances).mean():.1%}")
 
 
 if __name__ == "__main__":

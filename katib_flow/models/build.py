@@ -231,9 +231,9 @@ def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
             return nn.Conv2d(
                 shape[0], out, layer.kernel, layer.stride, layer.padding, layer.dilation, groups, bias=layer.bias
             )
-        case layers.BatchNorm():
+        case layers.BatchNorm() | layers.Standardise():
             normalise = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
-            return normalise(shape[0], affine=affine)
+            return normalise(shape[0], affine=affine and isinstance(layer, layers.BatchNorm))
         case layers.Activation():
             return _ACTIVATIONS[layer.name]()
         case layers.Pool():

@@ -99,6 +99,11 @@ class BatchNorm(Layer):
 
 
 @dataclass(frozen=True)
+class Standardise(Layer):
+    """Batch normalisation without a trained scale and shift."""
+
+
+@dataclass(frozen=True)
 class Activation(Layer):
     """``relu``, ``relu6``, ``tanh``, ``sigmoid``, ``silu`` or ``identity``."""
 

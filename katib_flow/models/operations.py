@@ -24,6 +24,7 @@ from katib_flow.models.layers import (
     Pool,
     Residual,
     SqueezeExcite,
+    Standardise,
     Zero,
 )
 from katib_flow.plugins import Registry, summary_of
@@ -326,11 +327,21 @@ def dropout(rate: float = 0.5) -> list[Layer]:
 
 
 @operation("mixed")
-def mixed(among: Any, group: str) -> list[Layer]:
-    """Several operations at once, weighted by the architecture weights of a group: a supernet's edge."""
+def mixed(among: Any, group: str, norm: bool = False) -> list[Layer]:
+    """Several operations at once, weighted by the architecture weights of a group: a supernet's edge.
+
+    With ``norm``, what an operation without normalisation gives, but for zeros, is normalised without scale and shift.
+    """
     paths: list[Mapping[str, Any]] = [{"op": each} if isinstance(each, str) else each for each in among]
     layers = tuple(layers_of(each["op"], each.get("params", {}), f"among[{at}]") for at, each in enumerate(paths))
+    if norm:
+        layers = tuple(path if _settled(path) else (*path, Standardise()) for path in layers)
     return [Mixed(tuple(named(each) for each in paths), layers, group)]
+
+
+def _settled(path: Sequence[Layer]) -> bool:
+    """Whether what some layers give has a scale already: they normalise, or give zeros."""
+    return any(isinstance(layer, BatchNorm | Zero) for layer in path)
 
 
 @operation("optional")

@@ -4,7 +4,8 @@ A segment continues its parent's checkpoint and reports how far the search is; s
 and goes on at every segment.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from math import isfinite, nan
 from typing import Annotated, Any
 
@@ -12,9 +13,11 @@ from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
-from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
+from katib_flow.history import Kind, Origin, State, Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choices_taken
 from katib_flow.models.optional import optional_layers
+from katib_flow.models.topology import Topology
+from katib_flow.nas.relax.choice import Choice
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -41,6 +44,12 @@ class SupernetSettings(Settings):
     """Of the weights."""
     clip: Annotated[float, Field(gt=0)] = 5.0
     """The largest norm of the gradient of the weights."""
+    retrain: Count = 3
+    """Networks that the search came to, the best first, of which each is trained from scratch in a trial of its own."""
+    max_parameters: Count | None = None
+    """The most that a network may have which the search comes to."""
+    max_flops: Count | None = None
+    """The same, of floating-point operations for one image."""
 
 
 def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterator[SpecError]:
@@ -65,36 +74,37 @@ def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterato
         yield SpecError("architecture.space", experiment.architecture.space, need + why)
 
 
-def chained(ask: Ask[Any]) -> list[Suggestion]:
-    """The next segment, until one reports that the search is over; then the derived architecture; then nothing.
+def chained(ask: Ask[Any], *, norm: bool = False) -> list[Suggestion]:
+    """The next segment, until one reports that the search is over; then the networks that it came to; then nothing.
 
     A segment that failed is tried again from the one before it. The decisions of a segment's assignment are those that
     the one before it had come to, of the first the first value of each.
 
+    Args:
+        norm: whether all choices of an edge are normalised in the supernet.
+
     Raises:
         KatibFlowError: a segment did not report how far the search is.
     """
-    if not ask.indices or ask.history.open():
+    segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
+    if not ask.indices or any(not trial.state.final for trial in segments):
         return []
     assert ask.architectures is not None
-    segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
     ended = [trial for trial in segments if _has_ended(trial, ask.objective.metric)]
     if ended and PROGRESS not in ended[-1].observations:
         need = "the trial's function has to be one that trains supernets, as katib_flow.nas:train does"
         raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
     last = ended[-1] if ended else None
     before = last.assignment if last else ask.space.draw(ask.rng(0))
-    decisions = come_to(ask, last) if last else ask.architectures.decode([0] * len(ask.architectures.slots))
-    assignment, index = {**before, **decisions}, ask.indices[0]
-    if last is None or last.observations[PROGRESS] < 1:
-        topology = ask.architectures.supernet().to_dict()
-        parent = None if last is None else last.index
-        origin = Origin(Kind.SEGMENT, () if last is None else (last.index,))
-        return [Suggestion(index, assignment, parent=parent, topology=topology, origin=origin)]
-    derived = Origin(Kind.GENERATE, (last.index,))
-    if any(trial.state.over for trial in ask.history if trial.suggestion.origin == derived):
-        return []
-    return [Suggestion(index, assignment, origin=derived)]
+    if last and last.observations[PROGRESS] >= 1:
+        return _from_scratch(ask, last)
+    first = ask.architectures.decode([0] * len(ask.architectures.slots))
+    decisions = come_to(ask, last)[0] if last else first
+    supernet = ask.architectures.supernet()
+    topology = (normalised(supernet) if norm else supernet).to_dict()
+    parent = None if last is None else last.index
+    origin = Origin(Kind.SEGMENT, () if last is None else (last.index,))
+    return [Suggestion(ask.indices[0], {**before, **decisions}, parent=parent, topology=topology, origin=origin)]
 
 
 def _has_ended(segment: Trial, metric: str) -> bool:
@@ -102,19 +112,57 @@ def _has_ended(segment: Trial, metric: str) -> bool:
     return segment.state.over and not segment.state.failure and isfinite(segment.observations.get(metric, nan))
 
 
-def come_to(ask: Ask[Any], trial: Trial) -> dict[str, Value]:
-    """The decisions that a segment has come to, by the choices that it reported.
+def _from_scratch(ask: Ask[Any], last: Trial) -> list[Suggestion]:
+    """The networks that the last segment came to and no trial has trained yet; one that failed is not tried again."""
+    origin = Origin(Kind.GENERATE, (last.index,))
+    rivals = [trial for trial in ask.history if trial.suggestion.origin == origin and trial.state is not State.KILLED]
+    tried = [trial.assignment for trial in rivals]
+    wanted = [{**last.assignment, **decisions} for decisions in come_to(ask, last)[: ask.settings.retrain]]
+    left = [assignment for assignment in wanted if assignment not in tried]
+    return [Suggestion(index, each, origin=origin) for index, each in zip(ask.indices, left, strict=False)]
+
+
+def come_to(ask: Ask[Any], trial: Trial) -> list[dict[str, Value]]:
+    """The decisions of the networks that a segment has come to, the best first, by the choices that it reported.
 
     Raises:
         KatibFlowError: it reported none.
     """
     assert ask.architectures is not None
-    decisions: dict[str, Value] = {}
-    for slot, position in choices_taken(ask.architectures.supernet(), trial.observations).items():
-        parameter = ask.architectures.parameters[slot]
+    supernet = ask.architectures.supernet()
+    best: dict[str, int] = {}
+    for slot, position in choices_taken(supernet, trial.observations).items():
         if position is None:
-            raise KatibFlowError(
-                f"trial {trial.id}: of slot {slot}, none of {parameter.size} choices was reported as taken"
-            )
-        decisions[slot] = parameter.nth(position)
-    return decisions
+            size = ask.architectures.parameters[slot].size
+            raise KatibFlowError(f"trial {trial.id}: of slot {slot}, none of {size} choices was reported as taken")
+        best[slot] = position
+    choices = [best, *rivals_taken(supernet, trial.observations)]
+    return [{slot: ask.architectures.parameters[slot].nth(each[slot]) for slot in each} for each in choices]
+
+
+def rivals_told(choices: Sequence[Choice]) -> dict[str, float]:
+    """Metrics that say which choices come after the best: ``rival/2/0>1`` is the position of the second's."""
+    return {
+        f"rival/{rank}/{slot}": float(position)
+        for rank, choice in enumerate(choices[1:], 2)
+        for slot, position in choice.items()
+    }
+
+
+def rivals_taken(supernet: Topology, observations: Mapping[str, float]) -> Iterator[dict[str, int]]:
+    """The choices after the best, as a trial told them."""
+    groups = supernet.flat.groups
+    for rank in itertools.count(2):
+        told = {slot: observations.get(f"rival/{rank}/{slot}", -1.0) for slot in groups}
+        if not all(position in range(len(groups[slot])) for slot, position in told.items()):
+            return
+        yield {slot: int(position) for slot, position in told.items()}
+
+
+def normalised(supernet: Topology) -> Topology:
+    """A supernet that normalises what every choice of an edge gives, so that none weighs more for its scale alone."""
+    data = supernet.to_dict()
+    mixed = [edge for graph in data["graphs"].values() for edge in graph["edges"] if edge["op"] == "mixed"]
+    for edge in mixed:
+        edge["params"] = {**edge["params"], "norm": True}
+    return Topology.parse(data)

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from katib_flow.models.build import Network, first_weights
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.optional import Block, blocks
+from katib_flow.nas.relax.chain import SupernetSettings, rivals_told
+from katib_flow.nas.relax.choice import Choice
 from katib_flow.training.data import Data, Split
-from katib_flow.training.loop import evaluate, tensors
+from katib_flow.training.loop import cosine, evaluate, tensors
 
 Batch = tuple[Tensor, Tensor]
 
@@ -33,7 +35,14 @@ def rows(batch: Batch, chosen: np.ndarray) -> Batch:
     return batch[0][chosen], batch[1][chosen]
 
 
-def one_hot(network: Network, choice: Mapping[str, int]) -> dict[str, Tensor]:
+def set_rate(optimiser: torch.optim.Optimizer, settings: SupernetSettings, epoch: int) -> float:
+    """Give the weights the learning rate of an epoch, counted from 1: one cosine over the whole search."""
+    rate = cosine((epoch - 1) / settings.epochs, settings.lr, settings.lr_end)
+    optimiser.param_groups[0]["lr"] = rate
+    return rate
+
+
+def one_hot(network: Network, choice: Choice) -> dict[str, Tensor]:
     """Weights that take one choice of each group, by its position, and run no other."""
     made: dict[str, Tensor] = {}
     for group, alpha in network.architecture_weights().items():
@@ -67,7 +76,7 @@ def columns(network: Network) -> list[Columns]:
 
 @contextmanager
 def unread_kept(
-    known: Sequence[Columns], child: Mapping[str, int], optimiser: torch.optim.Optimizer
+    known: Sequence[Columns], child: Choice, optimiser: torch.optim.Optimizer
 ) -> Generator[None, None, None]:
     """A step inside leaves weights alone that read what a child has not, which decay and momentum would move."""
     out = [each for each in known if not each.block.is_read(child)]
@@ -100,7 +109,7 @@ def statistics_kept(network: nn.Module) -> Generator[None, None, None]:
                 each.copy_(before[name])
 
 
-def evaluate_child(network: Network, choice: Mapping[str, int], train: Batch, valid: Split) -> tuple[float, float]:
+def evaluate_child(network: Network, choice: Choice, train: Batch, valid: Split) -> tuple[float, float]:
     """Loss and accuracy of one architecture with the shared weights.
 
     Its normalisation takes the statistics of its own features on the training images: those of the supernet are a
@@ -125,12 +134,15 @@ def blend(network: Network) -> Mapping[str, Tensor]:
     return {group: alpha.softmax(dim=0) for group, alpha in network.architecture_weights().items()}
 
 
-def report(network: Network, choice: Mapping[str, int], train: Batch, valid: Split) -> dict[str, float]:
-    """Metrics of the architecture that a search has come to: which it is, its loss and accuracy with shared weights."""
-    loss, accuracy = evaluate_child(network, choice, train, valid)
+def report(network: Network, choices: Sequence[Choice], train: Batch, valid: Split) -> dict[str, float]:
+    """Metrics of the architectures that a search has come to, the best first: which they are, and of the best its loss
+    and accuracy with shared weights.
+    """
+    best = choices[0]
+    loss, accuracy = evaluate_child(network, best, train, valid)
     taken = {
-        name: float(position == choice[slot])
+        name: float(position == best[slot])
         for slot, names in choice_metrics(network.topology, "choice").items()
         for position, name in enumerate(names)
     }
-    return {"accuracy": accuracy, "loss": loss, **taken}
+    return {"accuracy": accuracy, "loss": loss, **taken, **rivals_told(choices)}

@@ -3,13 +3,15 @@
 Paper: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019, section 2.3, algorithm 1, equations 5 to 8:
 weights and architecture weights are trained in turns, each on half of the training images, in segments of a trial each;
 what they come to is trained from scratch.
-Departs from it: one search, not the best of four with different seeds; the unrolled step of the weights is plain
-gradient descent, without momentum; ``alpha_lr`` is for thousands of steps there, so a short search needs more.
+Departs from it: one search, not the best of four with different seeds, but several of the networks that weigh most are
+trained; in a supernet skips are normalised like pooling, so that no operation weighs more for its scale alone; the
+unrolled step of the weights is plain gradient descent, without momentum; ``alpha_lr`` is for thousands of steps there,
+so a short search needs more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
@@ -17,10 +19,10 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, choices_told, slots_by_node
-from katib_flow.models.topology import Topology
+from katib_flow.models.choices import PROGRESS, choices_told
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.nas.relax.choice import Bounds, Choice, ranked
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 
@@ -70,8 +72,8 @@ def segment(settings: DartsSettings, data: Data, *, seed: int = 0, threads: int 
 
 @algorithm("darts", settings=DartsSettings, check=_check, ends=True, segment=segment)
 def darts(ask: Ask[DartsSettings]) -> list[Suggestion]:
-    """One trial at a time: segments of the search, then the derived architecture, from scratch."""
-    return chained(ask)
+    """Segments of the search, one at a time; then the networks that weigh most, from scratch."""
+    return chained(ask, norm=True)
 
 
 class Bilevel:
@@ -84,6 +86,7 @@ class Bilevel:
     def __init__(self, network: Network, data: Data, settings: DartsSettings, seed: int = 0, state: Any = None) -> None:
         self.network, self.settings, self.seed = network, settings, seed
         self.train, self.valid = (shared.on_device(network, half) for half in shared.halves(data))
+        self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         self.alphas, self.weights = list(network.architecture_weights().values()), network.weights()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -106,8 +109,7 @@ class Bilevel:
         """Algorithm 1, once over both halves: a step of the architecture, a step of the weights."""
         self.network.train()
         self.epoch += 1
-        lr = loop.cosine((self.epoch - 1) / self.settings.epochs, self.settings.lr, self.settings.lr_end)
-        self.optimiser.param_groups[0]["lr"] = lr
+        lr = shared.set_rate(self.optimiser, self.settings, self.epoch)
         for chosen in loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch):
             train, valid = shared.rows(self.train, chosen), shared.rows(self.valid, chosen)
             self.architecture_step(train, valid, lr)
@@ -137,30 +139,13 @@ class Bilevel:
         shares = {group: share.tolist() for group, share in blend.items()}
         whole = {PROGRESS: self.epoch / self.settings.epochs, "supernet/accuracy": accuracy, "supernet/loss": loss}
         alpha = choices_told(self.network.topology, "alpha", shares)
-        choice = derived(self.network.topology, shares, self.settings.inputs)
-        return {"step": self.epoch, **shared.report(self.network, choice, self.train, data.valid), **whole, **alpha}
+        told = shared.report(self.network, self.derived(), self.train, data.valid)
+        return {"step": self.epoch, **told, **whole, **alpha}
 
-
-def derived(supernet: Topology, shares: Mapping[str, Sequence[float]], inputs: int) -> dict[str, int]:
-    """The choice of each slot that a search has come to, by its position (section 2.4).
-
-    A node keeps the edges whose heaviest operation, "none" left aside, weighs most; where an edge cannot be "none", it
-    stays.
-
-    Args:
-        shares: by slot, the weight of each choice.
-        inputs: how many edges a node keeps.
-    """
-    choice: dict[str, int] = {}
-    for slots in slots_by_node(supernet):
-        names = {slot: supernet.flat.groups[slot] for slot in slots}
-        some = {slot: [place for place, name in enumerate(names[slot]) if name != "none"] or [0] for slot in slots}
-        best = {slot: max(some[slot], key=shares[slot].__getitem__) for slot in slots}
-        heaviest = sorted(slots, key=lambda slot: -shares[slot][best[slot]])
-        for rank, slot in enumerate(heaviest):
-            gone = rank >= inputs and "none" in names[slot]
-            choice[slot] = names[slot].index("none") if gone else best[slot]
-    return choice
+    def derived(self) -> list[Choice]:
+        """The networks that weigh most among those which are no larger than they may be, the first most."""
+        shares = {group: share.tolist() for group, share in shared.blend(self.network).items()}
+        return self.bounds.first(ranked(self.network.topology, shares, self.settings.inputs), self.settings.retrain)
 
 
 def loss_of(network: Network, batch: shared.Batch) -> Tensor:

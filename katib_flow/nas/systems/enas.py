@@ -5,16 +5,18 @@ one-hot choice on the supernet: its weights are the shared ones, and what it doe
 Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
 because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
 Departs from it: a slot is the operation of an edge, or whether an edge is there; in a cell, which earlier nodes are
-read follows from where the operation is "none". The controller begins to learn when the shared weights have been
-trained for a while, because the children that it likes are trained more and look better for it, so that what is liked
-by chance at first would stay so; the reward is less the loss of a batch, not its accuracy, and what is derived is the
-best by its loss on all of the second half, because accuracies on few images tie; an update is from a batch of children,
-not one by one, at a larger rate, for hundreds of rewards instead of hundreds of thousands; normalisation has no scale
-and shift.
+read follows from where the operation is "none". The controller begins with a lean towards operations with weights,
+which need the training, and begins to learn when the shared weights have been trained for a while: children that it
+likes are trained more and look better for it, so that what is liked by chance at first would stay so. The reward is
+less the loss of a batch, not its accuracy, and the best few by their loss on all of the second half are trained from
+scratch, not the best, because accuracies on few images tie; an update is from a batch of children on the same images,
+not one by one, at a larger rate, for hundreds of rewards instead of hundreds of thousands. The learning rate of the
+weights falls along one cosine, without restarts; normalisation has no scale and shift.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +30,7 @@ from katib_flow.models.choices import PROGRESS
 from katib_flow.models.optional import pulled
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.nas.relax.choice import Bounds, Choice, leaning
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 
@@ -45,10 +48,11 @@ else:
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
 SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
+DRAWS = 10  # of the controller for each candidate, as most of them are networks that it has drawn already
 
 
 class EnasSettings(SupernetSettings):
-    epochs: Count = 120
+    epochs: Count = 80
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.05
     weight_decay: Rate = 5e-4
@@ -61,7 +65,9 @@ class EnasSettings(SupernetSettings):
     reward_batch: Count = 64
     """Images of a reward."""
     candidates: Count = 30
-    """Children drawn at the end of an epoch, of which the best on the second half is derived."""
+    """Different children drawn at the end of an epoch, of which the best on the second half are derived."""
+    weighted: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """The least share of operations with weights in what the controller draws at first; 0 to draw evenly."""
     controller_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the controller."""
     units: Annotated[int, Field(ge=1, le=512)] = 64
@@ -86,16 +92,15 @@ def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError
 def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, which architecture it would derive (``choice/<slot>/...``), its
-    ``accuracy`` and ``loss`` with the shared weights, on the validation images, which no half has, and the controller's
-    mean reward.
+    After every epoch it yields how far the search is, the controller's mean reward, which architecture it would derive
+    (``choice/<slot>/...``), its ``accuracy`` and ``loss`` with shared weights on the validation images (in no half).
     """
     yield from segments.trained(Sharing, settings, data, seed=seed, threads=threads)
 
 
 @algorithm("enas", settings=EnasSettings, check=_check, ends=True, segment=segment)
 def enas(ask: Ask[EnasSettings]) -> list[Suggestion]:
-    """One trial at a time: segments of the search, then the derived architecture, from scratch."""
+    """Segments of the search, one at a time; then the best few networks, from scratch."""
     return chained(ask)
 
 
@@ -117,6 +122,10 @@ class Sharing:
         teaching = controller.Teaching(settings.controller_lr, DECAY, entropy=settings.entropy, wanted=wanted)
         self.columns = shared.columns(network)
         self.controller = controller.Controller(shape, teaching, seed)
+        with torch.no_grad():
+            for slot, bias in enumerate(leaning(network.topology, settings.weighted, SQUASH)):
+                self.controller.policy.bias[slot, : len(bias)] = torch.as_tensor(bias)
+        self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
         self.optimiser = torch.optim.SGD(network.weights(), **how, nesterov=True)
         if state is not None:
@@ -127,32 +136,30 @@ class Sharing:
 
     def state(self) -> dict[str, Any]:
         """What a search that goes on needs."""
-        return {
-            "network": self.network.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "controller": self.controller.state(),
-            "epoch": self.epoch,
-            "reward": self.reward,
-        }
+        kept = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
+        return {**kept, "controller": self.controller.state(), "epoch": self.epoch, "reward": self.reward}
 
     def train_epoch(self) -> None:
         """The two phases: the shared weights, then the controller."""
         self.epoch += 1
         rng = np.random.default_rng((self.seed, self.epoch))
-        self.optimiser.param_groups[0]["lr"] = loop.cosine(
-            (self.epoch - 1) / self.settings.epochs, self.settings.lr, self.settings.lr_end
-        )
-        for chosen in loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch):
-            self.weight_step(self.drawn(rng), shared.rows(self.train, chosen))
+        shared.set_rate(self.optimiser, self.settings, self.epoch)
+        images = loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch)
+        for chosen, child in zip(images, self.children(rng), strict=False):
+            self.weight_step(child, shared.rows(self.train, chosen))
         updates = self.settings.updates if self.epoch > self.settings.begins else 0
         rewards = [self.controller_step(rng) for _ in range(updates)]
         self.reward = float(np.mean(rewards)) if rewards else self.reward
 
-    def drawn(self, rng: np.random.Generator) -> dict[str, int]:
+    def drawn(self, rng: np.random.Generator) -> Choice:
         """An architecture that the controller decides on."""
         return dict(zip(self.slots, self.controller.sample(rng)[0].tolist(), strict=True))
 
-    def weight_step(self, child: dict[str, int], batch: shared.Batch) -> None:
+    def children(self, rng: np.random.Generator) -> Iterator[Choice]:
+        """Architectures that the controller decides on, no larger than they may be."""
+        return self.bounds.within(self.drawn(rng) for _ in itertools.count())
+
+    def weight_step(self, child: Choice, batch: shared.Batch) -> None:
         """Train the weights that a child reaches; no other, and not the controller."""
         self.network.train()
         self.network.choose(shared.one_hot(self.network, child))
@@ -165,15 +172,15 @@ class Sharing:
                 self.optimiser.step()
 
     def controller_step(self, rng: np.random.Generator) -> float:
-        """Train the controller by how some children do, each on a batch of the second half; their mean reward."""
-        children = [self.drawn(rng) for _ in range(self.settings.children)]
-        drawn = (rng.permutation(len(self.valid[1]))[: self.settings.reward_batch] for _ in children)
-        rewards = np.array([-self.loss(child, some) for child, some in zip(children, drawn, strict=True)])
+        """Train the controller by how some children do, all on one batch of the second half; their mean reward."""
+        children = list(itertools.islice(self.children(rng), self.settings.children))
+        chosen = rng.permutation(len(self.valid[1]))[: self.settings.reward_batch]
+        rewards = np.array([-self.loss(child, chosen) for child in children])
         tokens = np.array([tuple(child.values()) for child in children])
         self.controller.learn(tokens, rewards)
         return float(rewards.mean())
 
-    def loss(self, child: dict[str, int], chosen: np.ndarray | None = None) -> float:
+    def loss(self, child: Choice, chosen: np.ndarray | None = None) -> float:
         """Of a child with the shared weights on images of the second half, or all; nothing shared is changed."""
         images, labels = self.valid if chosen is None else shared.rows(self.valid, chosen)
         self.network.choose(shared.one_hot(self.network, child))
@@ -181,11 +188,11 @@ class Sharing:
         with torch.no_grad(), shared.statistics_kept(self.network):
             return float(torch.nn.functional.cross_entropy(self.network(images), labels))
 
-    def derived(self) -> dict[str, int]:
-        """The best of some children on the second half (section 2.3)."""
-        rng = np.random.default_rng((self.seed, self.epoch, 1))
-        children = [self.drawn(rng) for _ in range(self.settings.candidates)]
-        return min(children, key=self.loss)
+    def derived(self) -> list[Choice]:
+        """The best of some children on all of the second half, the best first (section 2.3)."""
+        rng, wanted = np.random.default_rng((self.seed, self.epoch, 1)), self.settings.candidates
+        draws = itertools.islice(self.children(rng), DRAWS * wanted)
+        return sorted(self.bounds.first(draws, wanted), key=self.loss)[: self.settings.retrain]
 
     def metrics(self, data: Data) -> dict[str, object]:
         """What a segment reports after an epoch."""

@@ -21,6 +21,7 @@ from katib_flow.history import Suggestion
 from katib_flow.models.choices import PROGRESS, choices_told
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.nas.relax.choice import Bounds, Choice, heaviest
 from katib_flow.nas.relax.costs import choice_flops, shares_of_largest
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
@@ -76,8 +77,8 @@ def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int =
 
 @algorithm("snas", settings=SnasSettings, check=_check, ends=True, segment=segment)
 def snas(ask: Ask[SnasSettings]) -> list[Suggestion]:
-    """One trial at a time: segments of the search, then the derived architecture, from scratch."""
-    return chained(ask)
+    """Segments of the search, one at a time; then the likeliest networks, from scratch."""
+    return chained(ask, norm=True)
 
 
 class Annealed:
@@ -91,6 +92,7 @@ class Annealed:
     def __init__(self, network: Network, data: Data, settings: SnasSettings, seed: int = 0, state: Any = None) -> None:
         self.network, self.settings, self.seed, self.epoch = network, settings, seed, 0
         self.train = shared.on_device(network, data.train)
+        self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         self.logits: Mapping[str, Tensor] = network.architecture_weights()
         with torch.no_grad():
             for logits in self.logits.values():
@@ -163,9 +165,18 @@ class Annealed:
         alpha = choices_told(
             self.network.topology, "alpha", {slot: each.tolist() for slot, each in probabilities.items()}
         )
-        choice = {slot: int(each.argmax()) for slot, each in probabilities.items()}
         progress = {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs}
-        return {**progress, **shared.report(self.network, choice, self.train, data.valid), **whole, **alpha}
+        return {**progress, **shared.report(self.network, self.derived(), self.train, data.valid), **whole, **alpha}
+
+    def derived(self) -> list[Choice]:
+        """The likeliest networks among those which are no larger than they may be, the first most."""
+        likeliest = {slot: logits.sort(descending=True, stable=True) for slot, logits in self.logits.items()}
+        log_chances = [logits.log_softmax(dim=0).tolist() for logits, _ in likeliest.values()]
+        choices = (
+            {slot: int(order[rank]) for (slot, (_, order)), rank in zip(likeliest.items(), ranks, strict=True)}
+            for ranks in heaviest(log_chances)
+        )
+        return self.bounds.first(choices, self.settings.retrain)
 
 
 def relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

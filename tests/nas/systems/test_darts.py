@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from katib_flow.errors import KatibFlowError
 from katib_flow.models.presets import space_of
 from katib_flow.spec.sections import Architecture
 
@@ -13,7 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from katib_flow.models.build import build  # noqa: E402
-from katib_flow.nas.systems.darts import Bilevel, DartsSettings, architecture_gradient, derived, loss_of  # noqa: E402
+from katib_flow.nas.systems.darts import Bilevel, DartsSettings, architecture_gradient, loss_of, ranked  # noqa: E402
 from katib_flow.training.data import load_data  # noqa: E402
 
 torch.set_num_threads(1)
@@ -169,10 +170,10 @@ def test_a_derived_cell_keeps_the_two_heaviest_edges_of_a_node_and_takes_no_none
         "2>3": [0.5, 0.35, 0.1, 0.05],
     }
     names = ("none", "skip", "conv3", "avg3")
-    found = {slot: names[place] for slot, place in derived(space.supernet(), shares, 2).items()}
+    found = {slot: names[place] for slot, place in next(ranked(space.supernet(), shares, 2)).items()}
     expected = {"0>1": "skip", "0>2": "conv3", "1>2": "skip", "0>3": "skip", "1>3": "avg3", "2>3": "none"}
     assert found == expected
-    kept = derived(space.supernet(), shares, 1)
+    kept = next(ranked(space.supernet(), shares, 1))
     assert [slot for slot, place in kept.items() if place] == ["0>1", "0>2", "1>3"]
 
 
@@ -186,3 +187,53 @@ def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
         taken = [told[f"choice/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
         assert math.isclose(sum(alphas), 1, rel_tol=1e-6)
         assert sorted(taken) == [0.0, 0.0, 0.0, 1.0]
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_only_the_second_order_looks_at_the_images_of_the_weights(order):
+    ends = []
+    for rows in (slice(0, 16), slice(16, 32)):
+        bilevel = Bilevel(supernet(), DATA, DartsSettings(batch=16, order=order, alpha_lr=0.1))
+        bilevel.network.train()
+        train = tuple(part[rows] for part in bilevel.train)
+        bilevel.architecture_step(train, bilevel.valid, 0.5)
+        ends.append(bits(bilevel.alphas))
+    assert same(*ends) == (order == 1)
+
+
+def test_the_step_of_the_architecture_is_adams_with_the_papers_momenta():
+    bilevel = Bilevel(supernet(), DATA, DartsSettings(batch=16, order=1, alpha_weight_decay=0.0))
+    slopes = architecture_gradient(bilevel.network, bilevel.train, bilevel.valid, 0.0)
+    bilevel.architecture_step(bilevel.train, bilevel.valid, 0.1)
+    for alpha, slope in zip(bilevel.alphas, slopes, strict=True):
+        state = bilevel.architect.state[alpha]
+        torch.testing.assert_close(state["exp_avg"], 0.5 * slope)  # beta1 = .5
+        torch.testing.assert_close(state["exp_avg_sq"], 0.001 * slope**2)  # beta2 = .999
+
+
+def test_the_gradient_of_the_weights_is_clipped():
+    bilevel = Bilevel(supernet(), DATA, DartsSettings(batch=16, clip=1e-3, weight_decay=0.0))
+    bilevel.weight_step(bilevel.train)
+    moved = [state["momentum_buffer"] for state in bilevel.optimiser.state.values()]
+    assert float(torch.sqrt(sum((each**2).sum() for each in moved))) == pytest.approx(1e-3, rel=1e-3)
+
+
+def test_the_learning_rate_falls_along_one_cosine():
+    bilevel = Bilevel(supernet(), DATA, DartsSettings(epochs=4, batch=32, lr=0.4, lr_end=0.0, order=1))
+    rates = []
+    for _ in range(4):
+        bilevel.train_epoch()
+        rates.append(bilevel.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.2 * (1 + math.cos(math.pi * quarter / 4)) for quarter in range(4)])
+
+
+def test_what_is_derived_after_the_best_are_the_next_heaviest_networks_within_the_bound():
+    bilevel = Bilevel(supernet(), DATA, DartsSettings(batch=16, retrain=5))
+    derived = bilevel.derived()
+    assert len({bilevel.bounds.network(choice)[0] for choice in derived}) == 5
+    sizes = [bilevel.bounds.network(choice)[1] for choice in derived]
+    smaller = Bilevel(supernet(), DATA, DartsSettings(batch=16, retrain=5, max_parameters=min(sizes)))
+    assert max(smaller.bounds.network(choice)[1] for choice in smaller.derived()) <= min(sizes) < max(sizes)
+    impossible = Bilevel(supernet(), DATA, DartsSettings(batch=16, max_parameters=1))
+    with pytest.raises(KatibFlowError, match=r"settings: max_parameters: 1: none of .* networks was as small"):
+        impossible.derived()

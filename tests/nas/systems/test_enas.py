@@ -101,7 +101,7 @@ def test_the_controllers_phase_leaves_the_shared_weights_alone():
     before = {name: each.clone() for name, each in search.network.state_dict().items()}
     weights = search.controller.policy.start.detach().clone()
     search.controller_step(np.random.default_rng(0))
-    evaluate_child(search.network, search.derived(), search.train, DATA.valid)
+    evaluate_child(search.network, search.derived()[0], search.train, DATA.valid)
     after = search.network.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)  # running statistics too
     assert not torch.equal(weights, search.controller.policy.start)
@@ -136,9 +136,9 @@ def test_a_search_in_segments_is_the_search_in_one_bit_for_bit():
 
 
 def test_the_controller_learns_which_children_are_good():
-    """The reward is what it is for children whose first edge is a convolution, and less for others."""
+    """The reward is what it is for children whose first edge is a mean, and less for others."""
     search = sharing(controller_lr=0.02)
-    search.loss = lambda some, chosen: -0.2 - 0.6 * (some["0>1"] == CONV)  # type: ignore[method-assign]
+    search.loss = lambda some, chosen: -0.2 - 0.6 * (some["0>1"] == AVG)  # type: ignore[method-assign]
     rng = np.random.default_rng(0)
     rewards = [search.controller_step(rng) for _ in range(60)]
     assert np.mean(rewards[:5]) < 0.5
@@ -152,3 +152,108 @@ def test_the_controller_waits_for_the_weights():
     assert not search.controller.state()["steps"]
     search.train_epoch()
     assert search.controller.state()["steps"] == search.settings.updates
+
+
+def recorded(search):
+    """The children whose weights a search trains, with the images, as it goes."""
+    seen, step = [], search.weight_step
+    search.weight_step = lambda some, part: (seen.append((dict(some), part[0])), step(some, part))[1]
+    return seen
+
+
+def test_what_is_derived_are_the_best_different_networks_of_the_candidates():
+    search = sharing(candidates=60, retrain=4, weighted=0.0)
+    worth = {some: number for number, some in enumerate(np.random.default_rng(0).permutation(64).tolist())}
+    search.loss = lambda some, chosen=None: worth[int(np.dot(tuple(some.values()), (16, 4, 1)))]  # type: ignore[method-assign]
+    derived = search.derived()
+    losses = [search.loss(some) for some in derived]
+    assert len({search.bounds.network(some)[0] for some in derived}) == 4
+    assert losses == sorted(losses)
+    assert losses[0] <= 3  # the candidates are nearly all networks there are
+    assert losses[-1] < 20
+
+
+def test_every_batch_trains_a_fresh_child_on_other_images():
+    search = sharing(batch=4)
+    seen = recorded(search)
+    search.train_epoch()
+    assert len(seen) == 8
+    assert len({tuple(some.values()) for some, _ in seen}) > 3
+    assert not any(torch.equal(seen[0][1], images) for _, images in seen[1:])
+
+
+def test_the_children_of_an_update_see_the_same_images_as_many_as_are_set():
+    search = sharing(reward_batch=7, children=3)
+    seen = []
+    search.loss = lambda some, chosen: float(seen.append(chosen.tolist()) or 1.0)  # type: ignore[method-assign]
+    rng = np.random.default_rng(0)
+    search.controller_step(rng)
+    search.controller_step(rng)
+    assert len(seen) == 6
+    assert {len(set(chosen)) for chosen in seen} == {7}
+    assert seen[0] == seen[1] == seen[2] != seen[3]
+
+
+def spoilt(search):
+    """A search whose supernet has running statistics that fit nothing."""
+    with torch.no_grad():
+        for name, each in search.network.named_buffers():
+            if name.endswith("running_mean"):
+                each.fill_(50.0)
+    return search
+
+
+def test_neither_rewards_nor_what_is_reported_are_by_the_statistics_of_the_supernet():
+    search, some = sharing(), child(CONV, CONV, CONV)
+    search.train_epoch()
+    before = search.loss(some), search.metrics(DATA)
+    spoilt(search)
+    assert (search.loss(some), search.metrics(DATA)) == before
+
+
+def test_the_baseline_remembers_earlier_rewards():
+    search, rng = sharing(), np.random.default_rng(0)
+    baselines = []
+    for value in (1.0, 3.0):
+        search.loss = lambda some, chosen, value=value: value  # type: ignore[method-assign]
+        search.controller_step(rng)
+        baselines.append(float(search.controller.state()["baseline"]))
+    assert baselines == pytest.approx([-1.0, -0.95 - 0.05 * 3.0])
+
+
+def test_the_learning_rate_falls_along_one_cosine():
+    search = sharing(epochs=4, lr=0.4, lr_end=0.0)
+    rates = []
+    for _ in range(4):
+        search.train_epoch()
+        rates.append(search.optimiser.param_groups[0]["lr"])
+    assert rates == pytest.approx([0.2 * (1 + np.cos(np.pi * quarter / 4)) for quarter in range(4)])
+
+
+def test_the_gradient_of_a_step_is_clipped():
+    search = sharing(clip=1e-3, weight_decay=0.0)
+    search.weight_step(child(CONV, CONV, CONV), batch(search))
+    moved = [state["momentum_buffer"] for state in search.optimiser.state.values()]
+    assert float(torch.sqrt(sum((each**2).sum() for each in moved))) == pytest.approx(1e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(("weighted", "share"), [(0.5, 0.5), (0.0, 0.25), (0.7, 0.7)])
+def test_the_controller_begins_with_a_lean_towards_operations_with_weights(weighted, share):
+    search, rng = sharing(weighted=weighted), np.random.default_rng(0)
+    drawn = [tuple(search.drawn(rng).values()) for _ in range(400)]
+    for position in range(3):
+        counts = np.bincount([tokens[position] for tokens in drawn], minlength=4) / 400
+        assert counts[CONV] == pytest.approx(share, abs=0.08)
+        assert counts[[NONE, SKIP, AVG]] == pytest.approx((1 - share) / 3, abs=0.07)
+
+
+def test_no_child_that_is_drawn_has_more_than_the_bound():
+    most = SPACE.topology({"0>1": "conv3", "0>2": "skip", "1>2": "none"}).parameters
+    search = sharing(max_parameters=most, candidates=20, retrain=9)
+    seen = recorded(search)
+    for _ in range(3):
+        search.train_epoch()
+    children = [*(some for some, _ in seen), *search.derived()]
+    sizes = {search.bounds.network(some)[1] for some in children}
+    assert max(sizes) == most
+    assert len(search.derived()) > 2

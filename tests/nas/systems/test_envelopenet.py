@@ -88,6 +88,11 @@ def test_networks_grow_one_from_the_other_and_then_it_ends():
     assert suggest(made, history, 2) == []
 
 
+def test_each_network_is_trained_from_scratch():
+    history = played(experiment(), 4)
+    assert [Topology.parse(trial.suggestion.topology).weights for trial in history][1:] == ["fresh"] * 3
+
+
 def test_only_the_last_network_gets_the_whole_budget():
     history = played(experiment(budget={"parameter": "epochs", "min": 2, "max": 9}), 4)
     assert [trial.suggestion.budget for trial in history] == [2, 2, 2, 9]

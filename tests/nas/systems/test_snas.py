@@ -164,6 +164,23 @@ def test_the_likeliest_choice_of_every_edge_is_derived_none_included():
         assert probabilities[place] == pytest.approx(np.exp(3) / (np.exp(3) + 3))
 
 
+def test_the_likeliest_networks_are_trained_again_the_likeliest_first():
+    search = searching(retrain=4)
+    rng = np.random.default_rng(0)
+    with torch.no_grad():
+        for logits in search.logits.values():
+            logits.copy_(torch.from_numpy(rng.normal(size=4)))
+    probabilities = {slot: logits.detach().softmax(dim=0).numpy() for slot, logits in search.logits.items()}
+    everything = [dict(zip(SPACE.slots, places, strict=True)) for places in np.ndindex(4, 4, 4)]
+    everything.sort(key=lambda choice: -np.prod([probabilities[slot][place] for slot, place in choice.items()]))
+    networks, expected = set(), []
+    for choice in everything:
+        if (network := search.bounds.network(choice)[0]) not in networks:
+            networks.add(network)
+            expected.append(choice)
+    assert search.derived() == expected[:4]
+
+
 def test_a_search_in_segments_is_the_search_in_one_bit_for_bit():
     whole = searching(seed=3, epochs=4, distribution_lr=0.02)
     for _ in range(4):
