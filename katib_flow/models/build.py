@@ -99,9 +99,14 @@ class Network(nn.Module):
         if edge.key not in self._names:
             return value
         module = self.operations[self._names[edge.key]]
-        out = module(value)
-        if self.watch is not None:
-            self.watch(edge.key, out)
+        if self.watch is None:
+            return module(value)
+        *before, last = module.children()
+        normalises = isinstance(last, nn.BatchNorm2d | nn.BatchNorm1d)
+        for layer in before:
+            value = layer(value)
+        out = last(value)
+        self.watch(edge.key, value if normalises and before else out)  # normalised, all features vary alike
         return out
 
     def _merged(self, vertex: str, arriving: Sequence[Tensor]) -> Tensor:

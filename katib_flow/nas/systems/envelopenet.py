@@ -2,7 +2,8 @@
 
 Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018, algorithm 1.
 Reads: the feature statistics of the last network's truncated training, ``variance/<branch>``; never its accuracy.
-Departs from it: no skip connections between cells.
+Departs from it: no skip connections between cells; what the trainer that comes along reports is the variance of what a
+branch gives before its last normalisation, because after it all vary alike.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.errors import SpecError
+from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
@@ -62,14 +63,23 @@ def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[B
 
 @algorithm("envelopenet", settings=EnvelopeNetSettings, check=_check, ends=True, draw=draw)
 def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
-    """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it."""
+    """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it.
+
+    A network whose trial failed is tried again.
+
+    Raises:
+        KatibFlowError: a trial reported no feature statistics.
+    """
     if not ask.indices or ask.history.open():
         return []
-    ended = [trial for trial in ask.history if trial.state is not State.KILLED]
-    if len(ended) > ask.settings.iterations or (ended and not _read(ended[-1])):
-        return []  # constructed, or nothing to construct from
+    ended = [trial for trial in ask.history if trial.state in (State.SUCCEEDED, State.EARLY_STOPPED)]
+    if len(ended) > ask.settings.iterations:
+        return []
     assert ask.architectures is not None
     last = ended[-1] if ended else None
+    if last and not _read(last):
+        need = "the trial's function has to report feature statistics, as classify does with statistics: true"
+        raise KatibFlowError(f"trial {last.id}: reported no {STATISTIC}/<branch>; {need}")
     topology = constructed(last, ask.settings) if last else ask.architectures.initial
     budget = ask.experiment.budget
     final = len(ended) == ask.settings.iterations
@@ -120,8 +130,6 @@ def grown(
 
 
 def _read(trial: Trial) -> dict[str, float]:
-    """The statistics that a trial reported, by branch; none where it failed."""
-    if trial.state not in (State.SUCCEEDED, State.EARLY_STOPPED):
-        return {}
+    """The statistics that a trial reported, by branch."""
     marks = f"{STATISTIC}/"
     return {name.removeprefix(marks): value for name, value in trial.observations.items() if name.startswith(marks)}

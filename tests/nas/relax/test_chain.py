@@ -9,6 +9,8 @@ from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
+from katib_flow.models.layers import Mixed, Standardise
+from katib_flow.nas.relax.chain import rivals_told
 from katib_flow.spec import Experiment
 
 both = pytest.mark.parametrize("name", ["darts", "enas"])
@@ -121,3 +123,48 @@ def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_
     keys = {edge.key for edge in Topology.parse(derived.topology).flat.edges}
     assert "0>3" in keys
     assert not keys & {"0>2", "1>3"}
+
+
+def rivals(*choices: dict[str, str]) -> dict[str, float]:
+    names = ("none", "skip", "conv3", "avg3")
+    positions = [{slot: names.index(op) for slot, op in choice.items()} for choice in choices]
+    return rivals_told([{}, *positions])
+
+
+def test_the_best_few_are_trained_from_scratch_side_by_side_each_once():
+    made = search("enas")
+    first = only(made)
+    second, third = {**ENDS, "0>3": "avg3"}, {**ENDS, "0>3": "conv3"}
+    over = segment(first, 1.0)
+    over = Trial(first, State.SUCCEEDED, {**over.observations, **rivals(second, third, ENDS)})
+    children = suggest(made, History((over,)), 4)
+    decided = [{slot: child.assignment[slot] for slot in SLOTS} for child in children]
+    assert decided == [ENDS, second, third]  # the fourth is not among the best three
+    assert {child.origin for child in children} == {Origin(Kind.GENERATE, (0,))}
+    running = History((over, Trial(children[0], State.RUNNING)))
+    assert [child.assignment for child in suggest(made, running, 1)] == [children[1].assignment]
+    states = (State.SUCCEEDED, State.FAILED, State.KILLED)
+    tried = [Trial(child, state, {"accuracy": 0.5}) for child, state in zip(children, states, strict=True)]
+    assert [child.assignment for child in suggest(made, History((over, *tried)), 4)] == [children[2].assignment]
+    tried[2] = Trial(children[2], State.SUCCEEDED, {"accuracy": 0.5})
+    assert not suggest(made, History((over, *tried)), 4)
+
+
+@pytest.mark.parametrize("wrong", [{"rival/2/0>1": 4.0}, {"rival/2/0>1": 0.5}, {"rival/2/0>1": float("nan")}])
+def test_a_rival_that_is_no_choice_is_not_taken(wrong):
+    made = search("enas")
+    first = only(made)
+    told = {**segment(first, 1.0).observations, **rivals(ENDS), **wrong}
+    assert len(suggest(made, History((Trial(first, State.SUCCEEDED, told),)), 4)) == 1
+
+
+def test_a_supernet_of_darts_normalises_every_choice_and_that_of_enas_none_more():
+    for name, count in (("darts", 2), ("enas", 0)):
+        layers = [layer for edge in Topology.parse(only(search(name)).topology).flat.edges for layer in edge.layers]
+        mixed = [layer for layer in layers if isinstance(layer, Mixed)]
+        assert mixed
+        for layer in mixed:
+            last = dict(zip(layer.names, [path[-1] if path else None for path in layer.paths], strict=True))
+            assert [isinstance(last[op], Standardise) for op in ("skip", "avg3")].count(True) == count
+            assert not isinstance(last["none"], Standardise)
+            assert not isinstance(last["conv3"], Standardise)

@@ -2,11 +2,13 @@
 
 import numpy as np
 import pytest
-from kit import space
+from kit import space, spec
 from landscape import CELL, SLOTS, best, ended, every_loss, play, search, shuffled
 
-from katib_flow.history import History, Suggestion
+from katib_flow.algorithms.registry import Ask, find_algorithm
+from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spec import Experiment
 from katib_flow.spec.sections import AlgorithmSpec
 
 
@@ -73,6 +75,27 @@ def test_what_hangs_on_a_changed_value_comes_and_goes():
     shrunk = [made.mutate(grown[0], rng) for _ in range(50)]
     assert {"op": "pool", "fixed": 1} in shrunk
     assert all(each in made for each in shrunk)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_no_network_is_tried_twice_until_the_space_is_used_up(batch):
+    architecture = {"space": "cell", "settings": {"nodes": 3}}
+    algorithm = {"name": "amoebanet", "settings": {"population": 2, "sample": 2}}
+    made = Experiment.parse(spec(parameters={}, architecture=architecture, algorithm=algorithm))
+    assert made.architectures is not None
+    every = {made.architectures.identity(decisions) for decisions in made.space.enumerate()}
+    history = History()
+    while fresh := list(find_algorithm("amoebanet").propose(ask_of(made, history, batch))):
+        history = history.replaced(Trial(each, State.SUCCEEDED, {"accuracy": each.index / 99}) for each in fresh)
+        assert len(history) <= len(every)
+    tried = [made.architectures.identity(trial.assignment) for trial in history]
+    assert len(set(tried)) == len(tried) == len(every)
+
+
+def ask_of(made, history, batch):
+    algorithm = find_algorithm("amoebanet")
+    indices = range(len(history), len(history) + batch)
+    return Ask(made, history, indices, algorithm.settings_of(made))
 
 
 def test_results_of_others_lead_to_other_mutants():

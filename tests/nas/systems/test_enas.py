@@ -257,3 +257,10 @@ def test_no_child_that_is_drawn_has_more_than_the_bound():
     sizes = {search.bounds.network(some)[1] for some in children}
     assert max(sizes) == most
     assert len(search.derived()) > 2
+
+
+def test_a_child_is_reported_with_the_statistics_of_its_own_features():
+    search, some = sharing(), child(CONV, CONV, CONV)
+    images, labels = search.train
+    losses = [evaluate_child(search.network, some, (scale * images, labels), DATA.valid)[0] for scale in (1.0, 5.0)]
+    assert losses[0] != pytest.approx(losses[1], rel=0.01)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from kit import spec
 
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
@@ -112,13 +113,32 @@ def test_accuracies_do_not_matter_and_statistics_do():
     assert suggest(made, other, 1) != [expected]
 
 
-def test_it_waits_for_a_running_trial_and_stops_after_one_that_failed():
+def test_it_waits_for_a_running_trial_and_tries_a_network_again_that_failed():
     made = experiment()
     history = played(made, 1)
     (second,) = suggest(made, history, 1)
     assert suggest(made, history.replaced([Trial(second, State.RUNNING)]), 1) == []
-    assert suggest(made, history.replaced([Trial(second, State.FAILED)]), 1) == []
-    assert len(suggest(made, history.replaced([Trial(second, State.KILLED)]), 1)) == 1
+    for state in (State.FAILED, State.KILLED):
+        (again,) = suggest(made, history.replaced([Trial(second, state)]), 1)
+        assert (again.index, again.parent, again.topology) == (2, 0, second.topology)
+
+
+def test_after_a_failure_it_goes_on_to_the_last_network():
+    made = experiment()
+    history = played(made, 2)
+    (third,) = suggest(made, history, 1)
+    (again,) = suggest(made, failed := history.replaced([Trial(third, State.FAILED)]), 1)
+    found = statistics_of(Topology.parse(again.topology), 2)
+    after = failed.replaced([Trial(again, State.SUCCEEDED, {"accuracy": 0.5, **found})])
+    (last,) = suggest(made, after, 1)
+    assert (last.parent, last.info["construction"]) == (3, 3)
+
+
+def test_a_trial_that_reports_no_statistics_is_told():
+    made = experiment()
+    (first,) = suggest(made, History(), 1)
+    with pytest.raises(KatibFlowError, match="trial t00000: reported no variance/<branch>; the trial's function"):
+        suggest(made, History((Trial(first, State.SUCCEEDED, {"accuracy": 0.5}),)), 1)
 
 
 def test_the_number_of_parameters_stays_near_what_it_was():
