@@ -5,9 +5,9 @@
 
 A construction is that of examples/nas-envelopenet.yaml: five networks, each but the last trained a little, pruned by
 the variance of its features and grown. Its rivals come from the same construction with statistics drawn at random:
-they have as many cells and branches; of them those are taken whose number of weights is within 5 %. All are trained
-alike, from scratch. The rank of the construction among its rivals is 0 where it is the best, 1 where it is the worst;
-chance comes to one half.
+they have as many cells and branches; of them those are taken whose number of weights is within 5 %. Beside them stands
+the network that the construction starts from. All are trained alike, from scratch. The rank of the construction among
+its rivals is 0 where it is the best, 1 where it is the worst; chance comes to one half.
 """
 
 import argparse
@@ -33,12 +33,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--constructions", type=int, default=5)
     parser.add_argument("--rivals", type=int, default=10)
+    parser.add_argument("--channels", type=int, default=24)
     parser.add_argument("--data", default="digits")
     parser.add_argument("--train-size", type=int)
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load_data(args.data, args.train_size)
-    envelope = Envelope(shape=data.shape, classes=data.classes, channels=12, stages=2)
+    envelope = Envelope(shape=data.shape, classes=data.classes, channels=args.channels, stages=2)
     places: list[tuple[float, float]] = []
     for seed in range(args.constructions):
         ours = constructed(envelope, data, seed)
@@ -47,11 +48,13 @@ def main() -> None:
         found = np.array([trained(envelope, cells, data, seed) for cells in [ours, *rivals]])
         places.append(tuple(float(np.mean(each[1:] < each[0])) for each in found.T[[0, 2]]))
         loss, accuracy, test, _ = found[0]
+        start = trained(envelope, beginning(envelope), data, seed)
         mean = found[1:].mean(axis=0)
         print(
             f"construction {seed}: {network(envelope, ours).parameters} weights, validation loss {loss:.4f} "
             f"({len(rivals)} by chance: {mean[0]:.4f}), accuracy {accuracy:.4f} ({mean[1]:.4f}), "
-            f"test loss {test:.4f} ({mean[2]:.4f}); rank {places[-1][0]:.2f}, in test {places[-1][1]:.2f}",
+            f"test loss {test:.4f} ({mean[2]:.4f}); the start network: validation loss {start[0]:.4f}, "
+            f"accuracy {start[1]:.4f}, test loss {start[2]:.4f}; rank {places[-1][0]:.2f}, in test {places[-1][1]:.2f}",
             flush=True,
         )
     print(f"mean rank: validation {np.mean(places, axis=0)[0]:.2f}, test {np.mean(places, axis=0)[1]:.2f}")
@@ -61,9 +64,14 @@ def network(envelope: Envelope, cells: Cells) -> Topology:
     return Topology.parse(envelope_network(envelope, cells))
 
 
+def beginning(envelope: Envelope) -> Cells:
+    """The cells of the network that a construction starts from."""
+    return [[list(envelope.operations)] for _ in range(envelope.stages)]
+
+
 def constructed(envelope: Envelope, data: Data, seed: int) -> Cells:
     """The cells of the last network, each one before it trained a little for its statistics."""
-    cells: Cells = [[list(envelope.operations)] for _ in range(envelope.stages)]
+    cells = beginning(envelope)
     for _ in range(SETTINGS.iterations):
         module = build(network(envelope, cells), seed=seed)
         *_, last = train(module, data, TRUNCATED, seed=seed, statistics=True)
@@ -76,7 +84,7 @@ def by_chance(envelope: Envelope, like: Topology, count: int, seed: int) -> Iter
     """Different networks of the same construction with random statistics, about as large."""
     rng, seen = np.random.default_rng((seed, 1)), {like.hash}
     for _ in range(PATIENCE):
-        cells: Cells = [[list(envelope.operations)] for _ in range(envelope.stages)]
+        cells = beginning(envelope)
         for _ in range(SETTINGS.iterations):
             branches = [(s, c, op) for s, inner in enumerate(cells) for c, ops in enumerate(inner) for op in ops]
             cells = grown(cells, {branch_key(*each): rng.random() for each in branches}, envelope.operations, SETTINGS)

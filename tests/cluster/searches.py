@@ -50,7 +50,7 @@ ENAS: dict[str, Any] = {
     "additional_metrics": ["loss"],
     "objective": {"metric": "accuracy", "direction": "maximize"},
     "architecture": {"space": "cell", "settings": {"operations": ["none", "skip", "conv3", "avg3"]}},
-    "algorithm": {"name": "enas", "settings": {"epochs": 4, "segment_epochs": 1}},
+    "algorithm": {"name": "enas", "settings": {"epochs": 4, "segment_epochs": 1, "retrain": 1}},
     "trial": {"arguments": {"epochs": 1}},
     "limits": {"max_failed_trials": 0},
 }
