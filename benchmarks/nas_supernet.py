@@ -25,10 +25,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
-from benchmarks.nas_table import TABLE, Table, codes, space
+from benchmarks.nas_table import TABLE, Bounded, Floats, Table, agreement, codes, space
 from katib_flow.models.build import build
 from katib_flow.nas.relax.chain import normalised
 from katib_flow.nas.relax.choice import Bounds, Choice
@@ -38,10 +36,6 @@ from katib_flow.training.data import load_data
 SCRATCH = 3_000  # images of a training from scratch: ten epochs of 300
 HALF = 150  # images of a half of them
 BOUNDS = (None, 12_162, 9_234, 6_306)  # parameters: any number; at most four, three, two convolutions
-DRAWS = 2_000  # of random search, for its mean
-OPERATIONS = ("none", "skip", "conv3", "avg3")
-
-Floats = NDArray[np.float64]
 
 
 def with_enas(seed: int, bound: int | None) -> tuple[list[Choice], float]:
@@ -89,63 +83,6 @@ def lean(name: str) -> Floats:
         return np.array([share[list(code)].prod() for code in codes()])
     kept = [sum(token > 0 for token in code[3:]) == 2 and all(code[:3]) for code in codes()]
     return np.array(kept, dtype=float)
-
-
-class Bounded:
-    """The networks of the table that are within a bound.
-
-    Attributes:
-        inside: their positions in the table.
-    """
-
-    def __init__(self, table: Table, bound: int | None) -> None:
-        self.table = table
-        self.inside = np.flatnonzero(table.parameters <= (bound or np.inf))
-        self.seen = table.valid_loss[:, 0]
-
-    def place(self, numbers: Sequence[int] | NDArray[np.intp]) -> Floats:
-        """The share of networks within the bound that are better, shape (number,)."""
-        loss = self.table.mean_valid_loss
-        return np.array([(loss[self.inside] < loss[number]).mean() for number in numbers])
-
-    def choice(self, numbers: Sequence[int] | NDArray[np.intp]) -> int:
-        """The network that looks best after one training of each."""
-        return int(min(numbers, key=self.seen.__getitem__))
-
-    def random(self, trainings: int, chances: Floats) -> Floats:
-        """The places that random search comes to, shape (draw,)."""
-        networks = np.bincount(self.table.class_of_code, weights=chances, minlength=len(self.seen))[self.inside]
-        networks /= networks.sum()
-        rng, count = np.random.default_rng(0), min(trainings, int((networks > 0).sum()))
-        draws = (rng.choice(self.inside, size=count, replace=False, p=networks) for _ in range(DRAWS))
-        return self.place([self.choice(draw) for draw in draws])
-
-    def rules(self) -> Iterator[tuple[str, float]]:
-        """What searches nothing, with its place; the mean where several networks are as large."""
-        size = self.table.parameters[self.inside]
-        largest = self.inside[size == size.max()]
-        yield f"largest ({len(largest)})", float(self.place(largest).mean())
-        for token, name in enumerate(OPERATIONS):
-            number = self.table.class_of((token,) * 6)
-            if number in self.inside:
-                yield f"all {name}", float(self.place([number])[0])
-
-
-def agreement(table: Table) -> str:
-    """Rank correlation of the losses of two trainings: of all networks, and of the best fifth by a third training.
-
-    By the mean of two, which are compared, networks would be chosen by what is compared.
-    """
-    loss, rows = table.valid_loss, []
-    for one, other in itertools.combinations(range(table.seeds), 2):
-        third = next(seed for seed in range(table.seeds) if seed not in (one, other))
-        best = np.argsort(loss[:, third])[: len(loss) // 5]
-        rows.append((spearman(loss[:, one], loss[:, other]), spearman(loss[best, one], loss[best, other])))
-    return "; ".join(f"{every:.2f}, {top:.2f}" for every, top in rows)
-
-
-def spearman(one: Floats, other: Floats) -> float:
-    return float(spearmanr(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def interval(values: Floats) -> str:

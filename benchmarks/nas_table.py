@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
+from scipy.stats import spearmanr
 
 from katib_flow.history import Value
 from katib_flow.models.presets import space_of
@@ -22,6 +23,10 @@ from katib_flow.spec.sections import Architecture
 TABLE = Path(__file__).parent / "tables" / "nas-digits.npz"
 ARCHITECTURE = {"space": "cell", "settings": {"operations": ["none", "skip", "conv3", "avg3"]}}
 """What a spec writes to search this space."""
+
+OPERATIONS = ("none", "skip", "conv3", "avg3")
+DRAWS = 2_000  # of random search, for its mean
+Floats = NDArray[np.float64]
 
 TRAIN_LOSS, VALID_LOSS, VALID_ACCURACY = range(3)
 
@@ -123,6 +128,71 @@ class Table:
     def _best_of(self, queries: int, seen: NDArray[np.float64]) -> float:
         regrets = self.mean_valid_loss[np.argsort(seen, kind="stable")] - self.mean_valid_loss.min()
         return float(best_of(len(regrets), queries) @ regrets)
+
+
+class Bounded:
+    """The networks of the table that are within a bound.
+
+    Attributes:
+        inside: their positions in the table.
+    """
+
+    def __init__(self, table: Table, bound: int | None) -> None:
+        self.table = table
+        self.inside = np.flatnonzero(table.parameters <= (bound or np.inf))
+        self.seen = table.valid_loss[:, 0]
+
+    def place(self, numbers: Sequence[int] | NDArray[np.intp]) -> Floats:
+        """The share of networks within the bound that are better, shape (number,)."""
+        loss = self.table.mean_valid_loss
+        return np.array([(loss[self.inside] < loss[number]).mean() for number in numbers])
+
+    def choice(self, numbers: Sequence[int] | NDArray[np.intp]) -> int:
+        """The network that looks best after one training of each."""
+        return int(min(numbers, key=self.seen.__getitem__))
+
+    def random(self, trainings: int, chances: Floats) -> Floats:
+        """The places that random search comes to, shape (draw,)."""
+        networks = np.bincount(self.table.class_of_code, weights=chances, minlength=len(self.seen))[self.inside]
+        networks /= networks.sum()
+        rng, count = np.random.default_rng(0), min(trainings, int((networks > 0).sum()))
+        draws = (rng.choice(self.inside, size=count, replace=False, p=networks) for _ in range(DRAWS))
+        return self.place([self.choice(draw) for draw in draws])
+
+    def rules(self) -> Iterator[tuple[str, float]]:
+        """What searches nothing, with its place; the mean where several networks are as large."""
+        largest = self.largest()
+        yield f"largest ({len(largest)})", float(self.place(largest).mean())
+        yield from ((rule, float(self.place([number])[0])) for rule, number in self.simple())
+
+    def simple(self) -> Iterator[tuple[str, int]]:
+        """The networks of one operation everywhere that are within the bound."""
+        for token, name in enumerate(OPERATIONS):
+            number = self.table.class_of((token,) * 6)
+            if number in self.inside:
+                yield f"all {name}", number
+
+    def largest(self) -> NDArray[np.intp]:
+        """The networks of the most parameters within the bound."""
+        size = self.table.parameters[self.inside]
+        return self.inside[size == size.max()]
+
+
+def agreement(table: Table) -> str:
+    """Rank correlation of the losses of two trainings: of all networks, and of the best fifth by a third training.
+
+    By the mean of two, which are compared, networks would be chosen by what is compared.
+    """
+    loss, rows = table.valid_loss, []
+    for one, other in itertools.combinations(range(table.seeds), 2):
+        third = next(seed for seed in range(table.seeds) if seed not in (one, other))
+        best = np.argsort(loss[:, third])[: len(loss) // 5]
+        rows.append((spearman(loss[:, one], loss[:, other]), spearman(loss[best, one], loss[best, other])))
+    return "; ".join(f"{every:.2f}, {top:.2f}" for every, top in rows)
+
+
+def spearman(one: Floats, other: Floats) -> float:
+    return float(spearmanr(one, other).statistic)  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def best_of(count: int, drawn: int) -> NDArray[np.float64]:
