@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -18,14 +19,20 @@ from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spec import Experiment
 
+HERE = {
+    name: entry
+    for name, entry in registered_algorithms().items()
+    if entry.extra is None or (find_spec("torch") and find_spec("safetensors"))
+}
+"""Algorithms that can suggest here: some need PyTorch to."""
 ARCHITECTURES = tuple(
     name
-    for name, entry in registered_algorithms().items()
+    for name, entry in HERE.items()
     if entry.check
     and any(problem.where == "architecture" for problem in check_algorithm(Experiment.parse(spec(algorithm=name))))
 )
 """Algorithms that search architectures only: see ``test_nas_algorithms``."""
-NAMES = [name for name in registered_algorithms() if name not in ARCHITECTURES]
+NAMES = [name for name in HERE if name not in ARCHITECTURES]
 SETTINGS: dict[str, dict[str, Any]] = {"grid": {"points": 3}}
 """Settings without which an algorithm cannot search every space."""
 BUDGET = {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}

@@ -13,20 +13,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_algorithms import HERE
 from test_nas_algorithms import ended, search
 
-from katib_flow.algorithms import registered_algorithms
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import inherited, morphisms
 from katib_flow.spec import Experiment
 
-ENTRIES = {
-    name: entry
-    for name, entry in registered_algorithms().items()
-    if entry.propose.__module__.startswith("katib_flow.nas.systems")
-}
+ENTRIES = {name: entry for name, entry in HERE.items() if entry.propose.__module__.startswith("katib_flow.nas.systems")}
 BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment} | {"envelopenet"}
 """Systems that read what a trial reports beside its objective, and never the objective."""
 every_system = pytest.mark.parametrize("name", sorted(ENTRIES))

@@ -72,7 +72,11 @@ def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
     """
     if not ask.indices or ask.history.open():
         return []
-    ended = [trial for trial in ask.history if trial.state in (State.SUCCEEDED, State.EARLY_STOPPED)]
+    ended = [
+        trial
+        for trial in ask.history
+        if trial.state is State.SUCCEEDED or (trial.state is State.EARLY_STOPPED and _read(trial))
+    ]
     if len(ended) > ask.settings.iterations:
         return []
     assert ask.architectures is not None

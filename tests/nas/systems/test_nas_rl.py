@@ -16,6 +16,7 @@ from katib_flow.nas.systems.nas_rl import rewards
 from katib_flow.nas.tokens import encoded
 from katib_flow.spec import Experiment
 
+pytest.importorskip("torch")
 CODE = dict(zip(SLOTS, ("conv5", "conv1", "sep3", "conv3", "conv3", "conv5"), strict=True))
 
 
