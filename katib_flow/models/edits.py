@@ -76,6 +76,18 @@ def edge_of(topology: Topology, key: str) -> FlatEdge:
     raise SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")
 
 
+def ends_of(topology: Topology, each: Fields) -> tuple[str, str]:
+    """The vertices ``src`` and ``dst`` of an edit, of which the second comes later."""
+    src, dst = str(each["src"]), str(each["dst"])
+    order = list(topology.flat.vertices)
+    for name, vertex in (("src", src), ("dst", dst)):
+        if vertex not in order:
+            raise SpecError(name, vertex, f"a vertex: {', '.join(order)}{did_you_mean(vertex, order)}")
+    if order.index(src) >= order.index(dst):
+        raise SpecError("dst", dst, f"a vertex that comes after {src}")
+    return src, dst
+
+
 def new_key(topology: Topology, base: str, what: str) -> str:
     """A name that no edge has yet."""
     known = {each.key for each in topology.flat.edges}
@@ -112,6 +124,21 @@ def _prune(parent: Topology, each: Fields) -> Draft:
     edge = edge_of(parent, each["edge"])
     draft = Draft.of(parent)
     draft.remove(edge.key)
+    return draft
+
+
+@edit("remove", _carry, preserves=False)
+def _remove(parent: Topology, each: Fields) -> Draft:
+    """``{edit: remove, edge}``: what comes to an edge goes on as it is."""
+    edge = edge_of(parent, each["edge"])
+    draft = Draft.of(parent)
+    if len(parent.flat.live.incoming[edge.dst]) == 1 and edge.dst != parent.flat.output:
+        draft.remove(edge.key)
+        del draft.vertices[edge.dst]
+        for reader in draft.edges:
+            reader["src"] = edge.src if reader["src"] == edge.dst else reader["src"]
+    else:
+        draft.edge(edge.key).update({"op": "identity", "params": {}})
     return draft
 
 

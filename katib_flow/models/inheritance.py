@@ -3,7 +3,8 @@
 Channels are known by where they come from, so a layer whose input lost a branch keeps the columns of the others.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -80,7 +81,8 @@ def fitted(kernels: Array, size: Sequence[int]) -> Array:
     return kernels
 
 
-Labels = tuple[tuple[str, int], ...]
+Labels = tuple[tuple[str, int, int], ...]
+"""Of each channel: where it comes from, its number there, and how often it has been there before."""
 Places = dict[str, tuple[tuple[int, ...], Labels, Labels]]
 
 
@@ -98,11 +100,11 @@ def places(topology: Topology) -> Places:
         if len(arriving) == 1:
             labels[vertex] = arriving[0]
         elif merge in ("concat", "pad-concat"):
-            labels[vertex] = tuple(label for each in arriving for label in each)
+            labels[vertex] = _apart(label for each in arriving for label in each)
         else:
             labels[vertex] = _numbered(vertex, len(made.at[vertex]))
         if merge == "wsum" and len(edges) > 1:
-            found[f"gates.{escaped(vertex)}"] = ((len(edges),), tuple((edge.key, 0) for edge in edges), ())
+            found[f"gates.{escaped(vertex)}"] = ((len(edges),), tuple((edge.key, 0, 0) for edge in edges), ())
     return found
 
 
@@ -122,4 +124,14 @@ def _along(made: Channels, edge: FlatEdge, here: Labels, found: Places) -> Label
 
 
 def _numbered(name: str, count: int) -> Labels:
-    return tuple((name, number) for number in range(count))
+    return tuple((name, number, 0) for number in range(count))
+
+
+def _apart(labels: Iterable[tuple[str, int, int]]) -> Labels:
+    """The labels of a stack, in which a channel may stand twice; the copies are told apart by their order."""
+    seen: Counter[tuple[str, int]] = Counter()
+    apart: list[tuple[str, int, int]] = []
+    for name, number, _ in labels:
+        apart.append((name, number, seen[name, number]))
+        seen[name, number] += 1
+    return tuple(apart)

@@ -2,11 +2,12 @@
 
 An edit keeps one of two promises. A *morphism* keeps the function that the network computes (to rounding, with
 normalisation in evaluation mode; Chen et al., "Net2Net", ICLR 2016; Elsken et al., 2017): ``widen``, ``deepen``,
-``skip``, ``kernel``, ``branch``, ``insert``. The others (``prune``, ``set``, ``append``) keep the weights that still
-have a place. Edits are plain data, and a child's topology lists those that made it (``edits``), so that its weights can
-be made again from the parent's, bit for bit: what is random comes from the edit's own seed.
+``skip``, ``concat``, ``kernel``, ``branch``, ``insert``. The others (``prune``, ``remove``, ``set``, ``append``) keep
+the weights that still have a place. Edits are plain data, and a child's topology lists those that made it (``edits``),
+so that its weights can be made again from the parent's, bit for bit: what is random comes from the edit's own seed.
 """
 
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models import layers
 from katib_flow.models.channels import Channels, Vector, escaped, prefix, tensors
 from katib_flow.models.draft import Draft
-from katib_flow.models.edits import HOMOGENEOUS, Fields, edge_of, edit, new_key, nonnegative, shape_after
+from katib_flow.models.edits import HOMOGENEOUS, Fields, edge_of, edit, ends_of, new_key, nonnegative, shape_after
 from katib_flow.models.edits import edits as registered
 from katib_flow.models.flat import FlatEdge
 from katib_flow.models.inheritance import Array, carried, fitted, places
@@ -25,6 +26,7 @@ from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 from katib_flow.spec.problems import NOTHING, did_you_mean
 
+importlib.import_module("katib_flow.models.stacking")  # registers concat
 BN_EPSILON = 1e-5  # torch's
 
 
@@ -244,13 +246,7 @@ def _opened_gates(parent: Topology, weights: Weights, edge: FlatEdge) -> Weights
 @edit("skip", _skip_transfer, preserves=True)
 def _skip(parent: Topology, each: Fields) -> Draft:
     """``{edit: skip, src, dst}``: a 1 x 1 convolution of zeros from a vertex to a later one that sums."""
-    src, dst = str(each["src"]), str(each["dst"])
-    order = list(parent.flat.vertices)
-    for name, vertex in (("src", src), ("dst", dst)):
-        if vertex not in order:
-            raise SpecError(name, vertex, f"a vertex: {', '.join(order)}{did_you_mean(vertex, order)}")
-    if order.index(src) >= order.index(dst):
-        raise SpecError("dst", dst, f"a vertex that comes after {src}")
+    src, dst = ends_of(parent, each)
     if parent.flat.vertices[dst] not in ("add", "wsum") or len(parent.shapes[src]) != 3 or len(parent.shapes[dst]) != 3:
         raise SpecError("dst", dst, "a vertex that sums maps, and a src with maps")
     before, after = parent.shapes[src], parent.shapes[dst]

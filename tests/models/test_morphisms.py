@@ -54,7 +54,7 @@ def an_edit(topology: Topology, kind: str, seed: int) -> dict[str, Any]:
     if kind == "widen":
         width = topology.shapes[edge.dst][0]
         return {"edit": kind, "edge": edge.key, "to": int(width + rng.integers(1, width + 1)), "seed": seed}
-    if kind == "skip":
+    if kind in ("skip", "concat"):
         src, dst = sorted(rng.choice(len(vertices), 2))
         return {"edit": kind, "src": vertices[src], "dst": vertices[dst]}
     return {"edit": kind, "edge": edge.key, **({"k": 5} if kind == "kernel" else {})}
@@ -150,7 +150,8 @@ def test_a_replay_of_the_edits_gives_the_same_bits_and_another_seed_other_channe
 def test_a_child_of_morphisms_learns():
     parent = lived(Topology.parse(CHAIN), 0)
     edits = [{"edit": kind, "edge": "1", "to": 9, "k": 5} for kind in ("widen", "deepen", "kernel", "branch")]
-    child = child_of(parent, [*edits, {"edit": "skip", "src": "x", "dst": "b"}]).float().train()
+    edits += [{"edit": "skip", "src": "x", "dst": "b"}, {"edit": "concat", "src": "x", "dst": "a"}]
+    child = child_of(parent, edits).float().train()
     images, labels = torch.rand(32, 4, 8, 8), torch.arange(32) % 4
     optimiser = torch.optim.SGD(child.parameters(), lr=0.05)
     losses = []
@@ -167,6 +168,53 @@ def test_a_child_of_morphisms_learns():
     assert losses[-1] < losses[0] - 0.05
 
 
+def test_what_is_stacked_brings_channels_that_nobody_reads_yet():
+    parent = lived(Topology.parse(CHAIN), 0)
+    edits = [{"edit": "concat", "src": "x", "dst": "a"}] * 2
+    child = child_of(parent, edits)
+    before, after = parent.operations["2"][1].weight, child.operations["2"][1].weight
+    assert after.shape == (4, 6 + 4 + 4, 3, 3)
+    assert torch.equal(after[:, :6], before)
+    assert not after[:, 6:].any()
+    assert torch.equal(child.operations["1"][0].weight, parent.operations["1"][0].weight)
+
+
+def test_a_channel_that_is_stacked_twice_keeps_both_places():
+    twice = net(
+        {"a": "add", "b": "add"},
+        [("1", "x", "a", "conv3", {"c": 5}), ("2", "a", "b", "conv3", {"c": 4}), mean("b")],
+    )
+    parent = lived(Topology.parse(twice), 0)
+    stacks = [{"edit": "concat", "src": "x", "dst": "a"}, {"edit": "concat", "src": "a", "dst": "x>a.concat1"}]
+    grown = child_of(parent, stacks)
+    for tensor in grown.operations["2"].parameters():
+        tensor.data += 0.1  # now the copies of a channel are told apart
+    again = child_of(grown.float(), [{"edit": "concat", "src": "x", "dst": "a"}])
+    assert worst(grown, again) < 1e-5
+
+
+def test_a_removed_layer_lets_through_what_came_to_it_and_the_rest_keeps_its_weights():
+    parent = lived(Topology.parse(CHAIN), 0)
+    topology, weights = morph(parent.topology, weights_of(parent), [{"edit": "remove", "edge": "1"}])
+    alone = net({"b": "add"}, [("2", "x", "b", "conv3", {"c": 4}), mean("b")])
+    assert topology.hash == Topology.parse(alone).hash
+    assert not any(name.startswith("operations.1.") for name in weights)
+    assert "operations.2.2.weight" in weights
+
+
+def test_of_a_sum_one_layer_is_removed_and_what_it_read_is_added():
+    both = net(
+        {"a": "add", "b": "add"},
+        [("1", "x", "a", "conv3"), ("2", "x", "b", "conv1"), ("3", "a", "b", "conv3"), mean("b")],
+    )
+    removed = modify(Topology.parse(both), [{"edit": "remove", "edge": "2"}])
+    kept = net(
+        {"a": "add", "b": "add"},
+        [("1", "x", "a", "conv3"), ("2", "x", "b", "skip"), ("3", "a", "b", "conv3"), mean("b")],
+    )
+    assert removed.hash == Topology.parse(kept).hash
+
+
 def stacked(branches: tuple[str, ...]) -> dict[str, Any]:
     edges = [(f"b.{op}", "x", "in", op, {"c": 3}) for op in branches]
     return net({"in": "concat", "out": "add"}, [*edges, ("fit", "in", "out", "conv1", {"c": 4}), mean("out")])
@@ -179,6 +227,15 @@ def test_a_pruned_branch_takes_its_columns_along_and_leaves_the_others():
     before, after = parent.operations["fit"][1].weight.detach().numpy(), weights["operations.fit.1.weight"]
     assert np.array_equal(after, before[:, [0, 1, 2, 6, 7, 8]])
     assert np.array_equal(weights["operations.b·sep3.1.weight"], parent.operations["b·sep3"][1].weight.detach().numpy())
+
+
+def test_a_channel_that_is_stacked_twice_keeps_its_columns_apart_when_another_branch_is_pruned():
+    edges = [("one", "x", "in", "skip"), ("two", "x", "in", "skip"), ("three", "x", "in", "conv3", {"c": 3})]
+    data = net({"in": "concat", "out": "add"}, [*edges, ("fit", "in", "out", "conv1", {"c": 4}), mean("out")])
+    parent = lived(Topology.parse(data), 0)
+    weights = morph(parent.topology, weights_of(parent), [{"edit": "prune", "edge": "three"}])[1]
+    before = parent.operations["fit"][1].weight.detach().numpy()
+    assert np.array_equal(weights["operations.fit.1.weight"], before[:, :8])
 
 
 def test_pruning_a_branch_that_gives_zeros_keeps_the_function():
@@ -224,6 +281,8 @@ def test_a_child_without_edits_takes_over_what_has_its_name_and_shape():
         ([{"edit": "widen", "edge": "2", "to": 9}], "its channels are bound to others"),
         ([{"edit": "deepen", "edge": "3"}], "edits[0]: edge: found '3', need an edge of the network: 1, 2, out"),
         ([{"edit": "skip", "src": "b", "dst": "a"}], "need a vertex that comes after b"),
+        ([{"edit": "concat", "src": "a", "dst": "y"}], "need a vertex with maps, and a src with maps"),
+        ([{"edit": "concat", "src": "x", "dst": "b"}], "vertex y"),
         ([{"edit": "kernel", "edge": "2", "k": 1}], "need a larger kernel than 2 has (3)"),
         ([{"edit": "prune", "edge": "2"}], "vertex y"),
     ],
