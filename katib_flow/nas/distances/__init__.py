@@ -1,0 +1,1 @@
+"""How far networks are from each other, a distance a file."""

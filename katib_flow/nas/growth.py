@@ -1,0 +1,152 @@
+"""Networks that edits make of those of earlier trials: what a system that modifies networks begins with and suggests.
+
+A candidate is a network with the trial it was made of and the edits that made it, so that its weights can be inherited
+through them.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from json import dumps, loads
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.algorithms.distinct import PATIENCE
+from katib_flow.algorithms.registry import Ask
+from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.history import Kind, Origin, Suggestion, Trial
+from katib_flow.models.edits import Fields
+from katib_flow.models.morphisms import modify
+from katib_flow.models.topology import Topology
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.problems import NOTHING
+
+Array = NDArray[np.float64]
+Draw = Callable[[Topology, np.random.Generator], Sequence[Fields]]
+"""Draws edits of a network; they may not fit, and there may be none."""
+
+
+def check_start(experiment: Experiment, settings: Any) -> Iterator[SpecError]:
+    """What is wrong with the space of a system that modifies one network."""
+    need = "a space without slots, the network to start from, such as chain"
+    if experiment.architecture is None or experiment.architectures is None:
+        yield SpecError("architecture", NOTHING, need)
+    elif experiment.architectures.slots:
+        yield SpecError("architecture.space", experiment.architecture.space, need)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that may be tried.
+
+    Attributes:
+        parent: the trial of whose network it was made; None where that is the network to start from.
+        edits: that made it.
+    """
+
+    topology: Topology
+    parent: Trial | None = None
+    edits: tuple[Fields, ...] = ()
+
+    def edited(self, edits: Sequence[Fields], max_parameters: int) -> "Candidate | None":
+        """With further edits; None where there are none, where they do not fit, or where it has too many weights."""
+        try:
+            child = modify(self.topology, edits) if edits else None
+        except InvalidSpec:
+            return None
+        if child is None or child.parameters > max_parameters:
+            return None
+        return Candidate(child, self.parent, (*self.edits, *edits))
+
+    def suggestion(self, ask: Ask[Any], index: int, *, fresh: bool) -> Suggestion:
+        """To try it, other parameters drawn.
+
+        Args:
+            fresh: train it from scratch; else it begins with what the edits make of its parent's weights.
+        """
+        parent = None if self.parent is None else self.parent.index
+        lineage = {"edits": () if parent is None else self.edits, "weights": "fresh" if fresh else "inherit"}
+        return Suggestion(
+            index,
+            ask.space.draw(ask.rng(index)),
+            parent=None if fresh else parent,
+            topology=self.topology.model_copy(update=lineage).to_dict(),
+            origin=Origin() if parent is None else Origin(Kind.MODIFY, (parent,)),
+        )
+
+
+@dataclass
+class Grown:
+    """The networks of an experiment so far.
+
+    Attributes:
+        start: the network to start from.
+        evaluated: those with a result. losses: theirs, lower is better, shape (n,).
+        pending: those without a result yet, and those that are about to be tried.
+        tried: the hashes of all.
+    """
+
+    start: Candidate
+    evaluated: list[Candidate]
+    losses: Array
+    pending: list[Candidate]
+    tried: set[str]
+
+    @classmethod
+    def of(cls, ask: Ask[Any]) -> "Grown":
+        assert ask.architectures is not None
+        completed = [trial for trial in ask.history.completed(ask.objective.metric) if trial.suggestion.topology]
+        losses = [ask.objective.loss(trial.observations[ask.objective.metric]) for trial in completed]
+        return cls(
+            Candidate(ask.architectures.initial),
+            [Candidate(_network(trial), trial) for trial in completed],
+            np.array(losses, dtype=float),
+            [Candidate(_network(trial), trial) for trial in ask.history.open() if trial.suggestion.topology],
+            {_network(trial).hash for trial in ask.history if trial.suggestion.topology},
+        )
+
+    def take(self, candidate: Candidate) -> None:
+        """From now on it is being tried."""
+        self.pending.append(candidate)
+        self.tried.add(candidate.topology.hash)
+
+    def first(self, rng: np.random.Generator, draw: Draw, max_parameters: int) -> Candidate | None:
+        """What to begin with: the network to start from, then what drawn edits make of it; None where all are known."""
+        candidates = [self.start]
+        for _ in range(PATIENCE):
+            if candidates[-1].topology.hash not in self.tried:
+                return candidates[-1]
+            base = candidates[int(rng.integers(len(candidates)))]
+            more = base.edited(draw(base.topology, rng), max_parameters)
+            candidates += [] if more is None else [more]
+        return None
+
+    def new(self, candidates: Iterable[Candidate | None]) -> list[Candidate]:
+        """Those that nobody has tried, each network once."""
+        hashes = set(self.tried)
+        fresh: list[Candidate] = []
+        for candidate in candidates:
+            if candidate is not None and candidate.topology.hash not in hashes:
+                hashes.add(candidate.topology.hash)
+                fresh.append(candidate)
+        return fresh
+
+
+def _network(trial: Trial) -> Topology:
+    return _parsed(dumps(trial.suggestion.topology))
+
+
+@lru_cache(maxsize=4096)
+def _parsed(text: str) -> Topology:
+    return Topology.parse(loads(text))
+
+
+def most_telling(losses: Array, most: int) -> NDArray[np.intp]:
+    """Positions of at most so many trials, in their order: half of them the best, and an even spread of the others."""
+    order = np.argsort(losses, kind="stable")
+    best, others = np.split(order, [max(1, most // 2)])
+    count = min(len(others), most - len(best))
+    spread = others[np.unique(np.linspace(0, len(others) - 1, count).astype(np.int64))] if count > 0 else others[:0]
+    return np.sort(np.concatenate([best, spread]))

@@ -1,0 +1,138 @@
+"""Bayesian optimisation with a distance of networks by optimal transport; the acquisition is maximised by evolution.
+
+Paper: Kandasamy et al., "Neural Architecture Search with Bayesian Optimisation and Optimal Transport", NeurIPS 2018:
+section 3 (OTMANN), section 4 (the kernel a exp(-sum b_i d_i) + a' exp(-sum b'_i d'_i^2), d' the normalised distance;
+expected improvement, maximised by an evolutionary algorithm with the modifiers; networks that are being tried are
+believed to come out as expected). The steps of a mutation and the parents' probabilities are of the authors' code.
+Departs from it: one network to start from and mutants of it take the place of ten that were made by hand; there is one
+decision layer, and separable convolutions in the place of residual layers; hyper-parameters are those of highest
+posterior density; the surrogate learns from a part of a long history. Other parameters are drawn for each trial.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import PATIENCE
+from katib_flow.algorithms.gp import standardised, winsorised
+from katib_flow.algorithms.normal import cdf
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.history import Suggestion
+from katib_flow.nas.distances.otmann import Network, distances, network_of, shares
+from katib_flow.nas.growth import Array, Candidate, Grown, check_start, most_telling
+from katib_flow.nas.modifiers import modification
+from katib_flow.nas.settings import SystemSettings
+from katib_flow.nas.surrogate import Distances, fitted
+from katib_flow.spec.model import Count
+
+STEPS = (0.5, 0.25, 0.125, 0.075, 0.05)  # probabilities of one to five steps of a mutation
+Acquisition = Callable[[Sequence[Candidate]], Array]
+
+
+class NasbotSettings(SystemSettings):
+    paper: ClassVar = {
+        "initial": 10,
+        "structure": (0.1, 0.2, 0.4, 0.8),
+        "candidates": 500,
+        "mutants": 50,
+        "max_parameters": 1 << 25,
+        "memory": 10_000,
+    }
+    initial: Count = 6
+    """Networks to begin with: the one to start from, and mutants of it."""
+    structure: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.2, 0.8)
+    """nu: weights of the structural cost, each a distance of the kernel."""
+    candidates: Count = 60
+    """Networks whose acquisition is looked at for a suggestion."""
+    mutants: Count = 20
+    """Of these, how many are made at once, by the acquisition of those before."""
+    max_parameters: Count = 50_000
+    """The most weights of a network."""
+    memory: Annotated[int, Field(ge=2)] = 128
+    """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
+
+
+@algorithm("nasbot", settings=NasbotSettings, check=check_start)
+def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
+    """Fewer than asked for where no mutation leads to a network that is new."""
+    grown, settings = Grown.of(ask), ask.settings
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        rng = ask.rng(index)
+        if index < settings.initial or not grown.evaluated:
+            candidate = grown.first(rng, modification, settings.max_parameters)
+        else:
+            candidate = _most_promising(grown, settings, rng)
+        if candidate is None:
+            break
+        grown.take(candidate)
+        suggestions.append(candidate.suggestion(ask, index, fresh=True))
+    return suggestions
+
+
+def _most_promising(grown: Grown, settings: NasbotSettings, rng: np.random.Generator) -> Candidate | None:
+    seen = most_telling(grown.losses, settings.memory)
+    evaluated = [grown.evaluated[at] for at in seen]
+    costs = standardised(winsorised(grown.losses[seen]))
+    improvement, values = expected_improvement(evaluated, costs, grown.pending, settings)
+    return evolved(grown, evaluated, values, improvement, settings, rng)
+
+
+def expected_improvement(
+    evaluated: Sequence[Candidate], costs: Array, pending: Sequence[Candidate], settings: NasbotSettings
+) -> tuple[Acquisition, Array]:
+    """The expected improvement of networks on the best that was evaluated, and its values at those."""
+    known = [network_of(each.topology) for each in (*evaluated, *pending)]
+
+    def apart(others: Sequence[Network]) -> Distances:
+        """Of the known networks to others: by mass, and by the share of it, squared."""
+        plain = distances(known, others, settings.structure)
+        return [plain, shares(plain, known, others) ** 2]
+
+    among = apart(known)
+    surrogate = fitted(among, costs)
+
+    def of(distances: Distances) -> Array:
+        mean, variance = surrogate.posterior(distances)
+        deviation = np.sqrt(variance)
+        z = (costs.min() - mean) / deviation
+        return deviation * (z * cdf(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
+
+    def improvement(candidates: Sequence[Candidate]) -> Array:
+        return of(apart([network_of(each.topology) for each in candidates]))
+
+    return improvement, of([group[:, :, : len(evaluated)] for group in among])
+
+
+def evolved(
+    grown: Grown,
+    evaluated: Sequence[Candidate],
+    values: Array,
+    acquisition: Acquisition,
+    settings: NasbotSettings,
+    rng: np.random.Generator,
+) -> Candidate | None:
+    """The network of highest acquisition that an evolution from those evaluated comes upon; None where none is new."""
+    pool = list(evaluated)
+    hashes = {each.topology.hash for each in pool}
+    for _ in range(PATIENCE):
+        z = 2 * (values - values.max()) / (values.std() or 1.0)
+        parents = rng.choice(len(pool), settings.mutants, p=np.exp(z) / np.exp(z).sum())
+        mutants = grown.new(mutant(pool[parent], settings.max_parameters, rng) for parent in parents)
+        if new := [each for each in mutants if each.topology.hash not in hashes]:
+            hashes |= {each.topology.hash for each in new}
+            pool, values = [*pool, *new], np.concatenate([values, acquisition(new)])
+        if len(pool) >= len(evaluated) + settings.candidates:
+            break
+    mutated = range(len(evaluated), len(pool))
+    return pool[max(mutated, key=lambda at: values[at])] if mutated else None
+
+
+def mutant(candidate: Candidate, max_parameters: int, rng: np.random.Generator) -> Candidate | None:
+    """One to five steps from a network; None where none of them fits."""
+    stepped = candidate
+    for _ in range(1 + int(rng.choice(len(STEPS), p=STEPS))):
+        stepped = stepped.edited(modification(stepped.topology, rng), max_parameters) or stepped
+    return None if stepped is candidate else stepped

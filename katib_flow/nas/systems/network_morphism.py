@@ -1,0 +1,149 @@
+"""Bayesian optimisation over network morphisms: a tree of edits is searched for the child that promises most.
+
+Paper: Jin et al., "Auto-Keras: An Efficient Neural Architecture Search System", KDD 2019 (arXiv 1806.10282, 2018):
+section 3.1 (edit distance; its Gaussian process), section 3.2 (acquisition: the lower confidence bound mu - 2.5 sigma,
+optimised by Algorithm 1, A* and simulated annealing on the tree of morphisms), section 3.3 (morphisms; a child inherits
+weights through all of them).
+Departs from it: amplitude and scale of the kernel exp(-rho^2), and the noise, are fitted. The morphisms of a network
+that is expanded are drawn, as in the authors' code. Where nothing on the tree promises more than what was reached, the
+best of it is tried all the same. The surrogate learns from a part of a long history. Networks that begin side by side,
+before any has a result, are trained from scratch. Other parameters are drawn for each trial.
+"""
+
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import Field
+
+from katib_flow.algorithms.gp import standardised, winsorised
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.history import Suggestion
+from katib_flow.models import layers
+from katib_flow.models.edits import Fields, shape_after
+from katib_flow.models.topology import Topology
+from katib_flow.nas.distances.edit import Embedding, distances, network_of, squared
+from katib_flow.nas.growth import Array, Candidate, Grown, check_start, most_telling
+from katib_flow.nas.settings import SystemSettings
+from katib_flow.nas.surrogate import fitted
+from katib_flow.spec.model import Count
+
+COOLING = 0.9  # r of Algorithm 1
+Acquisition = Callable[[Sequence[Candidate]], Array]
+
+
+class NetworkMorphismSettings(SystemSettings):
+    paper: ClassVar = {"lowest_temperature": 1e-4, "max_parameters": 1 << 25, "memory": 10_000}
+    confidence: Annotated[float, Field(ge=0)] = 2.5
+    """beta: how many deviations below its mean a network is taken to be."""
+    skip_weight: Annotated[float, Field(gt=0)] = 0.1
+    """lambda: what a skip connection counts in the edit distance, in layers. The value is of the authors' code."""
+    neighbours: Count = 8
+    """Morphisms that are drawn of a network, whenever the tree is expanded. The value is of the authors' code."""
+    lowest_temperature: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """T_low, at which the search of the tree ends; it begins at 1 and cools by 0.9 (0.0001 in the authors' code)."""
+    max_parameters: Count = 50_000
+    """The most weights of a network."""
+    memory: Annotated[int, Field(ge=2)] = 128
+    """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
+
+
+@algorithm("network-morphism", settings=NetworkMorphismSettings, check=check_start, aliases=("auto-keras",))
+def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
+    """Fewer than asked for where no morphism leads to a network that is new."""
+    grown, settings = Grown.of(ask), ask.settings
+    suggestions: list[Suggestion] = []
+    for index in ask.indices:
+        rng = ask.rng(index)
+        if grown.evaluated:
+            candidate = _most_promising(grown, settings, rng)
+        else:
+            candidate = grown.first(rng, morphism, settings.max_parameters)
+        if candidate is None:
+            break
+        grown.take(candidate)
+        suggestions.append(candidate.suggestion(ask, index, fresh=candidate.parent is None))
+    return suggestions
+
+
+def _most_promising(grown: Grown, settings: NetworkMorphismSettings, rng: np.random.Generator) -> Candidate | None:
+    seen = most_telling(grown.losses, settings.memory)
+    evaluated = [grown.evaluated[at] for at in seen]
+    costs = standardised(winsorised(grown.losses[seen]))
+    bound = lower_bound(evaluated, costs, grown.pending, settings)
+    return search_tree(grown, list(zip(evaluated, costs, strict=True)), bound, settings, rng)
+
+
+def lower_bound(
+    evaluated: Sequence[Candidate], costs: Array, pending: Sequence[Candidate], settings: NetworkMorphismSettings
+) -> Acquisition:
+    """The lower confidence bound of the cost of networks, by those that were evaluated (section 3.2)."""
+    anchors = [network_of(each.topology) for each in evaluated]
+    embedding = Embedding.of(len(anchors), np.random.default_rng(len(anchors)))
+
+    def places(candidates: Sequence[Candidate]) -> Array:
+        networks = [network_of(each.topology) for each in candidates]
+        return embedding.places(distances(networks, anchors, settings.skip_weight))
+
+    known = places([*evaluated, *pending])
+    surrogate = fitted([squared(known, known)[None]], costs)
+
+    def bound(candidates: Sequence[Candidate]) -> Array:
+        mean, variance = surrogate.posterior([squared(known, places(candidates))[None]])
+        return mean - settings.confidence * np.sqrt(variance)
+
+    return bound
+
+
+def search_tree(
+    grown: Grown,
+    evaluated: Sequence[tuple[Candidate, float]],
+    bound: Acquisition,
+    settings: NetworkMorphismSettings,
+    rng: np.random.Generator,
+) -> Candidate | None:
+    """Algorithm 1: the network of least bound on a tree whose roots are the networks that were evaluated."""
+    order = itertools.count()
+    queue = [(float(cost), next(order), candidate) for candidate, cost in evaluated]
+    heapq.heapify(queue)
+    least, best, lowest = queue[0][0], None, np.inf
+    temperature = 1.0
+    while queue and temperature > settings.lowest_temperature:
+        temperature *= COOLING
+        _, _, candidate = heapq.heappop(queue)
+        drawn = (morphism(candidate.topology, rng) for _ in range(settings.neighbours))
+        children = grown.new(candidate.edited(edits, settings.max_parameters) for edits in drawn)
+        for child, value in zip(children, bound(children) if children else (), strict=True):
+            if np.exp(min(0.0, (least - value) / temperature)) > rng.random():
+                heapq.heappush(queue, (float(value), next(order), child))
+            if value < lowest:
+                best, lowest = child, float(value)
+            least = min(least, float(value))
+    return best
+
+
+def morphism(topology: Topology, rng: np.random.Generator) -> list[Fields]:
+    """A morphism of a network, drawn: deepen, widen, add a skip connection, or stack one; it may not fit."""
+
+    def drawn(among: Sequence[Any]) -> Any:
+        return among[int(rng.integers(len(among)))]
+
+    convolutions = [
+        edge
+        for edge in topology.flat.live.edges
+        if not edge.dead and any(isinstance(layer, layers.Conv) for layer in edge.layers)
+    ]
+    kind = drawn(("deepen", "widen", "skip", "concat"))
+    if kind in ("deepen", "widen"):
+        if not convolutions:
+            return []
+        edge = drawn(convolutions)
+        if kind == "deepen":
+            return [{"edit": "deepen", "edge": edge.key, "k": 3}]
+        wider = 2 * shape_after(topology, edge)[0]
+        return [{"edit": "widen", "edge": edge.key, "to": wider, "seed": int(rng.integers(1 << 31))}]
+    vertices = list(topology.flat.live.vertices)
+    src, dst = sorted(rng.choice(len(vertices), 2, replace=False))
+    return [{"edit": kind, "src": vertices[src], "dst": vertices[dst]}]

@@ -1,0 +1,142 @@
+"""Network morphism against its paper: the tree of edits, the bound, and what a child inherits."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from grown_networks import network, play, played, search
+
+from katib_flow.history import Kind
+from katib_flow.loop import suggest
+from katib_flow.models import Topology
+from katib_flow.models.edits import edits as registered
+from katib_flow.models.morphisms import inherited, modify
+from katib_flow.models.presets import space_of
+from katib_flow.nas.distances.edit import network_of
+from katib_flow.nas.growth import Candidate, Grown
+from katib_flow.nas.systems.network_morphism import (
+    NetworkMorphismSettings,
+    lower_bound,
+    morphism,
+    search_tree,
+)
+from katib_flow.spec.sections import Architecture
+
+START = space_of(Architecture(space="chain", settings={"layers": [4, 6]})).initial
+
+
+def tree(value: Any, seed: int = 0, cost: float = 0.0, **settings: Any) -> Candidate | None:
+    """What a search of the tree below one network finds."""
+    root = Candidate(START)
+    grown = Grown(root, [root], np.array([cost]), [], {START.hash})
+    chosen = NetworkMorphismSettings(**settings)
+
+    def bound(candidates: Any) -> Any:
+        return np.array([value(each.topology) for each in candidates], dtype=float)
+
+    return search_tree(grown, [(root, cost)], bound, chosen, np.random.default_rng(seed))
+
+
+def depth(topology: Topology) -> int:
+    return len(network_of(topology).widths)
+
+
+def test_the_tree_is_followed_down_to_what_promises_most():
+    found = tree(lambda topology: -depth(topology))
+    assert found is not None
+    assert depth(found.topology) >= depth(START) + 4
+    assert len(found.edits) >= 4
+    assert modify(START, found.edits).hash == found.topology.hash
+
+
+def test_without_a_promise_the_tree_is_cut_the_sooner_the_colder_it_is():
+    """At T a child that is worse by d is expanded with probability exp(-d / T)."""
+
+    def edits(worse: float) -> list[int]:
+        steps = [0]
+
+        def value(topology: Topology) -> float:
+            steps[0] += 1
+            return worse
+
+        return [steps[0] for seed in range(4) if tree(value, seed, lowest_temperature=0.3)]
+
+    assert sum(edits(0.1)) > 2 * sum(edits(20.0))
+
+
+def test_the_search_ends_at_the_lowest_temperature():
+    looked_at: list[int] = []
+    tree(lambda topology: looked_at.append(1) or -depth(topology), lowest_temperature=0.85, neighbours=5)
+    assert 0 < len(looked_at) <= 2 * 5  # 0.9, and 0.81, at which the last network is expanded
+
+
+def test_the_bound_is_the_mean_less_some_deviations():
+    near, far = modify(START, [{"edit": "widen", "edge": "conv1", "to": 5}]), START
+    for _ in range(6):
+        far = modify(far, [{"edit": "deepen", "edge": "conv2"}])
+    evaluated = [Candidate(START), Candidate(modify(START, [{"edit": "deepen", "edge": "conv1"}]))]
+    costs = np.array([-1.0, 1.0])
+    values: list[Any] = []
+    for confidence in (0.0, 1.0, 2.5):
+        settings = NetworkMorphismSettings(confidence=confidence)
+        values.append(lower_bound(evaluated, costs, [], settings)([Candidate(near), Candidate(far)]))
+    mean, deviation = values[0], values[0] - values[1]
+    np.testing.assert_allclose(values[2], mean - 2.5 * deviation)
+    assert (deviation > 0).all()
+    assert deviation[1] > 1.2 * deviation[0]  # what is far is known less
+    assert mean[0] < 0  # what is near the better one is taken to be good
+
+
+def test_only_morphisms_are_drawn_and_all_four_of_them():
+    rng = np.random.default_rng(0)
+    drawn = [edit["edit"] for _ in range(60) for edit in morphism(START, rng)]
+    assert set(drawn) == {"deepen", "widen", "skip", "concat"}
+    assert all(registered[each].preserves for each in drawn)
+
+
+def test_children_inherit_and_what_has_no_parent_is_trained_from_scratch():
+    for trial in played("network-morphism"):
+        topology, suggestion = network(trial.suggestion), trial.suggestion
+        if suggestion.index < 2:  # before there was a result
+            assert (suggestion.parent, topology.weights, topology.edits) == (None, "fresh", ())
+        else:
+            assert suggestion.parent is not None
+            assert suggestion.origin.kind is Kind.MODIFY
+            assert topology.weights == "inherit"
+            assert topology.edits
+
+
+def test_a_child_computes_what_its_parent_does_before_it_is_trained():
+    torch = pytest.importorskip("torch")
+    from katib_flow.models.build import build, put_weights, weights_of
+
+    images = torch.rand(8, 1, 8, 8).double()
+    history = played("network-morphism")
+    grown = 0
+    for trial in history.trials[2:]:
+        child = network(trial.suggestion)
+        parent = network(history.trials[trial.suggestion.parent or 0].suggestion)
+        before = build(parent, seed=trial.index).eval()
+        after = build(child, seed=99).eval()
+        weights = inherited(parent, weights_of(before), child)
+        assert set(weights) == set(after.state_dict())
+        put_weights(after, weights)
+        with torch.no_grad():
+            worst = float((before.double()(images) - after.double()(images)).abs().max())
+        assert worst < 1e-5
+        grown += child.parameters > parent.parameters
+    assert grown >= 7
+
+
+def test_a_search_of_four_parts_is_that_of_one():
+    made = search("network-morphism")
+    history = play(made, 4)
+    for most in (6, 8, 10):
+        history = play(made, most, history=history)
+    assert history == played("network-morphism")
+
+
+def test_the_papers_values_can_be_asked_for():
+    of_paper = NetworkMorphismSettings.model_validate({"preset": "paper"})
+    assert (of_paper.confidence, of_paper.lowest_temperature) == (2.5, 1e-4)
+    assert suggest(search("network-morphism", preset="paper"), played("network-morphism"), 1)
