@@ -20,7 +20,9 @@ from katib_flow.history import Kind, Origin, Suggestion, Trial
 from katib_flow.models.edits import Fields
 from katib_flow.models.morphisms import modify
 from katib_flow.models.topology import Topology
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
 
 Array = NDArray[np.float64]
@@ -28,13 +30,23 @@ Draw = Callable[[Topology, np.random.Generator], Sequence[Fields]]
 """Draws edits of a network; they may not fit, and there may be none."""
 
 
-def check_start(experiment: Experiment, settings: Any) -> Iterator[SpecError]:
+class GrowthSettings(SystemSettings):
+    """What the settings of systems have in common that modify one network."""
+
+    max_parameters: Count = 50_000
+    """The most weights of a network."""
+
+
+def check_start(experiment: Experiment, settings: GrowthSettings) -> Iterator[SpecError]:
     """What is wrong with the space of a system that modifies one network."""
     need = "a space without slots, the network to start from, such as chain"
     if experiment.architecture is None or experiment.architectures is None:
         yield SpecError("architecture", NOTHING, need)
     elif experiment.architectures.slots:
         yield SpecError("architecture.space", experiment.architecture.space, need)
+    elif (least := experiment.architectures.initial.parameters) > (most := settings.max_parameters):
+        need = f"at least {least}, the weights of the network to start from"
+        yield SpecError("algorithm.settings.max_parameters", most, need)
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,7 @@ class Candidate:
             return None
         return Candidate(child, self.parent, (*self.edits, *edits))
 
-    def suggestion(self, ask: Ask[Any], index: int, *, fresh: bool) -> Suggestion:
+    def suggestion(self, ask: Ask[Any], index: int, rng: np.random.Generator, *, fresh: bool) -> Suggestion:
         """To try it, other parameters drawn.
 
         Args:
@@ -70,7 +82,7 @@ class Candidate:
         lineage = {"edits": () if parent is None else self.edits, "weights": "fresh" if fresh else "inherit"}
         return Suggestion(
             index,
-            ask.space.draw(ask.rng(index)),
+            ask.space.draw(rng),
             parent=None if fresh else parent,
             topology=self.topology.model_copy(update=lineage).to_dict(),
             origin=Origin() if parent is None else Origin(Kind.MODIFY, (parent,)),

@@ -21,9 +21,8 @@ from katib_flow.algorithms.normal import cdf
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.history import Suggestion
 from katib_flow.nas.distances.otmann import Network, distances, network_of, shares
-from katib_flow.nas.growth import Array, Candidate, Grown, check_start, most_telling
+from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
 from katib_flow.nas.modifiers import modification
-from katib_flow.nas.settings import SystemSettings
 from katib_flow.nas.surrogate import Distances, fitted
 from katib_flow.spec.model import Count
 
@@ -31,7 +30,7 @@ STEPS = (0.5, 0.25, 0.125, 0.075, 0.05)  # probabilities of one to five steps of
 Acquisition = Callable[[Sequence[Candidate]], Array]
 
 
-class NasbotSettings(SystemSettings):
+class NasbotSettings(GrowthSettings):
     paper: ClassVar = {
         "initial": 10,
         "structure": (0.1, 0.2, 0.4, 0.8),
@@ -48,8 +47,6 @@ class NasbotSettings(SystemSettings):
     """Networks whose acquisition is looked at for a suggestion."""
     mutants: Count = 20
     """Of these, how many are made at once, by the acquisition of those before."""
-    max_parameters: Count = 50_000
-    """The most weights of a network."""
     memory: Annotated[int, Field(ge=2)] = 128
     """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
 
@@ -68,7 +65,7 @@ def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
         if candidate is None:
             break
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(ask, index, fresh=True))
+        suggestions.append(candidate.suggestion(ask, index, rng, fresh=True))
     return suggestions
 
 

@@ -25,8 +25,7 @@ from katib_flow.models import layers
 from katib_flow.models.edits import Fields, shape_after
 from katib_flow.models.topology import Topology
 from katib_flow.nas.distances.edit import Embedding, distances, network_of, squared
-from katib_flow.nas.growth import Array, Candidate, Grown, check_start, most_telling
-from katib_flow.nas.settings import SystemSettings
+from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
 from katib_flow.nas.surrogate import fitted
 from katib_flow.spec.model import Count
 
@@ -34,7 +33,7 @@ COOLING = 0.9  # r of Algorithm 1
 Acquisition = Callable[[Sequence[Candidate]], Array]
 
 
-class NetworkMorphismSettings(SystemSettings):
+class NetworkMorphismSettings(GrowthSettings):
     paper: ClassVar = {"lowest_temperature": 1e-4, "max_parameters": 1 << 25, "memory": 10_000}
     confidence: Annotated[float, Field(ge=0)] = 2.5
     """beta: how many deviations below its mean a network is taken to be."""
@@ -44,8 +43,6 @@ class NetworkMorphismSettings(SystemSettings):
     """Morphisms that are drawn of a network, whenever the tree is expanded. The value is of the authors' code."""
     lowest_temperature: Annotated[float, Field(gt=0, lt=1)] = 0.2
     """T_low, at which the search of the tree ends; it begins at 1 and cools by 0.9 (0.0001 in the authors' code)."""
-    max_parameters: Count = 50_000
-    """The most weights of a network."""
     memory: Annotated[int, Field(ge=2)] = 128
     """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
 
@@ -64,7 +61,7 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
         if candidate is None:
             break
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(ask, index, fresh=candidate.parent is None))
+        suggestions.append(candidate.suggestion(ask, index, rng, fresh=candidate.parent is None))
     return suggestions
 
 

@@ -83,6 +83,17 @@ def test_the_lengths_of_paths_by_hand():
     np.testing.assert_allclose(network.paths, np.hstack([from_input, to_output]))
 
 
+def test_decision_layers_share_a_tenth_of_the_mass():
+    edges = [("a", "x", "1", "conv3", {}), *((name, "1", "y", "head", {"classes": 10}) for name in "bc")]
+    made = [dict(zip(("id", "src", "dst", "op", "params"), each, strict=True)) for each in edges]
+    graph = {"vertices": dict.fromkeys("1y", "add"), "edges": made}
+    network = network_of(
+        Topology.parse({"input": {"shape": [4, 8, 8]}, "output": {"classes": 10}, "graphs": {"net": graph}})
+    )
+    by_kind = [(label.kind, mass) for label, mass in zip(network.labels, network.masses, strict=True)]
+    assert by_kind == [("input", 1.6), ("conv", 16), ("decision", 0.8), ("decision", 0.8), ("output", 1.6)]
+
+
 @lru_cache
 def networks() -> tuple[Network, ...]:
     return tuple(network_of(topology) for topology in grown(60))
@@ -136,4 +147,6 @@ def test_labels_are_a_distance_of_their_own():
     for a, b, c in itertools.product(labels, repeat=3):
         assert mislabelled(a, c) <= mislabelled(a, b) + mislabelled(b, c) + 1e-12
     assert mislabelled(Label("pool", "max", 3), Label("pool", "avg", 3)) == 0.25
+    assert mislabelled(Label("conv", "plain", 3), Label("conv", "separable", 3)) == pytest.approx(0.1)
+    assert mislabelled(Label("conv", "plain", 3), Label("conv", "separable", 5)) == pytest.approx(0.9 * 0.2 + 0.1)
     assert mislabelled(labels[0], Label("pool", "max", 3)) == math.inf

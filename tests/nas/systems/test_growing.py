@@ -102,9 +102,28 @@ def test_no_network_has_more_weights_than_allowed(name):
     assert max(network(trial.suggestion).parameters for trial in play(search(name, max_parameters=1500), 8)) <= 1500
 
 
+def test_where_no_edit_gives_a_network_that_is_allowed_it_ends():
+    """Every morphism adds weights."""
+    start = space_of(Architecture(space="chain")).initial
+    assert len(play(search("network-morphism", max_parameters=start.parameters), 5)) == 1
+
+
 @every_system
-def test_where_no_edit_gives_a_network_that_is_allowed_it_ends(name):
-    assert len(play(search(name, max_parameters=10), 5)) == 1
+def test_fewer_weights_than_the_network_to_start_from_has_are_refused(name):
+    (problem,) = check_algorithm(search(name, max_parameters=10))
+    start = space_of(Architecture(space="chain")).initial
+    assert str(problem) == (
+        "algorithm.settings.max_parameters: found 10, "
+        f"need at least {start.parameters}, the weights of the network to start from"
+    )
+
+
+@every_system
+def test_other_parameters_do_not_follow_from_the_network(name):
+    """They are drawn after it: not from the numbers that decided on it."""
+    made = Experiment.parse({**search(name).to_dict(), "parameters": {"lr": {"type": "float", "min": 0.0, "max": 1.0}}})
+    (one,), (other,) = (suggest(made, history, 1, start=12) for history in (played(name), History()))
+    assert one.assignment["lr"] != other.assignment["lr"]
 
 
 @every_system
