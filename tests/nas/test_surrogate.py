@@ -49,6 +49,12 @@ def test_a_network_that_is_being_tried_is_believed_and_is_no_longer_unknown():
     assert mean[0] == pytest.approx(after.outputs[-1], abs=0.05)
 
 
+def test_of_a_network_that_is_being_tried_what_is_known_nearby_is_believed():
+    for at, output in ((1.11, -1.2), (2.31, 0.8)):
+        surrogate = Surrogate.given(line(np.append(POINTS, at)), OUTPUTS, THETA)
+        assert surrogate.outputs[-1] == pytest.approx(output, abs=0.3)
+
+
 def test_distances_that_give_no_kernel_do_no_harm():
     rng = np.random.default_rng(0)
     wild = rng.random((2, 12, 12)) * 4
@@ -56,9 +62,10 @@ def test_distances_that_give_no_kernel_do_no_harm():
     gram = np.exp(-(wild[0] ** 2) / np.mean(wild[0] ** 2))
     assert np.linalg.eigvalsh(gram).min() < -0.1
     groups = [np.stack(wild), np.stack(wild) ** 2]
-    surrogate = Surrogate.given(groups, rng.normal(size=12), np.zeros(7) - 1)
+    surrogate = Surrogate.given(groups, rng.normal(size=12), np.array([0, -1, -1, 0, -1, -1, -7.0]))
     mean, variance = surrogate.posterior(groups)
     assert np.isfinite(mean).all()
+    assert np.linalg.eigvalsh(surrogate.precision).min() > 0
     assert (variance > 0).all()
 
 

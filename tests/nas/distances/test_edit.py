@@ -89,6 +89,18 @@ def test_it_is_symmetric_and_nothing_from_a_network_to_itself():
     np.testing.assert_allclose(d[:6, :6], mirrored)
 
 
+def test_of_two_paths_of_as_many_layers_the_one_with_more_work_is_the_network():
+    """Whatever the order in which they stand."""
+    paths = [("a", "conv1", 4), ("b", "conv3", 9)]
+    for order in (paths, paths[::-1]):
+        edges = [{"id": f"{v}1", "src": "x", "dst": v, "op": op, "params": {"c": c}} for v, op, c in order]
+        edges += [{"id": f"{v}2", "src": v, "dst": "e", "op": "conv1", "params": {"c": 6}} for v, _, _ in order]
+        edges.append({"id": "head", "src": "e", "dst": "y", "op": "head", "params": {"classes": 10}})
+        graph = {"vertices": dict.fromkeys([*(v for v, _, _ in order), "e", "y"], "add"), "edges": edges}
+        data = {"input": {"shape": [1, 8, 8]}, "output": {"classes": 10}, "graphs": {"net": graph}}
+        assert network_of(Topology.parse(data)) == Network((9, 6, 10), ((0, 1), (1, 1)))
+
+
 def test_names_and_the_order_of_edges_do_not_matter():
     for number, topology in enumerate(grown(20)):
         assert network_of(relabelled(topology, number)) == network_of(topology)

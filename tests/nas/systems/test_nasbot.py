@@ -138,6 +138,32 @@ def test_evolution_climbs_the_acquisition():
     assert found.topology.hash not in grown.tried
 
 
+def test_parents_are_drawn_by_their_acquisition(monkeypatch):
+    """With values 0 and 1, whose deviation is a half, the second has exp(4) times the probability of the first."""
+    other = modified("_wedged_layer", 0)
+    drawn: Counter[str] = Counter()
+    monkeypatch.setattr(nasbot, "mutant", lambda candidate, *rest: drawn.update([candidate.topology.hash]))
+    grown = Grown(START, [START, other], np.zeros(2), [], set())
+    evolved(
+        grown,
+        [START, other],
+        np.array([0.0, 1.0]),
+        lambda some: np.zeros(0),
+        NasbotSettings(),
+        np.random.default_rng(0),
+    )
+    assert drawn[START.topology.hash] / drawn.total() == pytest.approx(1 / (1 + np.exp(4)), abs=0.012)
+
+
+def test_a_network_that_is_being_tried_promises_less():
+    tried = modified("_wedged_layer", 1)
+    known, costs = [START, modified("_one_width", 0), modified("_removed_layer", 0)], np.array([0.0, 0.5, -0.5])
+    before, after = (
+        expected_improvement(known, costs, pending, NasbotSettings())[0]([tried])[0] for pending in ([], [tried])
+    )
+    assert after < 0.7 * before
+
+
 def test_every_network_is_trained_from_scratch_and_descends_from_what_was_tried():
     for trial in played("nasbot"):
         topology = network(trial.suggestion)

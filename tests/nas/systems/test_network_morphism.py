@@ -64,6 +64,14 @@ def test_without_a_promise_the_tree_is_cut_the_sooner_the_colder_it_is():
     assert sum(edits(0.1)) > 2 * sum(edits(20.0))
 
 
+def test_what_is_a_little_worse_is_followed_while_it_is_warm_only():
+    """All children are worse by a half: of two, 1.1 stay at the first temperature, and 0.2 at a fifth of it."""
+    looked_at: list[int] = []
+    for seed in range(6):
+        tree(lambda topology: looked_at.append(1) or 0.5, seed, lowest_temperature=1e-4, neighbours=2)
+    assert 20 < len(looked_at) < 6 * 30
+
+
 def test_the_search_ends_at_the_lowest_temperature():
     looked_at: list[int] = []
     tree(lambda topology: looked_at.append(1) or -depth(topology), lowest_temperature=0.85, neighbours=5)
@@ -85,6 +93,14 @@ def test_the_bound_is_the_mean_less_some_deviations():
     assert (deviation > 0).all()
     assert deviation[1] > 1.2 * deviation[0]  # what is far is known less
     assert mean[0] < 0  # what is near the better one is taken to be good
+
+
+def test_a_network_that_is_being_tried_is_less_uncertain():
+    tried = Candidate(modify(START, [{"edit": "deepen", "edge": "conv2"}] * 2))
+    known = [Candidate(START), Candidate(modify(START, [{"edit": "widen", "edge": "conv1", "to": 8}]))]
+    costs, settings = np.array([-1.0, 1.0]), NetworkMorphismSettings()
+    (before,), (after,) = (lower_bound(known, costs, pending, settings)([tried]) for pending in ([], [tried]))
+    assert after > before + 0.5
 
 
 def test_only_morphisms_are_drawn_and_all_four_of_them():
