@@ -65,11 +65,14 @@ def test_without_a_promise_the_tree_is_cut_the_sooner_the_colder_it_is():
 
 
 def test_what_is_a_little_worse_is_followed_while_it_is_warm_only():
-    """All children are worse by a half: of two, 1.1 stay at the first temperature, and 0.2 at a fifth of it."""
+    """All children are worse by a half: of four, 2.3 stay at the first temperature, and 0.3 at a fifth of it.
+
+    So the tree dies out; were it as warm all the time, it would be followed to the end, for 44 networks of four each.
+    """
     looked_at: list[int] = []
-    for seed in range(6):
-        tree(lambda topology: looked_at.append(1) or 0.5, seed, lowest_temperature=1e-4, neighbours=2)
-    assert 20 < len(looked_at) < 6 * 30
+    for seed in range(4):
+        tree(lambda topology: looked_at.append(1) or 0.5, seed, lowest_temperature=1e-2, neighbours=4)
+    assert 50 < len(looked_at) < 300
 
 
 def test_the_search_ends_at_the_lowest_temperature():
