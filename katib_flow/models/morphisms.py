@@ -24,7 +24,7 @@ from katib_flow.models.flat import FlatEdge
 from katib_flow.models.inheritance import Array, carried, fitted, places
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
 
 importlib.import_module("katib_flow.models.stacking")  # registers concat
 BN_EPSILON = 1e-5  # torch's

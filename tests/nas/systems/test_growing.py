@@ -43,7 +43,7 @@ def test_a_result_that_is_far_better_is_followed(name):
     made = search(name)
     history = History(tuple(ended(trial.suggestion, 0.0 if trial.index == 7 else 5.0) for trial in played(name)))
     suggestions = [suggest(made, history, 1, start=10 + number)[0] for number in range(6)]
-    assert sum(7 in each.ancestors for each in suggestions) >= 4
+    assert sum(7 in each.origin.parents for each in suggestions) >= 4
 
 
 @every_system
