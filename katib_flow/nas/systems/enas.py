@@ -4,14 +4,13 @@ Paper: Pham et al., "Efficient Neural Architecture Search via Parameter Sharing"
 one-hot choice on the supernet: its weights are the shared ones, and what it does not reach is not run, and not changed.
 Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
 because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
-Departs from it: a slot is the operation of an edge, or whether an edge is there; in a cell, which earlier nodes are
-read follows from where the operation is "none". The controller begins with a lean towards operations with weights,
-which need the training, and begins to learn when the shared weights have been trained for a while: children that it
-likes are trained more and look better for it, so that what is liked by chance at first would stay so. The reward is
-less the loss of a batch, not its accuracy, and the best few by their loss on all of the second half are trained from
-scratch, not the best, because accuracies on few images tie; an update is from a batch of children on the same images,
-not one by one, at a larger rate, for hundreds of rewards instead of hundreds of thousands. The learning rate of the
-weights falls along one cosine, without restarts; normalisation has no scale and shift.
+Slots are operations of edges, whether an edge is there (``macro``), and its source (``pairs``).
+Departs from it: the controller begins with a lean towards operations with weights, which need the training, and begins
+to learn when the shared weights have been trained for a while, because children that it likes are trained more and look
+better for it. The reward is less the loss of a batch, not its accuracy, and the best few by their loss on all of the
+second half are trained from scratch, not the best, because accuracies on few images tie; an update is from a batch of
+children on the same images, not one by one, at a larger rate, for hundreds of rewards, not hundreds of thousands. The
+weights' learning rate falls along one cosine, without restarts; normalisation has no scale and shift.
 """
 
 from __future__ import annotations
