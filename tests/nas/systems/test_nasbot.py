@@ -199,5 +199,8 @@ def test_a_search_of_two_parts_is_that_of_one():
 
 
 def test_the_papers_values_can_be_asked_for():
-    of_paper = NasbotSettings.model_validate({"preset": "paper"})
-    assert (of_paper.initial, of_paper.structure, of_paper.candidates) == (10, (0.1, 0.2, 0.4, 0.8), 500)
+    small = {"initial": 6, "structure": (0.2, 0.8), "candidates": 60, "mutants": 20, "max_parameters": 50_000}
+    assert NasbotSettings().model_dump() == {"preset": "small", **small, "memory": 128}
+    paper = {"initial": 10, "structure": (0.1, 0.2, 0.4, 0.8), "candidates": 500, "mutants": 50}
+    of_paper = NasbotSettings.model_validate({"preset": "paper"}).model_dump()
+    assert of_paper == {"preset": "paper", **paper, "max_parameters": 33_554_432, "memory": 10_000}
