@@ -98,7 +98,7 @@ def test_a_trial_without_a_sound_topology_fails_and_says_why(context, tmp_path):
     assert models.build_models(made, 1) == ["t00000"]
     failed = trial_of(made, "t00001")
     assert failed.state is State.FAILED
-    assert "no model: topology: graphs.net.edges.conv1: found 'convv', need an operation" in failed.message
+    assert "no model: topology: graphs.net.edges.conv1.op: found 'convv', need an operation" in failed.message
 
 
 def test_a_truncated_file_of_the_parents_fails_the_child_with_a_clear_message(context, tmp_path):

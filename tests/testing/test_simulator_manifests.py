@@ -14,6 +14,7 @@ from katib_flow.argo import compile_experiment
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, State, Trial
 from katib_flow.loop import load, proposed, verdict
+from katib_flow.models import Topology
 from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.spec import Experiment
 from katib_flow.testing.argo import Simulator
@@ -37,10 +38,17 @@ def outcome(trial: Trial) -> tuple[State, float]:
     return (State.FAILED, 0.0) if trial.index % 9 == 5 else (State.SUCCEEDED, value)
 
 
-def of_a_supernet(of: Experiment) -> Any:
-    """What a trial that trains all architectures at once reports too: in four segments, the first of each slot."""
+def beside_the_objective(of: Experiment) -> Any:
+    """What a trial reports too whose algorithm reads more than the objective.
+
+    One that trains all architectures at once says in four segments the first of each slot; one of cells whose branches
+    may be pruned the variance of each branch.
+    """
 
     def also(trial: Trial) -> dict[str, float]:
+        network = trial.suggestion.topology
+        if network is not None and "cells" in dict(network.get("meta", {})):  # type: ignore[call-overload]
+            return {f"variance/{edge.key}": len(edge.key) % 7 for edge in Topology.parse(network).flat.edges}
         if trial.suggestion.origin.kind is not Kind.SEGMENT or of.architectures is None:
             return {}
         choices = choice_metrics(of.architectures.supernet(), "choice").values()
@@ -60,7 +68,7 @@ def reference(of: Experiment) -> History:
         ended: list[Trial] = []
         for suggestion in fresh:
             state, value = outcome(Trial(suggestion))
-            told = {**of_a_supernet(of)(Trial(suggestion)), **{each.metric: value for each in of.objective}}
+            told = {**beside_the_objective(of)(Trial(suggestion)), **{each.metric: value for each in of.objective}}
             observed = told if state is State.SUCCEEDED else {}
             ended.append(replace(Trial(suggestion), state=state, observations=observed))
         history = history.replaced(ended)
@@ -84,7 +92,7 @@ def test_it_compiles_and_runs_to_its_end_with_the_trials_of_the_loop(path: Path)
     except KatibFlowError as problem:
         pytest.skip(f"cannot be compiled yet: {problem}")
     cluster = FakeCluster()
-    programs = FastPrograms(of, cluster, outcome, also=of_a_supernet(of))
+    programs = FastPrograms(of, cluster, outcome, also=beside_the_objective(of))
     simulator = Simulator(programs, cluster=cluster)
     name = simulator.submit(manifest)
     simulator.run()

@@ -29,12 +29,12 @@ def test_a_slot_that_is_not_active_is_empty() -> None:
         "schema": "topology/1",
         "input": {"shape": [1, 8, 8]},
         "output": {"classes": 10},
-        "slots": {"op": {"among": ["conv3", "skip"]}, "k": {"among": [3, 5], "when": {"op": ["conv3"]}}},
+        "slots": {"op": {"among": ["conv", "skip"]}, "k": {"among": [3, 5], "when": {"op": ["conv"]}}},
         "graphs": {
             "net": {
                 "vertices": {"a": "add", "y": "add"},
                 "edges": [
-                    {"id": "1", "src": "x", "dst": "a", "op": {"slot": "op"}},
+                    {"id": "1", "src": "x", "dst": "a", "op": {"slot": "op"}, "params": {"k": {"slot": "k"}}},
                     {"id": "2", "src": "a", "dst": "y", "op": "head", "params": {"classes": 10}},
                 ],
             }

@@ -57,6 +57,8 @@ class Outage:
 class Remote:
     """A store that is asked over such a wire, by one program.
 
+    What is no call, such as ``learnings``, is as it is: no fault of it is an error.
+
     Args:
         sleep: of the program.
         clock: the simulator's.
@@ -67,6 +69,8 @@ class Remote:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._store, name)
+        if not callable(method):
+            return method
 
         def call(*args: Any, **options: Any) -> Any:
             return self._outage.call(lambda: method(*args, **options), self._sleep, self._clock)
