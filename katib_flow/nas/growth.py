@@ -155,6 +155,17 @@ def _parsed(text: str) -> Topology:
     return Topology.parse(loads(text))
 
 
+def one_of(among: Sequence[Any], rng: np.random.Generator) -> Any:
+    """One of some things, each as likely.
+
+    Raises:
+        IndexError: there are none.
+    """
+    if not among:
+        raise IndexError("nothing to draw from")
+    return among[int(rng.integers(len(among)))]
+
+
 def most_telling(losses: Array, most: int) -> NDArray[np.intp]:
     """Positions of at most so many trials, in their order: half of them the best, and an even spread of the others."""
     order = np.argsort(losses, kind="stable")

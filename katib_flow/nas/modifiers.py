@@ -6,7 +6,6 @@ in, a skip connection added, or a label swapped.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -14,6 +13,7 @@ from katib_flow.models import layers
 from katib_flow.models.edits import Fields, new_key, shape_after
 from katib_flow.models.flat import FlatEdge
 from katib_flow.models.topology import Topology
+from katib_flow.nas.growth import one_of
 
 CONVOLUTIONS = ("conv", "sep")
 KERNELS = (3, 5, 7)
@@ -25,23 +25,19 @@ def modification(topology: Topology, rng: np.random.Generator) -> list[Fields]:
     """One of the modifiers, drawn evenly, as edits; they may not fit, and there may be none."""
     live = [edge for edge in topology.flat.live.edges if not edge.dead]
     inner = [edge for edge in live if any(isinstance(layer, layers.Conv | layers.Pool) for layer in edge.layers)]
-    return _any(MODIFIERS, rng)(topology, inner, rng) if inner else []
-
-
-def _any(among: Sequence[Any], rng: np.random.Generator) -> Any:
-    return among[int(rng.integers(len(among)))]
+    return one_of(MODIFIERS, rng)(topology, inner, rng) if inner else []
 
 
 def _of_widths(edges: Edges, rng: np.random.Generator) -> list[Fields]:
     """An eighth of their units more, or less, for some edges."""
-    sign = _any((-1, 1), rng)
+    sign = one_of((-1, 1), rng)
     own = [(edge, edge.params["c"]) for edge in edges if edge.params.get("c")]
     new = [(edge, max(1, units + sign * max(1, round(units / 8)))) for edge, units in own]
     return [{"edit": "set", "edge": e.key, "op": e.op, "params": {**e.params, "c": c}} for e, c in new]
 
 
 def _one_width(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    return _of_widths([_any(edges, rng)], rng)
+    return _of_widths([one_of(edges, rng)], rng)
 
 
 def _many_widths(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
@@ -53,24 +49,24 @@ def _many_widths(topology: Topology, edges: Edges, rng: np.random.Generator) -> 
 
 def _swapped_label(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
     """Another kernel or kind of convolution; the other kind of pooling."""
-    edge = _any(edges, rng)
+    edge = one_of(edges, rng)
     if not any(isinstance(layer, layers.Conv) for layer in edge.layers):
         other = {"max": "avg", "avg": "max", "max3": "avg3", "avg3": "max3"}.get(edge.op)
         return [{"edit": "set", "edge": edge.key, "op": other, "params": edge.params}] if other else []
-    params = {name: value for name, value in edge.params.items() if name in ("c", "s")} | {"k": _any(KERNELS, rng)}
-    return [{"edit": "set", "edge": edge.key, "op": _any(CONVOLUTIONS, rng), "params": params}]
+    params = {name: value for name, value in edge.params.items() if name in ("c", "s")} | {"k": one_of(KERNELS, rng)}
+    return [{"edit": "set", "edge": edge.key, "op": one_of(CONVOLUTIONS, rng), "params": params}]
 
 
 def _wedged_layer(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    edge = _any(edges, rng)
+    edge = one_of(edges, rng)
     channels = shape_after(topology, edge)[0]
-    wedge = {"edge": new_key(topology, edge.key, "id"), "op": _any(CONVOLUTIONS, rng)}
-    params = {"c": channels, "k": _any(KERNELS, rng)}
+    wedge = {"edge": new_key(topology, edge.key, "id"), "op": one_of(CONVOLUTIONS, rng)}
+    params = {"c": channels, "k": one_of(KERNELS, rng)}
     return [{"edit": "insert", "edge": edge.key}, {"edit": "set", **wedge, "params": params}]
 
 
 def _removed_layer(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    return [{"edit": "remove", "edge": _any(edges, rng).key}]
+    return [{"edit": "remove", "edge": one_of(edges, rng).key}]
 
 
 def _skip(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
@@ -81,10 +77,10 @@ def _skip(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fi
 
 def _doubled_path(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
     """A path of one to three layers a second time; the two are stacked where it ends."""
-    inner, path = {edge.key for edge in edges}, [_any(edges, rng)]
+    inner, path = {edge.key for edge in edges}, [one_of(edges, rng)]
     for _ in range(int(rng.integers(3))):
         onward = [edge for edge in topology.flat.live.outgoing[path[-1].dst] if edge.key in inner]
-        path += [_any(onward, rng)] if onward else []
+        path += [one_of(onward, rng)] if onward else []
     end = path[-1].dst
     if len(topology.flat.live.incoming[end]) > 1:
         return []

@@ -19,6 +19,7 @@ from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.space import Space
+from katib_flow.nas.growth import one_of
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment
@@ -127,13 +128,9 @@ def _vertices(genotype: Levels) -> Iterator[Sequence[str]]:
 
 def mutated_entry(genotype: Levels, rng: np.random.Generator) -> str:
     """The slot of a mutation: a level, a motif of it, a vertex, and an edge that leads to it, each drawn evenly."""
-
-    def drawn(among: Sequence[Any]) -> Any:
-        return among[int(rng.integers(len(among)))]
-
-    motifs = drawn(list(genotype.values()))
-    vertices = drawn(list(motifs.values()))
-    return drawn(drawn(list(vertices.values())))
+    motifs = one_of(list(genotype.values()), rng)
+    vertices = one_of(list(motifs.values()), rng)
+    return one_of(one_of(list(vertices.values()), rng), rng)
 
 
 def identity_of(space: Space, genotype: Levels) -> dict[str, Value]:

@@ -20,9 +20,11 @@ from katib_flow.algorithms.distinct import PATIENCE
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial
+from katib_flow.models.edits import edge_of, shape_after
 from katib_flow.models.layers import Conv
 from katib_flow.models.morphisms import modify
 from katib_flow.models.topology import Topology
+from katib_flow.nas.growth import Grown, one_of
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -86,7 +88,7 @@ def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range
     """The children of a step with some numbers, from 0; of the step after the last, the current network alone."""
     assert current.suggestion.topology is not None
     parent = Topology.parse(current.suggestion.topology).model_copy(update={"edits": ()})
-    tried = {Topology.parse(trial.suggestion.topology).hash for trial in ask.history if trial.suggestion.topology}
+    tried = Grown.of(ask).tried
     for index, number in zip(ask.indices, numbers, strict=False):
         child = parent if number == 0 else _child(parent, tried, ask.settings, ask.rng(index))
         tried.add(child.hash)
@@ -134,35 +136,28 @@ def grown(parent: Topology, count: int, rng: np.random.Generator, most: int | No
 
 
 def _deepen(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
-    edge = _one(_convolutions(network), rng)
-    return {"edit": "deepen", "edge": edge, "k": int(_one((3, 5), rng))}
+    edge = one_of(_convolutions(network), rng)
+    return {"edit": "deepen", "edge": edge, "k": int(one_of((3, 5), rng))}
 
 
 def _widen(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
     """By a factor of 2 or 4."""
-    edge = _one(_convolutions(network), rng)
-    found = next(each for each in network.flat.live.edges if each.key == edge)
-    width = network.shapes[found.dst][0]
-    return {"edit": "widen", "edge": edge, "to": width * int(_one((2, 4), rng)), "seed": int(rng.integers(1 << 31))}
+    edge = one_of(_convolutions(network), rng)
+    width = shape_after(network, edge_of(network, edge))[0]
+    return {"edit": "widen", "edge": edge, "to": width * int(one_of((2, 4), rng)), "seed": int(rng.integers(1 << 31))}
 
 
 def _skip(edit: str) -> Draw:
     def drawn(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
         vertices = list(network.flat.live.vertices)
         src = int(rng.integers(len(vertices)))
-        return {"edit": edit, "src": vertices[src], "dst": _one(vertices[src + 1 :], rng)}
+        return {"edit": edit, "src": vertices[src], "dst": one_of(vertices[src + 1 :], rng)}
 
     return drawn
 
 
 MORPHISMS: Sequence[Draw] = (_deepen, _widen, _skip("concat"), _skip("skip"))
 """What is drawn from, each as often; they raise IndexError where the network has nothing that they fit."""
-
-
-def _one(among: Sequence[Any], rng: np.random.Generator) -> Any:
-    if not among:
-        raise IndexError("nothing to draw from")
-    return among[int(rng.integers(len(among)))]
 
 
 def _convolutions(network: Topology) -> list[str]:

@@ -13,7 +13,7 @@ before any has a result, are trained from scratch. Other parameters are drawn fo
 import heapq
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -25,7 +25,7 @@ from katib_flow.models import layers
 from katib_flow.models.edits import Fields, shape_after
 from katib_flow.models.topology import Topology
 from katib_flow.nas.distances.edit import Embedding, distances, network_of, squared
-from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
+from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling, one_of
 from katib_flow.nas.surrogate import fitted
 from katib_flow.spec.model import Count
 
@@ -123,20 +123,16 @@ def search_tree(
 
 def morphism(topology: Topology, rng: np.random.Generator) -> list[Fields]:
     """A morphism of a network, drawn: deepen, widen, add a skip connection, or stack one; it may not fit."""
-
-    def drawn(among: Sequence[Any]) -> Any:
-        return among[int(rng.integers(len(among)))]
-
     convolutions = [
         edge
         for edge in topology.flat.live.edges
         if not edge.dead and any(isinstance(layer, layers.Conv) for layer in edge.layers)
     ]
-    kind = drawn(("deepen", "widen", "skip", "concat"))
+    kind = one_of(("deepen", "widen", "skip", "concat"), rng)
     if kind in ("deepen", "widen"):
         if not convolutions:
             return []
-        edge = drawn(convolutions)
+        edge = one_of(convolutions, rng)
         if kind == "deepen":
             return [{"edit": "deepen", "edge": edge.key, "k": 3}]
         wider = 2 * shape_after(topology, edge)[0]
