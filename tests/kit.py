@@ -10,6 +10,7 @@ import pytest
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
+from katib_flow.algorithms import check_installed
 from katib_flow.history import History, State, Suggestion, Trial, Value
 from katib_flow.spec import Experiment, SearchSpace
 from katib_flow.spec.parameters import AnyParameter, Parameter
@@ -37,6 +38,12 @@ def experiment(**sections: Any) -> Experiment:
 
 
 PARAMETER = TypeAdapter[Any](AnyParameter)
+
+
+def skip_what_is_not_installed(of: Experiment) -> None:
+    """Skip the test where the experiment's algorithm needs what is not installed here, such as PyTorch."""
+    for problem in check_installed(of):
+        pytest.skip(f"{problem.found!r} needs {problem.need}")
 
 
 def parameter(**fields: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from katib_manifests import Data, algorithm, good, mistakes, notes, parameter, parsed, with_spec
+from kit import skip_what_is_not_installed
 
 from katib_flow.history import History
 from katib_flow.loop import suggest
@@ -98,6 +99,7 @@ def test_what_enas_decides_can_be_decided_by_another_algorithm():
 
 def test_the_controller_makes_architectures_that_katibs_image_reads():
     read = parsed(nas("enas", ["architecture", "nn_config"], layers=3))
+    skip_what_is_not_installed(read.experiment)
     for suggestion in suggest(read.experiment, History(), 4):
         architecture, config = texts(read, dict(suggestion.assignment))
         assert [len(layer) for layer in architecture] == [1, 2, 3]

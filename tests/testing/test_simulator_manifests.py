@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from experiments import Cluster, seen
+from kit import skip_what_is_not_installed
 
 from katib_flow.argo import compile_experiment
 from katib_flow.errors import KatibFlowError
@@ -91,6 +92,7 @@ def test_it_compiles_and_runs_to_its_end_with_the_trials_of_the_loop(path: Path)
         manifest = compile_experiment(of).to_dict()
     except KatibFlowError as problem:
         pytest.skip(f"cannot be compiled yet: {problem}")
+    skip_what_is_not_installed(of)
     cluster = FakeCluster()
     programs = FastPrograms(of, cluster, outcome, also=beside_the_objective(of))
     simulator = Simulator(programs, cluster=cluster)
