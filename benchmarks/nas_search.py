@@ -1,125 +1,165 @@
-"""Systems that search architectures, on the table of NB-digits, against random search.
+"""Systems that search architectures, each against itself told noise: the same proposals and nothing to learn from.
 
-    python -m benchmarks.nas_search                              amoebanet, nas-rl; 100 seeds, 50 and 100 queries
-    python -m benchmarks.nas_search --systems tpe --seeds 20
+    python -m benchmarks.nas_search                            all systems, 20 seeds, on all cores; goes on where it was
+    python -m benchmarks.nas_search --systems nasbot tpe --seeds 5 --results mine.jsonl
+    python -m benchmarks.nas_search --show                     what the file has, as a table, and as a figure
 
-A query is a network that was not asked about before; a cell that is the same network costs nothing, and gives the same
-answer. What is seen is the validation loss of one seed. Three measures, lower is better:
-
-- search regret: of the best network asked about, its mean validation loss above the lowest there is;
-- of the choice: the same of the network that looked best. Among the hundred best networks the seed moves a loss by .017
-  and the network itself by .007, so this is mostly luck, and no search can do much about it;
-- test: of the choice, on images that no search has seen.
-
-Random search draws networks evenly, not cells: cells that do little are many, and stand for few networks, so that
-drawing cells, which is what systems begin with, is worse. Its expected regrets are exact; pairs by seed, for Wilcoxon's
-test, are with simulated ones. Networks that need no search (one operation everywhere) and what two trainings of a
-network agree on, which no search can exceed, are printed first.
+A row of the table is a system: its cost in trainings of a network of the table; what its choice comes to, the network
+that looked best, and the best network that it met, both in the mean of the seeds with an interval of 95 %; the same
+where it is told noise, and p of Wilcoxon's paired test that it is no better. ``nas_worlds`` says what is measured
+where. A result counts only for the settings that it was made with; others are made anew.
 """
 
 import argparse
-import time
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from benchmarks.nas_table import ARCHITECTURE, TABLE, Bounded, Table, agreement
-from katib_flow.algorithms.registry import Ask, find_algorithm
-from katib_flow.history import History, Learnt, State, Trial
-from katib_flow.spec.experiment import Experiment
+from benchmarks.nas_worlds import Told, World, random_networks, rules, worlds
 
-PATIENCE = 20  # suggestions a query, before a search that finds nothing new has ended
+RESULTS = Path(__file__).parent / "results" / "nas_search.jsonl"
+HEAD = (
+    "| | seeds | cost | choice | told noise | p | best met | told noise | p |",
+    "|---|---|---|---|---|---|---|---|---|",
+)
+Floats = NDArray[np.float64]
+Rows = Sequence[Sequence[float]]
+"""Of each training of a search: seen and true loss, cost."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One search."""
+
+    world: str
+    system: str
+    seed: int
+    told: Told
+    digest: str
+
+    def key(self) -> str:
+        return json.dumps([self.world, self.system, self.seed, self.told, self.digest])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--systems", nargs="+", default=["amoebanet", "nas-rl"])
-    parser.add_argument("--seeds", type=int, default=100)
-    parser.add_argument("--queries", type=int, nargs="+", default=[50, 100])
-    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--systems", nargs="+", help="all of them where it is not given")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="a file to go on from")
+    parser.add_argument("--show", action="store_true", help="run nothing")
     args = parser.parse_args()
-    table = Table.load(args.table)
-    networks, trainings = table.valid_loss.shape
-    print(f"{networks} networks, {trainings} trainings of each; {args.seeds} seeds; regret in validation loss")
-    print(f"two trainings, rank correlation of all networks, of the best fifth: {agreement(table)}")
-    everything = Bounded(table, None)
-    rules = ", ".join(f"{rule} {table.regret(number):.4f}" for rule, number in everything.simple())
-    print(f"regret without a search: {rules}")
-    for queries in args.queries:
-        drawn = everything.random(queries, np.ones(len(table.class_of_code)))
-        print(f"random search over cells, {queries} queries: the choice is at place {drawn.mean():.1%}")
-        exact = f"search {table.random_search(queries):.4f}, of the choice {table.random_choice(queries):.4f}"
-        print(f"random search, {queries} queries: regret {exact}, exactly")
-    simulated = [list(random_search(table, seed)) for seed in range(args.seeds)]
-    for name in args.systems:
-        begun = time.process_time()
-        asked = [list(search(table, name, seed, max(args.queries))) for seed in range(args.seeds)]
-        seconds = (time.process_time() - begun) / args.seeds
-        for queries in args.queries:
-            print(row(table, name, asked, simulated, queries), flush=True)
-        print(f"{name}: {seconds:.2f} s of processor time a search", flush=True)
+    if not args.show:
+        run(missing(args.results, args.systems, args.seeds), args.results, args.workers)
+    print(report(read(args.results)))
 
 
-def search(table: Table, name: str, seed: int, queries: int) -> Iterator[int]:
-    """The networks that a system asks about, in order, each once."""
-    experiment = Experiment.parse(
-        {
-            "name": "nas-search",
-            "objective": {"metric": "loss", "direction": "minimize"},
-            "architecture": ARCHITECTURE,
-            "algorithm": {"name": name, "seed": seed},
-            "limits": {"max_trials": PATIENCE * queries},
-            "trial": {"function": "katib_flow.training:classify"},
-        }
+def read(path: Path) -> dict[str, Rows]:
+    """The trainings of each search in a file, by ``Task.key``."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return {json.dumps(line["task"]): line["trainings"] for line in map(json.loads, lines)}
+
+
+def missing(path: Path, systems: Sequence[str] | None, seeds: int) -> list[Task]:
+    """What a file has not; the seeds of all systems go side by side."""
+    known = read(path)
+    tasks = [
+        Task(world.name, system, seed, told, world.digest(system))
+        for seed in range(seeds)
+        for world in worlds().values()
+        for system in world.systems
+        if not systems or system in systems
+        for told in get_args(Told)
+    ]
+    return [task for task in tasks if task.key() not in known]
+
+
+def run(tasks: Sequence[Task], path: Path, workers: int) -> None:
+    """Search, and write each result down as it comes."""
+    path.parent.mkdir(exist_ok=True)
+    with ProcessPoolExecutor(workers) as pool, path.open("a") as file:
+        futures: dict[Future[Rows], Task] = {pool.submit(searched, task): task for task in tasks}
+        for count, future in enumerate(as_completed(futures), 1):
+            task = futures[future]
+            trainings = [[round(float(value), 5) for value in row] for row in future.result()]
+            file.write(json.dumps({"task": json.loads(task.key()), "trainings": trainings}) + "\n")
+            file.flush()
+            print(f"{count} of {len(tasks)}: {task.system}, seed {task.seed}, told {task.told}", flush=True)
+
+
+def searched(task: Task) -> Rows:
+    """Seen and true loss and the cost of each training."""
+    world = worlds()[task.world]
+    experiment = world.systems[task.system]
+    experiment = experiment.model_copy(
+        update={"algorithm": experiment.algorithm.model_copy(update={"seed": task.seed})}
     )
-    algorithm = find_algorithm(name)
-    assert algorithm is not None, name
-    settings = algorithm.settings_of(experiment)
-    trials: list[Trial] = []
-    known: set[int] = set()
-    kept: tuple[Learnt, ...] = ()
-    for index in range(PATIENCE * queries):
-        ask = Ask(experiment, History(tuple(trials)), range(index, index + 1), settings)
-        answer = algorithm.answer(ask, kept)
-        kept = (answer.learnt,) if answer.learnt else kept
-        for suggestion in answer.suggestions:
-            network = table.position(suggestion.assignment)
-            trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": table.query(suggestion.assignment)}))
-            if network not in known:
-                known.add(network)
-                yield network
-        if len(known) == queries:
-            return
+    rows: list[tuple[float, float, float]] = []
+    for training in world.search(experiment, task.told):
+        rows.append((training.seen, training.true, training.cost))
+        if len(rows) == world.trainings:
+            break
+    return rows
 
 
-def random_search(table: Table, seed: int) -> Iterator[int]:
-    yield from np.random.default_rng(seed).permutation(len(table.hashes)).tolist()
+def report(results: Mapping[str, Rows]) -> str:
+    """A table for each world, in Markdown."""
+    text: list[str] = []
+    for world in worlds().values():
+        if rows := [row for system in world.systems if (row := _row(world, system, results))]:
+            text += [f"{world.measure}, after {world.trainings} trainings or the end of the search", "", *HEAD, *rows]
+            text += [*_without_search(world.trainings), ""] if world.name == "table" else [""]
+    return "\n".join(text)
 
 
-def row(table: Table, name: str, asked: list[list[int]], simulated: list[list[int]], queries: int) -> str:
-    """What a system comes to after so many queries, as a line."""
-    loss, test = table.mean_valid_loss, table.mean_test_loss
-    columns: list[str] = []
-    for what, losses, chooses in (
-        ("search", loss, loss),
-        ("choice", loss, table.valid_loss[:, 0]),
-        ("test", test, table.valid_loss[:, 0]),
-    ):
-        ours, theirs = (
-            np.array([losses[min(one[:queries], key=chooses.__getitem__)] for one in several]) - losses.min()
-            for several in (asked, simulated)
-        )
-        columns.append(f"{what} {ours.mean():.4f} (random {theirs.mean():.4f}, p {paired(ours, theirs):.1g})")
-    top = max(1, len(table.hashes) // 100)
-    best = set(np.argsort(loss)[:top].tolist())
-    hits = np.mean([bool(best & set(one[:queries])) for one in asked])
-    return f"{name:>12} {queries:4d} queries: regret {'; '.join(columns)}; met one of the best {top}: {hits:.0%}"
+def _row(world: World, system: str, results: Mapping[str, Rows]) -> str:
+    """What one system comes to, over the seeds that have both kinds of searches; "" where there are none."""
+    digest, pairs = world.digest(system), list[tuple[Rows, ...]]()
+    for seed in range(len(results)):
+        keys = [Task(world.name, system, seed, told, digest).key() for told in get_args(Told)]
+        if all(key in results for key in keys):
+            pairs.append(tuple(results[key] for key in keys))
+    if not pairs:
+        return ""
+    cells = [f"`{system}`", str(len(pairs)), f"{np.mean([sum(row[2] for row in rows) for rows, _ in pairs]):.0f}"]
+    for measure in (choice, best_met):
+        ours, noise = (np.array([measure(rows) for rows in side]) for side in zip(*pairs, strict=True))
+        cells += [interval(ours), f"{noise.mean():.4f}", f"{paired(ours, noise):.1g}"]
+    return f"| {' | '.join(cells)} |"
 
 
-def paired(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+def _without_search(trainings: int) -> Iterable[str]:
+    searches = [[(one.seen, one.true) for one in random_networks(seed, trainings)] for seed in range(2_000)]
+    means = [np.mean([measure(rows) for rows in searches]) for measure in (choice, best_met)]
+    yield f"| random networks | 2,000 | {trainings} | {means[0]:.4f} | | | {means[1]:.4f} | | |"
+    yield from (f"| {rule}, without a search | | 0 | {regret:.4f} | | | {regret:.4f} | | |" for rule, regret in rules())
+
+
+def choice(rows: Sequence[Sequence[float]]) -> float:
+    """What is true of the network that looked best."""
+    return min(rows, key=lambda row: row[0])[1]
+
+
+def best_met(rows: Sequence[Sequence[float]]) -> float:
+    """What is true of the best network that was trained, which the search may not have noticed."""
+    return min(row[1] for row in rows)
+
+
+def interval(values: Floats) -> str:
+    """The mean, and its 95 % interval by the bootstrap over seeds."""
+    means = np.random.default_rng(0).choice(values, size=(4_000, len(values))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return f"{values.mean():.4f} ({low:.4f} to {high:.4f})"
+
+
+def paired(ours: Floats, theirs: Floats) -> float:
     """Wilcoxon's p that ours are no lower, seed by seed; 1 where all are equal."""
     if np.allclose(ours, theirs):
         return 1.0
