@@ -127,9 +127,9 @@ def test_most_of_katibs_manifests_can_be_compiled() -> None:
 # with their own programs
 
 SMALLER: dict[str, dict[str, Any]] = {
-    "digits": {"limits": {"max_trials": 3, "parallel_trials": 2}},
-    "svm": {"limits": {"max_trials": 3, "parallel_trials": 2}},
-    "pbt": {"limits": {"max_trials": 9, "parallel_trials": 3}, "budget": {"parameter": "epochs", "min": 1, "max": 2}},
+    "digits": {"limits": {"max_trials": 2, "parallel_trials": 2}},
+    "svm": {"limits": {"max_trials": 2, "parallel_trials": 2}},
+    "pbt": {"limits": {"max_trials": 8, "parallel_trials": 2}, "budget": {"parameter": "epochs", "min": 1, "max": 2}},
 }
 
 
