@@ -4,7 +4,7 @@ Names and parameters are a matter of one edge: of each, all that its own slots m
 and never the space, which is their product. Whether shapes agree is seen by building: see ``Space``.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice, product
 from typing import Any, Literal
 
@@ -245,8 +245,7 @@ class Checker:
     # an edge, with all that its own slots may say
 
     def _tried(self, where: str, graph: str, edge: Mapping[str, Any]) -> Iterator[SpecError]:
-        wanted = [name for _, name in _slots_in([edge["op"], edge.get("params", {})])] + list(edge.get("when", {}))
-        space = SearchSpace({name: self.parameters[name] for name in self._with_parents(wanted)})
+        space = self._near([name for _, name in _slots_in([edge["op"], edge.get("params", {})])], edge.get("when", {}))
         given = {
             key: self._bound(graph, str(value)[1:]) for key, value in edge.get("params", {}).items() if _is_given(value)
         }
@@ -257,7 +256,11 @@ class Checker:
                 )
                 return
         for decided in islice(space.enumerate() if space.parameters else iter([{}]), _MOST):
-            if any(decided.get(name) not in _listed(values) for name, values in edge.get("when", {}).items()):
+            if any(
+                decided.get(name) not in _listed(values)
+                for name, values in edge.get("when", {}).items()
+                if name in space.parameters
+            ):
                 continue
             for choice in product(*given.values()):
                 yield from self._once(where, edge, decided, dict(zip(given, choice, strict=True)))
@@ -302,15 +305,21 @@ class Checker:
         value = decided[name]
         return SpecError(slot_path(self.slots, name, self.parameters[name].position(value)), value, need)
 
-    def _with_parents(self, names: Sequence[str]) -> list[str]:
-        closed: dict[str, None] = {}
-        waiting = list(names)
-        while waiting:
-            name = waiting.pop()
-            if name not in closed:
-                closed[name] = None
-                waiting += self.parameters[name].when
-        return [name for name in self.parameters if name in closed]
+    def _near(self, wanted: Sequence[str], conditions: Iterable[str]) -> SearchSpace:
+        """Some slots with what they hang on: the conditions of an edge, and parents without parents of their own.
+
+        In a sequence of slots that each hang on the one before, there are too many assignments of all of them.
+        """
+        if not wanted:  # then the conditions change nothing
+            return SearchSpace({})
+        names = {*wanted, *conditions, *(parent for name in wanted for parent in self.parameters[name].when)}
+        return SearchSpace(
+            {
+                name: parameter if parameter.when.keys() <= names else parameter.model_copy(update={"when": {}})
+                for name, parameter in self.parameters.items()
+                if name in names
+            }
+        )
 
     def _used(self, graph: str) -> bool:
         return any(True for _ in self._users(graph))

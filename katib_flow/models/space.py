@@ -356,7 +356,8 @@ def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> di
     for edge in edges:
         ends |= _ends(edge)
     vertices = {name: merge for name, merge in graph.get("vertices", {}).items() if name in ends}
-    return {"vertices": vertices, "edges": list(edges)}
+    loose = {"loose": [name for name in graph["loose"] if name in vertices]} if graph.get("loose") else {}
+    return {"vertices": vertices, "edges": list(edges), **loose}
 
 
 def _source(edge: Mapping[str, Any]) -> str | None:

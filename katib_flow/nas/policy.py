@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from katib_flow.algorithms.registry import Ask, Settings
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion
 from katib_flow.nas.door import Later
-from katib_flow.nas.tokens import choices, decided, encoded
+from katib_flow.nas.tokens import Sample, choices, decided, encoded
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment
@@ -38,6 +38,19 @@ Results = NDArray[np.float64]
 """By trial index and objective, shape (trial, objective): the losses, NaN where there is none or it is too late."""
 Reward = Callable[[Any, Results, Sequence[int]], Sequence[float]]
 """``reward(settings, results, members)``: of some trials by index, from what all up to the last of the batch gave."""
+
+
+class Policy(Protocol):
+    """Decides on all slots, some time over."""
+
+    sample: Sample
+
+
+def objective_rewards(settings: Any, results: Results, members: Sequence[int]) -> Sequence[float]:
+    """The objective of some trials, the higher the better; for one that failed, the lowest of all so far."""
+    values = -results[:, 0]
+    lowest = float(np.nanmin(values)) if not np.isnan(values).all() else 0.0
+    return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
 
 
 class PolicySettings(Settings):
@@ -144,8 +157,8 @@ class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
         return controller.unpacked(self.begin(ask), content)
 
 
-def proposed(ask: Ask[Any], taught: controller.Controller) -> list[Suggestion]:
-    """What a controller decides on; fewer than asked for where the space is used up."""
+def proposed(ask: Ask[Any], taught: Policy) -> list[Suggestion]:
+    """What a policy decides on; fewer than asked for where the space is used up."""
     known = Known.of(ask)
     suggestions: list[Suggestion] = []
     for index in ask.indices:
@@ -157,7 +170,7 @@ def proposed(ask: Ask[Any], taught: controller.Controller) -> list[Suggestion]:
     return suggestions
 
 
-def _decided(ask: Ask[PolicySettings], index: int, taught: controller.Controller, known: Known) -> Suggestion | None:
+def _decided(ask: Ask[Any], index: int, taught: Policy, known: Known) -> Suggestion | None:
     """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
     rng, repeats = ask.rng(index), list[int]()
 
@@ -180,7 +193,7 @@ def _decided(ask: Ask[PolicySettings], index: int, taught: controller.Controller
 # what the controller learns from
 
 
-def batches(ask: Ask[PolicySettings], reward: Reward) -> Iterator[Batch]:
+def batches(ask: Ask[Any], reward: Reward) -> Iterator[Batch]:
     """The batches that are over, the earliest first."""
     mine = [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
     tokens, results = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}, results_of(ask)

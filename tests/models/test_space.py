@@ -76,7 +76,13 @@ def test_a_mutation_changes_one_slot_and_what_hangs_on_it(name):
         changed = [slot for slot in before if slot in after and after[slot] != before[slot]]
         assert len(changed) == 1
         gone = before.keys() ^ after.keys()
-        assert all(changed[0] in space.parameters[slot].when for slot in gone)
+        assert all(changed[0] in ancestors(space, slot) for slot in gone)
+
+
+def ancestors(space, slot):
+    """What a slot hangs on, near or far."""
+    parents = set(space.parameters[slot].when)
+    return parents.union(*(ancestors(space, parent) for parent in parents))
 
 
 def test_mutations_are_even_over_the_slots_and_their_other_values():
@@ -165,7 +171,7 @@ def test_a_mistake_in_a_template_is_found_before_anything_runs(change, message):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ({"space": "cel"}, "architecture.space: found 'cel', need a template, or a space by name: cell, chain, dense"),
+        ({"space": "cel"}, "architecture.space: found 'cel', need a template, or a space by name: block, cell, chain, dense"),
         (
             {"space": "cell", "settings": {"nodes": 1}},
             "architecture.settings.nodes: found 1, need a number of at least 2",

@@ -11,15 +11,13 @@ lowest reward there was; the final network is trained without dropped paths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.nas.policy import ProximalSettings, Results, TokenPolicy, needs_slots, proposed, proximal
+from katib_flow.nas.policy import ProximalSettings, TokenPolicy, needs_slots, objective_rewards, proposed, proximal
 from katib_flow.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -30,14 +28,7 @@ def _check(experiment: Experiment, settings: ProximalSettings) -> Iterator[SpecE
     yield from needs_slots(experiment, "{space: pairs, settings: {merge: slot}}")
 
 
-def rewards(settings: ProximalSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """The objective of some trials, the higher the better; for one that failed, the lowest of all so far."""
-    values = -results[:, 0]
-    lowest = float(np.nanmin(values)) if not np.isnan(values).all() else 0.0
-    return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
-
-
-LEARNER = TokenPolicy(rewards, proximal, spread=0.1)
+LEARNER = TokenPolicy(objective_rewards, proximal, spread=0.1)
 
 
 @algorithm("nasnet", settings=ProximalSettings, check=_check, learner=LEARNER, extra="nas")
