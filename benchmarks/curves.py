@@ -22,6 +22,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import SGDClassifier
 from sklearn.neural_network import MLPClassifier
 
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment, SearchSpace
 
 Assignment = Mapping[str, Any]
@@ -48,7 +49,7 @@ class Curves:
 
     @cached_property
     def space(self) -> SearchSpace:
-        return Experiment.parse(self.spec()).space
+        return search_space(Experiment.parse(self.spec()))
 
     @cached_property
     def _losses(self) -> dict[Any, Any]:

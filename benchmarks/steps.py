@@ -63,6 +63,7 @@ def prepared(folder: Path, trials: int, algorithm: str) -> dict[str, Any]:
     import numpy as np
 
     from katib_flow.history import State, Suggestion, Trial
+    from katib_flow.spaces import search_space
     from katib_flow.spec import Experiment
     from katib_flow.tracking import Change, Store
 
@@ -82,7 +83,7 @@ def prepared(folder: Path, trials: int, algorithm: str) -> dict[str, Any]:
     container = spec | {"name": "contained", "trial": {"container": {"image": "user:1", "command": ["true"]}}}
     for key, of in ((RUN, spec), (CONTAINED, container)):
         experiment = Experiment.parse(of)
-        points = [Suggestion(index, experiment.space.draw(rng)) for index in range(trials + 1)]
+        points = [Suggestion(index, search_space(experiment).draw(rng)) for index in range(trials + 1)]
         ended = [
             Trial(point, State.SUCCEEDED, observations={"score": float(rng.random())}, started=now, ended=now)
             for point in points[:-1]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from katib_flow.local import Result
     from katib_flow.loop import load, suggest, verdict
     from katib_flow.models import Space, Topology, merge, operation
+    from katib_flow.spaces import architectures, search_space
     from katib_flow.spec import Experiment
     from katib_flow.trial.user import (
         arguments,
@@ -40,6 +41,7 @@ _HOME = {
     "katib_flow.history": ("History", "Kind", "Metric", "Origin", "State", "Suggestion", "Trial"),
     "katib_flow.local": ("Result",),
     "katib_flow.loop": ("load", "suggest", "verdict"),
+    "katib_flow.spaces": ("architectures", "search_space"),
     "katib_flow.spec": ("Experiment",),
     "katib_flow.models": ("Space", "Topology", "merge", "operation"),
     "katib_flow.trial.user": (
@@ -79,6 +81,7 @@ __all__ = [
     "Topology",
     "Trial",
     "algorithm",
+    "architectures",
     "arguments",
     "checkpoint_dir",
     "compile",
@@ -93,6 +96,7 @@ __all__ = [
     "report",
     "run",
     "save_model",
+    "search_space",
     "should_stop",
     "suggest",
     "topology",

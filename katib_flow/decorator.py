@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.spaces import check_architecture
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Parameter
 from katib_flow.spec.problems import NOTHING, spec_errors
@@ -99,7 +100,7 @@ def experiment(
             **spec,
             "trial": _section("trial", spec.get("trial"), function=f"{module}:{called}", arguments=arguments),
         }
-        experiment = Experiment.parse(data, called)
+        experiment = Experiment.parse(data, called, [check_architecture])
         try:
             trial_function(experiment, plain(function))
         except SpecError as problem:

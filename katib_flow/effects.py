@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from katib_flow.algorithms.registry import check_installed, find_algorithm
 from katib_flow.algorithms.rungs import hyperband_brackets, ladder
 from katib_flow.history import Trial, Value
+from katib_flow.spaces import search_space
 from katib_flow.spec.counting import active
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Note
 from katib_flow.spec.sections import Budget
+from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import find_rule
 
@@ -138,19 +140,19 @@ def not_installed(experiment: Experiment) -> list[Note]:
 def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> list[Note]:
     """How many trials of an earlier experiment an experiment can learn from, where that is not all of them."""
     ended = [trial for trial in trials if trial.state.over]
-    outside = [trial for trial in ended if trial.assignment not in experiment.space]
+    space = search_space(experiment)
+    outside = [trial for trial in ended if trial.assignment not in space]
     if ended and not outside:
         return []
     count = f"{len(ended) - len(outside)} of {len(ended)} trials of {name} lie in this space"
-    reasons = Counter(reason for trial in outside for reason in _strange(experiment, trial.assignment))
+    reasons = Counter(reason for trial in outside for reason in _strange(space, trial.assignment))
     said = "; ".join(f"{reason} ({count} trials)" for reason, count in reasons.most_common(5))
     return [Note("warm_start", count + (f": {said}" if said else ""))]
 
 
-def _strange(experiment: Experiment, assignment: Mapping[str, Value]) -> Iterator[str]:
+def _strange(space: SearchSpace, assignment: Mapping[str, Value]) -> Iterator[str]:
     """Why an assignment is not in a space."""
-    parameters = experiment.space.parameters
-    for name, parameter in parameters.items():
+    for name, parameter in space.parameters.items():
         if not active(parameter, assignment):
             if name in assignment:
                 yield f"{name} is not active with the values of the others"
@@ -158,7 +160,7 @@ def _strange(experiment: Experiment, assignment: Mapping[str, Value]) -> Iterato
             yield f"they have no {name}"
         elif not parameter.contains(assignment[name]):
             yield f"{name} is not a value that it can have here"
-    yield from (f"there is no {name} here" for name in assignment if name not in parameters)
+    yield from (f"there is no {name} here" for name in assignment if name not in space.parameters)
 
 
 def reported_once(experiment: Experiment, reports: int) -> list[Note]:

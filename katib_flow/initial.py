@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from katib_flow.history import History, Kind, Origin, Suggestion, Value
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment
 
@@ -57,7 +58,7 @@ def _whole(experiment: Experiment, number: int) -> dict[str, Value]:
 
 def completed(experiment: Experiment, point: Assignment, rng: "np.random.Generator") -> dict[str, Value]:
     """The assignment of a point that names some parameters, the others drawn from the prior."""
-    space = experiment.space
+    space = search_space(experiment)
     assignment: dict[str, Value] = {}
     units: Mapping[str, float] = dict(zip(space.parameters, rng.random(len(space)), strict=True))
     for name, parameter in space.parameters.items():

@@ -14,9 +14,10 @@ from katib_flow.algorithms.registry import Ask, check_algorithm, check_installed
 from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, Kind, Learnt, State, Suggestion
 from katib_flow.initial import with_initial
+from katib_flow.spaces import architectures, check_architecture
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Parsed, read_spec
-from katib_flow.spec.rules import Rule
+from katib_flow.spec.rules import Rule, broken
 from katib_flow.stopping import check_stopping
 
 _NONE = History()
@@ -184,7 +185,7 @@ def answer(
     Args:
         kept: what it had learnt before, the newest first; it saves time, and changes no suggestion.
     """
-    if found := [*check_algorithm(experiment), *check_installed(experiment)]:
+    if found := list(broken(experiment, (check_architecture, check_algorithm, check_installed))):
         raise InvalidSpec(experiment.name, found)
     algorithm = find_algorithm(experiment.algorithm.name)
     assert algorithm is not None
@@ -209,10 +210,11 @@ def _with_topology(experiment: Experiment, suggestion: Suggestion) -> Suggestion
 
     Where they stand for no sound network there is none: building the trial's model tells why, and the trial fails.
     """
-    if experiment.architectures is None or suggestion.topology is not None:
+    space = architectures(experiment)
+    if space is None or suggestion.topology is not None:
         return suggestion
     try:
-        topology = experiment.architectures.topology(suggestion.assignment)
+        topology = space.topology(suggestion.assignment)
     except InvalidSpec:
         return suggestion
     return replace(suggestion, topology=topology.to_dict())
@@ -252,7 +254,7 @@ def load(path: str | Path) -> Experiment:
 
 def read(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
     """As ``load``, with what there is to tell about a Katib manifest, and with further rules."""
-    return read_spec(path, [check_algorithm, check_stopping, *further])
+    return read_spec(path, [check_architecture, check_algorithm, check_stopping, *further])
 
 
 def _too_many(failed: int, allowed: int | None) -> str:

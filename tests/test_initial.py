@@ -11,6 +11,7 @@ import katib_flow as kf
 from katib_flow.errors import InvalidSpec, NotFound
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Store
 
@@ -53,7 +54,7 @@ def test_what_a_point_leaves_open_is_drawn_and_the_same_when_asked_again() -> No
     first, again = (suggest(search(), History(), 2)[1] for _ in range(2))
     assert first == again
     assert first.assignment["optimizer"] == "adam"
-    assert first.assignment in search().space
+    assert first.assignment in search_space(search())
     other = search(algorithm={"name": "random", "seed": 1})
     assert suggest(other, History(), 2)[1].assignment["lr"] != first.assignment["lr"]
 
@@ -105,7 +106,7 @@ def test_points_survive_the_way_to_mlflow_and_back() -> None:
 def parabola(experiment_: Experiment, best: float, count: int) -> History:
     """Trials at even places on the scale, the better the nearer to one of them."""
     units = (np.arange(count) + 0.5) / count
-    space = experiment_.space
+    space = search_space(experiment_)
     trials = (Suggestion(index, space.decode([unit])) for index, unit in enumerate(units))
     return History(
         tuple(
@@ -120,7 +121,7 @@ def parabola(experiment_: Experiment, best: float, count: int) -> History:
 def test_the_first_suggestion_is_near_the_best_of_the_earlier_experiments(algorithm: str, best: float) -> None:
     made = experiment(algorithm=algorithm)
     (first,) = suggest(made, History(), 1, earlier=parabola(made, best, 20))
-    assert made.space.encode(first.assignment)[0] == pytest.approx(best, abs=0.1)
+    assert search_space(made).encode(first.assignment)[0] == pytest.approx(best, abs=0.1)
 
 
 def test_earlier_trials_of_another_space_or_without_the_metric_teach_nothing() -> None:

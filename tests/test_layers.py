@@ -94,3 +94,8 @@ def test_an_import_is_found_wherever_it_stands() -> None:
     )
     found = [(layer(module), at_door) for module, at_door in imports(ast.parse(code))]
     assert found == [("loop", False), ("nas.relax", True), ("argo", False), ("local", True)]
+
+
+def test_the_spec_imports_no_other_package_of_ours() -> None:
+    begun, doors = true_graph()
+    assert not begun.get("spec") and not doors.get("spec")

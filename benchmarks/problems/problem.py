@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment, SearchSpace
 
 Half = Literal["tuning", "heldout"]
@@ -59,7 +60,7 @@ class Problem:
 
     @cached_property
     def space(self) -> SearchSpace:
-        return Experiment.parse(self.spec()).space
+        return search_space(Experiment.parse(self.spec()))
 
     @cached_property
     def loss(self) -> Loss:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from katib_flow.algorithms.registry import Ask, Settings, algorithm, find_algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter
 
@@ -31,19 +32,19 @@ class Choice:
 def choice(experiment: Experiment) -> Choice:
     """What auto stands for in an experiment."""
     objectives, trials = len(experiment.objective), experiment.limits.max_trials
-    size, about = experiment.space.size, described(experiment)
+    space, about = search_space(experiment), described(experiment)
     if objectives > 1:
         if trials is not None and trials > MANY_TRIALS_OF_SEVERAL:
             return Choice("nsga2", f"{objectives} objectives, and trials enough for a population ({trials})")
         return Choice("gp", f"{objectives} objectives: the trial expected to add most to their front comes next")
     if experiment.budget is not None:
         return Choice("bohb", f"trials have a budget: most of the {about} settings need little of it to be told apart")
-    if not len(experiment.space):
+    if not len(space):
         return Choice("random", "there is nothing to choose: an architecture without decisions, and no parameters")
-    if size is not None and trials is not None and size <= trials:
-        return Choice("sobol", f"all {size} points can be tried, each once")
+    if space.size is not None and trials is not None and space.size <= trials:
+        return Choice("sobol", f"all {space.size} points can be tried, each once")
     simple = "cmaes" if not list(_refused(experiment, "cmaes")) else "tpe"
-    if len(experiment.space) > MANY_PARAMETERS:
+    if len(space) > MANY_PARAMETERS:
         return Choice(simple, f"{about}: more than {MANY_PARAMETERS} are too many for a Gaussian process")
     if trials is not None and trials > MANY_TRIALS:
         return Choice(simple, f"{about}, {trials} trials: it thinks little, and learns from all of them")
@@ -52,7 +53,7 @@ def choice(experiment: Experiment) -> Choice:
 
 def described(experiment: Experiment) -> str:
     """The parameters, in a few words."""
-    parameters = experiment.space.parameters.values()
+    parameters = search_space(experiment).parameters.values()
     categorical = sum(isinstance(each, CategoricalParameter) for each in parameters)
     conditional = sum(bool(each.when) for each in parameters)
     parts = [f"{categorical} categorical"] * bool(categorical) + [f"{conditional} conditional"] * bool(conditional)

@@ -26,6 +26,7 @@ from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.algorithms.rungs import marked
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion, Trial, Value
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter, Parameter
 from katib_flow.spec.space import SearchSpace
@@ -113,7 +114,8 @@ def _kind(parameter: Parameter) -> str:
 
 
 def _check(experiment: Experiment, settings: CMAESSettings) -> Iterator[SpecError]:
-    if experiment.space.parameters and not len(Axes(experiment.space).ordered):
+    space = search_space(experiment)
+    if space.parameters and not len(Axes(space).ordered):
         need = "a number, or an ordinal, of three values or more, because cmaes moves a mean; tpe and gp need none"
         yield SpecError("parameters", "categories only", need)
 

@@ -8,6 +8,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import NotBoolean
 from katib_flow.spec.parameters import OrdinalParameter, Parameter
@@ -21,7 +22,7 @@ class GridSettings(Settings):
 
 def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:
     if settings.points is None:
-        for name, parameter in experiment.space.parameters.items():
+        for name, parameter in search_space(experiment).parameters.items():
             if parameter.size is None:
                 need = "a step, or algorithm.settings.points; algorithms random and sobol need neither"
                 yield SpecError(f"parameters.{name}", "a float without a step", need)

@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -10,6 +11,7 @@ from katib_flow.algorithms.learning import Answer, Learner, taught
 from katib_flow.errors import SpecError
 from katib_flow.history import History, Learnt, Suggestion, Trial
 from katib_flow.plugins import Registry, Settings
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Objective
@@ -41,14 +43,14 @@ class Ask(Generic[S]):
     settings: S
     earlier: History = field(default_factory=History)
 
-    @property
+    @cached_property
     def space(self) -> SearchSpace:
-        return self.experiment.space
+        return search_space(self.experiment)
 
-    @property
+    @cached_property
     def architectures(self) -> "Space | None":
         """The space of architectures; None where none is searched. Its slots are part of ``space``."""
-        return self.experiment.architectures
+        return architectures(self.experiment)
 
     def key(self, assignment: Assignment) -> Hashable:
         """Equal for assignments that are one trial: equal parameters, and one network, whatever decides on it."""
@@ -209,6 +211,7 @@ def endless(experiment: Experiment) -> Iterator[SpecError]:
     """What is missing where neither the algorithm nor a limit ends the experiment."""
     limits = experiment.limits
     ends = (limits.max_trials, limits.timeout, *(objective.goal for objective in experiment.objective))
-    if all(end is None for end in ends) and (experiment.architecture is not None or experiment.space.size is None):
+    endless_space = experiment.architecture is not None or search_space(experiment).size is None
+    if endless_space and all(end is None for end in ends):
         need = "what ends the experiment: max_trials, a timeout, or a goal in objective"
         yield SpecError("limits", NOTHING, need)

@@ -14,6 +14,7 @@ from katib_flow.algorithms.distinct import DistinctStream
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import SearchSpace, Units
 
@@ -25,9 +26,9 @@ MOST = 21_201  # dimensions for which Joe and Kuo give direction numbers
 
 
 def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
-    if not 0 < len(experiment.space.parameters) <= MOST:
+    if not 0 < (count := len(search_space(experiment))) <= MOST:
         need = f"from 1 to {MOST} parameters for sobol; random takes any number"
-        yield SpecError("parameters", f"{len(experiment.space.parameters)} parameters", need)
+        yield SpecError("parameters", f"{count} parameters", need)
 
 
 def _points(dimensions: int, seed: int, start: int = 0) -> Iterator[Units]:

@@ -10,9 +10,11 @@ from katib_flow.algorithms.registry import check_algorithm, find_algorithm
 from katib_flow.argo import gjson
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, with_sidecar
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.spaces import check_architecture
 from katib_flow.spec.argo import texts
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
+from katib_flow.spec.rules import broken
 from katib_flow.stopping import check_stopping
 from katib_flow.stopping.registry import find_rule
 
@@ -27,6 +29,7 @@ def check(experiment: Experiment) -> None:
         InvalidSpec: with every mistake.
     """
     rules = (
+        check_architecture,
         check_algorithm,
         check_stopping,
         _plugins,
@@ -38,7 +41,7 @@ def check(experiment: Experiment) -> None:
         _lanes,
         _substituted,
     )
-    if found := [problem for rule in rules for problem in rule(experiment)]:
+    if found := list(broken(experiment, rules)):
         raise InvalidSpec(experiment.name, found)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from katib_flow.cli.output import Format, Output
+from katib_flow.spaces import search_space
 
 if TYPE_CHECKING:
     from katib_flow.local import Result
@@ -196,7 +197,7 @@ def validate(
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
     experiment = settled(_load(spec, callable_here))
     tell([*not_installed(experiment), *without_effect(experiment)])
-    chosen, size = experiment.algorithm, experiment.space.size
+    chosen, size = experiment.algorithm, search_space(experiment).size
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""
     print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {chosen.name}{why}")

@@ -11,7 +11,9 @@ from katib_flow.local.scheduler import Progress, Scheduler, Silent
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Start
 from katib_flow.local.workers import Workers
+from katib_flow.spaces import check_architecture
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.rules import broken
 from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
 from katib_flow.tracking.connect import located
@@ -40,8 +42,8 @@ def run_experiment(
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
         KatibFlowError: it cannot run here.
     """
-    rules = (check_algorithm, check_installed, check_stopping, _not_here)
-    if found := [problem for rule in rules for problem in rule(experiment)]:
+    rules = (check_architecture, check_algorithm, check_installed, check_stopping, _not_here)
+    if found := list(broken(experiment, rules)):
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
     tell(without_effect(experiment))

@@ -21,6 +21,7 @@ from katib_flow.models.edits import Fields
 from katib_flow.models.morphisms import modify
 from katib_flow.models.topology import Topology
 from katib_flow.nas.settings import SystemSettings
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -40,11 +41,11 @@ class GrowthSettings(SystemSettings):
 def check_start(experiment: Experiment, settings: GrowthSettings) -> Iterator[SpecError]:
     """What is wrong with the space of a system that modifies one network."""
     need = "a space without slots, the network to start from, such as chain"
-    if experiment.architecture is None or experiment.architectures is None:
+    if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
-    elif experiment.architectures.slots:
+    elif space.slots:
         yield SpecError("architecture.space", experiment.architecture.space, need)
-    elif (least := experiment.architectures.initial.parameters) > (most := settings.max_parameters):
+    elif (least := space.initial.parameters) > (most := settings.max_parameters):
         need = f"at least {least}, the weights of the network to start from"
         yield SpecError("algorithm.settings.max_parameters", most, need)
 

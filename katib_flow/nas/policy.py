@@ -24,6 +24,7 @@ from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion
 from katib_flow.nas.door import Later
 from katib_flow.nas.tokens import Sample, choices, decided, encoded
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment
@@ -101,14 +102,11 @@ def needs_slots(experiment: Experiment, space: str, *, architecture: bool = True
         architecture: whether it searches nothing else.
     """
     need = f"a space with slots for the controller to decide on, such as {space}"
-    if experiment.architecture is None:
+    searched = architectures(experiment)
+    if experiment.architecture is None or searched is None:
         if architecture:
             yield SpecError("architecture", NOTHING, need)
-    elif not (
-        experiment.architectures.parameters
-        if architecture and experiment.architectures
-        else experiment.space.parameters
-    ):
+    elif not (searched.parameters if architecture else search_space(experiment).parameters):
         yield SpecError("architecture.space", experiment.architecture.space, need)
 
 

@@ -13,6 +13,7 @@ from katib_flow.history import History, Kind, Trial
 from katib_flow.models.choices import decisions_taken
 from katib_flow.models.edits import in_words
 from katib_flow.models.topology import Topology
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import Assignment
@@ -89,7 +90,7 @@ def _generation(experiment: Experiment, trial: Trial) -> Generation:
     topology = network_of(trial)
     if topology is None or trial.suggestion.origin.kind is not Kind.SEGMENT:
         return Generation(trial, topology, trial.assignment)
-    space = experiment.architectures
+    space = architectures(experiment)
     taken = decisions_taken(space, trial) if space else {}
     decided = {**trial.assignment, **taken}
     try:

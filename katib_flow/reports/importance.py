@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
+from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Objective
 
@@ -64,7 +65,7 @@ def importance(
         KatibFlowError: too few trials have a value, they all have the same, no parameter varies, or scikit-learn is
             missing.
     """
-    chosen, space = objective or experiment.objective[0], experiment.space
+    chosen, space = objective or experiment.objective[0], search_space(experiment)
     if all(parameter.size == 1 for parameter in space.parameters.values()):
         raise KatibFlowError(f"{experiment.name}: no parameter has more than one value: nothing matters")
     known = [(trial, value) for trial in trials if (value := trial.observed(chosen.metric)) is not None]

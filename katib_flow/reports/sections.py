@@ -16,6 +16,7 @@ from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, Section, Table, Text
 from katib_flow.reports.evolution import improvements, lineage
 from katib_flow.reports.importance import Importance, importance
+from katib_flow.spaces import search_space
 from katib_flow.spec import dump_yaml
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import readable
@@ -232,7 +233,7 @@ def _importances(record: Record, history: History) -> list[Importance | str]:
 def _parameters(record: Record, history: History, found: Sequence[Importance | str]) -> Iterator[Section]:
     experiment = record.experiment
     blocks: list[Block] = []
-    open_ = {name: each for name, each in experiment.space.parameters.items() if each.size != 1}
+    open_ = {name: each for name, each in search_space(experiment).parameters.items() if each.size != 1}
     for number, objective in enumerate(experiment.objective):
         completed = history.completed(objective.metric)
         shares = found[number] if number < len(found) else ""
@@ -265,7 +266,7 @@ def _importance(record: Record, found: Sequence[Importance | str]) -> Iterator[S
         if each.pairs and each.pairs[0].share > 0.02:
             pair = each.pairs[0]
             said += f" Together, {pair.parameters[0]} and {pair.parameters[1]} explain another {pair.share:.0%}."
-        open_ = record.experiment.space.parameters
+        open_ = search_space(record.experiment).parameters
         names = [name for name in each.shares if open_[name].size != 1]
         said += f" The first {MOST_BARS} of {len(names)} parameters." if len(names) > MOST_BARS else ""
         shown = names[:MOST_BARS]

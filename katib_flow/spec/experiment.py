@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, get_type_hints
+from typing import Annotated, Any, Self, get_type_hints
 
 from pydantic import (
     AfterValidator,
@@ -34,12 +34,8 @@ from katib_flow.spec.sections import (
     Objective,
     Tracking,
 )
-from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import TrialTemplate
 from katib_flow.spec.trainer import with_trainer
-
-if TYPE_CHECKING:
-    from katib_flow.models.space import Space
 
 Name = Annotated[
     str,
@@ -80,7 +76,11 @@ def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
 
 
 class Experiment(Model):
-    """One search: objective, search space, algorithm, trial template, limits."""
+    """One search: objective, search space, algorithm, trial template, limits.
+
+    What other packages know, such as the settings of an algorithm or the meaning of ``architecture``, is checked by the
+    further rules of ``parse``.
+    """
 
     name: Name
     description: str = ""
@@ -118,25 +118,6 @@ class Experiment(Model):
         if found := list(broken(self, RULES)):
             raise problems(found)
         return self
-
-    @cached_property
-    def architectures(self) -> "Space | None":
-        """The space of architectures; None where none is searched.
-
-        Raises:
-            InvalidSpec: ``architecture`` describes none.
-        """
-        if self.architecture is None:
-            return None
-        from katib_flow.models.presets import space_of
-
-        return space_of(self.architecture)
-
-    @cached_property
-    def space(self) -> SearchSpace:
-        """What is assigned: the parameters, and the decisions of an architecture after them."""
-        slots = self.architectures.parameters if self.architectures else {}
-        return SearchSpace({**self.parameters, **slots})
 
     @cached_property
     def base(self) -> Path | None:

@@ -26,16 +26,33 @@ Rule = Callable[["Experiment"], Iterable[SpecError]]
 
 
 def broken(experiment: "Experiment", rules: Iterable[Rule]) -> Iterator[SpecError]:
-    """What breaks some rules."""
+    """What breaks some rules, each mistake once; those in what a rule had to read may be raised by it."""
+    told: set[str] = set()
     for rule in rules:
-        yield from rule(experiment)
+        for problem in _found(rule, experiment):
+            if str(problem) not in told:
+                told.add(str(problem))
+                yield problem
 
 
 def broken_so_far(experiment: "Experiment", rules: Iterable[Rule]) -> Iterator[SpecError]:
     """What breaks some rules, as far as can be said: the experiment lacks the sections that are wrong in themselves."""
-    for rule in rules:
+    return broken(experiment, map(_lenient, rules))
+
+
+def _found(rule: Rule, experiment: "Experiment") -> Iterator[SpecError]:
+    try:
+        yield from rule(experiment)
+    except InvalidSpec as invalid:
+        yield from invalid.problems
+
+
+def _lenient(rule: Rule) -> Rule:
+    def so_far(experiment: "Experiment") -> Iterator[SpecError]:
         with contextlib.suppress(AttributeError):
             yield from rule(experiment)
+
+    return so_far
 
 
 def _parameters(experiment: "Experiment") -> Iterator[SpecError]:
@@ -44,18 +61,6 @@ def _parameters(experiment: "Experiment") -> Iterator[SpecError]:
     for name in experiment.parameters:
         if not _NAME.fullmatch(name):
             yield SpecError(f"parameters.{name}", name, _NEED_NAME)
-
-
-def _architecture(experiment: "Experiment") -> Iterator[SpecError]:
-    try:
-        space = experiment.architectures
-    except InvalidSpec as invalid:
-        yield from invalid.problems
-        return
-    for name in experiment.parameters:
-        if space and name in space.parameters:
-            need = "another name: it is that of a decision about the architecture"
-            yield SpecError(f"parameters.{name}", name, need)
 
 
 def _conditions(experiment: "Experiment") -> Iterator[SpecError]:
@@ -163,4 +168,4 @@ def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
             yield SpecError(f"trial.{where}", f"${{{name}}}", need)
 
 
-RULES = (_parameters, _architecture, _conditions, _initial, _budget, _metrics, _arguments, _placeholders)
+RULES = (_parameters, _conditions, _initial, _budget, _metrics, _arguments, _placeholders)

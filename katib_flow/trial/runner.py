@@ -14,6 +14,7 @@ from pathlib import Path
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics.sources import Source
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import substitute_all, substitute_env
 from katib_flow.trial.files import located
@@ -124,7 +125,7 @@ def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: Tri
     from katib_flow.models.manager import build_model
 
     build_model(
-        experiment.architectures,
+        architectures(experiment),
         directory.model,
         topology=suggestion.topology,
         decisions=suggestion.assignment,

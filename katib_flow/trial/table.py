@@ -6,6 +6,7 @@ from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Kind, Trial
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec.experiment import Experiment
 
 _RESERVED = {"trial", "state", "budget", "parent", "seconds", "retries", "message"}
@@ -21,9 +22,10 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
     its metrics are of these. Where an architecture is grown and has none, there are the first digits of its hash, what
     was done to its parent's network, and its number of parameters.
     """
-    grown = experiment.architectures is not None and not experiment.architectures.parameters
+    network = architectures(experiment)
+    grown = network is not None and not network.parameters
     reserved = _RESERVED.union(_NETWORK if grown else ())
-    parameters, metrics = list(experiment.space.parameters), list(experiment.metric_names)
+    parameters, metrics = list(search_space(experiment).parameters), list(experiment.metric_names)
     parameter_names = {name: f"parameter.{name}" if name in reserved else name for name in parameters}
     metric_names = {name: f"metric.{name}" if name in reserved or name in parameters else name for name in metrics}
     trials = list(trials)
@@ -47,13 +49,13 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
 
 def decided(experiment: Experiment, trial: Trial) -> Mapping[str, Any]:
     """The assignment of a trial; of a segment of a supernet's search, with the decisions that it came to."""
-    if trial.suggestion.origin.kind is not Kind.SEGMENT or experiment.architectures is None:
+    space = architectures(experiment) if trial.suggestion.origin.kind is Kind.SEGMENT else None
+    if space is None:
         return trial.assignment
     from katib_flow.models.choices import decisions_taken
 
-    slots = experiment.architectures.parameters
-    others = {name: value for name, value in trial.assignment.items() if name not in slots}
-    return others | decisions_taken(experiment.architectures, trial)
+    others = {name: value for name, value in trial.assignment.items() if name not in space.parameters}
+    return others | decisions_taken(space, trial)
 
 
 def _network(trial: Trial) -> dict[str, Any]:

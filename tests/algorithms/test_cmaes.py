@@ -14,6 +14,7 @@ from katib_flow.algorithms.cmaes import Axes, CMAESSettings, started
 from katib_flow.algorithms.registry import Ask
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 REALS = {f"x{i}": {"type": "float", "min": 0.0, "max": 1.0} for i in range(4)}
@@ -67,7 +68,7 @@ def losses(history: History) -> list[float]:
 def test_a_generation_is_what_the_library_does_with_the_ranks() -> None:
     made = search(MIXED, population=8)
     history = play(made, mixed_loss, 40)
-    space = made.space
+    space = search_space(made)
     z = [[space.parameters["layers"].unit(value) for value in range(1, 10)]]
     direct = CatCMAwM(
         x_space=[[0, 1]] * 4, z_space=z, c_space=[3, 2], population_size=8, mean=np.full(5, 0.5), sigma=0.15,
@@ -157,7 +158,7 @@ def test_without_restarts_there_is_one_run() -> None:
 def test_bipop_spends_as_much_on_small_populations_as_on_large_ones() -> None:
     made = search(REALS, population=8, restart_strategy="bipop")
     ask = Ask(made, History(), range(1), CMAESSettings(population=8, restart_strategy="bipop"))
-    axes = Axes(made.space)
+    axes = Axes(search_space(made))
     first = started(ask, axes, None)
     first.spent[True] = 100
     small = started(ask, axes, first)
@@ -174,7 +175,7 @@ def test_an_inactive_parameter_keeps_a_coordinate() -> None:
     parameters = {**MIXED, "momentum": {"type": "float", "min": 0.0, "max": 1.0, "when": {"kind": "a"}}}
     made = search(parameters, population=6)
     history = play(made, mixed_loss, 60)
-    assert all(each.assignment in made.space for each in history)
+    assert all(each.assignment in search_space(made) for each in history)
     assert {len(each.suggestion.info["point"]) for each in history} == {6}  # type: ignore[arg-type]
 
 
@@ -186,7 +187,7 @@ def test_a_space_of_categories_only_is_refused_and_an_alternative_named(paramete
 
 
 def test_the_axes_of_a_space() -> None:
-    axes = Axes(search({**MIXED, "one": {"type": "int", "min": 3, "max": 3}}).space)
+    axes = Axes(search_space(search({**MIXED, "one": {"type": "int", "min": 3, "max": 3}})))
     names = list(axes.space.parameters)
     assert [names[place] for place in axes.ordered] == ["x0", "x1", "x2", "x3", "layers"]
     assert [names[place] for place in axes.of("unordered")] == ["kind", "flag"]

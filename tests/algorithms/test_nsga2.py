@@ -11,6 +11,7 @@ from katib_flow import pareto
 from katib_flow.algorithms.nsga2 import crossed, mutated, survivors
 from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import answer, suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 TWO = [{"metric": "f1", "direction": "minimize"}, {"metric": "f2", "direction": "maximize"}]
@@ -130,7 +131,7 @@ def test_it_searches_a_mixed_conditional_space_for_a_front() -> None:
 
     made = search(parameters)
     history = play(made, values, 200, batch=4)
-    assert len({made.space.key(each.assignment) for each in history}) == 200
+    assert len({search_space(made).key(each.assignment) for each in history}) == 200
     front = pareto.front(made, history)
     large = [each.assignment for each in front if int(str(each.assignment["width"])) > 4]
     assert large

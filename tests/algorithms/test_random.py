@@ -11,6 +11,7 @@ from scipy import stats
 from katib_flow.algorithms.distinct import PATIENCE, DistinctStream
 from katib_flow.history import History
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 
 DRAWS = 2000
 ODDS = 1e-6  # of a right draw to fall outside the margin, over all seeds; this one is fixed
@@ -72,7 +73,7 @@ def test_the_first_draws_of_a_finite_space_follow_the_prior():
 
 def test_a_finite_space_is_drawn_from_like_any_other_but_for_what_was_drawn_before():
     made = experiment(parameters={"n": {"type": "int", "min": 1, "max": 20}}, algorithm={"name": "random", "seed": 11})
-    draws = [made.space.draw(np.random.default_rng((11, index)))["n"] for index in range(30)]
+    draws = [search_space(made).draw(np.random.default_rng((11, index)))["n"] for index in range(30)]
     expected = list(dict.fromkeys(draws))
     assert [each["n"] for each in drawn({"n": {"type": "int", "min": 1, "max": 20}}, n=len(expected))] == expected
 
@@ -95,7 +96,7 @@ def test_a_space_of_a_billion_is_drawn_from_without_listing_it(name):
 
 
 def test_what_the_points_never_reach_is_gone_through_in_the_end():
-    space = experiment(parameters={"n": {"type": "int", "min": 0, "max": 999}}).space
+    space = search_space(experiment(parameters={"n": {"type": "int", "min": 0, "max": 999}}))
     asked = []
 
     def corner():
@@ -112,7 +113,7 @@ def test_what_the_points_never_reach_is_gone_through_in_the_end():
 
 
 def test_what_is_gone_through_in_the_end_is_scattered():
-    space = experiment(parameters={"n": {"type": "int", "min": 0, "max": 9999}}).space
+    space = search_space(experiment(parameters={"n": {"type": "int", "min": 0, "max": 9999}}))
     points = iter([np.array([0.0])] * (1 + PATIENCE))
     rest = [
         suggestion.assignment["n"] for suggestion in DistinctStream(space, points, seed=1).suggestions(range(1, 201))

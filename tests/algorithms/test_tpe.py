@@ -14,6 +14,7 @@ from katib_flow.algorithms.features import Features
 from katib_flow.algorithms.tpe import BANDWIDTH, Density, good_count
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 ORDERED, THREE = np.array([0]), np.array([3])
@@ -154,10 +155,10 @@ def test_features_snap_to_what_exists() -> None:
             "o": {"type": "ordinal", "values": [1, 5, 7], "when": {"k": "c"}},
         }
     )
-    features, rng = Features(made.space), np.random.default_rng(0)
-    points = rng.random((500, len(made.space)))
+    features, rng = Features(search_space(made)), np.random.default_rng(0)
+    points = rng.random((500, len(search_space(made))))
     for point, snapped in zip(points, features.snap(points), strict=True):
-        exact = made.space.encode(made.space.decode(point))
+        exact = search_space(made).encode(search_space(made).decode(point))
         np.testing.assert_allclose(snapped, exact, equal_nan=True)
 
 
@@ -165,7 +166,7 @@ def test_a_space_of_which_almost_all_is_finite_and_tried_goes_on() -> None:
     values = {"k": {"type": "categorical", "values": list(range(2000))}}
     rare = {"x": {"type": "float", "min": 0, "max": 1, "when": {"k": 1999}}}  # one draw in two thousand
     made = search(values | rare, startup=3)
-    assert made.space.size is None
+    assert search_space(made).size is None
     history = ended(made, [{"k": k} for k in range(1999)], [0.0] * 1999)
     (found,) = suggest(made, history, 1)
-    assert found.assignment in made.space
+    assert found.assignment in search_space(made)

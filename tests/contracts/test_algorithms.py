@@ -17,6 +17,7 @@ from katib_flow.algorithms import check_algorithm, registered_algorithms
 from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 HERE = {
@@ -104,8 +105,8 @@ def play(made: Experiment, batch: int, most: int, losses: Any = lambda index: in
 @given(data=st.data(), parameters=parameter_sets(), seed=st.integers(0, 2**53))
 def test_suggestions_lie_in_the_space_whatever_the_history(name, data, parameters, seed):
     made = drawn_search(name, parameters, seed)
-    history = data.draw(histories(made.space))
-    assert all(suggestion.assignment in made.space for suggestion in suggest(made, history, 3))
+    history = data.draw(histories(search_space(made)))
+    assert all(suggestion.assignment in search_space(made) for suggestion in suggest(made, history, 3))
 
 
 @every_algorithm
@@ -113,7 +114,7 @@ def test_suggestions_lie_in_the_space_whatever_the_history(name, data, parameter
 @given(data=st.data(), parameters=parameter_sets(), seed=st.integers(0, 2**53))
 def test_the_same_history_and_indices_give_the_same_suggestions(name, data, parameters, seed):
     made = drawn_search(name, parameters, seed)
-    history = data.draw(histories(made.space))
+    history = data.draw(histories(search_space(made)))
     again = Experiment.parse(made.to_dict())
     assert plain(suggest(made, history, 3)) == plain(suggest(again, History(tuple(reversed(history.trials))), 3))
 
@@ -123,7 +124,7 @@ def test_the_same_history_and_indices_give_the_same_suggestions(name, data, para
 @given(data=st.data(), parameters=parameter_sets(), n=st.integers(0, 4))
 def test_suggestions_bear_the_indices_asked_for_in_order(name, data, parameters, n):
     made = drawn_search(name, parameters)
-    history = data.draw(histories(made.space))
+    history = data.draw(histories(search_space(made)))
     start = history.next_index
     indices = [suggestion.index for suggestion in suggest(made, history, n)]
     assert indices == sorted(set(indices) & set(range(start, start + n)))
@@ -134,7 +135,7 @@ def test_suggestions_bear_the_indices_asked_for_in_order(name, data, parameters,
 @given(data=st.data(), parameters=parameter_sets())
 def test_an_inactive_parameter_is_not_suggested(name, data, parameters):
     made = drawn_search(name, parameters)
-    for suggestion in suggest(made, data.draw(histories(made.space)), 4):
+    for suggestion in suggest(made, data.draw(histories(search_space(made))), 4):
         for each, fields in parameters.items():
             active = all(
                 parent in suggestion.assignment
@@ -271,7 +272,7 @@ def test_an_algorithm_says_in_a_line_what_it_is(name):
 def test_what_stands_at_an_index_does_not_depend_on_how_it_is_asked_for(name, data, parameters, seed, n):
     made = drawn_search(name, parameters, seed)
     batch = suggest(made, History(), n, start=0)
-    history = data.draw(histories(made.space))
+    history = data.draw(histories(search_space(made)))
     one_by_one = [each for index in range(n) for each in suggest(made, history, 1, start=index)]
     assert plain(batch) == plain(one_by_one)
 

@@ -18,6 +18,7 @@ from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.presets import presets
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
 
 SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "katib")))
@@ -68,7 +69,7 @@ def test_every_suggestion_has_a_sound_topology_and_lies_in_the_space(name):
     assert len(history)
     for trial in history:
         assert Topology.parse(trial.suggestion.topology)
-        assert trial.assignment in made.space
+        assert trial.assignment in search_space(made)
         assert trial.suggestion.parent is None or trial.suggestion.parent < trial.index
 
 
@@ -113,9 +114,9 @@ def test_it_says_in_a_line_what_it_is(name):
 def test_no_network_is_tried_twice_whatever_decides_on_it(name):
     cell = {"space": "cell", "settings": {"nodes": 3, "operations": ["none", "skip", "conv3"]}}
     made = Experiment.parse(spec(parameters={}, architecture=cell, algorithm={"name": name, "seed": 1}))
-    assert made.architectures is not None
-    networks = {made.architectures.identity(each) for each in made.space.enumerate()}
-    assert len(networks) < made.space.size == 27
+    assert architectures(made) is not None
+    networks = {architectures(made).identity(each) for each in search_space(made).enumerate()}
+    assert len(networks) < search_space(made).size == 27
     tried = [Topology.parse(trial.suggestion.topology).hash for trial in play(made, most=27, batch=3)]
     assert len(tried) == len(set(tried))
     assert set(tried) == networks  # all of them, and then it ends

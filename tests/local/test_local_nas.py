@@ -12,6 +12,7 @@ from katib_flow.history import State, Suggestion
 from katib_flow.local import resume_experiment, run_experiment
 from katib_flow.models import Topology
 from katib_flow.models.weights import load_weights
+from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Store
 
@@ -104,7 +105,7 @@ def test_every_algorithm_of_parameters_searches_architectures(algorithm):
     }
     made = Experiment.parse(data)
     for suggestion in kf.suggest(made, kf.History(), 4):
-        assert Topology.parse(suggestion.topology) == made.architectures.topology(suggestion.assignment)
+        assert Topology.parse(suggestion.topology) == architectures(made).topology(suggestion.assignment)
 
 
 def test_a_child_starts_from_its_parents_weights_wherever_they_are(run):

@@ -17,6 +17,7 @@ from katib_flow.reports import choice_charts
 from katib_flow.reports.architectures import architecture_sections, search_names
 from katib_flow.reports.blocks import Card, Chart, Picture, Row, Section, Table, Text
 from katib_flow.reports.evolution import differences, generations, improvements, lineage
+from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 from katib_flow.trial.table import rows
 
@@ -34,7 +35,7 @@ def trial(index: int, loss: float | None, assignment: Any = None, **fields: Any)
 
 def cells(made: Experiment, *losses: float, mutants: bool = False) -> list[Trial]:
     """Trials that each differ from the one before in one decision."""
-    space, rng = made.architectures, np.random.default_rng(0)
+    space, rng = architectures(made), np.random.default_rng(0)
     assert space is not None
     decisions = space.draw(rng)
     found: list[Trial] = []
@@ -152,7 +153,7 @@ def test_edits_are_told_in_words() -> None:
     assert in_words({"edit": "widen", "edge": "conv1", "to": 16, "seed": 4}) == "widen conv1, to 16"
     assert in_words({"edit": "skip", "src": "a", "dst": "b"}) == "skip, src a, dst b"
     made = searched(architecture={"space": "chain"})
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     parent = space.initial
     edge = next(each.key for each in parent.flat.live.edges if each.op.startswith("conv"))
@@ -166,7 +167,7 @@ def test_edits_are_told_in_words() -> None:
 
 def test_networks_that_were_made_anew_are_told_by_their_edges() -> None:
     made = searched(architecture={"space": "chain"})
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     data = space.initial.to_dict()
     edges = data["graphs"]["net"]["edges"]
@@ -182,7 +183,7 @@ def test_networks_that_were_made_anew_are_told_by_their_edges() -> None:
 def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
     architecture = {"space": "envelope", "settings": {"channels": 4, "stages": 1}}
     made = searched(architecture=architecture, algorithm="envelopenet")
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     values = {"s0.c0.conv1": 0.4, "s0.c0.conv3": 0.1, "s0.c0.sep3": 0.3, "s0.c0.sep5": 0.2}
     first = trial(0, 2.0, topology=space.initial.to_dict())
@@ -200,7 +201,7 @@ def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
 
 def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[list[Trial], dict[str, list[Metric]]]:
     """Segments that come to some choices, then what was derived of the last."""
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     supernet = space.supernet()
     names = choice_metrics(supernet, "choice")

@@ -12,6 +12,7 @@ from kit import experiment, trial
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Suggestion
 from katib_flow.reports.importance import decomposed, importance, leaves_of
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 pytest.importorskip("sklearn", reason="importance needs scikit-learn, an extra")
@@ -49,7 +50,7 @@ def search(parameters: Any) -> Experiment:
 
 def history(made: Experiment, loss: Any, count: int = 600) -> History:
     rng = np.random.default_rng(0)
-    drawn = [made.space.draw(rng) for _ in range(count)]
+    drawn = [search_space(made).draw(rng) for _ in range(count)]
     return History(
         tuple(trial(Suggestion(i, each), State.SUCCEEDED, "loss", loss(each)) for i, each in enumerate(drawn))
     )

@@ -22,6 +22,7 @@ from katib_flow.reports import charts
 from katib_flow.reports.blocks import Card, Chart, Facts, Report, Row, Section, Table, Text
 from katib_flow.reports.page import html
 from katib_flow.reports.sections import MOST_ROWS, report, wanted
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Control, Record, Status
 
@@ -45,7 +46,7 @@ def history(made: Experiment, count: int = 40, failed: int = 7) -> History:
     rng = np.random.default_rng(3)
     trials: list[Trial] = []
     for index in range(count):
-        assignment = made.space.draw(rng)
+        assignment = search_space(made).draw(rng)
         value = 1 - 0.1 * abs(np.log10(float(assignment["lr"])) + 2)  # type: ignore[arg-type]
         values = {each.metric: float(value if each.direction == "maximize" else -value) for each in made.objective}
         good = index % failed != 3
@@ -284,7 +285,7 @@ def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_sai
     pytest.importorskip("sklearn", reason="importance needs scikit-learn, an extra")
     made = experiment(parameters={f"x{i}": {"type": "float", "min": 0.0, "max": 1.0} for i in range(30)})
     rng = np.random.default_rng(0)
-    drawn = [made.space.draw(rng) for _ in range(20)]
+    drawn = [search_space(made).draw(rng) for _ in range(20)]
     trials = [
         Trial(Suggestion(i, each), State.SUCCEEDED, {"accuracy": float(each["x7"])})  # type: ignore[arg-type]
         for i, each in enumerate(drawn)

@@ -14,6 +14,7 @@ from kit import skip_what_is_not_installed
 
 from katib_flow.history import History
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec.load import Parsed
 from katib_flow.spec.template import substitute_all
 
@@ -58,7 +59,7 @@ def test_an_enas_trial_is_told_its_architecture_in_katibs_form():
         "layer1.op", "layer2.op", "layer2.skip0", "layer3.op", "layer3.skip0", "layer3.skip1"
     ]  # fmt: skip
     values = {"layer1.op": 3, "layer2.op": 0, "layer2.skip0": 1, "layer3.op": 2, "layer3.skip0": 0, "layer3.skip1": 1}
-    assert values in read.experiment.space
+    assert values in search_space(read.experiment)
     architecture, config = texts(read, values)
     assert architecture == [[3], [0, 1], [2, 0, 1]]
     assert (config["num_layers"], config["input_sizes"], config["output_sizes"]) == (3, [32, 32, 3], [10])
@@ -113,7 +114,7 @@ def test_a_darts_trial_is_told_what_katib_tells_it():
     ]
     references = ["algorithm-settings", "search-space", "num-layers"]
     read = parsed(nas("darts", references, 2, operations, num_epochs="1", batch_size="None"))
-    (only,) = read.experiment.space.enumerate()
+    (only,) = search_space(read.experiment).enumerate()
     settings, space, layers = texts(read, only)
     assert (settings["num_epochs"], settings["batch_size"], settings["w_lr"], len(settings)) == ("1", None, 0.025, 14)
     assert space == ["max_pooling_3x3", "max_pooling_5x5", "skip_connection"]

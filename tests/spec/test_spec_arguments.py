@@ -8,6 +8,7 @@ import pytest
 import katib_flow as kf
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Suggestion
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 from katib_flow.spec.template import substitute_all
 from katib_flow.trial.functions import check_arguments
@@ -28,7 +29,7 @@ def test_constants_reach_a_function_and_are_no_part_of_the_space() -> None:
     constants = {"epochs": 10, "data": "${lr}", "layers": [1, {"k": True}]}
     made = Experiment.parse(spec({"function": "a:b", "arguments": constants}))
     assert called_with(made, Suggestion(0, {"lr": 0.5})) == {**constants, "lr": 0.5}
-    assert list(made.space.parameters) == ["lr"]
+    assert list(search_space(made).parameters) == ["lr"]
     assert Experiment.parse(made.to_dict()) == made
 
 

@@ -15,6 +15,7 @@ from kit import experiment, parameter_sets, spec, typed
 from katib_flow.cli.output import to_json
 from katib_flow.errors import InvalidSpec
 from katib_flow.history import State, Suggestion, Trial
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment, dump_yaml, load_yaml, parse_spec
 
 WHOLE = """\
@@ -173,7 +174,7 @@ def test_a_condition_on_a_float_may_be_written_as_a_whole_number():
         "rate": {"type": "float", "min": 0, "max": 1, "step": 0.5},
         "depth": {"type": "int", "min": 1, "max": 2, "when": {"rate": 1}},
     }
-    assert experiment(parameters=parameters).space.size == 2 + 2
+    assert search_space(experiment(parameters=parameters)).size == 2 + 2
 
 
 def test_an_experiment_is_frozen():
@@ -184,12 +185,12 @@ def test_an_experiment_is_frozen():
 @pytest.mark.parametrize("through", [copy.deepcopy, lambda made: pickle.loads(pickle.dumps(made))])
 def test_an_experiment_that_has_been_used_survives_the_way_to_another_process(through):
     made = parse_spec(WHOLE)
-    made.space.decode([0.5] * len(made.space))
+    search_space(made).decode([0.5] * len(search_space(made)))
     assert through(made) == made
 
 
 def test_an_experiment_of_an_architecture_alone_needs_no_parameters():
-    assert experiment(parameters={}, architecture="cell").space.size == 4**6
+    assert search_space(experiment(parameters={}, architecture="cell")).size == 4**6
 
 
 def done(index: int, state: State = State.SUCCEEDED, **observations: float) -> Trial:

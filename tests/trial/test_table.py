@@ -7,6 +7,7 @@ from kit import experiment
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import modify
+from katib_flow.spaces import architectures
 from katib_flow.trial.table import rows, telling
 
 
@@ -47,8 +48,8 @@ def test_a_slot_that_is_not_active_is_empty() -> None:
 
 def test_a_network_that_was_grown_is_told_by_its_hash_its_edits_and_its_size() -> None:
     made = experiment(architecture="chain", algorithm="random")
-    assert made.architectures is not None
-    parent = made.architectures.initial
+    assert architectures(made) is not None
+    parent = architectures(made).initial
     edge = next(each.key for each in parent.flat.live.edges if each.op.startswith("conv"))
     child = modify(parent, [{"edit": "widen", "edge": edge, "to": 16, "seed": 1}, {"edit": "deepen", "edge": edge}])
     trials = [trial(0, topology=parent.to_dict()), trial(1, topology=child.to_dict(), parent=0)]

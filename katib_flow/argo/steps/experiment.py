@@ -19,6 +19,7 @@ from katib_flow.argo.steps.context import patient_store, write_output
 from katib_flow.argo.submit import Following, submit
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
+from katib_flow.spaces import check_architecture
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import parse_spec
 from katib_flow.tracking import Record, Status, Store
@@ -35,7 +36,7 @@ def experiment_of(text: str) -> Experiment:
     """The experiment of a spec or a Katib manifest, as YAML or JSON text."""
     if not text.strip():
         raise KatibFlowError(f"{SPEC_VARIABLE}: found nothing, need a spec as text")
-    return parse_spec(text, "spec")
+    return parse_spec(text, "spec", [check_architecture])
 
 
 def workflow_name(experiment: Experiment, workflow_uid: str, node: str) -> str:

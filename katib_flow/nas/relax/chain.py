@@ -18,6 +18,7 @@ from katib_flow.models.choices import PROGRESS, choices_taken
 from katib_flow.models.optional import optional_layers
 from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.choice import Choice
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -61,12 +62,12 @@ def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterato
     more = ", which vertex an edge reads, or whether it is there" if skips else ""
     slots = f"a space whose slots are all operations of edges{more}"
     need = f"{slots}, such as cell or dense: {name} trains all of them at once"
-    if experiment.architecture is None or experiment.architectures is None:
+    if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
         return
     why = ""
     try:
-        flat = experiment.architectures.supernet().flat
+        flat = space.supernet().flat
         mixed = bool(flat.groups) and (skips or not any(map(optional_layers, flat.edges)))
     except InvalidSpec as invalid:
         mixed, why = False, f" ({invalid.problems[0]})"

@@ -16,6 +16,7 @@ from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -39,7 +40,7 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
     need = "envelope: envelopenet grows networks of EnvelopeCells"
     if experiment.architecture is None:
         yield SpecError("architecture", NOTHING, need)
-    elif experiment.architectures is None or "cells" not in experiment.architectures.initial.meta:
+    elif (space := architectures(experiment)) is None or "cells" not in space.initial.meta:
         yield SpecError("architecture.space", experiment.architecture.space, need)
 
 

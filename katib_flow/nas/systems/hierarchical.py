@@ -20,6 +20,7 @@ from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.space import Space
 from katib_flow.nas.growth import one_of
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment
@@ -39,11 +40,11 @@ class HierarchicalSettings(Settings):
 
 def _check(experiment: Experiment, settings: HierarchicalSettings) -> Iterator[SpecError]:
     need = "a space whose slots are all operations of edges or motifs, such as hierarchical"
-    if experiment.architectures is None or experiment.architecture is None:
+    if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
         return
-    slots = set(experiment.architectures.parameters)
-    if not slots or set(entries(levels(experiment.architectures))) != slots:
+    slots = set(space.parameters)
+    if not slots or set(entries(levels(space))) != slots:
         yield SpecError("architecture.space", experiment.architecture.space, need)
 
 

@@ -25,6 +25,7 @@ from katib_flow.models.layers import Conv
 from katib_flow.models.morphisms import modify
 from katib_flow.models.topology import Topology
 from katib_flow.nas.growth import Grown, one_of
+from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
@@ -45,13 +46,13 @@ class NashSettings(Settings):
 
 def _check(experiment: Experiment, settings: NashSettings) -> Iterator[SpecError]:
     need = "a network to start from: a space without slots and with a convolution, such as chain"
-    if experiment.architectures is None or experiment.architecture is None:
+    if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
         return
-    if experiment.architectures.parameters or not _convolutions(experiment.architectures.initial):
+    if space.parameters or not _convolutions(space.initial):
         yield SpecError("architecture.space", experiment.architecture.space, need)
-    elif settings.max_parameters is not None and experiment.architectures.initial.parameters > settings.max_parameters:
-        count = experiment.architectures.initial.parameters
+    elif settings.max_parameters is not None and space.initial.parameters > settings.max_parameters:
+        count = space.initial.parameters
         need = f"at least the {count:,} parameters of the network to start from"
         yield SpecError("algorithm.settings.max_parameters", settings.max_parameters, need)
 

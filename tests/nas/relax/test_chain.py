@@ -11,6 +11,7 @@ from katib_flow.models import Topology
 from katib_flow.models.choices import choice_metrics
 from katib_flow.models.layers import Mixed, Standardise
 from katib_flow.nas.relax.chain import rivals_told
+from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 
 both = pytest.mark.parametrize("name", ["darts", "enas"])
@@ -48,8 +49,8 @@ def test_segments_follow_each_other_until_the_search_is_over_and_then_comes_what
     other = {**ENDS, "0>3": "avg3"}
     done = [segment(first, 0.5), segment(second, 1.0, other)]
     child = only(made, *done)
-    assert made.architectures is not None
-    assert child.topology == made.architectures.topology(other).to_dict()
+    assert architectures(made) is not None
+    assert child.topology == architectures(made).topology(other).to_dict()
     assert (child.parent, child.origin) == (None, Origin(Kind.GENERATE, (1,)))
     assert child.assignment == {"lr": first.assignment["lr"], **other}
     for state in (State.SUCCEEDED, State.FAILED, State.RUNNING):
@@ -113,12 +114,12 @@ def test_enas_searches_sources_too_and_derives_what_a_segment_has_come_to():
 
 def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_out():
     made = search("enas", {"space": "macro", "settings": {"layers": 3, "operations": ["conv3", "max3"]}})
-    assert made.architectures is not None
+    assert architectures(made) is not None
     first = only(made)
     marks = {"1.op": "max3", "2.op": "conv3", "3.op": "max3", "2.skip0": "out", "3.skip0": "in", "3.skip1": "out"}
     decided = {**marks, "2.skip0": False, "3.skip0": True, "3.skip1": False}
     derived = only(made, segment(first, 1.0, marks))
-    assert derived.topology == made.architectures.topology(decided).to_dict()
+    assert derived.topology == architectures(made).topology(decided).to_dict()
     assert {name: derived.assignment[name] for name in decided} == decided
     keys = {edge.key for edge in Topology.parse(derived.topology).flat.edges}
     assert "0>3" in keys

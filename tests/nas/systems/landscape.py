@@ -10,6 +10,7 @@ from kit import spec
 
 from katib_flow.history import History, Learnt, State, Suggestion, Trial
 from katib_flow.loop import answer
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 CELL: Any = {"space": "cell", "settings": {"operations": ["conv1", "conv3", "conv5", "sep3"]}}
@@ -59,7 +60,7 @@ def best(history: History) -> float:
 
 def every_loss() -> np.ndarray:
     """Of all 4,096 assignments, the lowest first."""
-    space = search("random").space
+    space = search_space(search("random"))
     return np.sort([loss(assignment) for assignment in space.enumerate()])
 
 

@@ -8,13 +8,14 @@ from landscape import CELL, SLOTS, best, ended, every_loss, play, search, shuffl
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
 from katib_flow.spec.sections import AlgorithmSpec
 
 
 def population(first: int, last: int, excellent: int) -> History:
     """Trials that are distinct, one of them far better than the others."""
-    everything = list(search("amoebanet").space.enumerate())
+    everything = list(search_space(search("amoebanet")).enumerate())
     return History(
         tuple(ended(Suggestion(i, everything[9 * i]), 0.0 if i == excellent else 1.0 + i) for i in range(first, last))
     )
@@ -46,7 +47,7 @@ def test_architectures_are_drawn_until_the_population_is_there():
 
 
 def test_a_mutant_differs_in_one_decision_and_every_other_value_comes_up_equally_often():
-    made, rng = search("amoebanet").space, np.random.default_rng(0)
+    made, rng = search_space(search("amoebanet")), np.random.default_rng(0)
     old = made.draw(rng)
     changes = [
         [(slot, new[slot]) for slot in SLOTS if new[slot] != old[slot]]
@@ -82,13 +83,13 @@ def test_no_network_is_tried_twice_until_the_space_is_used_up(batch):
     architecture = {"space": "cell", "settings": {"nodes": 3}}
     algorithm = {"name": "amoebanet", "settings": {"population": 2, "sample": 2}}
     made = Experiment.parse(spec(parameters={}, architecture=architecture, algorithm=algorithm))
-    assert made.architectures is not None
-    every = {made.architectures.identity(decisions) for decisions in made.space.enumerate()}
+    assert architectures(made) is not None
+    every = {architectures(made).identity(decisions) for decisions in search_space(made).enumerate()}
     history = History()
     while fresh := list(find_algorithm("amoebanet").propose(ask_of(made, history, batch))):
         history = history.replaced(Trial(each, State.SUCCEEDED, {"accuracy": each.index / 99}) for each in fresh)
         assert len(history) <= len(every)
-    tried = [made.architectures.identity(trial.assignment) for trial in history]
+    tried = [architectures(made).identity(trial.assignment) for trial in history]
     assert len(set(tried)) == len(tried) == len(every)
 
 

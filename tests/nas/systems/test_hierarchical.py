@@ -14,6 +14,7 @@ from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.nas.systems.hierarchical import entries, identity_of, levels, mutated_entry
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
 
 MOTIFS = {"space": "hierarchical", "settings": {"motifs": 2, "motif_nodes": 3, "nodes": 3}}
@@ -25,7 +26,7 @@ def motifs(**settings: object) -> Experiment:
 
 
 def test_an_entry_of_a_level_is_a_motif_of_the_level_below() -> None:
-    space = motifs().architectures
+    space = architectures(motifs())
     assert space is not None
     assert levels(space) == {
         2: {name: {"1": [f"{name}.0>1"], "2": [f"{name}.0>2", f"{name}.1>2"]} for name in ("m0", "m1")},
@@ -34,7 +35,7 @@ def test_an_entry_of_a_level_is_a_motif_of_the_level_below() -> None:
 
 
 def test_the_first_genotype_is_exactly_the_identity() -> None:
-    space = motifs().architectures
+    space = architectures(motifs())
     assert space is not None
     network = space.topology(identity_of(space, levels(space)))
     plain = network.to_dict()
@@ -48,10 +49,10 @@ def test_the_first_genotype_is_exactly_the_identity() -> None:
 
 def test_a_mutation_changes_one_entry_wherever_its_motif_is_used() -> None:
     made = motifs()
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     old = {**identity_of(space, levels(space)), "cell.0>1": "@m0", "cell.0>2": "@m0", "cell.1>2": "@m1"}
-    new = made.space.mutate({"lr": 0.1, **old}, np.random.default_rng(0), "m0.0>2")
+    new = search_space(made).mutate({"lr": 0.1, **old}, np.random.default_rng(0), "m0.0>2")
     assert {name for name in old if new[name] != old[name]} == {"m0.0>2"}
     keys = [{edge.key: edge.op for edge in space.topology(decisions).flat.edges} for decisions in (old, new)]
     changed = {key for key in keys[0].keys() | keys[1].keys() if keys[0].get(key) != keys[1].get(key)}
@@ -60,7 +61,7 @@ def test_a_mutation_changes_one_entry_wherever_its_motif_is_used() -> None:
 
 
 def test_a_mutation_draws_a_level_then_a_motif_then_a_vertex_then_an_edge() -> None:
-    space = motifs().architectures
+    space = architectures(motifs())
     assert space is not None
     rng, genotype = np.random.default_rng(0), levels(space)
     counts = Counter(mutated_entry(genotype, rng) for _ in range(4800))
@@ -73,7 +74,7 @@ def test_a_mutation_draws_a_level_then_a_motif_then_a_vertex_then_an_edge() -> N
 
 def test_it_begins_with_mutants_of_the_identity() -> None:
     made = motifs(mutations=1, population=12)
-    space = made.architectures
+    space = architectures(made)
     assert space is not None
     identity = identity_of(space, levels(space))
     begun = suggest(made, History(), 12)
@@ -87,7 +88,7 @@ def test_it_begins_with_mutants_of_the_identity() -> None:
 def test_the_best_of_a_tournament_is_mutated_however_old_it_is() -> None:
     """A tournament of k of n, without replacement, picks rank r with C(n - r, k - 1) / C(n, k)."""
     made = search("hierarchical", population=1, tournament=0.3)
-    everything = list(made.space.enumerate())
+    everything = list(search_space(made).enumerate())
     n, k, asked = 10, 3, 600
     history = History(
         tuple(Trial(Suggestion(i, everything[37 * i]), State.SUCCEEDED, {"loss": float(i)}) for i in range(n))
@@ -102,7 +103,7 @@ def test_the_best_of_a_tournament_is_mutated_however_old_it_is() -> None:
 
 def test_a_tournament_of_all_is_won_by_the_best() -> None:
     made = search("hierarchical", population=1, tournament=1.0)
-    everything = list(made.space.enumerate())
+    everything = list(search_space(made).enumerate())
     history = History(
         tuple(Trial(Suggestion(i, everything[37 * i]), State.SUCCEEDED, {"loss": float(i != 3)}) for i in range(40))
     )

@@ -14,6 +14,7 @@ from katib_flow.loop import suggest
 from katib_flow.nas.policy import batches
 from katib_flow.nas.systems.nas_rl import rewards
 from katib_flow.nas.tokens import encoded
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 pytest.importorskip("torch")
@@ -69,7 +70,7 @@ def test_four_segments_of_fifty_equal_one_of_two_hundred():
 
 
 def test_a_batch_has_its_trials_and_what_was_decided_on_again():
-    made, space = search("nas-rl", batch=2, power=2), search("nas-rl").space
+    made, space = search("nas-rl", batch=2, power=2), search_space(search("nas-rl"))
     some = [space.nth(position) for position in (5, 900, 2000, 77)]
     repeats = [(), (), (0, 1, 0), ()]
     values = [3.0, 1.0, 2.0, None]
@@ -102,7 +103,7 @@ def test_what_it_decides_on_again_is_named_as_often_as_it_does():
 
 
 def test_what_the_user_named_is_no_decision_to_learn_from_but_one_to_be_compared_with():
-    made, space = search("nas-rl", batch=2, power=1), search("nas-rl").space
+    made, space = search("nas-rl", batch=2, power=1), search_space(search("nas-rl"))
     origins = [Origin(Kind.GIVEN), Origin(), Origin()]
     trials = [
         ended(Suggestion(index, space.nth(7 * index), origin=origin), value)
@@ -128,7 +129,7 @@ def test_ranges_are_decided_on_by_parts():
         "op": {"type": "categorical", "values": list(range(20))},
     }
     made = Experiment.parse(spec(parameters=parameters, algorithm={"name": "nas-rl", "seed": 2}))
-    tokens = Counter(tuple(encoded(made.space, each.assignment)) for each in suggest(made, History(), 400))
+    tokens = Counter(tuple(encoded(search_space(made), each.assignment)) for each in suggest(made, History(), 400))
     columns = list(zip(*tokens, strict=True))
     assert [len(set(column)) for column in columns] == [16, 16, 20]
 
