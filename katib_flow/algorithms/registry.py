@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Seq
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from katib_flow.algorithms.learning import Answer, Learner, taught
 from katib_flow.errors import SpecError
@@ -87,6 +87,10 @@ Segment = Callable[..., Iterator[dict[str, object]]]
 """Trains a supernet in a trial, a part of the way: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
 Draw = Callable[[Trial, "Topology", "Topology | None"], "Iterator[Block]"]
 """What only the algorithm knows of a trial, for the report: ``draw(trial, its network, the next network)``."""
+Strategy = Literal["generation", "modification"]
+"""How a system of architecture search comes to a network: it makes each anew, or changes one that there is."""
+Scope = Literal["network", "cell"]
+"""What a system of architecture search decides on: a whole network, or a cell that is repeated."""
 
 
 @dataclass(frozen=True)
@@ -105,6 +109,8 @@ class Algorithm:
     draw: Draw | None = None
     learner: Learner[Any, Any, Any] | None = None
     extra: str | None = None
+    strategy: Strategy | None = None
+    scope: tuple[Scope, ...] = ()
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -141,6 +147,8 @@ def algorithm(
     draw: Draw | None = None,
     learner: Learner[Any, Any, Any] | None = None,
     extra: str | None = None,
+    strategy: Strategy | None = None,
+    scope: Scope | tuple[Scope, ...] = (),
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -156,12 +164,15 @@ def algorithm(
         learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
             it knows as its second argument.
         extra: of katib-flow, whose packages it needs to suggest: nas, for PyTorch.
+        strategy: of a system of architecture search, how it comes to a network.
+        scope: of a system of architecture search, what it decides on.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
-        more = (tuple(aliases), summary, segment, draw, learner, extra)
+        scopes: tuple[Scope, ...] = (scope,) if isinstance(scope, str) else scope
+        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes)
         _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
         return propose
 

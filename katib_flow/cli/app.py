@@ -438,12 +438,13 @@ def algorithms(
     from katib_flow.spec.problems import did_you_mean
 
     if name is None:
-        show([{"name": each.name, "summary": each.summary} for each in registered_algorithms().values()], output)
+        _show_algorithms(output)
         return
     entry = find_algorithm(name)
     if entry is None:
         raise NotFound(f"{name}: no such algorithm{did_you_mean(name, registered_algorithms())}")
     about = {"name": entry.name, "aliases": ", ".join(entry.aliases), "summary": entry.summary}
+    about |= {"strategy": entry.strategy, "scope": ", ".join(entry.scope)}
     fields, texts = entry.settings.model_fields.items(), entry.settings.about()
     settings = [{"setting": key, "default": each.default, "about": texts.get(key, "")} for key, each in fields]
     if output is Output.JSON:
@@ -451,6 +452,23 @@ def algorithms(
     else:
         show_one(about, output)
         show(settings, output, title="settings") if settings else print("it has no settings")
+
+
+def _show_algorithms(output: Output) -> None:
+    """All of them; systems of architecture search by the table of the paper, too."""
+    from katib_flow.algorithms import registered_algorithms
+    from katib_flow.cli.output import show
+    from katib_flow.nas import table
+
+    entries = list(registered_algorithms().values())
+    listed = [{"name": each.name, "summary": each.summary} for each in entries]
+    if output is Output.JSON:
+        places = ({"strategy": each.strategy, "scope": list(each.scope)} for each in entries)
+        show([about | place for about, place in zip(listed, places, strict=True)], output)
+        return
+    show(listed, output)
+    show(table.rows(entries), output, title="Architecture search (Zhou et al., OpML 2019, table 1)", lines=True)
+    print(table.caption(entries))
 
 
 @app.command()

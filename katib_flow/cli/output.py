@@ -25,8 +25,12 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
-    """Print records; an empty table says so."""
+def show(rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = False) -> None:
+    """Print records; an empty table says so.
+
+    Args:
+        lines: whether a line lies between two records of a table.
+    """
     if output is Output.JSON:
         print(to_json(rows))
         return
@@ -40,7 +44,7 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "") -> None:
         print("nothing yet")
         return
     columns = telling(rows)
-    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold")
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=lines)
     for name in columns:
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")

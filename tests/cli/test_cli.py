@@ -364,6 +364,14 @@ def test_every_algorithm_says_what_it_is_and_what_can_be_set(call: Any) -> None:
         assert all(setting["about"] for setting in described["settings"]), each["name"]
 
 
+def test_algorithms_end_with_the_table_of_systems_of_architecture_search(call: Any) -> None:
+    told = call("algorithms").out
+    assert all(word in told for word in ("generation", "modification", "whole network", "of its 22 places"))
+    place = {each["name"]: (each["strategy"], each["scope"]) for each in call("algorithms", "-o", "json").json}
+    assert place["darts"] == ("modification", ["cell"])
+    assert place["tpe"] == (None, [])
+
+
 def test_help_answers_without_what_is_slow_to_import() -> None:
     program = """
 import sys

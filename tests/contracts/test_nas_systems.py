@@ -20,6 +20,7 @@ from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import inherited, morphisms
+from katib_flow.nas.table import boxes
 from katib_flow.spec import Experiment
 
 ENTRIES = {name: entry for name, entry in HERE.items() if entry.propose.__module__.startswith("katib_flow.nas.systems")}
@@ -86,6 +87,16 @@ def going_on(name: str, most: int = MOST) -> tuple[Experiment, History]:
     while history and not suggest(made, history, BATCH):
         history = History(history.trials[:-1])
     return made, history
+
+
+@every_system
+def test_it_stands_where_the_paper_has_it_in_the_table_of_systems(name: str) -> None:
+    entry = ENTRIES[name]
+    assert entry.scope
+    filled = {place: box for place, box in boxes([entry]).items() if name in box.here}
+    assert filled.keys() == {(entry.strategy, scope) for scope in entry.scope}
+    missing, left = ({other for box in boxes(of).values() for other in box.missing} for of in ([], [entry]))
+    assert len(missing - left) == 1  # it is one of the paper's, and missing in none of its boxes
 
 
 @every_system

@@ -25,7 +25,9 @@ class AmoebaNetSettings(Settings):
     """S: rivals of which the best is mutated; drawn with replacement."""
 
 
-@algorithm("amoebanet", settings=AmoebaNetSettings, aliases=("regularized-evolution",))
+@algorithm(
+    "amoebanet", settings=AmoebaNetSettings, aliases=("regularized-evolution",), strategy="modification", scope="cell"
+)
 def amoebanet(ask: Ask[AmoebaNetSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     alive = ask.history.completed(ask.objective.metric)[-ask.settings.population :]

@@ -70,7 +70,9 @@ def segment(settings: DartsSettings, data: Data, *, seed: int = 0, threads: int 
     yield from segments.trained(Bilevel, settings, data, seed=seed, threads=threads)
 
 
-@algorithm("darts", settings=DartsSettings, check=_check, ends=True, segment=segment)
+@algorithm(
+    "darts", settings=DartsSettings, check=_check, ends=True, segment=segment, strategy="modification", scope="cell"
+)
 def darts(ask: Ask[DartsSettings]) -> list[Suggestion]:
     """Segments of the search, one at a time; then the networks that weigh most, from scratch."""
     return chained(ask, norm=True)

@@ -97,7 +97,15 @@ def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int =
     yield from segments.trained(Sharing, settings, data, seed=seed, threads=threads)
 
 
-@algorithm("enas", settings=EnasSettings, check=_check, ends=True, segment=segment)
+@algorithm(
+    "enas",
+    settings=EnasSettings,
+    check=_check,
+    ends=True,
+    segment=segment,
+    strategy="generation",
+    scope=("network", "cell"),
+)
 def enas(ask: Ask[EnasSettings]) -> list[Suggestion]:
     """Segments of the search, one at a time; then the best few networks, from scratch."""
     return chained(ask)

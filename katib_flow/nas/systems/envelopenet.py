@@ -62,7 +62,15 @@ def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[B
         yield Chart(figure, said if gone is not None else "", 90 + 22 * len(values))
 
 
-@algorithm("envelopenet", settings=EnvelopeNetSettings, check=_check, ends=True, draw=draw)
+@algorithm(
+    "envelopenet",
+    settings=EnvelopeNetSettings,
+    check=_check,
+    ends=True,
+    draw=draw,
+    strategy="modification",
+    scope="cell",
+)
 def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
     """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it.
 

@@ -48,7 +48,7 @@ def _check(experiment: Experiment, settings: HierarchicalSettings) -> Iterator[S
         yield SpecError("architecture.space", experiment.architecture.space, need)
 
 
-@algorithm("hierarchical", settings=HierarchicalSettings, check=_check)
+@algorithm("hierarchical", settings=HierarchicalSettings, check=_check, strategy="generation", scope="cell")
 def hierarchical(ask: Ask[HierarchicalSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     assert ask.architectures is not None

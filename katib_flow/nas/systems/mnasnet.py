@@ -69,6 +69,8 @@ def rewards(settings: MnasNetSettings, results: Results, members: Sequence[int])
     several=True,
     learner=TokenPolicy(rewards, proximal, spread=0.1),
     extra="nas",
+    strategy="generation",
+    scope="network",
 )
 def mnasnet(ask: Ask[MnasNetSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""

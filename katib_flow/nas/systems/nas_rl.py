@@ -56,7 +56,15 @@ def _check(experiment: Experiment, settings: NasRlSettings) -> Iterator[SpecErro
 LEARNER = TokenPolicy(rewards, rule=lambda settings: controller.Reinforce(), spread=0.08)
 
 
-@algorithm("nas-rl", settings=NasRlSettings, check=_check, learner=LEARNER, extra="nas")
+@algorithm(
+    "nas-rl",
+    settings=NasRlSettings,
+    check=_check,
+    learner=LEARNER,
+    extra="nas",
+    strategy="generation",
+    scope=("network", "cell"),
+)
 def nas_rl(ask: Ask[NasRlSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     return proposed(ask, taught)

@@ -51,7 +51,7 @@ class NasbotSettings(GrowthSettings):
     """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
 
 
-@algorithm("nasbot", settings=NasbotSettings, check=check_start)
+@algorithm("nasbot", settings=NasbotSettings, check=check_start, strategy="generation", scope="network")
 def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
     """Fewer than asked for where no mutation leads to a network that is new."""
     grown, settings = Grown.of(ask), ask.settings

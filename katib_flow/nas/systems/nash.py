@@ -57,7 +57,7 @@ def _check(experiment: Experiment, settings: NashSettings) -> Iterator[SpecError
         yield SpecError("algorithm.settings.max_parameters", settings.max_parameters, need)
 
 
-@algorithm("nash", settings=NashSettings, check=_check, ends=True)
+@algorithm("nash", settings=NashSettings, check=_check, ends=True, strategy="modification", scope="network")
 def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
     """The start, then the children of a step at once, when all of the step before have ended."""
     assert ask.architectures is not None

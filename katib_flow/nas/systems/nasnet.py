@@ -31,7 +31,9 @@ def _check(experiment: Experiment, settings: ProximalSettings) -> Iterator[SpecE
 LEARNER = TokenPolicy(objective_rewards, proximal, spread=0.1)
 
 
-@algorithm("nasnet", settings=ProximalSettings, check=_check, learner=LEARNER, extra="nas")
+@algorithm(
+    "nasnet", settings=ProximalSettings, check=_check, learner=LEARNER, extra="nas", strategy="generation", scope="cell"
+)
 def nasnet(ask: Ask[ProximalSettings], taught: controller.Controller) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     return proposed(ask, taught)

@@ -47,7 +47,14 @@ class NetworkMorphismSettings(GrowthSettings):
     """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
 
 
-@algorithm("network-morphism", settings=NetworkMorphismSettings, check=check_start, aliases=("auto-keras",))
+@algorithm(
+    "network-morphism",
+    settings=NetworkMorphismSettings,
+    check=check_start,
+    aliases=("auto-keras",),
+    strategy="modification",
+    scope="network",
+)
 def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
     """Fewer than asked for where no morphism leads to a network that is new."""
     grown, settings = Grown.of(ask), ask.settings

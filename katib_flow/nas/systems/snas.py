@@ -75,7 +75,9 @@ def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int =
     yield from segments.trained(Annealed, settings, data, seed=seed, threads=threads)
 
 
-@algorithm("snas", settings=SnasSettings, check=_check, ends=True, segment=segment)
+@algorithm(
+    "snas", settings=SnasSettings, check=_check, ends=True, segment=segment, strategy="modification", scope="cell"
+)
 def snas(ask: Ask[SnasSettings]) -> list[Suggestion]:
     """Segments of the search, one at a time; then the likeliest networks, from scratch."""
     return chained(ask, norm=True)
