@@ -58,6 +58,9 @@ class Channels:
             arriving = [self._edge(edge, at[edge.src]) for edge in self.flat.incoming[vertex]]
             if len(arriving) > 1 and merge in ("concat", "pad-concat"):
                 at[vertex] = tuple(channel for vector in arriving for channel in vector)
+            elif len({len(vector) for vector in arriving}) > 1:  # which of them meet depends on their number
+                self.fixed |= {channel for vector in arriving for channel in vector}
+                at[vertex] = arriving[0]
             else:
                 for other in arriving[1:]:
                     self._join(arriving[0], other)

@@ -24,7 +24,7 @@ _KINDS = (
     ("mixed", ("mixed", "optional")),
     ("none", ("none", "zeros")),
 )
-_GLYPHS = {"add": "+", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean": "μ", "wsum": "Σ"}
+_GLYPHS = {"add": "+", "primary": "⊕", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean": "μ", "wsum": "Σ"}
 _IDENTITY = ("identity", "skip")
 _NOTHING = ("none", "zeros")
 _CHARACTER, _PADDING, _HEIGHT = 6.7, 9.0, 22.0

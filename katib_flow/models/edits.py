@@ -110,7 +110,7 @@ def nonnegative(topology: Topology, edge: FlatEdge) -> bool:
             return False
     vertex = edge.src
     incoming = topology.flat.live.incoming.get(vertex, ())
-    sums = topology.flat.vertices[vertex] in ("add", "mean", "concat", "mul")
+    sums = topology.flat.vertices[vertex] in ("add", "mean", "concat", "mul", "primary")
     return bool(incoming) and sums and all(nonnegative(topology, each) for each in incoming)
 
 

@@ -41,6 +41,13 @@ def carried(parent: Topology, weights: Weights, child: Topology) -> Weights:
     return kept | _unopened(parent, weights, child)
 
 
+def alike(parent: Topology, weights: Weights, child: Topology) -> Weights:
+    """The tensors that are in both under one name and in one shape, wherever their channels come from."""
+    shapes = {name: shape for name, (shape, _, _) in places(child).items()}
+    kept = {name: tensor for name, tensor in weights.items() if tensor.shape == shapes.get(name)}
+    return kept | _unopened(parent, weights, child)
+
+
 def _unopened(parent: Topology, weights: Weights, child: Topology) -> Weights:
     """The tensors of mixed operations and of modules of the user's, which are taken over as a whole or not at all."""
     before = {edge.key: edge for edge in parent.flat.live.edges}

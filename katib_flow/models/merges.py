@@ -110,3 +110,27 @@ def _pad_concat(tensors: Sequence[Any]) -> Any:
         return pad(tensor, (right // 2, right - right // 2, down // 2, down - down // 2))
 
     return torch.cat([fitted(each) for each in tensors], dim=1)
+
+
+def _first(shapes: Sequence[Shape]) -> Shape:
+    if any(len(shape) != 3 for shape in shapes):
+        raise ShapeError("maps of (channel, height, width) to resize")
+    return shapes[0]
+
+
+@merge("primary", _first, ordered=True)
+def _primary(tensors: Sequence[Any]) -> Any:
+    """The sum in the shape of the first edge, the primary one, to which the others are resized.
+
+    Maps are resized by the nearest value, channels left out at the end or filled up with zeros (Real et al., ICML 2017,
+    section 3.2).
+    """
+    from torch.nn.functional import interpolate, pad
+
+    _, channels, *size = tensors[0].shape
+
+    def resized(tensor: Any) -> Any:
+        fitting = tensor if list(tensor.shape[2:]) == size else interpolate(tensor, size=size, mode="nearest")
+        return pad(fitting[:, :channels], (0, 0, 0, 0, 0, max(0, channels - tensor.shape[1])))
+
+    return _add([tensors[0], *map(resized, tensors[1:])])

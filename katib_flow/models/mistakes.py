@@ -54,7 +54,7 @@ class _Template(Model):
     graphs: dict[str, _Graph]
     slots: PlainData = {}
     operations: dict[str, _Named] = {}
-    weights: Literal["inherit", "fresh"] = "inherit"
+    weights: Literal["inherit", "shape", "fresh"] = "inherit"
     edits: tuple[PlainData, ...] = ()
     meta: PlainData = {}
 

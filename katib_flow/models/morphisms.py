@@ -21,7 +21,7 @@ from katib_flow.models.draft import Draft
 from katib_flow.models.edits import HOMOGENEOUS, Fields, edge_of, edit, ends_of, new_key, nonnegative, shape_after
 from katib_flow.models.edits import edits as registered
 from katib_flow.models.flat import FlatEdge
-from katib_flow.models.inheritance import Array, carried, fitted, places
+from katib_flow.models.inheritance import Array, alike, carried, fitted, places
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 from katib_flow.spec.problems import NOTHING
@@ -62,13 +62,17 @@ def morph(parent: Topology, weights: Weights, edits: Sequence[Fields]) -> tuple[
 
 
 def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
-    """What a child takes over from its parent's weights: by its edits, else the tensors it has in the same shape.
+    """What a child takes over from its parent's weights: by its edits, else the layers that both have.
+
+    With ``weights: shape`` it is every tensor of the same name and shape, whatever leads to its layer.
 
     Raises:
         InvalidSpec: its edits do not make it of this parent.
     """
     if not weights or child.weights == "fresh":
         return {}
+    if child.weights == "shape":
+        return alike(parent, weights, child)
     if child.edits:
         made, weights = morph(parent, weights, child.edits)
         if made.hash != child.hash:

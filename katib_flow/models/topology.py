@@ -73,7 +73,8 @@ class Topology(Model):
     Attributes:
         input, output: shape of an image (channel, height, width), and the number of classes.
         graphs: by name; ``root`` is the network.
-        weights: what a trial that has a parent starts from: ``inherit`` its weights, or ``fresh`` ones.
+        weights: what a trial that has a parent starts from: ``inherit`` its weights, by the edits; its tensors of the
+            same name and ``shape``; or ``fresh`` ones.
         edits: what was done to the parent's topology to come here (``morphisms``); lineage, not part of the hash.
         meta: notes, plain JSON; not part of the hash.
     """
@@ -84,7 +85,7 @@ class Topology(Model):
     output: Output
     root: Text = "net"
     graphs: dict[str, Graph]
-    weights: Literal["inherit", "fresh"] = "inherit"
+    weights: Literal["inherit", "shape", "fresh"] = "inherit"
     edits: tuple[PlainData, ...] = ()
     meta: PlainData = {}
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from json import dumps, loads
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from katib_flow.algorithms.distinct import PATIENCE
 from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import InvalidSpec, SpecError
-from katib_flow.history import Kind, Origin, Suggestion, Trial
+from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.edits import Fields
+from katib_flow.models.flat import FlatEdge
+from katib_flow.models.layers import Conv
 from katib_flow.models.morphisms import modify
 from katib_flow.models.topology import Topology
 from katib_flow.nas.settings import SystemSettings
@@ -25,8 +27,10 @@ from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
+from katib_flow.spec.space import Assignment
 
 Array = NDArray[np.float64]
+Weights = Literal["inherit", "shape", "fresh"]
 Draw = Callable[[Topology, np.random.Generator], Sequence[Fields]]
 """Draws edits of a network; they may not fit, and there may be none."""
 
@@ -38,12 +42,16 @@ class GrowthSettings(SystemSettings):
     """The most weights of a network."""
 
 
-def check_start(experiment: Experiment, settings: GrowthSettings) -> Iterator[SpecError]:
-    """What is wrong with the space of a system that modifies one network."""
-    need = "a space without slots, the network to start from, such as chain"
+def check_start(experiment: Experiment, settings: GrowthSettings, *, bare: bool = False) -> Iterator[SpecError]:
+    """What is wrong with the space of a system that modifies one network.
+
+    Args:
+        bare: whether the network to start from may have no convolution.
+    """
+    need = f"a space without slots{'' if bare else ' and with a convolution'}, the network to start from, such as chain"
     if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
-    elif space.slots:
+    elif space.slots or not (bare or convolutions(space.initial)):
         yield SpecError("architecture.space", experiment.architecture.space, need)
     elif (least := space.initial.parameters) > (most := settings.max_parameters):
         need = f"at least {least}, the weights of the network to start from"
@@ -73,20 +81,23 @@ class Candidate:
             return None
         return Candidate(child, self.parent, (*self.edits, *edits))
 
-    def suggestion(self, ask: Ask[Any], index: int, rng: np.random.Generator, *, fresh: bool) -> Suggestion:
-        """To try it, other parameters drawn.
+    def suggestion(self, index: int, assignment: Assignment, weights: Weights, **info: Value) -> Suggestion:
+        """To try it.
 
         Args:
-            fresh: train it from scratch; else it begins with what the edits make of its parent's weights.
+            assignment: the parameters beside it.
+            weights: whether it begins with fresh weights, with what the edits make of its parent's (``inherit``), or
+                with those of its parent's that have the same ``shape``.
         """
         parent = None if self.parent is None else self.parent.index
-        lineage = {"edits": () if parent is None else self.edits, "weights": "fresh" if fresh else "inherit"}
+        lineage = {"edits": () if parent is None else self.edits, "weights": weights}
         return Suggestion(
             index,
-            ask.space.draw(rng),
-            parent=None if fresh else parent,
+            assignment,
+            parent=None if weights == "fresh" else parent,
             topology=self.topology.model_copy(update=lineage).to_dict(),
             origin=Origin() if parent is None else Origin(Kind.MODIFY, (parent,)),
+            info=info,
         )
 
 
@@ -114,10 +125,10 @@ class Grown:
         losses = [ask.objective.loss(trial.observations[ask.objective.metric]) for trial in completed]
         return cls(
             Candidate(ask.architectures.initial),
-            [Candidate(_network(trial), trial) for trial in completed],
+            [Candidate(network_of(trial), trial) for trial in completed],
             np.array(losses, dtype=float),
-            [Candidate(_network(trial), trial) for trial in ask.history.open() if trial.suggestion.topology],
-            {_network(trial).hash for trial in ask.history if trial.suggestion.topology},
+            [Candidate(network_of(trial), trial) for trial in ask.history.open() if trial.suggestion.topology],
+            {network_of(trial).hash for trial in ask.history if trial.suggestion.topology},
         )
 
     def take(self, candidate: Candidate) -> None:
@@ -147,7 +158,17 @@ class Grown:
         return fresh
 
 
-def _network(trial: Trial) -> Topology:
+def convolutions(network: Topology) -> list[FlatEdge]:
+    """The edges of a network with a convolution that something comes through."""
+    return [
+        edge
+        for edge in network.flat.live.edges
+        if not edge.dead and any(isinstance(layer, Conv) for layer in edge.layers)
+    ]
+
+
+def network_of(trial: Trial) -> Topology:
+    """The network of a trial that has one; the same object for the same network."""
     return _parsed(dumps(trial.suggestion.topology))
 
 

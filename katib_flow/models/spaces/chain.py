@@ -1,16 +1,12 @@
 """A plain network to start from."""
 
-from typing import Annotated
-
-from pydantic import Field
-
 from katib_flow.models.presets import SpaceSettings, Template, edge, network, preset
 from katib_flow.spec.model import Count
 
 
 class Chain(SpaceSettings):
-    layers: Annotated[tuple[Count, ...], Field(min_length=1)] = (8, 8)
-    """Channels of each layer of the network to start from."""
+    layers: tuple[Count, ...] = (8, 8)
+    """Channels of each layer of the network to start from; with none it is linear in the mean of each channel."""
     reductions: tuple[Count, ...] = (1,)
     """Layers after which maps are halved."""
 
@@ -19,6 +15,8 @@ class Chain(SpaceSettings):
 def chain(settings: Chain) -> Template:
     """A plain chain of convolutions to start from; for systems that modify a network (morphisms). It has no slots."""
     edges, here = list[Template](), "x"
+    if not settings.layers:  # for layers to be inserted at
+        edges, here = [edge("x", "0", "identity", "stem")], "0"
     for number, channels in enumerate(settings.layers, 1):
         edges.append(edge(here, f"{number}", "conv", f"conv{number}", c=channels, order="conv-bn-relu"))
         here = f"{number}"

@@ -65,7 +65,7 @@ def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
         if candidate is None:
             break
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(ask, index, rng, fresh=True))
+        suggestions.append(candidate.suggestion(index, ask.space.draw(rng), "fresh"))
     return suggestions
 
 

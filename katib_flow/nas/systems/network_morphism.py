@@ -68,7 +68,7 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
         if candidate is None:
             break
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(ask, index, rng, fresh=candidate.parent is None))
+        suggestions.append(candidate.suggestion(index, ask.space.draw(rng), "inherit" if candidate.parent else "fresh"))
     return suggestions
 
 
