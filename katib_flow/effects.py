@@ -20,7 +20,6 @@ from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import find_rule
 
-_LEARN_NOTHING_EARLIER = ("random", "grid", "sobol", "hyperband", "asha", "pbt")
 _GIVE_NO_BUDGET = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
 _READ_BY = {  # keys of metrics -> the sources that look at them
     "path": ("file", "tensorboard", "prometheus"),
@@ -80,7 +79,8 @@ def _budget(experiment: Experiment) -> Iterator[Note]:
 
 
 def _warm_start(experiment: Experiment) -> Iterator[Note]:
-    if experiment.warm_start and experiment.algorithm.name in _LEARN_NOTHING_EARLIER:
+    entry = find_algorithm(experiment.algorithm.name)
+    if experiment.warm_start and entry is not None and not entry.earlier:
         yield Note("warm_start", f"{experiment.algorithm.name} learns nothing from the trials of earlier experiments")
 
 

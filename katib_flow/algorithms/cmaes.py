@@ -167,7 +167,7 @@ def _point(trial: Trial) -> Array:
     return np.array(trial.suggestion.info["point"], dtype=float)
 
 
-@algorithm("cmaes", settings=CMAESSettings, check=_check)
+@algorithm("cmaes", settings=CMAESSettings, check=_check, earlier=True)
 def cmaes(ask: Ask[CMAESSettings]) -> list[Suggestion]:
     """Samples of the distribution that the history leads to."""
     axes = Axes(ask.space)

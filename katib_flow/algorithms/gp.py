@@ -46,7 +46,13 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-@algorithm("gp", settings=GPSettings, several=True, aliases=("bayesianoptimization", "skopt-bayesian-optimization"))
+@algorithm(
+    "gp",
+    settings=GPSettings,
+    several=True,
+    aliases=("bayesianoptimization", "skopt-bayesian-optimization"),
+    earlier=True,
+)
 def gp(ask: Ask[GPSettings]) -> list[Suggestion]:
     """For each index the point of highest expected improvement, given that those before it come out as expected.
 

@@ -111,6 +111,7 @@ class Algorithm:
     extra: str | None = None
     strategy: Strategy | None = None
     scope: tuple[Scope, ...] = ()
+    earlier: bool = False
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -149,6 +150,7 @@ def algorithm(
     extra: str | None = None,
     strategy: Strategy | None = None,
     scope: Scope | tuple[Scope, ...] = (),
+    earlier: bool = False,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -166,13 +168,14 @@ def algorithm(
         extra: of katib-flow, whose packages it needs to suggest: nas, for PyTorch.
         strategy: of a system of architecture search, how it comes to a network.
         scope: of a system of architecture search, what it decides on.
+        earlier: whether it learns from the trials of earlier experiments (``warm_start``).
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
         scopes: tuple[Scope, ...] = (scope,) if isinstance(scope, str) else scope
-        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes)
+        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes, earlier)
         _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
         return propose
 

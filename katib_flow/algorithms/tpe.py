@@ -106,7 +106,7 @@ def good_count(trials: int) -> int:
     return min(max(2, math.ceil(0.1 * trials)), 25)
 
 
-@algorithm("tpe", settings=TPESettings)
+@algorithm("tpe", settings=TPESettings, earlier=True)
 def tpe(ask: Ask[TPESettings]) -> list[Suggestion]:
     """For each index the candidate with the highest ratio of the good trials' density to that of the rest."""
     evidence = Evidence.of(ask)

@@ -435,6 +435,7 @@ def algorithms(
     from katib_flow.algorithms import find_algorithm, registered_algorithms
     from katib_flow.cli.output import show, show_one
     from katib_flow.errors import NotFound
+    from katib_flow.nas.settings import SystemSettings
     from katib_flow.spec.problems import did_you_mean
 
     if name is None:
@@ -446,7 +447,13 @@ def algorithms(
     about = {"name": entry.name, "aliases": ", ".join(entry.aliases), "summary": entry.summary}
     about |= {"strategy": entry.strategy, "scope": ", ".join(entry.scope)}
     fields, texts = entry.settings.model_fields.items(), entry.settings.about()
-    settings = [{"setting": key, "default": each.default, "about": texts.get(key, "")} for key, each in fields]
+    paper = entry.settings.paper if issubclass(entry.settings, SystemSettings) else None
+    settings = [
+        {"setting": key, "default": each.default}
+        | ({} if paper is None else {"paper": {"preset": "paper", **paper}.get(key, each.default)})
+        | {"about": texts.get(key, "")}
+        for key, each in fields
+    ]
     if output is Output.JSON:
         show_one(about | {"settings": settings}, output)
     else:

@@ -107,7 +107,8 @@ class Grown:
 
     Attributes:
         start: the network to start from.
-        evaluated: those with a result. losses: theirs, lower is better, shape (n,).
+        evaluated: those with a result, of which the last ``earlier`` are of earlier experiments.
+        losses: theirs, lower is better, shape (n,).
         pending: those without a result yet, and those that are about to be tried.
         tried: the hashes of all.
     """
@@ -117,18 +118,25 @@ class Grown:
     losses: Array
     pending: list[Candidate]
     tried: set[str]
+    earlier: int = 0
 
     @classmethod
     def of(cls, ask: Ask[Any]) -> "Grown":
+        """Networks of earlier experiments are no trial's here: nothing can be inherited from them."""
         assert ask.architectures is not None
-        completed = [trial for trial in ask.history.completed(ask.objective.metric) if trial.suggestion.topology]
-        losses = [ask.objective.loss(trial.observations[ask.objective.metric]) for trial in completed]
+        start, metric = ask.architectures.initial, ask.objective.metric
+        completed = [trial for trial in ask.history.completed(metric) if trial.suggestion.topology]
+        before = [trial for trial in ask.earlier.completed(metric) if trial.suggestion.topology]
+        before = [trial for trial in before if _alike(network_of(trial), start)]
+        losses = [ask.objective.loss(trial.observations[metric]) for trial in (*completed, *before)]
+        mine = [Candidate(network_of(trial), trial) for trial in completed]
         return cls(
-            Candidate(ask.architectures.initial),
-            [Candidate(network_of(trial), trial) for trial in completed],
+            Candidate(start),
+            [*mine, *(Candidate(network_of(trial)) for trial in before)],
             np.array(losses, dtype=float),
             [Candidate(network_of(trial), trial) for trial in ask.history.open() if trial.suggestion.topology],
             {network_of(trial).hash for trial in ask.history if trial.suggestion.topology},
+            len(before),
         )
 
     def take(self, candidate: Candidate) -> None:
@@ -165,6 +173,11 @@ def convolutions(network: Topology) -> list[FlatEdge]:
         for edge in network.flat.live.edges
         if not edge.dead and any(isinstance(layer, Conv) for layer in edge.layers)
     ]
+
+
+def _alike(one: Topology, other: Topology) -> bool:
+    """Whether two networks classify the same images into the same classes, for all that can be told."""
+    return (one.input, one.output) == (other.input, other.output)
 
 
 def network_of(trial: Trial) -> Topology:

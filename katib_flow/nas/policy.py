@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,11 @@ from pydantic import Field
 
 from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.learning import Learner
-from katib_flow.algorithms.registry import Ask, Settings
+from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion
 from katib_flow.nas.door import Later
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.nas.tokens import Sample, choices, decided, encoded
 from katib_flow.spaces import architectures, search_space
 from katib_flow.spec.experiment import Experiment
@@ -54,7 +55,7 @@ def objective_rewards(settings: Any, results: Results, members: Sequence[int]) -
     return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
 
 
-class PolicySettings(Settings):
+class PolicySettings(SystemSettings):
     """How a controller learns; a system has its own defaults."""
 
     batch: Annotated[int, Field(ge=1)]
@@ -72,11 +73,9 @@ class PolicySettings(Settings):
 
 
 class ProximalSettings(PolicySettings):
-    """How a controller of one layer learns by proximal policy optimisation, as Zoph et al., CVPR 2018, have it.
+    """How a controller of one layer learns by proximal policy optimisation, as Zoph et al., CVPR 2018, have it."""
 
-    There a batch has 20 trials and ``lr`` is 0.00035, for 20,000 trials; the defaults are for hundreds.
-    """
-
+    paper: ClassVar = {"batch": 20, "lr": 3.5e-4}
     batch: Annotated[int, Field(ge=1)] = 5
     lr: Annotated[float, Field(gt=0)] = 0.01
     units: Annotated[int, Field(ge=1, le=512)] = 100

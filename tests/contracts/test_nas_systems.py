@@ -20,6 +20,7 @@ from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import inherited, morphisms
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.nas.table import boxes
 from katib_flow.spec import Experiment
 
@@ -97,6 +98,22 @@ def test_it_stands_where_the_paper_has_it_in_the_table_of_systems(name: str) -> 
     assert filled.keys() == {(entry.strategy, scope) for scope in entry.scope}
     missing, left = ({other for box in boxes(of).values() for other in box.missing} for of in ([], [entry]))
     assert len(missing - left) == 1  # it is one of the paper's, and missing in none of its boxes
+
+
+@every_system
+def test_it_has_the_values_of_its_paper_beside_those_that_suit_two_cores(name: str) -> None:
+    settings = ENTRIES[name].settings
+    assert issubclass(settings, SystemSettings)
+    small, paper = settings().model_dump(), settings.model_validate({"preset": "paper"}).model_dump()
+    assert {key for key in small if small[key] != paper[key]} == {"preset", *settings.paper}
+
+
+@every_system
+def test_it_learns_from_earlier_experiments_if_it_says_so(name: str) -> None:
+    made, history = going_on(name, FEW)
+    earlier = play(search(name, seed=9), FEW)
+    taught = plain(suggest(made, history, BATCH, earlier=earlier)) != plain(suggest(made, history, BATCH))
+    assert taught == ENTRIES[name].earlier
 
 
 @every_system

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from katib_flow.algorithms.registry import Ask, Settings
+from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial, Value
 from katib_flow.models.choices import PROGRESS, choices_taken
 from katib_flow.models.optional import optional_layers
 from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.choice import Choice
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
@@ -26,7 +27,7 @@ from katib_flow.spec.problems import NOTHING
 Rate = Annotated[float, Field(ge=0)]
 
 
-class SupernetSettings(Settings):
+class SupernetSettings(SystemSettings):
     """How a supernet is trained; a system has its own defaults."""
 
     epochs: Count

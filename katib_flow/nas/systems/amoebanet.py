@@ -8,17 +8,19 @@ Parameters that are no decisions of an architecture evolve alike.
 """
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE, Known
-from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.history import Kind, Origin, Suggestion, Trial
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.spec.space import Assignment
 
 
-class AmoebaNetSettings(Settings):
+class AmoebaNetSettings(SystemSettings):
+    paper: ClassVar = {"population": 100, "sample": 25}
     population: Annotated[int, Field(ge=2)] = 20
     """P: how many of the youngest trials are alive. Until so many have ended, architectures are drawn at random."""
     sample: Annotated[int, Field(ge=1)] = 10

@@ -12,7 +12,7 @@ so a short search needs more.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -42,15 +42,16 @@ EPSILON = 0.01  # of equation 8, over the norm of the gradient
 
 
 class DartsSettings(SupernetSettings):
-    epochs: Count = 50
-    batch: Count = 64
-    lr: Annotated[float, Field(gt=0)] = 0.025
+    paper: ClassVar = {"epochs": 50, "batch": 64, "lr": 0.025, "alpha_lr": 3e-4, "retrain": 1}
+    epochs: Count = 24
+    batch: Count = 32
+    lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Rate = 3e-4
     order: Literal[1, 2] = 2
     """2 differentiates through a step of the weights; 1 takes them as they are, in less than half the time."""
     inputs: Count = 2
     """Edges that each node of the derived architecture keeps."""
-    alpha_lr: Annotated[float, Field(gt=0)] = 3e-4
+    alpha_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the architecture weights."""
     alpha_weight_decay: Rate = 1e-3
     """Of the architecture weights."""

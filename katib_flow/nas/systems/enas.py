@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -51,6 +51,21 @@ DRAWS = 10  # of the controller for each candidate, as most of them are networks
 
 
 class EnasSettings(SupernetSettings):
+    paper: ClassVar = {
+        "epochs": 310,
+        "batch": 128,
+        "weight_decay": 1e-4,
+        "warm_up": 0,
+        "updates": 2000,
+        "children": 1,
+        "reward_batch": 128,
+        "candidates": 10,
+        "weighted": 0.0,
+        "controller_lr": 3.5e-4,
+        "units": 100,
+        "entropy": 1e-4,
+        "retrain": 1,
+    }
     epochs: Count = 80
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.05

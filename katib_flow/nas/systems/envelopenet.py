@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
-from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial
 from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 STATISTIC = "variance"
 
 
-class EnvelopeNetSettings(Settings):
+class EnvelopeNetSettings(SystemSettings):
     iterations: Annotated[int, Field(ge=1, le=100)] = 5
     """Networks to construct after the first."""
     max_prune: Count = 3
@@ -36,7 +37,7 @@ class EnvelopeNetSettings(Settings):
     """Cells of a stage, after which it is left as it is."""
 
 
-def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
+def _check(experiment: Experiment, settings: EnvelopeNetSettings) -> Iterator[SpecError]:
     need = "envelope: envelopenet grows networks of EnvelopeCells"
     if experiment.architecture is None:
         yield SpecError("architecture", NOTHING, need)

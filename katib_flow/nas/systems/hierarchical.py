@@ -9,17 +9,18 @@ fitness is one training, not the mean of four. Parameters beside the architectur
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE, Known
-from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
 from katib_flow.models.space import Space
 from katib_flow.nas.growth import one_of
+from katib_flow.nas.settings import SystemSettings
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
@@ -29,9 +30,10 @@ Levels = Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]
 """level -> motif -> vertex -> the slots of the edges that lead to it from earlier vertices."""
 
 
-class HierarchicalSettings(Settings):
+class HierarchicalSettings(SystemSettings):
+    paper: ClassVar = {"population": 200}
     population: Annotated[int, Field(ge=1)] = 20
-    """Genotypes that begin (200 in the paper), each an identity that was mutated."""
+    """Genotypes that begin, each an identity that was mutated."""
     mutations: Annotated[int, Field(ge=1)] = 1000
     """Of the identity, for a genotype that begins."""
     tournament: Annotated[float, Field(gt=0, le=1)] = 0.05

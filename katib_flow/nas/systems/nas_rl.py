@@ -12,7 +12,7 @@ but of the share of earlier trials that were no better, so that any objective wi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -31,6 +31,7 @@ else:
 
 
 class NasRlSettings(PolicySettings):
+    paper: ClassVar = {"batch": 8, "lr": 6e-4}
     batch: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0)] = 0.02
     units: Annotated[int, Field(ge=1, le=512)] = 35

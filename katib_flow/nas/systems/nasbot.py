@@ -51,14 +51,14 @@ class NasbotSettings(GrowthSettings):
     """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
 
 
-@algorithm("nasbot", settings=NasbotSettings, check=check_start, strategy="generation", scope="network")
+@algorithm("nasbot", settings=NasbotSettings, check=check_start, strategy="generation", scope="network", earlier=True)
 def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
     """Fewer than asked for where no mutation leads to a network that is new."""
     grown, settings = Grown.of(ask), ask.settings
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        if index < settings.initial or not grown.evaluated:
+        if index + grown.earlier < settings.initial or not grown.evaluated:
             candidate = grown.first(rng, modification, settings.max_parameters)
         else:
             candidate = _most_promising(grown, settings, rng)

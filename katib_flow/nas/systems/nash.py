@@ -7,57 +7,38 @@ goes on from the weights it inherits for a few epochs (17), the learning rate fa
 the best is the next to be changed, for ``steps`` (5, or 8) rounds. Then that one is trained for long.
 Departs from it: the parent competes with its children by what it reached itself, too, so that the incumbent never gets
 worse; the long training needs a budget, of which children get the least and the last trial the most; a skip by addition
-is a convolution of zeros that learns, not a weighted mean. The cosine is the trial's own: its trainer begins it anew.
+is a convolution of zeros that learns, not a weighted mean; a network has at most ``max_parameters``. The cosine is the
+trial's own: its trainer begins it anew.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Annotated, ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE
-from katib_flow.algorithms.registry import Ask, Settings, algorithm
-from katib_flow.errors import InvalidSpec, SpecError
-from katib_flow.history import Kind, Origin, Suggestion, Trial
-from katib_flow.models.edits import edge_of, shape_after
-from katib_flow.models.layers import Conv
-from katib_flow.models.morphisms import modify
-from katib_flow.models.topology import Topology
-from katib_flow.nas.growth import Grown, one_of
-from katib_flow.spaces import architectures
-from katib_flow.spec.experiment import Experiment
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.history import Suggestion, Trial
+from katib_flow.nas.growth import Candidate, Grown, GrowthSettings, check_start, network_of
+from katib_flow.nas.morphing import morphism
 from katib_flow.spec.model import Count
-from katib_flow.spec.problems import NOTHING
 
-Draw = Callable[[Topology, np.random.Generator], dict[str, Any]]
+KERNELS, FACTORS = (3, 5), (2, 4)  # of a layer more, and by which a layer becomes wider
 
 
-class NashSettings(Settings):
-    children: Annotated[int, Field(ge=2)] = 8
+class NashSettings(GrowthSettings):
+    paper: ClassVar = {"children": 8, "morphisms": 5, "max_parameters": 1 << 25}
+    children: Annotated[int, Field(ge=2)] = 4
     """Of a step; the first is the current network, trained further."""
-    morphisms: Count = 5
+    morphisms: Count = 3
     """That a child is away from the current network."""
     steps: Count = 5
     """After which the search ends."""
-    max_parameters: Count | None = None
-    """Children with more are not proposed; without it networks grow as they come, as in the paper."""
 
 
-def _check(experiment: Experiment, settings: NashSettings) -> Iterator[SpecError]:
-    need = "a network to start from: a space without slots and with a convolution, such as chain"
-    if experiment.architecture is None or (space := architectures(experiment)) is None:
-        yield SpecError("architecture", NOTHING, need)
-        return
-    if space.parameters or not _convolutions(space.initial):
-        yield SpecError("architecture.space", experiment.architecture.space, need)
-    elif settings.max_parameters is not None and space.initial.parameters > settings.max_parameters:
-        count = space.initial.parameters
-        need = f"at least the {count:,} parameters of the network to start from"
-        yield SpecError("algorithm.settings.max_parameters", settings.max_parameters, need)
-
-
-@algorithm("nash", settings=NashSettings, check=_check, ends=True, strategy="modification", scope="network")
+@algorithm("nash", settings=NashSettings, check=check_start, ends=True, strategy="modification", scope="network")
 def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
     """The start, then the children of a step at once, when all of the step before have ended."""
     assert ask.architectures is not None
@@ -87,86 +68,35 @@ def _children_of(ask: Ask[NashSettings], step: int) -> int:
 
 def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range) -> Iterator[Suggestion]:
     """The children of a step with some numbers, from 0; of the step after the last, the current network alone."""
-    assert current.suggestion.topology is not None
-    parent = Topology.parse(current.suggestion.topology).model_copy(update={"edits": ()})
-    tried = Grown.of(ask).tried
+    parent, tried = Candidate(network_of(current), current), Grown.of(ask).tried
     for index, number in zip(ask.indices, numbers, strict=False):
         child = parent if number == 0 else _child(parent, tried, ask.settings, ask.rng(index))
-        tried.add(child.hash)
-        yield Suggestion(
-            index,
-            current.assignment,
-            budget=_budget(ask, step),
-            parent=current.index,
-            topology=child.to_dict(),
-            origin=Origin(Kind.MODIFY, (current.index,)),
-            info={"step": step},
-        )
+        tried.add(child.topology.hash)
+        suggestion = child.suggestion(index, current.assignment, "inherit", step=step)
+        yield replace(suggestion, budget=_budget(ask, step))
 
 
-def _child(parent: Topology, tried: set[str], settings: NashSettings, rng: np.random.Generator) -> Topology:
+def _child(parent: Candidate, tried: set[str], settings: NashSettings, rng: np.random.Generator) -> Candidate:
     """The parent after some random morphisms, another network than any before where one comes up."""
     child = parent
     for _ in range(PATIENCE):
         child = grown(parent, settings.morphisms, rng, settings.max_parameters)
-        if child.hash not in tried:
+        if child.topology.hash not in tried:
             break
     return child
 
 
-def grown(parent: Topology, count: int, rng: np.random.Generator, most: int | None = None) -> Topology:
-    """A network that computes what its parent does, after so many random morphisms; it lists them.
+def grown(parent: Candidate, count: int, rng: np.random.Generator, max_parameters: int) -> Candidate:
+    """A network that computes what its parent does, after so many random morphisms.
 
-    Args:
-        most: parameters that it may have. Morphisms that would exceed it, or that do not fit, are drawn again, and
-            after ``PATIENCE`` of them in a row there are fewer.
+    Those that would exceed the parameters that it may have, or that do not fit, are drawn again; after ``PATIENCE`` of
+    them in a row there are fewer.
     """
-    child, edits, in_vain = parent, list[dict[str, Any]](), 0
-    while len(edits) < count and in_vain < PATIENCE:
-        in_vain += 1
-        draw = MORPHISMS[int(rng.integers(len(MORPHISMS)))]
-        try:
-            edit = draw(child, rng)
-            larger = modify(child, [edit])
-        except (InvalidSpec, SpecError, IndexError):
-            continue
-        if most is None or larger.parameters <= most:
-            child, in_vain = larger, 0
-            edits.append(edit)
-    return child.model_copy(update={"edits": tuple(edits)})
-
-
-def _deepen(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
-    edge = one_of(_convolutions(network), rng)
-    return {"edit": "deepen", "edge": edge, "k": int(one_of((3, 5), rng))}
-
-
-def _widen(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
-    """By a factor of 2 or 4."""
-    edge = one_of(_convolutions(network), rng)
-    width = shape_after(network, edge_of(network, edge))[0]
-    return {"edit": "widen", "edge": edge, "to": width * int(one_of((2, 4), rng)), "seed": int(rng.integers(1 << 31))}
-
-
-def _skip(edit: str) -> Draw:
-    def drawn(network: Topology, rng: np.random.Generator) -> dict[str, Any]:
-        vertices = list(network.flat.live.vertices)
-        src = int(rng.integers(len(vertices)))
-        return {"edit": edit, "src": vertices[src], "dst": one_of(vertices[src + 1 :], rng)}
-
-    return drawn
-
-
-MORPHISMS: Sequence[Draw] = (_deepen, _widen, _skip("concat"), _skip("skip"))
-"""What is drawn from, each as often; they raise IndexError where the network has nothing that they fit."""
-
-
-def _convolutions(network: Topology) -> list[str]:
-    return [
-        edge.key
-        for edge in network.flat.live.edges
-        if any(isinstance(layer, Conv) for layer in edge.layers) and "c" in edge.params
-    ]
+    child, in_vain = parent, 0
+    while len(child.edits) < count and in_vain < PATIENCE:
+        larger = child.edited(morphism(child.topology, rng, kernels=KERNELS, factors=FACTORS), max_parameters)
+        child, in_vain = (child, in_vain + 1) if larger is None else (larger, 0)
+    return child
 
 
 def _step(trial: Trial) -> int:

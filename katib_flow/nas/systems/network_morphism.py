@@ -21,11 +21,9 @@ from pydantic import Field
 from katib_flow.algorithms.gp import standardised, winsorised
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.history import Suggestion
-from katib_flow.models import layers
-from katib_flow.models.edits import Fields, shape_after
-from katib_flow.models.topology import Topology
 from katib_flow.nas.distances.edit import Embedding, distances, network_of, squared
-from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling, one_of
+from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
+from katib_flow.nas.morphing import morphism
 from katib_flow.nas.surrogate import fitted
 from katib_flow.spec.model import Count
 
@@ -54,6 +52,7 @@ class NetworkMorphismSettings(GrowthSettings):
     aliases=("auto-keras",),
     strategy="modification",
     scope="network",
+    earlier=True,
 )
 def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
     """Fewer than asked for where no morphism leads to a network that is new."""
@@ -61,7 +60,7 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        if grown.evaluated:
+        if len(grown.evaluated) > grown.earlier:
             candidate = _most_promising(grown, settings, rng)
         else:
             candidate = grown.first(rng, morphism, settings.max_parameters)
@@ -73,11 +72,13 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
 
 
 def _most_promising(grown: Grown, settings: NetworkMorphismSettings, rng: np.random.Generator) -> Candidate | None:
-    seen = most_telling(grown.losses, settings.memory)
+    mine = len(grown.evaluated) - grown.earlier
+    seen = np.union1d(most_telling(grown.losses, settings.memory), [np.argmin(grown.losses[:mine])])
     evaluated = [grown.evaluated[at] for at in seen]
     costs = standardised(winsorised(grown.losses[seen]))
     bound = lower_bound(evaluated, costs, grown.pending, settings)
-    return search_tree(grown, list(zip(evaluated, costs, strict=True)), bound, settings, rng)
+    roots = [(candidate, float(cost)) for candidate, cost in zip(evaluated, costs, strict=True) if candidate.parent]
+    return search_tree(grown, roots, bound, settings, rng)
 
 
 def lower_bound(
@@ -126,24 +127,3 @@ def search_tree(
                 best, lowest = child, float(value)
             least = min(least, float(value))
     return best
-
-
-def morphism(topology: Topology, rng: np.random.Generator) -> list[Fields]:
-    """A morphism of a network, drawn: deepen, widen, add a skip connection, or stack one; it may not fit."""
-    convolutions = [
-        edge
-        for edge in topology.flat.live.edges
-        if not edge.dead and any(isinstance(layer, layers.Conv) for layer in edge.layers)
-    ]
-    kind = one_of(("deepen", "widen", "skip", "concat"), rng)
-    if kind in ("deepen", "widen"):
-        if not convolutions:
-            return []
-        edge = one_of(convolutions, rng)
-        if kind == "deepen":
-            return [{"edit": "deepen", "edge": edge.key, "k": 3}]
-        wider = 2 * shape_after(topology, edge)[0]
-        return [{"edit": "widen", "edge": edge.key, "to": wider, "seed": int(rng.integers(1 << 31))}]
-    vertices = list(topology.flat.live.vertices)
-    src, dst = sorted(rng.choice(len(vertices), 2, replace=False))
-    return [{"edit": kind, "src": vertices[src], "dst": vertices[dst]}]

@@ -11,7 +11,7 @@ geometrically over the search; ``distribution_lr`` is for tens of thousands of s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -42,15 +42,16 @@ Temperature = Annotated[float, Field(gt=0)]
 
 
 class SnasSettings(SupernetSettings):
-    epochs: Count = 150
-    batch: Count = 64
-    lr: Annotated[float, Field(gt=0)] = 0.025
+    paper: ClassVar = {"epochs": 150, "batch": 64, "lr": 0.025, "distribution_lr": 3e-4, "retrain": 1}
+    epochs: Count = 40
+    batch: Count = 32
+    lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Rate = 3e-4
     temperature: Temperature = 1.0
     """Of the draws, at the beginning: the higher, the more an edge is a blend of all operations."""
     temperature_end: Temperature = 0.03
     """The same, at the end."""
-    distribution_lr: Annotated[float, Field(gt=0)] = 3e-4
+    distribution_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the logits of the operations."""
     distribution_weight_decay: Rate = 1e-3
     """Of the logits."""

@@ -149,3 +149,42 @@ def test_most_telling_are_the_best_half_and_an_even_spread():
     losses = np.array([5.0, 1.0, 4.0, 0.0, 3.0, 2.0, 6.0])
     assert most_telling(losses, 100).tolist() == list(range(7))
     assert most_telling(losses, 4).tolist() == [1, 3, 5, 6]  # 0 and 1; of 2, 3, 4, 5, 6 the ends
+
+
+@every_system
+def test_it_learns_from_the_networks_of_earlier_experiments(name):
+    """What they reported moves what is suggested; none of them is taken to be a trial of this experiment."""
+    made, history = search(name), played(name)
+    earlier = play(search(name, seed=5), 12)
+    alone = suggest(made, history, 2)
+    taught = suggest(made, history, 2, earlier=earlier)
+    assert plain(taught) != plain(alone)
+    assert plain(taught) != plain(suggest(made, history, 2, earlier=shuffled(earlier)))
+    assert all(parent < len(history) for each in taught for parent in each.origin.parents)
+
+
+def test_with_earlier_networks_nasbot_needs_no_beginning_and_morphisms_begin_with_their_own():
+    start = space_of(Architecture(space="chain")).initial.hash
+    (first,) = suggest(search("nasbot"), History(), 1, earlier=play(search("nasbot", seed=5), 12))
+    assert network(first).hash != start
+    assert first.origin.parents == ()
+    (first,) = suggest(search("network-morphism"), History(), 1, earlier=play(search("network-morphism", seed=5), 6))
+    assert network(first).hash == start
+
+
+@every_system
+def test_networks_for_other_images_teach_nothing(name):
+    made, history = search(name), played(name)
+    other = Experiment.parse(
+        {**search(name, seed=5).to_dict(), "architecture": {"space": "chain", "settings": {"shape": [3, 8, 8]}}}
+    )
+    assert plain(suggest(made, history, 1, earlier=play(other, 5))) == plain(suggest(made, history, 1))
+
+
+def test_a_network_of_this_experiment_is_grown_however_many_better_ones_there_were():
+    """Those that the model learns from are the best, and all of these are of the earlier experiment."""
+    made = search("network-morphism", memory=2)
+    own = History(tuple(ended(trial.suggestion, 9.0 + trial.index) for trial in played("network-morphism", 4)))
+    earlier = play(search("network-morphism", seed=5), 8)
+    (child,) = suggest(made, own, 1, earlier=earlier)
+    assert child.parent in range(4)

@@ -13,12 +13,8 @@ from katib_flow.models.morphisms import inherited, modify, morphisms
 from katib_flow.models.presets import space_of
 from katib_flow.nas.distances.edit import network_of
 from katib_flow.nas.growth import Candidate, Grown
-from katib_flow.nas.systems.network_morphism import (
-    NetworkMorphismSettings,
-    lower_bound,
-    morphism,
-    search_tree,
-)
+from katib_flow.nas.morphing import morphism
+from katib_flow.nas.systems.network_morphism import NetworkMorphismSettings, lower_bound, search_tree
 from katib_flow.spec.sections import Architecture
 
 START = space_of(Architecture(space="chain", settings={"layers": [4, 6]})).initial
