@@ -171,7 +171,10 @@ def test_a_mistake_in_a_template_is_found_before_anything_runs(change, message):
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ({"space": "cel"}, "architecture.space: found 'cel', need a template, or a space by name: block, cell, chain, dense"),
+        (
+            {"space": "cel"},
+            "architecture.space: found 'cel', need a template, or a space by name: block, cell, chain",
+        ),
         (
             {"space": "cell", "settings": {"nodes": 1}},
             "architecture.settings.nodes: found 1, need a number of at least 2",

@@ -154,7 +154,14 @@ def cost(settings: BlockQnnSettings, topology: Any) -> float:
     return settings.flops * math.log(max(1, network.flops)) + settings.density * math.log(max(1.0, density))
 
 
-@algorithm("blockqnn", settings=BlockQnnSettings, check=_check, learner=ReplayLearner())
+@algorithm(
+    "blockqnn",
+    settings=BlockQnnSettings,
+    check=_check,
+    learner=ReplayLearner(),
+    strategy="generation",
+    scope="cell",
+)
 def blockqnn(ask: Ask[BlockQnnSettings], known: Experience) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     return proposed(ask, known.table)

@@ -13,6 +13,7 @@ from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.nas.policy import Batch
 from katib_flow.nas.systems.blockqnn import BlockQnnSettings, ReplayLearner, cost, rewards
+from katib_flow.spaces import architectures, search_space
 
 PHASES = [[1.0, 8], [0.7, 6], [0.4, 6], [0.1, 6]]
 
@@ -24,8 +25,9 @@ def ask(made, history=None):
 
 
 def network(made, position):
-    assert made.architectures is not None
-    return made.architectures.topology(made.space.nth(position)).to_dict()
+    space = architectures(made)
+    assert space is not None
+    return space.topology(search_space(made).nth(position)).to_dict()
 
 
 def test_networks_get_better_as_chance_decides_less():
@@ -59,7 +61,8 @@ def test_of_two_networks_as_accurate_the_reward_differs_by_the_logarithm_of_thei
     made = search("blockqnn", flops=2.0, density=0.0)
     positions = (0, 4095)
     trials = [
-        ended(Suggestion(i, made.space.nth(at), topology=network(made, at)), 0.25) for i, at in enumerate(positions)
+        ended(Suggestion(i, search_space(made).nth(at), topology=network(made, at)), 0.25)
+        for i, at in enumerate(positions)
     ]
     first, second = rewards(ask(made, History(tuple(trials))), np.array([[0.25], [0.25]]), [0, 1])
     flops = [Topology.parse(network(made, at)).flops for at in positions]
@@ -77,7 +80,7 @@ def test_density_is_edges_by_vertices():
 
 def test_a_trial_that_failed_has_the_lowest_reward_so_far():
     made = search("blockqnn", flops=0.0, density=0.0)
-    trials = [ended(Suggestion(i, made.space.nth(i)), value) for i, value in enumerate((0.2, 0.9, None))]
+    trials = [ended(Suggestion(i, search_space(made).nth(i)), value) for i, value in enumerate((0.2, 0.9, None))]
     results = np.array([[0.2], [0.9], [np.nan]])
     assert rewards(ask(made, History(tuple(trials))), results, [0, 2]) == pytest.approx([-20.0, -90.0])
 

@@ -23,6 +23,7 @@ from katib_flow.nas.systems.large_scale_evolution import (
     mutated,
     with_another_parameter,
 )
+from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
 
 LR = {"type": "float", "min": 1e-4, "max": 1.0, "scale": "log"}
@@ -80,8 +81,9 @@ def test_of_a_pair_the_worse_dies_and_the_better_has_the_child() -> None:
 
 def test_who_begins_is_the_network_to_start_from_and_mutants_of_it() -> None:
     made = search(population=12)
-    assert made.architectures is not None
-    start = made.architectures.initial.hash
+    space = architectures(made)
+    assert space is not None
+    start = space.initial.hash
     begun = suggest(made, History(), 20)
     hashes = [Topology.parse(each.topology).hash for each in begun]
     assert len(begun) == 12
@@ -130,7 +132,7 @@ def test_a_number_changes_by_a_factor_of_up_to_two_evenly_on_a_logarithmic_scale
     ratios = np.log([rescaled(37.0, rng) / 37.0 for _ in range(2000)])
     assert kstest(ratios, "uniform", args=(-np.log(2), 2 * np.log(2))).pvalue > 0.001
     made = search()
-    rates = [float(str(with_another_parameter(made.space, {"lr": 0.01}, rng)["lr"])) for _ in range(2000)]
+    rates = [float(str(with_another_parameter(search_space(made), {"lr": 0.01}, rng)["lr"])) for _ in range(2000)]
     assert kstest(np.log(rates) - np.log(0.01), "uniform", args=(-np.log(2), 2 * np.log(2))).pvalue > 0.001
 
 
@@ -140,7 +142,7 @@ def test_a_number_stays_within_its_range_and_another_parameter_gets_another_valu
         "batch": {"type": "int", "min": 8, "max": 64, "step": 8},
         "kind": {"type": "categorical", "values": ["a", "b", "c"]},
     }
-    space, rng = search(parameters=parameters).space, np.random.default_rng(0)
+    space, rng = search_space(search(parameters=parameters)), np.random.default_rng(0)
     old: Any = {"lr": 0.9, "batch": 16, "kind": "a"}
     altered = [with_another_parameter(space, old, rng) for _ in range(300)]
     assert all(each in space for each in altered)
@@ -159,8 +161,9 @@ GROWN = [
 def mutants(count: int, layers: Any = (4, 4)) -> tuple[Topology, list[tuple[Candidate, Any, str]]]:
     """A network that has everything that a mutation needs, and mutants of it."""
     made = search(layers)
-    assert made.architectures is not None
-    parent = modify(made.architectures.initial, GROWN)
+    space = architectures(made)
+    assert space is not None
+    parent = modify(space.initial, GROWN)
     candidate, ask, rng = Candidate(parent), asked(made), np.random.default_rng(0)
     return parent, [mutated(ask, candidate, {"lr": 0.1}, rng) for _ in range(count)]
 

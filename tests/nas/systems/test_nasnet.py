@@ -8,7 +8,8 @@ from landscape import best, every_loss, play, search
 from katib_flow.algorithms.registry import check_algorithm
 from katib_flow.models.presets import space_of
 from katib_flow.nas.policy import ProximalSettings
-from katib_flow.nas.systems.nasnet import LEARNER, rewards
+from katib_flow.nas.policy import objective_rewards as rewards
+from katib_flow.nas.systems.nasnet import LEARNER
 from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
 
