@@ -255,8 +255,8 @@ class Adam:
         first, second: moments of each weight; ``steps`` how many gradients they come from.
     """
 
-    def __init__(self, policy: Policy, lr: float) -> None:
-        self.weights: dict[str, Tensor] = dict(policy.named_parameters())
+    def __init__(self, model: nn.Module, lr: float) -> None:
+        self.weights: dict[str, Tensor] = dict(model.named_parameters())
         self.first = {name: torch.zeros_like(weight, requires_grad=False) for name, weight in self.weights.items()}
         self.second = {name: moment.clone() for name, moment in self.first.items()}
         self.lr, self.steps = lr, 0

@@ -1,0 +1,204 @@
+"""Optimise in a continuous space: encode the best networks, step towards what is predicted to be better, decode.
+
+Paper: Luo et al., "Neural Architecture Optimization", NeurIPS 2018: section 3.2 (encoder, predictor and decoder, which
+are trained together on all networks with a result), section 3.3 and Algorithm 1 (the ``seeds`` best networks are moved
+along the slope of the predictor and decoded; where that gives nothing new, further), section 3.2 (the two inputs of a
+node may change places, which writes the same network). ``latent`` has the model.
+Departs from it: results become scores from 0 for the worst to 1 for the best so far, which any objective will do for;
+all networks are one batch of a training step; where no decoded network is new, a neighbour of a seed is tried. It
+learns from hundreds of trials, not thousands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import PATIENCE, Known
+from katib_flow.algorithms.learning import Learner
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
+from katib_flow.history import Kind, Origin, Suggestion
+from katib_flow.nas.door import Later
+from katib_flow.nas.policy import needs_slots
+from katib_flow.nas.settings import SystemSettings
+from katib_flow.nas.tokens import IsActive, choices, decided, encoded
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
+from katib_flow.spec.space import Assignment
+
+if TYPE_CHECKING:
+    from katib_flow.nas import latent
+else:
+    latent = Later("katib_flow.nas.latent")
+
+STEPS = 12  # along the slope, each as long as the setting says
+Tokens = NDArray[np.intp]
+
+
+class NaoSettings(SystemSettings):
+    initial: Count = 40
+    """Networks drawn by chance before the model is trained first."""
+    batch: Count = 10
+    """Trials after which it is trained anew, on all."""
+    seeds: Count = 10
+    """The best networks, which are improved."""
+    step: Annotated[float, Field(gt=0)] = 1.0
+    """How far a seed moves along the slope of the predictor; up to 12 times as far where nothing new is met."""
+    embedding: Count = 32
+    hidden: Count = 96
+    """Units of the encoder, the decoder and the predictor."""
+    training_steps: Count = 150
+    """Of the model, each on all networks."""
+    lr: Annotated[float, Field(gt=0)] = 0.005
+    """Of the model's training, by Adam."""
+    balance: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Weight of the predictor's error; what is left is that of the decoder."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Of embedded decisions, while the model is trained."""
+    paper: ClassVar = {"initial": 600, "batch": 200, "seeds": 200, "training_steps": 1000, "lr": 0.001, "step": 10.0}
+
+
+def _check(experiment: Experiment, settings: NaoSettings) -> Iterator[SpecError]:
+    yield from needs_slots(experiment, "pairs")
+
+
+@dataclass(frozen=True)
+class Round:
+    """What the model is trained on after some trials: those with a result.
+
+    Attributes:
+        trials: their indices.
+        tokens: shape (trial, slot). losses: shape (trial,), lower is better.
+    """
+
+    trials: tuple[int, ...]
+    tokens: tuple[tuple[int, ...], ...]
+    losses: tuple[float, ...]
+
+
+@dataclass
+class Learnt:
+    """A model, None before the first round, and what it was trained on."""
+
+    model: latent.LatentModel | None
+    rounds: list[Round]
+
+    def seeds(self, count: int) -> tuple[list[int], Tokens]:
+        """The best trials and their tokens, the best first."""
+        trials, tokens, losses = joined(self.rounds)
+        best = np.argsort(losses, kind="stable")[:count]
+        return [trials[position] for position in best], tokens[best]
+
+
+def joined(rounds: Sequence[Round]) -> tuple[list[int], Tokens, NDArray[np.float64]]:
+    """Indices, tokens and losses of all trials of some rounds."""
+    trials = [index for one in rounds for index in one.trials]
+    tokens = np.array([row for one in rounds for row in one.tokens], dtype=np.intp)
+    return trials, tokens, np.array([loss for one in rounds for loss in one.losses])
+
+
+class LatentLearner(Learner[NaoSettings, Round, Learnt]):
+    """A lesson is a round of trials; the model is trained anew after it, on all of them."""
+
+    def lessons(self, ask: Ask[NaoSettings]) -> list[Round]:
+        rounds: list[Round] = []
+        first, last = 0, ask.settings.initial
+        while last <= len(ask.history) and all(trial.state.over for trial in ask.history[first:last]):
+            done = [trial for trial in ask.history[first:last] if trial.observed(ask.objective.metric) is not None]
+            losses = tuple(ask.objective.loss(trial.observations[ask.objective.metric]) for trial in done)
+            tokens = tuple(encoded(ask.space, trial.assignment) for trial in done)
+            rounds.append(Round(tuple(trial.index for trial in done), tokens, losses))
+            first, last = last, last + ask.settings.batch
+        return rounds
+
+    def begin(self, ask: Ask[NaoSettings]) -> Learnt:
+        return Learnt(None, [])
+
+    def learn(self, ask: Ask[NaoSettings], known: Learnt, lesson: Round, number: int) -> Learnt:
+        rounds = [*known.rounds, lesson]
+        _, tokens, losses = joined(rounds)
+        if len(losses) < 2:
+            return Learnt(None, rounds)
+        settings, seed = ask.settings, int(np.random.SeedSequence((ask.seed, number)).generate_state(1)[0])
+        model = _model(ask, seed)
+        how = latent.Fit(settings.training_steps, settings.lr, settings.balance, settings.dropout)
+        worst, best = losses.max(), losses.min()
+        scores = (worst - losses) / (worst - best if worst > best else 1.0)
+        latent.fit(model, latent.written_otherwise(tokens, list(ask.space.parameters), seed), scores, how, seed)
+        return Learnt(model, rounds)
+
+    def pack(self, known: Learnt) -> bytes:
+        lengths = np.array([len(one.trials) for one in known.rounds], dtype=np.intp)
+        trials, tokens, losses = joined(known.rounds)
+        return latent.packed(
+            known.model,
+            {"lengths": lengths, "trials": np.array(trials, dtype=np.intp), "tokens": tokens, "losses": losses},
+        )
+
+    def unpack(self, ask: Ask[NaoSettings], content: bytes) -> Learnt:
+        model, kept = latent.unpacked(_model(ask, 0), content)
+        if kept.keys() != {"lengths", "trials", "tokens", "losses"}:
+            raise ValueError("not the rounds of this system")
+        ends = np.cumsum(kept["lengths"])
+        if ends[-1] != len(kept["trials"]) or len(kept["tokens"]) != ends[-1] != len(kept["losses"]):
+            raise ValueError("rounds of other lengths")
+        parts = (np.split(kept[name], ends[:-1]) for name in ("trials", "tokens", "losses"))
+        return Learnt(
+            model,
+            [
+                Round(tuple(trials.tolist()), tuple(map(tuple, tokens.tolist())), tuple(losses.tolist()))
+                for trials, tokens, losses in zip(*parts, strict=True)
+            ],
+        )
+
+
+def _model(ask: Ask[NaoSettings], seed: int) -> latent.LatentModel:
+    counts = tuple(choices(parameter) for parameter in ask.space.parameters.values())
+    return latent.LatentModel(latent.Shape(counts, ask.settings.embedding, ask.settings.hidden), seed)
+
+
+@algorithm(
+    "nao",
+    settings=NaoSettings,
+    check=_check,
+    learner=LatentLearner(),
+    extra="nas",
+    strategy="modification",
+    scope="cell",
+)
+def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
+    """Fewer than asked for where the space is used up."""
+    tried, suggestions = Known.of(ask), list[Suggestion]()
+    for index in ask.indices:
+        rng = ask.rng(index)
+        improved = tried.first(_improved(ask, known, rng)) if known.model is not None else None
+        assignment, origin = improved or (tried.drawn(rng), Origin())
+        if assignment is None:
+            break
+        tried.take(assignment, index)
+        suggestions.append(Suggestion(index, assignment, origin=origin))
+    return suggestions
+
+
+def _improved(ask: Ask[NaoSettings], known: Learnt, rng: np.random.Generator) -> Iterator[tuple[Assignment, Origin]]:
+    """What the seeds become, first by one step and then by ever more; then neighbours of them."""
+    trials, tokens = known.seeds(ask.settings.seeds)
+    assert known.model is not None
+    for length in range(1, STEPS + 1):
+        states = known.model.improved(tokens, length * ask.settings.step)
+
+        def decode(_: Any, count: int, is_active: IsActive, states: Any = states) -> Tokens:
+            return known.model.decode(states, is_active)  # type: ignore[union-attr]
+
+        for seed, assignment in zip(trials, decided(ask.space, decode, rng, len(trials)), strict=True):
+            yield assignment, Origin(Kind.MODIFY, (seed,))
+    for _ in range(PATIENCE):
+        seed = int(rng.integers(len(trials)))
+        assignment = ask.history[trials[seed]].assignment
+        yield ask.space.mutate(dict(assignment), rng), Origin(Kind.MODIFY, (trials[seed],))
