@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from katib_flow.algorithms.registry import find_algorithm
 from katib_flow.history import History, Metric, Trial
-from katib_flow.models.choices import choice_metrics
+from katib_flow.models.choices import choice_metric, weight_metrics
 from katib_flow.models.topology import Topology
 from katib_flow.reports import charts, choice_charts
 from katib_flow.reports.blocks import Block, Card, Chart, Picture, Row, Section, Table, Text
@@ -21,12 +21,10 @@ ALONE = "No network descends from another here. These were the best, each better
 def search_names(line: Iterable[Trial]) -> tuple[str, ...]:
     """The metrics that tell how the choices of a supernet's search developed; none where none was trained."""
     supernet = supernet_of(line)
-    return tuple(name for kind in ("choice", "alpha") for name in _names(supernet, kind)) if supernet else ()
-
-
-def _names(supernet: Topology, kind: str) -> Iterator[str]:
-    for names in list(choice_metrics(supernet, kind).values())[:MOST_SLOTS]:
-        yield from names
+    if supernet is None:
+        return ()
+    slots = list(weight_metrics(supernet).items())[:MOST_SLOTS]
+    return (*(choice_metric(slot) for slot, _ in slots), *(name for _, names in slots for name in names))
 
 
 def architecture_sections(
@@ -119,16 +117,13 @@ def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Se
     left = len(supernet.flat.groups) - len(slots)
     more = f" {left} more slots are left out." if left else ""
     taken = {
-        slot: [(step, place) for place, name in enumerate(names) for step, mark in told.get(name, ()) if mark == 1.0]
-        for slot, names in choice_metrics(supernet, "choice").items()
+        slot: [(step, int(place)) for step, place in told.get(choice_metric(slot), ()) if place in range(len(names))]
+        for slot, names in slots.items()
     }
     if any(taken.values()):
         said = f"What would have been taken for each slot, as the search went on.{more}"
         yield Chart(choice_charts.choices(slots, taken), said, 110 + 26 * len(slots))
-    weights = {
-        slot: [sorted(told.get(name, ())) for name in names]
-        for slot, names in choice_metrics(supernet, "alpha").items()
-    }
+    weights = {slot: [sorted(told.get(name, ())) for name in names] for slot, names in weight_metrics(supernet).items()}
     if any(points for slot in slots for points in weights[slot]):
         said = f"The weight of each choice of a slot, as the search went on.{more}"
         yield Chart(choice_charts.weights(slots, weights), said, charts.grid_height(len(slots)))

@@ -91,7 +91,7 @@ def _generation(experiment: Experiment, trial: Trial) -> Generation:
     if topology is None or trial.suggestion.origin.kind is not Kind.SEGMENT:
         return Generation(trial, topology, trial.assignment)
     space = architectures(experiment)
-    taken = decisions_taken(space, trial) if space else {}
+    taken = next(iter(decisions_taken(space, trial)), {}) if space else {}
     decided = {**trial.assignment, **taken}
     try:
         return Generation(trial, space.topology(decided) if space and taken else None, decided, searched=True)

@@ -55,7 +55,7 @@ def decided(experiment: Experiment, trial: Trial) -> Mapping[str, Any]:
     from katib_flow.models.choices import decisions_taken
 
     others = {name: value for name, value in trial.assignment.items() if name not in space.parameters}
-    return others | decisions_taken(space, trial)
+    return others | next(iter(decisions_taken(space, trial)), {})
 
 
 def _network(trial: Trial) -> dict[str, Any]:

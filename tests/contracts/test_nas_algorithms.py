@@ -16,7 +16,7 @@ from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
-from katib_flow.models.choices import PROGRESS, choice_metrics
+from katib_flow.models.choices import PROGRESS, choices_told
 from katib_flow.models.presets import presets
 from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
@@ -48,10 +48,9 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
         "latency": 1 + rng.random(),
         **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges},
     }
-    if choices := choice_metrics(topology, "choice"):  # a supernet, of which the first segment is not all
-        observations |= {name: float(name == names[-1]) for names in choices.values() for name in names} | {
-            PROGRESS: (suggestion.index + 1) / 3
-        }
+    if groups := topology.flat.groups:  # a supernet, of which the first segment is not all
+        observations |= choices_told([{slot: len(names) - 1 for slot, names in groups.items()}])
+        observations |= {PROGRESS: (suggestion.index + 1) / 3}
     return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
 
 

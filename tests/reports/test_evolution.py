@@ -9,7 +9,7 @@ from kit import experiment
 
 from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
-from katib_flow.models.choices import choice_metrics
+from katib_flow.models.choices import choices_told, weight_metrics
 from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
 from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, constructed
@@ -204,21 +204,17 @@ def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[lis
     space = architectures(made)
     assert space is not None
     supernet = space.supernet()
-    names = choice_metrics(supernet, "choice")
+    names = supernet.flat.groups
     trials: list[Trial] = []
     series: dict[str, list[Metric]] = {}
     for index, positions in enumerate(taken):
-        marks = {
-            name: float(place == position)
-            for position, metrics in zip(positions, names.values(), strict=True)
-            for place, name in enumerate(metrics)
-        }
+        marks = choices_told([dict(zip(names, positions, strict=True))])
         parent, origin = index - 1 if index else None, Origin(Kind.SEGMENT, (index - 1,) if index else ())
         decided = space.decode([0] * len(names))
         suggestion = Suggestion(index, decided, parent=parent, topology=supernet.to_dict(), origin=origin)
         trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": 2.0, **marks}))
         series[trials[-1].id] = [Metric(name, value, index + 1) for name, value in marks.items()]
-        weights = choice_metrics(supernet, "alpha")
+        weights = weight_metrics(supernet)
         series[trials[-1].id] += [
             Metric(name, 0.25 + 0.1 * index, index + 1) for metrics in weights.values() for name in metrics
         ]
@@ -231,7 +227,7 @@ def test_the_choices_of_a_supernet_are_told_over_its_segments() -> None:
     made = searched(architecture={"space": "cell", "settings": {"nodes": 3}}, algorithm="darts")
     taken = [(0, 1, 2), (2, 1, 2), (2, 3, 2)]
     trials, series = supernet_trials(made, taken)
-    assert len(search_names(trials)) == 2 * 3 * 4
+    assert len(search_names(trials)) == 3 + 3 * 4
     section = only(made, trials, series)
     table = section.blocks[1]
     assert isinstance(table, Table)

@@ -16,7 +16,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, State, Trial
 from katib_flow.loop import load, proposed, verdict
 from katib_flow.models import Topology
-from katib_flow.models.choices import PROGRESS, choice_metrics
+from katib_flow.models.choices import PROGRESS, choices_told
 from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 from katib_flow.testing.argo import Simulator
@@ -51,11 +51,10 @@ def beside_the_objective(of: Experiment) -> Any:
         network = trial.suggestion.topology
         if network is not None and "cells" in dict(network.get("meta", {})):  # type: ignore[call-overload]
             return {f"variance/{edge.key}": len(edge.key) % 7 for edge in Topology.parse(network).flat.edges}
-        if trial.suggestion.origin.kind is not Kind.SEGMENT or architectures(of) is None:
+        space = architectures(of)
+        if trial.suggestion.origin.kind is not Kind.SEGMENT or space is None:
             return {}
-        choices = choice_metrics(architectures(of).supernet(), "choice").values()
-        taken = {name: float(place == 0) for names in choices for place, name in enumerate(names)}
-        return {PROGRESS: min(1.0, (trial.index + 1) / 4), **taken}
+        return {PROGRESS: min(1.0, (trial.index + 1) / 4), **choices_told([dict.fromkeys(space.parameters, 0)])}
 
     return also
 

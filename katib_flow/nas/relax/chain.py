@@ -4,8 +4,7 @@ A segment continues its parent's checkpoint and reports how far the search is; s
 and goes on at every segment.
 """
 
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from math import isfinite, nan
 from typing import Annotated, Any
 
@@ -14,10 +13,9 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial, Value
-from katib_flow.models.choices import PROGRESS, choices_taken
+from katib_flow.models.choices import PROGRESS, choice_metric, decisions_taken
 from katib_flow.models.optional import optional_layers
 from katib_flow.models.topology import Topology
-from katib_flow.nas.relax.choice import Choice
 from katib_flow.nas.settings import SystemSettings
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
@@ -125,40 +123,18 @@ def _from_scratch(ask: Ask[Any], last: Trial) -> list[Suggestion]:
 
 
 def come_to(ask: Ask[Any], trial: Trial) -> list[dict[str, Value]]:
-    """The decisions of the networks that a segment has come to, the best first, by the choices that it reported.
+    """The decisions of the networks that a segment has come to, the best first.
 
     Raises:
-        KatibFlowError: it reported none.
+        KatibFlowError: it did not report the best.
     """
     assert ask.architectures is not None
-    supernet = ask.architectures.supernet()
-    best: dict[str, int] = {}
-    for slot, position in choices_taken(supernet, trial.observations).items():
-        if position is None:
-            size = ask.architectures.parameters[slot].size
-            raise KatibFlowError(f"trial {trial.id}: of slot {slot}, none of {size} choices was reported as taken")
-        best[slot] = position
-    choices = [best, *rivals_taken(supernet, trial.observations)]
-    return [{slot: ask.architectures.parameters[slot].nth(each[slot]) for slot in each} for each in choices]
-
-
-def rivals_told(choices: Sequence[Choice]) -> dict[str, float]:
-    """Metrics that say which choices come after the best: ``rival/2/0>1`` is the position of the second's."""
-    return {
-        f"rival/{rank}/{slot}": float(position)
-        for rank, choice in enumerate(choices[1:], 2)
-        for slot, position in choice.items()
-    }
-
-
-def rivals_taken(supernet: Topology, observations: Mapping[str, float]) -> Iterator[dict[str, int]]:
-    """The choices after the best, as a trial told them."""
-    groups = supernet.flat.groups
-    for rank in itertools.count(2):
-        told = {slot: observations.get(f"rival/{rank}/{slot}", -1.0) for slot in groups}
-        if not all(position in range(len(groups[slot])) for slot, position in told.items()):
-            return
-        yield {slot: int(position) for slot, position in told.items()}
+    if networks := decisions_taken(ask.architectures, trial):
+        return networks
+    counts = {choice_metric(slot): len(names) for slot, names in ask.architectures.supernet().flat.groups.items()}
+    wrong = next(metric for metric, count in counts.items() if trial.observations.get(metric) not in range(count))
+    found, need = trial.observations.get(wrong, "nothing"), f"the position of one of {counts[wrong]} choices"
+    raise KatibFlowError(f"trial {trial.id}: {wrong}: found {found}, need {need}")
 
 
 def normalised(supernet: Topology) -> Topology:

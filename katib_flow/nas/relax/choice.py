@@ -14,6 +14,7 @@ from katib_flow.models.topology import Topology
 Choice = Mapping[str, int]
 """The position of the choice of each group, by its name."""
 
+LEAST = 1e-300  # of a weight whose logarithm is taken
 PATIENCE = 10_000  # choices looked at for one that is within the bounds, or another network than those before
 
 
@@ -58,7 +59,8 @@ def leaning(supernet: Topology, share: float, squash: float) -> list[list[float]
 
 
 def ranked(supernet: Topology, shares: Mapping[str, Sequence[float]], inputs: int) -> Iterator[Choice]:
-    """The choices that a search may come to, the heaviest first: that of section 2.4, then those with other operations.
+    """The choices that a search may come to: that of section 2.4, then those with other operations, by the product of
+    the weights.
 
     A node keeps the edges whose heaviest operation, "none" left aside, weighs most; where an edge cannot be "none", it
     stays.
@@ -78,7 +80,8 @@ def ranked(supernet: Topology, shares: Mapping[str, Sequence[float]], inputs: in
                 gone[slot] = names[slot].index("none")
             else:
                 kept[slot] = best[slot]
-    for places in heaviest([[shares[slot][place] for place in kept[slot]] for slot in kept]):
+    logs = [[math.log(max(shares[slot][place], LEAST)) for place in kept[slot]] for slot in kept]
+    for places in heaviest(logs):
         yield gone | {slot: kept[slot][place] for slot, place in zip(kept, places, strict=True)}
 
 

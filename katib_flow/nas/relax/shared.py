@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from katib_flow.models.build import Network, first_weights
-from katib_flow.models.choices import choice_metrics
+from katib_flow.models.choices import choices_told
 from katib_flow.models.optional import Block, blocks
-from katib_flow.nas.relax.chain import SupernetSettings, rivals_told
+from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.nas.relax.choice import Choice
 from katib_flow.training.data import Data, Split
 from katib_flow.training.loop import cosine, evaluate, tensors
@@ -138,11 +138,5 @@ def report(network: Network, choices: Sequence[Choice], train: Batch, valid: Spl
     """Metrics of the architectures that a search has come to, the best first: which they are, and of the best its loss
     and accuracy with shared weights.
     """
-    best = choices[0]
-    loss, accuracy = evaluate_child(network, best, train, valid)
-    taken = {
-        name: float(position == best[slot])
-        for slot, names in choice_metrics(network.topology, "choice").items()
-        for position, name in enumerate(names)
-    }
-    return {"accuracy": accuracy, "loss": loss, **taken, **rivals_told(choices)}
+    loss, accuracy = evaluate_child(network, choices[0], train, valid)
+    return {"accuracy": accuracy, "loss": loss, **choices_told(choices)}

@@ -3,10 +3,10 @@
 Paper: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019, section 2.3, algorithm 1, equations 5 to 8:
 weights and architecture weights are trained in turns, each on half of the training images, in segments of a trial each;
 what they come to is trained from scratch.
-Departs from it: one search, not the best of four with different seeds, but several of the networks that weigh most are
-trained; in a supernet skips are normalised like pooling, so that no operation weighs more for its scale alone; the
-unrolled step of the weights is plain gradient descent, without momentum; ``alpha_lr`` is for thousands of steps there,
-so a short search needs more.
+Departs from it: one search, not the best of four with different seeds, but several of the networks that weigh most, by
+the product of the weights of their choices, are trained; in a supernet skips are normalised like pooling, so that no
+operation weighs more for its scale alone; the unrolled step of the weights is plain gradient descent, without momentum;
+``alpha_lr`` is for thousands of steps there, so a short search needs more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, choices_told
+from katib_flow.models.choices import PROGRESS, weights_told
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, ranked
@@ -65,7 +65,7 @@ def segment(settings: DartsSettings, data: Data, *, seed: int = 0, threads: int 
     """Train a part of the search.
 
     After every epoch it yields how far the search is, the weights of all choices (``alpha/<slot>/...``), what is
-    derived from them (``choice/<slot>/...``), its ``accuracy`` and ``loss`` with the shared weights, on the validation
+    derived from them (``choice/<slot>``), its ``accuracy`` and ``loss`` with the shared weights, on the validation
     images, which no half has, and the same of the supernet.
     """
     yield from segments.trained(Bilevel, settings, data, seed=seed, threads=threads)
@@ -141,7 +141,7 @@ class Bilevel:
             loss, accuracy = loop.evaluate(self.network, data.valid)
         shares = {group: share.tolist() for group, share in blend.items()}
         whole = {PROGRESS: self.epoch / self.settings.epochs, "supernet/accuracy": accuracy, "supernet/loss": loss}
-        alpha = choices_told(self.network.topology, "alpha", shares)
+        alpha = weights_told(self.network.topology, shares)
         told = shared.report(self.network, self.derived(), self.train, data.valid)
         return {"step": self.epoch, **told, **whole, **alpha}
 

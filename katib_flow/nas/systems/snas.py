@@ -18,7 +18,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, choices_told
+from katib_flow.models.choices import PROGRESS, weights_told
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, heaviest
@@ -70,7 +70,7 @@ def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int =
     """Train a part of the search.
 
     After every epoch it yields how far the search is, the probability of each choice (``alpha/<slot>/...``), what is
-    derived from them (``choice/<slot>/...``), its ``accuracy`` and ``loss`` with the shared weights on the validation
+    derived from them (``choice/<slot>``), its ``accuracy`` and ``loss`` with the shared weights on the validation
     images, the temperature, and the expected cost as a share of the costliest architecture's.
     """
     yield from segments.trained(Annealed, settings, data, seed=seed, threads=threads)
@@ -165,9 +165,7 @@ class Annealed:
             self.network.choose(probabilities)
             loss, accuracy = loop.evaluate(self.network, data.valid)
         whole = {"supernet/accuracy": accuracy, "supernet/loss": loss, "cost": cost, "temperature": self.temperature}
-        alpha = choices_told(
-            self.network.topology, "alpha", {slot: each.tolist() for slot, each in probabilities.items()}
-        )
+        alpha = weights_told(self.network.topology, {slot: each.tolist() for slot, each in probabilities.items()})
         progress = {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs}
         return {**progress, **shared.report(self.network, self.derived(), self.train, data.valid), **whole, **alpha}
 

@@ -8,9 +8,8 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
-from katib_flow.models.choices import choice_metrics
+from katib_flow.models.choices import choice_metric, choices_taken, choices_told
 from katib_flow.models.layers import Mixed, Standardise
-from katib_flow.nas.relax.chain import rivals_told
 from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 
@@ -19,16 +18,18 @@ SLOTS = ("0>1", "0>2", "1>2", "0>3", "1>3", "2>3")
 ENDS = dict(zip(SLOTS, ("conv3", "skip", "avg3", "none", "conv3", "skip"), strict=True))
 
 
-def search(name: str, architecture: object = "cell") -> Experiment:
+def search(name: str, architecture: object = "cell", **algorithm: object) -> Experiment:
     lr = {"lr": {"type": "float", "min": 0.01, "max": 0.1}}
-    return Experiment.parse(spec(parameters=lr, architecture=architecture, algorithm={"name": name, "seed": 3}))
+    named = {"name": name, "seed": 3, **algorithm}
+    return Experiment.parse(spec(parameters=lr, architecture=architecture, algorithm=named))
 
 
 def segment(suggestion: Suggestion, progress: float | None, came_to=ENDS, state: State = State.SUCCEEDED) -> Trial:
     topology = Topology.parse(suggestion.topology)
     observations = {"accuracy": 0.5} | ({} if progress is None else {"search/progress": progress})
-    for slot, metrics in choice_metrics(topology, "choice").items():
-        observations |= {metric: float(metric.endswith(f"-{came_to[slot]}")) for metric in metrics}
+    observations |= {
+        choice_metric(slot): float(names.index(came_to[slot])) for slot, names in topology.flat.groups.items()
+    }
     return Trial(suggestion, state, observations)
 
 
@@ -129,11 +130,11 @@ def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_
 def rivals(*choices: dict[str, str]) -> dict[str, float]:
     names = ("none", "skip", "conv3", "avg3")
     positions = [{slot: names.index(op) for slot, op in choice.items()} for choice in choices]
-    return rivals_told([{}, *positions])
+    return choices_told([{}, *positions])
 
 
 def test_the_best_few_are_trained_from_scratch_side_by_side_each_once():
-    made = search("enas")
+    made = search("enas", settings={"retrain": 3})
     first = only(made)
     second, third = {**ENDS, "0>3": "avg3"}, {**ENDS, "0>3": "conv3"}
     over = segment(first, 1.0)
@@ -169,3 +170,25 @@ def test_a_supernet_of_darts_normalises_every_choice_and_that_of_enas_none_more(
             assert [isinstance(last[op], Standardise) for op in ("skip", "avg3")].count(True) == count
             assert not isinstance(last["none"], Standardise)
             assert not isinstance(last["conv3"], Standardise)
+
+
+@pytest.mark.parametrize(("value", "found"), [(None, "nothing"), (4.0, "4.0"), (1.5, "1.5"), (float("nan"), "nan")])
+def test_a_segment_that_does_not_say_what_it_came_to_is_told(value, found):
+    made = search("enas")
+    first = only(made)
+    observations = {name: told for name, told in segment(first, 1.0).observations.items() if name != "choice/1>2"}
+    over = Trial(first, State.SUCCEEDED, observations | ({} if value is None else {"choice/1>2": value}))
+    with pytest.raises(
+        KatibFlowError, match=rf"t00000: choice/1>2: found {found}, need the position of one of 4 choices"
+    ):
+        suggest(made, History((over,)), 1)
+
+
+def test_what_is_told_of_networks_is_what_is_taken():
+    supernet = Topology.parse(only(search("enas")).topology)
+    networks = [dict.fromkeys(SLOTS, place) for place in (2, 0, 3)]
+    told = choices_told(networks)
+    assert told["choice/0>1"] == 2
+    assert choices_taken(supernet, told) == networks
+    del told["rival/2/0>3"]
+    assert choices_taken(supernet, told) == networks[:1]  # the third does not come second

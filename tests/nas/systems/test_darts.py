@@ -184,9 +184,10 @@ def test_what_is_reported_says_which_choice_is_taken_and_what_it_weighs():
     assert told["search/progress"] == 1 / 8
     for slot in SPACE.slots:
         alphas = [told[f"alpha/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
-        taken = [told[f"choice/{slot}/{place}-{name}"] for place, name in enumerate(("none", "skip", "conv3", "avg3"))]
         assert math.isclose(sum(alphas), 1, rel_tol=1e-6)
-        assert sorted(taken) == [0.0, 0.0, 0.0, 1.0]
+    for rank, network in enumerate(bilevel.derived(), 1):
+        names = [f"choice/{slot}" if rank == 1 else f"rival/{rank}/{slot}" for slot in network]
+        assert [told[name] for name in names] == list(network.values())
 
 
 @pytest.mark.parametrize("order", [1, 2])
@@ -237,3 +238,13 @@ def test_what_is_derived_after_the_best_are_the_next_heaviest_networks_within_th
     impossible = Bilevel(supernet(), DATA, DartsSettings(batch=16, max_parameters=1))
     with pytest.raises(KatibFlowError, match=r"settings: max_parameters: 1: none of .* networks was as small"):
         impossible.derived()
+
+
+def test_after_the_best_come_the_likeliest_networks_not_those_of_the_largest_sum_of_weights():
+    space = space_of(Architecture(space="cell", settings={"nodes": 3, "stages": 1}))
+    shares = {"0>1": [0.1, 0.5, 0.3, 0.1], "0>2": [0.7, 0.2, 0.06, 0.04], "1>2": [0.0, 0.9, 0.06, 0.04]}
+    found = [tuple(choice[slot] for slot in shares) for choice in ranked(space.supernet(), shares, 2)]
+    chances = [np.prod([of[place] for of, place in zip(shares.values(), places, strict=True)]) for places in found]
+    assert found[:2] == [(1, 1, 1), (2, 1, 1)]  # .3 for .5, though .06 for .2 would cost less of the sum
+    assert len(found) == 27
+    assert chances == pytest.approx(sorted(chances, reverse=True))
