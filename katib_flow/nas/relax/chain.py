@@ -44,7 +44,7 @@ class SupernetSettings(SystemSettings):
     """Of the weights."""
     clip: Annotated[float, Field(gt=0)] = 5.0
     """The largest norm of the gradient of the weights."""
-    retrain: Count = 3
+    retrain: Count = 6
     """Networks that the search came to, the best first, of which each is trained from scratch in a trial of its own."""
     max_parameters: Count | None = None
     """The most that a network may have which the search comes to."""

@@ -5,16 +5,18 @@ one-hot choice on the supernet: its weights are the shared ones, and what it doe
 Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
 because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
 Slots are operations of edges, whether an edge is there (``macro``), and its source (``pairs``).
-Departs from it: the controller begins with a lean towards operations with weights, which need the training, and begins
-to learn when the shared weights have been trained for a while, because children that it likes are trained more and look
-better for it. The reward is less the loss of a batch, not its accuracy, and the best few by their loss on all of the
-second half are trained from scratch, not the best, because accuracies on few images tie; an update is from a batch of
-children on the same images, not one by one, at a larger rate, for hundreds of rewards, not hundreds of thousands. The
-weights' learning rate falls along one cosine, without restarts; normalisation has no scale and shift.
+Departs from it: the controller begins with a lean towards operations with weights, which need the training. Children
+that train are of any size, drawn by what it was before it learnt: those that it likes would be trained more and look
+better, and the weights of large operations starve. It begins to learn when the weights have been trained for a while.
+Half of the candidates at the end are from before it learnt, because one that has settled proposes nearly one network;
+the best few are trained from scratch, not the best, as their own weights tell them apart. A reward is less the loss on
+a batch, not its accuracy; an update is from children on the same images, not one by one, at a larger rate, for hundreds
+of rewards, not hundreds of thousands. The weights' learning rate falls along one cosine; normalisation has no scale.
 """
 
 from __future__ import annotations
 
+import copy
 import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -47,7 +49,7 @@ else:
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
 SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
-DRAWS = 10  # of the controller for each candidate, as most of them are networks that it has drawn already
+DRAWS = 30  # for each candidate, as many are networks drawn already, or larger than they may be
 
 
 class EnasSettings(SupernetSettings):
@@ -66,21 +68,21 @@ class EnasSettings(SupernetSettings):
         "entropy": 1e-4,
         "retrain": 1,
     }
-    epochs: Count = 80
+    epochs: Count = 40
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.05
     weight_decay: Rate = 5e-4
     warm_up: Annotated[int, Field(ge=0)] | None = None
-    """Epochs before the controller learns, in which children are drawn evenly; a third of ``epochs`` without it."""
+    """Epochs before the controller learns; a third of ``epochs`` without it."""
     updates: Annotated[int, Field(ge=0)] = 1
     """Of the controller in an epoch, after a pass over the first half with a fresh child for every batch."""
     children: Count = 8
     """Rewards of an update."""
     reward_batch: Count = 64
     """Images of a reward."""
-    candidates: Count = 30
-    """Different children drawn at the end of an epoch, of which the best on the second half are derived."""
-    weighted: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    candidates: Count = 100
+    """Different children drawn at the end of the search, of which the best on the second half are derived."""
+    weighted: Annotated[float, Field(ge=0, lt=1)] = 0.7
     """The least share of operations with weights in what the controller draws at first; 0 to draw evenly."""
     controller_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the controller."""
@@ -93,11 +95,6 @@ class EnasSettings(SupernetSettings):
     skip_weight: Rate = 0.8
     """How strongly: the weight of KL(policy, rate), summed over the edges of a vertex, the mean over vertices."""
 
-    @property
-    def begins(self) -> int:
-        """Epochs before the controller learns."""
-        return self.epochs // 3 if self.warm_up is None else self.warm_up
-
 
 def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError]:
     yield from needs_supernet(experiment, "enas", skips=True)
@@ -106,8 +103,8 @@ def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError
 def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, the controller's mean reward, which architecture it would derive
-    (``choice/<slot>/...``), its ``accuracy`` and ``loss`` with shared weights on the validation images (in no half).
+    After every epoch it yields how far the search is, the mean reward, the best child of the epoch's update (after the
+    last epoch the best candidates), its ``accuracy`` and ``loss`` by shared weights on the validation images.
     """
     yield from segments.trained(Sharing, settings, data, seed=seed, threads=threads)
 
@@ -132,10 +129,13 @@ class Sharing:
     Attributes:
         epoch: how many are over.
         slots: the decisions, in the order in which the controller makes them.
+        untaught: what the controller was before it learnt.
+        best: child of the last update of the controller.
     """
 
     def __init__(self, network: Network, data: Data, settings: EnasSettings, seed: int = 0, state: Any = None) -> None:
         self.network, self.settings, self.seed, self.epoch, self.reward = network, settings, seed, 0, 0.0
+        self.best: Choice | None = None
         self.train, self.valid = (shared.on_device(network, half) for half in shared.halves(data))
         self.slots = tuple(network.flat.groups)
         choices = tuple(len(names) for names in network.flat.groups.values())
@@ -147,6 +147,7 @@ class Sharing:
         with torch.no_grad():
             for slot, bias in enumerate(leaning(network.topology, settings.weighted, SQUASH)):
                 self.controller.policy.bias[slot, : len(bias)] = torch.as_tensor(bias)
+        self.untaught = copy.deepcopy(self.controller)
         self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
         self.optimiser = torch.optim.SGD(network.weights(), **how, nesterov=True)
@@ -167,19 +168,17 @@ class Sharing:
         rng = np.random.default_rng((self.seed, self.epoch))
         shared.set_rate(self.optimiser, self.settings, self.epoch)
         images = loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch)
-        for chosen, child in zip(images, self.children(rng), strict=False):
+        for chosen, child in zip(images, self.children(rng, self.untaught), strict=False):
             self.weight_step(child, shared.rows(self.train, chosen))
-        updates = self.settings.updates if self.epoch > self.settings.begins else 0
+        waits = self.settings.epochs // 3 if self.settings.warm_up is None else self.settings.warm_up
+        updates = self.settings.updates if self.epoch > waits else 0
         rewards = [self.controller_step(rng) for _ in range(updates)]
         self.reward = float(np.mean(rewards)) if rewards else self.reward
 
-    def drawn(self, rng: np.random.Generator) -> Choice:
-        """An architecture that the controller decides on."""
-        return dict(zip(self.slots, self.controller.sample(rng)[0].tolist(), strict=True))
-
-    def children(self, rng: np.random.Generator) -> Iterator[Choice]:
-        """Architectures that the controller decides on, no larger than they may be."""
-        return self.bounds.within(self.drawn(rng) for _ in itertools.count())
+    def children(self, rng: np.random.Generator, decider: controller.Controller | None = None) -> Iterator[Choice]:
+        """Architectures that the controller decides on, or another one."""
+        for _ in itertools.count():
+            yield dict(zip(self.slots, (decider or self.controller).sample(rng)[0].tolist(), strict=True))
 
     def weight_step(self, child: Choice, batch: shared.Batch) -> None:
         """Train the weights that a child reaches; no other, and not the controller."""
@@ -195,11 +194,12 @@ class Sharing:
 
     def controller_step(self, rng: np.random.Generator) -> float:
         """Train the controller by how some children do, all on one batch of the second half; their mean reward."""
-        children = list(itertools.islice(self.children(rng), self.settings.children))
+        children = list(itertools.islice(self.bounds.within(self.children(rng)), self.settings.children))
         chosen = rng.permutation(len(self.valid[1]))[: self.settings.reward_batch]
         rewards = np.array([-self.loss(child, chosen) for child in children])
         tokens = np.array([tuple(child.values()) for child in children])
         self.controller.learn(tokens, rewards)
+        self.best = children[int(rewards.argmax())]
         return float(rewards.mean())
 
     def loss(self, child: Choice, chosen: np.ndarray | None = None) -> float:
@@ -211,10 +211,16 @@ class Sharing:
             return float(torch.nn.functional.cross_entropy(self.network(images), labels))
 
     def derived(self) -> list[Choice]:
-        """The best of some children on all of the second half, the best first (section 2.3)."""
-        rng, wanted = np.random.default_rng((self.seed, self.epoch, 1)), self.settings.candidates
-        draws = itertools.islice(self.children(rng), DRAWS * wanted)
-        return sorted(self.bounds.first(draws, wanted), key=self.loss)[: self.settings.retrain]
+        """The best candidates on all of the second half (section 2.3); before the end, the best child of an update."""
+        if self.epoch >= self.settings.epochs:
+            return sorted(self.candidates(), key=self.loss)[: self.settings.retrain]
+        return [self.best or self.candidates(1)[0]]
+
+    def candidates(self, count: int | None = None) -> list[Choice]:
+        """Different networks, in turns of the controller and of what it was before it learnt."""
+        rng, wanted = np.random.default_rng((self.seed, self.epoch, 1)), count or self.settings.candidates
+        both = zip(self.children(rng), self.children(rng, self.untaught), strict=True)
+        return self.bounds.first(itertools.islice(itertools.chain.from_iterable(both), DRAWS * wanted), wanted)
 
     def metrics(self, data: Data) -> dict[str, object]:
         """What a segment reports after an epoch."""

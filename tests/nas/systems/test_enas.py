@@ -1,5 +1,6 @@
 """The search of ENAS: whose weights a child has, what a phase leaves alone, and that the controller learns."""
 
+import itertools
 from dataclasses import replace
 
 import numpy as np
@@ -114,7 +115,7 @@ def test_the_weights_never_see_the_second_half():
     for data in (DATA, other):
         search = sharing(data)
         rng = np.random.default_rng(1)
-        search.weight_step(search.drawn(rng), batch(search))
+        search.weight_step(next(search.children(rng)), batch(search))
         ends.append((tensors(search), search.controller_step(rng)))
     assert all(torch.equal(ends[0][0][name], ends[1][0][name]) for name in ends[0][0])
     assert ends[0][1] != ends[1][1]
@@ -163,6 +164,7 @@ def recorded(search):
 
 def test_what_is_derived_are_the_best_different_networks_of_the_candidates():
     search = sharing(candidates=60, retrain=4, weighted=0.0)
+    search.epoch = search.settings.epochs
     worth = {some: number for number, some in enumerate(np.random.default_rng(0).permutation(64).tolist())}
     search.loss = lambda some, chosen=None: worth[int(np.dot(tuple(some.values()), (16, 4, 1)))]  # type: ignore[method-assign]
     derived = search.derived()
@@ -240,22 +242,22 @@ def test_the_gradient_of_a_step_is_clipped():
 @pytest.mark.parametrize(("weighted", "share"), [(0.5, 0.5), (0.0, 0.25), (0.7, 0.7)])
 def test_the_controller_begins_with_a_lean_towards_operations_with_weights(weighted, share):
     search, rng = sharing(weighted=weighted), np.random.default_rng(0)
-    drawn = [tuple(search.drawn(rng).values()) for _ in range(400)]
+    drawn = [tuple(some.values()) for some in itertools.islice(search.children(rng), 400)]
     for position in range(3):
         counts = np.bincount([tokens[position] for tokens in drawn], minlength=4) / 400
         assert counts[CONV] == pytest.approx(share, abs=0.08)
         assert counts[[NONE, SKIP, AVG]] == pytest.approx((1 - share) / 3, abs=0.07)
 
 
-def test_no_child_that_is_drawn_has_more_than_the_bound():
+def test_no_child_that_is_rewarded_or_derived_has_more_than_the_bound_though_larger_ones_train():
     most = SPACE.topology({"0>1": "conv3", "0>2": "skip", "1>2": "none"}).parameters
     search = sharing(max_parameters=most, candidates=20, retrain=9)
-    seen = recorded(search)
+    seen, rewarded, loss = recorded(search), [], search.loss
+    search.loss = lambda some, chosen=None: rewarded.append(dict(some)) or loss(some, chosen)  # type: ignore[method-assign]
     for _ in range(3):
         search.train_epoch()
-    children = [*(some for some, _ in seen), *search.derived()]
-    sizes = {search.bounds.network(some)[1] for some in children}
-    assert max(sizes) == most
+    sizes = {search.bounds.network(some)[1] for some in [*rewarded, *search.derived()]}
+    assert max(sizes) == most < max(search.bounds.network(some)[1] for some, _ in seen)
     assert len(search.derived()) > 2
 
 
@@ -264,3 +266,61 @@ def test_a_child_is_reported_with_the_statistics_of_its_own_features():
     images, labels = search.train
     losses = [evaluate_child(search.network, some, (scale * images, labels), DATA.valid)[0] for scale in (1.0, 5.0)]
     assert losses[0] != pytest.approx(losses[1], rel=0.01)
+
+
+def test_half_of_the_candidates_come_from_a_controller_that_has_learnt_nothing():
+    search = sharing(candidates=40, weighted=0.0)
+    with torch.no_grad():
+        search.controller.policy.bias[:, CONV] = 50.0  # it has settled on one network
+    hashes = [search.bounds.network(some)[0] for some in search.candidates()]
+    assert len(set(hashes)) == len(hashes) > 20
+    assert search.bounds.network(child(CONV, CONV, CONV))[0] in hashes
+
+
+def test_a_search_that_goes_on_has_the_candidates_that_it_would_have_had():
+    whole = sharing(candidates=20, epochs=4)
+    for _ in range(4):
+        whole.train_epoch()
+    half = sharing(candidates=20, epochs=4)
+    for _ in range(2):
+        half.train_epoch()
+    rest = sharing(candidates=20, epochs=4, state=half.state())
+    for _ in range(2):
+        rest.train_epoch()
+    assert rest.candidates() == whole.candidates()
+
+
+def test_while_the_search_goes_on_the_best_child_of_the_last_update_is_shown_and_no_candidate_evaluated():
+    search = sharing(epochs=3, warm_up=1, updates=1)
+    evaluated, loss = [], search.loss
+
+    def recorded_loss(some, chosen=None):
+        if chosen is None:  # all images of the half, not the few of a reward
+            evaluated.append(search.epoch)
+        return loss(some, chosen)
+
+    search.loss = recorded_loss  # type: ignore[method-assign]
+    for _ in range(3):
+        search.train_epoch()
+        shown = search.metrics(DATA)
+        if search.epoch == 2:
+            assert shown["search/progress"] < 1
+            assert search.derived() == [search.best]
+            assert all(shown[f"choice/{slot}"] == place for slot, place in search.best.items())
+    assert set(evaluated) == {3}
+
+
+def test_the_best_child_of_an_update_is_the_one_of_the_highest_reward():
+    search, worth = sharing(children=6), {}
+    search.loss = lambda some, chosen: worth.setdefault(tuple(some.values()), -float(len(worth) % 3))  # type: ignore[method-assign]
+    search.controller_step(np.random.default_rng(0))
+    assert worth[tuple(search.best.values())] == min(worth.values()) == -2
+
+
+def test_the_children_that_train_are_drawn_by_what_the_controller_was_before_it_learnt():
+    search = sharing(batch=1, weighted=0.0)
+    with torch.no_grad():
+        search.controller.policy.bias[:, CONV] = 50.0  # it has settled on one network
+    seen = recorded(search)
+    search.train_epoch()
+    assert len({tuple(some.values()) for some, _ in seen}) > 10

@@ -1,5 +1,7 @@
 """ENAS over edges that may be out: a child is the network without them, and leaves alone what it does not read."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -73,7 +75,7 @@ def test_a_child_computes_and_learns_what_its_own_network_with_the_shared_weight
     images, labels = (part[:16] for part in search.train)
     shared, seen = dict(search.network.named_parameters()), set()
     for _ in range(12):
-        child = search.drawn(rng)
+        child = next(search.children(rng))
         seen.add(tuple(child.values()))
         own = build(MACRO.topology(MACRO.decode(tokens(MACRO, child))), seed=9, affine=False)
         taken = slices(search, child)
@@ -204,12 +206,12 @@ def test_the_architecture_of_a_child_is_the_one_that_its_tokens_stand_for(layers
 def test_the_controller_is_drawn_towards_the_rate_of_skips_and_by_nothing_else():
     rates = {}
     for weight in (0.0, 4.0):
-        search = sharing(controller_lr=0.05, entropy=0.0, skip_rate=0.1, skip_weight=weight)
+        search = sharing(weighted=0.0, controller_lr=0.05, entropy=0.0, skip_rate=0.1, skip_weight=weight)
         search.loss = lambda some, chosen=None: 0.5  # type: ignore[method-assign]
         rng = np.random.default_rng(0)
         for _ in range(60):
             search.controller_step(rng)
-        drawn = [search.drawn(rng) for _ in range(300)]
+        drawn = list(itertools.islice(search.children(rng), 300))
         skips = [child[slot] for child in drawn for slot in child if "skip" in slot]
         rates[weight] = np.mean(skips)
         assert np.mean([child["1.op"] for child in drawn]) == pytest.approx(0.5, abs=0.12)
