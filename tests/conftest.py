@@ -1,11 +1,19 @@
-"""What all tests share: hypothesis makes the same examples every time, and no test sees what another has imported."""
+"""What all tests share: hypothesis makes the same examples every time, and no test sees what another has imported.
 
+A process computes in one thread, as tests run side by side: threads that wait for a core which another test has spin
+for far longer than they compute.
+"""
+
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):  # read when NumPy and PyTorch are imported
+    os.environ.setdefault(name, "1")
 
 settings.register_profile(
     "katib-flow", derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow]

@@ -9,19 +9,18 @@ tried least: a few poor points in a branch make the model too sure that it is po
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 from typing import Annotated
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special
-from threadpoolctl import ThreadpoolController
 
 from katib_flow.algorithms.evidence import Evidence, opening
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.gaussian_process import GaussianProcess, Priors, fitted
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.threads import one_thread
 from katib_flow.history import Suggestion
 from katib_flow.spec.space import SearchSpace
 
@@ -41,11 +40,6 @@ class GPSettings(Settings):
     """Points spread over the space at which the expected improvement is looked up, before a local search."""
 
 
-@lru_cache(maxsize=1)
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
 @algorithm(
     "gp",
     settings=GPSettings,
@@ -58,7 +52,7 @@ def gp(ask: Ask[GPSettings]) -> list[Suggestion]:
 
     Of several objectives, that of the hypervolume (ehvi).
     """
-    with _blas().limit(limits=1):  # the matrices are small: threads would only wait for cores that trials have
+    with one_thread():
         if len(ask.experiment.objective) > 1:
             from katib_flow.algorithms import ehvi  # it is built of what is here
 

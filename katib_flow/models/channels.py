@@ -6,7 +6,7 @@ in and out of a convolution that keeps their number. A class that is made twice 
 channel followed by its copies; stacking then needs no special care, because the rule is the same at every place.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -68,12 +68,14 @@ class Channels:
         self.fixed |= set(at[self.flat.output])
         self.at = at
 
-    def classes(self, vector: Vector) -> Vector:
+    def classes(self, vector: Iterable[int]) -> Vector:
         """The class of each channel; equal for channels that belong together."""
         return tuple(self._root(channel) for channel in vector)
 
-    def is_fixed(self, channel: int) -> bool:
-        return self._root(channel) in {self._root(each) for each in self.fixed}
+    @property
+    def fixed_classes(self) -> set[int]:
+        """The classes of the channels that are fixed."""
+        return set(self.classes(self.fixed))
 
     def _edge(self, edge: FlatEdge, vector: Vector) -> Vector:
         self.steps[edge.key] = []

@@ -21,7 +21,8 @@ from katib_flow.spec.problems import did_you_mean
 
 Fields = Mapping[str, Any]
 """An edit as plain data: ``{"edit": name, ...}``."""
-Apply = Callable[[Topology, Fields], Draft]
+Apply = Callable[[Topology, Fields], Draft | Topology]
+"""Gives the child, or a draft of it."""
 Transfer = Callable[[Topology, Weights, Topology, Fields], Weights]
 HOMOGENEOUS = (layers.Pool, layers.GlobalMean, layers.Flatten)
 """Layers that give half of what they gave where half comes in."""
@@ -32,7 +33,7 @@ class Edit:
     """A registered edit.
 
     Attributes:
-        apply: topology and fields -> the draft of the child.
+        apply: topology and fields -> the child, or the draft of it.
         transfer: parent, its weights, child and fields -> the child's weights.
         preserves: whether the child computes what the parent does.
     """

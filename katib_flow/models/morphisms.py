@@ -8,6 +8,7 @@ so that its weights can be made again from the parent's, bit for bit: what is ra
 """
 
 import importlib
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,7 +91,8 @@ def _applied(topology: Topology, each: Fields, where: str) -> Topology:
     except SpecError as problem:
         raise InvalidSpec("topology", [problem]) from None
     try:
-        return found.apply(topology, each).topology()
+        child = found.apply(topology, each)
+        return child if isinstance(child, Topology) else child.topology()
     except KeyError as error:
         missing = SpecError(f"{where}.{error.args[0]}", NOTHING, f"a value, for {name}")
         raise InvalidSpec("topology", [missing]) from None
@@ -149,19 +151,20 @@ def _widened(parent: Topology, each: Fields) -> tuple[Channels, dict[int, int]]:
     if target <= len(vector):
         raise SpecError("to", target, f"more than the {len(vector)} channels that {edge.key} gives")
     times: dict[int, int] = {}
-    missing = target - len(vector)
+    missing, size = target - len(vector), Counter(vector)
+    free = sorted(set(vector) - made.fixed_classes)
     while missing:
-        fitting = [one for one in sorted(set(vector)) if vector.count(one) <= missing and not made.is_fixed(one)]
+        fitting = [one for one in free if size[one] <= missing]
         if not fitting:
             raise SpecError("to", target, f"a width that {edge.key} can have: its channels are bound to others")
         chosen = fitting[int(rng.integers(len(fitting)))]
         times[chosen] = times.get(chosen, 1) + 1
-        missing -= vector.count(chosen)
+        missing -= size[chosen]
     return made, times
 
 
 @edit("widen", _widen_transfer, preserves=True)
-def _widen(parent: Topology, each: Fields) -> Draft:
+def _widen(parent: Topology, each: Fields) -> Topology:
     """``{edit: widen, edge, to, seed}``: random channels are copied, and so are those that they are added to."""
     made, times = _widened(parent, each)
     draft = Draft.of(parent)
@@ -173,8 +176,9 @@ def _widen(parent: Topology, each: Fields) -> Draft:
         name = "features" if "features" in edge.params else "c"
         if edge.params.get(name) is not None:
             draft.edge(edge.key)["params"][name] = width
-    _check_widths(draft.topology(), made, times)
-    return draft
+    child = draft.topology()
+    _check_widths(child, made, times)
+    return child
 
 
 def _check_widths(child: Topology, made: Channels, times: Mapping[int, int]) -> None:

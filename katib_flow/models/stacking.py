@@ -62,7 +62,7 @@ def _key(parent: Topology, each: Fields) -> str:
 
 
 @edit("concat", _concat_transfer, preserves=True)
-def _concat(parent: Topology, each: Fields) -> Draft:
+def _concat(parent: Topology, each: Fields) -> Topology:
     """``{edit: concat, src, dst}``: the channels of a vertex stacked onto a later one, for all that read it."""
     src, dst = ends_of(parent, each)
     before, after = parent.shapes[src], parent.shapes[dst]
@@ -81,4 +81,4 @@ def _concat(parent: Topology, each: Fields) -> Draft:
         whole = any(isinstance(layer, layers.Mixed | layers.Module) for layer in edge.layers)
         if whole and child.shapes[edge.src] != parent.shapes[edge.src if edge.src != key else dst]:
             raise SpecError("dst", dst, f"a vertex that {edge.key} does not read: its weights cannot grow")
-    return draft
+    return child

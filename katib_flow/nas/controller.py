@@ -31,6 +31,17 @@ State = tuple[Tensor, Tensor]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
+@contextmanager
+def one_thread() -> Generator[None]:
+    """Sums are added in one order, whatever the number of processors; and nothing waits for cores that trials have."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @dataclass(frozen=True)
 class Shape:
     """What a policy is.
@@ -181,6 +192,7 @@ class Controller:
         baseline: moving mean of the rewards; NaN before the first.
     """
 
+    @one_thread()
     def __init__(self, shape: Shape, teaching: Teaching, seed: int) -> None:
         self.policy, self.teaching = Policy(shape, seed), teaching
         self.baseline = math.nan
@@ -221,6 +233,7 @@ class Controller:
             regular = regular - weight * (shares[:, slot, :count] * apart).sum(dim=1)[:, None] * _at(slot, logs)
         return regular
 
+    @one_thread()
     def state(self) -> dict[str, Tensor]:
         """All that it has learnt, by name, for ``restore``."""
         counts = {"baseline": self.baseline, "steps": float(self._adam.steps)}
@@ -232,6 +245,7 @@ class Controller:
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
         return {"weight": self._adam.weights, "first": self._adam.first, "second": self._adam.second}
 
+    @one_thread()
     def restore(self, kept: Mapping[str, Tensor]) -> None:
         """Go on from what a controller of the same shape had learnt.
 
@@ -300,14 +314,3 @@ def _alike(name: str, one: Tensor | None, other: Tensor | None) -> bool:
     if one is None or other is None or one.shape != other.shape or one.dtype != other.dtype:
         return False
     return name == "baseline" or bool(other.isfinite().all() and (name != "steps" or other >= 0))
-
-
-@contextmanager
-def one_thread() -> Generator[None]:
-    """Sums are added in one order, whatever the number of processors."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

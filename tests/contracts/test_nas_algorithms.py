@@ -23,13 +23,24 @@ from katib_flow.spec import Experiment
 
 SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "katib")))
 TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "latency", "direction": "minimize"}]
+LIGHT: dict[str, dict[str, Any]] = {
+    "amoebanet": {"population": 6, "sample": 4},
+    "hierarchical": {"population": 4, "mutations": 20, "tournament": 0.5},
+    "large-scale-evolution": {"population": 8},
+    "nasbot": {"initial": 4, "candidates": 12, "mutants": 8},
+    "nash": {"children": 5, "morphisms": 2},
+    "network-morphism": {"lowest_temperature": 0.5, "neighbours": 4},
+}
+"""Settings with which a dozen trials show what a system does; it needs none to join."""
 every_system = pytest.mark.parametrize("name", ARCHITECTURES)
 
 
 def search(name: str, seed: int = 0, **sections: Any) -> Experiment:
     """An experiment for an algorithm, in the first space that it searches."""
     for space in SPACES:
-        data = spec(architecture=space, algorithm={"name": name, "seed": seed}, **sections)
+        data = spec(
+            architecture=space, algorithm={"name": name, "seed": seed, "settings": LIGHT.get(name, {})}, **sections
+        )
         made = Experiment.parse(data)
         if any(problem.where == "objective" for problem in check_algorithm(made)):
             made = Experiment.parse({**data, "objective": TWO})

@@ -80,7 +80,8 @@ def compiled(path: Path) -> Experiment:
     """An experiment that is small enough to run in a moment, and has an image."""
     of = load(path)
     argo = of.argo.model_copy(update={"image": of.argo.image or "user:1"})
-    most = min(24, of.limits.max_trials or 24)
+    enough = 14 if of.architecture else 24  # the more networks, the longer some think about the next
+    most = min(enough, of.limits.max_trials or enough)
     limits = of.limits.model_copy(update={"max_trials": most, "max_failed_trials": most})
     return of.model_copy(update={"argo": argo, "limits": limits})
 

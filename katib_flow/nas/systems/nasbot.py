@@ -9,7 +9,7 @@ decision layer, and separable convolutions in the place of residual layers; hype
 posterior density; the surrogate learns from a part of a long history. Other parameters are drawn for each trial.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from katib_flow.algorithms.distinct import PATIENCE
 from katib_flow.algorithms.gp import standardised, winsorised
 from katib_flow.algorithms.normal import cdf
 from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.algorithms.threads import one_thread
 from katib_flow.history import Suggestion
 from katib_flow.nas.distances.otmann import Network, distances, network_of, shares
 from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
@@ -54,8 +55,12 @@ class NasbotSettings(GrowthSettings):
 @algorithm("nasbot", settings=NasbotSettings, check=check_start, strategy="generation", scope="network", earlier=True)
 def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
     """Fewer than asked for where no mutation leads to a network that is new."""
+    with one_thread():
+        return list(_suggested(ask))
+
+
+def _suggested(ask: Ask[NasbotSettings]) -> Iterator[Suggestion]:
     grown, settings = Grown.of(ask), ask.settings
-    suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
         if index + grown.earlier < settings.initial or not grown.evaluated:
@@ -63,10 +68,9 @@ def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
         else:
             candidate = _most_promising(grown, settings, rng)
         if candidate is None:
-            break
+            return
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(index, ask.space.draw(rng), "fresh"))
-    return suggestions
+        yield candidate.suggestion(index, ask.space.draw(rng), "fresh")
 
 
 def _most_promising(grown: Grown, settings: NasbotSettings, rng: np.random.Generator) -> Candidate | None:

@@ -12,7 +12,7 @@ before any has a result, are trained from scratch. Other parameters are drawn fo
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.gp import standardised, winsorised
 from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.algorithms.threads import one_thread
 from katib_flow.history import Suggestion
 from katib_flow.nas.distances.edit import Embedding, distances, network_of, squared
 from katib_flow.nas.growth import Array, Candidate, Grown, GrowthSettings, check_start, most_telling
@@ -56,8 +57,12 @@ class NetworkMorphismSettings(GrowthSettings):
 )
 def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
     """Fewer than asked for where no morphism leads to a network that is new."""
+    with one_thread():
+        return list(_suggested(ask))
+
+
+def _suggested(ask: Ask[NetworkMorphismSettings]) -> Iterator[Suggestion]:
     grown, settings = Grown.of(ask), ask.settings
-    suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
         if len(grown.evaluated) > grown.earlier:
@@ -65,10 +70,9 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
         else:
             candidate = grown.first(rng, morphism, settings.max_parameters)
         if candidate is None:
-            break
+            return
         grown.take(candidate)
-        suggestions.append(candidate.suggestion(index, ask.space.draw(rng), "inherit" if candidate.parent else "fresh"))
-    return suggestions
+        yield candidate.suggestion(index, ask.space.draw(rng), "inherit" if candidate.parent else "fresh")
 
 
 def _most_promising(grown: Grown, settings: NetworkMorphismSettings, rng: np.random.Generator) -> Candidate | None:

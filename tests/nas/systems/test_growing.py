@@ -1,9 +1,5 @@
 """What the systems have in common that grow networks from one to start from, by a model of those that were tried."""
 
-import json
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from grown_networks import ended, loss, network, plain, play, played, search
@@ -75,26 +71,6 @@ def test_failed_trials_are_survived_and_not_tried_again(name):
 def test_the_history_in_another_order_gives_the_same(name):
     made, history = search(name), played(name)
     assert plain(suggest(made, History(tuple(reversed(history.trials))), 2)) == plain(suggest(made, history, 2))
-
-
-@every_system
-def test_a_fresh_process_suggests_the_same(name, tmp_path):
-    made, history = search(name), played(name)
-    told = [[trial.suggestion.to_dict(), trial.observations["loss"]] for trial in history]
-    (tmp_path / "told.json").write_text(json.dumps([made.to_dict(), told]), encoding="utf-8")
-    program = """
-import json, sys
-from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.loop import suggest
-from katib_flow.spec import Experiment
-made, told = json.load(open(sys.argv[1]))
-trials = [Trial(Suggestion.from_dict(of), State.SUCCEEDED, {"loss": loss}) for of, loss in told]
-print(json.dumps([each.to_dict() for each in suggest(Experiment.parse(made), History(tuple(trials)), 2)]))
-assert "torch" not in sys.modules
-"""
-    arguments = [sys.executable, "-c", program, str(tmp_path / "told.json")]
-    told_by_it = subprocess.run(arguments, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert json.loads(told_by_it) == plain(suggest(made, history, 2))
 
 
 @every_system
