@@ -100,7 +100,7 @@ def needs_slots(experiment: Experiment, space: str, *, architecture: bool = True
         space: one that has them, for the message.
         architecture: whether it searches nothing else.
     """
-    need = f"a space with slots for the controller to decide on, such as {space}"
+    need = f"a space with slots to decide on, such as {space}"
     searched = architectures(experiment)
     if experiment.architecture is None or searched is None:
         if architecture:

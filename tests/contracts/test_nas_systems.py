@@ -4,9 +4,10 @@ A system joins by being a file of ``katib_flow/nas/systems``.
 """
 
 import json
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -14,16 +15,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from kit import spec
 from test_algorithms import HERE
-from test_nas_algorithms import ended, search
+from test_nas_algorithms import SPACES, ended, search
 
+from katib_flow.algorithms import check_algorithm
+from katib_flow.errors import SpecError
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.morphisms import inherited, morphisms
+from katib_flow.models.presets import space_of
 from katib_flow.nas.settings import SystemSettings
 from katib_flow.nas.table import boxes
 from katib_flow.spec import Experiment
+from katib_flow.spec.sections import Architecture
 
 ENTRIES = {name: entry for name, entry in HERE.items() if entry.propose.__module__.startswith("katib_flow.nas.systems")}
 BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment} | {"envelopenet"}
@@ -151,6 +157,57 @@ def test_a_trial_that_fails_is_survived(name: str) -> None:
     failed = [trial for trial in history if trial.state is State.FAILED]
     assert failed
     assert any(trial.index > failed[0].index and trial.state is State.SUCCEEDED for trial in history)
+
+
+@every_system
+def test_a_space_that_it_cannot_search_is_refused_by_name_and_one_that_it_can_is_named(name: str) -> None:
+    refused = {space: refusals(name, space) for space in SPACES}
+    able = {space for space, problems in refused.items() if not problems}
+    assert able != set(SPACES)
+    for space in set(SPACES) - able:
+        (problem,) = refused[space]
+        assert (problem.where, problem.found) == ("architecture.space", space)
+        assert able & set(re.findall(r"[\w-]+", problem.need)), problem
+
+
+def refusals(name: str, space: str) -> list[SpecError]:
+    """What is wrong with a space for a system, at validation."""
+    objective = search(name).to_dict()["objective"]
+    made = Experiment.parse(spec(architecture=space, parameters={}, objective=objective, algorithm=name))
+    return [problem for problem in check_algorithm(made) if problem.where.startswith("architecture")]
+
+
+@every_system
+def test_what_it_suggests_and_what_its_space_draws_builds_and_trains_a_step(name: str) -> None:
+    pytest.importorskip("torch")
+    made = search(name)
+    assert made.architecture is not None
+    suggested = [Topology.parse(trial.suggestion.topology) for seed in (0, 9) for trial in played(name, seed)]
+    train_a_step({topology.hash: topology for topology in suggested}.values())
+    train_draws(made.architecture.model_dump_json())
+
+
+@lru_cache
+def train_draws(architecture: str) -> None:
+    """Fifty networks of a space, once for all systems that search it."""
+    space, rng = space_of(Architecture.model_validate_json(architecture)), np.random.default_rng(0)
+    train_a_step(space.topology(space.draw(rng)) for _ in range(50 if space.slots else 1))
+
+
+def train_a_step(topologies: Iterable[Topology]) -> None:
+    import torch
+
+    from katib_flow.models.build import build
+
+    for topology in topologies:
+        network = build(topology, seed=0)
+        logits = network(torch.rand(2, *topology.input.shape))
+        assert logits.shape == (2, topology.output.classes)
+        assert torch.isfinite(logits).all()
+        trained = [each for each in network.parameters() if each.requires_grad]
+        if logits.requires_grad:  # a network of zeros alone has nothing to train
+            logits.square().sum().backward()
+            assert any(each.grad is not None and torch.isfinite(each.grad).all() for each in trained)
 
 
 FRESH = """

@@ -7,15 +7,18 @@ waits, a mutant is made whenever one may start; no network is tried twice, so th
 Parameters that are no decisions of an architecture evolve alike.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, ClassVar
 
 from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE, Known
 from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial
+from katib_flow.nas.policy import needs_slots
 from katib_flow.nas.settings import SystemSettings
+from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment
 
 
@@ -27,8 +30,17 @@ class AmoebaNetSettings(SystemSettings):
     """S: rivals of which the best is mutated; drawn with replacement."""
 
 
+def _check(experiment: Experiment, settings: AmoebaNetSettings) -> Iterator[SpecError]:
+    yield from needs_slots(experiment, "pairs or cell", architecture=False)
+
+
 @algorithm(
-    "amoebanet", settings=AmoebaNetSettings, aliases=("regularized-evolution",), strategy="modification", scope="cell"
+    "amoebanet",
+    settings=AmoebaNetSettings,
+    check=_check,
+    aliases=("regularized-evolution",),
+    strategy="modification",
+    scope="cell",
 )
 def amoebanet(ask: Ask[AmoebaNetSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""

@@ -49,11 +49,11 @@ def test_it_beats_random_search_at_equal_cost() -> None:
     losses = every_loss()
     rank = np.arange(1, len(losses) + 1)
     expected = float(np.diff(1 - (1 - rank / len(losses)) ** 100, prepend=0.0) @ losses)
-    assert np.mean([best(play(search("nasnet", seed), 100, 5)) for seed in range(4)]) < expected
+    assert np.mean([best(play(search("nasnet", seed), 100, 5)) for seed in range(2)]) < expected
 
 
 @pytest.mark.parametrize("sections", [{}, {"architecture": "chain"}])
 def test_it_needs_slots(sections: dict[str, str]) -> None:
     made = Experiment.parse(spec(algorithm="nasnet", **sections))
     (problem,) = check_algorithm(made)
-    assert "a space with slots for the controller to decide on" in problem.need
+    assert "a space with slots to decide on" in problem.need
