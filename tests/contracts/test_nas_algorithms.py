@@ -25,8 +25,10 @@ SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "kati
 TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "latency", "direction": "minimize"}]
 LIGHT: dict[str, dict[str, Any]] = {
     "amoebanet": {"population": 6, "sample": 4},
+    "blockqnn": {"batch": 2, "schedule": [[1.0, 2], [0.2, 1]], "replay": 8},
     "hierarchical": {"population": 4, "mutations": 20, "tournament": 0.5},
     "large-scale-evolution": {"population": 8},
+    "nao": {"initial": 4, "batch": 2, "training_steps": 10, "hidden": 16, "embedding": 4, "lr": 0.02},
     "nasbot": {"initial": 4, "candidates": 12, "mutants": 8},
     "nash": {"children": 5, "morphisms": 2},
     "network-morphism": {"lowest_temperature": 0.5, "neighbours": 4},
