@@ -25,7 +25,7 @@ SPACES = ("cell", *(name for name in presets.all() if name not in ("cell", "kati
 TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "latency", "direction": "minimize"}]
 LIGHT: dict[str, dict[str, Any]] = {
     "amoebanet": {"population": 6, "sample": 4},
-    "blockqnn": {"batch": 2, "schedule": [[1.0, 2], [0.2, 1]], "replay": 8},
+    "blockqnn": {"batch": 2, "schedule": [[1.0, 7], [0.0, 1]], "replay": 8},
     "hierarchical": {"population": 4, "mutations": 20, "tournament": 0.5},
     "large-scale-evolution": {"population": 8},
     "nao": {"initial": 4, "batch": 2, "training_steps": 10, "hidden": 16, "embedding": 4, "lr": 0.02},
@@ -62,7 +62,8 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
         **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges},
     }
     if groups := topology.flat.groups:  # a supernet, of which the first segment is not all
-        observations |= choices_told([{slot: len(names) - 1 for slot, names in groups.items()}])
+        positions = {slot: number % len(names) for number, (slot, names) in enumerate(groups.items())}
+        observations |= choices_told([positions])
         observations |= {PROGRESS: (suggestion.index + 1) / 3}
     return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
 

@@ -139,7 +139,7 @@ def test_what_is_stacked_is_brought_back_to_the_channels_of_the_motif_and_trains
 
     settings = {**MOTIFS["settings"], "merge": "concat"}
     made = Experiment.parse(spec(architecture={**MOTIFS, "settings": settings}, algorithm="hierarchical"))
-    space, stacked = made.architectures, 0
+    space, stacked = architectures(made), 0
     assert space is not None
     for each in suggest(made, History(), 10):
         network = space.topology(each.assignment)
