@@ -5,6 +5,7 @@ whatever else changed.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,7 @@ class Network(nn.Module):
         topology: what it was made of.
         operations: the module of each trained operation, by the name of its weights; edges that share have one.
         architecture: the architecture weights of each group of mixed edges, shape (choice,); none in most networks.
+        drop_path: how paths are dropped while it trains; None for not at all.
     """
 
     def __init__(self, topology: Topology, *, affine: bool = True) -> None:
@@ -71,12 +73,13 @@ class Network(nn.Module):
             if self._merges[vertex].weighted and len(edges) > 1:
                 self.gates[escaped(vertex)] = nn.Parameter(torch.ones(len(edges)))
         self.watch: Callable[[str, Tensor], None] | None = None
+        self.drop_path: DropPath | None = None
 
     def _add(self, edge: FlatEdge, *, affine: bool) -> None:
         if edge.layers and not edge.dead:
             name = escaped(edge.weights)
             if name not in self.operations:
-                self.operations[name] = _sequence(edge.layers, self.shapes[edge.src], affine=affine)
+                self.operations[name] = module_of(edge.layers, self.shapes[edge.src], affine=affine)
             self._names[edge.key] = name
 
     def forward(self, images: Tensor) -> Tensor:
@@ -112,6 +115,8 @@ class Network(nn.Module):
     def _merged(self, vertex: str, arriving: Sequence[Tensor]) -> Tensor:
         if len(arriving) == 1:
             return arriving[0]
+        if self.training and self.drop_path is not None:
+            arriving = [self.drop_path(value) for value in arriving]
         merge = self._merges[vertex]
         return merge.apply(arriving, self.gates[escaped(vertex)]) if merge.weighted else merge.apply(arriving)
 
@@ -147,13 +152,34 @@ class Network(nn.Module):
         return [each for name, each in self.named_parameters() if not name.startswith("architecture.")]
 
 
+@dataclass(frozen=True)
+class DropPath:
+    """Leaves out, image by image, what some edge brings to a vertex that others reach, too.
+
+    Source: Larsson et al., "FractalNet", ICLR 2017; Zoph et al., CVPR 2018. What is left is scaled so that the mean is
+    what it was.
+
+    Attributes:
+        rate: the probability, at least 0 and below 1.
+        generator: what is dropped is drawn from; on the CPU.
+    """
+
+    rate: float
+    generator: torch.Generator
+
+    def __call__(self, value: Tensor) -> Tensor:
+        """The value, shape (batch, ...), zero for some of the batch."""
+        kept = torch.empty(len(value), *[1] * (value.dim() - 1)).bernoulli_(1 - self.rate, generator=self.generator)
+        return value * (kept / (1 - self.rate)).to(value)
+
+
 class MixedOperation(nn.Module):
     """The choices of an edge of a supernet, blended by ``weights``, shape (choice,); their mean where none is set."""
 
     def __init__(self, layer: layers.Mixed, shape: Shape, *, affine: bool) -> None:
         super().__init__()
         self.group, self.names = layer.group, layer.names
-        self.paths = nn.ModuleList([_sequence(path, shape, affine=affine) for path in layer.paths])
+        self.paths = nn.ModuleList([module_of(path, shape, affine=affine) for path in layer.paths])
         self.weights: Tensor | None = None
 
     def forward(self, value: Tensor) -> Tensor:
@@ -224,7 +250,8 @@ class _Residual(nn.Module):
         return value + self.inner(value)
 
 
-def _sequence(made: Sequence[Layer], shape: Shape, *, affine: bool) -> nn.Sequential:
+def module_of(made: Sequence[Layer], shape: Shape, *, affine: bool = True) -> nn.Sequential:
+    """The module of some layers, for what comes in of a shape."""
     shapes = flow(made, shape)
     return nn.Sequential(*(_module(layer, at, affine=affine) for layer, at in zip(made, shapes, strict=False)))
 
@@ -259,7 +286,7 @@ def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
         case layers.SqueezeExcite():
             return _SqueezeExcite(shape[0], layer.hidden(shape))
         case layers.Residual():
-            return _Residual(_sequence(layer.layers, shape, affine=affine))
+            return _Residual(module_of(layer.layers, shape, affine=affine))
         case layers.Mixed():
             return MixedOperation(layer, shape, affine=affine)
         case layers.Module():

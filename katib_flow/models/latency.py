@@ -1,11 +1,27 @@
-"""How long a network takes for one image on this machine: measured, because no count of operations tells it."""
+"""How long a network takes for one image: measured on this machine, or summed from a table that was, on some device.
 
+No count of operations tells it. A table has the milliseconds of each operation on a map of each shape, as JSON:
+``{"conv(c=8,k=3) on 8x16x16": 0.21, ...}``. Its sum leaves out what happens between operations, and compares networks
+where nothing else runs as it does (Tan et al., CVPR 2019, measure; Cai et al., ICLR 2019, sum).
+"""
+
+import json
 import statistics
 import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
-from katib_flow.models.build import Network
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.build import Network, module_of
+from katib_flow.models.flat import FlatEdge
+from katib_flow.models.layers import Shape
+from katib_flow.models.operations import named
+from katib_flow.models.topology import Topology
+
+Table = Mapping[str, float]
 
 
 @torch.no_grad()
@@ -17,21 +33,77 @@ def latency_seconds(network: Network, *, runs: int = 50, warm_up: int = 5, batch
         batch: images at once.
     """
     images = torch.zeros(batch, *network.topology.input.shape, device=next(network.parameters(), torch.empty(0)).device)
-    threads, training = torch.get_num_threads(), network.training
+    return _median(network, images, runs, warm_up)
+
+
+def _median(module: nn.Module, value: Tensor, runs: int, warm_up: int) -> float:
+    threads, training = torch.get_num_threads(), module.training
     torch.set_num_threads(1)
-    network.eval()
+    module.eval()
     try:
         for _ in range(warm_up):
-            network(images)
-        return statistics.median(_timed(network, images) for _ in range(runs))
+            module(value)
+        return statistics.median(_timed(module, value) for _ in range(runs))
     finally:
         torch.set_num_threads(threads)
-        network.train(training)
+        module.train(training)
 
 
-def _timed(network: Network, images: torch.Tensor) -> float:
+def _timed(module: nn.Module, value: Tensor) -> float:
     start = time.perf_counter()
-    network(images)
-    if images.is_cuda:
+    module(value)
+    if value.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+@torch.no_grad()
+def measured_table(topologies: Iterable[Topology], *, runs: int = 50, warm_up: int = 5) -> dict[str, float]:
+    """The milliseconds of every operation of some networks on this machine, each measured alone."""
+    table: dict[str, float] = {}
+    for topology in topologies:
+        for edge in _operations(topology):
+            shape = topology.shapes[edge.src]
+            if (key := entry(edge, shape)) not in table:
+                table[key] = 1000 * _median(module_of(edge.layers, shape), torch.zeros(1, *shape), runs, warm_up)
+    return table
+
+
+def tabulated(topology: Topology, table: Table) -> float:
+    """The milliseconds that a network takes for one image by a table: the sum of those of its operations.
+
+    Raises:
+        KatibFlowError: the table has not all of them.
+    """
+    keys = [entry(edge, topology.shapes[edge.src]) for edge in _operations(topology)]
+    if missing := list(dict.fromkeys(key for key in keys if key not in table)):
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        raise KatibFlowError(f"latency: the table has no {', '.join(missing[:3])}{more}; measured_table adds them")
+    return sum(table[key] for key in keys)
+
+
+def entry(edge: FlatEdge, shape: Shape) -> str:
+    """What a table calls an operation on a map of some shape."""
+    return f"{named({'op': edge.op, 'params': edge.params})} on {'x'.join(map(str, shape))}"
+
+
+def _operations(topology: Topology) -> Iterable[FlatEdge]:
+    return (edge for edge in topology.flat.live.edges if edge.layers and not edge.dead)
+
+
+def load_table(path: Path) -> Table:
+    """The table in a file.
+
+    Raises:
+        KatibFlowError: it cannot be read, or has something else than numbers from 0.
+    """
+    need = "need JSON that gives the milliseconds of each operation"
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise KatibFlowError(f"{path}: not a table of latencies ({error}); {need}") from None
+    numbers = table.values() if isinstance(table, dict) else [None]
+    for value in numbers:
+        if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < float("inf"):
+            raise KatibFlowError(f"{path}: found {value!r}, {need}")
+    return table

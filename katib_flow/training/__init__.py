@@ -24,8 +24,9 @@ def classify(
     weight_decay: float = 5e-4,
     augment: str = "",
     clip: float | None = None,
+    drop_path: float = 0.0,
     statistics: bool = False,
-    latency: bool = False,
+    latency: bool | str = False,
     seed: int = 0,
     threads: int = 1,
 ) -> Iterator[dict[str, object]]:
@@ -39,16 +40,19 @@ def classify(
         data: see ``load_data``.
         steps: ends training after so many steps of the optimiser (truncated training).
         augment: names of augmentations, separated by commas.
+        drop_path: the probability, at the end of training, of leaving out for an image what an edge brings to a vertex
+            that others reach, too; it rises evenly from 0 (ScheduledDropPath).
         statistics: also yield, for each operation, ``variance/<edge>``, the mean of the variances of its channels, and
             ``features/<edge>``, all of them as a vector.
         latency: also yield ``latency``, the milliseconds that the network takes for one image on one thread of this
-            machine, the median of 50 passes; where trials share cores it is of little worth.
+            machine, the median of 50 passes; where trials share cores it is of little worth. The path of a table
+            (``models.latency``) takes the sum of what its operations take on the device of the table.
         threads: of torch; results are equal bit for bit only for equal numbers.
     """
     from katib_flow.training.trial import classify_trial
 
     names = tuple(name.strip() for name in augment.split(",") if name.strip())
     settings = {"epochs": epochs, "steps": steps, "batch": batch, "lr": lr, "lr_end": lr_end, "momentum": momentum}
-    settings |= {"weight_decay": weight_decay, "augment": names, "clip": clip}
+    settings |= {"weight_decay": weight_decay, "augment": names, "clip": clip, "drop_path": drop_path}
     how: Any = {"statistics": statistics, "latency": latency, "seed": seed, "threads": threads}
     yield from classify_trial(load_data(data, train_size), settings, **how)

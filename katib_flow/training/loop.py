@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.build import DropPath
 from katib_flow.training.augment import augmented
 from katib_flow.training.data import Data, Split
 from katib_flow.training.statistics import Statistics
@@ -28,6 +30,8 @@ class Recipe:
         lr: at the start; it falls to ``lr_end`` along half a cosine over all steps (Loshchilov and Hutter, ICLR 2017).
         augment: names of ``augment.AUGMENTATIONS``, applied in this order.
         clip: largest norm of the gradient; None for any.
+        drop_path: the probability, at the end of training, of leaving out what an edge brings to a vertex that others
+            reach, too, for an image; it rises evenly from 0 (ScheduledDropPath; Zoph et al., CVPR 2018).
     """
 
     epochs: int = 10
@@ -39,6 +43,15 @@ class Recipe:
     weight_decay: float = 5e-4
     augment: tuple[str, ...] = ()
     clip: float | None = None
+    drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        """
+        Raises:
+            KatibFlowError: a probability is none.
+        """
+        if not 0 <= self.drop_path < 1:
+            raise KatibFlowError(f"drop_path: found {self.drop_path!r}, need a number from 0 to below 1")
 
 
 @dataclass(frozen=True)
@@ -70,6 +83,7 @@ def train(
     """Train a module in place, an epoch each time the iterator is asked.
 
     Args:
+        recipe: with ``drop_path``, the module must be one that ``build`` gives.
         statistics: whether to gather feature statistics; the module must have ``watch``, as ``build`` gives it.
         checkpoint: file to go on from, where it exists, and to write after every epoch.
         stop: asked between steps; training ends with the epoch as far as it came.
@@ -91,6 +105,8 @@ def train(
                 break
             for group in optimiser.param_groups if optimiser else ():
                 group["lr"] = cosine(step / total, recipe.lr, recipe.lr_end)
+            if recipe.drop_path:
+                module.drop_path = _drop_path(recipe.drop_path * step / total, seed, step)  # type: ignore[assignment]
             batch = augmented(images[chosen], recipe.augment, (seed, number, step))
             losses.append(_step(module, optimiser, batch, labels[chosen], recipe.clip))
             step += 1
@@ -103,6 +119,12 @@ def train(
             _save(checkpoint, module, optimiser, watch, number)
         if stop():
             return
+
+
+def _drop_path(rate: float, seed: int, step: int) -> DropPath:
+    """What is dropped depends on the seed and the step alone."""
+    numbers = np.random.default_rng((seed, step)).integers(1 << 63)
+    return DropPath(rate, torch.Generator().manual_seed(int(numbers)))
 
 
 def tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:

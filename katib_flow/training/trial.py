@@ -1,12 +1,14 @@
 """The trainer as a trial: the trial's network in, metrics and trained weights out."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.models.latency import latency_seconds
+from katib_flow.models.build import Network
+from katib_flow.models.latency import latency_seconds, load_table, tabulated
 from katib_flow.training.data import Data
 from katib_flow.training.loop import Epoch, Recipe, train
 from katib_flow.trial import user
@@ -15,7 +17,7 @@ CHECKPOINT = "training.pt"
 
 
 def classify_trial(
-    data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool, seed: int, threads: int
+    data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool | str, seed: int, threads: int
 ) -> Iterator[dict[str, object]]:
     """See ``classify``; ``settings`` are the fields of ``Recipe``."""
     torch.set_num_threads(threads)
@@ -29,7 +31,7 @@ def classify_trial(
         network.to("cuda")
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     recipe = Recipe(**settings)
-    measured = {"latency": 1000 * latency_seconds(network)} if latency else {}
+    measured = {"latency": latency_of(network, latency)} if latency else {}
     how: Any = {"seed": seed, "statistics": statistics, "checkpoint": checkpoint, "stop": user.should_stop}
     try:
         for epoch in train(network, data, recipe, **how):
@@ -37,6 +39,13 @@ def classify_trial(
     finally:  # a trial that is ended early keeps what it has learnt
         user.save_model(network)
     checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
+
+
+def latency_of(network: Network, source: bool | str) -> float:
+    """Milliseconds for one image: measured here, or by the table in a file."""
+    if isinstance(source, str):
+        return tabulated(network.topology, load_table(Path(source)))
+    return 1000 * latency_seconds(network)
 
 
 def _metrics(epoch: Epoch) -> dict[str, object]:

@@ -6,7 +6,7 @@ it and -1 above), section 4.1 (the factorised hierarchical space, here ``mobile`
 token by token, proximal policy optimisation). ``policy`` says how the controller is asked and taught.
 There are two objectives, so the report has the front of both: the first is the accuracy, or another figure that is
 positive and the higher the better; the second the latency, which a trial measures (``latency: true`` of the trainer
-that comes along), or reads from a table of its own.
+that comes along), or sums from a table of what operations take on a device (``latency: table.json``).
 Departs from it: a trial that failed has reward 0; the controller and its rule are those of Zoph et al., 2018, because
 the paper gives none, and it learns for hundreds of trials, not 8,000; a target may be left out.
 """

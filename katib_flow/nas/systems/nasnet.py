@@ -5,8 +5,9 @@ is five decisions: two earlier nodes, an operation on each, and how they are com
 space and the controller: an LSTM of one layer of 100 units for both cells, PPO, batches of 20, a moving mean of the
 rewards, which are validation accuracies). The space is ``pairs`` with 5 nodes and ``merge: slot``. ``policy`` says how
 the controller is asked and taught.
+Dropped paths (ScheduledDropPath) are the trainer's: ``drop_path``.
 Departs from it: the five decisions of a node stand in the order of the space's slots; a trial that failed has the
-lowest reward there was; the final network is trained without dropped paths.
+lowest reward there was.
 """
 
 from __future__ import annotations

@@ -1,0 +1,71 @@
+"""Latency by a table: a sum of what operations take, and what a table must have."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from katib_flow.errors import KatibFlowError
+from katib_flow.models.presets import space_of
+from katib_flow.spec.sections import Architecture
+
+pytest.importorskip("torch")
+from katib_flow.models.build import build
+from katib_flow.models.latency import entry, load_table, measured_table, tabulated
+from katib_flow.training.trial import latency_of
+
+SPACE = space_of(Architecture(space="mobile", settings={"blocks": 2, "channels": 4}))
+CHAIN = space_of(Architecture(space="chain", settings={"layers": [4, 4, 6]})).initial
+
+
+def test_a_network_takes_what_its_operations_take_each_as_often_as_it_stands_there():
+    keys = [entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges]
+    table = {key: 2.0**number for number, key in enumerate(dict.fromkeys(keys))}
+    assert tabulated(CHAIN, table) == sum(table[key] for key in keys)
+    assert "conv(c=4,order=conv-bn-relu) on 1x8x8" in table
+    assert "conv(c=4,order=conv-bn-relu) on 4x4x4" in table  # the same operation on a smaller map is another entry
+
+
+def test_a_table_that_was_measured_has_every_operation_of_its_networks():
+    drawn = [SPACE.topology(SPACE.draw(np.random.default_rng(seed))) for seed in range(3)]
+    table = measured_table(drawn, runs=3, warm_up=1)
+    assert all(tabulated(topology, table) > 0 for topology in drawn)
+    assert min(table.values()) > 0
+
+
+def test_what_a_table_lacks_is_named():
+    keys = list(dict.fromkeys(entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges))
+    with pytest.raises(KatibFlowError) as caught:
+        tabulated(CHAIN, {})
+    assert str(caught.value) == (
+        f"latency: the table has no {', '.join(keys[:3])} and {len(keys) - 3} more; measured_table adds them"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not a table of latencies"),
+        ("[1.0]", "found None"),
+        ('{"conv": "fast"}', "found 'fast'"),
+        ('{"conv": -1}', "found -1"),
+        ('{"conv": true}', "found True"),
+        ('{"conv": NaN}', "found nan"),
+    ],
+)
+def test_what_is_no_table_is_refused(tmp_path: Path, text: str, said: str):
+    path = tmp_path / "latency.json"
+    path.write_text(text)
+    with pytest.raises(KatibFlowError, match=said):
+        load_table(path)
+    with pytest.raises(KatibFlowError, match="not a table"):
+        load_table(tmp_path / "absent.json")
+
+
+def test_the_trainer_takes_the_latency_of_the_table_where_it_is_given_one(tmp_path: Path):
+    keys = [entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges]
+    path = tmp_path / "latency.json"
+    path.write_text(json.dumps(dict.fromkeys(keys, 0.25)))
+    assert latency_of(build(CHAIN), str(path)) == 0.25 * len(keys)
+    assert 0 < latency_of(build(CHAIN), True) != 0.25 * len(keys)
