@@ -8,13 +8,17 @@ from urllib.parse import urlsplit
 
 from katib_flow.algorithms.registry import check_algorithm, find_algorithm
 from katib_flow.argo import gjson
+from katib_flow.argo.cluster import WORKFLOW
+from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, with_sidecar
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.spaces import check_architecture
 from katib_flow.spec.argo import texts
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, OrdinalParameter
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import broken
+from katib_flow.spec.template import placeholders
 from katib_flow.stopping import check_stopping
 from katib_flow.stopping.registry import find_rule
 
@@ -40,6 +44,7 @@ def check(experiment: Experiment) -> None:
         _resource,
         _lanes,
         _substituted,
+        _handed_on,
     )
     if found := list(broken(experiment, rules)):
         raise InvalidSpec(experiment.name, found)
@@ -148,3 +153,20 @@ def _substituted(experiment: Experiment) -> Iterator[SpecError]:
     for where, text in found:
         if "{{" in text or (where.startswith("trial") and "${" in text):
             yield SpecError(where, text, "text without placeholders: it is the same for every trial")
+
+
+def _handed_on(experiment: Experiment) -> Iterator[SpecError]:
+    """Values that a Workflow of the user's gets: Argo would substitute what looks like a template of its own."""
+    if kind_of_trial(experiment) != WORKFLOW:
+        return
+    named = {name for _, name in placeholders(experiment.trial)}
+    found = [(f"trial.arguments.{name}", name, value) for name, value in experiment.trial.arguments.items()]
+    for name, parameter in experiment.parameters.items():
+        if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+            values = enumerate(parameter.values())
+            found += [(f"parameters.{name}.values[{position}]", name, value) for position, value in values]
+    for where, name, value in found:
+        if name in named and isinstance(value, str) and "{{" in value:
+            yield SpecError(
+                where, value, "a text without {{, which Argo would substitute in a trial that is a Workflow"
+            )

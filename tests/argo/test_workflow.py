@@ -402,3 +402,19 @@ def test_a_plugin_that_only_this_machine_has_is_told_before_a_pod_finds_out(
     entry = SimpleNamespace(module=__name__)
     monkeypatch.setattr("katib_flow.argo.checks.entry_points", lambda group: [entry])
     check(made)
+
+
+def template_trial(named: str, **changes: Any) -> Experiment:
+    trial = {"template": {"name": "pipeline", "arguments": {"text": f"${{{named}}}"}}, **changes.pop("trial", {})}
+    return Experiment.parse(spec(trial=trial, metrics={"source": "push"}, **changes))
+
+
+def test_a_value_that_argo_would_substitute_in_a_trial_that_is_a_workflow_is_told() -> None:
+    values = {"text": {"type": "categorical", "values": ["a", "{{workflow.name}}"]}}
+    with pytest.raises(InvalidSpec) as raised:
+        check(template_trial("text", parameters=values))
+    assert [each.where for each in raised.value.problems] == ["parameters.text.values[1]"]
+    with pytest.raises(InvalidSpec) as raised:
+        check(template_trial("note", trial={"arguments": {"note": "{{=1}}", "unused": "{{=1}}"}}))
+    assert [each.where for each in raised.value.problems] == ["trial.arguments.note"]
+    check(template_trial("note", trial={"arguments": {"note": "{=1}", "unused": "{{=1}}"}}))

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from experiments import Cluster, Run, experiment, seen
 from shapes import pod
-from test_simulator_steps import cluster, uri
+from test_simulator_steps import cluster, needs_busybox, uri
 
 from katib_flow.argo.cluster import POD, WORKFLOW, Kind
 from katib_flow.history import State
@@ -70,15 +70,25 @@ def pipeline(program: str) -> dict[str, Any]:
 
 
 def submit(
-    cluster: Cluster, of: Experiment, then: Any = Simulator.run, *, seconds: float = 12, **settings: Any
+    cluster: Cluster,
+    of: Experiment,
+    then: Any = Simulator.run,
+    *,
+    seconds: float = 12,
+    score: str = "sys.argv[1]",
+    **settings: Any,
 ) -> tuple[Run, list[Any]]:
-    """Run an experiment, each trial's object for some seconds; what was created of the trials' kind, in order."""
+    """Run an experiment, each trial's object for some seconds; what was created of the trials' kind, in order.
+
+    Args:
+        score: what the pipeline gives, where the trials are one.
+    """
     made: list[Any] = []
 
     def prepare(simulator: Simulator) -> None:
         Jobs(simulator, cluster.workdir, seconds)
         simulator.programs.seconds = lambda pod: seconds if pod.template == "main" else 5.0  # type: ignore[union-attr]
-        simulator.cluster.create(pipeline("sys.argv[1]"))
+        simulator.cluster.create(pipeline(score))
         simulator.cluster.on_create.append(
             lambda each: made.append(each) if "-t0" in each["metadata"]["name"] else None
         )
@@ -170,3 +180,36 @@ def test_argo_stop_leaves_no_object_behind(cluster: Cluster, kind: Kind) -> None
     assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume goes on")
     assert {trial.state for trial in run.trials} == {State.KILLED}
     assert nothing_is_left(run, kind)
+
+
+TEXT = "a b'\"$(touch x) {{workflow.name}} $(HOME) {{=1}} \\ é"
+SCORE = "(lambda x, scale, text: str(float(x) * float(scale) + len(text)))(*sys.argv[1].split('|'))"
+
+
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+@pytest.mark.parametrize("kind", [pytest.param("container", marks=needs_busybox), "resource", "template"])
+def test_the_constants_of_a_trial_stand_where_they_are_named(cluster: Cluster, kind: str, mode: str) -> None:
+    argv = ["python3", "-c", f"import sys; print('score=' + {SCORE})", "${x}|${scale}|${text}"]
+    containers = [{"name": "main", "image": "any", "command": argv}]
+    trials: dict[str, Any] = {
+        "container": {"image": "any:1", "command": argv},
+        "resource": {
+            "manifest": {
+                "apiVersion": JOB[0],
+                "kind": JOB[1],
+                "spec": {"template": {"spec": {"containers": containers}}},
+            }
+        },
+        "template": {"name": "pipeline", "arguments": {"x": argv[-1]}},
+    }
+    text = TEXT.replace("{{", "{") if kind == "template" else TEXT  # Argo substitutes in what a Workflow is given
+    constants = {"scale": 3, "text": text}
+    of = experiment(
+        trial={kind: trials[kind], "arguments": constants},
+        argo={"image": "user:1", "mode": mode},
+        limits={"max_trials": 1},
+    )
+    run, _ = submit(cluster, of, score=SCORE)
+    (trial,) = run.trials
+    assert (trial.state, set(trial.assignment)) == (State.SUCCEEDED, {"x"})
+    assert trial.observations["score"] == pytest.approx(3 * trial.assignment["x"] + len(text))
