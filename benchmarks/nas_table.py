@@ -151,13 +151,21 @@ class Bounded:
         """The network that looks best after one training of each."""
         return int(min(numbers, key=self.seen.__getitem__))
 
-    def random(self, trainings: int, chances: Floats) -> Floats:
-        """The places that random search comes to, shape (draw,)."""
+    def best(self, numbers: Sequence[int] | NDArray[np.intp]) -> int:
+        """The network that is best by the mean of its trainings."""
+        return int(min(numbers, key=self.table.mean_valid_loss.__getitem__))
+
+    def random(self, trainings: int, chances: Floats, *, seen: bool = True) -> Floats:
+        """The places that random search comes to, shape (draw,).
+
+        Args:
+            seen: of the network that looks best after one training; else of the best that was trained.
+        """
         networks = np.bincount(self.table.class_of_code, weights=chances, minlength=len(self.seen))[self.inside]
         networks /= networks.sum()
         rng, count = np.random.default_rng(0), min(trainings, int((networks > 0).sum()))
         draws = (rng.choice(self.inside, size=count, replace=False, p=networks) for _ in range(DRAWS))
-        return self.place([self.choice(draw) for draw in draws])
+        return self.place([self.choice(draw) if seen else self.best(draw) for draw in draws])
 
     def rules(self) -> Iterator[tuple[str, float]]:
         """What searches nothing, with its place; the mean where several networks are as large."""
