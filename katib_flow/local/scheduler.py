@@ -247,7 +247,7 @@ class Scheduler:
         Args:
             reported: its metrics have been handed to the recorder as they came.
         """
-        trial = outcome.applied_to(replace(trial, series={}), self.experiment)
+        trial = outcome.applied_to(replace(trial, series={}))
         self._set(replace(trial, series=self._kept(trial)))
         here = self.spool.directory(trial.suggestion)
         metrics = () if reported else outcome.metrics

@@ -90,6 +90,7 @@ def save_result(directory: TrialDirectory, outcome: Outcome) -> None:
         "started": outcome.started,
         "ended": outcome.ended,
         "fault": outcome.fault,
+        "observations": dict(outcome.observations),
     }
     part = directory.result.with_suffix(".part")
     part.write_text(json.dumps(content))

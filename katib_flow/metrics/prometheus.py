@@ -51,11 +51,13 @@ class Endpoint:
         self._due = self._clock() + SCRAPE_SECONDS
         try:
             with urllib.request.urlopen(self._url, timeout=_TIMEOUT_SECONDS) as answer:  # noqa: S310 - http, above
-                text: str = answer.read(_LARGEST_BYTES).decode("utf-8", "replace")
+                data = answer.read(_LARGEST_BYTES + 1)
         except (OSError, HTTPException, ValueError):
             return []
         self._answered = True
-        return list(self._changed(text))
+        if len(data) > _LARGEST_BYTES:
+            data = data[: data.rfind(b"\n", 0, _LARGEST_BYTES) + 1]  # part of a number would be another one
+        return list(self._changed(data.decode("utf-8", "replace")))
 
     def _changed(self, text: str) -> Iterator[Metric]:
         for name, value, timestamp_ms in samples(text):

@@ -201,7 +201,7 @@ def _scalar(value: object) -> float | None:
         return None
 
 
-def scalars(metrics: Collection[Metric]) -> Iterator[tuple[Metric, float]]:
+def scalars(metrics: Iterable[Metric]) -> Iterator[tuple[Metric, float]]:
     """The metrics that are numbers, with their value."""
     for metric in metrics:
         if not isinstance(metric.value, tuple):

@@ -9,6 +9,7 @@ from pathlib import Path
 from katib_flow.metrics.hints import NO_NUMBER, instead, why_not_found
 from katib_flow.metrics.lines import LineSplitter
 from katib_flow.metrics.sources import MetricsFile, Telling
+from katib_flow.metrics.thinning import NAMES
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.reader import Reader
 
@@ -83,6 +84,17 @@ def left_out(reader: Reader) -> str:
     ]
     texts += [f"{name!r}, {what}" for name, what in reader.no_metrics.items()]
     return f"left out: {'; '.join(texts)}" if texts else ""
+
+
+def thinned(reader: Reader) -> str:
+    """That not all that a trial reported is recorded; "" where it is."""
+    texts: list[str] = []
+    if (count := reader.thinning).kept < count.reported:
+        what = "latest, min and max are of all of them"
+        texts.append(f"{count.kept} of {count.reported} reported numbers are recorded; {what}")
+    if reader.crowded_out:
+        texts.append(f"{reader.crowded_out} reports are left out, because the trial reports more than {NAMES} metrics")
+    return "; ".join(texts)
 
 
 def _lines(path: Path) -> list[str]:

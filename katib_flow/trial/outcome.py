@@ -1,13 +1,13 @@
 """How a trial ended: from its exit code, what it reported and who ended it, to a state and a message for a person."""
 
 import signal
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
-from katib_flow.history import Metric, State, Trial, continued
-from katib_flow.metrics import observe
+from katib_flow.history import Metric, State, Trial
 from katib_flow.metrics.text import now_ms
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.diagnosis import failure, left_out, signal_of, unavailable
+from katib_flow.trial.diagnosis import failure, left_out, signal_of, thinned, unavailable
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.reader import Reader
 
@@ -47,7 +47,8 @@ class Outcome:
     """How a trial ended.
 
     Attributes:
-        metrics: everything it reported, in order.
+        metrics: what it reported, in order; of very many, those that are kept.
+        observations: over everything it reported.
         fault: whether the machine, not the trial, is to blame, so that it may be tried again.
         whole: whether its program ended by itself and without an error, in the midst of nothing.
     """
@@ -59,10 +60,10 @@ class Outcome:
     ended: float = 0.0
     fault: bool = False
     whole: bool = False
+    observations: Mapping[str, float] = field(default_factory=dict[str, float])
 
-    def applied_to(self, trial: Trial, experiment: Experiment) -> Trial:
+    def applied_to(self, trial: Trial) -> Trial:
         """The trial in its final state."""
-        observations = observe(self.metrics, experiment.metrics.strategy)
         series: dict[str, list[Metric]] = {}
         for metric in self.metrics:
             series.setdefault(metric.name, []).append(metric)
@@ -70,7 +71,7 @@ class Outcome:
             trial,
             state=self.state,
             message=self.message,
-            observations=observations,
+            observations=self.observations,
             series={name: tuple(values) for name, values in series.items()},
             started=trial.started or self.started,
             ended=self.ended,
@@ -86,8 +87,7 @@ def conclude(
         started: seconds since the epoch.
     """
     code = ending.exit_code
-    metrics = continued(reader.earlier, reader.metrics)
-    observed = observe(metrics, experiment.metrics.strategy)
+    metrics, observed = reader.concluded()
     missing = [objective.metric for objective in experiment.objective if objective.metric not in observed]
     fault = False
     if ending.timed_out:
@@ -104,4 +104,5 @@ def conclude(
         state, message = State.METRICS_UNAVAILABLE, unavailable(missing, directory, reader)
     else:
         state, message = State.SUCCEEDED, left_out(reader)
-    return Outcome(state, message, tuple(metrics), started, now_ms() / 1000, fault, whole=code == 0)
+    message = "; ".join(text for text in (message, thinned(reader)) if text)
+    return Outcome(state, message, tuple(metrics), started, now_ms() / 1000, fault, code == 0, observed)

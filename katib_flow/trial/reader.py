@@ -5,16 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from katib_flow.history import Metric
+from katib_flow.history import Metric, continued
 from katib_flow.metrics import LineParser
 from katib_flow.metrics.lines import Lines, LineSplitter
 from katib_flow.metrics.sources import MetricsFile, Source, source_of
+from katib_flow.metrics.strategy import Reduction, observations, reductions
 from katib_flow.metrics.text import now_ms
+from katib_flow.metrics.thinning import NAMES, Thinning
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.protocol import TrialDirectory
 
-MAX_METRICS = 200_000  # a trial that reports more is a mistake, and must not take the experiment down with it
 OnMetrics = Callable[[Sequence[Metric]], None]
 
 
@@ -29,6 +30,8 @@ class Reader:
         returned: what a function gave back where that is no metric, for a person.
         reported_names: of the metrics that were reported rather than printed.
         no_metrics: what a function gave back beside its metrics, by name, for a person.
+        metrics: what was reported, in order; of very many, those that are kept (see ``Thinning``).
+        crowded_out: names that came when there were too many, and that the spec does not name.
     """
 
     experiment: Experiment
@@ -42,6 +45,10 @@ class Reader:
     reported_names: set[str] = field(default_factory=set[str])
     returned: str = ""
     no_metrics: dict[str, str] = field(default_factory=dict[str, str])
+    thinning: Thinning = field(default_factory=Thinning)
+    crowded_out: int = 0
+    _reduced: dict[str, Reduction] = field(default_factory=dict[str, Reduction])
+    _names: set[str] = field(default_factory=set[str])
 
     def __post_init__(self) -> None:
         self.lines = LineSplitter()
@@ -56,13 +63,13 @@ class Reader:
     def printed(self, data: bytes, *, end: bool = False) -> None:
         self.log.write(data)
         lines = self.lines.split(data, end=end)
-        if self._prints and len(self.metrics) < MAX_METRICS:
-            self.take([metric for line in lines for metric in self._parser.parse(line)])
+        if self._prints:
+            self.take([metric for line in lines for metric in self._parser.parse(line)], end=end)
 
     def read_on(self, *, end: bool = False) -> None:
         """Read on in the report file, and where else the metrics come from."""
         found = [metric for line in self._report_file.read(end=end) for metric in self._parsed(line)]
-        self.take(found + (self.source.read(end=end) if self.source else []))
+        self.take(found + (self.source.read(end=end) if self.source else []), end=end)
 
     def reported(self, line: str) -> None:
         """Take one line in the form of the report file, that came in another way."""
@@ -91,16 +98,43 @@ class Reader:
         source = self.source.parser.left_out if isinstance(self.source, MetricsFile) else {}
         return {**source, **self._parser.left_out}
 
-    def take(self, metrics: list[Metric]) -> None:
-        """Add what was reported in some other way; a vector of one is a number where the spec names the metric."""
+    def take(self, metrics: list[Metric], *, end: bool = False) -> None:
+        """Add what was reported in some other way; a vector of one is a number where the spec names the metric.
+
+        Args:
+            end: keep what was held back to be thinned: the trial has ended.
+        """
         names = self.experiment.metric_names
         metrics = [
             replace(each, value=each.value[0])
             if isinstance(each.value, tuple) and len(each.value) == 1 and each.name in names
             else each
             for each in metrics
+            if self._has_room(each.name)
         ]
-        metrics = metrics[: MAX_METRICS - len(self.metrics)]
+        reductions(metrics, self._reduced)
+        self._keep(self.thinning.take(metrics) + (self.thinning.end() if end else []))
+
+    def _has_room(self, name: str) -> bool:
+        """Whether a metric is taken: of a trial that makes up names without end, those of the spec still are."""
+        if name not in self._names and len(self._names) >= NAMES and name not in self.experiment.metric_names:
+            self.crowded_out += 1
+            return False
+        self._names.add(name)
+        return True
+
+    def _keep(self, metrics: list[Metric]) -> None:
         if metrics:
             self.metrics += metrics
             self.on_metrics(metrics)
+
+    def concluded(self) -> tuple[list[Metric], dict[str, float]]:
+        """What is kept of all tries, as if there had been one, and the observations, over all that was reported."""
+        kept = continued(self.earlier, self.metrics)
+        reduced = reductions(kept[: len(kept) - len(self.metrics)])
+        for name, reduction in self._reduced.items():
+            if name in reduced:
+                reduced[name].then(reduction)
+            else:
+                reduced[name] = reduction
+        return kept, observations(reduced, self.experiment.metrics.strategy)

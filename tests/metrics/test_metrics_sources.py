@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit import experiment
 
+from katib_flow.metrics import prometheus
 from katib_flow.metrics.prometheus import Endpoint, samples
 from katib_flow.metrics.sources import source_of
 from katib_flow.metrics.tensorboard import EventFiles
@@ -170,6 +171,16 @@ def test_an_endpoint_gives_a_point_whenever_a_value_has_changed(endpoint: tuple[
     ]  # fmt: skip
     assert found[1].timestamp_ms == 123
     assert Endpoint(port, "elsewhere", ["accuracy"]).read() == []
+
+
+def test_of_a_page_that_is_too_long_no_part_of_a_number_is_read(
+    endpoint: tuple[int, Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port, served = endpoint
+    served.text = "loss 0.25\naccuracy 0.975\n"
+    monkeypatch.setattr(prometheus, "_LARGEST_BYTES", len("loss 0.25\naccuracy 0.9"))
+    read = Endpoint(port, None, ["accuracy", "loss"]).read()
+    assert [(metric.name, metric.value) for metric in read] == [("loss", 0.25)]
 
 
 def test_samples_may_be_any_number_and_lines_anything() -> None:

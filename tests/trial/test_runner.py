@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from katib_flow.history import State, Suggestion
+from katib_flow.history import Metric, State, Suggestion
+from katib_flow.metrics import observe, thinning
 from katib_flow.spec import Experiment
-from katib_flow.trial import runner
+from katib_flow.trial import runner, user
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
@@ -110,6 +111,34 @@ def test_a_program_that_ignores_sigterm_is_killed_after_the_grace_period(
     monkeypatch.setattr(runner, "GRACE_SECONDS", 0.2)
     program = "import signal, time; signal.signal(15, signal.SIG_IGN); print('score=1', flush=True); time.sleep(600)"
     assert run(program, limits={"max_trials": 1, "trial_timeout": 0.5}).state is State.FAILED
+
+
+@pytest.mark.parametrize(("strategy", "value"), [("latest", 0.5), ("min", -7.0), ("max", 9.0)])
+def test_a_value_is_that_of_all_that_was_reported_however_much_it_was(
+    run: Run, monkeypatch: pytest.MonkeyPatch, strategy: str, value: float
+) -> None:
+    monkeypatch.setattr(thinning, "WHOLE", 1000)
+    monkeypatch.setattr(thinning, "LEVEL", 100)
+    recorded: list[Metric] = []
+    outcome = run(
+        "for k in range(30_000): print('score', {21_000: -7, 22_001: 9, 29_999: 0.5}.get(k, 1), sep='=')",
+        on_metrics=recorded.extend,
+        metrics={"strategy": {"score": strategy}},
+    )
+    assert outcome.observations == {"score": value}
+    assert observe(recorded, {"score": strategy}) == {"score": value}
+    assert list(outcome.metrics) == recorded
+    few = len(recorded)
+    assert few < 3000
+    assert outcome.state is State.SUCCEEDED
+    assert outcome.message == (f"{few} of 30000 reported numbers are recorded; latest, min and max are of all of them")
+
+
+def test_names_without_end_do_not_crowd_out_those_of_the_spec(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("katib_flow.trial.reader.NAMES", 10)
+    outcome = run(lambda x: [user.report({f"m{k}": k}) for k in range(20)] and user.report(score=0.5))
+    assert outcome.observations == {**{f"m{k}": k for k in range(10)}, "score": 0.5}
+    assert "10 reports are left out" in outcome.message
 
 
 @pytest.mark.slow

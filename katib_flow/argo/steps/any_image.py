@@ -143,7 +143,7 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
         context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
         return
     outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), place.log, files)])
+    context.store.write(context.record, [Change(outcome.applied_to(trial), (), place.log, files)])
     write_output(shared, "done", str(exit_code(outcome.state)))
 
 

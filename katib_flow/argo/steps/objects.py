@@ -98,7 +98,7 @@ def run(
     if ending is None:
         return TERMINATED  # the object runs on: another pod takes it over, or finish deletes it
     outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    context.store.write(context.record, [Change(outcome.applied_to(trial, context.experiment), (), place.log)])
+    context.store.write(context.record, [Change(outcome.applied_to(trial), (), place.log)])
     if outcome.message:
         print(f"{trial.id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     if not thing.retain or ending.request or ending.timed_out:

@@ -61,7 +61,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         if watch.terminated and outcome.state is State.KILLED:
             recorder.put(Change(trial, artifacts=files))
             return TERMINATED  # it stays open: another pod takes it over, or finish closes it
-        recorder.put(Change(outcome.applied_to(trial, context.experiment), (), here.log, files))
+        recorder.put(Change(outcome.applied_to(trial), (), here.log, files))
     if outcome.message:
         print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     return exit_code(outcome.state)
