@@ -1,12 +1,12 @@
 """Experiments and trials as rows for the command line."""
 
+import time
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History
 from katib_flow.local import Result
-from katib_flow.local.spool import Spool
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
@@ -19,7 +19,7 @@ Row = dict[str, Any]
 
 def as_seen_here(record: Record) -> Record:
     """An experiment as it stands; MLflow has one as running whose process was killed, until somebody resumes it."""
-    if record.status is Status.RUNNING and Spool.abandoned(record.key):
+    if record.status is Status.RUNNING and record.lease is not None and record.lease.abandoned(time.time()):
         return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume goes on")
     return record
 

@@ -1,5 +1,8 @@
 """Run an experiment on this machine, or go on with one."""
 
+import sys
+from collections.abc import Callable
+
 import cloudpickle
 
 from katib_flow.algorithms import check_algorithm, check_installed
@@ -17,6 +20,7 @@ from katib_flow.spec.rules import broken
 from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
 from katib_flow.tracking.connect import located
+from katib_flow.tracking.lease import Holding
 from katib_flow.trial.files import missing
 from katib_flow.trial.functions import Function
 
@@ -60,9 +64,10 @@ def run_experiment(
             store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
             _wait_until_one_is_ready(workers)
             record = store.create(experiment, key=spool.key)
-            for each in map(store.find, record.experiment.warm_start):
-                tell(out_of_space(experiment, each.name, store.history(each).trials))
-            return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
+            with store.lease(record, _say(progress)).take() as lease:
+                for each in map(store.find, record.experiment.warm_start):
+                    tell(out_of_space(experiment, each.name, store.history(each).trials))
+                return _drive(store, record, lease, workers, spool, progress or Silent(), barrier=barrier)
         finally:
             workers.close()
     except SpecError as problem:
@@ -90,20 +95,27 @@ def resume_experiment(
         KatibFlowError: it cannot run here, or another process is running it.
     """
     record = store.find(name)
-    spool = Spool(record.key or record.run_id)
-    try:
-        spool.lock()
-        store.go_on(record, max_trials=max_trials, timeout=timeout)
-        file = spool.path / FUNCTION_FILE
-        pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
-        workers = _workers(record.experiment.based_on(spool.base()), pickled, spool, store.uri)
+    with store.lease(record, _say(progress)).take() as lease:
+        spool = Spool(record.key or record.run_id)
         try:
-            _wait_until_one_is_ready(workers)
-            return _drive(store, record, workers, spool, progress or Silent(), barrier=barrier)
+            spool.lock()
+            store.go_on(record, max_trials=max_trials, timeout=timeout)
+            file = spool.path / FUNCTION_FILE
+            pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
+            workers = _workers(record.experiment.based_on(spool.base()), pickled, spool, store.uri)
+            try:
+                _wait_until_one_is_ready(workers)
+                lease.confirm()  # of two that began at once
+                return _drive(store, record, lease, workers, spool, progress or Silent(), barrier=barrier)
+            finally:
+                workers.close()
         finally:
-            workers.close()
-    finally:
-        spool.close()
+            spool.close()
+
+
+def _say(progress: Progress | None) -> Callable[[str], None]:
+    """Where to tell what a person should know, be progress wanted or not."""
+    return progress.say if progress is not None else lambda text: print(text, file=sys.stderr, flush=True)
 
 
 def _pickled(experiment: Experiment, function: Function) -> bytes:
@@ -151,10 +163,10 @@ def _wait_until_one_is_ready(workers: Workers) -> None:
 
 
 def _drive(
-    store: Store, record: Record, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool
+    store: Store, record: Record, lease: Holding, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool
 ) -> Result:
     with Recorder(store, record, on_written=lambda trial: spool.remove(trial.suggestion)) as recorder:
-        scheduler = Scheduler(store, record, workers, spool, recorder, progress, barrier)
+        scheduler = Scheduler(store, record, lease, workers, spool, recorder, progress, barrier)
         scheduler.control = store.control(record)
         try:
             with scheduler.interruptible():

@@ -26,6 +26,7 @@ from katib_flow.loop import End, Verdict
 from katib_flow.reports.stored import keep_report
 from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
+from katib_flow.tracking.lease import Holding, LeaseLost
 from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
@@ -62,6 +63,7 @@ class Scheduler:
 
     store: Store
     record: Record
+    lease: Holding
     workers: Workers
     spool: Spool
     recorder: Recorder
@@ -266,6 +268,8 @@ class Scheduler:
                 worker.stop(StopTrial(State.KILLED))
 
     def _look_for_requests(self) -> None:
+        if self.lease.lost:
+            raise LeaseLost(self.lease.lost)
         now = time.time()
         if now - self._looked > CONTROL_SECONDS:
             self._looked = now

@@ -1,8 +1,8 @@
 """The files of an experiment on this machine: what a trial needs while it runs, and its result until MLflow has it.
 
 A trial's result is on disk before anyone is told, so a scheduler that is killed at any moment loses no finished trial:
-``resume`` finds here what MLflow had not been told yet. A lock keeps two schedulers off one experiment; the workers
-hold it too, so that a new scheduler starts only when the last worker of the old one is gone.
+``resume`` finds here what MLflow had not been told yet. A lease in the store keeps two schedulers off one experiment;
+a lock here is held by the workers too, so that a new scheduler starts only when the last worker of the old one is gone.
 """
 
 import fcntl
@@ -47,26 +47,6 @@ class Spool:
         """Whether an experiment's key was made by ``new``, so that it ran on a machine and not on a cluster."""
         return re.fullmatch(r"[0-9a-f]{16}", key) is not None
 
-    @staticmethod
-    def abandoned(key: str, base: Path | None = None) -> bool:
-        """Whether an experiment began in a directory and no process is running it there.
-
-        Only of those whose key was made by ``new``: one that began on Argo may go on there.
-        """
-        if not Spool.names(key):
-            return False
-        try:
-            lock_fd = os.open((base or Path.cwd()) / DIRECTORY / key / "lock", os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(lock_fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(lock_fd)
-        return True
-
     def lock(self) -> None:
         """Hold the experiment until ``close``.
 
@@ -76,7 +56,9 @@ class Spool:
         until = time.monotonic() + LOCK_PATIENCE_SECONDS
         while not self._try_lock():
             if time.monotonic() > until:
-                raise KatibFlowError("another process is running this experiment; stop it first (katib-flow stop)")
+                raise KatibFlowError(
+                    f"{self.path}: found in use by processes of an earlier run; end them, and try again"
+                )
             time.sleep(0.05)  # the workers of a killed scheduler need a moment to go
 
     def _try_lock(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from katib_flow.history import Metric, Trial
 from katib_flow.spec import Experiment
+from katib_flow.tracking.lease import Lease
 
 
 class Status(StrEnum):
@@ -37,6 +38,7 @@ class Record:
         started, ended: seconds since the epoch, to the millisecond.
         artifact_uri: where the artifacts of the parent run are.
         key: the idempotency key that ``Store.create`` was given, else "".
+        lease: who runs it; None where nobody does, or nobody says.
     """
 
     run_id: str
@@ -49,6 +51,7 @@ class Record:
     artifact_uri: str
     mlflow_experiment_id: str
     key: str = ""
+    lease: Lease | None = None
 
 
 @dataclass(frozen=True)

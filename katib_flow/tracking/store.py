@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -23,6 +23,7 @@ from katib_flow.tracking.connect import Connection, alone, artifact_root, locate
 from katib_flow.tracking.encode import Point, as_one_try
 from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.learnt import Learnings
+from katib_flow.tracking.lease import Holding, Lease
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
 from katib_flow.tracking.records import Change, Control, Record, Status
 from katib_flow.tracking.runs import ApiBackend, Backend
@@ -333,6 +334,21 @@ class Store:
         times = [time for trial in self.history(record) for time in (trial.started, trial.ended) if time]
         return max([control.resumed or record.started, *times])
 
+    def lease(self, record: Record, say: Callable[[str], None], own: Lease | None = None) -> Holding:
+        """Who runs an experiment, to be taken.
+
+        Args:
+            say: called with what a person should know.
+            own: who takes it; this process, where it is not given.
+        """
+        return Holding(
+            read=lambda: self._backend.tags(record.run_id),
+            write=lambda tags: self._runs.log(record.run_id, {}, tags, ()),
+            name=record.name,
+            say=say,
+            own=own,
+        )
+
     def segment(self, record: Record) -> int:
         """Number of the newest Workflow that an experiment has reached, 0 for the first."""
         return int(self._backend.tags(record.run_id).get(SEGMENT, "0"))
@@ -387,6 +403,7 @@ def _record(run: Run) -> Record:
         artifact_uri=run.artifact_uri,
         mlflow_experiment_id=run.experiment_id,
         key=tags.get("katib_flow.key", ""),
+        lease=Lease.read(tags),
     )
 
 

@@ -1,22 +1,26 @@
 """The loop on this machine: real workers, real processes, a real SQLite store."""
 
 import json
+import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import katib_flow as kf
-from katib_flow.errors import InvalidSpec, KatibFlowError, NotFound
+from katib_flow.errors import InvalidSpec, KatibFlowError, NotFound, TrackingError
 from katib_flow.history import State
 from katib_flow.local import Result, resume_experiment, run_experiment
 from katib_flow.loop import End
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status, Store
+from katib_flow.tracking.lease import TAG, Lease
 
 MODULE = """\
 import os, pathlib, signal, time
@@ -344,6 +348,8 @@ class Watching:
     def trial_ended(self, trial: Any) -> None:
         self.then()
 
+    def say(self, text: str) -> None: ...
+
 
 @pytest.mark.parametrize(("request_", "status"), [("stop", Status.STOPPED), ("pause", Status.PAUSED)])
 def test_an_experiment_that_another_process_ends_goes_on_when_it_is_resumed(
@@ -389,19 +395,36 @@ def test_resuming_what_is_not_there_says_so(store: Store) -> None:
 
 
 def test_two_schedulers_do_not_run_one_experiment(
-    run: Any, store: Store, here: Path, monkeypatch: pytest.MonkeyPatch
+    run: Any, store: Store, here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("katib_flow.local.spool.LOCK_PATIENCE_SECONDS", 0.1)
     refused: list[str] = []
 
     def second() -> None:
+        monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))  # another directory, the same store
         with pytest.raises(KatibFlowError) as caught:
             resume_experiment(Store(store.uri), "local")
         refused.append(str(caught.value))
+        monkeypatch.chdir(here)
 
     thread = threading.Thread(target=second)
     run("square", progress=Watching(lambda: thread.is_alive() or thread.ident or thread.start() or thread.join()))
-    assert refused == ["another process is running this experiment; stop it first (katib-flow stop)"]
+    assert len(refused) == 1
+    assert refused[0].startswith(f"local: another process is running this experiment: process {os.getpid()} on ")
+
+
+def test_a_scheduler_that_was_taken_over_from_leaves_the_experiment_alone(
+    run: Any, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("katib_flow.tracking.lease.BEAT_SECONDS", 0.01)
+
+    def take_over() -> None:
+        record = store.find("local")
+        other = Lease("other", "node-7", "process 12", time.time(), time.time())
+        store.lease(record, print).write({TAG: json.dumps(asdict(other))})
+
+    with pytest.raises(TrackingError, match=r"local: process 12 on node-7 .* has taken over this experiment"):
+        run("square", progress=Watching(take_over), limits={"max_trials": 100_000, "parallel_trials": 1})
+    assert store.find("local").status is Status.RUNNING
 
 
 @pytest.mark.parametrize(

@@ -87,9 +87,11 @@ def finish(context: Context, status: str, failures: str, connect: Connect | None
     if record.status is Status.RUNNING:
         final, reason = _how_it_ended(judge(context, history, control), control, status, failures)
         _closed(context, history, final, reason)
+        context.release()
         return final
     if killed:
         store.summarise(record, history, record.status, record.reason)
+    context.release()
     return record.status
 
 

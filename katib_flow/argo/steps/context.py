@@ -19,6 +19,7 @@ from katib_flow.history import History, Suggestion, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import PATIENCE_SECONDS, Control, Record, Store
+from katib_flow.tracking.lease import Holding, workflow_lease
 
 DEBUG = "KATIB_FLOW_DEBUG"
 
@@ -49,8 +50,26 @@ class Context:
         """The experiment of a run; recorded now, where this is its first step."""
         experiment = spec_of_environment()
         store = patient_store(experiment)
-        record = store.create(settled(experiment), key=run)
-        return cls(store, record, segment)
+        context = cls(store, store.create(settled(experiment), key=run), segment)
+        context.hold()
+        return context
+
+    def hold(self) -> None:
+        """Show that the Workflow runs the experiment.
+
+        Raises:
+            Held: a process elsewhere does.
+        """
+        self._lease().take()
+
+    def release(self) -> None:
+        """Give the experiment back, so that it may go on elsewhere."""
+        with self._lease():
+            pass
+
+    def _lease(self) -> Holding:
+        own = workflow_lease(self.record.key, time.time())
+        return self.store.lease(self.record, lambda text: print(text, file=sys.stderr), own)
 
     def proposed(self, history: History, n: int, start: int | None = None) -> list[Suggestion]:
         """Suggestions; what the algorithm learns for them is kept for the next pod.

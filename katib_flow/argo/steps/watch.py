@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Metric, State, Trial
 from katib_flow.stopping import reason_to_stop
+from katib_flow.tracking.lease import Held
 from katib_flow.trial.outcome import StopTrial
 
 CONTROL_SECONDS = 15.0  # between looks at MLflow, which every running trial takes
@@ -21,7 +23,7 @@ class Watch:
     """Asked by the runner whether the trial should end; it never waits for MLflow.
 
     Attributes:
-        terminated: this pod was told to go away.
+        terminated: this pod was told to go away, or the experiment is another's.
     """
 
     def __init__(self, context: Context, trial: Trial, *, seconds: float = CONTROL_SECONDS) -> None:
@@ -60,6 +62,9 @@ class Watch:
         """Ask MLflow whether the trial should end."""
         record = self._context.record
         with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
+            if not self._held():
+                self.terminated = True  # it records nothing: the trial is another's now
+                return
             control = self._context.store.control(record)
             limit = control.longest_seconds(self._context.experiment)
             late = limit is not None and control.running_seconds(record, time.time()) >= limit
@@ -67,6 +72,15 @@ class Watch:
                 self._request = StopTrial(State.KILLED)
             elif why := self.reason_to_stop():
                 self._request = StopTrial(State.EARLY_STOPPED, why)
+
+    def _held(self) -> bool:
+        """Show that the Workflow runs the experiment; False where a process elsewhere has taken it over."""
+        try:
+            self._context.hold()
+        except Held as error:
+            print(error, file=sys.stderr)
+            return False
+        return True
 
     def reason_to_stop(self) -> str:
         """Why the experiment's rule would have the trial end now; "" where nothing new was reported."""
