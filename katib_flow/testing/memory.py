@@ -11,6 +11,7 @@ from typing import Any
 from katib_flow.history import History, Learnt, Metric, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Change, Control, Record, Status
+from katib_flow.tracking.lease import Holding, Lease
 
 
 @dataclass
@@ -48,6 +49,7 @@ class MemoryStore:
     _histories: dict[str, History] = field(default_factory=dict[str, History])
     _controls: dict[str, Control] = field(default_factory=dict[str, Control])
     _segments: dict[str, int] = field(default_factory=dict[str, int])
+    _tags: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
     def create(self, experiment: Experiment, key: str = "") -> Record:
         if key not in self._records:
@@ -68,6 +70,10 @@ class MemoryStore:
 
     def keyed(self, key: str) -> Record | None:
         return self._records.get(key)
+
+    def lease(self, record: Record, say: Callable[[str], None], own: Lease | None = None) -> Holding:
+        tags = self._tags.setdefault(record.key, {})
+        return Holding(read=lambda: tags, write=tags.update, name=record.name, say=say, own=own)
 
     def history(self, record: Record, *, series: bool = False) -> History:
         if record.key not in self._histories:
