@@ -1,0 +1,125 @@
+"""What papers claim of their systems, in small, each with its control, on scikit-learn's digits.
+
+    python -m benchmarks.nas_claims                 both; 20 pairs and 5 seeds, ten minutes on one core
+    python -m benchmarks.nas_claims gap --seeds 10
+
+- inherit: a child that inherits its parent's weights by morphisms needs fewer epochs to an accuracy than the same
+  network from scratch (Cai et al., 2018; Elsken et al., 2017; Jin et al., 2018). Each has the learning rate that suits
+  it: from scratch .1; with inherited weights .02, because .1 undoes in an epoch what they were worth.
+- gap: what SNAS derives does as well as its supernet with the same weights, and what DARTS derives does much worse (Xie
+  et al., 2019, whose table has 88.5 -> 90.7 % and 87.7 -> 54.7 %).
+"""
+
+import argparse
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from benchmarks.nas_table import space
+from katib_flow.models.build import build, put_weights, weights_of
+from katib_flow.models.morphisms import inherited, modify
+from katib_flow.models.presets import space_of
+from katib_flow.models.topology import Topology
+from katib_flow.nas.morphing import morphism
+from katib_flow.nas.relax.chain import normalised
+from katib_flow.nas.systems import darts, snas
+from katib_flow.spec.sections import Architecture
+from katib_flow.training.data import load_data
+from katib_flow.training.loop import Recipe, train
+
+WANTED, MOST = 0.9, 20  # accuracy on validation images, and epochs after which a network is taken not to reach it
+PARENT, FROM_SCRATCH, INHERITED = Recipe(epochs=20, lr=0.1), Recipe(epochs=MOST, lr=0.1), Recipe(epochs=MOST, lr=0.02)
+EDITS = 3
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
+    parser.add_argument("--seeds", type=int, help="20 for inherit, 5 for gap where it is not given")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in args.claims or CLAIMS:
+        claim, seeds = CLAIMS[name]
+        claim(args.seeds or seeds)
+
+
+def inherit(seeds: int) -> None:
+    """Epochs of a child to an accuracy, with what it inherits and from scratch."""
+    pairs = np.array([epochs_of_child(seed) for seed in range(seeds)])
+    ratios = pairs[:, 0] / pairs[:, 1]
+    fewer = int((pairs[:, 0] < pairs[:, 1]).sum())
+    print(
+        f"inherit: to an accuracy of {WANTED:.0%}, the median child needs {np.median(pairs[:, 0]):g} epochs with "
+        f"inherited weights and {np.median(pairs[:, 1]):g} from scratch; median ratio {np.median(ratios):.2f}, fewer "
+        f"in {fewer} of {seeds}"
+    )
+
+
+def epochs_of_child(seed: int) -> tuple[int, int]:
+    """Epochs that a child of a trained network needs with inherited weights, and without."""
+    data = load_data("digits")
+    chain = space_of(Architecture(space="chain", settings={"layers": [8, 8]}))
+    module = build(chain.initial, seed=seed)
+    for _ in train(module, data, PARENT, seed=seed):
+        pass
+    child = child_of(chain.initial, np.random.default_rng(seed))
+    counts: list[int] = []
+    weights = inherited(chain.initial, weights_of(module), child)
+    for inherits, recipe in ((True, INHERITED), (False, FROM_SCRATCH)):
+        network = build(child, seed=seed + 1)
+        if inherits:
+            put_weights(network, weights)
+        accuracies = (epoch.valid_accuracy for epoch in train(network, data, recipe, seed=seed + 1))
+        counts.append(next((number for number, reached in enumerate(accuracies, 1) if reached >= WANTED), MOST))
+    return counts[0], counts[1]
+
+
+def child_of(network: Topology, rng: np.random.Generator) -> Topology:
+    """Some random morphisms away."""
+    child, edits = network, []
+    while len(edits) < EDITS:
+        drawn = morphism(child, rng)
+        try:
+            grown = modify(child, drawn) if drawn else None
+        except ValueError:  # it does not fit
+            continue
+        if grown is not None and grown.parameters < 50_000:
+            child, edits = grown, [*edits, *drawn]
+    return child.model_copy(update={"edits": tuple(edits)})
+
+
+def gap(seeds: int) -> None:
+    """How much accuracy a search loses by making one network of its supernet, without training it again."""
+    for name, search in (("darts", with_darts), ("snas", with_snas)):
+        pairs = np.array([search(seed) for seed in range(seeds)])
+        whole, derived = pairs.mean(axis=0)
+        print(f"gap: {name}: supernet {whole:.1%}, derived with its weights {derived:.1%}; {seeds} seeds", flush=True)
+
+
+def with_darts(seed: int) -> tuple[float, float]:
+    """Accuracies of the supernet and of what is derived, with its weights, on validation images."""
+    settings = darts.DartsSettings(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=1)
+    return searched(darts.Bilevel, settings, seed)
+
+
+def with_snas(seed: int) -> tuple[float, float]:
+    settings = snas.SnasSettings(epochs=40, batch=32, lr=0.1, distribution_lr=0.02, cost=0.0)
+    return searched(snas.Annealed, settings, seed)
+
+
+def searched(begin: Callable[..., darts.Bilevel | snas.Annealed], settings: object, seed: int) -> tuple[float, float]:
+    data = load_data("digits")
+    network = build(normalised(space().supernet()), seed=seed, affine=False)
+    search = begin(network, data, settings, seed=seed)
+    while search.epoch < search.settings.epochs:
+        search.train_epoch()
+    told = search.metrics(data)
+    return float(str(told["supernet/accuracy"])), float(str(told["accuracy"]))
+
+
+CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {"inherit": (inherit, 20), "gap": (gap, 5)}
+
+
+if __name__ == "__main__":
+    main()
