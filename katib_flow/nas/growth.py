@@ -48,10 +48,13 @@ def check_start(experiment: Experiment, settings: GrowthSettings, *, bare: bool 
     Args:
         bare: whether the network to start from may have no convolution.
     """
-    need = f"a space without slots{'' if bare else ' and with a convolution'}, the network to start from, such as chain"
+    need = "a space without slots, the network to start from, such as chain"
     if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
-    elif space.slots or not (bare or convolutions(space.initial)):
+    elif space.slots:
+        yield SpecError("architecture.space", experiment.architecture.space, need)
+    elif not (bare or convolutions(space.initial)):
+        need = "a network to start from with a convolution, such as chain with the layers that it has by itself"
         yield SpecError("architecture.space", experiment.architecture.space, need)
     elif (least := space.initial.parameters) > (most := settings.max_parameters):
         need = f"at least {least}, the weights of the network to start from"
