@@ -20,7 +20,6 @@ from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import find_rule
 
-_GIVE_NO_BUDGET = ("random", "grid", "sobol", "tpe", "gp", "cmaes", "nsga2")
 _READ_BY = {  # keys of metrics -> the sources that look at them
     "path": ("file", "tensorboard", "prometheus"),
     "port": ("prometheus",),
@@ -72,10 +71,10 @@ def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
 
 
 def _budget(experiment: Experiment) -> Iterator[Note]:
-    name = experiment.algorithm.name
-    if experiment.budget is not None and name in _GIVE_NO_BUDGET:
+    entry = find_algorithm(experiment.algorithm.name)
+    if experiment.budget is not None and entry is not None and not entry.budget:
         what = f"{experiment.budget.parameter} has no value, and an argument that names it is left out"
-        yield Note("budget", f"{name} gives trials none: {what}; hyperband, asha, bohb and pbt give them one")
+        yield Note("budget", f"{entry.name} gives trials none: {what}; hyperband, asha, bohb and pbt give them one")
 
 
 def _warm_start(experiment: Experiment) -> Iterator[Note]:

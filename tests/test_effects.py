@@ -39,6 +39,8 @@ def test_halving_that_ends_too_soon_is_told(algorithm, most, said):
     [
         ({}, None),
         ({"algorithm": "tpe", "budget": BUDGET}, "budget: tpe gives trials none: epochs has no value, "),
+        ({"algorithm": "amoebanet", "architecture": "cell", "budget": BUDGET}, "budget: amoebanet gives trials none"),
+        ({"algorithm": "nash", "architecture": "chain", "budget": BUDGET}, None),
         ({"algorithm": "random", "warm_start": ["a"]}, "warm_start: random learns nothing from the trials of earlier"),
         ({"algorithm": "tpe", "warm_start": ["a"]}, None),
         ({"algorithm": "nsga2", "warm_start": ["a"]}, "warm_start: nsga2 learns nothing from the trials of earlier"),

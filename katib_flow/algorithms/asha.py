@@ -20,7 +20,7 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
     yield from needs_budget(experiment, "asha")
 
 
-@algorithm("asha", check=_check)
+@algorithm("asha", check=_check, budget=True)
 def asha(ask: Ask[Settings]) -> list[Suggestion]:
     """Promotions from the highest rung down, then new trials on the lowest (procedure get_job)."""
     assert ask.experiment.budget is not None

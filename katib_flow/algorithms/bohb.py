@@ -49,7 +49,7 @@ def _check(experiment: Experiment, settings: BOHBSettings) -> Iterator[SpecError
     yield from needs_budget(experiment, "bohb")
 
 
-@algorithm("bohb", settings=BOHBSettings, check=_check, earlier=True)
+@algorithm("bohb", settings=BOHBSettings, check=_check, earlier=True, budget=True)
 def bohb(ask: Ask[BOHBSettings]) -> list[Suggestion]:
     """The next trials of the brackets, one bracket after another."""
     assert ask.experiment.budget is not None

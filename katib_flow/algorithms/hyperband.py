@@ -33,7 +33,7 @@ def _check(experiment: Experiment, settings: HyperbandSettings) -> Iterator[Spec
     yield from needs_budget(experiment, "hyperband")
 
 
-@algorithm("hyperband", settings=HyperbandSettings, check=_check, ends=True)
+@algorithm("hyperband", settings=HyperbandSettings, check=_check, ends=True, budget=True)
 def hyperband(ask: Ask[HyperbandSettings]) -> list[Suggestion]:
     """The next trials of the brackets; fewer while a rung waits for its last results, none when all have run."""
     assert ask.experiment.budget is not None

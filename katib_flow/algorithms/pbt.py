@@ -52,7 +52,7 @@ class Member:
         return 0 if self.last is None else int(str(self.last.suggestion.info["generation"])) + 1
 
 
-@algorithm("pbt", settings=PBTSettings, check=_check, ends=True)
+@algorithm("pbt", settings=PBTSettings, check=_check, ends=True, budget=True)
 def pbt(ask: Ask[PBTSettings]) -> list[Suggestion]:
     """The next trial of each member that has none running, the least trained first; fewer while all train."""
     members = population(ask)

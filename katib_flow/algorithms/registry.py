@@ -112,6 +112,7 @@ class Algorithm:
     strategy: Strategy | None = None
     scope: tuple[Scope, ...] = ()
     earlier: bool = False
+    budget: bool = False
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -151,6 +152,7 @@ def algorithm(
     strategy: Strategy | None = None,
     scope: Scope | tuple[Scope, ...] = (),
     earlier: bool = False,
+    budget: bool = False,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -169,13 +171,14 @@ def algorithm(
         strategy: of a system of architecture search, how it comes to a network.
         scope: of a system of architecture search, what it decides on.
         earlier: whether it learns from the trials of earlier experiments (``warm_start``).
+        budget: whether it gives each trial a budget, where the experiment has one.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
         scopes: tuple[Scope, ...] = (scope,) if isinstance(scope, str) else scope
-        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes, earlier)
+        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes, earlier, budget)
         _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
         return propose
 

@@ -36,6 +36,7 @@ BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment} | {"enve
 """Systems that read what a trial reports beside its objective, and never the objective."""
 every_system = pytest.mark.parametrize("name", sorted(ENTRIES))
 MOST, FEW, BATCH = 16, 12, 4
+BUDGET = {"parameter": "epochs", "min": 2, "max": 9}
 Value = Callable[[Suggestion], float | None]
 
 
@@ -126,6 +127,12 @@ def test_it_learns_from_earlier_experiments_if_it_says_so(name: str) -> None:
     earlier = played(name, seed=9)
     taught = plain(suggest(made, history, BATCH, earlier=earlier)) != plain(suggest(made, history, BATCH))
     assert taught == ENTRIES[name].earlier
+
+
+@every_system
+def test_its_trials_have_a_budget_if_it_says_that_it_gives_them_one(name: str) -> None:
+    given = {each.budget for each in suggest(search(name, budget=BUDGET), History(), BATCH)}
+    assert given == ({BUDGET["min"]} if ENTRIES[name].budget else {None})
 
 
 @every_system

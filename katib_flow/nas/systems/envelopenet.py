@@ -71,6 +71,7 @@ def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[B
     draw=draw,
     strategy="modification",
     scope="cell",
+    budget=True,
 )
 def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
     """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it.

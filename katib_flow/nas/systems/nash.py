@@ -38,7 +38,9 @@ class NashSettings(GrowthSettings):
     """After which the search ends."""
 
 
-@algorithm("nash", settings=NashSettings, check=check_start, ends=True, strategy="modification", scope="network")
+@algorithm(
+    "nash", settings=NashSettings, check=check_start, ends=True, strategy="modification", scope="network", budget=True
+)
 def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
     """The start, then the children of a step at once, when all of the step before have ended."""
     assert ask.architectures is not None
