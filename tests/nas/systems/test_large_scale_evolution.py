@@ -9,7 +9,7 @@ from kit import spec
 from landscape import shuffled
 from scipy.stats import chisquare, kstest
 
-from katib_flow.algorithms.registry import Ask, check_algorithm, find_algorithm
+from katib_flow.algorithms.registry import Ask, check_algorithm
 from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
@@ -321,10 +321,10 @@ def test_no_network_has_more_weights_than_allowed() -> None:
     assert max(Topology.parse(trial.suggestion.topology).parameters for trial in history) > 800
 
 
-def test_the_papers_population_is_a_thousand() -> None:
-    found = find_algorithm("large-scale-evolution")
-    assert found is not None
-    assert found.settings.model_validate({"preset": "paper"}).model_dump()["population"] == 1000
+def test_it_has_the_papers_population_of_a_thousand_or_one_for_two_cores() -> None:
+    small, paper = (EvolutionSettings.model_validate({"preset": preset}).model_dump() for preset in ("small", "paper"))
+    assert small == {"preset": "small", "population": 12, "max_parameters": 50_000}
+    assert paper == {"preset": "paper", "population": 1000, "max_parameters": 33_554_432}
 
 
 @pytest.mark.parametrize(
