@@ -3,7 +3,7 @@
     python -m benchmarks.nas_envelope                      5 constructions, 10 rivals each; half an hour on one core
     python -m benchmarks.nas_envelope --data fashion-mnist --train-size 2000
 
-A construction is that of examples/nas-envelopenet.yaml: five networks, each but the last trained a little, pruned by
+A construction is that of examples/nas-envelopenet.yaml: three networks, each but the last trained a little, pruned by
 the variance of its features and grown. Its rivals come from the same construction with statistics drawn at random:
 they have as many cells and branches; of them those are taken whose number of weights is within 5 %. Beside them stands
 the network that the construction starts from. All are trained alike, from scratch. The rank of the construction among
@@ -23,7 +23,7 @@ from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, grown
 from katib_flow.training.data import Data, load_data
 from katib_flow.training.loop import Recipe, evaluate, train
 
-SETTINGS = EnvelopeNetSettings(iterations=4)
+SETTINGS = EnvelopeNetSettings(iterations=2)
 TRUNCATED, WHOLE = Recipe(epochs=10), Recipe(epochs=40)
 NEAR = 0.05
 PATIENCE = 2_000
@@ -39,7 +39,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     data = load_data(args.data, args.train_size)
-    envelope = Envelope(shape=data.shape, classes=data.classes, channels=args.channels, stages=2)
+    envelope = Envelope(shape=data.shape, classes=data.classes, channels=args.channels, stages=2, skips=True)
     places: list[tuple[float, float]] = []
     for seed in range(args.constructions):
         ours = constructed(envelope, data, seed)

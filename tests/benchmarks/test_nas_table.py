@@ -2,11 +2,15 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks import nas_table
 from benchmarks.nas_table import Table, best_of, codes, space
+from katib_flow.loop import load
+from katib_flow.spaces import architectures
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +79,17 @@ def test_a_network_trained_again_comes_out_as_in_the_table(table, code):
     kept = table.epochs[table.class_of(code), 0]
     assert row["epochs"][-1][1] == pytest.approx(kept[-1, 1], rel=0.2)  # equal to the bit on the same kind of CPU
     assert row["epochs"][-1][2] == pytest.approx(kept[-1, 2], abs=0.03)
+
+
+def test_a_trial_that_looks_its_network_up_reports_what_a_training_did(table, monkeypatch):
+    decisions = space().draw(np.random.default_rng(3))
+    monkeypatch.setattr(nas_table, "topology", lambda: space().topology(decisions))
+    number = table.position(decisions)
+    assert nas_table.look_up(1) == {"loss": table.query(decisions, 1), "regret": table.regret(number)}
+
+
+def test_the_experiment_on_the_table_searches_its_space_and_calls_what_looks_up():
+    experiment = load(Path(nas_table.__file__).parent / "nas-table.yaml")
+    assert architectures(experiment).parameters == space().parameters
+    assert experiment.trial.function == "nas_table:look_up"
+    assert callable(nas_table.look_up)

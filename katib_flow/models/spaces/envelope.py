@@ -1,7 +1,7 @@
 """Networks of EnvelopeCells: stages of cells, each a few branches side by side, stacked and then projected.
 
 Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018.
-Departs from it: the projection after the stack is a 1 x 1 convolution that every cell has.
+Departs from it: the projection after the stack is a 1 x 1 convolution that every cell has; skips are stacked before it.
 """
 
 import math
@@ -24,6 +24,8 @@ class Envelope(SpaceSettings):
     """Maps are halved, and channels doubled, between two of them."""
     cells: Count = 1
     """EnvelopeCells of each stage of the network to start from."""
+    skips: bool = False
+    """Whether a cell reads the outputs of all earlier cells of its stage, too: stacked with those of its branches."""
 
 
 @preset("envelope", Envelope)
@@ -42,10 +44,13 @@ def envelope_network(settings: Envelope, cells: Cells) -> Template:
             edges.append(edge(here, f"w{stage}", "max", f"widener{stage}", k=2, s=2))
             vertices[f"w{stage}"], here = "add", f"w{stage}"
         widths = cell_widths(settings.channels * 2**stage, len(inner))
+        earlier: list[str] = []
         for number, (branches, width) in enumerate(zip(inner, widths, strict=True)):
             at = f"s{stage}.c{number}"
             edges += [edge(here, f"{at}.in", op, branch_key(stage, number, op), c=width) for op in branches]
+            edges += [edge(cell, f"{at}.in", "identity", f"{at}.skip.{cell}") for cell in earlier]
             edges.append(edge(f"{at}.in", at, "conv1", f"{at}.out", c=width))
+            earlier += [at] * settings.skips
             vertices |= {f"{at}.in": "concat", at: "add"}
             here = at
     edges.append(edge(here, "y", "head", "head", classes=settings.classes))

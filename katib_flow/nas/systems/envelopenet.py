@@ -2,8 +2,8 @@
 
 Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018, algorithm 1.
 Reads: the feature statistics of the last network's truncated training, ``variance/<branch>``; never its accuracy.
-Departs from it: no skip connections between cells; what the trainer that comes along reports is the variance of what a
-branch gives before its last normalisation, because after it all vary alike.
+Departs from it: skips between cells, where the space has them, all stay; what the trainer that comes along reports is
+the variance of what a branch gives before its last normalisation, because after it all vary alike.
 """
 
 from collections.abc import Iterator, Mapping

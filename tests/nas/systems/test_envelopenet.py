@@ -162,3 +162,15 @@ def test_statistics_come_from_the_maps_and_a_dead_branch_goes_first():
     found = {edge: float(variance.mean()) for edge, variance in last.statistics.items()}
     assert min((key for key in found if key.startswith("s0")), key=found.__getitem__) == "s0.c0.sep3"
     assert "sep3" not in grown(topology.meta["cells"], found, BRANCHES, EnvelopeNetSettings(max_prune=1))[0][0]
+
+
+def test_a_cell_may_read_all_earlier_cells_of_its_stage_however_the_network_grows():
+    algorithm = {"name": "envelopenet", "settings": {"iterations": 3}}
+    made = Experiment.parse(spec(architecture={"space": "envelope", "settings": {"skips": True}}, algorithm=algorithm))
+    last = played(made, 4).trials[-1].suggestion.topology
+    assert last is not None
+    network = Topology.parse(last)
+    for stage in range(2):
+        for cell in range(4):
+            joined = {edge.src for edge in network.flat.edges if edge.dst == f"s{stage}.c{cell}.in" and not edge.layers}
+            assert joined == {f"s{stage}.c{earlier}" for earlier in range(cell)}
