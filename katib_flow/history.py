@@ -4,6 +4,7 @@ Nothing here does I/O. ``tracking`` writes these facts to MLflow and reads them 
 """
 
 import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -88,6 +89,9 @@ class Origin:
         return cls(Kind(data["kind"]), tuple(data.get("parents", ())), tuple(data.get("repeats", ())))
 
 
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,199}")
+
+
 @dataclass(frozen=True, slots=True)
 class Suggestion:
     """What an algorithm proposes to try.
@@ -113,7 +117,15 @@ class Suggestion:
     origin: Origin = Origin()
 
     def __post_init__(self) -> None:
-        """What inherits from a trial is made of it, whoever forgot to say so."""
+        """What inherits from a trial is made of it, whoever forgot to say so.
+
+        Raises:
+            ValueError: its id, which names a directory and may come from a store, is no plain name.
+        """
+        if not isinstance(self.index, int) or isinstance(self.index, bool) or self.index < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
+            raise ValueError(f"index: found {self.index!r}, need a whole number from 0")
+        if self.key and not (isinstance(self.key, str) and _KEY.fullmatch(self.key)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"key: found {self.key!r}, need lower-case letters, digits and dashes")
         parents = self.origin.parents
         if self.parent is not None and self.parent not in parents:
             kind = Kind.MODIFY if self.origin.kind is Kind.GENERATE else self.origin.kind
@@ -138,6 +150,11 @@ class Suggestion:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
+        """The suggestion of plain data.
+
+        Raises:
+            ValueError, KeyError, TypeError: it is none.
+        """
         rest = dict(data)
         origin = Origin.from_dict(rest.pop("origin", Origin().to_dict()))
         return cls(**rest, origin=origin)

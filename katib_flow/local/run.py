@@ -56,7 +56,7 @@ def run_experiment(
         spool.lock()
         pickled = _pickled(experiment, function) if function else None
         if pickled:
-            (spool.path / FUNCTION_FILE).write_bytes(pickled)
+            spool.keep(FUNCTION_FILE, pickled)
         spool.keep_base(experiment.base)
         uri = store.uri if store else located(experiment.tracking.uri)[0]
         workers = _workers(experiment, pickled, spool, uri)
@@ -100,8 +100,7 @@ def resume_experiment(
         try:
             spool.lock()
             store.go_on(record, max_trials=max_trials, timeout=timeout)
-            file = spool.path / FUNCTION_FILE
-            pickled = file.read_bytes() if file.exists() else None  # ours: it never left this machine
+            pickled = spool.kept(FUNCTION_FILE)
             workers = _workers(record.experiment.based_on(spool.base()), pickled, spool, store.uri)
             try:
                 _wait_until_one_is_ready(workers)

@@ -21,17 +21,22 @@ from katib_flow.trial.protocol import TrialDirectory
 
 LOCK_PATIENCE_SECONDS = 15.0
 DIRECTORY = ".katib_flow"
+BASE = "base"
+_PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
 class Spool:
     """The directory ``.katib_flow/<key>/`` below the current one; the experiment's record knows the key."""
 
     def __init__(self, key: str, base: Path | None = None) -> None:
+        if not _PLAIN.fullmatch(key):  # it comes from the store, which others may write
+            raise KatibFlowError(f"katib_flow.key: found {key!r} in the store, need letters, digits, '.', '_' and '-'")
         self.key = key
         self.path = (base or Path.cwd()) / DIRECTORY / key
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR, 0o644)
+            self.path.parent.mkdir(mode=0o700, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
+            self.lock_fd = os.open(self.path / "lock", os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600)
         except OSError as error:
             raise KatibFlowError(
                 f"{self.path}: cannot be written: {error.strerror}; run in a directory you may write to"
@@ -74,11 +79,38 @@ class Spool:
     def keep_base(self, base: Path | None) -> None:
         """Keep where the spec's file was: ``resume`` has no file to look beside."""
         if base is not None:
-            (self.path / "base").write_text(str(base), encoding="utf-8")
+            self.keep(BASE, os.fsencode(base))
 
     def base(self) -> Path | None:
-        file = self.path / "base"
-        return Path(file.read_text(encoding="utf-8")) if file.exists() else None
+        content = self.kept(BASE)
+        return None if content is None else Path(os.fsdecode(content))
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Keep what a resume will run."""
+        file_fd = os.open(self.path / name, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with os.fdopen(file_fd, "wb") as file:
+            file.write(content)
+
+    def kept(self, name: str) -> bytes | None:
+        """What ``keep`` has kept; None where there is nothing.
+
+        Raises:
+            KatibFlowError: somebody else could have put it there.
+        """
+        try:
+            file_fd = os.open(self.path / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise KatibFlowError(f"{self.path / name}: cannot be read: {error.strerror}") from None
+        with os.fdopen(file_fd, "rb") as file:
+            for path, found in ((self.path, self.path.lstat()), (self.path / name, os.fstat(file_fd))):
+                if found.st_uid != os.geteuid() or found.st_mode & 0o022:
+                    need = "one that you alone may write, because what it holds is run"
+                    raise KatibFlowError(
+                        f"{path}: found owner {found.st_uid}, mode {found.st_mode & 0o777:o}, need {need}"
+                    )
+            return file.read()
 
     def directory(self, suggestion: Suggestion, parent: Suggestion | None = None) -> TrialDirectory:
         return TrialDirectory(self.path / suggestion.id, self.path / parent.id if parent else None)

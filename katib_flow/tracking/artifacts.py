@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from katib_flow.errors import NotFound
+from katib_flow.errors import NotFound, TrackingError
 from katib_flow.tracking.faults import Faults, error_code, http_status
 from katib_flow.tracking.served import Served
 from katib_flow.tracking.server import Server
@@ -58,12 +58,14 @@ class Artifacts:
         self._faults.run(lambda: self._delete(uri, name), 0)
 
     def _delete(self, uri: str, name: str) -> None:
+        check_inside(name)
         if (root := local_path(uri)) is not None:
             (root / name).unlink(missing_ok=True)
         else:
             self._repository(uri).delete_artifacts(name)
 
     def _put(self, uri: str, name: str, content: Path | str) -> None:
+        check_inside(name)
         if (root := local_path(uri)) is not None:
             _place(content, root / name)
             return
@@ -80,6 +82,7 @@ class Artifacts:
                 repository.log_artifact(str(named), None if folder == "." else folder)
 
     def _get(self, uri: str, name: str) -> Path:
+        check_inside(name)
         if (root := local_path(uri)) is not None:
             if not (root / name).exists():
                 raise NotFound(f"{root}: has no artifact {name!r}")
@@ -121,6 +124,12 @@ def _listed(repository: Any, name: str) -> bool:
     path = PurePosixPath(name)
     entries = repository.list_artifacts("" if str(path.parent) == "." else str(path.parent))
     return path.name in {PurePosixPath(str(entry.path)).name for entry in entries}
+
+
+def check_inside(name: str) -> None:
+    """Raises TrackingError where the name of an artifact, which a store may give, leads out of its run's."""
+    if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
+        raise TrackingError(f"{name!r}: found as the name of an artifact, need a path below its run's artifacts")
 
 
 def local_path(uri: str) -> Path | None:

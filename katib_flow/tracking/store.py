@@ -394,7 +394,7 @@ def _record(run: Run) -> Record:
         raise TrackingError(f"run {run.run_id}: records no experiment that this version can read: {error}") from error
     return Record(
         run_id=run.run_id,
-        name=tags.get("katib_flow.name", experiment.name),
+        name=experiment.name,
         experiment=experiment,
         status=status,
         reason=tags.get("katib_flow.reason", ""),
