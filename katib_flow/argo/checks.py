@@ -21,6 +21,7 @@ from katib_flow.spec.rules import broken
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping import check_stopping
 from katib_flow.stopping.registry import find_rule
+from katib_flow.tracking.faults import has_password, shown
 
 _WAITS = ("hyperband",)
 _LOCAL_SCHEMES = ("sqlite", "file", "")
@@ -86,6 +87,10 @@ def _tracking(experiment: Experiment) -> Iterator[SpecError]:
     if uri is not None and urlsplit(uri).scheme in _LOCAL_SCHEMES:
         need = "the address of an MLflow server (https://...), because pods cannot reach a file on this machine"
         yield SpecError("tracking.uri", uri, f"{need}; left out, it is what the namespace's ConfigMap katib-flow names")
+    if uri is not None and has_password(uri):
+        need = "an address without a password: a Workflow can be read by many. Put MLFLOW_TRACKING_USERNAME and "
+        need += "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, into the namespace's Secret katib-flow"
+        yield SpecError("tracking.uri", shown(uri), need)
 
 
 def _function(experiment: Experiment) -> Iterator[SpecError]:
@@ -142,7 +147,7 @@ def _lanes(experiment: Experiment) -> Iterator[SpecError]:
 def _substituted(experiment: Experiment) -> Iterator[SpecError]:
     """Texts that stand in the manifest itself, where Argo would substitute them."""
     found = [(f"argo.{path}", text) for path, text in texts(experiment.argo)]
-    found += [("tracking.uri", experiment.tracking.uri or "")]
+    found += [("tracking.uri", shown(experiment.tracking.uri or ""))]
     if container := experiment.trial.container:
         found += [
             ("trial.container.image", container.image),

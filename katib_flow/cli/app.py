@@ -152,8 +152,10 @@ def _resume_on_argo(
 
 
 def _where(uri: str | None, group: str) -> str:
-    """What a printed command needs to act on the same store."""
-    where = f" --tracking-uri {shlex.quote(uri)}" if uri else ""
+    """What a printed command needs to act on the same store, but for a password."""
+    from katib_flow.tracking.faults import shown
+
+    where = f" --tracking-uri {shlex.quote(shown(uri))}" if uri else ""
     return where + ("" if group == DEFAULT_GROUP else f" --tracking-experiment {shlex.quote(group)}")
 
 
@@ -174,7 +176,7 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         print(f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
         if interrupted or result.status is Status.PAUSED:
-            print(f"go on: katib-flow resume {result.name}{where}")
+            print(f"go on: katib-flow resume {shlex.quote(result.name)}{where}")
     raise typer.Exit(130 if interrupted else 1 if result.status is Status.FAILED else 0)
 
 

@@ -1,17 +1,30 @@
 """MLflow's own UI on a store."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from functools import partial
+from types import FrameType
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.tracking import Store
 from katib_flow.tracking.faults import shown
+from katib_flow.trial.functions import die_with
+
+GRACE_SECONDS = 10.0
+
+
+class _Told(Exception):
+    """This process was told to end."""
 
 
 def serve(port: int, store: Store) -> None:
-    """Run MLflow's server on this machine until it is interrupted.
+    """Run MLflow's server on this machine until it is interrupted, or told to end; the server ends with it.
 
     Raises:
         KatibFlowError: the port is taken, or the server ended with an error; what it printed stands above.
@@ -21,19 +34,57 @@ def serve(port: int, store: Store) -> None:
         return
     _check_free(port)
     print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it", flush=True)
-    where = ["--backend-store-uri", store.uri, "--host", "127.0.0.1", "--port", str(port)]
-    quietly = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
-    command = [sys.executable, "-m", "mlflow", "server", *where, *quietly]
-    # no job runners: nobody here has jobs for them, and they greet Ctrl-C with tracebacks
-    environment = {**os.environ, "MLFLOW_TRACKING_URI": store.uri, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with subprocess.Popen(command, env=environment, start_new_session=True) as server:
+    command, environment = server_of(store.uri, port)
+    with _told_by_signals():
+        server = subprocess.Popen(
+            command, env=environment, start_new_session=True, preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM)
+        )
         try:
             code = server.wait()
-        except KeyboardInterrupt:
-            server.terminate()
+        except (KeyboardInterrupt, _Told):
             return
+        finally:
+            _end(server)
     if code:
         raise KatibFlowError(f"MLflow's server ended with code {code}")
+
+
+def server_of(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
+    """The command that serves a store, and its environment, which has the address: it may hold a password."""
+    where = ["--host", "127.0.0.1", "--port", str(port)]
+    quietly = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    stores = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_BACKEND_STORE_URI": uri}
+    # no job runners: nobody here has jobs for them, and they greet Ctrl-C with tracebacks
+    environment = {**os.environ, **stores, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return [sys.executable, "-m", "mlflow", "server", *where, *quietly], environment
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    """End the server with all that it started."""
+    server.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(GRACE_SECONDS)
+    with suppress(ProcessLookupError):
+        os.killpg(server.pid, signal.SIGKILL)
+    server.wait()
+
+
+@contextmanager
+def _told_by_signals() -> Generator[None]:
+    """Have SIGTERM and SIGHUP, a closed terminal, raise _Told."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def told(number: int, frame: FrameType | None) -> None:
+        raise _Told
+
+    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _check_free(port: int) -> None:

@@ -113,8 +113,19 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def shown(uri: str) -> str:
-    """A store's address, or a text about it, without the password that may be in it."""
-    return re.sub(r"://(?!/)[^\s'\"]*@", "://", uri)
+    """A store's address, or a text about it, without the password that may be in it: to print, and to keep.
+
+    A user's name stays where a password follows it; alone it may be a token.
+    """
+    text = re.sub(
+        r"://(?!/)(?:([^\s'\":/@]*):)?[^\s'\"]*@", lambda found: f"://{found[1]}@" if found[1] else "://", uri
+    )
+    return re.sub(r"([?&](?:\w*passw(?:or)?d|\w*token|\w*secret)=)[^&\s'\"]*", r"\1", text, flags=re.IGNORECASE)
+
+
+def has_password(uri: str) -> bool:
+    """Whether an address holds what must not be shown."""
+    return shown(uri) != uri
 
 
 def explain(uri: str, error: BaseException) -> str:

@@ -21,7 +21,7 @@ from katib_flow.tracking.checkpoints import Checkpoints
 from katib_flow.tracking.commands import mlflow_command
 from katib_flow.tracking.connect import Connection, alone, artifact_root, located
 from katib_flow.tracking.encode import Point, as_one_try
-from katib_flow.tracking.faults import Faults, error_code, shown
+from katib_flow.tracking.faults import Faults, error_code, has_password, shown
 from katib_flow.tracking.learnt import Learnings
 from katib_flow.tracking.lease import Holding, Lease
 from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
@@ -117,6 +117,7 @@ class Store:
         if experiment.warm_start:  # names change their meaning, this experiment's own most of all
             run_ids = tuple(self.find(name).run_id for name in experiment.warm_start)
             experiment = experiment.model_copy(update={"warm_start": run_ids})
+        experiment = _without_password(experiment)
         experiment_id, unique = self._mlflow_experiment(create=True), key or uuid.uuid4().hex
         tags = {
             **{name: readable(value, MAX_TAG) for name, value in source.tags().items()},
@@ -372,6 +373,14 @@ class Store:
             NotFound: there is no such run, or it has no such artifact.
         """
         return self._artifacts.get(self._address(run_id), path)
+
+
+def _without_password(experiment: Experiment) -> Experiment:
+    """As it is recorded: everyone who reads the store, or its report, would read it."""
+    if experiment.tracking.uri is None or not has_password(experiment.tracking.uri):
+        return experiment
+    tracking = experiment.tracking.model_copy(update={"uri": shown(experiment.tracking.uri)})
+    return experiment.model_copy(update={"tracking": tracking})
 
 
 def _asked(tag: str, text: str) -> Any:

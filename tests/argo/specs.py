@@ -147,7 +147,7 @@ SPECS = {
         argo={**PLACED, "image": "digits:1", "mode": "lanes", "trial": {**PLACED["trial"], "resources": GPU}}  # type: ignore[dict-item]
     ),
     "code": spec(trial={"function": "m:train", "code": "def train(lr): ...", "packages": ["rich>=13"]}, argo={}),
-    "tracking": spec(tracking={"uri": "https://user:pa$$word@mlflow.example.com"}),
+    "tracking": spec(tracking={"uri": "https://mlflow.example.com/pa$$th"}),
     "hostile": hostile(),
 }
 

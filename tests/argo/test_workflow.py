@@ -212,7 +212,7 @@ def test_no_text_of_the_user_stands_where_argo_substitutes() -> None:
 def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
     step = templates(compiled("tracking"))["suggest"]["container"]
     address = next(each["value"] for each in step["env"] if each["name"] == "MLFLOW_TRACKING_URI")
-    assert address == "https://user:pa$$$$word@mlflow.example.com"  # Kubernetes halves it
+    assert address == "https://mlflow.example.com/pa$$$$th"  # Kubernetes halves it
     step = templates(compiled("function"))["suggest"]["container"]
     assert "MLFLOW_TRACKING_URI" not in {each["name"] for each in step["env"]}
     assert step["envFrom"] == [
@@ -228,6 +228,7 @@ def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
         ({"argo": {}, "trial": {"command": ["x", "${lr}"]}}, "argo.image", "nothing"),
         ({"tracking": {"uri": "sqlite:///x.db"}}, "tracking.uri", "sqlite:///x.db"),
         ({"tracking": {"uri": "mlruns"}}, "tracking.uri", "mlruns"),
+        ({"tracking": {"uri": "https://ada:hunter2@mlflow"}}, "tracking.uri", "https://ada@mlflow"),
         ({"algorithm": "hyperbond"}, "algorithm.name", "hyperbond"),
         (
             {

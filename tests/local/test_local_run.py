@@ -394,6 +394,14 @@ def test_resuming_what_is_not_there_says_so(store: Store) -> None:
         resume_experiment(store, "nope")
 
 
+def test_a_password_in_the_address_of_the_store_is_recorded_nowhere(run: Any, store: Store, here: Path) -> None:
+    result = run("square", tracking={"uri": "https://ada:hunter2@mlflow"}, limits={"max_trials": 2})
+    assert result.store.get(result.run_id).experiment.tracking.uri == "https://ada@mlflow"
+    files = [path for path in here.rglob("*") if path.is_file()]
+    assert any(path.name == "spec.yaml" for path in files)
+    assert [path for path in files if b"hunter2" in path.read_bytes()] == []
+
+
 def test_two_schedulers_do_not_run_one_experiment(
     run: Any, store: Store, here: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,10 +205,15 @@ def test_a_user_s_own_settings_of_mlflow_stay(proxy: Proxy, monkeypatch: pytest.
 @pytest.mark.parametrize(
     ("uri", "seen"),
     [
-        ("https://user:pa$$word@mlflow.example.com/x", "https://mlflow.example.com/x"),
-        ("https://user:p@ss@host", "https://host"),
-        ("https://user:p/ss@host", "https://host"),
-        ("postgresql://user:secret@db:5432/mlflow", "postgresql://db:5432/mlflow"),
+        ("https://user:pa$$word@mlflow.example.com/x", "https://user@mlflow.example.com/x"),
+        ("https://user:p@ss@host", "https://user@host"),
+        ("https://user:p/ss@host", "https://user@host"),
+        ("https://dapi0123456789@host", "https://host"),
+        (
+            "postgresql://db/mlflow?user=ada&password=secret&sslmode=require",
+            "postgresql://db/mlflow?user=ada&password=&sslmode=require",
+        ),
+        ("postgresql://user:secret@db:5432/mlflow", "postgresql://user@db:5432/mlflow"),
         ("http://host:5000", "http://host:5000"),
         ("sqlite:////tmp/a@b/store.db", "sqlite:////tmp/a@b/store.db"),
     ],
