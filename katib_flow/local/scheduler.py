@@ -21,7 +21,7 @@ from katib_flow.history import History, Learnt, Metric, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
-from katib_flow.local.workers import Event, Workers
+from katib_flow.local.workers import Event, Lost, Workers
 from katib_flow.loop import End, Verdict
 from katib_flow.reports.stored import keep_report
 from katib_flow.stopping import reason_to_stop
@@ -31,6 +31,7 @@ from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.tracked import Tracked
+from katib_flow.trial.tree import end_left_over
 
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
@@ -99,6 +100,7 @@ class Scheduler:
         for trial in self.store.history(self.record, series=self.experiment.early_stopping is not None):
             self._set(replace(trial, series=self._kept(trial)))
         for suggestion in self.spool.suggestions():
+            end_left_over(self.spool.directory(suggestion))
             known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
             if known.state.over:
                 self.spool.remove(suggestion)
@@ -214,8 +216,13 @@ class Scheduler:
                 self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
             self._ended(trial, message.outcome)
-        elif not self.interrupts:  # else it was killed with us, or by us: see _finish
-            why = f"its worker process ended (exit code {message.exit_code})"
+        else:
+            self._lost(run, trial, message)
+
+    def _lost(self, run: Run, trial: Trial, lost: Lost) -> None:
+        end_left_over(run.directory)  # its worker cannot do it any more
+        if not self.interrupts:  # else it was killed with us, or by us: see _finish
+            why = f"its worker process ended (exit code {lost.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
 
     def _kept(self, trial: Trial, more: Sequence[Metric] = ()) -> Mapping[str, tuple[Metric, ...]]:
@@ -312,7 +319,10 @@ class Scheduler:
 
     @contextmanager
     def interruptible(self) -> Generator[None]:
-        """SIGINT and SIGTERM end the experiment in order; a second one ends its trials at once, a third everything."""
+        """SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, end the experiment in order.
+
+        A second one ends its trials at once, a third everything.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -324,7 +334,8 @@ class Scheduler:
             if self.interrupts > 2:
                 raise KeyboardInterrupt
 
-        before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
+        ending = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {number: signal.signal(number, interrupted) for number in ending}
         try:
             yield
         finally:

@@ -23,7 +23,7 @@ import cloudpickle
 from katib_flow.errors import SpecError
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.functions import Function, die_with, trial_function
+from katib_flow.trial.functions import Function, die_with, not_for_trials, trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
@@ -111,11 +111,15 @@ def read_result(directory: TrialDirectory) -> Outcome | None:
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the scheduler's to handle
+    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C and a closed terminal are the scheduler's to handle
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not a hard end: run_trial must end what the trial started
     die_with(int(sys.argv[3]), signal.SIGTERM)
     os.environ[IN_WORKER] = "1"
     connection = Connection(int(sys.argv[1]))
+    for descriptor in map(int, (sys.argv[1], *sys.argv[4:])):  # the connection, and what is held while this lives
+        os.set_inheritable(descriptor, False)
+        not_for_trials.add(descriptor)
     try:
         start: Start = connection.recv()
         _look_for_modules_in(start.experiment.base)

@@ -22,10 +22,15 @@ _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from katib_flo
 
 @dataclass
 class Worker:
-    """One process and what it is doing."""
+    """One process and what it is doing.
+
+    Attributes:
+        pidfd: readable once the process has ended; None where the system has no such thing.
+    """
 
     process: subprocess.Popen[bytes]
     connection: Connection
+    pidfd: int | None = None
     ready: bool = False
     running: Run | None = None
     stopping: bool = False
@@ -34,10 +39,23 @@ class Worker:
         with contextlib.suppress(OSError):  # its end is noticed when it is read from
             self.connection.send(message)
 
+    def hang_up(self) -> None:
+        self.connection.close()
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
+
     def stop(self, request: StopTrial) -> None:
         if self.running and not self.stopping:
             self.stopping = True
             self.send(request)
+
+
+def _pidfd(pid: int) -> int | None:
+    try:
+        return os.pidfd_open(pid)
+    except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
+        return None
 
 
 @dataclass(frozen=True)
@@ -69,9 +87,10 @@ class Workers:
         while len(self.members) < self.size:
             ours, theirs = socket.socketpair()
             command = [sys.executable, "-c", _MAIN, str(theirs.fileno()), json.dumps(sys.path), str(os.getpid())]
+            command += map(str, self.keep)
             process = subprocess.Popen(command, pass_fds=(theirs.fileno(), *self.keep), stdin=subprocess.DEVNULL)
             theirs.close()
-            worker = Worker(process, Connection(ours.detach()))
+            worker = Worker(process, Connection(ours.detach()), _pidfd(process.pid))
             worker.send(self.start)
             self.members.append(worker)
 
@@ -88,15 +107,16 @@ class Workers:
             SpecError: no trial of this experiment can run.
             KatibFlowError: workers cannot be started.
         """
-        by_connection: dict[Any, Worker] = {worker.connection: worker for worker in self.members}
-        for connection in wait(list(by_connection), timeout):
-            worker = by_connection[connection]
+        by_source: dict[Any, Worker] = {worker.connection: worker for worker in self.members}
+        by_source |= {worker.pidfd: worker for worker in self.members if worker.pidfd is not None}
+        for worker in {id(by_source[source]): by_source[source] for source in wait(list(by_source), timeout)}.values():
+            over = worker.process.poll() is not None  # before its last words are read
             try:
-                while True:
+                while worker.connection.poll():
                     yield from self._received(worker, worker.connection.recv())
-                    if not worker.connection.poll():
-                        break
             except (EOFError, OSError):
+                over = True
+            if over:
                 yield from self._lost(worker)
 
     def _received(self, worker: Worker, message: object) -> Iterator[Event]:
@@ -112,7 +132,7 @@ class Workers:
 
     def _lost(self, worker: Worker) -> Iterator[Event]:
         self.members.remove(worker)
-        worker.connection.close()
+        worker.hang_up()
         exit_code = worker.process.wait()
         if worker.running:
             yield worker.running, Lost(exit_code)
@@ -131,7 +151,7 @@ class Workers:
     def close(self) -> None:
         """End every worker, and with it whatever it runs."""
         for worker in self.members:
-            worker.connection.close()
+            worker.hang_up()
         for worker in self.members:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(5)

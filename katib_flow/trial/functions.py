@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment
 
 Function = Callable[..., Any]
+not_for_trials: set[int] = set()
+"""File descriptors that a forked trial closes: held by it, or by what it starts, they would hide its worker's end."""
 _LIBC: ctypes.CDLL | None = (
     ctypes.CDLL(None) if sys.platform == "linux" else None
 )  # loaded here: a forked child should do little
@@ -197,7 +199,9 @@ def fork_function(
     try:
         os.setsid()
         die_with(parent)
-        os.close(reading)
+        for descriptor in (reading, *not_for_trials):
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(writing, 1)
         os.dup2(writing, 2)

@@ -24,6 +24,7 @@ from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
 from katib_flow.trial.protocol import TrialDirectory, called_with, substitutions
 from katib_flow.trial.reader import OnMetrics, Reader
 from katib_flow.trial.tracked import Tracked
+from katib_flow.trial.tree import end_left_over, forget, note
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
@@ -93,6 +94,7 @@ def run_trial(
     Raises:
         KatibFlowError: the trial cannot be started here at all.
     """
+    end_left_over(directory)
     directory.create(experiment, suggestion)
     started = time.time()
     if experiment.architecture is not None:
@@ -105,13 +107,15 @@ def run_trial(
     except OSError as error:
         directory.log.write_text(f"{error}\n")
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
-    with BoundedLog(directory.log) as log:
-        reader = Reader(experiment, directory, log, on_metrics, source, earlier)
-        try:
+    try:
+        note(directory, process.pid)
+        with BoundedLog(directory.log) as log:
+            reader = Reader(experiment, directory, log, on_metrics, source, earlier)
             _supervise(process, reader, stop, experiment.limits.trial_timeout)
-        finally:
-            process.send(signal.SIGKILL)
-            os.close(process.output)
+    finally:
+        process.send(signal.SIGKILL)
+        os.close(process.output)
+        forget(directory)
     ending = Ending(process.exit_code, process.request, process.timed_out)
     return conclude(experiment, directory, ending, reader, started)
 

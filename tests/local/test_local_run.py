@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sqlite3
 import threading
 import time
@@ -400,6 +401,15 @@ def test_a_password_in_the_address_of_the_store_is_recorded_nowhere(run: Any, st
     files = [path for path in here.rglob("*") if path.is_file()]
     assert any(path.name == "spec.yaml" for path in files)
     assert [path for path in files if b"hunter2" in path.read_bytes()] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_in_order(run: Any, number: signal.Signals) -> None:
+    told: list[int] = []
+    progress = Watching(lambda: told or (told.append(number), os.kill(os.getpid(), number)))
+    result = run("square", progress=progress, limits={"max_trials": 1000, "parallel_trials": 1})
+    assert (result.status, result.reason) == (Status.INTERRUPTED, "interrupted; resume goes on")
+    assert State.SUCCEEDED in {trial.state for trial in result.trials}
 
 
 def test_two_schedulers_do_not_run_one_experiment(
