@@ -1,8 +1,8 @@
 """Calls that wait for a server, side by side."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from threading import Lock, Thread
+from typing import TypeVar, cast
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -10,9 +10,34 @@ THREADS = 8  # MLflow's client keeps ten connections
 
 
 def parallel(call: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """The results in the order of the items; raises what the first call that failed did."""
+    """The results in the order of the items; raises what the first call that failed did.
+
+    The threads are daemons, not those of an executor: at exit Python would wait for calls that try a server which is
+    away for minutes.
+    """
     todo = list(items)
     if len(todo) < 2:  # no thread is worth its while
         return [call(item) for item in todo]
-    with ThreadPoolExecutor(min(THREADS, len(todo))) as pool:
-        return list(pool.map(call, todo))
+    results: list[U | None] = [None] * len(todo)
+    errors: dict[int, BaseException] = {}
+    ahead, lock = iter(range(len(todo))), Lock()
+
+    def work() -> None:
+        while True:
+            with lock:
+                position = None if errors else next(ahead, None)
+            if position is None:
+                return
+            try:
+                results[position] = call(todo[position])
+            except BaseException as error:  # noqa: BLE001 - it is raised again where the results are wanted
+                errors[position] = error
+
+    threads = [Thread(target=work, name="katib-flow call", daemon=True) for _ in range(min(THREADS, len(todo)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if errors:
+        raise errors[min(errors)]
+    return cast(list[U], results)
