@@ -5,11 +5,9 @@ we know is read and written as it stands; MLflow's own client makes a new file, 
 """
 
 import fcntl
-import hashlib
 import os
-import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -90,12 +88,14 @@ class Connection:
 
 @contextmanager
 def alone(path: Path | None) -> Generator[None]:
-    """Hold a lock on a SQLite store among the processes of this machine, in a file of the temporary directory."""
+    """Hold a lock on a SQLite store among the processes of this machine: on its directory, so that no file is made."""
     if path is None:
         yield
         return
-    name = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:16]
-    lock = Path(tempfile.gettempdir()) / f"katib-flow-{os.getuid()}-{name}.lock"
-    with lock.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    directory_fd = os.open(path.resolve().parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):  # a network's file system may not lock directories
+            fcntl.flock(directory_fd, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(directory_fd)

@@ -1,8 +1,11 @@
 """The fast path of SQLite leaves a database as MLflow's own client does: every table, every column."""
 
+import fcntl
 import math
+import os
 import shutil
 import sqlite3
+import tempfile
 import uuid
 from collections.abc import Callable
 from contextlib import closing
@@ -18,6 +21,7 @@ from tracking_kit import BEGIN, copied, ended, experiment, pending, reported, wr
 from katib_flow.errors import TrackingError
 from katib_flow.history import Metric, State, Trial
 from katib_flow.tracking import Change, Record, Store
+from katib_flow.tracking.connect import alone
 from katib_flow.tracking.runs import ApiBackend
 from katib_flow.tracking.sqlite import SqliteBackend
 
@@ -209,3 +213,16 @@ def test_a_group_is_recorded_wholly_or_not_at_all(local: Store, opened: Record, 
     with pytest.raises(TrackingError, match="the second trial is refused"):
         written(local, opened, ended(0, 0.5), ended(1, 0.5))
     assert len(local.history(opened)) == 0
+
+
+def test_a_lock_makes_no_file_that_another_user_could_have_planted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with alone(tmp_path / "mlflow.db"):
+        other = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+    assert list(tmp_path.iterdir()) == []
