@@ -75,6 +75,7 @@ class Scheduler:
     exhausted: bool = False
     _told: bool = False
     _judged_once: bool = False
+    _full: str = ""
     control: Control = field(default_factory=Control)
 
     def __post_init__(self) -> None:
@@ -156,7 +157,7 @@ class Scheduler:
         waiting, self.again = self.again[:room], self.again[room:]
         fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
         started: list[tuple[Suggestion, TrialDirectory, Sequence[Metric], str]] = []
-        for suggestion in (*waiting, *fresh):
+        for suggestion in self._kept_on_disk((*waiting, *fresh)):
             here = self.spool.directory(suggestion, self._parent(suggestion))
             earlier = self._earlier(suggestion, here)
             trial = self._started(suggestion, earlier)
@@ -171,6 +172,24 @@ class Scheduler:
             tracked = Tracked(self.store.uri, self.record.mlflow_experiment_id, own)
             worker.running = Run(suggestion, here, tracked, earlier)
             worker.send(worker.running)
+
+    def _kept_on_disk(self, suggestions: Sequence[Suggestion]) -> Sequence[Suggestion]:
+        """Those that may start, because the disk has them; the others wait for room."""
+        for position, suggestion in enumerate(suggestions):
+            try:
+                self.spool.add(suggestion)
+            except OSError as error:
+                if not self._full:
+                    self._full = f"{self.spool.path}: cannot be written: {error.strerror}"
+                    self.progress.say(f"{self._full}; no trials start until it can, what has ended goes to MLflow")
+                for one in suggestions[position:]:  # not started: they take up no room
+                    self._set(replace(self._trials.get(one.id, Trial(one)), state=State.KILLED))
+                self.again = [*suggestions[position:], *self.again]
+                return suggestions[:position]
+        if self._full and suggestions:
+            self.progress.say(f"{self.spool.path}: can be written again; trials start")
+            self._full = ""
+        return suggestions
 
     def _suggest(self, n: int) -> list[Suggestion]:
         kept = itertools.chain(self._learnt, self.store.learnings.find(self.record))
@@ -190,7 +209,6 @@ class Scheduler:
         return recorded.reported if recorded else ()
 
     def _started(self, suggestion: Suggestion, earlier: Sequence[Metric]) -> Trial:
-        self.spool.add(suggestion)
         known = self._trials.get(suggestion.id, Trial(suggestion))
         series = self._kept(Trial(suggestion), earlier)
         fresh: dict[str, Any] = {"ended": None, "message": "", "observations": {}, "series": series}

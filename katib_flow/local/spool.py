@@ -13,6 +13,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
@@ -116,9 +117,13 @@ class Spool:
         return TrialDirectory(self.path / suggestion.id, self.path / parent.id if parent else None)
 
     def add(self, suggestion: Suggestion) -> None:
-        """Keep a suggestion, before its trial starts."""
+        """Keep a suggestion, before its trial starts.
+
+        Raises:
+            OSError: there is no room, say; the trial must not start.
+        """
         directory = self.directory(suggestion).path
-        directory.mkdir(exist_ok=True)
+        directory.mkdir(parents=True, exist_ok=True)
         (directory / "suggestion.json").write_text(json.dumps(suggestion.to_dict()))
 
     def suggestions(self) -> Iterator[Suggestion]:
@@ -132,7 +137,8 @@ class Spool:
     def remove(self, suggestion: Suggestion) -> None:
         """Drop a trial that MLflow has; a checkpoint or a model stays, another trial may continue from it."""
         directory = self.directory(suggestion)
-        (directory.path / "suggestion.json").unlink(missing_ok=True)
+        with suppress(OSError):  # it is found again by a resume, which sees that MLflow has it
+            (directory.path / "suggestion.json").unlink(missing_ok=True)
         if directory.model.is_dir():
             return
         try:

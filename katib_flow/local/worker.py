@@ -194,11 +194,12 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
         hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": function, "earlier": run.earlier}
         hooks["tracked"] = run.tracked
         outcome = run_trial(experiment, run.suggestion, run.directory, **hooks)
-        save_result(run.directory, outcome)
     except OSError as error:  # the disk is full, say: the trial is lost, the worker is not
         if isinstance(error, ConnectionError):
             raise
         outcome = Outcome(
-            State.FAILED, f"could not be recorded: {error}", started=time.time(), ended=time.time(), fault=True
+            State.FAILED, f"could not be run: {error}", started=time.time(), ended=time.time(), fault=True
         )
+    with contextlib.suppress(OSError):  # then the scheduler alone has it, and MLflow soon
+        save_result(run.directory, outcome)
     connection.send(Done(outcome))

@@ -1,5 +1,6 @@
 """The loop on this machine: real workers, real processes, a real SQLite store."""
 
+import errno
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import katib_flow as kf
 from katib_flow.errors import InvalidSpec, KatibFlowError, NotFound, TrackingError
 from katib_flow.history import State
 from katib_flow.local import Result, resume_experiment, run_experiment
+from katib_flow.local.spool import Spool
 from katib_flow.loop import End
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status, Store
@@ -410,6 +412,26 @@ def test_a_signal_ends_in_order(run: Any, number: signal.Signals) -> None:
     result = run("square", progress=progress, limits={"max_trials": 1000, "parallel_trials": 1})
     assert (result.status, result.reason) == (Status.INTERRUPTED, "interrupted; resume goes on")
     assert State.SUCCEEDED in {trial.state for trial in result.trials}
+
+
+def test_where_the_disk_is_full_no_trials_start_until_there_is_room(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    add, tries, said = Spool.add, iter(range(100)), []
+
+    def full(spool: Spool, suggestion: Any) -> None:
+        if 2 <= next(tries) < 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        add(spool, suggestion)
+
+    monkeypatch.setattr(Spool, "add", full)
+    progress = Watching(lambda: None)
+    monkeypatch.setattr(progress, "say", said.append)
+    result = run("count", progress=progress)
+    assert (result.status, len(result.trials)) == (Status.SUCCEEDED, 6)
+    assert sorted(Path("started").read_text().split()) == [f"t{index:05d}" for index in range(6)]
+    assert [text.partition(": ")[2] for text in said] == [
+        "cannot be written: No space left on device; no trials start until it can, what has ended goes to MLflow",
+        "can be written again; trials start",
+    ]
 
 
 def test_two_schedulers_do_not_run_one_experiment(
