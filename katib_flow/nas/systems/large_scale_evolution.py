@@ -118,7 +118,6 @@ def with_another_parameter(space: SearchSpace, assignment: Assignment, rng: np.r
     if isinstance(old, int | float) and not isinstance(old, bool) and old > 0 and hasattr(parameter, "min"):
         near = min(max(rescaled(old, rng), parameter.min), parameter.max)  # type: ignore[attr-defined]
         new = type(old)(round(near) if isinstance(old, int) else near)
-        new = new if parameter.contains(new) else parameter.at(parameter.unit(new))
-        if (altered := {**assignment, name: new}) in space:
+        if (altered := {**assignment, name: parameter.at(parameter.unit(new))}) in space:
             return altered
     return space.mutate(assignment, rng, name)
