@@ -343,3 +343,9 @@ def test_a_linear_network_will_do_and_for_the_systems_that_widen_layers_will_not
     for name in ("nasbot", "network-morphism"):
         (problem,) = check_algorithm(Experiment.parse(spec(architecture=bare, algorithm=name)))
         assert "with a convolution" in problem.need
+
+
+def test_without_other_parameters_the_network_alone_evolves() -> None:
+    history = play(search(parameters={}), 40, lambda each: -convolutions(each))
+    assert {tuple(trial.assignment) for trial in history} == {()}
+    assert len({Topology.parse(trial.suggestion.topology).hash for trial in history}) > 10
