@@ -4,7 +4,9 @@ Exit codes: 0 done, 1 the experiment failed, 2 bad input, 130 interrupted.
 """
 
 import os
+import signal
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
@@ -12,9 +14,13 @@ def main() -> None:
     from katib_flow.cli.app import app
     from katib_flow.errors import KatibFlowError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a value may hold what this terminal's encoding lacks
     try:
         app(prog_name="katib-flow")
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would find the interpreter on its way out
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except KatibFlowError as error:

@@ -38,7 +38,7 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = 
     from rich.table import Table
     from rich.text import Text
 
-    from katib_flow.trial.table import cell, telling
+    from katib_flow.trial.table import cell, printable, telling
 
     if not rows:
         print("nothing yet")
@@ -49,7 +49,7 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = 
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(cell(row[name])) for name in columns))
+        table.add_row(*(Text(printable(cell(row[name]))) for name in columns))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 200))  # a pipe or a log has no width: do not fold for one
@@ -61,12 +61,12 @@ def show_one(row: Row, output: Output) -> None:
     if output is Output.JSON:
         print(to_json(row))
         return
-    from katib_flow.trial.table import cell
+    from katib_flow.trial.table import cell, printable
 
     width = max(len(name) for name in row)
     for name, value in row.items():
         if value not in (None, ""):
-            print(f"{name:<{width}}  {cell(value)}")
+            print(f"{name:<{width}}  {printable(cell(value))}")
 
 
 def to_json(data: Any) -> str:

@@ -3,13 +3,14 @@
 import sys
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.history import History, Trial
 from katib_flow.local.scheduler import Progress
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.table import cell, decided
+from katib_flow.trial.table import cell, decided, printable
 
 REFRESH_SECONDS = 0.25
 
@@ -36,10 +37,11 @@ class Lines:
     def trial_ended(self, trial: Trial) -> None:
         seconds = f"{trial.ended - trial.started:.1f} s" if trial.ended and trial.started else ""
         facts = [_values(self.experiment, trial), cell(decided(self.experiment, trial)), seconds, trial.message]
-        print(f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}", flush=True)
+        line = f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}"
+        print(printable(line), flush=True)
 
     def say(self, text: str) -> None:
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def _mark(self, trial: Trial) -> str:
         objective = self.experiment.objective[0]
@@ -61,11 +63,11 @@ class Live:
         self.ended += 1
         if trial.state.failure:
             self.live.console.print(
-                f"{trial.id} {trial.state}: {trial.message}", style="red", markup=False, highlight=False
+                printable(f"{trial.id} {trial.state}: {trial.message}"), style="red", markup=False, highlight=False
             )
 
     def say(self, text: str) -> None:
-        self.live.console.print(text, markup=False, highlight=False)
+        self.live.console.print(printable(text), markup=False, highlight=False)
 
     def show(self, history: History, most_trials: int | None) -> None:
         now = time.monotonic()
@@ -93,7 +95,7 @@ class Live:
         if best := self.experiment.best(history):
             lines.append(
                 Text(
-                    f"best {best.id}: {_values(self.experiment, best)}  ({cell(best.assignment)})",
+                    printable(f"best {best.id}: {_values(self.experiment, best)}  ({cell(best.assignment)})"),
                     overflow="ellipsis",
                     no_wrap=True,
                 )
@@ -101,13 +103,45 @@ class Live:
         now = time.time()
         lines += [
             Text(
-                f"  {trial.id} running {_clock(now - (trial.started or now))}  {cell(decided(self.experiment, trial))}",
+                printable(f"  {trial.id} running {_clock(now - (trial.started or now))}  ")
+                + printable(cell(decided(self.experiment, trial))),
                 overflow="ellipsis",
                 no_wrap=True,
             )
             for trial in history.open()[:8]
         ]
         return Group(bar, *lines)
+
+
+@dataclass
+class Guarded:
+    """Whoever watches, without any say in whether the search goes on: a terminal that is gone ends no experiment."""
+
+    watcher: Progress
+    _told: bool = False
+
+    def show(self, history: History, most_trials: int | None) -> None:
+        with self._alive():
+            self.watcher.show(history, most_trials)
+
+    def trial_ended(self, trial: Trial) -> None:
+        with self._alive():
+            self.watcher.trial_ended(trial)
+
+    def say(self, text: str) -> None:
+        with self._alive():
+            self.watcher.say(text)
+
+    @contextmanager
+    def _alive(self) -> Generator[None]:
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001 - whatever it is, the trials matter more
+            if not self._told:
+                self._told = True
+                with suppress(Exception):
+                    text = printable(f"note: the display failed, and the search goes on: {error!r}")
+                    print(text, file=sys.stderr, flush=True)
 
 
 def _clock(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """Run an experiment on this machine, or go on with one."""
 
 import sys
-from collections.abc import Callable
 
 import cloudpickle
 
@@ -9,6 +8,7 @@ from katib_flow.algorithms import check_algorithm, check_installed
 from katib_flow.algorithms.auto import settled
 from katib_flow.effects import out_of_space, tell, without_effect
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
+from katib_flow.local.progress import Guarded
 from katib_flow.local.result import Result
 from katib_flow.local.scheduler import Progress, Scheduler, Silent
 from katib_flow.local.spool import Spool
@@ -23,6 +23,7 @@ from katib_flow.tracking.connect import located
 from katib_flow.tracking.lease import Holding
 from katib_flow.trial.files import missing
 from katib_flow.trial.functions import Function
+from katib_flow.trial.table import printable
 
 FUNCTION_FILE = "function.pickle"
 
@@ -64,10 +65,11 @@ def run_experiment(
             store = store or Store(experiment.tracking.uri, experiment.tracking.experiment)
             _wait_until_one_is_ready(workers)
             record = store.create(experiment, key=spool.key)
-            with store.lease(record, _say(progress)).take() as lease:
+            watcher = Guarded(progress or Silent())
+            with store.lease(record, watcher.say if progress else _complain).take() as lease:
                 for each in map(store.find, record.experiment.warm_start):
                     tell(out_of_space(experiment, each.name, store.history(each).trials))
-                return _drive(store, record, lease, workers, spool, progress or Silent(), barrier=barrier)
+                return _drive(store, record, lease, workers, spool, watcher, barrier=barrier)
         finally:
             workers.close()
     except SpecError as problem:
@@ -95,7 +97,8 @@ def resume_experiment(
         KatibFlowError: it cannot run here, or another process is running it.
     """
     record = store.find(name)
-    with store.lease(record, _say(progress)).take() as lease:
+    watcher = Guarded(progress or Silent())
+    with store.lease(record, watcher.say if progress else _complain).take() as lease:
         spool = Spool(record.key or record.run_id)
         try:
             spool.lock()
@@ -105,16 +108,16 @@ def resume_experiment(
             try:
                 _wait_until_one_is_ready(workers)
                 lease.confirm()  # of two that began at once
-                return _drive(store, record, lease, workers, spool, progress or Silent(), barrier=barrier)
+                return _drive(store, record, lease, workers, spool, watcher, barrier=barrier)
             finally:
                 workers.close()
         finally:
             spool.close()
 
 
-def _say(progress: Progress | None) -> Callable[[str], None]:
-    """Where to tell what a person should know, be progress wanted or not."""
-    return progress.say if progress is not None else lambda text: print(text, file=sys.stderr, flush=True)
+def _complain(text: str) -> None:
+    """What a person should know even where progress is not wanted."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def _pickled(experiment: Experiment, function: Function) -> bytes:

@@ -77,6 +77,13 @@ def telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return [name for name in columns if any(row[name] not in silent.get(name, (None, "")) for row in rows)]
 
 
+def printable(text: str) -> str:
+    """A text on one line, as a terminal can show it: what would move its cursor, end the line or is no character."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
+
+
 def cell(value: Any) -> str:
     """A value as a person reads it in a table or a line."""
     if value is None:

@@ -1,5 +1,6 @@
 """What a person sees of an experiment that goes on."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,7 +8,8 @@ from kit import experiment, trial
 from rich.console import Console
 
 from katib_flow.history import History, State, Suggestion
-from katib_flow.local.progress import Lines, Live
+from katib_flow.local.progress import Guarded, Lines, Live
+from katib_flow.trial.table import printable
 
 MADE = experiment(objective={"metric": "loss", "direction": "minimize"}, limits={"max_trials": 2})
 
@@ -43,3 +45,36 @@ def test_the_bar_counts_to_what_a_resume_asked_for() -> None:
     assert "3/9 trials" in screen.shown
     assert "left" in screen.shown
     assert "-" not in screen.shown.split("about")[1].split("left")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("0.5; ü 漢", "0.5; ü 漢"),
+        ("x\nt99999 succeeded (best so far): loss 0", "x\\nt99999 succeeded (best so far): loss 0"),
+        ("\x1b[2J\x07\x00\x9b1m", "\\x1b[2J\\x07\\x00\\x9b1m"),
+        ("\udc80 \u202e \u2028", "\\udc80 \\u202e \\u2028"),
+    ],
+)
+def test_no_text_of_a_trial_moves_the_cursor_or_forges_a_line(
+    text: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printable(text) == shown
+    assert printable(text).encode()
+    Lines(MADE).trial_ended(replace(ended(0, 0.5), message=text))
+    (line,) = capsys.readouterr().out.split("\n")[:-1]
+    assert line.endswith(shown)
+
+
+def test_a_display_that_fails_ends_no_search(capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken:
+        def show(self, *_: Any) -> None:
+            raise OSError(5, "Input/output error")
+
+        trial_ended = say = show
+
+    watcher = Guarded(Broken())
+    watcher.show(History(), None)
+    watcher.trial_ended(ended(0, 0.5))
+    watcher.say("x")
+    assert capsys.readouterr().err.count("the display failed, and the search goes on: OSError") == 1
