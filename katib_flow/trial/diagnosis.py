@@ -23,13 +23,21 @@ def signal_of(code: int) -> int:
     return number if number in signal.valid_signals() else 0
 
 
+def _named(number: int) -> str:
+    """The name of a signal; real-time signals have none but the first and the last."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
 def failure(code: int, directory: TrialDirectory, reader: Reader) -> str:
     """Why a program that ended with an exit code, negative for a signal, failed."""
-    with contextlib.suppress(OSError, ValueError):
+    with contextlib.suppress(OSError, ValueError, RecursionError):
         return str(json.loads((directory.path / "error.json").read_text()))
     last = f"; its last line was {_quoted(reader.lines.last)}" if reader.lines.last else "; it printed nothing"
     if number := signal_of(code):
-        how = f"killed by {signal.Signals(number).name}"
+        how = f"killed by {_named(number)}"
         return f"{how if code < 0 else f'exit code {code}, which a shell gives for a program {how}'}{last}"
     if what := _SHELL.get(code):
         return f"exit code {code}, which a shell gives for a command that {what}{last}"

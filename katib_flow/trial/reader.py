@@ -80,7 +80,7 @@ class Reader:
             report: dict[str, Any] = dict(json.loads(line))
             self._remark(report)
             values: dict[str, Any] = dict(report["metrics"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):  # a log may hold anything
             return []
         step = {} if report.get("step") is None else {"step": report["step"]}
         metrics = self._reports.parse(json.dumps(values | step))

@@ -104,7 +104,7 @@ def run_trial(
             return Outcome(State.FAILED, f"no model: {error}", started=started, ended=time.time())
     try:
         process = _start(experiment, suggestion, directory, function, tracked)
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
         directory.log.write_text(f"{error}\n")
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
     try:

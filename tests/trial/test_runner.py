@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -132,6 +133,30 @@ def test_a_value_is_that_of_all_that_was_reported_however_much_it_was(
     assert few < 3000
     assert outcome.state is State.SUCCEEDED
     assert outcome.message == (f"{few} of 30000 reported numbers are recorded; latest, min and max are of all of them")
+
+
+def test_a_death_by_a_real_time_signal_is_told_by_its_number(run: Run) -> None:
+    outcome = run("import os, signal; os.kill(os.getpid(), signal.SIGRTMIN + 3)")
+    assert outcome.state is State.FAILED
+    assert outcome.message == f"killed by signal {signal.SIGRTMIN + 3}; it printed nothing"
+
+
+@pytest.mark.parametrize("file", ["report.jsonl", "error.json"])
+def test_json_that_is_nested_too_deeply_is_no_more_than_noise(run: Run, file: str) -> None:
+    program = f"import os, pathlib; pathlib.Path(os.environ['KATIB_FLOW_TRIAL_FILE']).with_name('{file}')"
+    outcome = run(f"{program}.write_text('[' * 100_000); print('score=1'); exit(3)")
+    assert (outcome.state, outcome.message) == (State.FAILED, 'exit code 3; its last line was "score=1"')
+
+
+@pytest.mark.parametrize(
+    "trial", [{"command": ["echo", "a\0b"]}, {"command": ["true"], "env": {"A": "a\0b"}},
+              {"command": ["true"], "env": {"A=B": "c"}}],
+)  # fmt: skip
+def test_what_no_program_can_be_started_with_fails_the_trial_alone(directory: TrialDirectory, trial: Any) -> None:
+    hooks: Any = {"on_metrics": lambda metrics: None, "stop": lambda: None}
+    outcome = run_trial(experiment(trial=trial), Suggestion(0, {"x": 0.5}), directory, **hooks)
+    assert outcome.state is State.FAILED
+    assert outcome.message.startswith("cannot be started: ")
 
 
 def test_names_without_end_do_not_crowd_out_those_of_the_spec(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
