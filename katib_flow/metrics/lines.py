@@ -1,6 +1,8 @@
 """Bytes as they come -> whole lines of plain text; a file that grows -> what is new in it."""
 
+import os
 import re
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,6 +52,10 @@ class LineSplitter:
         return lines
 
 
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a named pipe would wait for who writes to it
+
+
 @dataclass
 class Tail:
     """A file that another program writes; it may not be there yet."""
@@ -58,9 +64,11 @@ class Tail:
     position: int = field(default=0, init=False)
 
     def read(self) -> bytes:
-        """What was written since the last call."""
+        """What was written since the last call; nothing of what is no file: a named pipe or a device may never end."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    return b""
                 file.seek(self.position)
                 data = file.read()
         except OSError:

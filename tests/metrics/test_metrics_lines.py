@@ -1,11 +1,14 @@
 """What terminals are sent -> lines of plain text, however it is cut into pieces."""
 
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from katib_flow.metrics import LineParser
-from katib_flow.metrics.lines import LINE_BYTES, LineSplitter
+from katib_flow.metrics.lines import LINE_BYTES, LineSplitter, Tail
 
 
 def lines(*parts: bytes) -> list[str]:
@@ -74,3 +77,10 @@ def test_a_word_without_end_is_not_kept():
 @pytest.mark.parametrize("text", ["\x1b[", "\x1b]", "\x1b[1;", "\x08", "\x1b]0;\x1b"])
 def test_a_line_of_a_million_of_them_takes_time_in_proportion(text):
     assert isinstance(lines(text.encode() * 200_000), list)
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for name in ("pipe", "endless", "", "nothing"):
+        assert Tail(tmp_path / name).read() == b""
