@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from katib_flow.cli.output import Format, Output
-from katib_flow.spaces import search_space
 
 if TYPE_CHECKING:
     from katib_flow.local import Result
@@ -189,6 +188,7 @@ def validate(
     from katib_flow.algorithms.auto import settled
     from katib_flow.cli.output import to_json
     from katib_flow.effects import not_installed, tell, without_effect
+    from katib_flow.spaces import search_space
     from katib_flow.spec import Experiment
     from katib_flow.trial.functions import callable_here
 

@@ -51,6 +51,7 @@ class NaoSettings(SystemSettings):
     step: Annotated[float, Field(gt=0)] = 1.0
     """How far a seed moves along the slope of the predictor; up to 12 times as far where nothing new is met."""
     embedding: Count = 32
+    """Numbers that stand for a decision."""
     hidden: Count = 96
     """Units of the encoder, the decoder and the predictor."""
     training_steps: Count = 150
