@@ -11,7 +11,7 @@ the same.
 """
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
@@ -86,6 +86,12 @@ class Policy(nn.Module):
         before = self.embedded[torch.arange(slots - 1), tokens[:, :-1] + 1]
         hidden, _ = self.core(torch.cat([self.start.expand(count, 1, -1), before], dim=1))
         return self._log_chances(torch.einsum("nsu,suc->nsc", hidden, self.out) + self.bias, slice(None))
+
+    def lean(self, biases: Sequence[Sequence[float]]) -> None:
+        """Begin with logits for the choices of each slot."""
+        with torch.no_grad():
+            for slot, bias in enumerate(biases):
+                self.bias[slot, : len(bias)] = torch.as_tensor(bias)
 
     def log_probability(self, tokens: Tensor) -> Tensor:
         """Of each decision, 0 where there was none; shape (sequence, slot)."""

@@ -109,6 +109,39 @@ def statistics_kept(network: nn.Module) -> Generator[None, None, None]:
                 each.copy_(before[name])
 
 
+def child_step(
+    network: Network,
+    child: Choice,
+    batch: Batch,
+    optimiser: torch.optim.Optimizer,
+    known: Sequence[Columns],
+    clip: float,
+) -> None:
+    """Train the shared weights that a child reaches, and no other.
+
+    Args:
+        known: of the convolutions that read a stack, of which a child may reach a part.
+        clip: largest norm of the gradient.
+    """
+    network.train()
+    network.choose(one_hot(network, child))
+    optimiser.zero_grad(set_to_none=True)  # what has no gradient is left alone, its momentum too
+    loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+    if loss.requires_grad:
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.weights(), clip)
+        with unread_kept(known, child, optimiser):
+            optimiser.step()
+
+
+def child_loss(network: Network, child: Choice, batch: Batch) -> float:
+    """Of a child with the shared weights; nothing shared is changed."""
+    network.choose(one_hot(network, child))
+    network.train()  # normalisation by the batch: running statistics are those of no child
+    with torch.no_grad(), statistics_kept(network):
+        return float(nn.functional.cross_entropy(network(batch[0]), batch[1]))
+
+
 def evaluate_child(network: Network, choice: Choice, train: Batch, valid: Split) -> tuple[float, float]:
     """Loss and accuracy of one architecture with the shared weights.
 

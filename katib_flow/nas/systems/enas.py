@@ -5,13 +5,12 @@ one-hot choice on the supernet: its weights are the shared ones, and what it doe
 Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
 because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
 Slots are operations of edges, whether an edge is there (``macro``), and its source (``pairs``).
-Departs from it: the controller begins with a lean towards operations with weights, which need the training. Children
-that train are of any size, drawn by what it was before it learnt: those that it likes would be trained more and look
-better, and the weights of large operations starve. It begins to learn when the weights have been trained for a while.
-Half of the candidates at the end are from before it learnt, because one that has settled proposes nearly one network;
-the best few are trained from scratch, not the best, as their own weights tell them apart. A reward is less the loss on
-a batch, not its accuracy; an update is from children on the same images, not one by one, at a larger rate, for hundreds
-of rewards, not hundreds of thousands. The weights' learning rate falls along one cosine; normalisation has no scale.
+Departs from it: the controller begins with a lean towards operations with weights, which need the training, and learns
+once these have trained for a while. Children that train are drawn by what it was before it learnt, at any size: those
+that it likes would look better for their training. So are half of the candidates at the end, as one that has settled
+proposes nearly one network; the best few are trained from scratch. A reward is less the loss on a batch, not its
+accuracy; an update is from children on the same images, at a larger rate, for hundreds of rewards, not hundreds of
+thousands. The weights' learning rate falls along one cosine; normalisation has no scale.
 """
 
 from __future__ import annotations
@@ -54,20 +53,10 @@ DRAWS = 30  # for each candidate, as many are networks drawn already, or larger 
 
 class EnasSettings(SupernetSettings):
     paper: ClassVar = {
-        "epochs": 310,
-        "batch": 128,
-        "weight_decay": 1e-4,
-        "warm_up": 0,
-        "updates": 2000,
-        "children": 1,
-        "reward_batch": 128,
-        "candidates": 10,
-        "weighted": 0.0,
-        "controller_lr": 3.5e-4,
-        "units": 100,
-        "entropy": 1e-4,
+        "epochs": 310, "batch": 128, "weight_decay": 1e-4, "warm_up": 0, "updates": 2000, "children": 1,
+        "reward_batch": 128, "candidates": 10, "weighted": 0.0, "controller_lr": 3.5e-4, "units": 100, "entropy": 1e-4,
         "retrain": 1,
-    }
+    }  # fmt: skip
     epochs: Count = 40
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.05
@@ -110,14 +99,9 @@ def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int =
 
 
 @algorithm(
-    "enas",
-    settings=EnasSettings,
-    check=_check,
-    ends=True,
-    segment=segment,
-    strategy="generation",
-    scope=("network", "cell"),
-)
+    "enas", settings=EnasSettings, check=_check, ends=True, segment=segment,
+    strategy="generation", scope=("network", "cell"),
+)  # fmt: skip
 def enas(ask: Ask[EnasSettings]) -> list[Suggestion]:
     """Segments of the search, one at a time; then the best few networks, from scratch."""
     return chained(ask)
@@ -144,9 +128,7 @@ class Sharing:
         teaching = controller.Teaching(settings.controller_lr, DECAY, entropy=settings.entropy, wanted=wanted)
         self.columns = shared.columns(network)
         self.controller = controller.Controller(shape, teaching, seed)
-        with torch.no_grad():
-            for slot, bias in enumerate(leaning(network.topology, settings.weighted, SQUASH)):
-                self.controller.policy.bias[slot, : len(bias)] = torch.as_tensor(bias)
+        self.controller.policy.lean(leaning(network.topology, settings.weighted, SQUASH))
         self.untaught = copy.deepcopy(self.controller)
         self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
@@ -182,15 +164,7 @@ class Sharing:
 
     def weight_step(self, child: Choice, batch: shared.Batch) -> None:
         """Train the weights that a child reaches; no other, and not the controller."""
-        self.network.train()
-        self.network.choose(shared.one_hot(self.network, child))
-        self.optimiser.zero_grad(set_to_none=True)  # what has no gradient is left alone, its momentum too
-        loss = torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
-        if loss.requires_grad:
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.weights(), self.settings.clip)
-            with shared.unread_kept(self.columns, child, self.optimiser):
-                self.optimiser.step()
+        shared.child_step(self.network, child, batch, self.optimiser, self.columns, self.settings.clip)
 
     def controller_step(self, rng: np.random.Generator) -> float:
         """Train the controller by how some children do, all on one batch of the second half; their mean reward."""
@@ -204,11 +178,7 @@ class Sharing:
 
     def loss(self, child: Choice, chosen: np.ndarray | None = None) -> float:
         """Of a child with the shared weights on images of the second half, or all; nothing shared is changed."""
-        images, labels = self.valid if chosen is None else shared.rows(self.valid, chosen)
-        self.network.choose(shared.one_hot(self.network, child))
-        self.network.train()  # normalisation by the batch: running statistics are those of no child
-        with torch.no_grad(), shared.statistics_kept(self.network):
-            return float(torch.nn.functional.cross_entropy(self.network(images), labels))
+        return shared.child_loss(self.network, child, self.valid if chosen is None else shared.rows(self.valid, chosen))
 
     def derived(self) -> list[Choice]:
         """The best candidates on all of the second half (section 2.3); before the end, the best child of an update."""

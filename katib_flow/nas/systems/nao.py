@@ -5,8 +5,7 @@ are trained together on all networks with a result), section 3.3 and Algorithm 1
 along the slope of the predictor and decoded; where that gives nothing new, further), section 3.2 (the two inputs of a
 node may change places, which writes the same network). ``latent`` has the model.
 Departs from it: results become scores from 0 for the worst to 1 for the best so far, which any objective will do for;
-all networks are one batch of a training step; where no decoded network is new, a neighbour of a seed is tried. It
-learns from hundreds of trials, not thousands.
+all networks are one batch of a training step; where no decoded network is new, a neighbour of a seed is tried.
 """
 
 from __future__ import annotations
@@ -165,14 +164,9 @@ def _model(ask: Ask[NaoSettings], seed: int) -> latent.LatentModel:
 
 
 @algorithm(
-    "nao",
-    settings=NaoSettings,
-    check=_check,
-    learner=LatentLearner(),
-    extra="nas",
-    strategy="modification",
-    scope="cell",
-)
+    "nao", settings=NaoSettings, check=_check, learner=LatentLearner(), extra="nas",
+    strategy="modification", scope="cell",
+)  # fmt: skip
 def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     tried, suggestions = Known.of(ask), list[Suggestion]()
