@@ -236,7 +236,12 @@ class FloatParameter(_Number):
         return self._size
 
     def typed(self, value: Value) -> Value:
-        return float(value) if type(value) is int else value
+        if type(value) is not int:
+            return value
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
 
     def nth(self, position: int) -> float:
         first, step = self._decimal

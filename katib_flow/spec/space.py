@@ -3,6 +3,7 @@
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from itertools import compress
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -153,11 +154,9 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, None]:
 
 def circle(parameters: Mapping[str, Parameter]) -> list[str]:
     """Names of parameters whose conditions go round in a circle of two or more; none where there is no circle."""
-    stuck = {name: (parameters.keys() & parameter.when) - {name} for name, parameter in parameters.items()}
-    while ends := {
-        name
-        for name, parents in stuck.items()
-        if not parents & stuck.keys() or not any(name in others for others in stuck.values())
-    }:
-        stuck = {name: parents for name, parents in stuck.items() if name not in ends}
-    return list(stuck)
+    parents = {name: (parameters.keys() & parameter.when) - {name} for name, parameter in parameters.items()}
+    try:
+        TopologicalSorter(parents).prepare()
+    except CycleError as error:
+        return [name for name in parameters if name in error.args[1]]
+    return []

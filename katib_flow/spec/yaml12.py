@@ -15,6 +15,7 @@ from katib_flow.errors import KatibFlowError
 
 MAX_VALUES = 200_000  # aliases let a short file describe a huge tree
 MAX_DEPTH = 100
+MAX_BITS = 1024  # of a whole number: what is larger is no float, and Python writes it out as text only up to a length
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = (
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$", "tTfF"),
@@ -74,7 +75,11 @@ def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
         need = f"0o{text.lstrip('+-').lstrip('0')} is {abs(octal)}; write one of them, or quote it"
         text = f"{text} is {octal} in YAML 1.1 and {int(text)} in YAML 1.2: {need}"
         raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
-    return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    value = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+    if value.bit_length() > MAX_BITS:
+        text = f"{text[:20]}... is a whole number beyond 1.8e308, need one that a 64-bit float can come near to"
+        raise yaml.MarkedYAMLError(problem=text, problem_mark=node.start_mark)
+    return value
 
 
 def _construct_text(loader: _Loader, node: yaml.ScalarNode) -> str:
@@ -148,7 +153,7 @@ class Document:
 def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Mark, str] | None:
     """The part of a node that a path begins with, its mark, and the rest of the path."""
     if isinstance(node, yaml.MappingNode):  # a key may hold dots itself
-        fits = [(key, value) for key, value in node.value if re.match(rf"{re.escape(str(key.value))}(?![^.\[])", path)]
+        fits = [(key, value) for key, value in node.value if _begins(path, str(key.value))]
         if fits:
             key, value = max(fits, key=lambda pair: len(pair[0].value))
             return value, key.start_mark, path[len(key.value) :].removeprefix(".")
@@ -156,6 +161,10 @@ def _step(node: yaml.Node, path: str) -> tuple[yaml.Node, yaml.Mark, str] | None
         item = node.value[int(match[1])]
         return item, item.start_mark, path[match.end() :]
     return None
+
+
+def _begins(path: str, key: str) -> bool:
+    return path.startswith(key) and path[len(key) : len(key) + 1] in ("", ".", "[")
 
 
 def load_yaml(text: str, source: str = "<text>") -> Document:

@@ -286,6 +286,10 @@ def test_the_budget_reaches_the_trial_under_the_name_it_had():
     ("values", "message"),
     [
         ({"r_l": "9"}, "found nothing, need the setting resource_name, the name of a parameter"),
+        (
+            {"resource_name": "epochs", "r_l": "9" * 400},
+            f"found 'r_l: {'9' * 400}', need the setting r_l, a number of at least 1",
+        ),
         ({"resource_name": "epoch", "r_l": "9"}, "found 'epoch', need the setting resource_name, the name of a parameter; "
          "did you mean 'epochs'?"),
         ({"resource_name": "epochs"}, "found nothing, need the setting r_l, a number of at least 1"),

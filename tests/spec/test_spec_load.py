@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from katib_flow.algorithms import registered_algorithms
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.loop import load
-from katib_flow.spec import load_spec, parse_spec
+from katib_flow.spec import Experiment, load_spec, parse_spec
 
 GOOD = """\
 name: digits-mlp
@@ -33,6 +33,31 @@ def refusal(old: str, new: str) -> list[str]:
     with pytest.raises(InvalidSpec) as caught:
         parse_spec(GOOD.replace(old, new), "f.yaml")
     return str(caught.value).splitlines()
+
+
+def test_thousands_of_mistakes_each_have_their_line():
+    """A pattern for each pair of a mistake and a key took minutes."""
+    keys = [f"unknown{number}" for number in range(2_000)]
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(GOOD + "".join(f"{key}: 1\n" for key in keys), "f.yaml")
+    first = GOOD.count("\n") + 1
+    assert [(each.where, each.line) for each in caught.value.problems] == [
+        (key, first + number) for number, key in enumerate(keys)
+    ]
+
+
+def test_a_long_chain_of_conditions_is_no_circle():
+    """Its length to the power of three took minutes."""
+    links = ["  p0: {type: categorical, values: [a, b]}"]
+    links += [f"  p{n}: {{type: categorical, values: [a, b], when: {{p{n - 1}: a}}}}" for n in range(1, 1_500)]
+    experiment = parse_spec(GOOD.replace(LR, "\n".join([LR, *links])))
+    assert len(experiment.parameters) == 1_503
+
+
+def test_an_initial_point_that_is_no_float_is_refused():
+    data = {**parse_spec(GOOD).to_dict(), "initial": [{"lr": 10**400}, {"lr": -(10**400)}]}
+    with pytest.raises(InvalidSpec, match=r"initial\[1\].lr: found .* need a value that lr can have: "):
+        Experiment.parse(data)
 
 
 def test_a_good_spec_is_an_experiment():

@@ -162,6 +162,18 @@ def test_a_character_that_json_writes_as_a_pair_is_one_character():
     assert load_yaml(json.dumps({"\U0001f600": "a\U0001f600"})).data == {"\U0001f600": "a\U0001f600"}
 
 
+@pytest.mark.parametrize(
+    "text", ["0x" + "f" * 5_000, "9" * 400, "-" + "9" * 400, "0o" + "7" * 5_000, "[1, " + "9" * 5_000 + "]"]
+)
+def test_a_whole_number_that_no_float_comes_near_to_is_refused(text):
+    assert refusal(f"a: 1\nb: {text}\n").startswith("f.yaml:2: not readable as YAML: ")
+
+
+def test_the_largest_whole_numbers_that_a_float_comes_near_to_are_read():
+    assert load_yaml(str(10**308)).data == 10**308
+    assert load_yaml(str(2**1024 - 1)).data == 2**1024 - 1
+
+
 @pytest.mark.parametrize("text", [r'"\ud83d"', r'"\ude00\ud83d"', r'{"\ud83d": 1}'])
 def test_half_a_character_is_refused(text):
     assert "is not of the type 'str'" in refusal(text)

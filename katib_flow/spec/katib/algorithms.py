@@ -163,7 +163,7 @@ def _count(draft: Draft, text: str | None, key: str, default: int | None) -> int
     number = default if text is None else plain(text)
     if number is not None and number <= 0 and default is not None:
         number = default  # as Katib takes it
-    if number is None or number < 1:
+    if number is None or not 1 <= number < math.inf:
         need = f"the setting {key}, a number of at least 1"
         draft.wrong(AT, NOTHING if text is None else f"{key}: {text}", need, unsound=["budget", "algorithm"])
         return 1
