@@ -38,6 +38,10 @@ class TrackingError(KatibFlowError):
     """The MLflow store cannot be reached, or answers what it should not."""
 
 
+class NoStore(TrackingError):
+    """There is no MLflow store yet, and what was asked for makes none."""
+
+
 class TrackingUnavailable(TrackingError):
     """The MLflow store did not answer, for as long as it was tried; it may answer later."""
 

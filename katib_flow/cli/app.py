@@ -68,9 +68,18 @@ DEFAULT_GROUP = "katib-flow"
 
 
 def _store(uri: str | None, group: str) -> "Store":
-    from katib_flow.tracking import Store
+    """A store to read from: where there is none, none is made.
 
-    return Store(uri, group)
+    Raises:
+        NoStore: there is none.
+    """
+    from katib_flow.errors import NoStore
+    from katib_flow.tracking import Store, located
+
+    address, path = located(uri)
+    if path is not None and not path.exists():
+        raise NoStore(f"{path}: there is no store yet; run an experiment here, or name a store by --tracking-uri")
+    return Store(address, group)
 
 
 def _load(spec: Path, *further: "Rule") -> "Experiment":
@@ -104,11 +113,12 @@ def run(
     from katib_flow.algorithms.auto import settled
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching
+    from katib_flow.tracking import Store
 
     experiment = settled(_load(spec))
     if experiment.algorithm.why and not quiet and output is Output.TABLE:
         print(f"algorithm {experiment.algorithm.name}, {experiment.algorithm.why}")
-    store = _store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
+    store = Store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
     with watching(experiment, quiet=quiet or output is Output.JSON) as progress:
         result = run_experiment(experiment, store=store, progress=progress, barrier=barrier)
     _conclude(result, output, tracking_uri or experiment.tracking.uri)
@@ -288,8 +298,13 @@ def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DE
     """The experiments of a store, newest first."""
     from katib_flow.cli.output import show
     from katib_flow.cli.records import overview
+    from katib_flow.errors import NoStore
 
-    show([overview(record) for record in _store(tracking_uri, group).records()], output)
+    try:
+        records = _store(tracking_uri, group).records()
+    except NoStore:
+        records = []
+    show([overview(record) for record in records], output)
 
 
 @app.command()

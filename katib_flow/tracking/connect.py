@@ -13,7 +13,7 @@ from pathlib import Path
 
 from katib_flow.errors import TrackingError
 from katib_flow.tracking.api import Api
-from katib_flow.tracking.database import Database, check_writable, is_known
+from katib_flow.tracking.database import Database, check_is_mlflows, check_writable, is_known
 from katib_flow.tracking.faults import Faults
 from katib_flow.tracking.official import MlflowApi
 from katib_flow.tracking.rest import RestApi
@@ -69,6 +69,7 @@ class Connection:
             return api
         if self._path is None:
             return self._faults.run(lambda: MlflowApi(self._uri), contact_seconds)
+        check_is_mlflows(self._path)
         check_writable(self._path)
         return self._open_file(self._path)
 

@@ -52,6 +52,10 @@ KNOWN = frozenset(
 """Revisions of MLflow's schema, from that of 3.5 on, in which the tables of runs are as we read and write them."""
 
 
+MLFLOWS = frozenset({"alembic_version", "experiments", "runs"})
+"""Tables of which every store has one, a new one too whose making was cut short."""
+
+
 class Database:
     """A SQLite file of MLflow's, with a connection for each thread."""
 
@@ -95,6 +99,27 @@ def is_known(path: Path) -> bool:
     except sqlite3.Error:
         return False
     return len(revisions) == 1 and revisions <= KNOWN
+
+
+def check_is_mlflows(path: Path) -> None:
+    """Make sure that a SQLite file, where there is one, is a store of MLflow's: no table is added to another's.
+
+    Raises:
+        TrackingError: it is another program's, or no SQLite file.
+    """
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=BUSY_SECONDS, uri=True)) as connection:
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    except sqlite3.DatabaseError as error:
+        if "not a database" not in str(error):  # locked, say: whoever writes next will be told
+            return
+        raise TrackingError(f"{path}: found a file that is no SQLite database, need a store of MLflow's") from error
+    if tables and not tables & MLFLOWS:
+        some = ", ".join(sorted(tables)[:3])
+        found = f"a SQLite database of another program, with the tables {some}"
+        raise TrackingError(f"{path}: found {found}, need a store of MLflow's, or a file that is not there yet")
 
 
 def check_writable(path: Path) -> None:
