@@ -28,6 +28,8 @@ _ANSWERED = re.compile(  # a status that MLflow leaves in the text only
     re.MULTILINE,
 )
 _HOPELESS = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|No connection adapters|Invalid URL")
+_DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
+"""Packages of the modules that SQLAlchemy imports for a database, where they have another name."""
 _WRAPPING = ("[SQL:", "[parameters:", "(Background on", "The following failures occurred", "##### File")
 
 
@@ -139,6 +141,9 @@ def explain(uri: str, error: BaseException) -> str:
         )
     if not uri.startswith("http"):
         reason = "the disk is full" if isinstance(error, sqlite3.Error) and "full" in text else text
+        if driver := next((cause.name for cause in _causes(error) if isinstance(cause, ModuleNotFoundError)), None):
+            package = _DRIVERS.get(driver, driver)
+            reason = f"its driver, the module {driver}, is not installed here: pip install {package}"
         return f"{shown(uri.removeprefix('sqlite:///'))}: the MLflow store cannot be used: {reason}"
     status = http_status(error)
     if status in (401, 403):

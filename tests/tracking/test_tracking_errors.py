@@ -15,6 +15,7 @@ from tracking_kit import Fault, Proxy, client_of, ended, experiment, free_port, 
 from katib_flow.errors import NotFound, TrackingError
 from katib_flow.tracking import Record, Store
 from katib_flow.tracking.api import ApiError
+from katib_flow.tracking.faults import explain
 
 CONTACT = "experiments/search"
 
@@ -259,3 +260,11 @@ def test_the_command_that_restores_a_deleted_experiment_does_so_as_it_is_printed
     assert command is not None
     subprocess.run(command[1], shell=True, check=True, capture_output=True)
     assert again._mlflow_experiment(create=True)
+
+
+@pytest.mark.parametrize(
+    ("module", "package"), [("psycopg", "'psycopg[binary]'"), ("MySQLdb", "mysqlclient"), ("oracledb", "oracledb")]
+)
+def test_a_driver_that_is_not_installed_is_named_with_its_package(module: str, package: str) -> None:
+    message = explain("postgresql://h/x", ModuleNotFoundError(f"No module named {module!r}", name=module))
+    assert message.endswith(f"its driver, the module {module}, is not installed here: pip install {package}")
