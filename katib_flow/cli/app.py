@@ -503,5 +503,6 @@ def ui(
 ) -> None:
     """Open the store in MLflow's own UI on this machine. Ctrl-C ends it."""
     from katib_flow.cli.ui import serve
+    from katib_flow.tracking import Store
 
-    serve(port, _store(tracking_uri, group))
+    serve(port, Store(tracking_uri, group))  # it may be opened before the first experiment: a new store is made

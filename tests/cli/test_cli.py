@@ -285,9 +285,9 @@ def test_bad_input_is_one_clear_message_a_mistake_and_exits_2(
     [
         (("run", "nowhere.yaml"), "nowhere.yaml: cannot be read: No such file or directory"),
         (("run", "."), ".: cannot be read: Is a directory"),
-        (("status", "nope"), "nope: no such experiment in"),
+        (("status", "nope"), "katib_flow.db: there is no store yet"),
         (("list", "--tracking-uri", "http://127.0.0.1:9"), "MLflow at http://127.0.0.1:9 does not answer"),
-        (("list", "--tracking-uri", "sqlite:////proc/nowhere/x.db"), "/proc/nowhere/x.db: the MLflow store cannot be"),
+        (("ui", "--tracking-uri", "sqlite:////proc/nowhere/x.db"), "/proc/nowhere/x.db: the MLflow store cannot be"),
         (("algorithms", "hyperbond"), "hyperbond: no such algorithm"),
         (("frobnicate",), "No such command"),
         (("run", "spec.yaml", "--fast"), "No such option"),

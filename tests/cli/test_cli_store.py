@@ -8,7 +8,7 @@ import pytest
 
 from katib_flow.cli import main
 
-READING = [("status", "x"), ("best", "x"), ("trials", "x"), ("resume", "x"), ("stop", "x"), ("spec", "x"), ("ui",)]
+READING = [("status", "x"), ("best", "x"), ("trials", "x"), ("resume", "x"), ("stop", "x"), ("spec", "x")]
 
 
 @pytest.fixture

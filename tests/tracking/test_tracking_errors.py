@@ -122,7 +122,7 @@ def test_a_path_below_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_text("a diary, not a database\n" * 99)
-    need = "the MLflow store cannot be created or written: file is not a database"
+    need = "found a file that is no SQLite database, need a store of MLflow's"
     assert refused(f"sqlite:///{path}") == f"{path}: {need}"
     assert path.read_text().startswith("a diary")
 
