@@ -303,12 +303,20 @@ def unpacked(controller: Controller, content: bytes) -> Controller:
     Raises:
         ValueError: the content is not the state of such a controller.
     """
+    controller.restore(tensors_of(content))
+    return controller
+
+
+def tensors_of(content: bytes) -> dict[str, Tensor]:
+    """The tensors of some safetensors, by name.
+
+    Raises:
+        ValueError: the content is none.
+    """
     try:
-        kept = load(content)
+        return load(content)
     except (SafetensorError, KeyError, TypeError, OverflowError) as error:  # KeyError: a type that torch has not
         raise ValueError(f"no safetensors: {error}") from error
-    controller.restore(kept)
-    return controller
 
 
 def _at(slot: int, logs: Tensor) -> Tensor:

@@ -17,12 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.functional import dropout, normalize
 
-from katib_flow.nas.controller import Adam, Tokens, chosen, one_thread
+from katib_flow.nas.controller import Adam, Tokens, chosen, one_thread, tensors_of
 from katib_flow.nas.tokens import IsActive
 
 Floats = NDArray[np.float64]
@@ -186,10 +185,7 @@ def unpacked(model: LatentModel, content: bytes) -> tuple[LatentModel | None, di
     Raises:
         ValueError: the content is not that.
     """
-    try:
-        kept = load(content)
-    except (SafetensorError, KeyError, TypeError, OverflowError) as error:  # KeyError: a type that torch has not
-        raise ValueError(f"no safetensors: {error}") from error
+    kept = tensors_of(content)
     weights = {name.removeprefix("weight/"): kept[name] for name in kept if name.startswith("weight/")}
     arrays = {name: tensor.numpy() for name, tensor in kept.items() if not name.startswith("weight/")}
     if not weights:

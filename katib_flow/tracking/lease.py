@@ -15,10 +15,10 @@ import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self
 
 from katib_flow.errors import KatibFlowError, TrackingError
+from katib_flow.processes import PROC, boot, born
 
 TAG = "katib_flow.lease"
 BEAT_SECONDS = 20.0
@@ -62,7 +62,7 @@ class Lease:
         """That of this process."""
         pid = os.getpid()
         host = socket.gethostname()
-        return cls(uuid.uuid4().hex, host, f"process {pid}", now, now, _machine(), pid, _born(pid) or 0)
+        return cls(uuid.uuid4().hex, host, f"process {pid}", now, now, _machine(), pid, born(pid) or 0)
 
     @classmethod
     def read(cls, tags: Mapping[str, str]) -> "Lease | None":
@@ -81,7 +81,7 @@ class Lease:
             return None
         if self.pid == os.getpid():
             return self.owner not in _held
-        return _born(self.pid) != self.born
+        return born(self.pid) != self.born
 
     def stale(self, now: float) -> bool:
         """Whether it is long since it was renewed, as far as the two clocks agree."""
@@ -98,22 +98,10 @@ class Lease:
 
 def _machine() -> str:
     """A name of this boot of this machine, and of the container in it; "" where processes cannot be looked up."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return ""
-
-
-def _born(pid: int) -> int | None:
-    """When a process began, in ticks since the boot; None where it is gone."""
-    try:
-        state, *fields = (
-            Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        )
-    except (OSError, ValueError):
-        return None
-    return None if state in "ZX" else int(fields[18])
+    with contextlib.suppress(OSError):
+        if name := boot():
+            return f"{name}/{(PROC / 'self/ns/pid').readlink()}"
+    return ""
 
 
 @dataclass
