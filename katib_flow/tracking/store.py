@@ -98,11 +98,21 @@ class Store:
         with alone(self._path):  # processes that create at once agree on one run
             run = (self._keyed(key) if key else None) or self._open(experiment, key)
         record = _record(run)
-        if not run.params:  # the last thing written
-            spec = dump_yaml(record.experiment.to_dict())
-            self.log_text(record, spec, "spec.yaml")
-            self._runs.log(record.run_id, _params(record.experiment), {}, ())
+        if not run.params:
+            try:
+                self._complete(record)
+            except TrackingError:  # of two that were made at once, this one was dropped by who made the other
+                winner = self._keyed(key) if key else None
+                if winner is None or winner.run_id == record.run_id:
+                    raise
+                record = _record(winner)
+                self._complete(record)
         return record
+
+    def _complete(self, record: Record) -> None:
+        """Write what a run has once it is whole, its parameters last; again does no harm."""
+        self.log_text(record, dump_yaml(record.experiment.to_dict()), "spec.yaml")
+        self._runs.log(record.run_id, _params(record.experiment), {}, ())
 
     def keyed(self, key: str) -> Record | None:
         """The experiment that was created with a key; None where there is none."""

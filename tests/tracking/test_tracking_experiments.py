@@ -89,6 +89,23 @@ def test_an_experiment_that_was_half_written_is_completed(store: Store) -> None:
     assert client_of(store).get_run(again.run_id).data.params["algorithm"] == "random"
 
 
+def test_who_is_dropped_while_it_completes_its_run_takes_the_other(store: Store, monkeypatch: Any) -> None:
+    """Of two pods that create at once, one finds both runs, and drops the other's under its hands."""
+    write, other = store.log_text, list[str]()
+
+    def dropped_before(record: Record, text: str, name: str) -> None:
+        if not other:
+            run = client_of(store).create_run(record.mlflow_experiment_id, tags=_tags(store, record), run_name="digits")
+            other.append(run.info.run_id)
+            client_of(store).delete_run(record.run_id)
+        write(record, text, name)
+
+    monkeypatch.setattr(store, "log_text", dropped_before)
+    record = store.create(experiment(), key="k")
+    assert [record.run_id] == other
+    assert client_of(store).get_run(record.run_id).data.params["algorithm"] == "random"
+
+
 def test_of_two_runs_of_one_key_the_whole_one_counts(store: Store) -> None:
     record = store.create(experiment(), key="k")
     client_of(store).create_run(record.mlflow_experiment_id, 1, _tags(store, record), "digits")  # long before it
