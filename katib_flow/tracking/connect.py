@@ -69,7 +69,8 @@ class Connection:
             return api
         if self._path is None:
             return self._faults.run(lambda: MlflowApi(self._uri), contact_seconds)
-        check_is_mlflows(self._path)
+        if not is_known(self._path):
+            check_is_mlflows(self._path)
         check_writable(self._path)
         return self._open_file(self._path)
 
