@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -19,6 +19,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 $(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
+	@touch $@
+
+$(VENV)/.stores: $(VENV)/.installed
+	@$(PIP) install -c constraints.txt -e '.[stores]'
 	@touch $@
 
 install: $(VENV)/.installed  ## set up .venv
@@ -37,6 +41,9 @@ test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions t
 
 test-newest:  ## the newest Python here (to 3.13), the newest versions
 	@.ci/test-on newest $(SUBSET)
+
+test-stores: $(VENV)/.stores  ## on other stores: PostgreSQL, artifacts in S3, MLflow with authentication
+	@KATIB_FLOW_STORES=1 $(BIN)/python -m pytest tests/stores -rs
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs

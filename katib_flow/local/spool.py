@@ -23,6 +23,7 @@ from katib_flow.trial.protocol import TrialDirectory
 LOCK_PATIENCE_SECONDS = 15.0
 DIRECTORY = ".katib_flow"
 BASE = "base"
+SUGGESTION = "suggestion.json"
 _PLAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}", re.ASCII)
 
 
@@ -124,11 +125,14 @@ class Spool:
         """
         directory = self.directory(suggestion).path
         directory.mkdir(parents=True, exist_ok=True)
-        (directory / "suggestion.json").write_text(json.dumps(suggestion.to_dict()))
+        (directory / SUGGESTION).write_text(json.dumps(suggestion.to_dict()))
 
     def suggestions(self) -> Iterator[Suggestion]:
         """Every suggestion that was not yet known to be recorded."""
-        for path in sorted(self.path.glob("*/suggestion.json")):
+        for path in self.path.glob("*/"):
+            with suppress(OSError):  # one with something in it stays
+                path.rmdir()
+        for path in sorted(self.path.glob(f"*/{SUGGESTION}")):
             try:
                 yield Suggestion.from_dict(json.loads(path.read_text()))
             except (ValueError, TypeError):  # the scheduler was killed while it wrote: the trial had not started
@@ -137,12 +141,26 @@ class Spool:
     def remove(self, suggestion: Suggestion) -> None:
         """Drop a trial that MLflow has; a checkpoint or a model stays, another trial may continue from it."""
         directory = self.directory(suggestion)
-        with suppress(OSError):  # it is found again by a resume, which sees that MLflow has it
-            (directory.path / "suggestion.json").unlink(missing_ok=True)
-        if directory.model.is_dir():
-            return
-        try:
-            directory.checkpoint.rmdir()
-        except OSError:
-            return
-        shutil.rmtree(directory.path, ignore_errors=True)
+        kept = directory.model.is_dir() or any(_entries(directory.checkpoint))
+        for entry in () if kept else _entries(directory.path):
+            if entry.name != SUGGESTION:
+                _remove(entry)
+        with suppress(OSError):  # the last of it: by this a resume finds a removal that was cut short
+            (directory.path / SUGGESTION).unlink(missing_ok=True)
+            if not kept:
+                directory.path.rmdir()
+
+
+def _entries(directory: Path) -> list[Path]:
+    """What is in a directory; nothing where there is none."""
+    try:
+        return list(directory.iterdir())
+    except OSError:
+        return []
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):
+        path.unlink()
+        return
+    shutil.rmtree(path, ignore_errors=True)

@@ -3,10 +3,12 @@
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 LINE_BYTES = 1 << 20  # a longer line is read in parts; a longer word is not read
+PORTION_BYTES = 1 << 22  # of a file, so that a large one takes little memory
 
 # What a terminal obeys and does not show (ECMA-48), and the byte order mark that some editors begin a file with.
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
@@ -63,18 +65,27 @@ class Tail:
     path: Path
     position: int = field(default=0, init=False)
 
-    def read(self) -> bytes:
-        """What was written since the last call; nothing of what is no file: a named pipe or a device may never end."""
-        try:
-            with open(self.path, "rb", opener=_at_once) as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    return b""
-                file.seek(self.position)
-                data = file.read()
-        except OSError:
-            return b""
-        self.position += len(data)
-        return data
+    def portions(self) -> Iterator[bytes]:
+        """What was written between the last call and this one, a portion at a time.
+
+        There is nothing in what is not a regular file: a named pipe or a device may never end.
+        """
+        until = None
+        while until is None or self.position < until:
+            try:
+                with open(self.path, "rb", opener=_at_once) as file:
+                    status = os.fstat(file.fileno())
+                    if not stat.S_ISREG(status.st_mode):
+                        return
+                    until = status.st_size if until is None else until
+                    file.seek(self.position)
+                    data = file.read(min(PORTION_BYTES, max(until - self.position, 0)))
+            except OSError:
+                return
+            if not data:
+                return
+            self.position += len(data)
+            yield data
 
 
 class Lines:
@@ -83,5 +94,9 @@ class Lines:
     def __init__(self, path: Path) -> None:
         self._tail, self._splitter = Tail(path), LineSplitter()
 
-    def read(self, *, end: bool = False) -> list[str]:
-        return self._splitter.split(self._tail.read(), end=end)
+    def read(self, *, end: bool = False) -> Iterator[str]:
+        """The lines that are new; with ``end``, the last one too where no line break follows it."""
+        for portion in self._tail.portions():
+            yield from self._splitter.split(portion)
+        if end:
+            yield from self._splitter.split(b"", end=True)

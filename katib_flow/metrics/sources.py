@@ -1,5 +1,6 @@
 """Where a trial's metrics come from, beside what it prints: a file, TensorBoard's event files, an endpoint."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -15,7 +16,7 @@ from katib_flow.spec.experiment import Experiment
 class Source(Protocol):
     """Read again and again while a trial runs, and once with ``end`` when it has ended."""
 
-    def read(self, *, end: bool = False) -> list[Metric]: ...
+    def read(self, *, end: bool = False) -> Iterable[Metric]: ...
 
 
 @runtime_checkable
@@ -47,8 +48,9 @@ class MetricsFile:
     def __post_init__(self) -> None:
         self.lines = Lines(self.path)
 
-    def read(self, *, end: bool = False) -> list[Metric]:
-        return [metric for line in self.lines.read(end=end) for metric in self.parser.parse(line)]
+    def read(self, *, end: bool = False) -> Iterator[Metric]:
+        for line in self.lines.read(end=end):
+            yield from self.parser.parse(line)
 
 
 def source_of(experiment: Experiment, base: Path) -> Source | None:

@@ -67,18 +67,26 @@ class _EventFile:
 
     def read(self) -> Iterator[tuple[str, float, int, float]]:
         """Tag, value, step and wall time of the scalars that are new; half a record waits for its rest."""
-        self._rest += self._tail.read()
-        while len(self._rest) >= _HEADER and not self._broken:
-            (length,) = struct.unpack_from("<Q", self._rest)
+        for portion in self._tail.portions():
+            self._rest += portion
+            for record in self._records():
+                try:
+                    yield from _scalars(record)
+                except (ValueError, struct.error, IndexError):
+                    self._broken = True
+
+    def _records(self) -> Iterator[bytes]:
+        """The records that are whole; a broken file has no more of them."""
+        begin = 0
+        while len(self._rest) - begin >= _HEADER and not self._broken:
+            (length,) = struct.unpack_from("<Q", self._rest, begin)
             self._broken = length > _LARGEST_RECORD
-            after = _HEADER + length + _FOOTER
-            if self._broken or len(self._rest) < after:
-                return
-            record, self._rest = self._rest[_HEADER : _HEADER + length], self._rest[after:]
-            try:
-                yield from _scalars(record)
-            except (ValueError, struct.error, IndexError):
-                self._broken = True
+            end = begin + _HEADER + length + _FOOTER
+            if self._broken or len(self._rest) < end:
+                break
+            yield self._rest[begin + _HEADER : end - _FOOTER]
+            begin = end
+        self._rest = self._rest[begin:]
 
 
 def _scalars(event: bytes) -> Iterator[tuple[str, float, int, float]]:

@@ -7,12 +7,16 @@ that goes on where a number would end (``1,234.5``, ``3/4``, the ``5e-05`` of wh
 
 import json
 import re
+import signal
+import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric
 from katib_flow.spec.experiment import Experiment
 
@@ -24,6 +28,7 @@ _OTHER_VALUE = r"(?=([^ \t|;]{1,80}+))"
 _NAME = r"[\w./@-]"
 _STEP_KEYS = ("step", "global_step")
 _LIKE_A_NUMBER = re.compile(r"[\[('\"]*[+-]?\.?\d")
+FILTER_SECONDS = 1.0  # for one line
 _LARGEST_STEP = 2**63 - 1  # what a database keeps
 _END_OF_TIME = 253_402_300_800  # seconds, the year 10000
 
@@ -78,7 +83,11 @@ class LineParser:
         return cls(experiment.metric_names, experiment.metrics.format, experiment.metrics.filter)
 
     def parse(self, line: str) -> list[Metric]:
-        """The metrics on a line, none where it is not about metrics. Never raises: a log may hold anything."""
+        """The metrics on a line, none where it is not about metrics. A log may hold anything.
+
+        Raises:
+            FilterTooSlow: a filter takes too long on the line.
+        """
         pairs, time_text = self._json_pairs(line) if self.format == "json" else self._text_pairs(line)
         if not any(self._wanted(name) for name in pairs):
             return []
@@ -96,8 +105,23 @@ class LineParser:
 
     def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         """The pairs on a line, and what may be its time."""
-        found = self._numbers(filtered(self.filter, line) if self.filter else self._matched(line))
+        found = self._numbers(self._filtered(line) if self.filter else self._matched(line))
         return found, line.split(maxsplit=1)[0] if found and line.strip() else None
+
+    def _filtered(self, line: str) -> list[tuple[str, object]]:
+        """What the filters find.
+
+        Raises:
+            FilterTooSlow: they take too long.
+        """
+        try:
+            with time_limit(FILTER_SECONDS):
+                return list(filtered(self.filter, line))
+        except TimeoutError:
+            raise FilterTooSlow(
+                f"metrics.filter: found a pattern that takes more than {FILTER_SECONDS:g} s to search the line "
+                f"{line[:80]!r}, need one without a repetition inside of a repetition, such as (a+)+"
+            ) from None
 
     def _matched(self, line: str) -> Iterator[tuple[str, object]]:
         for name, text, other in self._pairs.findall(line) if "=" in line else ():
@@ -127,6 +151,35 @@ class LineParser:
         step = min(self._steps.get(name, -1) + 1, _LARGEST_STEP) if step is None else step
         self._steps[name] = step
         return step
+
+
+class FilterTooSlow(KatibFlowError):
+    """A regular expression of the user's takes too long: the time of some grows exponentially with a line."""
+
+
+@contextmanager
+def time_limit(seconds: float) -> Generator[None]:
+    """Interrupt a block that takes longer. Only the main thread can be interrupted; in others there is no limit.
+
+    Raises:
+        TimeoutError: it took longer.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(*_: object) -> None:
+        raise TimeoutError
+
+    handler = signal.signal(signal.SIGALRM, interrupt)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+        finally:  # it may be interrupted at the last moment
+            signal.signal(signal.SIGALRM, handler)
 
 
 class NoNumber(str):

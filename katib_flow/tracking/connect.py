@@ -15,7 +15,7 @@ from katib_flow.errors import TrackingError
 from katib_flow.tracking.api import Api
 from katib_flow.tracking.database import Database, check_is_mlflows, check_writable, is_known
 from katib_flow.tracking.faults import Faults
-from katib_flow.tracking.official import MlflowApi
+from katib_flow.tracking.official import MlflowApi, contact
 from katib_flow.tracking.rest import RestApi
 from katib_flow.tracking.server import Server, connection
 from katib_flow.tracking.sqlite import SqliteApi
@@ -68,7 +68,8 @@ class Connection:
             self._faults.run(lambda: api.contact(min(CONTACT_SECONDS, contact_seconds)), contact_seconds)
             return api
         if self._path is None:
-            return self._faults.run(lambda: MlflowApi(self._uri), contact_seconds)
+            self._faults.run(lambda: contact(self._uri), contact_seconds)
+            return self._official
         if not is_known(self._path):
             check_is_mlflows(self._path)
         check_writable(self._path)

@@ -61,11 +61,19 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._file = _file(path)
         self._local = threading.local()
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, without a transaction."""
+        """This thread's connection, without a transaction.
+
+        Raises:
+            TrackingError: the file is no longer the one that was opened. SQLite would go on, and write to the old one.
+        """
+        if _file(self.path) != self._file:
+            happened = "replaced by another file" if self.path.exists() else "deleted"
+            raise TrackingError(f"{self.path}: the MLflow store was {happened} while it was in use")
         connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
         if connection is None:
             connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
@@ -89,6 +97,15 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells a file from another of the same name; None where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def is_known(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What can go wrong between us and MLflow: tried again where that may help, and told in one clear message."""
+"""What can go wrong between us and MLflow: retried where that may help, and explained in one clear message."""
 
 import re
 import sqlite3
@@ -27,6 +27,15 @@ _ANSWERED = re.compile(  # a status that MLflow leaves in the text only
     r"|^An error occurred \((\d{3})\)",  # and boto3
     re.MULTILINE,
 )
+_DATABASE_AWAY = re.compile(  # what drivers of PostgreSQL and MySQL say of a database that is down, starting or full
+    r"connection (was |is |has been )?(refused|reset|lost|closed|bad|timed out|timeout)|closed the connection"
+    r"|connection has been closed|connection timeout expired|terminating connection|lost connection|gone away"
+    r"|(could not|can't|cannot) connect|is starting up|is shutting down|recovery mode|not yet accepting connections"
+    r"|too many (clients|connections)|connection slots|server is running locally|server running locally"
+    r"|multiple connection attempts failed|network is unreachable|no route to host|translate host name",
+    re.IGNORECASE,
+)
+_DATABASE_REFUSES = re.compile(r"authentication failed|access denied|does not exist|no pg_hba|unknown database", re.I)
 _HOPELESS = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|No connection adapters|Invalid URL")
 _DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
 """Packages of the modules that SQLAlchemy imports for a database, where they have another name."""
@@ -70,8 +79,9 @@ class Faults:
             return False
         if _BUSY.search(text):
             return True
-        if not self.uri.startswith("http"):
-            return False  # MLflow's SQL store calls every fault of its own an internal error: those do not pass
+        if not self.uri.startswith("http"):  # MLflow's SQL store: its error codes do not tell what may pass
+            reason = text.partition("[SQL:")[0]  # what follows holds values that users wrote
+            return bool(_DATABASE_AWAY.search(reason)) and not _DATABASE_REFUSES.search(reason)
         return isinstance(error, ConnectionError | TimeoutError) or http_status(error) in PASSING
 
 

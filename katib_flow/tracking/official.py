@@ -8,6 +8,17 @@ from typing import Any
 from katib_flow.tracking.api import Group, Page, Run, RunFilter, order
 from katib_flow.tracking.encode import Point
 
+DATABASES = ("postgresql", "mysql", "mssql")
+
+
+def contact(uri: str) -> None:
+    """Connect to a database once, so that one that is away is noticed: MLflow would try it for 100 seconds."""
+    if uri.partition(":")[0].partition("+")[0] in DATABASES:
+        from sqlalchemy import create_engine
+        from sqlalchemy.pool import NullPool
+
+        create_engine(uri, poolclass=NullPool).connect().close()
+
 
 class MlflowApi:
     """An ``Api`` over ``MlflowClient``."""

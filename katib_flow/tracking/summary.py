@@ -1,5 +1,6 @@
 """What the parent run says of the whole experiment: the course of the best, counts, and a description for people."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping
 
@@ -56,7 +57,7 @@ def description(record: Record, history: History, status: Status, reason: str) -
     experiment = record.experiment
     best = experiment.best(history)
     parts = [
-        f"**{status}**{f': {reason}' if reason else ''} ({_counts(history)})",
+        f"**{status}**{f': {_plain(reason)}' if reason else ''} ({_counts(history)})",
         _best(record, best) if best else "No trial has a value of the objective yet.",
         experiment.description,
         _commands(record),
@@ -72,7 +73,8 @@ def _counts(history: History) -> str:
 def _best(record: Record, best: Trial) -> str:
     objectives = record.experiment.objective
     values = ", ".join(
-        f"{each.metric} = {best.observations.get(each.metric)} ({each.direction})" for each in objectives
+        f"{_plain(objective.metric)} = {best.observations.get(objective.metric)} ({objective.direction})"
+        for objective in objectives
     )
     name = f"[{best.id}](#/experiments/{record.mlflow_experiment_id}/runs/{best.run_id})" if best.run_id else best.id
     rows = [f"| {_cell(key)} | {_cell(as_text(value))} |" for key, value in list(best.assignment.items())[:30]]
@@ -80,7 +82,18 @@ def _best(record: Record, best: Trial) -> str:
 
 
 def _cell(text: str) -> str:
-    return readable(" ".join(text.replace("|", "\\|").split()), 100)
+    return _plain(readable(" ".join(text.split()), 100))
+
+
+def _plain(text: str) -> str:
+    """A text that stands in Markdown for itself: no link, no HTML, no emphasis, no end of a table's cell."""
+    return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
+
+
+def _code(text: str) -> str:
+    """A text as code, whatever backticks it holds."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}{text}{fence}"
 
 
 def _commands(record: Record) -> str:
@@ -90,7 +103,8 @@ def _commands(record: Record) -> str:
             "```",
             *reproduce(record),
             "```",
-            f"Go on: `{command(record, 'resume')}`. Report: `{command(record, 'report')} -o report.html`.",
+            f"Go on: {_code(command(record, 'resume'))}. "
+            f"Report: {_code(command(record, 'report') + ' -o report.html')}.",
         ]
     )
 

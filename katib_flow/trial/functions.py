@@ -9,9 +9,9 @@ import json
 import os
 import signal
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping
+from importlib.abc import ExecutionLoader
 from operator import attrgetter
 from pathlib import Path
 from types import MethodType
@@ -45,6 +45,19 @@ def load_function(reference: str) -> Function:
     return _found(reference, lambda name: importlib.import_module(name), need)
 
 
+class _Code(ExecutionLoader):
+    """Loads a module from its text; tracebacks show its lines, and no file is left behind."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_filename(self, fullname: str) -> str:
+        return f"<trial.code>/{fullname}.py"
+
+    def get_source(self, fullname: str) -> str:
+        return self._text
+
+
 def load_code(reference: str, code: str) -> Function:
     """The function named ``module:name`` of a module whose text is at hand.
 
@@ -53,14 +66,12 @@ def load_code(reference: str, code: str) -> Function:
     """
 
     def module(name: str) -> Any:
-        file = Path(tempfile.mkdtemp(prefix="katib-flow-code-")) / f"{name}.py"  # a file, so that tracebacks show lines
-        file.write_text(code, encoding="utf-8")
-        spec = importlib.util.spec_from_file_location(name, file)
+        loader = _Code(code)
+        spec = importlib.util.spec_from_file_location(name, loader.get_filename(name), loader=loader)
         assert spec is not None
-        assert spec.loader is not None
-        made = sys.modules[name] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(made)
-        return made
+        loaded = sys.modules[name] = importlib.util.module_from_spec(spec)
+        loader.exec_module(loaded)
+        return loaded
 
     return _found(reference, module, "a function in trial.code")
 

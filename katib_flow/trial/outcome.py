@@ -90,7 +90,9 @@ def conclude(
     metrics, observed = reader.concluded()
     missing = [objective.metric for objective in experiment.objective if objective.metric not in observed]
     fault = False
-    if ending.timed_out:
+    if reader.failure:
+        state, message = State.FAILED, reader.failure
+    elif ending.timed_out:
         limit = experiment.limits.trial_timeout
         state, message = State.FAILED, f"ran for longer than limits.trial_timeout, {limit:g} s"
     elif ending.request:

@@ -1,8 +1,9 @@
 """What a trial prints, reports and writes -> Metrics, as it comes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, islice
 from typing import Any
 
 from katib_flow.history import Metric, continued
@@ -10,12 +11,13 @@ from katib_flow.metrics import LineParser
 from katib_flow.metrics.lines import Lines, LineSplitter
 from katib_flow.metrics.sources import MetricsFile, Source, source_of
 from katib_flow.metrics.strategy import Reduction, observations, reductions
-from katib_flow.metrics.text import now_ms
+from katib_flow.metrics.text import FilterTooSlow, now_ms
 from katib_flow.metrics.thinning import NAMES, Thinning
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.protocol import TrialDirectory
 
+BATCH = 10_000  # metrics taken at a time: a file may hold millions
 OnMetrics = Callable[[Sequence[Metric]], None]
 
 
@@ -32,6 +34,7 @@ class Reader:
         no_metrics: what a function gave back beside its metrics, by name, for a person.
         metrics: what was reported, in order; of very many, those that are kept (see ``Thinning``).
         crowded_out: names that came when there were too many, and that the spec does not name.
+        failure: why the metrics could not be read to their end.
     """
 
     experiment: Experiment
@@ -47,6 +50,7 @@ class Reader:
     no_metrics: dict[str, str] = field(default_factory=dict[str, str])
     thinning: Thinning = field(default_factory=Thinning)
     crowded_out: int = 0
+    failure: str = ""
     _reduced: dict[str, Reduction] = field(default_factory=dict[str, Reduction])
     _names: set[str] = field(default_factory=set[str])
 
@@ -64,12 +68,21 @@ class Reader:
         self.log.write(data)
         lines = self.lines.split(data, end=end)
         if self._prints:
-            self.take([metric for line in lines for metric in self._parser.parse(line)], end=end)
+            self._take_all((metric for line in lines for metric in self._parser.parse(line)), end=end)
 
     def read_on(self, *, end: bool = False) -> None:
         """Read on in the report file, and where else the metrics come from."""
-        found = [metric for line in self._report_file.read(end=end) for metric in self._parsed(line)]
-        self.take(found + (self.source.read(end=end) if self.source else []), end=end)
+        reported = (metric for line in self._report_file.read(end=end) for metric in self._parsed(line))
+        self._take_all(chain(reported, self.source.read(end=end) if self.source else ()), end=end)
+
+    def _take_all(self, metrics: Iterator[Metric], *, end: bool) -> None:
+        """Take metrics as they are read, unless reading has failed."""
+        try:
+            while not self.failure and (batch := list(islice(metrics, BATCH))):
+                self.take(batch)
+        except FilterTooSlow as error:
+            self.failure = str(error)
+        self.take([], end=end)
 
     def reported(self, line: str) -> None:
         """Take one line in the form of the report file, that came in another way."""

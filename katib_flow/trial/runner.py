@@ -185,6 +185,8 @@ def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | N
             elif selector.select(POLL_SECONDS):
                 open_ = _read_some(process.output, reader)
             reader.read_on()
+            if reader.failure:
+                process.end(time.monotonic())
             _end_if_due(process, stop, timeout, begun)
         process.send(signal.SIGKILL)  # what it left running in its group, which may hold the pipe open
         until = time.monotonic() + DRAIN_SECONDS

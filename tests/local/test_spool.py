@@ -89,3 +89,44 @@ def test_the_name_of_an_artifact_that_leads_out_is_refused(here: Path, name: str
         with pytest.raises(TrackingError, match="found as the name of an artifact"):
             call()
     assert list(here.iterdir()) == []
+
+
+def test_a_removal_that_is_cut_short_is_ended_by_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    spool, suggestion = Spool.new(), Suggestion(0, {"x": 0.5})
+    spool.add(suggestion)
+    directory = spool.directory(suggestion)
+    directory.checkpoint.mkdir()
+    for name in ("a", "b"):
+        (directory.path / name).write_text("")
+    removed: list[Path] = []
+
+    def cut_short(path: Path) -> None:
+        if removed:
+            raise KeyboardInterrupt
+        removed.append(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("katib_flow.local.spool._remove", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            spool.remove(suggestion)
+    assert [left.index for left in spool.suggestions()] == [0]
+    spool.remove(suggestion)
+    assert not directory.path.exists()
+    directory.path.mkdir()  # a kill between the last file and its directory
+    assert list(spool.suggestions()) == []
+    assert not directory.path.exists()
+    spool.close()
+
+
+@pytest.mark.parametrize("kept", ["model", "checkpoint"])
+def test_a_model_and_a_checkpoint_outlive_their_trial(kept: str) -> None:
+    spool, suggestion = Spool.new(), Suggestion(0, {"x": 0.5})
+    spool.add(suggestion)
+    directory = spool.directory(suggestion)
+    path = directory.path / kept / "weights"
+    path.parent.mkdir()
+    path.write_text("1")
+    spool.remove(suggestion)
+    assert path.read_text() == "1"
+    assert list(spool.suggestions()) == []
+    spool.close()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from katib_flow.metrics import LineParser
-from katib_flow.metrics.lines import LINE_BYTES, LineSplitter, Tail
+from katib_flow.metrics.lines import LINE_BYTES, Lines, LineSplitter, Tail
 
 
 def lines(*parts: bytes) -> list[str]:
@@ -83,4 +83,20 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "endless").symlink_to("/dev/zero")
     for name in ("pipe", "endless", "", "nothing"):
-        assert Tail(tmp_path / name).read() == b""
+        assert list(Tail(tmp_path / name).portions()) == []
+
+
+def test_a_large_file_is_read_a_portion_at_a_time_as_far_as_it_was_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("katib_flow.metrics.lines.PORTION_BYTES", 7)
+    path = tmp_path / "log"
+    path.write_bytes(b"loss=0.125\n" * 5)
+    tail, portions = Tail(path), []
+    for portion in tail.portions():
+        portions.append(portion)
+        with path.open("ab") as file:
+            file.write(b"x")  # of a program that writes for ever
+    assert b"".join(portions) == b"loss=0.125\n" * 5
+    assert max(map(len, portions)) == 7
+    assert list(Lines(path).read(end=True)) == ["loss=0.125"] * 5 + ["x" * len(portions)]

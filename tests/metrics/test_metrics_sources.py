@@ -201,7 +201,7 @@ def test_a_file_of_lines_by_several_filters(tmp_path: Path) -> None:
         tmp_path,
     )
     assert source is not None
-    assert source.read() == []
+    assert list(source.read()) == []
     (tmp_path / "m.log").write_text(
         "{metricName: accuracy, metricValue: 0.5}\n[3] test loss : 0.25\nhalf {metricName: acc"
     )

@@ -268,3 +268,14 @@ def test_the_command_that_restores_a_deleted_experiment_does_so_as_it_is_printed
 def test_a_driver_that_is_not_installed_is_named_with_its_package(module: str, package: str) -> None:
     message = explain("postgresql://h/x", ModuleNotFoundError(f"No module named {module!r}", name=module))
     assert message.endswith(f"its driver, the module {module}, is not installed here: pip install {package}")
+
+
+@pytest.mark.parametrize("happened", ["deleted", "replaced by another file"])
+def test_a_store_that_goes_while_it_is_used(local: Store, opened: Record, sqlite_uri: str, happened: str) -> None:
+    path = Path(sqlite_uri.removeprefix("sqlite:///"))
+    path.rename(path.with_name("elsewhere"))
+    if happened != "deleted":
+        path.touch()
+    with pytest.raises(TrackingError) as told:
+        written(local, opened, ended(0, 0.5))
+    assert str(told.value) == f"{path}: the MLflow store was {happened} while it was in use"

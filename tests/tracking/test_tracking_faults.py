@@ -240,3 +240,31 @@ def test_an_explanation_is_one_line_of_bounded_length() -> None:
     text = explain("http://host", ValueError(json.dumps("x" * 9999) + "\nand more"))
     assert "\n" not in text
     assert len(text) < 600
+
+
+AWAY = [
+    'connection failed: connection to server at "127.0.0.1", port 1 failed: Connection refused',
+    "connection is bad: no error details available",
+    "server closed the connection unexpectedly",
+    "terminating connection due to administrator command",
+    "the connection is closed",
+    'connection to server on socket "/s/.s.PGSQL.5432" failed: FATAL:  the database system is starting up',
+    'connection to server at "db" failed: FATAL:  sorry, too many clients already',
+    'could not translate host name "db" to address: Temporary failure in name resolution',
+    "(2003, \"Can't connect to MySQL server on 'db:3306' (111)\")",
+    "(2006, 'Server has gone away')",
+    "(2013, 'Lost connection to server during query')",
+]
+REFUSED = [
+    'connection failed: FATAL:  password authentication failed for user "ada"',
+    'connection failed: FATAL:  database "mlflow" does not exist',
+    "(1045, \"Access denied for user 'ada'@'localhost' (using password: YES)\")",
+    "value too long for type character varying(500)",
+    "value too long\n[SQL: INSERT INTO tags]\n[parameters: {'value': 'Connection refused'}]",
+]
+
+
+@pytest.mark.parametrize(("text", "passes"), [*((text, True) for text in AWAY), *((text, False) for text in REFUSED)])
+def test_a_database_that_is_away_is_tried_again_and_one_that_refuses_is_not(text: str, passes: bool) -> None:
+    faults = Faults("postgresql://db/mlflow", 1)
+    assert faults.transient(RuntimeError(f"(psycopg.OperationalError) {text}")) == passes

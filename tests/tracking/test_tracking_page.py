@@ -222,3 +222,11 @@ def test_files_are_kept_with_the_experiment(store: Store, record: Record, tmp_pa
     assert store.read_artifact(record.run_id, "plot.svg").read_text() == "<svg/>"
     assert store.read_artifact(record.run_id, "plots/é one.svg").read_text() == "<svg/>"
     assert store.read_artifact(record.run_id, "report.html").read_bytes() == b"<html/>\r\n"
+
+
+def test_a_value_in_the_description_is_text_and_no_markdown(store: Store) -> None:
+    record = store.create(experiment())
+    assignment = {"lr": "<img src=x> [here](javascript:1) *b* `c` a|b\nnew"}
+    store.summarise(record, history_of(replace(ended(0, 0.5), suggestion=pending(0, assignment).suggestion)))
+    note = run_of(store, record).data.tags["mlflow.note.content"]
+    assert r"| lr | \<img src=x\> \[here\](javascript:1) \*b\* \`c\` a\|b new |" in note

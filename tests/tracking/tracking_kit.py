@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from katib_flow.history import Metric, State, Suggestion, Trial, Value
@@ -84,16 +85,32 @@ class Server:
 
 
 @contextmanager
-def mlflow_server(database: Path, artifacts: Path) -> Iterator[Server]:
+def mlflow_server(
+    database: Path,
+    artifacts: Path | str,
+    *options: str,
+    backend: str = "",
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Iterator[Server]:
     """A real server on a free port of the loopback, until the block ends.
+
+    Args:
+        database: a SQLite file; with a ``backend``, the address of another database, only the log is kept beside it.
+        options: further arguments of ``mlflow server``.
+        variables: further variables of its environment.
 
     Raises:
         RuntimeError: it did not come up.
     """
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
-    command += ["--artifacts-destination", str(artifacts), "--port", str(port), "--workers", "1"]
-    environment = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", backend or f"sqlite:///{database}"]
+    command += ["--artifacts-destination", str(artifacts), "--port", str(port), "--workers", "1", *options]
+    environment = {
+        **os.environ,
+        **variables,
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+    }
     environment.pop("MLFLOW_TRACKING_URI", None)
     log = database.with_suffix(".log")
     with log.open("wb") as output:

@@ -1,5 +1,6 @@
 """Real processes, as they come: tidy ones, silent ones, ones that hang, flood, fail or leave children behind."""
 
+import inspect
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics import observe, thinning
 from katib_flow.spec import Experiment
 from katib_flow.trial import runner, user
+from katib_flow.trial.functions import load_code
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
@@ -541,3 +543,36 @@ def test_a_character_that_no_terminal_can_show_is_shown_escaped(run: Run) -> Non
         raise ValueError("bad \ud83d here")
 
     assert run(train).message == "ValueError: bad \\ud83d here"
+
+
+def test_a_filter_that_takes_for_ever_fails_the_trial_and_ends_its_program(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("katib_flow.metrics.text.FILTER_SECONDS", 0.05)
+    program = "import time; print('a' * 60 + '!', flush=True); time.sleep(600)"
+    outcome = run(program, metrics={"filter": "((?:a+)+)=(1)"})
+    assert outcome.state is State.FAILED
+    assert outcome.message.startswith("metrics.filter: found a pattern that takes more than 0.05 s to search the line")
+
+
+def test_a_report_file_of_many_lines_is_taken_in_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("katib_flow.trial.reader.BATCH", 10)
+    taken: list[int] = []
+    outcome = run(
+        "open('m.log', 'w').write('\\n'.join(f'score={k}' for k in range(95)))",
+        metrics={"source": "file", "path": "../m.log"},
+        on_metrics=lambda metrics: taken.append(len(metrics)),
+    )
+    assert outcome.observations == {"score": 94.0}
+    assert (max(taken), sum(taken)) == (10, 95)
+
+
+def test_code_in_a_spec_is_loaded_without_a_file_and_shows_in_tracebacks(
+    run: Run, directory: TrialDirectory, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    function = load_code("inlined_here:train", "def train(x):\n    raise ValueError('too high')\n")
+    outcome = run(function)
+    assert outcome.message == "ValueError: too high"
+    assert "raise ValueError('too high')" in directory.log.read_text()
+    assert inspect.getsource(function).startswith("def train(x):")

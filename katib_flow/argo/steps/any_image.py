@@ -153,7 +153,7 @@ def _follow(shared: Path, reader: Reader, watch: Watch, timeout: float | None) -
     request, timed_out = None, False
     while True:
         exit_code, gone = _exit_code(shared / "rc"), (shared / "gone").exists()
-        if data := printed.read():
+        for data in printed.portions():
             reader.printed(data)
         reader.read_on(end=exit_code is not None)
         if exit_code is not None:

@@ -103,6 +103,6 @@ class Follow:
         self._tail = Tail(path)
 
     def copy(self) -> None:
-        if data := self._tail.read():
+        for data in self._tail.portions():
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
