@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest test-stores image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores chaos image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -44,6 +44,10 @@ test-newest:  ## the newest Python here (to 3.13), the newest versions
 
 test-stores: $(VENV)/.stores  ## on other stores: PostgreSQL, artifacts in S3, MLflow with authentication
 	@KATIB_FLOW_STORES=1 $(BIN)/python -m pytest tests/stores -rs
+
+FAULTS ?= 30
+chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind, a minute or more for ten
+	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos -s
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs
