@@ -21,6 +21,9 @@ from katib_flow.models.merges import merge_of
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
 
+ChoiceWeights = Tensor | Sequence[Tensor]
+"""Of the choices of a group, shape (choice,), or a number of each where only some have a gradient."""
+
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -134,10 +137,10 @@ class Network(nn.Module):
             self._mixed = found
         return self._mixed
 
-    def choose(self, weights: Mapping[str, Tensor | None]) -> None:
-        """Set the weights of the choices of each group, shape (choice,); a choice of weight exactly 0 is not run.
+    def choose(self, weights: Mapping[str, "ChoiceWeights | None"]) -> None:
+        """Set the weights of the choices of each group; a choice of weight exactly 0 and without a gradient is not run.
 
-        A tensor with a gradient gets one: softmax of ``architecture``, a Gumbel sample, a one-hot choice.
+        A tensor with a gradient gets one: softmax of ``architecture``, a Gumbel sample, gates of some of the choices.
         """
         for group, operations in self.mixed().items():
             for each in operations:
@@ -174,13 +177,13 @@ class DropPath:
 
 
 class MixedOperation(nn.Module):
-    """The choices of an edge of a supernet, blended by ``weights``, shape (choice,); their mean where none is set."""
+    """The choices of an edge of a supernet, blended by ``weights``; their mean where none are set."""
 
     def __init__(self, layer: layers.Mixed, shape: Shape, *, affine: bool) -> None:
         super().__init__()
         self.group, self.names = layer.group, layer.names
         self.paths = nn.ModuleList([module_of(path, shape, affine=affine) for path in layer.paths])
-        self.weights: Tensor | None = None
+        self.weights: ChoiceWeights | None = None
 
     def forward(self, value: Tensor) -> Tensor:
         weights = self.weights

@@ -8,7 +8,8 @@ where nothing else runs as it does (Tan et al., CVPR 2019, measure; Cai et al., 
 import json
 import statistics
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -16,8 +17,7 @@ from torch import Tensor, nn
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.build import Network, module_of
-from katib_flow.models.flat import FlatEdge
-from katib_flow.models.layers import Shape
+from katib_flow.models.layers import Layer, Mixed, Shape, Zero
 from katib_flow.models.operations import named
 from katib_flow.models.topology import Topology
 
@@ -59,13 +59,15 @@ def _timed(module: nn.Module, value: Tensor) -> float:
 
 @torch.no_grad()
 def measured_table(topologies: Iterable[Topology], *, runs: int = 50, warm_up: int = 5) -> dict[str, float]:
-    """The milliseconds of every operation of some networks on this machine, each measured alone."""
+    """The milliseconds of every operation of some networks on this machine, each measured alone.
+
+    Of a supernet, each choice of an edge is an operation, so that one supernet gives the table of a space.
+    """
     table: dict[str, float] = {}
-    for topology in topologies:
-        for edge in _operations(topology):
-            shape = topology.shapes[edge.src]
-            if (key := entry(edge, shape)) not in table:
-                table[key] = 1000 * _median(module_of(edge.layers, shape), torch.zeros(1, *shape), runs, warm_up)
+    for operation in (operation for topology in topologies for operation in operations_on_maps(topology)):
+        if operation.entry not in table:
+            module = module_of(operation.layers, operation.shape)
+            table[operation.entry] = 1000 * _median(module, torch.zeros(1, *operation.shape), runs, warm_up)
     return table
 
 
@@ -75,20 +77,55 @@ def tabulated(topology: Topology, table: Table) -> float:
     Raises:
         KatibFlowError: the table has not all of them.
     """
-    keys = [entry(edge, topology.shapes[edge.src]) for edge in _operations(topology)]
-    if missing := list(dict.fromkeys(key for key in keys if key not in table)):
+    return sum(milliseconds(operations_on_maps(topology), table))
+
+
+def milliseconds(operations: Iterable["OperationOnMap"], table: Table) -> list[float]:
+    """What each of some operations takes by a table.
+
+    Raises:
+        KatibFlowError: the table has not all of them.
+    """
+    entries = [operation.entry for operation in operations]
+    if missing := list(dict.fromkeys(entry for entry in entries if entry not in table)):
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         raise KatibFlowError(f"latency: the table has no {', '.join(missing[:3])}{more}; measured_table adds them")
-    return sum(table[key] for key in keys)
+    return [table[entry] for entry in entries]
 
 
-def entry(edge: FlatEdge, shape: Shape) -> str:
-    """What a table calls an operation on a map of some shape."""
-    return f"{named({'op': edge.op, 'params': edge.params})} on {'x'.join(map(str, shape))}"
+@dataclass(frozen=True)
+class OperationOnMap:
+    """What a table has an entry for.
+
+    Attributes:
+        name: the operation with its parameters, as one word.
+        layers: what it does.
+        shape: of what comes in, (channel, height, width).
+        choice: the group and the position of which it is the choice, in a supernet.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    shape: Shape
+    choice: tuple[str, int] | None = None
+
+    @property
+    def entry(self) -> str:
+        """What a table calls it."""
+        return f"{self.name} on {'x'.join(map(str, self.shape))}"
 
 
-def _operations(topology: Topology) -> Iterable[FlatEdge]:
-    return (edge for edge in topology.flat.live.edges if edge.layers and not edge.dead)
+def operations_on_maps(topology: Topology) -> Iterator[OperationOnMap]:
+    """What a network computes, operation by operation; identities and zeros take no time."""
+    for edge in topology.flat.live.edges:
+        shape = topology.shapes[edge.src]
+        if edge.op == "mixed":
+            (mixed,) = (layer for layer in edge.layers if isinstance(layer, Mixed))
+            for position, (name, path) in enumerate(zip(mixed.names, mixed.paths, strict=True)):
+                if path and not any(isinstance(layer, Zero) for layer in path):
+                    yield OperationOnMap(name, path, shape, (mixed.group, position))
+        elif edge.layers and not edge.dead:
+            yield OperationOnMap(named({"op": edge.op, "params": edge.params}), edge.layers, shape)
 
 
 def load_table(path: Path) -> Table:

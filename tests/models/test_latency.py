@@ -12,7 +12,7 @@ from katib_flow.spec.sections import Architecture
 
 pytest.importorskip("torch")
 from katib_flow.models.build import build
-from katib_flow.models.latency import entry, load_table, measured_table, tabulated
+from katib_flow.models.latency import load_table, measured_table, operations_on_maps, tabulated
 from katib_flow.training.trial import latency_of
 
 SPACE = space_of(Architecture(space="mobile", settings={"blocks": 2, "channels": 4}))
@@ -20,7 +20,7 @@ CHAIN = space_of(Architecture(space="chain", settings={"layers": [4, 4, 6]})).in
 
 
 def test_a_network_takes_what_its_operations_take_each_as_often_as_it_stands_there():
-    keys = [entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges]
+    keys = [operation.entry for operation in operations_on_maps(CHAIN)]
     table = {key: 2.0**number for number, key in enumerate(dict.fromkeys(keys))}
     assert tabulated(CHAIN, table) == sum(table[key] for key in keys)
     assert "conv(c=4,order=conv-bn-relu) on 1x8x8" in table
@@ -35,7 +35,7 @@ def test_a_table_that_was_measured_has_every_operation_of_its_networks():
 
 
 def test_what_a_table_lacks_is_named():
-    keys = list(dict.fromkeys(entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges))
+    keys = list(dict.fromkeys(operation.entry for operation in operations_on_maps(CHAIN)))
     with pytest.raises(KatibFlowError) as caught:
         tabulated(CHAIN, {})
     assert str(caught.value) == (
@@ -64,8 +64,18 @@ def test_what_is_no_table_is_refused(tmp_path: Path, text: str, said: str):
 
 
 def test_the_trainer_takes_the_latency_of_the_table_where_it_is_given_one(tmp_path: Path):
-    keys = [entry(edge, CHAIN.shapes[edge.src]) for edge in CHAIN.flat.live.edges]
+    keys = [operation.entry for operation in operations_on_maps(CHAIN)]
     path = tmp_path / "latency.json"
     path.write_text(json.dumps(dict.fromkeys(keys, 0.25)))
     assert latency_of(build(CHAIN), str(path)) == 0.25 * len(keys)
     assert 0 < latency_of(build(CHAIN), True) != 0.25 * len(keys)
+
+
+def test_one_supernet_gives_the_table_of_every_network_of_its_space():
+    space = space_of(Architecture(space="mobile-chain", settings={"channels": 2, "layers": 2, "kernels": [3, 5]}))
+    table = measured_table([space.supernet()], runs=1, warm_up=0)
+    rng = np.random.default_rng(0)
+    for network in (space.topology(space.draw(rng)) for _ in range(20)):
+        assert tabulated(network, table) > 0
+    assert not [name for name in table if name.startswith(("none", "identity", "mixed"))]
+    assert len(table) == 2 + 4 * 3  # stem, head; four inverted residuals on each of three kinds of map

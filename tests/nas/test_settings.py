@@ -20,6 +20,15 @@ OF_PAPERS: dict[str, dict[str, Any]] = {
     "nash": {"children": 8, "morphisms": 5, "steps": 5},
     "nasnet": {"batch": 20, "lr": 3.5e-4, "units": 100, "entropy": 1e-5, "baseline_decay": 0.95},
     "network-morphism": {"confidence": 2.5, "lowest_temperature": 1e-4},
+    "proxylessnas": {
+        "epochs": 160,
+        "warm_up": 40,
+        "batch": 256,
+        "lr": 0.025,
+        "alpha_lr": 1e-3,
+        "every": 5,
+        "samples": 10,
+    },
     "snas": {"epochs": 150, "lr": 0.025, "distribution_lr": 3e-4, "temperature": 1.0, "temperature_end": 0.03},
 }
 """What the papers say, and where they are silent their authors' code."""

@@ -38,7 +38,7 @@ def searched(name: str, **settings: object) -> Experiment:
 
 
 @pytest.mark.parametrize("epochs", [1, 4])
-@pytest.mark.parametrize(("name", "own"), [("darts", "supernet/loss"), ("enas", "reward")])
+@pytest.mark.parametrize(("name", "own"), [("darts", "supernet/loss"), ("enas", "reward"), ("proxylessnas", "latency")])
 def test_a_segment_is_trained_as_its_system_has_it_with_the_settings_of_the_spec(
     name: str, own: str, epochs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -68,7 +68,7 @@ def test_parameters_are_checked_against_the_arguments_of_classify() -> None:
 
 
 def test_each_setting_of_a_search_says_what_it_is() -> None:
-    for name in ("darts", "enas"):
+    for name in ("darts", "enas", "proxylessnas"):
         entry = find_algorithm(name)
         assert entry is not None
         assert entry.settings.about().keys() == entry.settings.model_fields.keys()

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from experiments import Cluster, Run, seen
 
+from katib_flow.history import Kind
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status
 
@@ -63,3 +64,26 @@ def test_the_trials_are_those_of_the_local_scheduler(cluster: Cluster, monkeypat
     monkeypatch.chdir(cluster.workdir)
     of = experiment(budget={"parameter": "epochs", "min": 1, "max": 2})
     assert seen(cluster.submit(of).trials) == seen(cluster.here(of))
+
+
+SUPERNETS: dict[str, dict[str, Any]] = {
+    "proxylessnas": {
+        "architecture": {"space": "mobile-chain", "settings": {"channels": 2, "layers": 1, "kernels": [3]}},
+        "algorithm": {"name": "proxylessnas", "settings": {"epochs": 2, "warm_up": 0, "latency": "flops"}},
+    }
+}
+
+
+@pytest.mark.parametrize("name", SUPERNETS)
+def test_segments_of_a_supernet_hand_its_weights_from_pod_to_pod(
+    name: str, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(cluster.workdir)
+    sections = SUPERNETS[name]
+    how = {**sections["algorithm"]["settings"], "segment_epochs": 1, "retrain": 1}
+    plain = {"budget": None, "limits": {}, "trial": {"arguments": {"epochs": 1, "train_size": 64}}}
+    of = experiment(name=name, **plain, **sections | {"algorithm": {"name": name, "settings": how}})
+    run = cluster.submit(of)
+    assert run.record.status is Status.SUCCEEDED, run.record.reason
+    assert [trial.suggestion.origin.kind for trial in run.trials] == [Kind.SEGMENT, Kind.SEGMENT, Kind.GENERATE]
+    assert seen(run.trials) == seen(cluster.here(of))

@@ -52,15 +52,29 @@ class SupernetSettings(SystemSettings):
     """The same, of floating-point operations for one image."""
 
 
-def needs_supernet(experiment: Experiment, name: str, *, skips: bool) -> Iterator[SpecError]:
+class WarmUpSettings(SupernetSettings):
+    """How a supernet is trained whose architecture is not looked at before its weights are worth something."""
+
+    warm_up: Annotated[int, Field(ge=0)] | None = None
+    """Epochs that train the weights alone, before the architecture is learnt; a third of ``epochs`` without it."""
+
+    @property
+    def warm_up_epochs(self) -> int:
+        return self.epochs // 3 if self.warm_up is None else self.warm_up
+
+
+def needs_supernet(
+    experiment: Experiment, name: str, *, skips: bool, such: str = "cell or dense"
+) -> Iterator[SpecError]:
     """What is missing for a system that trains all architectures at once.
 
     Args:
         skips: whether it decides on edges that are there or not, too.
+        such: spaces by name that it searches.
     """
     more = ", which vertex an edge reads, or whether it is there" if skips else ""
     slots = f"a space whose slots are all operations of edges{more}"
-    need = f"{slots}, such as cell or dense: {name} trains all of them at once"
+    need = f"{slots}, such as {such}: {name} trains all of them at once"
     if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
         return

@@ -85,6 +85,20 @@ def ranked(supernet: Topology, shares: Mapping[str, Sequence[float]], inputs: in
         yield gone | {slot: kept[slot][place] for slot, place in zip(kept, places, strict=True)}
 
 
+def likeliest(log_chances: Mapping[str, Sequence[float]]) -> Iterator[Choice]:
+    """All choices, the likeliest first, where groups are drawn independently; of equals, the first position first.
+
+    Args:
+        log_chances: by group, the logarithm of the chance of each choice.
+    """
+    orders = {
+        slot: sorted(range(len(logs)), key=lambda place, of=logs: -of[place]) for slot, logs in log_chances.items()
+    }
+    falling = [[log_chances[slot][place] for place in order] for slot, order in orders.items()]
+    for ranks in heaviest(falling):
+        yield {slot: order[rank] for (slot, order), rank in zip(orders.items(), ranks, strict=True)}
+
+
 def heaviest(weights: Sequence[Sequence[float]]) -> Iterator[tuple[int, ...]]:
     """One place of every list, the largest sum first.
 

@@ -1,27 +1,86 @@
 """What the choices of a supernet cost, so that a search can weigh accuracy against it."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from katib_flow.models.layers import Mixed, flow, total
 from katib_flow.models.topology import Topology
+from katib_flow.nas.door import Later
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from katib_flow.models import latency
+else:
+    latency = Later("katib_flow.models.latency")
 
 Costs = Mapping[str, tuple[float, ...]]
-"""By slot, what each of its choices costs on all edges of the slot, in FLOPs (two a multiply-accumulate)."""
+"""By slot, what each of its choices costs on all edges of the slot: the sum over the choices of an architecture is what
+its searched edges cost."""
 
 
 def choice_flops(supernet: Topology) -> Costs:
-    """The FLOPs of every choice; their sum over the choices of an architecture is what its searched edges cost."""
-    costs = {slot: [0.0] * len(names) for slot, names in supernet.flat.groups.items()}
-    for edge in supernet.flat.live.edges:
-        shapes = flow(edge.layers, supernet.shapes[edge.src])
-        for layer, shape in zip(edge.layers, shapes, strict=False):
-            if isinstance(layer, Mixed):
-                for position, path in enumerate(layer.paths):
-                    costs[layer.group][position] += 2 * total(path, shape)[1]
-    return {slot: tuple(choices) for slot, choices in costs.items()}
+    """The FLOPs of every choice, two a multiply-accumulate."""
+    return _by_slot(
+        supernet,
+        (
+            (layer.group, position, 2.0 * total(path, shape)[1])
+            for edge in supernet.flat.live.edges
+            for layer, shape in zip(edge.layers, flow(edge.layers, supernet.shapes[edge.src]), strict=False)
+            if isinstance(layer, Mixed)
+            for position, path in enumerate(layer.paths)
+        ),
+    )
+
+
+def choice_milliseconds(supernet: Topology, table: latency.Table) -> Costs:
+    """The milliseconds of every choice for one image, by a table of latencies.
+
+    Raises:
+        KatibFlowError: the table has not all of them.
+    """
+    choices = [operation for operation in latency.operations_on_maps(supernet) if operation.choice is not None]
+    times = latency.milliseconds(choices, table)
+    of_choices = (operation.choice for operation in choices)
+    return _by_slot(supernet, ((*choice, time) for choice, time in zip(of_choices, times, strict=True) if choice))
+
+
+def choice_times(supernet: Topology, source: str) -> Costs:
+    """What every choice takes: ``measured`` here in milliseconds, by the table in a file, or its ``flops``.
+
+    Raises:
+        KatibFlowError: the file has no table, or not all choices.
+    """
+    if source == "flops":
+        return choice_flops(supernet)
+    measured = source == "measured"
+    return choice_milliseconds(
+        supernet, latency.measured_table([supernet]) if measured else latency.load_table(Path(source))
+    )
+
+
+def _by_slot(supernet: Topology, costs: Iterable[tuple[str, int, float]]) -> Costs:
+    """The sums of some costs, each of a slot and a position."""
+    sums = {slot: [0.0] * len(names) for slot, names in supernet.flat.groups.items()}
+    for slot, position, cost in costs:
+        sums[slot][position] += cost
+    return {slot: tuple(choices) for slot, choices in sums.items()}
 
 
 def shares_of_largest(costs: Costs) -> Costs:
     """The same as shares of what the costliest architecture costs; zeros where nothing costs anything."""
     largest = sum(map(max, costs.values()))
     return {slot: tuple(cost / largest if largest else 0.0 for cost in choices) for slot, choices in costs.items()}
+
+
+def expected(costs: Costs, weights: Mapping[str, Tensor]) -> Tensor:
+    """What an architecture costs whose choices have weights, shape (choice,) by slot: with probabilities, the mean.
+
+    It is linear in the weights (Xie et al., ICLR 2019, section 2.4; Cai et al., ICLR 2019, equation 7), and has their
+    gradient.
+    """
+    parts = [(weight * weight.new_tensor(costs[slot])).sum() for slot, weight in weights.items()]
+    return sum(parts[1:], start=parts[0])

@@ -3,6 +3,7 @@
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,6 +34,12 @@ def on_device(network: Network, split: Split) -> Batch:
 def rows(batch: Batch, chosen: np.ndarray) -> Batch:
     """Some images, by their positions, with their labels."""
     return batch[0][chosen], batch[1][chosen]
+
+
+def weights_optimiser(network: Network, settings: SupernetSettings, *, nesterov: bool = False) -> torch.optim.Optimizer:
+    """Stochastic gradient descent of the weights, and of no architecture weights."""
+    how: Any = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
+    return torch.optim.SGD(network.weights(), **how, nesterov=nesterov and settings.momentum > 0)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, settings: SupernetSettings, epoch: int) -> float:
@@ -136,10 +143,19 @@ def child_step(
 
 def child_loss(network: Network, child: Choice, batch: Batch) -> float:
     """Of a child with the shared weights; nothing shared is changed."""
+    return float(nn.functional.cross_entropy(_child_logits(network, child, batch), batch[1]))
+
+
+def child_accuracy(network: Network, child: Choice, batch: Batch) -> float:
+    """The same, the share of images that it classifies correctly."""
+    return float((_child_logits(network, child, batch).argmax(dim=1) == batch[1]).double().mean())
+
+
+def _child_logits(network: Network, child: Choice, batch: Batch) -> Tensor:
     network.choose(one_hot(network, child))
     network.train()  # normalisation by the batch: running statistics are those of no child
     with torch.no_grad(), statistics_kept(network):
-        return float(nn.functional.cross_entropy(network(batch[0]), batch[1]))
+        return network(batch[0])
 
 
 def evaluate_child(network: Network, choice: Choice, train: Batch, valid: Split) -> tuple[float, float]:

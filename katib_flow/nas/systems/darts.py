@@ -95,9 +95,12 @@ class Bilevel:
         with torch.no_grad():
             for alpha in self.alphas:
                 alpha.copy_(1e-3 * torch.randn(alpha.shape, generator=generator))
-        how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
-        self.optimiser = torch.optim.SGD(self.weights, **how)
-        how = {"lr": settings.alpha_lr, "weight_decay": settings.alpha_weight_decay, "betas": (0.5, 0.999)}
+        self.optimiser = shared.weights_optimiser(network, settings)
+        how: dict[str, Any] = {
+            "lr": settings.alpha_lr,
+            "weight_decay": settings.alpha_weight_decay,
+            "betas": (0.5, 0.999),
+        }
         self.architect = torch.optim.Adam(self.alphas, **how)
         self.parts: dict[str, Any] = {"network": network, "optimiser": self.optimiser, "architect": self.architect}
         for name, part in self.parts.items() if state else ():

@@ -29,29 +29,26 @@ from katib_flow.history import Suggestion
 from katib_flow.models.choices import PROGRESS
 from katib_flow.models.optional import pulled
 from katib_flow.nas.door import Later
-from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
+from katib_flow.nas.relax.chain import Rate, WarmUpSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, leaning
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 
 if TYPE_CHECKING:
-    import torch
-
     from katib_flow.models.build import Network
     from katib_flow.nas import controller
     from katib_flow.nas.relax import segments, shared
     from katib_flow.training import loop
     from katib_flow.training.data import Data
 else:
-    torch, loop = Later("torch"), Later("katib_flow.training.loop")
-    controller = Later("katib_flow.nas.controller")
+    controller, loop = Later("katib_flow.nas.controller"), Later("katib_flow.training.loop")
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
 SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
 DRAWS = 30  # for each candidate, as many are networks drawn already, or larger than they may be
 
 
-class EnasSettings(SupernetSettings):
+class EnasSettings(WarmUpSettings):
     paper: ClassVar = {
         "epochs": 310, "batch": 128, "weight_decay": 1e-4, "warm_up": 0, "updates": 2000, "children": 1,
         "reward_batch": 128, "candidates": 10, "weighted": 0.0, "controller_lr": 3.5e-4, "units": 100, "entropy": 1e-4,
@@ -61,8 +58,6 @@ class EnasSettings(SupernetSettings):
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.05
     weight_decay: Rate = 5e-4
-    warm_up: Annotated[int, Field(ge=0)] | None = None
-    """Epochs before the controller learns; a third of ``epochs`` without it."""
     updates: Annotated[int, Field(ge=0)] = 1
     """Of the controller in an epoch, after a pass over the first half with a fresh child for every batch."""
     children: Count = 8
@@ -131,8 +126,7 @@ class Sharing:
         self.controller.policy.lean(leaning(network.topology, settings.weighted, SQUASH))
         self.untaught = copy.deepcopy(self.controller)
         self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
-        how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
-        self.optimiser = torch.optim.SGD(network.weights(), **how, nesterov=True)
+        self.optimiser = shared.weights_optimiser(network, settings, nesterov=True)
         if state is not None:
             network.load_state_dict(state["network"])
             self.optimiser.load_state_dict(state["optimiser"])
@@ -152,8 +146,7 @@ class Sharing:
         images = loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch)
         for chosen, child in zip(images, self.children(rng, self.untaught), strict=False):
             self.weight_step(child, shared.rows(self.train, chosen))
-        waits = self.settings.epochs // 3 if self.settings.warm_up is None else self.settings.warm_up
-        updates = self.settings.updates if self.epoch > waits else 0
+        updates = self.settings.updates if self.epoch > self.settings.warm_up_epochs else 0
         rewards = [self.controller_step(rng) for _ in range(updates)]
         self.reward = float(np.mean(rewards)) if rewards else self.reward
 

@@ -21,8 +21,8 @@ from katib_flow.history import Suggestion
 from katib_flow.models.choices import PROGRESS, weights_told
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
-from katib_flow.nas.relax.choice import Bounds, Choice, heaviest
-from katib_flow.nas.relax.costs import choice_flops, shares_of_largest
+from katib_flow.nas.relax.choice import Bounds, Choice, likeliest
+from katib_flow.nas.relax.costs import choice_flops, expected, shares_of_largest
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 
@@ -100,13 +100,9 @@ class Annealed:
         with torch.no_grad():
             for logits in self.logits.values():
                 logits.zero_()
-        self.costs = {
-            slot: torch.tensor(shares, device=self.logits[slot].device)
-            for slot, shares in shares_of_largest(choice_flops(network.topology)).items()
-        }
-        how: dict[str, Any] = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
-        self.optimiser = torch.optim.SGD(network.weights(), **how)
-        how = {
+        self.costs = shares_of_largest(choice_flops(network.topology))
+        self.optimiser = shared.weights_optimiser(network, settings)
+        how: dict[str, Any] = {
             "lr": settings.distribution_lr,
             "weight_decay": settings.distribution_weight_decay,
             "betas": (0.5, 0.999),
@@ -155,7 +151,7 @@ class Annealed:
 
     def cost_of(self, weights: Mapping[str, Tensor]) -> Tensor:
         """What is drawn costs, or with probabilities what is expected, as a share of the costliest (section 2.4)."""
-        return torch.stack([(weights[slot] * costs).sum() for slot, costs in self.costs.items()]).sum()
+        return expected(self.costs, weights)
 
     def metrics(self, data: Data) -> dict[str, object]:
         """What a segment reports after an epoch."""
@@ -171,13 +167,8 @@ class Annealed:
 
     def derived(self) -> list[Choice]:
         """The likeliest networks among those which are no larger than they may be, the first most."""
-        likeliest = {slot: logits.sort(descending=True, stable=True) for slot, logits in self.logits.items()}
-        log_chances = [logits.log_softmax(dim=0).tolist() for logits, _ in likeliest.values()]
-        choices = (
-            {slot: int(order[rank]) for (slot, (_, order)), rank in zip(likeliest.items(), ranks, strict=True)}
-            for ranks in heaviest(log_chances)
-        )
-        return self.bounds.first(choices, self.settings.retrain)
+        log_chances = {slot: logits.log_softmax(dim=0).tolist() for slot, logits in self.logits.items()}
+        return self.bounds.first(likeliest(log_chances), self.settings.retrain)
 
 
 def relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:

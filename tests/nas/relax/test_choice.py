@@ -8,7 +8,7 @@ import pytest
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.presets import space_of
 from katib_flow.nas.relax.chain import normalised
-from katib_flow.nas.relax.choice import Bounds, chosen, heaviest, leaning
+from katib_flow.nas.relax.choice import Bounds, chosen, heaviest, leaning, likeliest
 from katib_flow.spec.sections import Architecture
 
 CELL = space_of(Architecture(space="cell", settings={"nodes": 3, "channels": 4, "stages": 1}))
@@ -51,6 +51,15 @@ def test_sums_come_in_order_each_once():
     assert sorted(found) == sorted(itertools.product(range(3), range(2), range(3)))
     sums = [sum(of[place] for of, place in zip(weights, places, strict=True)) for places in found]
     assert sums == pytest.approx(sorted(sums, reverse=True))
+
+
+def test_the_likeliest_choices_come_first_and_of_equals_the_first():
+    chances = {"a": [0.2, 0.5, 0.3], "b": [0.5, 0.5]}
+    found = list(likeliest({slot: np.log(of).tolist() for slot, of in chances.items()}))
+    assert found[:2] == [{"a": 1, "b": 0}, {"a": 1, "b": 1}]
+    products = [chances["a"][choice["a"]] * chances["b"][choice["b"]] for choice in found]
+    assert products == pytest.approx(sorted(products, reverse=True))
+    assert len(found) == 6
 
 
 def test_a_lean_is_towards_weights_where_they_come_up_less_often_and_never_of_skips():

@@ -17,7 +17,7 @@ from katib_flow.training.data import load_data
 SPACE = space_of(Architecture(space="cell", settings={"nodes": 3, "channels": 3, "stages": 1}))
 
 
-@pytest.mark.parametrize("name", ["darts", "enas"])
+@pytest.mark.parametrize("name", ["darts", "enas", "proxylessnas"])
 def test_an_epoch_is_in_the_checkpoint_when_it_has_been_reported(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "model").mkdir()
