@@ -4,7 +4,7 @@ A module's tensors are named by the path of their edge (``cell0.0/0>1``), so wei
 whatever else changed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from katib_flow.models import layers
 from katib_flow.models.channels import escaped
-from katib_flow.models.flat import Flat, FlatEdge
+from katib_flow.models.flat import Flat, FlatEdge, spread
 from katib_flow.models.layers import Layer, Shape, flow
 from katib_flow.models.manager import load_model
 from katib_flow.models.merges import merge_of
@@ -24,6 +24,8 @@ from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
 ChoiceWeights = Tensor | Sequence[Tensor]
 """Of the choices of a group, shape (choice,), or a number of each where only some have a gradient."""
 
+State = Mapping[str, Tensor]
+"""By delay, what it carries to the next token, shape (sequence, feature)."""
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -40,11 +42,12 @@ def build(topology: Topology, *, seed: int | None = None, affine: bool = True) -
         seed: of the first weights; the state of torch's own random numbers is used where it is left out.
         affine: whether normalisation has a trained scale and shift; searching systems switch it off.
     """
+    kind = RecurrentNetwork if topology.input.tokens else Network
     if seed is None:
-        return Network(topology, affine=affine)
+        return kind(topology, affine=affine)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Network(topology, affine=affine)
+        return kind(topology, affine=affine)
 
 
 class Network(nn.Module):
@@ -79,7 +82,7 @@ class Network(nn.Module):
         self.drop_path: DropPath | None = None
 
     def _add(self, edge: FlatEdge, *, affine: bool) -> None:
-        if edge.layers and not edge.dead:
+        if edge.layers and not edge.dead and not edge.delayed:
             name = escaped(edge.weights)
             if name not in self.operations:
                 self.operations[name] = module_of(edge.layers, self.shapes[edge.src], affine=affine)
@@ -88,19 +91,28 @@ class Network(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (batch, class), of images, shape (batch, channel, height, width)."""
         values: dict[str, Tensor] = {self.flat.input: images}
-        for vertex, edges in self.flat.incoming.items():
-            if edges:
-                arriving = [self._through(edge, values) for edge in edges]
+        self._compute(self.flat.vertices, values, {})
+        return self._logits(values, images)
+
+    def _compute(self, vertices: Iterable[str], values: dict[str, Tensor], state: State) -> None:
+        """Add to some values those of further vertices, which come in their order."""
+        for vertex in vertices:
+            if edges := self.flat.incoming[vertex]:
+                arriving = [self._through(edge, values, state) for edge in edges]
                 values[vertex] = self._merged(vertex, arriving)
+
+    def _logits(self, values: Mapping[str, Tensor], like: Tensor) -> Tensor:
         if self.flat.output not in values:  # nothing leads from input to output
-            return images.new_zeros(images.shape[0], self.topology.output.classes)
+            return like.new_zeros(like.shape[0], self.topology.output.classes)
         return values[self.flat.output]
 
-    def _through(self, edge: FlatEdge, values: Mapping[str, Tensor]) -> Tensor:
+    def _through(self, edge: FlatEdge, values: Mapping[str, Tensor], state: State) -> Tensor:
+        if edge.delayed:
+            return state[edge.key]
         if edge.dead:
             shape = flow(edge.layers, self.shapes[edge.src])[-1]
-            image = values[self.flat.input]
-            return image.new_zeros(image.shape[0], *shape)
+            like = next(iter({**state, **values}.values()))
+            return like.new_zeros(like.shape[0], *shape)
         value = values[edge.src]
         if edge.key not in self._names:
             return value
@@ -153,6 +165,57 @@ class Network(nn.Module):
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the architecture weights."""
         return [each for name, each in self.named_parameters() if not name.startswith("architecture.")]
+
+
+class RecurrentNetwork(Network):
+    """A network that reads sequences of tokens, one after the other.
+
+    What does not hang on the token before, such as an embedding, is computed for all tokens at once, and so is what no
+    later token hangs on, such as the logits; only what lies between goes token by token.
+    """
+
+    def __init__(self, topology: Topology, *, affine: bool = True) -> None:
+        super().__init__(topology, affine=affine)
+        edges, vertices = self.flat.edges, self.flat.vertices
+        self._delays = [edge for edge in edges if edge.delayed]
+        ends = {vertex for edge in self._delays for vertex in (edge.src, edge.dst)}
+        pairs = [(edge.src, edge.dst) for edge in edges if not edge.delayed]
+        after = spread({edge.dst for edge in self._delays}, pairs)
+        inside = after & spread(ends, [(dst, src) for src, dst in reversed(pairs)])
+        self._before = [vertex for vertex in vertices if vertex not in after]
+        self._inside = [vertex for vertex in vertices if vertex in inside]
+        self._after = [vertex for vertex in vertices if vertex in after - inside]
+        read = {edge.src for edge in edges if edge.dst in inside or edge.delayed} - inside
+        self._entering = [vertex for vertex in self._before if vertex in read]
+
+    def forward(  # type: ignore[override]  # a sequence is read in pieces, so there is a state to go on with
+        self, tokens: Tensor, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Logits of some tokens of sequences, and the state after the last, with which their next tokens are read.
+
+        Args:
+            tokens: from 0, shape (sequence, token), of type int64.
+            state: that an earlier call gave; left out at the beginning of the sequences.
+
+        Returns:
+            Logits, shape (sequence, token, class); the state, a tensor of shape (sequence, feature) for each delay.
+        """
+        count, length = tokens.shape
+        dtype = next((each.dtype for each in self.parameters()), torch.get_default_dtype())
+        inputs = nn.functional.one_hot(tokens.flatten(), self.topology.input.size[0]).to(dtype)
+        values: dict[str, Tensor] = {self.flat.input: inputs}
+        self._compute(self._before, values, {})
+        state = dict(state or {edge.key: inputs.new_zeros(count, *self.shapes[edge.src]) for edge in self._delays})
+        entering = {vertex: values[vertex].unflatten(0, (count, length)).unbind(1) for vertex in self._entering}
+        steps: list[dict[str, Tensor]] = []
+        for token in range(length):
+            now = {vertex: each[token] for vertex, each in entering.items()}
+            self._compute(self._inside, now, state)
+            state = {edge.key: now[edge.src] for edge in self._delays}
+            steps.append(now)
+        values |= {vertex: torch.stack([step[vertex] for step in steps], 1).flatten(0, 1) for vertex in self._inside}
+        self._compute(self._after, values, {})
+        return self._logits(values, inputs).unflatten(0, (count, length)), state
 
 
 @dataclass(frozen=True)

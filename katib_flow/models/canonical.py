@@ -65,10 +65,13 @@ def values(network: "Flat", shapes: Mapping[str, Shape]) -> tuple[list[Value], i
     """The values that a network computes, and the number of its output; None where that is nothing but zeros."""
     made, live = _Values(), network.live
     at: dict[str, int] = {live.input: made.number(Value("input", ()))}
+    states = {edge.key: made.number(Value(f"state {edge.key}", ())) for edge in live.edges if edge.delayed}
     for vertex, merge in live.vertices.items():
         if vertex == live.input or not live.incoming[vertex]:
             continue
-        terms = [_applied(made, edge, at, shapes) for edge in live.incoming[vertex]]
+        terms = [
+            states[edge.key] if edge.delayed else _applied(made, edge, at, shapes) for edge in live.incoming[vertex]
+        ]
         found = merge_of(merge)
         if merge == "add" or len(terms) == 1:
             at[vertex] = made.sum(terms)
@@ -76,7 +79,13 @@ def values(network: "Flat", shapes: Mapping[str, Shape]) -> tuple[list[Value], i
             weights = vertex if found.weighted else ""
             reads = tuple(terms if found.ordered else sorted(terms))
             at[vertex] = made.number(Value(merge, reads, found.ordered, weights))
-    return made.values, at.get(live.output)
+    for edge in live.edges:
+        if edge.delayed:  # now it is known what it is made of
+            made.values[states[edge.key]] = Value(label(edge), (at[edge.src],))
+    output = at.get(live.output)
+    if states and output is not None:  # what others read may be the output, too, where values go round
+        output = made.number(Value("output", (output,)))
+    return made.values, output
 
 
 def _applied(made: _Values, edge: "FlatEdge", at: Mapping[str, int], shapes: Mapping[str, Shape]) -> int:
@@ -125,11 +134,12 @@ def digest(network: "Flat", shapes: Mapping[str, Shape], ends: Any) -> str:
 
 
 def _reachable(made: Sequence[Value], output: int) -> list[Value]:
-    """The values that the output is made of, renumbered, the output last."""
-    needed = {output}
-    for number in range(output, -1, -1):
-        if number in needed:
-            needed |= set(made[number].reads)
+    """The values that the output is made of, renumbered in their order."""
+    needed, waiting = {output}, [output]
+    while waiting:
+        fresh = set(made[waiting.pop()].reads) - needed
+        needed |= fresh
+        waiting += fresh
     place = {number: position for position, number in enumerate(sorted(needed))}
     return [
         Value(value.label, tuple(place[each] for each in value.reads), value.ordered, value.weights)

@@ -40,7 +40,7 @@ class Channels:
 
     Attributes:
         steps: the layers of each edge, by its key.
-        fixed: classes whose width is not ours to change: of the images, of the logits, of modules of the user's.
+        fixed: classes whose width is not ours to change: of the input, the logits, states, modules of the user's.
     """
 
     flat: Flat
@@ -55,7 +55,10 @@ class Channels:
         for vertex, merge in self.flat.vertices.items():
             if vertex == self.flat.input:
                 continue
-            arriving = [self._edge(edge, at[edge.src]) for edge in self.flat.incoming[vertex]]
+            arriving = [
+                self._state(edge) if edge.delayed else self._edge(edge, at[edge.src])
+                for edge in self.flat.incoming[vertex]
+            ]
             if len(arriving) > 1 and merge in ("concat", "pad-concat"):
                 at[vertex] = tuple(channel for vector in arriving for channel in vector)
             elif len({len(vector) for vector in arriving}) > 1:  # which of them meet depends on their number
@@ -66,6 +69,7 @@ class Channels:
                     self._join(arriving[0], other)
                 at[vertex] = arriving[0] if arriving else self._fresh(self.shapes[vertex][0])
         self.fixed |= set(at[self.flat.output])
+        self.fixed |= {channel for edge in self.flat.edges if edge.delayed for channel in at[edge.src]}
         self.at = at
 
     def classes(self, vector: Iterable[int]) -> Vector:
@@ -76,6 +80,12 @@ class Channels:
     def fixed_classes(self) -> set[int]:
         """The classes of the channels that are fixed."""
         return set(self.classes(self.fixed))
+
+    def _state(self, edge: FlatEdge) -> Vector:
+        self.steps[edge.key] = []
+        state = self._fresh(flow(edge.layers, self.shapes[edge.src])[-1][0])
+        self.fixed |= set(state)
+        return state
 
     def _edge(self, edge: FlatEdge, vector: Vector) -> Vector:
         self.steps[edge.key] = []

@@ -27,6 +27,7 @@ _KINDS = (
 _GLYPHS = {"add": "+", "primary": "⊕", "concat": "‖", "pad-concat": "‖", "mul": "×", "mean": "μ", "wsum": "Σ"}
 _IDENTITY = ("identity", "skip")
 _NOTHING = ("none", "zeros")
+_DELAY = "delay"
 _CHARACTER, _PADDING, _HEIGHT = 6.7, 9.0, 22.0
 _SMALL = 5.6  # width of a character of a vertex's name
 _LONGEST_NAME = 14  # characters of a vertex's name
@@ -139,12 +140,18 @@ def _panel(name: str, topology: Topology) -> _Panel:
                 else:
                     box = ("op", edge.id)
                     widths[box] = _CHARACTER * len(_label(edge)) + 2 * _PADDING
-                    links += [(src, box) for src in edge.src] + [(box, vertex)]
+                    links += [(src, box) for src in _drawn_from(edge)] + [(box, vertex)]
         widths[vertex] = _vertex_width(vertex)
+    kept = {graph.output, *(vertex for edge in plain if edge.op == _DELAY for vertex in edge.src)}
     for vertex in graph.vertices:
-        if vertex != graph.output:
+        if vertex not in kept:
             _hand_on(vertex, widths, links)
     return _Panel(name, graph, layout(widths, links), links)
+
+
+def _drawn_from(edge: Edge) -> tuple[str, ...]:
+    """The vertices from which lines are drawn to an edge's operation; that of a delay, which goes back, is named."""
+    return () if edge.op == _DELAY else edge.src
 
 
 def _gives_nothing(topology: Topology, edge: Edge) -> bool:
@@ -179,7 +186,7 @@ def _ordered(graph: Graph, edges: list[Edge]) -> Iterator[str]:
     """Vertices, each after those it depends on."""
     done, waiting = set(graph.inputs), list(graph.vertices)
     while waiting:
-        ready = [v for v in waiting if all(set(edge.src) <= done for edge in edges if edge.dst == v)]
+        ready = [v for v in waiting if all(set(_drawn_from(edge)) <= done for edge in edges if edge.dst == v)]
         yield from ready
         done |= set(ready)
         waiting = [v for v in waiting if v not in done]
@@ -306,6 +313,10 @@ def _label(edge: Edge) -> str:
         return f"one of {len(params.get('among', ()))}"
     if edge.op == "optional":
         return f"{params['of']['op']}?"
+    if edge.op == _DELAY:
+        return f"{edge.src[0]} before"
+    if edge.op == "act":
+        return str(params.get("name", "relu"))
     name = edge.op.removeprefix("@")
     kernel = f" {params['k']}×{params['k']}" if isinstance(params.get("k"), int) else ""
     width = params.get("c", params.get("features", params.get("classes")))
@@ -328,7 +339,8 @@ def _heading(topology: Topology, parent: Topology | None) -> str:
 
 
 def _subtitle(topology: Topology) -> str:
-    shape = "×".join(map(str, topology.input.shape))
+    tokens = topology.input.tokens
+    shape = f"{tokens} tokens" if tokens else "×".join(map(str, topology.input.size))
     facts = (
         f"{topology.parameters:,} parameters, {topology.flops / 1e6:.3g} MFLOPs, {shape} to {topology.output.classes}"
     )

@@ -3,13 +3,13 @@
 Every edge has the path of its cells as key (``n1/e01``); that is the name of its weights too.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import SpecError
-from katib_flow.models.layers import Layer, Mixed, Shape, ShapeError, Zero, flow, total
+from katib_flow.models.layers import Delay, Layer, Mixed, Shape, ShapeError, Zero, flow, total
 from katib_flow.models.merges import merge_of, merges
 from katib_flow.models.operations import layers_of
 from katib_flow.spec.problems import did_you_mean
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from katib_flow.models.topology import Edge, Graph
 
 MAX_EDGES = 4000
+_TOKENS = "{tokens: N}, because a recurrent cell reads a sequence of tokens"
 MAX_DEPTH = 16
 
 
@@ -42,6 +43,11 @@ class FlatEdge:
     dead: bool = False
 
     @property
+    def delayed(self) -> bool:
+        """Whether it carries what its source was at the token before."""
+        return any(isinstance(layer, Delay) for layer in self.layers)
+
+    @property
     def zero(self) -> bool:
         return any(isinstance(layer, Zero) for layer in self.layers)
 
@@ -57,7 +63,8 @@ class Flat:
     """A network without cells.
 
     Attributes:
-        vertices: each vertex, the input among them -> its merge function; a vertex comes after those it depends on.
+        vertices: each vertex, the input among them -> its merge function; a vertex comes after those it depends on at
+            the same token.
         edges: in the order of their targets, and among those in the order written (a concatenation's order).
     """
 
@@ -87,13 +94,9 @@ class Flat:
 
         Where zeros are not summed but stacked, say, they take up room: such an edge stays, and is ``dead``.
         """
-        reached, needed = {self.input}, {self.output}
-        for edge in self.edges:
-            if edge.src in reached and not edge.zero:
-                reached.add(edge.dst)
-        for edge in reversed(self.edges):
-            if edge.dst in needed and edge.src in reached and not edge.zero:
-                needed.add(edge.src)
+        carrying = [(edge.src, edge.dst) for edge in self.edges if not edge.zero]
+        reached = spread({self.input}, carrying)
+        needed = spread({self.output}, [(dst, src) for src, dst in reversed(carrying) if src in reached])
         kept = reached & needed
         edges: list[FlatEdge] = []
         for edge in self.edges:
@@ -124,11 +127,14 @@ class Flat:
         for vertex, merge in self.vertices.items():
             if vertex == self.input:
                 continue
-            arriving = [_through(edge, found[edge.src]) for edge in self.incoming[vertex]]
+            arriving = [_arriving(edge, found) for edge in self.incoming[vertex]]
             try:
                 found[vertex] = arriving[0] if len(arriving) == 1 else merge_of(merge).shape(arriving)
             except ShapeError as error:
                 raise SpecError(f"vertex {vertex}", f"{merge} of {len(arriving)}", f"{error}") from error
+        for edge in self.edges:
+            if edge.delayed:
+                _through(edge, found[edge.src])
         return found
 
     def counts(self, shape: Shape) -> Counts:
@@ -161,9 +167,22 @@ class Flat:
         for vertex, edges in self.outgoing.items():
             if not edges and vertex == self.input:
                 raise SpecError(f"vertex {vertex}", "an input that no edge reads", "at least one edge from it")
+        if len(shape) > 1 and (delay := next((edge for edge in self.edges if edge.delayed), None)):
+            raise SpecError(f"edge {delay.key}", f"{delay.op} in a network for images", f"input: {_TOKENS}")
         found = self.shapes(shape)[self.output]
         if found != out:
             raise SpecError(f"vertex {self.output}", f"an output of shape {found}", f"{out}, a logit a class")
+
+
+def spread(start: Iterable[str], pairs: Sequence[tuple[str, str]]) -> set[str]:
+    """Whatever can be come to from a start along some pairs; one pass does where these are in order."""
+    found, before = set(start), 0
+    while len(found) > before:
+        before = len(found)
+        for src, dst in pairs:
+            if src in found:
+                found.add(dst)
+    return found
 
 
 def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
@@ -173,6 +192,12 @@ def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
             yield layer
             for path in layer.paths:
                 yield from _mixed(path)
+
+
+def _arriving(edge: FlatEdge, found: Mapping[str, Shape]) -> Shape:
+    """The shape that an edge brings; what a delay brings is known before its source is."""
+    delay = next((layer for layer in edge.layers if isinstance(layer, Delay)), None)
+    return (delay.features,) if delay else _through(edge, found[edge.src])
 
 
 def _through(edge: FlatEdge, shape: Shape) -> Shape:
@@ -196,7 +221,7 @@ def flatten(graphs: Mapping[str, "Graph"], root: str) -> Flat:
     if root not in graphs:
         raise SpecError("root", root, f"a graph: {', '.join(graphs)}{did_you_mean(root, graphs)}")
     if len(graphs[root].inputs) != 1:
-        raise SpecError(f"graphs.{root}.inputs", list(graphs[root].inputs), "one input: the image")
+        raise SpecError(f"graphs.{root}.inputs", list(graphs[root].inputs), "one input: the image, or the token")
     (source,) = graphs[root].inputs
     unrolled = _Unrolled(graphs)
     unrolled.vertices[source] = "add"
@@ -261,6 +286,8 @@ class _Unrolled:
         if len(sources) != 1:
             raise SpecError(f"{where}.src", list(edge.src), f"one vertex, because {edge.op} has one input")
         layers = layers_of(edge.op, params, where)
+        if any(isinstance(layer, Delay) for mixed in _mixed(layers) for path in mixed.paths for layer in path):
+            raise SpecError(f"{where}.op", "delay among operations to choose from", "an edge of its own for a delay")
         weights = key if edge.weights is None else edge.weights
         self.edges.append(FlatEdge(key, sources[0], target, edge.op, params, weights, layers))
 
@@ -316,14 +343,15 @@ def _given(params: Mapping[str, Any], given: Mapping[str, Any], where: str) -> d
 
 
 def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Sequence[FlatEdge]) -> Flat:
-    """The same, vertices in an order in which each comes after those it depends on.
+    """The same, vertices in an order in which each comes after those it depends on, but for what is delayed.
 
     Raises:
-        SpecError: edges go round in a circle.
+        SpecError: edges go round in a circle without a delay.
     """
     waiting = dict.fromkeys(vertices, 0)
     leaving: dict[str, list[str]] = {vertex: [] for vertex in vertices}
-    for edge in edges:
+    immediate = [edge for edge in edges if not edge.delayed]
+    for edge in immediate:
         waiting[edge.dst] += 1
         leaving[edge.src].append(edge.dst)
     ready = [vertex for vertex, count in waiting.items() if not count]
@@ -336,9 +364,9 @@ def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Seque
                 ready.append(target)
     if len(order) < len(vertices):
         stuck = {vertex for vertex in vertices if waiting[vertex]}
-        while ends := stuck - {edge.src for edge in edges if edge.src in stuck and edge.dst in stuck}:
+        while ends := stuck - {edge.src for edge in immediate if edge.src in stuck and edge.dst in stuck}:
             stuck -= ends  # what only hangs on a circle
-        round_ = ", ".join(edge.key for edge in edges if edge.src in stuck and edge.dst in stuck)
+        round_ = ", ".join(edge.key for edge in immediate if edge.src in stuck and edge.dst in stuck)
         raise SpecError("edges", f"a circle through {round_}", "edges that do not go round")
     place = {vertex: position for position, vertex in enumerate(order)}
     return Flat(

@@ -117,7 +117,7 @@ def places(topology: Topology) -> Places:
 
 def _along(made: Channels, edge: FlatEdge, here: Labels, found: Places) -> Labels:
     """The channels that an edge gives; adds its tensors to those found."""
-    if edge.dead:
+    if edge.dead or edge.delayed:
         return _numbered(edge.key, flow(edge.layers, made.shapes[edge.src])[-1][0])
     for step in made.steps[edge.key]:
         name = prefix(edge) + step.path

@@ -26,14 +26,16 @@ Table = Mapping[str, float]
 
 @torch.no_grad()
 def latency_seconds(network: Network, *, runs: int = 50, warm_up: int = 5, batch: int = 1) -> float:
-    """Median time of a forward pass in evaluation mode, on one thread.
+    """Median time of a forward pass of an image, or of a token, in evaluation mode, on one thread.
 
     Args:
         runs: passes that are timed, after ``warm_up`` that are not.
-        batch: images at once.
+        batch: images, or sequences, at once.
     """
-    images = torch.zeros(batch, *network.topology.input.shape, device=next(network.parameters(), torch.empty(0)).device)
-    return _median(network, images, runs, warm_up)
+    device = next(network.parameters(), torch.empty(0)).device
+    if (shape := network.topology.input.shape) is None:
+        return _median(network, torch.zeros(batch, 1, dtype=torch.int64, device=device), runs, warm_up)
+    return _median(network, torch.zeros(batch, *shape, device=device), runs, warm_up)
 
 
 def _median(module: nn.Module, value: Tensor, runs: int, warm_up: int) -> float:
@@ -124,7 +126,7 @@ def operations_on_maps(topology: Topology) -> Iterator[OperationOnMap]:
             for position, (name, path) in enumerate(zip(mixed.names, mixed.paths, strict=True)):
                 if path and not any(isinstance(layer, Zero) for layer in path):
                     yield OperationOnMap(name, path, shape, (mixed.group, position))
-        elif edge.layers and not edge.dead:
+        elif edge.layers and not edge.dead and not edge.delayed:
             yield OperationOnMap(named({"op": edge.op, "params": edge.params}), edge.layers, shape)
 
 

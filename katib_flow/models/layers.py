@@ -1,6 +1,7 @@
 """The layers that operations are made of: plain data with its arithmetic of shapes, parameters and multiplications.
 
-No torch here: ``build`` makes a module of each. A shape is (channel, height, width), or (feature,) once it is flat.
+No torch here: ``build`` makes a module of each. A shape is (channel, height, width), or (feature,) once it is flat; a
+token is a vector, one-hot.
 """
 
 from collections.abc import Callable, Sequence
@@ -159,6 +160,18 @@ class Linear(Layer):
 @dataclass(frozen=True)
 class Dropout(Layer):
     rate: float = 0.5
+
+
+@dataclass(frozen=True)
+class Delay(Layer):
+    """What came in at the token before; zeros at the first token of a sequence. Edges may go round through it."""
+
+    features: int
+
+    def shape(self, shape: Shape) -> Shape:
+        if shape != (self.features,):
+            raise ShapeError(f"a vector of {self.features} features for a delay, not a shape {shape}")
+        return shape
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from katib_flow.models.layers import (
     Activation,
     BatchNorm,
     Conv,
+    Delay,
     Dropout,
     Flatten,
     GlobalMean,
@@ -140,6 +141,12 @@ def _is_sound(found: Operation, params: Mapping[str, Any], without: str) -> bool
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise ValueError(f"{name} is {value!r}, true or false is needed")
+    return bool(value)
 
 
 def _whole(name: str, value: Any, least: int = 1) -> int:
@@ -279,9 +286,7 @@ def fit(c: int, s: int = 1) -> Sequence[Layer]:
 @operation("head")
 def head(classes: int, norm: Any = True) -> list[Layer]:
     """Normalise, mean over the map, classify: what gives logits."""
-    if norm not in (True, False):
-        raise ValueError(f"norm is {norm!r}, true or false is needed")
-    before: list[Layer] = [BatchNorm(), Activation()] if norm else []
+    before: list[Layer] = [BatchNorm(), Activation()] if _flag("norm", norm) else []
     return [*before, GlobalMean(), Linear(_whole("classes", classes))]
 
 
@@ -289,6 +294,19 @@ def head(classes: int, norm: Any = True) -> list[Layer]:
 def dense(features: int, act: str = "relu") -> Sequence[Layer]:
     """A dense layer and its activation."""
     return [Linear(_whole("features", features)), *activation(act)]
+
+
+@operation("embed", bias=False)
+@operation("linear")
+def linear(features: int, bias: bool = True) -> list[Layer]:
+    """A dense layer without an activation; of a token, which is a one-hot vector, an embedding."""
+    return [Linear(_whole("features", features), _flag("bias", bias))]
+
+
+@operation("delay")
+def delay(features: int) -> list[Layer]:
+    """What came in at the token before, zeros at the first: the state of a recurrent cell."""
+    return [Delay(_whole("features", features))]
 
 
 @operation("act")

@@ -20,6 +20,8 @@ from katib_flow.spec.problems import problems, spec_errors
 from katib_flow.spec.sections import Architecture
 
 Template = dict[str, Any]
+TOKENS = 97
+"""Of the texts that come along: 95 printable characters, the end of a line, and whatever else."""
 Make = Callable[[Any], Template]
 
 
@@ -35,7 +37,7 @@ Operations = Annotated[tuple[Annotated[Text, AfterValidator(_known)], ...], Fiel
 
 
 class SpaceSettings(Settings):
-    """What every preset has."""
+    """What every preset for images has."""
 
     shape: tuple[Count, Count, Count] = (1, 8, 8)
     """Of an image: channels, height, width."""
@@ -43,12 +45,31 @@ class SpaceSettings(Settings):
     channels: Count = 8
     """That the stem gives; doubled at each reduction."""
 
+    @property
+    def ends(self) -> Template:
+        """Input and output of a network."""
+        return {"input": {"shape": list(self.shape)}, "output": {"classes": self.classes}}
+
+
+class TextSettings(Settings):
+    """What every preset for text has, whose networks predict the next token."""
+
+    tokens: Count = TOKENS
+    """How many different ones there are; 97 are the characters of the texts that come along."""
+    features: Count = 64
+    """Of the embedding of a token, and of a state."""
+
+    @property
+    def ends(self) -> Template:
+        """Input and output of a network."""
+        return {"input": {"tokens": self.tokens}, "output": {"classes": self.tokens}}
+
 
 @dataclass(frozen=True)
 class Preset:
     name: str
     make: Make
-    settings: type[SpaceSettings]
+    settings: type[SpaceSettings] | type[TextSettings]
     summary: str
 
 
@@ -56,7 +77,7 @@ presets = Registry[Preset]("a template, or a space by name", "katib_flow.spaces"
 """Every search space that has a name."""
 
 
-def preset(name: str, settings: type[SpaceSettings]) -> Callable[[Make], Make]:
+def preset(name: str, settings: type[SpaceSettings] | type[TextSettings]) -> Callable[[Make], Make]:
     """Register a function of settings that gives a template as a search space."""
 
     def register(make: Make) -> Make:
@@ -126,16 +147,9 @@ def _places(value: object, data: Any, path: str) -> Iterator[str]:
         yield path
 
 
-def network(settings: SpaceSettings, graphs: Template, slots: Template, **more: Any) -> Template:
+def network(settings: SpaceSettings | TextSettings, graphs: Template, slots: Template, **more: Any) -> Template:
     """A template of some graphs and slots."""
-    return {
-        "schema": "topology/1",
-        "input": {"shape": list(settings.shape)},
-        "output": {"classes": settings.classes},
-        "graphs": graphs,
-        "slots": slots,
-        **more,
-    }
+    return {"schema": "topology/1", **settings.ends, "graphs": graphs, "slots": slots, **more}
 
 
 def edge(src: Any, dst: Any, op: Any, name: str = "", /, **params: Any) -> Template:

@@ -15,7 +15,7 @@ from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Value
 from katib_flow.models.mistakes import Checker, condition_mistakes, shape_mistakes, slot_path
 from katib_flow.models.optional import check_optional
-from katib_flow.models.topology import Topology
+from katib_flow.models.topology import Input, Topology
 from katib_flow.spec.model import Model
 from katib_flow.spec.parameters import AnyParameter, Parameter
 from katib_flow.spec.problems import NOTHING, spec_errors
@@ -50,6 +50,7 @@ class Space:
         slots = data.pop("slots", {})
         self.operations: Mapping[str, Mapping[str, Any]] = data.pop("operations", {})
         self.template = data
+        self.input = Input.model_validate(data["input"])
         self.parameters = _parameters(slots)
         conditions = list(condition_mistakes(self.parameters))
         if any(parent not in self.parameters for each in self.parameters.values() for parent in each.when):

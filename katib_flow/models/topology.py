@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models.canonical import digest
 from katib_flow.models.flat import Counts, Flat, flatten
 from katib_flow.models.layers import Shape
 from katib_flow.spec.model import Count, Model, PlainData, Text
-from katib_flow.spec.problems import spec_errors
+from katib_flow.spec.problems import NOTHING, problem, spec_errors
 
 SCHEMA = "topology/1"
 
@@ -60,7 +60,22 @@ class Graph(Model):
 
 
 class Input(Model):
-    shape: tuple[Count, Count, Count]
+    """What a network reads: an image of a shape (channel, height, width), or a sequence of tokens, so many kinds."""
+
+    shape: tuple[Count, Count, Count] | None = None
+    tokens: Count | None = None
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> Self:
+        if (self.shape is None) == (self.tokens is None):
+            need = "either shape: [channels, height, width], of images, or tokens: how many kinds a sequence is made of"
+            raise problem("", NOTHING if self.shape is None else "both shape and tokens", need)
+        return self
+
+    @property
+    def size(self) -> Shape:
+        """The shape of what comes in at once: an image, or a token as a one-hot vector."""
+        return self.shape or (self.tokens or 0,)
 
 
 class Output(Model):
@@ -71,7 +86,7 @@ class Topology(Model):
     """A neural network as data. Made with ``parse``; equal hashes mean equal networks.
 
     Attributes:
-        input, output: shape of an image (channel, height, width), and the number of classes.
+        input, output: shape of an image (channel, height, width) or number of tokens, and the number of classes.
         graphs: by name; ``root`` is the network.
         weights: what a trial that has a parent starts from: ``inherit`` its weights, by the edits; its tensors of the
             same name and ``shape``; or ``fresh`` ones.
@@ -101,9 +116,9 @@ class Topology(Model):
         except ValidationError as error:
             raise InvalidSpec(source, spec_errors(error, cls, data)) from None
         try:
-            topology.flat.check(topology.input.shape, (topology.output.classes,))
-        except SpecError as problem:
-            raise InvalidSpec(source, [problem]) from None
+            topology.flat.check(topology.input.size, (topology.output.classes,))
+        except SpecError as wrong:
+            raise InvalidSpec(source, [wrong]) from None
         return topology
 
     def to_dict(self) -> dict[str, Any]:
@@ -126,17 +141,17 @@ class Topology(Model):
     @cached_property
     def hash(self) -> str:
         """32 hex digits, equal for networks that are one up to names: see ``canonical``."""
-        return digest(self.flat, self.shapes, (self.input.shape, self.output.classes))
+        return digest(self.flat, self.shapes, (self.input.size, self.output.classes))
 
     @cached_property
     def shapes(self) -> Mapping[str, Shape]:
         """The shape of each vertex of ``flat``."""
-        return self.flat.shapes(self.input.shape)
+        return self.flat.shapes(self.input.size)
 
     @cached_property
     def counts(self) -> Counts:
         """Parameters and multiply-accumulates of what lies between input and output."""
-        return self.flat.counts(self.input.shape)
+        return self.flat.counts(self.input.size)
 
     @property
     def parameters(self) -> int:
@@ -145,7 +160,7 @@ class Topology(Model):
 
     @property
     def flops(self) -> int:
-        """Floating-point operations for one image: two a multiply-accumulate."""
+        """Floating-point operations for one image or token: two a multiply-accumulate."""
         return 2 * self.counts.macs
 
     def __hash__(self) -> int:

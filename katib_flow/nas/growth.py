@@ -53,6 +53,9 @@ def check_start(experiment: Experiment, settings: GrowthSettings, *, bare: bool 
         yield SpecError("architecture", NOTHING, need)
     elif space.slots:
         yield SpecError("architecture.space", experiment.architecture.space, need)
+    elif space.input.tokens is not None:
+        need = "a network to start from that reads images, such as chain"
+        yield SpecError("architecture.space", experiment.architecture.space, need)
     elif not (bare or convolutions(space.initial)):
         need = "a network to start from with a convolution, such as chain with the layers that it has by itself"
         yield SpecError("architecture.space", experiment.architecture.space, need)

@@ -1,28 +1,29 @@
-"""The function of a trial that trains what a system suggests, be it a network or a segment of a supernet's search."""
+"""The function of a trial that trains what a system suggests, on images or text, be it a segment of a search or not."""
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from katib_flow.algorithms.registry import find_algorithm
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Kind
-from katib_flow.training import classify, load_data
+from katib_flow.models.topology import Input
+from katib_flow.training import classify, load_data, predict
 from katib_flow.trial import user
 
 
 def train(**arguments: Any) -> Iterator[dict[str, object]]:
-    """A segment of a supernet's search as the experiment's algorithm has it; any other trial by ``classify``.
+    """A segment of a supernet's search as the experiment's algorithm has it; any other trial by the ``trainer``.
 
-    How to search is in ``algorithm.settings``. The arguments are those of ``classify``, of which a segment takes
-    ``data``, ``train_size``, ``seed`` and ``threads``.
+    How to search is in ``algorithm.settings``. The arguments are those of the trainer; a segment takes ``data``,
+    ``train_size``, ``seed`` and ``threads``.
 
     Raises:
         KatibFlowError: the suggestion is a segment, and its algorithm trains none.
     """
     trial = user.trial_file()
     if trial.get("origin", {}).get("kind") != Kind.SEGMENT:
-        yield from classify(**arguments)
+        yield from trainer(user.topology().input)(**arguments)
         return
     name, settings = trial["algorithm"]["name"], trial["algorithm"]["settings"]
     algorithm = find_algorithm(name)
@@ -36,5 +37,11 @@ def train(**arguments: Any) -> Iterator[dict[str, object]]:
     yield from algorithm.segment(algorithm.settings.model_validate(settings), data, **how)
 
 
+def trainer(given: Input) -> Callable[..., Iterator[dict[str, object]]]:
+    """What trains a network that reads images, ``classify``, or a sequence of tokens, ``predict``."""
+    return classify if given.tokens is None else predict
+
+
 _CLASSIFY = inspect.signature(classify)
 train.__signature__ = _CLASSIFY  # type: ignore[attr-defined]  # what a spec's parameters are checked against
+train.katib_flow_trainer = trainer  # type: ignore[attr-defined]  # whose signature that is where a space reads tokens

@@ -1,4 +1,4 @@
-"""A small trainer for image classification, with data by name, for trials that evaluate a topology.
+"""Small trainers of a topology, with data by name: ``classify`` for images, ``predict`` for text.
 
 ``trial: {function: "katib_flow.training:classify"}`` is all that a spec needs. torch is loaded when it is called.
 """
@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from katib_flow.training.data import Data, Split, load_data, split
+from katib_flow.training.text import Text, load_text, text_of
 
-__all__ = ["Data", "Split", "classify", "load_data", "split"]
+__all__ = ["Data", "Split", "Text", "classify", "load_data", "load_text", "predict", "split", "text_of"]
 
 
 def classify(
@@ -56,3 +57,40 @@ def classify(
     settings |= {"weight_decay": weight_decay, "augment": names, "clip": clip, "drop_path": drop_path}
     how: Any = {"statistics": statistics, "latency": latency, "seed": seed, "threads": threads}
     yield from classify_trial(load_data(data, train_size), settings, **how)
+
+
+def predict(
+    *,
+    data: str = "python-topics",
+    train_size: int | None = None,
+    epochs: int = 5,
+    steps: int | None = None,
+    batch: int = 32,
+    length: int = 35,
+    lr: float = 0.01,
+    lr_end: float = 0.0,
+    clip: float | None = 1.0,
+    seed: int = 0,
+    threads: int = 1,
+) -> Iterator[dict[str, object]]:
+    """Train the trial's recurrent network and yield, after every epoch, its ``perplexity`` on the validation text.
+
+    It also yields ``loss``, the logarithm of that, and ``train_loss``. Otherwise as ``classify``: each argument may be
+    a parameter of the experiment.
+
+    Args:
+        data: see ``load_text``.
+        batch: sequences that are read side by side.
+        length: characters over which the gradient goes back (truncated backpropagation through time).
+        lr: of Adam.
+        clip: the largest norm of the gradient.
+    """
+    from katib_flow.training.sequence import predict_trial
+
+    settings = {"epochs": epochs, "steps": steps, "batch": batch, "length": length, "lr": lr, "lr_end": lr_end}
+    settings |= {"clip": clip}
+    yield from predict_trial(load_text(data, train_size), settings, seed=seed, threads=threads)
+
+
+classify.katib_flow_reads = "images"  # type: ignore[attr-defined]  # what the space of a spec is checked against
+predict.katib_flow_reads = "tokens"  # type: ignore[attr-defined]

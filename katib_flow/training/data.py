@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ from katib_flow.spec.problems import did_you_mean
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]
+Kind = TypeVar("Kind")
 DATA_DIRECTORY = "KATIB_FLOW_DATA"
 
 
@@ -72,21 +73,27 @@ def load_data(name: str, train_size: int | None = None) -> Data:
 @lru_cache(maxsize=2)
 def _load(name: str) -> Data:
     if ":" in name:
-        return _own(name)
+        return own_data(name, Data)
     if name not in SOURCES:
         need = f"one of {', '.join(SOURCES)}, or module:function{did_you_mean(name, SOURCES)}"
         raise KatibFlowError(f"data: found {name!r}, need {need}")
     return SOURCES[name](name)
 
 
-def _own(reference: str) -> Data:
+def own_data(reference: str, kind: type[Kind]) -> Kind:
+    """What a function ``module:name`` gives, which has to be of a kind.
+
+    Raises:
+        KatibFlowError: there is no such function, it raises, or gives something else.
+    """
     module, _, name = reference.partition(":")
     try:
         data = getattr(import_module(module), name)()
     except Exception as error:
         raise KatibFlowError(f"data: {reference}: {type(error).__name__}: {error}") from error
-    if not isinstance(data, Data):
-        raise KatibFlowError(f"data: {reference}: found {type(data).__name__}, need katib_flow.training.Data")
+    if not isinstance(data, kind):
+        need = f"katib_flow.training.{kind.__name__}"
+        raise KatibFlowError(f"data: {reference}: found {type(data).__name__}, need {need}")
     return data
 
 

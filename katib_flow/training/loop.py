@@ -93,7 +93,7 @@ def train(
     optimiser = optimiser_of(module, recipe)
     total = step_count(recipe, len(data.train))
     watch = Statistics() if statistics else None
-    done = _restored(checkpoint, module, optimiser, watch)
+    done = restored(checkpoint, module, optimiser, watch)
     per_epoch = math.ceil(len(labels) / recipe.batch)
     step = done * per_epoch
     for number in range(done + 1, math.ceil(total / per_epoch) + 1):
@@ -116,7 +116,7 @@ def train(
         whole = not stop()
         yield Epoch(number, float(np.mean(losses)) if losses else math.nan, loss, accuracy, gathered)
         if checkpoint is not None and whole:  # now: who goes on from it does not report this epoch again
-            _save(checkpoint, module, optimiser, watch, number)
+            save_checkpoint(checkpoint, module, optimiser, watch, number)
         if stop():
             return
 
@@ -188,9 +188,10 @@ def _watch(module: nn.Module, statistics: Statistics | None) -> None:
         module.watch = statistics.add if statistics else None  # type: ignore[assignment]
 
 
-def _save(
+def save_checkpoint(
     path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None, epoch: int
 ) -> None:
+    """Keep what training goes on from after an epoch."""
     content = {
         "module": module.state_dict(),
         "optimiser": optimiser.state_dict() if optimiser else {},
@@ -202,10 +203,10 @@ def _save(
     part.replace(path)
 
 
-def _restored(
+def restored(
     path: Path | None, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None
 ) -> int:
-    """Epochs that the checkpoint has behind it; 0 where there is none."""
+    """Go on from a checkpoint; the epochs that it has behind it, 0 where there is none."""
     if path is None or not path.exists():
         return 0
     content = torch.load(path, weights_only=True)  # tensors and numbers, no code

@@ -26,7 +26,8 @@ def classify_trial(
     wanted = (network.topology.input.shape, network.topology.output.classes)
     if wanted != (data.shape, data.classes):
         found = f"images of shape {data.shape} in {data.classes} classes"
-        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
+        read = f"shape {wanted[0]}" if wanted[0] else f"a text of {network.topology.input.tokens} tokens"
+        raise KatibFlowError(f"data: found {found}, need {read} and {wanted[1]}, as the topology has it")
     if torch.cuda.is_available():
         network.to("cuda")
     checkpoint = user.checkpoint_dir() / CHECKPOINT

@@ -17,8 +17,10 @@ from pathlib import Path
 from types import MethodType
 from typing import TYPE_CHECKING, Any
 
-from katib_flow.errors import SpecError
+from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.spaces import architectures
 from katib_flow.spec.problems import did_you_mean
+from katib_flow.spec.trainer import TRAINER
 from katib_flow.trial.returned import Unusable, report_returned
 
 if TYPE_CHECKING:
@@ -189,7 +191,31 @@ def callable_here(experiment: "Experiment") -> Iterator[SpecError]:
 def _check_call(experiment: "Experiment", reference: str, function: Function) -> None:
     names = {name: not parameter.when for name, parameter in experiment.parameters.items()}
     names |= {experiment.budget.parameter: True} if experiment.budget else {}
-    check_arguments(function, reference, names, experiment.trial.arguments)
+    check_arguments(_trainer(experiment, reference, function), reference, names, experiment.trial.arguments)
+
+
+def _trainer(experiment: "Experiment", reference: str, function: Function) -> Function:
+    """What trains the networks of an experiment; most functions do so themselves.
+
+    Raises:
+        SpecError: the function is a trainer for images, and the networks read text, or the other way round.
+    """
+    choose, reads = getattr(function, "katib_flow_trainer", None), getattr(function, "katib_flow_reads", None)
+    if choose is None and reads is None:
+        return function
+    try:
+        space = architectures(experiment)
+    except InvalidSpec:  # which is told by its own path
+        return function
+    if space is None:
+        return function
+    if choose is not None:
+        return choose(space.input)
+    read = "images" if space.input.tokens is None else "tokens"
+    if reads != read:
+        need = f"a function that trains networks which read {read}, as the space has them, such as {TRAINER}"
+        raise SpecError("trial.function", reference, need)
+    return function
 
 
 def fork_function(

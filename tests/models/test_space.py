@@ -48,8 +48,12 @@ def test_fifty_random_architectures_are_sound_and_train_a_step(name):
     for seed in range(50 if space.slots else 1):
         topology = space.topology(space.draw(rng))
         network = build(topology, seed=seed)
-        logits = network(torch.rand(2, 1, 8, 8))
-        assert logits.shape == (2, 10)
+        if tokens := topology.input.tokens:
+            logits, _ = network(torch.randint(tokens, (2, 3)))
+            assert logits.shape == (2, 3, tokens)
+        else:
+            logits = network(torch.rand(2, 1, 8, 8))
+            assert logits.shape == (2, 10)
         if topology.parameters:
             logits.sum().backward()
 

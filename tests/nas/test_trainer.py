@@ -2,35 +2,39 @@
 
 import inspect
 import json
+import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 from kit import spec
 
 from katib_flow.algorithms import find_algorithm
-from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import History, Suggestion
 from katib_flow.loop import suggest
 from katib_flow.models.manager import TOPOLOGY
 from katib_flow.spec import Experiment
-from katib_flow.trial.functions import check_arguments
+from katib_flow.trial.functions import callable_here, check_arguments
 from katib_flow.trial.protocol import TRIAL_FILE, TrialDirectory
 
 pytest.importorskip("torch")
 from katib_flow.nas import train
-from katib_flow.training import classify
+from katib_flow.training import Text, classify
 
 CELL = {"space": "cell", "settings": {"nodes": 3, "channels": 3, "stages": 1}}
 
 
-def trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suggestion: Suggestion, made: Experiment) -> set[str]:
+def trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suggestion: Suggestion, made: Experiment, **how: object
+) -> set[str]:
     """The metrics that a trial of an experiment reports in its first epoch."""
     place = TrialDirectory(tmp_path)
     place.create(made, suggestion)
-    place.model.mkdir()
+    place.model.mkdir(exist_ok=True)
     (place.model / TOPOLOGY).write_text(json.dumps(suggestion.topology))
     monkeypatch.setenv(TRIAL_FILE, str(place.trial_file))
-    return set(next(train(train_size=64, epochs=1)))
+    return set(next(train(**(how or {"train_size": 64, "epochs": 1}))))
 
 
 def searched(name: str, **settings: object) -> Experiment:
@@ -65,6 +69,57 @@ def test_parameters_are_checked_against_the_arguments_of_classify() -> None:
     assert inspect.signature(train) == inspect.signature(classify)
     with pytest.raises(SpecError, match="epoch"):
         check_arguments(train, "katib_flow.nas:train", {"epoch": True})
+
+
+CELLS = {"space": "tree", "settings": {"tokens": 3, "features": 2}}
+
+
+def letters() -> Text:
+    text = np.resize([0, 0, 1, 2], 200)
+    return Text(3, text, text, text)
+
+
+def test_a_recurrent_network_is_trained_on_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = Experiment.parse(spec(architecture=CELLS, parameters={}, algorithm="random"))
+    (only,) = suggest(made, History(), 1)
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    how: dict[str, object] = {"data": f"{Path(__file__).stem}:letters", "epochs": 2}
+    assert trained(tmp_path, monkeypatch, only, made, **how) == {"step", "perplexity", "loss", "train_loss"}
+    with pytest.raises(KatibFlowError, match="a text of 97 tokens; the topology gives 3 classes of 3 tokens"):
+        trained(tmp_path, monkeypatch, only, made, train_size=100, epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("space", "trial", "message"),
+    [
+        ("tree", {"arguments": {"augment": "flip"}}, r"trial\.arguments\.augment: .*need an argument of .*length"),
+        ("cell", {"arguments": {"length": 9}}, r"trial\.arguments\.length: .*need an argument of .*augment"),
+        (
+            "tree",
+            {"function": "katib_flow.training:classify"},
+            r"trial\.function: .*networks which read tokens, as the space has them, such as katib_flow\.nas:train",
+        ),
+        ("cell", {"function": "katib_flow.training:predict"}, r"trial\.function: .*which read images"),
+    ],
+)
+def test_images_and_text_are_not_mixed_up(space: str, trial: dict[str, object], message: str) -> None:
+    data = spec(architecture=space, parameters={}, algorithm="random")
+    experiment = Experiment.parse({**data, "trial": trial})
+    (problem,) = callable_here(experiment)
+    assert re.search(message, str(problem))
+
+
+@pytest.mark.parametrize("function", ["katib_flow.nas:train", "katib_flow.training:predict"])
+def test_a_space_for_text_takes_the_arguments_of_its_trainer(function: str) -> None:
+    data = spec(architecture="tree", parameters={"length": {"type": "int", "min": 5, "max": 9}}, algorithm="random")
+    assert not list(callable_here(Experiment.parse({**data, "trial": {"function": function}})))
+
+
+@pytest.mark.parametrize("name", ["darts", "snas", "enas"])
+def test_no_supernet_is_trained_on_text(name: str) -> None:
+    made = Experiment.parse(spec(architecture="tree", parameters={}, algorithm=name))
+    with pytest.raises(InvalidSpec, match=rf"a space of networks for images: {name} trains a supernet on images"):
+        suggest(made, History(), 1)
 
 
 def test_each_setting_of_a_search_says_what_it_is() -> None:

@@ -79,6 +79,10 @@ def needs_supernet(
         yield SpecError("architecture", NOTHING, need)
         return
     why = ""
+    if space.input.tokens is not None:
+        need = f"a space of networks for images: {name} trains a supernet on images"
+        yield SpecError("architecture.space", experiment.architecture.space, need)
+        return
     try:
         flat = space.supernet().flat
         mixed = bool(flat.groups) and (skips or not any(map(optional_layers, flat.edges)))
