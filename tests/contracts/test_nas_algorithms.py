@@ -111,6 +111,26 @@ def test_trials_in_any_state_do_no_harm(name, state):
 
 
 @every_system
+def test_it_searches_recurrent_cells_or_says_what_it_needs_instead(name):
+    cells = {"space": "tree", "settings": {"tokens": 3, "features": 2}}
+    data = spec(architecture=cells, algorithm={"name": name, "settings": LIGHT.get(name, {})})
+    made = Experiment.parse(data)
+    if any(problem.where == "objective" for problem in check_algorithm(made)):
+        made = Experiment.parse({**data, "objective": TWO})
+    if problems := list(check_algorithm(made)):
+        assert {problem.where for problem in problems} == {"architecture.space"}
+        return
+    history = play(made, 4)
+    assert len(history) == 4
+    for trial in history:
+        topology = Topology.parse(trial.suggestion.topology)
+        assert (topology.input.tokens, topology.output.classes) == (3, 3)
+        assert trial.assignment in search_space(made)
+    again = suggest(made, History(tuple(reversed(history.trials))), 2)
+    assert [each.to_dict() for each in again] == [each.to_dict() for each in suggest(made, history, 2)]
+
+
+@every_system
 def test_without_an_architecture_it_says_what_it_needs(name):
     with pytest.raises(InvalidSpec, match="architecture: found nothing, need"):
         suggest(Experiment.parse(spec(algorithm=name)), History(), 1)

@@ -2,17 +2,19 @@
 
 Paper: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017: an LSTM of two layers of 35
 units, REINFORCE with a moving mean of the rewards as baseline, many networks trained side by side. ``controller`` has
-the network, ``policy`` how it is asked and taught; the space of the paper's convolutional networks is near to
-``macro``, where the anchors of skip connections are slots of two values, of which none depends on another's state.
-Departs from it: ``policy`` says how it waits for nobody and trains nothing twice. Adam's rate is 0.02, not 6e-4, for
-hundreds of trials instead of 12,800. The depth does not grow over the search. The reward is no power of the accuracy
-but of the share of earlier trials that were no better, so that any objective will do.
+the network, ``policy`` how it is asked and taught. The space of the paper's convolutional networks (section 3.3) is
+near to ``macro``, where the anchors of skip connections are slots of two values, of which none depends on another's
+state; that of its recurrent cells (section 3.4) is ``tree``, trained on text.
+Departs from it: ``policy`` says how it waits for nobody and trains nothing twice. Adam's rate is 0.02, not 6e-4 (5e-4
+for cells), for hundreds of trials instead of 12,800. The depth does not grow over the search. Unless ``reward`` says
+so, it is no power of the accuracy, and not c / perplexity^2, but a power of the share of earlier trials that were no
+better, so that any objective will do. A cell predicts characters, not words.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -30,28 +32,43 @@ else:
     controller = Later("katib_flow.nas.controller")
 
 
+SCALE = 80.0  # c of a perplexity's reward, c / perplexity^2
+
+
 class NasRlSettings(PolicySettings):
-    paper: ClassVar = {"batch": 8, "lr": 6e-4}
+    paper: ClassVar = {"batch": 8, "lr": 6e-4, "reward": "accuracy"}
     batch: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0)] = 0.02
     units: Annotated[int, Field(ge=1, le=512)] = 35
     layers: Annotated[int, Field(ge=1, le=4)] = 2
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     entropy: Annotated[float, Field(ge=0)] = 0.0
+    reward: Literal["rank", "accuracy", "perplexity"] = "rank"
+    """The share of earlier trials that were no better, to the power of ``power``; the objective to this power, as the
+    paper has it of an accuracy (section 4.1); or 80 / perplexity^2, as it has it of a cell (section 4.2)."""
     power: Annotated[float, Field(gt=0)] = 3.0
-    """Of the share of earlier trials that were no better, which is the reward; more looks at the best only."""
+    """More looks at the best only."""
 
 
 def rewards(settings: NasRlSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """Of some trials, the share of all that were no better, to a power; nothing for one that failed."""
+    """Of some trials, as ``settings.reward`` says; nothing for one that failed."""
     losses = results[:, 0]
     ranked, mine = np.sort(losses[~np.isnan(losses)]), losses[list(members)]
-    shares = 1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked))
-    return np.where(np.isnan(mine), 0.0, shares**settings.power).tolist()
+    if settings.reward == "rank":
+        gained = (1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked))) ** settings.power
+    elif settings.reward == "accuracy":  # as a loss it has the other sign
+        gained = np.maximum(-mine, 0) ** settings.power
+    else:
+        gained = SCALE / np.maximum(mine, 1) ** 2  # none is below 1
+    return np.where(np.isnan(mine), 0.0, gained).tolist()
 
 
 def _check(experiment: Experiment, settings: NasRlSettings) -> Iterator[SpecError]:
-    yield from needs_slots(experiment, "cell or macro", architecture=False)
+    yield from needs_slots(experiment, "cell, macro or tree", architecture=False)
+    wanted = {"accuracy": "maximize", "perplexity": "minimize"}.get(settings.reward)
+    if wanted not in (None, found := experiment.objective[0].direction):
+        need = f"rank, or an objective to {wanted}, which this one is not ({experiment.objective[0].metric}: {found})"
+        yield SpecError("algorithm.settings.reward", settings.reward, need)
 
 
 LEARNER = TokenPolicy(rewards, rule=lambda settings: controller.Reinforce(), spread=0.08)

@@ -12,7 +12,7 @@ from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, Kind, Origin, State, Suggestion
 from katib_flow.loop import suggest
 from katib_flow.nas.policy import batches
-from katib_flow.nas.systems.nas_rl import rewards
+from katib_flow.nas.systems.nas_rl import NasRlSettings, rewards
 from katib_flow.nas.tokens import encoded
 from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
@@ -138,3 +138,67 @@ def test_a_space_without_a_slot_is_refused() -> None:
     made = Experiment.parse(spec(parameters={}, architecture="chain", algorithm="nas-rl"))
     with pytest.raises(InvalidSpec, match=r"architecture.space: found 'chain', need a space with slots"):
         suggest(made, History(), 1)
+
+
+@pytest.mark.parametrize(
+    ("reward", "expected"),
+    [
+        ("accuracy", (0.5**3, 0.8**3, 0.0)),
+        ("perplexity", (80 / 4**2, 80 / 2**2, 0.0)),
+    ],
+)
+def test_the_rewards_of_the_paper(reward, expected):
+    """Zoph and Le, ICLR 2017: the accuracy to the power of 3 (section 4.1); 80 / perplexity^2 (section 4.2)."""
+    losses = {"accuracy": [-0.5, -0.8, np.nan], "perplexity": [4.0, 2.0, np.nan]}[reward]
+    settings = NasRlSettings(reward=reward)
+    assert rewards(settings, np.array(losses)[:, None], [0, 1, 2]) == pytest.approx(expected)
+
+
+def test_an_infinite_perplexity_is_worth_nothing():
+    assert rewards(NasRlSettings(reward="perplexity"), np.array([[np.inf], [1.0]]), [0, 1]) == [0.0, 80.0]
+
+
+@pytest.mark.parametrize(
+    ("reward", "direction", "need"), [("accuracy", "minimize", "maximize"), ("perplexity", "maximize", "minimize")]
+)
+def test_a_reward_that_does_not_go_with_the_objective_is_refused(reward, direction, need):
+    objective = {"metric": "value", "direction": direction}
+    algorithm = {"name": "nas-rl", "settings": {"reward": reward}}
+    made = Experiment.parse(spec(objective=objective, architecture="tree", algorithm=algorithm))
+    with pytest.raises(InvalidSpec, match=rf"settings\.reward: found '{reward}', need rank, or an objective to {need}"):
+        suggest(made, History(), 1)
+
+
+def cells(seed=0, **settings):
+    """A search over recurrent cells."""
+    objective = {"metric": "loss", "direction": "minimize"}
+    algorithm = {"name": "nas-rl", "seed": seed, "settings": settings}
+    small = {"space": "tree", "settings": {"tokens": 3, "features": 2}}
+    made = spec(objective=objective, parameters={}, architecture=small, algorithm=algorithm)
+    return Experiment.parse(made | {"limits": {"max_trials": 5000}})
+
+
+CELL = {
+    "0.merge": "add", "0.act": "tanh", "1.merge": "mul", "1.act": "relu", "2.merge": "mul", "2.act": "sigmoid",
+    "state.merge": "add", "state.act": "relu", "state.to": 0, "state.from": "1.in",
+}  # fmt: skip
+
+
+def perplexity(assignment):
+    """1 and a half for each decision that is not the paper's cell."""
+    return 1 + 0.5 * sum(assignment[slot] != value for slot, value in CELL.items())
+
+
+@pytest.mark.parametrize("reward", ["rank", "perplexity"])
+def test_it_learns_which_recurrent_cells_did_well_but_nothing_from_the_results_of_others(reward):
+    """By chance 6.3 of 10 decisions are wrong, so a perplexity of 4.2, 0.1 more or less in the mean of 32."""
+    made = cells(reward=reward)
+    space, rng = search_space(made), np.random.default_rng(1)
+    drawn = [Suggestion(index, space.draw(rng)) for index in range(160)]
+    history = History(tuple(ended(each, perplexity(each.assignment)) for each in drawn))
+    of_its_own, of_others = (
+        np.mean([perplexity(each.assignment) for each in suggest(made, told, 32)])
+        for told in (history, shuffled(history))
+    )
+    assert of_its_own < 2.5
+    assert of_others > 3.8
