@@ -144,7 +144,7 @@ def rules() -> list[tuple[str, float]]:
 
 # spaces of their own
 
-ON_DIGITS = ("nash", "large-scale-evolution", "network-morphism", "nasbot")
+ON_DIGITS = ("eas", "nash", "large-scale-evolution", "network-morphism", "nasbot")
 
 
 def _on_digits(system: str, trials: int) -> Experiment:

@@ -14,7 +14,7 @@ import math
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ Tokens = NDArray[np.intp]
 State = tuple[Tensor, Tensor]
 """The (hidden, cell) states of the LSTM, shape (layer, sequence, unit)."""
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+P = TypeVar("P", bound=nn.Module)
+L = TypeVar("L", bound="Learning[Any]")
 
 
 @contextmanager
@@ -191,18 +193,67 @@ class Teaching:
     wanted: tuple[tuple[int, tuple[float, ...], float], ...] = ()
 
 
-class Controller:
-    """A policy that learns.
+class Learning(Generic[P]):
+    """A policy that learns by Adam from rewards, of which a baseline is subtracted.
 
     Attributes:
         baseline: moving mean of the rewards; NaN before the first.
     """
 
+    def __init__(self, policy: P, lr: float, decay: float) -> None:
+        self.policy, self.decay = policy, decay
+        self.baseline = math.nan
+        self._adam = Adam(policy, lr)
+
+    def advantages(self, rewards: NDArray[np.float64]) -> Tensor:
+        """By how much rewards are better than the baseline, which then moves towards their mean; shape (sequence,)."""
+        mean = float(rewards.mean())
+        baseline = mean if math.isnan(self.baseline) else self.baseline
+        self.baseline = self.decay * baseline + (1 - self.decay) * mean
+        return torch.from_numpy(rewards - baseline)
+
+    def ascend(self, objective: Tensor) -> None:
+        """Take a step up along the slope of what is maximised."""
+        self.policy.zero_grad()
+        objective.backward()
+        self._adam.step()
+
+    @one_thread()
+    def state(self) -> dict[str, Tensor]:
+        """All that it has learnt, by name, for ``restore``."""
+        counts = {"baseline": self.baseline, "steps": float(self._adam.steps)}
+        kept = {name: torch.tensor(count, dtype=torch.float64) for name, count in counts.items()}
+        for kind, tensors in self._tensors().items():
+            kept |= {f"{kind}/{name}": tensor.detach().clone() for name, tensor in tensors.items()}
+        return kept
+
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
+        return {"weight": self._adam.weights, "first": self._adam.first, "second": self._adam.second}
+
+    @one_thread()
+    def restore(self, kept: Mapping[str, Tensor]) -> None:
+        """Go on from what a policy of the same shape had learnt.
+
+        Raises:
+            ValueError: it is not the state of such a policy.
+        """
+        now = self.state()
+        if unlike := [name for name in now.keys() | kept.keys() if not _alike(name, now.get(name), kept.get(name))]:
+            raise ValueError(f"not the state of this controller: {', '.join(sorted(unlike))}")
+        self.baseline, self._adam.steps = float(kept["baseline"]), int(kept["steps"])
+        with torch.no_grad():
+            for kind, tensors in self._tensors().items():
+                for name, tensor in tensors.items():
+                    tensor.copy_(kept[f"{kind}/{name}"])
+
+
+class Controller(Learning[Policy]):
+    """A policy over sequences of decisions that learns."""
+
     @one_thread()
     def __init__(self, shape: Shape, teaching: Teaching, seed: int) -> None:
-        self.policy, self.teaching = Policy(shape, seed), teaching
-        self.baseline = math.nan
-        self._adam = Adam(self.policy, teaching.lr)
+        super().__init__(Policy(shape, seed), teaching.lr, teaching.decay)
+        self.teaching = teaching
 
     def sample(self, rng: np.random.Generator, count: int = 1, is_active: IsActive = lambda *_: True) -> Tokens:
         """Decide ``count`` times on every slot, one after the other; shape (sequence, slot)."""
@@ -211,17 +262,12 @@ class Controller:
 
     def learn(self, tokens: Tokens, rewards: NDArray[np.float64]) -> None:
         """Take a batch of sequences and their rewards in: a step of Adam for each epoch."""
-        mean = float(rewards.mean())
-        baseline = mean if math.isnan(self.baseline) else self.baseline
-        advantage, decided = torch.from_numpy(rewards - baseline)[:, None], torch.from_numpy(tokens)
+        advantage, decided = self.advantages(rewards)[:, None], torch.from_numpy(tokens)
         with one_thread():
             with torch.no_grad():
                 before = self.policy.log_probability(decided)
             for _ in range(self.teaching.rule.epochs):
-                self.policy.zero_grad()
-                self.objective(decided, before, advantage).backward()
-                self._adam.step()
-        self.baseline = self.teaching.decay * baseline + (1 - self.teaching.decay) * mean
+                self.ascend(self.objective(decided, before, advantage))
 
     def objective(self, tokens: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
         """The mean over sequences of what is maximised."""
@@ -238,34 +284,6 @@ class Controller:
             apart = logs[:, slot, :count] - torch.tensor(wanted, dtype=torch.float64).log()
             regular = regular - weight * (shares[:, slot, :count] * apart).sum(dim=1)[:, None] * _at(slot, logs)
         return regular
-
-    @one_thread()
-    def state(self) -> dict[str, Tensor]:
-        """All that it has learnt, by name, for ``restore``."""
-        counts = {"baseline": self.baseline, "steps": float(self._adam.steps)}
-        kept = {name: torch.tensor(count, dtype=torch.float64) for name, count in counts.items()}
-        for kind, tensors in self._tensors().items():
-            kept |= {f"{kind}/{name}": tensor.detach().clone() for name, tensor in tensors.items()}
-        return kept
-
-    def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        return {"weight": self._adam.weights, "first": self._adam.first, "second": self._adam.second}
-
-    @one_thread()
-    def restore(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on from what a controller of the same shape had learnt.
-
-        Raises:
-            ValueError: it is not the state of such a controller.
-        """
-        now = self.state()
-        if unlike := [name for name in now.keys() | kept.keys() if not _alike(name, now.get(name), kept.get(name))]:
-            raise ValueError(f"not the state of this controller: {', '.join(sorted(unlike))}")
-        self.baseline, self._adam.steps = float(kept["baseline"]), int(kept["steps"])
-        with torch.no_grad():
-            for kind, tensors in self._tensors().items():
-                for name, tensor in tensors.items():
-                    tensor.copy_(kept[f"{kind}/{name}"])
 
 
 class Adam:
@@ -292,12 +310,12 @@ class Adam:
                     weight.addcdiv_(first, second.sqrt() / root + EPSILON, value=rate)
 
 
-def packed(controller: Controller) -> bytes:
+def packed(controller: Learning[Any]) -> bytes:
     """All that a controller has learnt, as safetensors."""
     return save(controller.state())
 
 
-def unpacked(controller: Controller, content: bytes) -> Controller:
+def unpacked(controller: L, content: bytes) -> L:
     """A new controller, once it has learnt what another one of its shape had.
 
     Raises:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from katib_flow.algorithms.distinct import PATIENCE
 from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import InvalidSpec, SpecError
-from katib_flow.history import Kind, Origin, Suggestion, Trial, Value
+from katib_flow.history import Kind, Origin, Suggestion, Trial
 from katib_flow.models.edits import Fields
 from katib_flow.models.flat import FlatEdge
 from katib_flow.models.layers import Conv
@@ -87,7 +87,7 @@ class Candidate:
             return None
         return Candidate(child, self.parent, (*self.edits, *edits))
 
-    def suggestion(self, index: int, assignment: Assignment, weights: Weights, **info: Value) -> Suggestion:
+    def suggestion(self, index: int, assignment: Assignment, weights: Weights, **info: object) -> Suggestion:
         """To try it.
 
         Args:

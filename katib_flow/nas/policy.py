@@ -21,7 +21,7 @@ from katib_flow.algorithms.distinct import Known
 from katib_flow.algorithms.learning import Learner
 from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import SpecError
-from katib_flow.history import Kind, Origin, Suggestion
+from katib_flow.history import Kind, Origin, Suggestion, Trial
 from katib_flow.nas.door import Later
 from katib_flow.nas.settings import SystemSettings
 from katib_flow.nas.tokens import Sample, choices, decided, encoded
@@ -55,8 +55,15 @@ def objective_rewards(settings: Any, results: Results, members: Sequence[int]) -
     return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
 
 
-class PolicySettings(SystemSettings):
-    """How a controller learns; a system has its own defaults."""
+def shares(results: Results, members: Sequence[int]) -> NDArray[np.float64]:
+    """Of some trials, the share of all that were no better, whatever the objective; NaN for one that failed."""
+    losses = results[:, 0]
+    ranked, mine = np.sort(losses[~np.isnan(losses)]), losses[list(members)]
+    return np.where(np.isnan(mine), np.nan, 1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked)))
+
+
+class LearningSettings(SystemSettings):
+    """How a policy learns from rewards; a system has its own defaults."""
 
     batch: Annotated[int, Field(ge=1)]
     """Trials from which the controller learns at once."""
@@ -64,12 +71,17 @@ class PolicySettings(SystemSettings):
     """Learning rate of Adam."""
     units: Annotated[int, Field(ge=1, le=512)]
     """Of each layer of the LSTM."""
-    layers: Annotated[int, Field(ge=1, le=4)]
-    """Of the LSTM."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)]
     """Of the moving mean of the rewards."""
     entropy: Annotated[float, Field(ge=0)]
     """Weight of the entropy of the decisions in what the controller maximises; more explores longer."""
+
+
+class PolicySettings(LearningSettings):
+    """How a controller learns; a system has its own defaults."""
+
+    layers: Annotated[int, Field(ge=1, le=4)]
+    """Of the LSTM."""
 
 
 class ProximalSettings(PolicySettings):
@@ -192,18 +204,27 @@ def _decided(ask: Ask[Any], index: int, taught: Policy, known: Known) -> Suggest
 
 def batches(ask: Ask[Any], reward: Reward) -> Iterator[Batch]:
     """The batches that are over, the earliest first."""
-    mine = [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
-    tokens, results = {trial.index: encoded(ask.space, trial.assignment) for trial in mine}, results_of(ask)
-    size = ask.settings.batch
+    tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in proposed_trials(ask)}
+    for fresh, seen in ended_batches(ask):
+        repeated = [index for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
+        members = [*(trial.index for trial in fresh), *repeated]
+        rewards = tuple(float(value) for value in reward(ask.settings, seen, members))
+        yield Batch(tuple(tokens[index] for index in members), rewards)
+
+
+def ended_batches(ask: Ask[Any]) -> Iterator[tuple[Sequence[Trial], Results]]:
+    """The trials of each batch that is over, the earliest first, and what all up to the last of them gave."""
+    mine, results, size = proposed_trials(ask), results_of(ask), ask.settings.batch
     for first in range(0, len(mine) - size + 1, size):
         fresh = mine[first : first + size]
         if not all(trial.state.over for trial in fresh):
             return
-        repeated = [index for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
-        members = [*(trial.index for trial in fresh), *repeated]
-        seen = np.where(np.arange(len(results))[:, None] <= fresh[-1].index, results, np.nan)
-        rewards = tuple(float(value) for value in reward(ask.settings, seen, members))
-        yield Batch(tuple(tokens[index] for index in members), rewards)
+        yield fresh, np.where(np.arange(len(results))[:, None] <= fresh[-1].index, results, np.nan)
+
+
+def proposed_trials(ask: Ask[Any]) -> list[Trial]:
+    """Those that were not named by the user."""
+    return [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
 
 
 def results_of(ask: Ask[Any]) -> Results:

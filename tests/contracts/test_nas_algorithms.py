@@ -26,6 +26,7 @@ TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "latency", "d
 LIGHT: dict[str, dict[str, Any]] = {
     "amoebanet": {"population": 6, "sample": 4},
     "blockqnn": {"batch": 2, "schedule": [[1.0, 7], [0.0, 1]], "replay": 8},
+    "eas": {"batch": 2, "stage": 2, "lr": 0.05},
     "hierarchical": {"population": 4, "mutations": 20, "tournament": 0.5},
     "large-scale-evolution": {"population": 8},
     "nao": {"initial": 4, "batch": 2, "training_steps": 10, "hidden": 16, "embedding": 4, "lr": 0.02},

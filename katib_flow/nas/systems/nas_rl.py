@@ -23,7 +23,7 @@ from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
 from katib_flow.nas.door import Later
-from katib_flow.nas.policy import PolicySettings, Results, TokenPolicy, needs_slots, proposed
+from katib_flow.nas.policy import PolicySettings, Results, TokenPolicy, needs_slots, proposed, shares
 from katib_flow.spec.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -52,15 +52,14 @@ class NasRlSettings(PolicySettings):
 
 def rewards(settings: NasRlSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
     """Of some trials, as ``settings.reward`` says; nothing for one that failed."""
-    losses = results[:, 0]
-    ranked, mine = np.sort(losses[~np.isnan(losses)]), losses[list(members)]
+    mine = results[list(members), 0]
     if settings.reward == "rank":
-        gained = (1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked))) ** settings.power
+        gained = shares(results, members) ** settings.power
     elif settings.reward == "accuracy":  # as a loss it has the other sign
         gained = np.maximum(-mine, 0) ** settings.power
     else:
         gained = SCALE / np.maximum(mine, 1) ** 2  # none is below 1
-    return np.where(np.isnan(mine), 0.0, gained).tolist()
+    return np.nan_to_num(gained).tolist()
 
 
 def _check(experiment: Experiment, settings: NasRlSettings) -> Iterator[SpecError]:
