@@ -160,8 +160,9 @@ def _use_store(uri: str) -> None:
 
 def _function(start: Start) -> Function | None:
     if start.experiment.architecture is not None and start.experiment.trial.function:
-        with contextlib.suppress(ImportError):  # torch once for all trials; it takes seconds, a fork of it none
-            importlib.import_module("katib_flow.models.build")
+        with contextlib.suppress(ImportError):  # once for all trials: they take seconds, a fork of them none
+            importlib.import_module("katib_flow.models.build")  # torch
+            importlib.import_module("torch._dynamo")  # which torch imports when the first optimiser is made
     return trial_function(start.experiment, _sent(start))
 
 

@@ -3,11 +3,13 @@
 Credit: the digits are the test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998).
 """
 
+import gzip
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,11 +110,12 @@ def split(images: Any, labels: Any, valid: int, test: int, seed: int = 0) -> Dat
 
 def _digits(name: str) -> Data:
     """1,797 images of 8 x 8 in 16 grey levels: 300 to train on, 747 and 750 to judge by, as in NB-digits."""
-    from sklearn.datasets import load_digits
-
-    loaded: Any = load_digits(return_X_y=True)
-    images, labels = loaded
-    return split(images.reshape(-1, 1, 8, 8) / 16.0, labels, valid=747, test=750)
+    package = find_spec("sklearn")  # its file is read as it stands: importing the package takes a second in every trial
+    if package is None or package.origin is None:
+        raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt", encoding="ascii") as file:
+        rows = np.loadtxt(file, delimiter=",")  # 64 pixels and a label
+    return split(rows[:, :-1].reshape(-1, 1, 8, 8) / 16.0, rows[:, -1], valid=747, test=750)
 
 
 def _packed(name: str) -> Data:

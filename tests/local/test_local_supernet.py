@@ -30,7 +30,7 @@ def searched(name: str, segment_epochs: int, tmp_path: Path, architecture: objec
             "objective": {"metric": "accuracy", "direction": "maximize"},
             "architecture": architecture,
             "algorithm": {"name": name, "settings": {**SETTINGS[name], "segment_epochs": segment_epochs}},
-            "limits": {"max_failed_trials": 0},
+            "limits": {"max_failed_trials": 0, "parallel_trials": 1},
             "trial": {"arguments": constants},
         }
     )

@@ -80,7 +80,7 @@ def needs_supernet(
         return
     why = ""
     if space.input.tokens is not None:
-        need = f"a space of networks for images: {name} trains a supernet on images"
+        need = f"a space of networks for images, such as {such}: {name} trains a supernet on images"
         yield SpecError("architecture.space", experiment.architecture.space, need)
         return
     try:
