@@ -1,6 +1,6 @@
 """What papers claim of their systems, in small, each with its control, on scikit-learn's digits.
 
-    python -m benchmarks.nas_claims                 both; 20 pairs and 5 seeds, ten minutes on one core
+    python -m benchmarks.nas_claims                 all; half an hour on one core
     python -m benchmarks.nas_claims gap --seeds 10
 
 - inherit: a child that inherits its parent's weights by morphisms needs fewer epochs to an accuracy than the same
@@ -8,6 +8,9 @@
   it: from scratch .1; with inherited weights .02, because .1 undoes in an epoch what they were worth.
 - gap: what SNAS derives does as well as its supernet with the same weights, and what DARTS derives does much worse (Xie
   et al., 2019, whose table has 88.5 -> 90.7 % and 87.7 -> 54.7 %).
+- ranking: scores by weights that SMASH's hypernetwork writes rank networks as training does (Brock et al., 2018).
+- latency: the more latency weighs in ProxylessNAS, the less of it the search comes to, and the front of all is better
+  than that of networks drawn by chance (Cai et al., 2019).
 """
 
 import argparse
@@ -16,6 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from benchmarks.nas_hardware import latency
+from benchmarks.nas_ranking import ranking
 from benchmarks.nas_table import space
 from katib_flow.models.build import build, put_weights, weights_of
 from katib_flow.models.morphisms import inherited, modify
@@ -36,7 +41,7 @@ EDITS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
-    parser.add_argument("--seeds", type=int, help="20 for inherit, 5 for gap where it is not given")
+    parser.add_argument("--seeds", type=int, help="20 for inherit, 5 for gap, 3 for the others if not given")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.claims or CLAIMS:
@@ -118,7 +123,12 @@ def searched(begin: Callable[..., darts.Bilevel | snas.Annealed], settings: obje
     return float(str(told["supernet/accuracy"])), float(str(told["accuracy"]))
 
 
-CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {"inherit": (inherit, 20), "gap": (gap, 5)}
+CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {
+    "inherit": (inherit, 20),
+    "gap": (gap, 5),
+    "ranking": (ranking, 3),
+    "latency": (latency, 3),
+}
 
 
 if __name__ == "__main__":

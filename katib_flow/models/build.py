@@ -6,7 +6,9 @@ whatever else changed.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,19 +37,38 @@ _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 }
 
 
-def build(topology: Topology, *, seed: int | None = None, affine: bool = True) -> "Network":
+class Provider(Protocol):
+    """Where weights come from that are not parameters of the network itself."""
+
+    def module(self, edge: FlatEdge, layer: Layer, shape: Shape) -> nn.Module | None:
+        """What stands for a layer of an edge; None where the layer has weights of its own, as most have."""
+        ...
+
+    def chosen(self, weights: Mapping[str, ChoiceWeights | None]) -> None:
+        """The choices of a supernet have been set: from here on its weights are those of this architecture."""
+        ...
+
+
+def build(
+    topology: Topology,
+    *,
+    seed: int | None = None,
+    affine: bool = True,
+    provider: Callable[[Topology], Provider] | None = None,
+) -> "Network":
     """The module of a topology.
 
     Args:
         seed: of the first weights; the state of torch's own random numbers is used where it is left out.
         affine: whether normalisation has a trained scale and shift; searching systems switch it off.
+        provider: makes what provides weights; one that is a module is a part of the network, and trained with it.
     """
     kind = RecurrentNetwork if topology.input.tokens else Network
     if seed is None:
-        return kind(topology, affine=affine)
+        return kind(topology, affine=affine, provider=provider(topology) if provider else None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return kind(topology, affine=affine)
+        return kind(topology, affine=affine, provider=provider(topology) if provider else None)
 
 
 class Network(nn.Module):
@@ -58,10 +79,12 @@ class Network(nn.Module):
         operations: the module of each trained operation, by the name of its weights; edges that share have one.
         architecture: the architecture weights of each group of mixed edges, shape (choice,); none in most networks.
         drop_path: how paths are dropped while it trains; None for not at all.
+        provider: of weights that are not its own; None in most networks.
     """
 
-    def __init__(self, topology: Topology, *, affine: bool = True) -> None:
+    def __init__(self, topology: Topology, *, affine: bool = True, provider: Provider | None = None) -> None:
         super().__init__()
+        self.provider = provider
         self.topology = topology
         self.flat: Flat = topology.flat.live
         self.shapes = topology.shapes
@@ -85,7 +108,8 @@ class Network(nn.Module):
         if edge.layers and not edge.dead and not edge.delayed:
             name = escaped(edge.weights)
             if name not in self.operations:
-                self.operations[name] = module_of(edge.layers, self.shapes[edge.src], affine=affine)
+                given = partial(self.provider.module, edge) if self.provider is not None else None
+                self.operations[name] = module_of(edge.layers, self.shapes[edge.src], affine=affine, given=given)
             self._names[edge.key] = name
 
     def forward(self, images: Tensor) -> Tensor:
@@ -157,6 +181,8 @@ class Network(nn.Module):
         for group, operations in self.mixed().items():
             for each in operations:
                 each.weights = weights.get(group)
+        if self.provider is not None:
+            self.provider.chosen(weights)
 
     def architecture_weights(self) -> Mapping[str, nn.Parameter]:
         """The architecture weights by group; ``weights`` are all other parameters."""
@@ -174,8 +200,8 @@ class RecurrentNetwork(Network):
     later token hangs on, such as the logits; only what lies between goes token by token.
     """
 
-    def __init__(self, topology: Topology, *, affine: bool = True) -> None:
-        super().__init__(topology, affine=affine)
+    def __init__(self, topology: Topology, *, affine: bool = True, provider: Provider | None = None) -> None:
+        super().__init__(topology, affine=affine, provider=provider)
         edges, vertices = self.flat.edges, self.flat.vertices
         self._delays = [edge for edge in edges if edge.delayed]
         ends = {vertex for edge in self._delays for vertex in (edge.src, edge.dst)}
@@ -316,10 +342,25 @@ class _Residual(nn.Module):
         return value + self.inner(value)
 
 
-def module_of(made: Sequence[Layer], shape: Shape, *, affine: bool = True) -> nn.Sequential:
-    """The module of some layers, for what comes in of a shape."""
-    shapes = flow(made, shape)
-    return nn.Sequential(*(_module(layer, at, affine=affine) for layer, at in zip(made, shapes, strict=False)))
+def module_of(
+    made: Sequence[Layer],
+    shape: Shape,
+    *,
+    affine: bool = True,
+    given: Callable[[Layer, Shape], nn.Module | None] | None = None,
+) -> nn.Sequential:
+    """The module of some layers, for what comes in of a shape.
+
+    Args:
+        given: what stands for a layer; None where nothing does.
+    """
+    pairs = list(zip(made, flow(made, shape), strict=False))
+    modules = [given(layer, at) if given else None for layer, at in pairs]
+    own = (
+        _module(layer, at, affine=affine) if module is None else module
+        for module, (layer, at) in zip(modules, pairs, strict=True)
+    )
+    return nn.Sequential(*own)
 
 
 def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:

@@ -72,13 +72,17 @@ def with_rewards_of_others(history: History) -> History:
 
 
 def with_other_reports(history: History) -> History:
-    """The same trials, in each the values of metrics that share the last prefix, such as a slot's, rotated by one."""
+    """The same trials, in each the values of metrics that share the last prefix, such as a slot's, rotated by one; the
+    choices of slots only among those that have as many.
+    """
     trials: list[Trial] = []
     for trial in history:
-        groups: dict[str, list[str]] = {}
+        groups: dict[tuple[str, int], list[str]] = {}
+        choices = Topology.parse(trial.suggestion.topology).flat.groups
         for name in trial.observations:
-            if "/" in name:
-                groups.setdefault(name.rpartition("/")[0], []).append(name)
+            prefix, separator, last = name.rpartition("/")
+            if separator:
+                groups.setdefault((prefix, len(choices.get(last, ()))), []).append(name)
         rotated = {
             name: trial.observations[other]
             for names in groups.values()

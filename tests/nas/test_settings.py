@@ -29,6 +29,7 @@ OF_PAPERS: dict[str, dict[str, Any]] = {
         "every": 5,
         "samples": 10,
     },
+    "smash": {"epochs": 100, "batch": 50, "candidates": 500, "perturbations": 100, "perturbed": 0.05, "growth": 10},
     "snas": {"epochs": 150, "lr": 0.025, "distribution_lr": 3e-4, "temperature": 1.0, "temperature_end": 0.03},
 }
 """What the papers say, and where they are silent their authors' code."""

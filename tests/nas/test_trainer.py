@@ -123,7 +123,7 @@ def test_no_supernet_is_trained_on_text(name: str) -> None:
 
 
 def test_each_setting_of_a_search_says_what_it_is() -> None:
-    for name in ("darts", "enas", "proxylessnas"):
+    for name in ("darts", "enas", "proxylessnas", "smash"):
         entry = find_algorithm(name)
         assert entry is not None
         assert entry.settings.about().keys() == entry.settings.model_fields.keys()

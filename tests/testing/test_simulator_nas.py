@@ -70,7 +70,11 @@ SUPERNETS: dict[str, dict[str, Any]] = {
     "proxylessnas": {
         "architecture": {"space": "mobile-chain", "settings": {"channels": 2, "layers": 1, "kernels": [3]}},
         "algorithm": {"name": "proxylessnas", "settings": {"epochs": 2, "warm_up": 0, "latency": "flops"}},
-    }
+    },
+    "smash": {
+        "architecture": {"space": "banks", "settings": {"stages": 1, "layers": 2, "banks": 2, "channels": 2}},
+        "algorithm": {"name": "smash", "settings": {"epochs": 2, "depth": 1, "candidates": 2, "perturbations": 1}},
+    },
 }
 
 

@@ -7,7 +7,8 @@ from typing import Any, Protocol
 import torch
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.models.build import Network, build
+from katib_flow.models.build import Network, Provider, build
+from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.training.data import Data
 from katib_flow.trial import user
@@ -30,13 +31,18 @@ class Search(Protocol):
 
 Begin = Callable[..., Search]
 """Begins a search, or goes on: ``begin(network, data, settings, seed=0, state=None)``."""
+Make = Callable[[Topology], Provider]
 
 
 def trained(
-    begin: Begin, settings: SupernetSettings, data: Data, *, seed: int, threads: int
+    begin: Begin, settings: SupernetSettings, data: Data, *, seed: int, threads: int, provider: Make | None = None
 ) -> Iterator[dict[str, object]]:
-    """Train this trial's part of a search, with a checkpoint after each epoch; what the trial reports of each."""
-    network = supernet_of_trial(data, seed=seed, threads=threads)
+    """Train this trial's part of a search, with a checkpoint after each epoch; what the trial reports of each.
+
+    Args:
+        provider: makes what provides weights of the supernet; see ``build``.
+    """
+    network = supernet_of_trial(data, seed=seed, threads=threads, provider=provider)
     state, begun = restored()
     search = begin(network, data, settings, seed=seed, state=state)
     last = min(settings.epochs, begun + (settings.segment_epochs or settings.epochs))
@@ -47,7 +53,7 @@ def trained(
     user.save_model(search.network)
 
 
-def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
+def supernet_of_trial(data: Data, *, seed: int, threads: int, provider: Make | None = None) -> Network:
     """The supernet that this trial trains, its normalisation without scale and shift, on the GPU if there is one.
 
     Raises:
@@ -60,7 +66,7 @@ def supernet_of_trial(data: Data, *, seed: int, threads: int) -> Network:
     if wanted != (data.shape, data.classes):
         found = f"images of shape {data.shape} in {data.classes} classes"
         raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
-    network = build(topology, seed=seed, affine=False)
+    network = build(topology, seed=seed, affine=False, provider=provider)
     return network.to("cuda") if torch.cuda.is_available() else network
 
 

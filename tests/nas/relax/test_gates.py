@@ -41,7 +41,7 @@ def test_the_gradient_of_gates_is_that_of_the_softmax_over_the_paths_that_are_in
     outputs, slope = torch.tensor(rng.normal(size=(4, 5))), torch.tensor(rng.normal(size=5))
     alpha = ALPHA.clone().requires_grad_()
     of_gates = gates.binary(gates.chances_among(alpha, paths), paths, paths[1])
-    assert [float(gate) for gate in of_gates] == [float(place == paths[1]) for place in range(4)]
+    assert [gate.item() for gate in of_gates] == [float(place == paths[1]) for place in range(4)]
     assert [gate.requires_grad for gate in of_gates] == [place in paths for place in range(4)]
     mixed = sum(gate * output for gate, output in zip(of_gates, outputs, strict=True))
     (mine,) = torch.autograd.grad((mixed * slope).sum(), alpha)

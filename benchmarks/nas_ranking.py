@@ -1,0 +1,86 @@
+"""What SMASH claims, in small on digits: scores by written weights rank networks as training them does.
+
+Called by ``benchmarks.nas_claims``. The controls are weights that an untrained hypernetwork writes, and those that the
+trained one writes for the code of another network, which is the paper's own.
+"""
+
+import copy
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from katib_flow.models.build import build
+from katib_flow.models.presets import space_of
+from katib_flow.models.topology import Topology
+from katib_flow.nas.relax import shared
+from katib_flow.nas.relax.choice import Bounds, Choice, chosen
+from katib_flow.nas.relax.hypernetwork import Hypernetwork
+from katib_flow.nas.systems import smash
+from katib_flow.spec.sections import Architecture
+from katib_flow.training.data import load_data
+from katib_flow.training.loop import Recipe, train
+
+NETWORKS = 40
+RECIPE = Recipe(epochs=10, lr=0.1)  # of a network from scratch
+Floats = NDArray[np.float64]
+
+
+def ranking(seeds: int) -> None:
+    """Rank correlation of scores with the validation loss after training, and of both controls."""
+    supernet = space_of(Architecture(space="banks")).supernet()
+    draws = smash.children(supernet.flat, np.random.default_rng(0))
+    networks = Bounds(supernet).first(draws, NETWORKS)
+    losses = np.array([trained(supernet, child, seed) for seed, child in enumerate(networks)])
+    print(f"ranking: {NETWORKS} networks trained, losses of {losses.min():.3f} to {losses.max():.3f}", flush=True)
+    scores = np.array([scored(supernet, networks, seed) for seed in range(seeds)])  # seed, way, network
+    rng = np.random.default_rng(0)
+    samples = [rng.integers(NETWORKS, size=NETWORKS) for _ in range(2_000)]
+    drawn = np.array([correlations(scores[:, :, sample], losses[sample]) for sample in samples])
+    ours = correlations(scores, losses)
+    for way, name in enumerate(("written weights", "by an untrained hypernetwork", "for another network's code")):
+        low, high = np.quantile(drawn[:, way], (0.025, 0.975))
+        less = drawn[:, 0] - drawn[:, way]
+        least, most = np.quantile(less, (0.025, 0.975))
+        than = f", less than that by {ours[0] - ours[way]:.2f} ({least:.2f} to {most:.2f})" if way else ""
+        print(
+            f"ranking: {name}: Spearman {ours[way]:.2f} ({low:.2f} to {high:.2f}){than}, mean score "
+            f"{scores[:, way].mean():.2f}; {seeds} seeds"
+        )
+
+
+def trained(supernet: Topology, child: Choice, seed: int) -> float:
+    """Validation loss of a network after training from scratch."""
+    network, loss = build(chosen(supernet, child), seed=seed), 0.0
+    for epoch in train(network, load_data("digits"), RECIPE, seed=seed):
+        loss = epoch.valid_loss
+    return loss
+
+
+def scored(supernet: Topology, networks: list[Choice], seed: int) -> list[list[float]]:
+    """Scores of networks by written weights, by weights of an untrained hypernetwork, and by those for other codes."""
+    settings = smash.SmashSettings()
+    provider = partial(Hypernetwork, growth=settings.growth, depth=settings.depth)
+    network = build(supernet, seed=seed, affine=False, provider=provider)
+    hypernetwork = network.provider
+    assert isinstance(hypernetwork, Hypernetwork)
+    untrained = copy.deepcopy(hypernetwork.state_dict())
+    search = smash.Smashing(network, load_data("digits"), settings, seed=seed)
+    while search.epoch < settings.epochs:
+        search.train_epoch()
+    own = [search.score(child) for child in networks]
+    write, others = hypernetwork.chosen, np.random.default_rng(seed).permutation(len(networks))
+    of_others: list[float] = []
+    for child, other in zip(networks, others, strict=True):
+        code = shared.one_hot(network, networks[other])
+        hypernetwork.chosen = lambda weights, code=code: write(code)  # type: ignore[method-assign]
+        of_others.append(search.score(child))
+    del hypernetwork.chosen
+    hypernetwork.load_state_dict(untrained)
+    return [own, [search.score(child) for child in networks], of_others]
+
+
+def correlations(scores: Floats, losses: Floats) -> Floats:
+    """The mean over searches of the rank correlation of each way to score, shape (way,)."""
+    return np.array([[float(spearmanr(way, losses).statistic) for way in search] for search in scores]).mean(axis=0)
