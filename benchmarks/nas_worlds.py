@@ -95,7 +95,7 @@ def going_on(
 
 # the table
 
-ON_TABLE = ("amoebanet", "blockqnn", "hierarchical", "nao", "nas-rl", "nasnet", "gp", "tpe")
+ON_TABLE = ("amoebanet", "blockqnn", "hierarchical", "nao", "nas-rl", "nasnet", "renas", "gp", "tpe")
 
 
 def _on_table(system: str) -> Experiment:

@@ -48,6 +48,13 @@ def alike(parent: Topology, weights: Weights, child: Topology) -> Weights:
     return kept | _unopened(parent, weights, child)
 
 
+def unchanged(parent: Topology, weights: Weights, child: Topology) -> Weights:
+    """What ``carried`` gives of edges that have the same operation on the same vertex in both; the others are new."""
+    before = {edge.key: (edge.src, edge.layers) for edge in parent.flat.live.edges}
+    new = tuple(prefix(edge) for edge in child.flat.live.edges if before.get(edge.key) != (edge.src, edge.layers))
+    return {name: tensor for name, tensor in carried(parent, weights, child).items() if not name.startswith(new)}
+
+
 def _unopened(parent: Topology, weights: Weights, child: Topology) -> Weights:
     """The tensors of mixed operations and of modules of the user's, which are taken over as a whole or not at all."""
     before = {edge.key: edge for edge in parent.flat.live.edges}

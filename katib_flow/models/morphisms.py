@@ -22,7 +22,7 @@ from katib_flow.models.draft import Draft
 from katib_flow.models.edits import HOMOGENEOUS, Fields, edge_of, edit, ends_of, new_key, nonnegative, shape_after
 from katib_flow.models.edits import edits as registered
 from katib_flow.models.flat import FlatEdge
-from katib_flow.models.inheritance import Array, alike, carried, fitted, places
+from katib_flow.models.inheritance import Array, alike, carried, fitted, places, unchanged
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 from katib_flow.spec.problems import NOTHING
@@ -65,7 +65,8 @@ def morph(parent: Topology, weights: Weights, edits: Sequence[Fields]) -> tuple[
 def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
     """What a child takes over from its parent's weights: by its edits, else the layers that both have.
 
-    With ``weights: shape`` it is every tensor of the same name and shape, whatever leads to its layer.
+    With ``weights: shape`` it is every tensor of the same name and shape, whatever leads to its layer; with ``weights:
+    edges`` it is those of edges that have the same operation on the same vertex.
 
     Raises:
         InvalidSpec: its edits do not make it of this parent.
@@ -74,6 +75,8 @@ def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
         return {}
     if child.weights == "shape":
         return alike(parent, weights, child)
+    if child.weights == "edges":
+        return unchanged(parent, weights, child)
     if child.edits:
         made, weights = morph(parent, weights, child.edits)
         if made.hash != child.hash:

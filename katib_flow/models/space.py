@@ -93,7 +93,7 @@ class Space:
         edges = [edge for _, edge in _edges_in(self.template)]
         operations = {name for edge in edges for name in _slots_in(edge.get("op"))}
         conditions = {name for edge in edges for name in edge.get("when", {})}
-        mixable = (operations - conditions) | self._skips | self._sources
+        mixable = (operations - conditions) | self._skips | self.sources
         merges = {name for graph in self.template["graphs"].values() for name in _slots_in(graph["vertices"])}
         for name in self.parameters:
             if name not in mixable and name not in (fixed or {}):
@@ -127,7 +127,7 @@ class Space:
         return {each for each in conditions - used if self.choices(each) == 2 and not self.parameters[each].when}
 
     @cached_property
-    def _sources(self) -> set[str]:
+    def sources(self) -> set[str]:
         """The slots that say which vertex an edge reads, and nothing else but conditions of such edges."""
         edges = [edge for _, edge in _edges_in(self.template)]
         sources = {name for edge in edges if (name := _source(edge)) is not None}
@@ -284,7 +284,7 @@ class Space:
             vertices = _put(graph.get("vertices", {}), decisions)  # without those whose merge hangs on an inactive slot
             edges: list[dict[str, Any] | None] = []
             for edge in graph.get("edges", ()):
-                several = mixed and _source(edge) in self._sources - decisions.keys()
+                several = mixed and _source(edge) in self.sources - decisions.keys()
                 edges += self._by_source(edge, decisions) if several else [self._edge(edge, decisions, mixed=mixed)]
             if mixed and graph.get("loose"):
                 graph, more = _unread(graph, [edge for edge in edges if edge is not None])

@@ -89,7 +89,8 @@ class Topology(Model):
         input, output: shape of an image (channel, height, width) or number of tokens, and the number of classes.
         graphs: by name; ``root`` is the network.
         weights: what a trial that has a parent starts from: ``inherit`` its weights, by the edits; its tensors of the
-            same name and ``shape``; or ``fresh`` ones.
+            same name and ``shape``; those of ``edges`` that have the same operation on the same vertex; or ``fresh``
+            ones.
         edits: what was done to the parent's topology to come here (``morphisms``); lineage, not part of the hash.
         meta: notes, plain JSON; not part of the hash.
     """
@@ -100,7 +101,7 @@ class Topology(Model):
     output: Output
     root: Text = "net"
     graphs: dict[str, Graph]
-    weights: Literal["inherit", "shape", "fresh"] = "inherit"
+    weights: Literal["inherit", "shape", "edges", "fresh"] = "inherit"
     edits: tuple[PlainData, ...] = ()
     meta: PlainData = {}
 

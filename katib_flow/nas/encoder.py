@@ -1,9 +1,9 @@
 """A policy over edits: an encoder that reads a network of any length, and heads that choose what becomes of it.
 
-Papers: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018, section 3 (tokens of layers
-are embedded and read by a bidirectional LSTM; a classifier that all layers share, and a decoder that begins with the
-last state of the encoder); Chen et al., "RENAS", CVPR 2019, section 3.3 (attention over the states of earlier nodes);
-Williams, "Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", 1992.
+Papers: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018 (tokens of layers are embedded
+and read by a bidirectional LSTM; a classifier that all layers share, and a decoder that begins with the last state of
+the encoder); Chen et al., "RENAS", CVPR 2019 (attention over the states of earlier nodes); Williams, "Simple
+Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine Learning 1992.
 
 A *move* is a function of the policy, the tokens of a network, and a way to choose. It is written once: a choice that is
 drawn makes an edit, and the same choice that is made again has the probability to learn from. All numbers are 64-bit,
@@ -113,9 +113,9 @@ class EditPolicy(nn.Module):
         """No or yes, the second with the sigmoid of what a head makes of a state."""
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.logits(head, state)])
 
-    def attention(self, state: Tensor, keys: Tensor) -> Tensor:
-        """How much a state looks at each of some others, shape (key, state); shape (key,)."""
-        return keys @ (self.query @ state) / math.sqrt(len(state))
+    def attention(self, state: Tensor, keys: Sequence[Tensor]) -> Tensor:
+        """How much a state looks at each of some others; shape (key,)."""
+        return torch.stack(list(keys)) @ (self.query @ state) / math.sqrt(len(state))
 
     def decode(self, encoded: Encoded, choose: Choose, among: Callable[[Sequence[int]], int]) -> list[int]:
         """Choose one after the other, beginning with the last state of the encoder.

@@ -1,21 +1,26 @@
-"""A network of any depth as a sequence of tokens, one for each layer, in the order in which they are computed.
+"""Networks as sequences of tokens for an encoder to read: one for each layer, whatever the depth, or for each slot.
 
-Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018, section 3.1.
+Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018, of layers.
 """
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from functools import cached_property
+from itertools import accumulate, pairwise
 from typing import Annotated
 
+import numpy as np
 from pydantic import AfterValidator, Field
 
+from katib_flow.history import Value
 from katib_flow.models import layers
 from katib_flow.models.edits import shape_after
 from katib_flow.models.topology import Topology
+from katib_flow.nas.tokens import choices, encoded, value_of
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import problem
+from katib_flow.spec.space import Assignment, SearchSpace
 
 
 def _rising(levels: tuple[int, ...]) -> tuple[int, ...]:
@@ -97,3 +102,61 @@ class Vocabulary:
             else:
                 blocks.append([])
         return [block for block in blocks if block]
+
+
+Read = Sequence[tuple[str, int]]
+"""Slots, and the positions of their values."""
+
+
+@dataclass(frozen=True)
+class SlotTokens:
+    """Tokens of slots: one for each value of each, or for each part of its range."""
+
+    space: SearchSpace
+
+    @cached_property
+    def values(self) -> dict[str, list[str]]:
+        """Of each slot, as text; of one with a range, the numbers of its parts."""
+        values: dict[str, list[str]] = {}
+        for name, parameter in self.space.parameters.items():
+            count, whole = choices(parameter), choices(parameter) == parameter.size
+            values[name] = [str(parameter.nth(position) if whole else position) for position in range(count)]
+        return values
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """By slot, the number of tokens up to its last."""
+        return list(accumulate(map(len, self.values.values())))
+
+    @property
+    def size(self) -> int:
+        return self.ends[-1]
+
+    def tokens(self, assignment: Assignment) -> list[int]:
+        """Those of the slots that are active, in their order."""
+        positions = zip([0, *self.ends], encoded(self.space, assignment), strict=False)
+        return [start + position for start, position in positions if position >= 0]
+
+    def read(self, tokens: Sequence[int]) -> Read:
+        names, starts = list(self.values), [0, *self.ends]
+        slots = [bisect_right(self.ends, token) for token in tokens]
+        return [(names[slot], token - starts[slot]) for slot, token in zip(slots, tokens, strict=True)]
+
+    def read_by(self, slot: str) -> list[str]:
+        """The nodes that the values of a slot name: of ``normal.2.in0``, ``normal.0`` and ``normal.1``."""
+        cell, point, _ = node_of(slot).rpartition(".")
+        return [f"{cell}{point}{value}" for value in self.values[slot]]
+
+    def changed(self, assignment: Assignment, changes: Mapping[str, int], rng: np.random.Generator) -> dict[str, Value]:
+        """An assignment with the values at other positions; what hangs on them is drawn where it is missing."""
+        new: dict[str, Value] = {}
+        for name, parameter in self.space.parameters.items():
+            if self.space.is_active(name, new):
+                kept = assignment[name] if name in assignment else parameter.at(float(rng.random()))
+                new[name] = value_of(parameter, changes[name], rng) if name in changes else kept
+        return new
+
+
+def node_of(slot: str) -> str:
+    """``normal.2`` of ``normal.2.in0``; a slot without a point is a node by itself."""
+    return slot.rpartition(".")[0] or slot

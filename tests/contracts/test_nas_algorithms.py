@@ -33,6 +33,7 @@ LIGHT: dict[str, dict[str, Any]] = {
     "nasbot": {"initial": 4, "candidates": 12, "mutants": 8},
     "nash": {"children": 5, "morphisms": 2},
     "network-morphism": {"lowest_temperature": 0.5, "neighbours": 4},
+    "renas": {"batch": 2, "population": 4, "sample": 3, "lr": 0.05},
 }
 """Settings with which a dozen trials show what a system does; it needs none to join."""
 every_system = pytest.mark.parametrize("name", ARCHITECTURES)

@@ -1,12 +1,12 @@
 """Efficient architecture search: a policy learns which layers to widen and where to insert one, and nothing is lost.
 
-Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018: section 3.1 (actor networks:
-the network is a sequence of tokens, which a bidirectional LSTM reads), section 3.2 (the wider actor: a sigmoid that all
-layers share says whether a layer goes to the next level of width), section 3.3 (the deeper actor: an LSTM that begins
-with the encoder's last state chooses a block, a layer in it, and the kernel of a layer that is inserted after it),
-section 3.4 (Net2Net keeps what the network computes), section 4 (REINFORCE; the reward tan(accuracy pi / 2), less a
-moving mean; batches of 10 networks, each by 4 wider and 5 deeper steps from the current network, as in the authors'
-code; children train for 20 epochs from what they inherit, at a learning rate of 0.02). ``encoder`` has the policy.
+Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018: a bidirectional LSTM reads the
+network as a sequence of tokens; the wider actor, a sigmoid that all layers share, says whether a layer goes to the next
+level of width; the deeper actor, an LSTM that begins with the encoder's last state, chooses a block, a layer in it, and
+the kernel of a layer that is inserted after it; Net2Net keeps what the network computes; REINFORCE, with the reward
+tan(accuracy pi / 2) less a moving mean; children train for 20 epochs from what they inherit, at a learning rate of
+0.02. Batches of 10 networks, each by 4 steps of the wider and then 5 of the deeper actor, are those of the authors'
+code, as are the sizes, the learning rate and the weight of the entropy. ``encoder`` has the policy.
 Departs from it: nobody waits for a batch, and networks that begin beside the first one are trained from scratch; a
 network that is known is not trained again, but counts again, and after many the actors go on from it; after ``stage``
 trials the best network becomes the current one, without being trained further; an edit that does not fit, or by which a
@@ -77,12 +77,12 @@ class EasSettings(GrowthSettings, LearningSettings):
 def _check(experiment: Experiment, settings: EasSettings) -> Iterator[SpecError]:
     yield from check_start(experiment, settings)
     if (objective := experiment.objective[0]).direction != "maximize":
-        found = f"{objective.direction} {objective.metric}"
-        yield SpecError("objective", found, "an accuracy to maximize: the reward is tan(accuracy pi / 2)")
+        need = "an accuracy to maximize: the reward is tan(accuracy pi / 2)"
+        yield SpecError("objective", f"{objective.direction} {objective.metric}", need)
 
 
 def rewards(settings: EasSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """tan(accuracy pi / 2) of some trials; 0 for one that failed."""
+    """The reward of some trials, tan(accuracy pi / 2); 0 for one that failed."""
     accuracies = np.clip(-results[list(members), 0] / settings.most, 0, HIGHEST)
     return np.nan_to_num(np.tan(accuracies * math.pi / 2)).tolist()
 
@@ -137,9 +137,8 @@ class Actors:
 class EasLearner(EditLearner[EasSettings]):
     def begin(self, ask: Ask[EasSettings]) -> encoder.Editor:
         settings, actors = ask.settings, Actors.of(ask.settings)
-        decoded = (BLOCKS, POSITIONS, len(settings.kernels))
+        decoded, moves = (BLOCKS, POSITIONS, len(settings.kernels)), {"widen": actors.widen, "deepen": actors.deepen}
         shape = encoder.Shape(actors.vocabulary.pool + 1, {"wider": 1}, decoded, units=settings.units)
-        moves = {"widen": actors.widen, "deepen": actors.deepen}
         teaching = encoder.Teaching(settings.lr, settings.baseline_decay, entropy=settings.entropy)
         return encoder.Editor(shape, moves, teaching, ask.seed)
 

@@ -1,0 +1,195 @@
+"""Reinforced evolution: the best of a few rivals is mutated, by a policy that learns which mutations are worth it.
+
+Paper: Chen et al., "RENAS: Reinforced Evolutionary Neural Architecture Search", CVPR 2019 (arXiv 1808.00193): a cell's
+nodes add two operations on two earlier nodes (here the space ``pairs``); evolution with tournament selection; its
+mutation controller, in which a bidirectional LSTM reads the cell, the router chooses which of the inputs and operations
+of a node is to change, the input mutator another node, by attention over the states of earlier nodes, the operation
+mutator another operation; REINFORCE; a child inherits the weights of what has not changed, and is trained for a few
+epochs. ``encoder`` has the policy.
+Departs from it: the oldest die, for only the last ``population`` trials are read, so that there is no state to keep but
+the policy; the reward is the share of earlier trials that were no better, less a moving mean, which any objective will
+do for; the router chooses one slot of the whole network, unless ``route: node``; a mutator never chooses what there is;
+nobody waits, and nothing is trained twice. Slots that are neither input nor operation have an operation mutator, other
+parameters of the experiment among them. ``preset: paper`` has no other numbers than the defaults but ``route``: those
+of the paper's controller, its reward and its tournament are not confirmed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field
+
+from katib_flow.algorithms.distinct import PATIENCE, Known
+from katib_flow.algorithms.registry import Ask, algorithm
+from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.history import Suggestion, Trial
+from katib_flow.nas.door import Later
+from katib_flow.nas.moves import EditLearner, Episode, Move, notes
+from katib_flow.nas.policy import LearningSettings, Results, needs_slots, shares
+from katib_flow.nas.vocabulary import Read, SlotTokens, node_of
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.model import Count
+from katib_flow.spec.space import Assignment
+
+if TYPE_CHECKING:
+    from katib_flow.nas import encoder
+else:
+    encoder = Later("katib_flow.nas.encoder")
+
+
+class RenasSettings(LearningSettings):
+    batch: Count = 4
+    lr: Annotated[float, Field(gt=0)] = 0.01
+    units: Annotated[int, Field(ge=1, le=512)] = 50
+    baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    entropy: Annotated[float, Field(ge=0)] = 0.1
+    population: Annotated[int, Field(ge=2)] = 20
+    """Of the youngest trials, which are alive. Until so many have ended, networks are drawn at random."""
+    sample: Annotated[int, Field(ge=1)] = 10
+    """Rivals of which the best is mutated; drawn with replacement."""
+    route: Literal["network", "node"] = "network"
+    """Where the router chooses one slot to change: in the whole network, or in each node of it."""
+    paper: ClassVar = {"route": "node"}
+
+
+def _check(experiment: Experiment, settings: RenasSettings) -> Iterator[SpecError]:
+    yield from needs_slots(experiment, "pairs or cell")
+
+
+def rewards(settings: RenasSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
+    """Of some trials, the share of all that were no better; nothing for one that failed."""
+    return np.nan_to_num(shares(results, members)).tolist()
+
+
+@dataclass(frozen=True)
+class Mutators:
+    """What the router and the mutators choose from, by the tokens of a network.
+
+    Attributes:
+        sources: slots that say which node is read.
+        route: where the router chooses one slot.
+    """
+
+    slots: SlotTokens
+    sources: frozenset[str]
+    route: Literal["network", "node"]
+
+    @classmethod
+    def of(cls, ask: Ask[RenasSettings]) -> Mutators:
+        assert ask.architectures is not None
+        return cls(SlotTokens(ask.space), frozenset(ask.architectures.sources), ask.settings.route)
+
+    @cached_property
+    def nodes(self) -> list[str]:
+        """Those that may be read."""
+        return list(dict.fromkeys(node for slot in sorted(self.sources) for node in self.slots.read_by(slot)))
+
+    @cached_property
+    def heads(self) -> dict[str, tuple[str, int]]:
+        """Name and size of the operation mutator of each slot; slots that have the same values share theirs."""
+        kinds: dict[tuple[str, ...], str] = {}
+        values = {slot: tuple(values) for slot, values in self.slots.values.items() if slot not in self.sources}
+        return {slot: (kinds.setdefault(of, f"values{len(kinds)}"), len(of)) for slot, of in values.items()}
+
+    def _routes(self, read: Read) -> list[list[int]]:
+        """For each slot that is to change, the positions of those of which it is one."""
+        groups: dict[str, list[int]] = {}
+        for position, (slot, _) in enumerate(read):
+            if len(self.slots.values[slot]) > 1:
+                groups.setdefault(node_of(slot) if self.route == "node" else "", []).append(position)
+        return list(groups.values())
+
+    def mutate(self, policy: encoder.EditPolicy, seen: Sequence[int], choose: encoder.Choose) -> None:
+        """A slot and another value of it, once or for each node."""
+        states, read = policy.encode(seen).states, self.slots.read(seen)
+        for positions in self._routes(read):
+            position = positions[choose(policy.logits("router", states[positions])[:, 0])]
+            slot, present = read[position]
+            if slot in self.sources:
+                nodes = [self._state(policy, states, read, node) for node in self.slots.read_by(slot)]
+                logits = policy.attention(states[position], nodes)
+            else:
+                logits = policy.logits(self.heads[slot][0], states[position])
+            choose(logits[others(present, len(logits))])
+
+    def _state(self, policy: encoder.EditPolicy, states: Any, read: Read, node: str) -> Any:
+        """The mean of the states of its slots; of a node without any, such as a cell's input, one of its own."""
+        positions = [position for position, (slot, _) in enumerate(read) if node_of(slot) == node]
+        return states[positions].mean(dim=0) if positions else policy.outside[self.nodes.index(node)]
+
+    def changes(self, move: Move) -> dict[str, int]:
+        """The positions of the new values of slots."""
+        read = self.slots.read(move.seen)
+        changed: dict[str, int] = {}
+        for positions, router, value in zip(self._routes(read), move.chosen[::2], move.chosen[1::2], strict=True):
+            slot, present = read[positions[router]]
+            changed[slot] = others(present, len(self.slots.values[slot]))[value]
+        return changed
+
+
+def others(present: int, count: int) -> list[int]:
+    """The positions of all values but the present one."""
+    return [position for position in range(count) if position != present]
+
+
+class RenasLearner(EditLearner[RenasSettings]):
+    def begin(self, ask: Ask[RenasSettings]) -> encoder.Editor:
+        settings, mutators = ask.settings, Mutators.of(ask)
+        outside = len(mutators.nodes) if mutators.sources else None
+        heads = {"router": 1, **dict(mutators.heads.values())}
+        shape = encoder.Shape(mutators.slots.size, heads, outside=outside, units=settings.units)
+        teaching = encoder.Teaching(settings.lr, settings.baseline_decay, entropy=settings.entropy)
+        return encoder.Editor(shape, {"mutate": mutators.mutate}, teaching, ask.seed)
+
+
+@algorithm(
+    "renas", settings=RenasSettings, check=_check, learner=RenasLearner(rewards), extra="nas",
+    strategy="modification", scope="cell",
+)  # fmt: skip
+def renas(ask: Ask[RenasSettings], taught: encoder.Editor) -> list[Suggestion]:
+    """Fewer than asked for where the space is used up."""
+    alive = ask.history.completed(ask.objective.metric)[-ask.settings.population :]
+    known, suggestions = Known.of(ask), list[Suggestion]()
+    for index in ask.indices:
+        suggestion = _mutant(ask, index, taught, alive, known) or _drawn(ask, index, known)
+        if suggestion is None:
+            break
+        known.take(suggestion.assignment, index)
+        suggestions.append(suggestion)
+    return suggestions
+
+
+def _mutant(
+    ask: Ask[RenasSettings], index: int, taught: encoder.Editor, alive: Sequence[Trial], known: Known
+) -> Suggestion | None:
+    """What the policy makes of the best of some rivals; None while the population grows, or if all that is known."""
+    rng, mutators, repeats = ask.rng(index), Mutators.of(ask), list[tuple[int, Episode]]()
+    for _ in range(PATIENCE if len(alive) >= ask.settings.population else 0):
+        rivals = [alive[position] for position in rng.integers(len(alive), size=ask.settings.sample)]
+        parent = min(rivals, key=lambda trial: ask.objective.loss(trial.observations[ask.objective.metric]))
+        move = taught.draw("mutate", mutators.slots.tokens(parent.assignment), rng)
+        child = mutators.slots.changed(parent.assignment, mutators.changes(move), rng)
+        if known.first([(child, None)]):
+            topology, info = _topology(ask, child), notes((move,), repeats)
+            return Suggestion(index, child, parent=parent.index, topology=topology, info=info)
+        repeats.append((known.trial(child), (move,)))
+    return None
+
+
+def _topology(ask: Ask[RenasSettings], assignment: Assignment) -> dict[str, Any] | None:
+    """That of a child, which inherits the weights of what has not changed; None of decisions that give no network."""
+    assert ask.architectures is not None
+    try:
+        return ask.architectures.topology(assignment).model_copy(update={"weights": "edges"}).to_dict()
+    except InvalidSpec:
+        return None
+
+
+def _drawn(ask: Ask[RenasSettings], index: int, known: Known) -> Suggestion | None:
+    assignment = known.drawn(ask.rng(index))
+    return None if assignment is None else Suggestion(index, assignment)
