@@ -308,10 +308,25 @@ def test_levels_that_do_not_rise_and_even_kernels_are_refused(settings: Any, nee
     assert need in problem.need
 
 
-def test_levels_of_width_rise_and_the_paper_has_its_own() -> None:
-    paper = EasSettings.model_validate({"preset": "paper"})
-    assert (paper.batch, paper.wider, paper.deeper, paper.lr) == (10, 4, 5, 0.002)
-    for settings in (EasSettings(), paper):
+@pytest.mark.parametrize(
+    ("seen", "possible", "impossible"),
+    [((1, ACTORS.vocabulary.pool) * 9, (7, 0, 0), (8, 0, 0)), ((1,) * 33, (0, 31, 0), (0, 32, 0))],
+)
+def test_of_many_blocks_and_of_many_layers_the_last_are_not_chosen(seen: Any, possible: Any, impossible: Any) -> None:
+    known = policy()
+    assert len(known.repeat(Move("deepen", seen, possible)).logs) == 3
+    with pytest.raises(ValueError, match="choices"):
+        known.repeat(Move("deepen", seen, impossible))
+
+
+def test_the_paper_has_its_own_settings_and_eight_lessons_of_one_edit_each_are_for_thirty_trials() -> None:
+    paper, small = EasSettings.model_validate({"preset": "paper"}), EasSettings()
+    for settings in (small, paper):
         for levels in (settings.channels, settings.features, settings.kernels):
             assert all(one < two for one, two in pairwise(levels))
-    assert (paper.channels[0], paper.channels[-1], paper.features[-1]) == (16, 512, 1024)
+    assert (paper.batch, paper.wider, paper.deeper, paper.stage, paper.lr) == (10, 4, 5, 300, 0.002)
+    assert paper.channels == (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512)
+    assert paper.features == (64, 128, 256, 384, 512, 640, 768, 896, 1024)
+    assert (paper.kernels, paper.units, paper.baseline_decay, paper.entropy) == ((1, 3, 5), 50, 0.95, 1e-5)
+    assert paper.max_parameters == 33_554_432
+    assert (small.batch, small.wider, small.deeper, small.stage, small.lr) == (4, 1, 1, 8, 0.01)

@@ -293,3 +293,10 @@ def test_it_goes_through_a_small_space_and_ends() -> None:
     while fresh := suggest(made, history, 2):
         history = history.replaced(ended(each, 1.0) for each in fresh)
     assert len(history) == search_space(made).size == 8
+
+
+def test_the_settings_are_for_a_hundred_trials_and_the_paper_changes_every_node() -> None:
+    small, paper = RenasSettings(), RenasSettings.model_validate({"preset": "paper"})
+    assert (small.route, paper.route) == ("network", "node")
+    assert (small.population, small.sample, small.batch, small.units) == (20, 10, 4, 50)
+    assert (small.lr, small.entropy, small.baseline_decay) == (0.01, 0.1, 0.9)
