@@ -84,7 +84,7 @@ Propose = Callable[..., Sequence[Suggestion]]
 """``propose(ask)``; of an algorithm that learns, ``propose(ask, known)``."""
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
 Segment = Callable[..., Iterator[dict[str, object]]]
-"""Trains a supernet in a trial, a part of the way: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
+"""Trains what a system suggests, in a trial: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
 Draw = Callable[[Trial, "Topology", "Topology | None"], "Iterator[Block]"]
 """What only the algorithm knows of a trial, for the report: ``draw(trial, its network, the next network)``."""
 Strategy = Literal["generation", "modification"]
@@ -106,6 +106,7 @@ class Algorithm:
     aliases: tuple[str, ...] = ()
     summary: str = ""
     segment: Segment | None = None
+    train: Segment | None = None
     draw: Draw | None = None
     learner: Learner[Any, Any, Any] | None = None
     extra: str | None = None
@@ -146,6 +147,7 @@ def algorithm(
     several: bool = False,
     aliases: Sequence[str] = (),
     segment: Segment | None = None,
+    train: Segment | None = None,
     draw: Draw | None = None,
     learner: Learner[Any, Any, Any] | None = None,
     extra: str | None = None,
@@ -164,6 +166,7 @@ def algorithm(
         several: whether it takes several objectives; else it is refused where there are.
         aliases: other names it answers to.
         segment: how a trial trains the segments that it suggests, where it suggests any.
+        train: how a trial trains whatever it suggests, where no trainer that comes along does.
         draw: what a report shows, beside a network, that only the algorithm knows.
         learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
             it knows as its second argument.
@@ -178,7 +181,7 @@ def algorithm(
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
         scopes: tuple[Scope, ...] = (scope,) if isinstance(scope, str) else scope
-        more = (tuple(aliases), summary, segment, draw, learner, extra, strategy, scopes, earlier, budget)
+        more = (tuple(aliases), summary, segment, train, draw, learner, extra, strategy, scopes, earlier, budget)
         _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
         return propose
 

@@ -114,9 +114,13 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits, shape (batch, class), of images, shape (batch, channel, height, width)."""
+        return self._logits(self.values(images), images)
+
+    def values(self, images: Tensor) -> dict[str, Tensor]:
+        """What each vertex between input and output is, shape (batch, ...)."""
         values: dict[str, Tensor] = {self.flat.input: images}
         self._compute(self.flat.vertices, values, {})
-        return self._logits(values, images)
+        return values
 
     def _compute(self, vertices: Iterable[str], values: dict[str, Tensor], state: State) -> None:
         """Add to some values those of further vertices, which come in their order."""
@@ -318,6 +322,15 @@ class _Zeros(nn.Module):
         return value.new_zeros(value.shape[0], *self.shape)
 
 
+class _Scale(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+
+    def forward(self, value: Tensor) -> Tensor:
+        return value * self.weight
+
+
 class _GlobalMean(nn.Module):
     def forward(self, value: Tensor) -> Tensor:
         return value.mean(dim=(2, 3))
@@ -373,6 +386,8 @@ def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
         case layers.BatchNorm() | layers.Standardise():
             normalise = nn.BatchNorm2d if len(shape) == 3 else nn.BatchNorm1d
             return normalise(shape[0], affine=affine and isinstance(layer, layers.BatchNorm))
+        case layers.Scale():
+            return _Scale()
         case layers.Activation():
             return _ACTIVATIONS[layer.name]()
         case layers.Pool():

@@ -209,6 +209,11 @@ def tensors(step: Step) -> Iterator[Tensor]:
         case layers.BatchNorm():
             yield from (Tensor(step.path + name, (out,)) for name in ("weight", "bias", "running_mean", "running_var"))
             yield Tensor(f"{step.path}num_batches_tracked", (), rows=False)
+        case layers.Standardise():
+            yield from (Tensor(step.path + name, (out,)) for name in ("running_mean", "running_var"))
+            yield Tensor(f"{step.path}num_batches_tracked", (), rows=False)
+        case layers.Scale():
+            yield Tensor(f"{step.path}weight", (), rows=False)
         case layers.SqueezeExcite():
             hidden = layer.hidden(step.shape)
             yield Tensor(f"{step.path}squeeze.weight", (hidden, into), rows=False, columns=True)

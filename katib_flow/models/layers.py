@@ -105,6 +105,14 @@ class Standardise(Layer):
 
 
 @dataclass(frozen=True)
+class Scale(Layer):
+    """Everything multiplied by one trained number, 1 at first."""
+
+    def parameters(self, shape: Shape) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
 class Activation(Layer):
     """``relu``, ``relu6``, ``tanh``, ``sigmoid``, ``silu`` or ``identity``."""
 

@@ -24,6 +24,7 @@ from katib_flow.models.layers import (
     Mixed,
     Pool,
     Residual,
+    Scale,
     SqueezeExcite,
     Standardise,
     Zero,
@@ -322,6 +323,18 @@ def activation(name: str = "relu") -> list[Layer]:
 def norm() -> list[Layer]:
     """Batch normalisation."""
     return [BatchNorm()]
+
+
+@operation("standardise")
+def standardise() -> list[Layer]:
+    """Batch normalisation without a trained scale and shift."""
+    return [Standardise()]
+
+
+@operation("scale")
+def scale() -> list[Layer]:
+    """Everything multiplied by one trained number, 1 at first."""
+    return [Scale()]
 
 
 @operation("flatten")

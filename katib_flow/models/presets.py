@@ -36,19 +36,24 @@ def _known(name: str) -> str:
 Operations = Annotated[tuple[Annotated[Text, AfterValidator(_known)], ...], Field(min_length=1)]
 
 
-class SpaceSettings(Settings):
+class ImageSettings(Settings):
     """What every preset for images has."""
 
     shape: tuple[Count, Count, Count] = (1, 8, 8)
     """Of an image: channels, height, width."""
     classes: Count = 10
-    channels: Count = 8
-    """That the stem gives; doubled at each reduction."""
 
     @property
     def ends(self) -> Template:
         """Input and output of a network."""
         return {"input": {"shape": list(self.shape)}, "output": {"classes": self.classes}}
+
+
+class SpaceSettings(ImageSettings):
+    """What every preset for convolutional networks has."""
+
+    channels: Count = 8
+    """That the stem gives; doubled at each reduction."""
 
 
 class TextSettings(Settings):
@@ -69,7 +74,7 @@ class TextSettings(Settings):
 class Preset:
     name: str
     make: Make
-    settings: type[SpaceSettings] | type[TextSettings]
+    settings: type[ImageSettings] | type[TextSettings]
     summary: str
 
 
@@ -77,7 +82,7 @@ presets = Registry[Preset]("a template, or a space by name", "katib_flow.spaces"
 """Every search space that has a name."""
 
 
-def preset(name: str, settings: type[SpaceSettings] | type[TextSettings]) -> Callable[[Make], Make]:
+def preset(name: str, settings: type[ImageSettings] | type[TextSettings]) -> Callable[[Make], Make]:
     """Register a function of settings that gives a template as a search space."""
 
     def register(make: Make) -> Make:
@@ -147,7 +152,7 @@ def _places(value: object, data: Any, path: str) -> Iterator[str]:
         yield path
 
 
-def network(settings: SpaceSettings | TextSettings, graphs: Template, slots: Template, **more: Any) -> Template:
+def network(settings: ImageSettings | TextSettings, graphs: Template, slots: Template, **more: Any) -> Template:
     """A template of some graphs and slots."""
     return {"schema": "topology/1", **settings.ends, "graphs": graphs, "slots": slots, **more}
 

@@ -13,28 +13,30 @@ from katib_flow.trial import user
 
 
 def train(**arguments: Any) -> Iterator[dict[str, object]]:
-    """A segment of a supernet's search as the experiment's algorithm has it; any other trial by the ``trainer``.
+    """A segment of a supernet's search, and what needs more than a ``trainer``, as the experiment's algorithm has it.
 
-    How to search is in ``algorithm.settings``. The arguments are those of the trainer; a segment takes ``data``,
-    ``train_size``, ``seed`` and ``threads``.
+    How to search is in ``algorithm.settings``. The arguments are those of the trainer; a system that trains by itself
+    takes ``data``, ``train_size``, ``seed`` and ``threads``.
 
     Raises:
         KatibFlowError: the suggestion is a segment, and its algorithm trains none.
     """
     trial = user.trial_file()
-    if trial.get("origin", {}).get("kind") != Kind.SEGMENT:
+    name, settings = (trial.get("algorithm", {}).get(key) for key in ("name", "settings"))
+    algorithm = find_algorithm(name) if name else None
+    segment = trial.get("origin", {}).get("kind") == Kind.SEGMENT
+    own = algorithm and (algorithm.segment if segment else algorithm.train)
+    if algorithm is None or own is None:
+        if segment:
+            raise KatibFlowError(f"trial {trial['trial']}: is a segment of a supernet's search, and {name} trains none")
         yield from trainer(user.topology().input)(**arguments)
         return
-    name, settings = trial["algorithm"]["name"], trial["algorithm"]["settings"]
-    algorithm = find_algorithm(name)
-    if algorithm is None or algorithm.segment is None:
-        raise KatibFlowError(f"trial {trial['trial']}: is a segment of a supernet's search, and {name} trains none")
     bound = _CLASSIFY.bind(**arguments)
     bound.apply_defaults()
     given = bound.arguments
     data = load_data(given["data"], given["train_size"])
     how = {"seed": given["seed"], "threads": given["threads"]}
-    yield from algorithm.segment(algorithm.settings.model_validate(settings), data, **how)
+    yield from own(algorithm.settings.model_validate(settings), data, **how)
 
 
 def trainer(given: Input) -> Callable[..., Iterator[dict[str, object]]]:

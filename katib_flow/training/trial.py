@@ -9,6 +9,7 @@ import torch
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.build import Network
 from katib_flow.models.latency import latency_seconds, load_table, tabulated
+from katib_flow.models.topology import Topology
 from katib_flow.training.data import Data
 from katib_flow.training.loop import Epoch, Recipe, train
 from katib_flow.trial import user
@@ -20,16 +21,7 @@ def classify_trial(
     data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool | str, seed: int, threads: int
 ) -> Iterator[dict[str, object]]:
     """See ``classify``; ``settings`` are the fields of ``Recipe``."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    network = user.load_model(seed=seed)
-    wanted = (network.topology.input.shape, network.topology.output.classes)
-    if wanted != (data.shape, data.classes):
-        found = f"images of shape {data.shape} in {data.classes} classes"
-        read = f"shape {wanted[0]}" if wanted[0] else f"a text of {network.topology.input.tokens} tokens"
-        raise KatibFlowError(f"data: found {found}, need {read} and {wanted[1]}, as the topology has it")
-    if torch.cuda.is_available():
-        network.to("cuda")
+    network = network_of_trial(data, seed=seed, threads=threads)
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     recipe = Recipe(**settings)
     measured = {"latency": latency_of(network, latency)} if latency else {}
@@ -40,6 +32,28 @@ def classify_trial(
     finally:  # a trial that is ended early keeps what it has learnt
         user.save_model(network)
     checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
+
+
+def network_of_trial(data: Data, *, seed: int, threads: int) -> Network:
+    """The network that this trial trains, on the GPU if there is one.
+
+    Raises:
+        KatibFlowError: the images are not those that the topology takes.
+    """
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    network = user.load_model(seed=seed)
+    check_images(network.topology, data)
+    return network.to("cuda") if torch.cuda.is_available() else network
+
+
+def check_images(topology: Topology, data: Data) -> None:
+    """Raise KatibFlowError where the images are not those that the topology takes."""
+    wanted = (topology.input.shape, topology.output.classes)
+    if wanted != (data.shape, data.classes):
+        found = f"images of shape {data.shape} in {data.classes} classes"
+        read = f"shape {wanted[0]}" if wanted[0] else f"a text of {topology.input.tokens} tokens"
+        raise KatibFlowError(f"data: found {found}, need {read} and {wanted[1]}, as the topology has it")
 
 
 def latency_of(network: Network, source: bool | str) -> float:

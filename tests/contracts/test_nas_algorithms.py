@@ -61,6 +61,7 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
     observations = {
         "accuracy": value,
         "latency": 1 + rng.random(),
+        "ensemble/objective": 1 / (2 + suggestion.index),
         **{f"variance/{edge.key}": rng.random() for edge in topology.flat.edges},
     }
     if groups := topology.flat.groups:  # a supernet, of which the first segment is not all

@@ -32,7 +32,7 @@ from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
 
 ENTRIES = {name: entry for name, entry in HERE.items() if entry.propose.__module__.startswith("katib_flow.nas.systems")}
-BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment} | {"envelopenet"}
+BY_REPORTS = {name for name, entry in ENTRIES.items() if entry.segment or entry.train} | {"envelopenet"}
 """Systems that read what a trial reports beside its objective, and never the objective."""
 every_system = pytest.mark.parametrize("name", sorted(ENTRIES))
 MOST, FEW, BATCH = 16, 12, 4
@@ -72,8 +72,10 @@ def with_rewards_of_others(history: History) -> History:
 
 
 def with_other_reports(history: History) -> History:
-    """The same trials, in each the values of metrics that share the last prefix, such as a slot's, rotated by one; the
-    choices of slots only among those that have as many.
+    """The same trials, in each the values of metrics that share the last prefix, such as a slot's, rotated by one.
+
+    The choices of slots are rotated only among those that have as many. What is reported under a prefix of its own is
+    taken from the other end of its scale.
     """
     trials: list[Trial] = []
     for trial in history:
@@ -88,6 +90,7 @@ def with_other_reports(history: History) -> History:
             for names in groups.values()
             for name, other in zip(names, names[1:] + names[:1], strict=True)
         }
+        rotated |= {names[0]: 1 - trial.observations[names[0]] for names in groups.values() if len(names) == 1}
         trials.append(replace(trial, observations={**trial.observations, **rotated}))
     return History(tuple(trials))
 

@@ -11,6 +11,7 @@ from katib_flow.models.build import Network, Provider, build
 from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.training.data import Data
+from katib_flow.training.trial import check_images
 from katib_flow.trial import user
 
 CHECKPOINT = "search.pt"
@@ -62,10 +63,7 @@ def supernet_of_trial(data: Data, *, seed: int, threads: int, provider: Make | N
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     topology = user.topology()
-    wanted = (topology.input.shape, topology.output.classes)
-    if wanted != (data.shape, data.classes):
-        found = f"images of shape {data.shape} in {data.classes} classes"
-        raise KatibFlowError(f"data: found {found}, need shape {wanted[0]} and {wanted[1]}, as the topology has it")
+    check_images(topology, data)
     network = build(topology, seed=seed, affine=False, provider=provider)
     return network.to("cuda") if torch.cuda.is_available() else network
 

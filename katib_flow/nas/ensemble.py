@@ -1,0 +1,96 @@
+"""An ensemble that grows: its last subnetwork is trained, the others stay as they are, and then all are weighed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from katib_flow.models.build import Network
+from katib_flow.models.spaces.ensemble import mixing, output_of
+from katib_flow.nas.mixture import Array, mixture, objective
+from katib_flow.training.data import Data, Split
+from katib_flow.training.loop import Epoch, Recipe, tensors, train
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What an ensemble is worth.
+
+    Attributes:
+        weights: of the subnetworks, shape (member,).
+        value: F on the training images with these weights.
+    """
+
+    weights: Array
+    value: float
+
+
+class Grown(nn.Module):
+    """A network of which only the last subnetwork is trained; no tensor of the others changes, no statistic either."""
+
+    def __init__(self, network: Network, members: int) -> None:
+        super().__init__()
+        self.network = network
+        mine = {network.operation(edge) for edge in network.flat.edges if edge.key.startswith(f"{members}.")}
+        self.fixed = [module for module in network.operations.values() if module not in mine]
+        for module in self.fixed:
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "Grown":
+        super().train(mode)
+        for module in self.fixed:
+            module.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.network(images)
+
+
+def train_last(
+    network: Network,
+    members: int,
+    data: Data,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Iterator[Epoch]:
+    """Train the last of some subnetworks, with its weight in the ensemble, in place; as ``loop.train`` does."""
+    how: Mapping[str, Any] = {"seed": seed, "checkpoint": checkpoint, "stop": stop}
+    yield from train(Grown(network, members), data, recipe, **how)
+
+
+def weigh(network: Network, data: Split, penalties: Array) -> Fit:
+    """Give the subnetworks the weights that minimise F, which is then no more than it was without the last.
+
+    Args:
+        penalties: of each, shape (member,).
+    """
+    scales = [_scale(network, member) for member in range(1, len(penalties) + 1)]
+    outputs = outputs_of(network, data, len(penalties))
+    start = np.array([*(float(each.detach()) for each in scales[:-1]), 0.0])  # the ensemble as it was
+    weights = mixture(outputs, data.labels, penalties, start).astype(np.float32).astype(np.float64)
+    with torch.no_grad():
+        for scale, weight in zip(scales, weights, strict=True):
+            scale.fill_(weight)
+    return Fit(weights, objective(weights, outputs, data.labels, penalties))
+
+
+@torch.no_grad()
+def outputs_of(network: Network, data: Split, members: int) -> Array:
+    """What each subnetwork gives for some images, the network in evaluation mode; shape (member, image, class)."""
+    network.eval()
+    device = next((each.device for each in network.parameters()), torch.device("cpu"))
+    values = network.values(tensors(data, device)[0])
+    return np.stack([values[output_of(member)].double().cpu().numpy() for member in range(1, members + 1)])
+
+
+def _scale(network: Network, member: int) -> nn.Parameter:
+    edge = next(edge for edge in network.flat.edges if edge.key == mixing(member))
+    (parameter,) = network.operation(edge).parameters()
+    return parameter
