@@ -46,9 +46,7 @@ EDITS = 3
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
-    parser.add_argument(
-        "--seeds", type=int, help="the default differs by claim: from 3 to 20"
-    )
+    parser.add_argument("--seeds", type=int, help="the default differs by claim: from 3 to 20")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.claims or CLAIMS:
