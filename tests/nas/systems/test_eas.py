@@ -123,6 +123,7 @@ def test_the_same_actors_grow_networks_of_three_and_of_twelve_layers() -> None:
         assert len(moves[0].chosen) == layers
         assert len(child.edits) > 2
     assert [weight.shape for weight in known.policy.parameters()] == shapes
+    assert known.policy.encode((0,)).states.shape == (1, 16)  # 8 units in each direction
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -99,6 +99,13 @@ def test_every_slot_and_every_other_value_comes_up() -> None:
     assert len(reached) > 0.9 * len(others)
 
 
+def test_the_policy_has_the_units_of_the_settings_and_a_state_for_each_node_that_may_be_read() -> None:
+    known = policy(pairs(2, units=6))
+    assert known.policy.encode((0,)).states.shape == (1, 12)
+    assert len(known.policy.outside) == 6  # the inputs and the first node of two cells
+    assert not hasattr(policy(search("renas", **SMALL)).policy, "outside")
+
+
 def test_chances_of_all_mutations_add_up_to_one() -> None:
     made = pairs(2)
     known, mutators = policy(made), Mutators.of(ask(made))
@@ -117,7 +124,8 @@ def test_the_input_mutator_looks_at_the_nodes_that_a_slot_may_read_and_slots_of_
     made = pairs(3)
     mutators = Mutators.of(ask(made))
     assert mutators.slots.read_by("normal.4.in1") == ["normal.0", "normal.1", "normal.2", "normal.3"]
-    assert set(mutators.nodes) == {f"{cell}.{node}" for cell in ("normal", "reduce") for node in range(4)}
+    # in the same order in every process, for what is kept goes by it
+    assert mutators.nodes == [f"{cell}.{node}" for cell in ("normal", "reduce") for node in range(4)]
     assert mutators.sources == {slot for slot in mutators.slots.values if ".in" in slot}
     assert set(mutators.heads) == {slot for slot in mutators.slots.values if ".op" in slot}
     assert len(set(mutators.heads.values())) == 1
