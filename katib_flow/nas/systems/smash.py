@@ -49,7 +49,7 @@ class SmashSettings(SupernetSettings):
         "epochs": 100, "batch": 50, "lr": 0.1, "lr_end": 0.0, "candidates": 500, "perturbations": 100,
         "depth": 22, "retrain": 1,
     }  # fmt: skip
-    epochs: Count = 60
+    epochs: Count = 150
     batch: Count = 16
     lr: Annotated[float, Field(gt=0)] = 0.2
     weight_decay: Rate = 1e-4

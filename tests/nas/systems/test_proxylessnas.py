@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kit import spec
 
-from katib_flow.algorithms import check_algorithm
+from katib_flow.algorithms import check_algorithm, find_algorithm
 from katib_flow.models.presets import space_of
 from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
@@ -73,7 +73,7 @@ def test_a_step_of_the_gates_changes_two_probabilities_of_each_slot_and_no_weigh
         for pair, old, alpha in zip(pairs, before, search.alphas.values(), strict=True):
             new, others = alpha.softmax(dim=0), [place for place in range(len(alpha)) if place not in pair]
             torch.testing.assert_close(new[others], old[others], atol=1e-7, rtol=0)
-            assert float((new[pair] - old[pair]).abs().min()) > 1e-4
+            assert (new[pair] - old[pair]).abs().min().item() > 1e-4
     assert same(weights, search.network.weights())
 
 
@@ -282,3 +282,22 @@ def test_a_space_that_it_cannot_search_is_refused_and_its_own_is_named():
     made = Experiment.parse(spec(parameters={}, architecture="macro", algorithm="proxylessnas"))
     (problem,) = check_algorithm(made)
     assert "mobile-chain" in problem.need
+
+
+def test_a_segment_is_trained_with_the_settings_that_it_is_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "topology.json").write_text(json.dumps(SPACE.supernet().to_dict()))
+    entry = find_algorithm("proxylessnas")
+    (told,) = entry.segment(entry.settings(batch=16, latency="flops", epochs=1, warm_up=0), DATA)
+    search = searching(epochs=1)
+    search.train_epoch()
+    assert told == search.metrics(DATA)  # whoever asks for no seed has 0
+    assert search.optimiser.param_groups[0]["nesterov"]
+
+
+def test_the_papers_preset_has_what_its_authors_run():
+    paper = ProxylessSettings.model_validate({"preset": "paper"})
+    assert (paper.epochs, paper.warm_up_epochs, paper.batch, paper.every) == (40 + 120, 40, 256, 5)
+    assert (paper.lr, paper.lr_end, paper.weight_decay, paper.alpha_lr) == (0.025, 0.0, 4e-5, 1e-3)
+    assert (paper.samples, paper.retrain) == (10, 1)

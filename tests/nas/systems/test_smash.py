@@ -1,12 +1,13 @@
 """The search of SMASH: what a step trains, what is scored, perturbations, what comes of it, segments."""
 
+import json
 from functools import partial
 
 import numpy as np
 import pytest
 from kit import spec
 
-from katib_flow.algorithms import check_algorithm
+from katib_flow.algorithms import check_algorithm, find_algorithm
 from katib_flow.models.presets import space_of
 from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
@@ -14,6 +15,7 @@ from katib_flow.spec.sections import Architecture
 torch = pytest.importorskip("torch")
 
 from katib_flow.models.build import build  # noqa: E402
+from katib_flow.models.weights import load_weights  # noqa: E402
 from katib_flow.nas.relax import shared  # noqa: E402
 from katib_flow.nas.relax.hypernetwork import Hypernetwork  # noqa: E402
 from katib_flow.nas.systems.smash import Smashing, SmashSettings, children  # noqa: E402
@@ -157,3 +159,25 @@ def test_it_searches_spaces_whose_operations_read_what_slots_say(space):
 def test_any_other_is_refused(space):
     (problem,) = check_algorithm(Experiment.parse(spec(parameters={}, architecture=space, algorithm="smash")))
     assert "banks or macro" in problem.need
+
+
+def test_a_segment_has_the_hypernetwork_that_its_settings_say(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "topology.json").write_text(json.dumps(SPACE.supernet().to_dict()))
+    entry = find_algorithm("smash")
+    given = {"epochs": 1, "batch": 16, "candidates": 6, "perturbations": 4, "retrain": 2, "growth": 4, "depth": 2}
+    (told,) = entry.segment(entry.settings(**given), DATA)
+    weights = load_weights(tmp_path / "model" / "weights.safetensors")
+    shapes = [weights[f"provider.layers.{number}.weight"].shape[0] for number in range(2)]
+    assert (shapes, "provider.layers.2.weight" in weights) == ([4, 4], False)
+    search = searching(epochs=1)
+    search.train_epoch()
+    assert told == search.metrics(DATA)  # whoever asks for no seed has 0
+
+
+def test_the_papers_preset_has_what_its_authors_run():
+    paper = SmashSettings.model_validate({"preset": "paper"})
+    assert (paper.epochs, paper.batch, paper.lr, paper.lr_end, paper.weight_decay) == (100, 50, 0.1, 0.0, 1e-4)
+    assert (paper.candidates, paper.perturbations, paper.perturbed) == (500, 100, 0.05)
+    assert (paper.growth, paper.depth, paper.retrain) == (10, 8 + 10 + 4, 1)
