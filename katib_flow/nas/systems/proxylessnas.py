@@ -128,7 +128,6 @@ class Gated:
 
     def train_epoch(self) -> None:
         """Once over both halves: steps of the weights, and after the warm-up of the gates."""
-        self.network.train()
         self.epoch += 1
         rng = np.random.default_rng((self.seed, self.epoch))
         shared.set_rate(self.optimiser, self.settings, self.epoch)

@@ -293,7 +293,14 @@ def test_a_segment_is_trained_with_the_settings_that_it_is_given(tmp_path, monke
     search = searching(epochs=1)
     search.train_epoch()
     assert told == search.metrics(DATA)  # whoever asks for no seed has 0
+    assert torch.get_num_threads() == 1
     assert search.optimiser.param_groups[0]["nesterov"]
+
+
+def test_the_defaults_are_those_that_the_example_was_run_with():
+    small = ProxylessSettings()
+    assert (small.epochs, small.warm_up_epochs, small.batch, small.every, small.samples) == (40, 13, 16, 1, 8)
+    assert (small.lr, small.weight_decay, small.alpha_lr, small.latency_weight) == (0.2, 3e-4, 0.1, 0.1)
 
 
 def test_the_papers_preset_has_what_its_authors_run():

@@ -173,7 +173,14 @@ def test_a_segment_has_the_hypernetwork_that_its_settings_say(tmp_path, monkeypa
     assert (shapes, "provider.layers.2.weight" in weights) == ([4, 4], False)
     search = searching(epochs=1)
     search.train_epoch()
+    assert torch.get_num_threads() == 1
     assert told == search.metrics(DATA)  # whoever asks for no seed has 0
+
+
+def test_the_defaults_are_those_that_the_example_was_run_with():
+    small = SmashSettings()
+    assert (small.epochs, small.batch, small.lr, small.weight_decay) == (150, 16, 0.2, 1e-4)
+    assert (small.growth, small.depth, small.candidates, small.perturbations, small.perturbed) == (10, 4, 100, 40, 0.05)
 
 
 def test_the_papers_preset_has_what_its_authors_run():
