@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from experiments import Cluster, Run, seen
 
-from katib_flow.history import Kind
+from katib_flow.history import Kind, State
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Status
 
@@ -60,10 +60,38 @@ def test_models_are_built_in_a_step_and_a_killed_training_resumes_from_its_check
     assert [trial.observations for trial in killed.trials] == [trial.observations for trial in straight.trials]
 
 
-def test_the_trials_are_those_of_the_local_scheduler(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+ENSEMBLE: dict[str, Any] = {
+    "name": "ensemble",
+    "architecture": {"space": "ensemble", "settings": {"units": 4}},
+    "budget": None,
+    "algorithm": {"name": "adanet", "settings": {"rounds": 2, "epochs": 1}},
+    "limits": {"max_trials": 4, "parallel_trials": 2},
+    "trial": {"arguments": {"train_size": 100}},
+}
+CELLS: dict[str, Any] = {
+    "name": "cells",
+    "objective": {"metric": "perplexity", "direction": "minimize"},
+    "architecture": {"space": "tree", "settings": {"features": 4}},
+    "budget": None,
+    "algorithm": {"name": "nas-rl", "settings": {"batch": 1, "units": 4, "reward": "perplexity"}},
+    "limits": {"max_trials": 2},
+    "trial": {"arguments": {"train_size": 500, "epochs": 1}},
+}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"budget": {"parameter": "epochs", "min": 1, "max": 2}}, ENSEMBLE, CELLS],
+    ids=["envelope", "ensemble", "recurrent"],
+)
+def test_the_trials_are_those_of_the_local_scheduler(
+    changes: dict[str, Any], cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(cluster.workdir)
-    of = experiment(budget={"parameter": "epochs", "min": 1, "max": 2})
-    assert seen(cluster.submit(of).trials) == seen(cluster.here(of))
+    of = experiment(**changes)
+    trials = cluster.submit(of).trials
+    assert {trial.state for trial in trials} == {State.SUCCEEDED}
+    assert seen(trials) == seen(cluster.here(of))
 
 
 SUPERNETS: dict[str, dict[str, Any]] = {

@@ -278,6 +278,14 @@ def test_a_larger_weight_of_complexity_lowers_the_depth_unless_the_data_needs_it
     assert all(deepest("xor", each, tmp_path, monkeypatch) > 1 for each in weighed)
 
 
+def test_the_settings_of_the_paper():
+    """Cortes et al., section 6: 30 rounds, 10,000 steps of 100 images (of 10,000), lambda from 0 to 1e-6."""
+    paper = AdaNetSettings.model_validate({"preset": "paper"})
+    assert (paper.rounds, paper.batch, paper.epochs * 10_000 // paper.batch) == (30, 100, 10_000)
+    assert 0 < paper.complexity <= 1e-6
+    assert paper.penalty == paper.weight_decay == 0
+
+
 def test_the_first_round_has_a_linear_classifier_and_one_with_a_hidden_layer():
     assert candidates(()) == [(1,), (2,)]
     assert candidates((2, 1)) == [(2, 1, 2), (2, 1, 3)]
