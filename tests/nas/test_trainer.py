@@ -127,3 +127,17 @@ def test_each_setting_of_a_search_says_what_it_is() -> None:
         entry = find_algorithm(name)
         assert entry is not None
         assert entry.settings.about().keys() == entry.settings.model_fields.keys()
+
+
+@pytest.mark.parametrize("name", ["nash", "nasbot", "network-morphism", "large-scale-evolution"])
+def test_no_recurrent_network_is_grown(name: str) -> None:
+    edges = [
+        {"id": "in", "src": "x", "dst": "h", "op": "linear", "params": {"features": 4}},
+        {"id": "state", "src": "h", "dst": "h", "op": "delay", "params": {"features": 4}},
+        {"id": "out", "src": "h", "dst": "y", "op": "linear", "params": {"features": 3}},
+    ]
+    graphs = {"net": {"vertices": {"h": "add", "y": "add"}, "edges": edges}}
+    space = {"input": {"tokens": 3}, "output": {"classes": 3}, "graphs": graphs}
+    made = Experiment.parse(spec(architecture={"space": space}, parameters={}, algorithm=name))
+    with pytest.raises(InvalidSpec, match="a network to start from that reads images, such as chain"):
+        suggest(made, History(), 1)
