@@ -16,7 +16,7 @@ from katib_flow.models.manager import build_model
 from katib_flow.models.spaces.ensemble import Ensemble, ensemble_network
 from katib_flow.nas.systems.adanet import OBJECTIVE, AdaNetSettings, candidates
 from katib_flow.spec import Experiment
-from katib_flow.training import Data, split
+from katib_flow.training import Data, load_data, split
 from katib_flow.trial.protocol import TRIAL_FILE, TrialDirectory
 
 SMALL: dict[str, Any] = {"shape": [1, 1, 2], "classes": 2, "units": 4}
@@ -69,6 +69,8 @@ def test_a_round_has_a_candidate_as_deep_as_the_ensemble_and_one_deeper_and_the_
 def test_it_ends_after_its_rounds_or_where_the_bound_does_not_fall():
     _, told = play(search(rounds=2), [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     assert len(told) == 4
+    _, told = play(search(), [1 / (1 + index) for index in range(40)])
+    assert len(told) == 2 * AdaNetSettings().rounds == 16
     for worse in (0.8, 0.8 - 5e-6, 0.9):
         _, told = play(search(), [0.9, 0.8, worse, worse + 0.1, 0.1, 0.1])
         assert len(told) == 4
@@ -225,6 +227,18 @@ def test_the_bound_is_that_of_the_network_on_the_training_images(grown: Trials) 
     assert weights == pytest.approx(stored)
     penalty = sum(1e-3 * depth**0.5 * abs(weight) for depth, weight in zip(members, weights, strict=True))
     assert trial.observations[OBJECTIVE] == pytest.approx(loss + penalty, abs=1e-5)
+
+
+def test_the_settings_that_suit_two_cores_tell_digits_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A linear classifier of 300 images is at .91 to .93, a subnetwork more at .92 to .94."""
+    pytest.importorskip("torch")
+    algorithm = {"name": "adanet", "settings": {"rounds": 2}}
+    made = Experiment.parse(spec(architecture="ensemble", parameters={}, algorithm=algorithm))
+    trials = Trials(tmp_path, monkeypatch, made, load_data("digits"))
+    trials.run()
+    first, second = trials.line()
+    assert second.observations["accuracy"] > 0.9
+    assert second.observations[OBJECTIVE] < first.observations[OBJECTIVE] < 0.1
 
 
 def test_a_candidate_that_was_stopped_and_goes_on_gives_the_same_bits(
