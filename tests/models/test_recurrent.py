@@ -289,3 +289,15 @@ def test_a_morphism_keeps_the_function_of_a_recurrent_network_and_no_state_is_wi
     torch.testing.assert_close(wider(tokens)[0], network(tokens)[0])
     with pytest.raises(InvalidSpec, match=r"cell/x>1\.in"):
         modify(parent, [{"edit": "widen", "edge": "cell/x>1.in", "to": 6, "seed": 1}])
+
+
+def test_the_time_that_a_token_takes_is_measured_and_looked_up() -> None:
+    pytest.importorskip("torch")
+    from katib_flow.models.build import build
+    from katib_flow.models.latency import latency_seconds, measured_table, tabulated
+
+    topology = TREE.topology(PAPER)
+    assert latency_seconds(build(topology, seed=0), runs=1, warm_up=0) > 0
+    table = measured_table([topology], runs=1, warm_up=0)
+    assert not any(name.startswith("delay") for name in table)
+    assert tabulated(topology, dict.fromkeys(table, 1.0)) == 10  # an embedding, 4 x weights, 4 activations, logits
