@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from kit import spec
 
+from katib_flow.algorithms import check_algorithm
 from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
@@ -303,3 +304,8 @@ def test_the_settings_of_the_paper():
 def test_the_first_round_has_a_linear_classifier_and_one_with_a_hidden_layer():
     assert candidates(()) == [(1,), (2,)]
     assert candidates((2, 1)) == [(2, 1, 2), (2, 1, 3)]
+
+
+def test_it_ends_without_a_limit():
+    data = spec(architecture="ensemble", parameters={}, algorithm="adanet", limits={})
+    assert not list(check_algorithm(Experiment.parse(data)))
