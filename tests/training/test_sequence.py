@@ -50,7 +50,7 @@ def periodic(count: int = 400) -> Text:
 
 def letters(seed: int = 0) -> Text:
     rng = np.random.default_rng(seed)
-    return Text(6, rng.integers(0, 6, 200), rng.integers(0, 6, 60), rng.integers(0, 6, 60))
+    return Text(6, rng.integers(0, 6, 204), rng.integers(0, 6, 60), rng.integers(0, 6, 60))
 
 
 def same(one: Any, other: Any) -> bool:
@@ -107,6 +107,7 @@ def test_pieces_give_each_token_once_with_the_one_after_it():
     assert all(torch.equal(after, each + 1) for each, after in got)
     assert next(pieces(tokens, 2, 4, offset=3))[0].tolist() == [[3, 4, 5, 6], [14, 15, 16, 17]]
     assert [read.tolist() for read, _ in pieces(np.arange(3), 9, 4, offset=7)] == [[[1]]]  # never nothing to learn from
+    assert [read.shape for read, _ in pieces(np.arange(9), 4, 5)] == [(4, 1)]
 
 
 def test_the_perplexity_of_an_even_guess_is_the_number_of_tokens():
@@ -194,7 +195,7 @@ def test_training_ends_after_so_many_steps_and_where_it_is_stopped():
         assert [each.number for each in epochs] == list(range(1, len(epochs) + 1))
         return steps
 
-    per_epoch = 9  # parts of 50 tokens: 49 to predict, of which an offset leaves out up to 4, in pieces of 5
+    per_epoch = 10  # parts of 51 tokens: 50 to predict, of which an offset leaves out up to 4, in pieces of 5
     assert count() == 3 * per_epoch
     assert count(steps=4) == 4
     assert count(steps=per_epoch + 2) == per_epoch + 2
