@@ -177,7 +177,7 @@ def test_a_mistake_in_a_template_is_found_before_anything_runs(change, message):
     [
         (
             {"space": "cel"},
-            "architecture.space: found 'cel', need a template, or a space by name: block, cell, chain",
+            "architecture.space: found 'cel', need a template, or a space by name: banks, block, cell",
         ),
         (
             {"space": "cell", "settings": {"nodes": 1}},
