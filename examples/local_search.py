@@ -1,0 +1,48 @@
+"""A system of your own: local search (White et al., "Exploring the Loss Landscape in Neural Architecture Search", 2021).
+
+Try the neighbours of the best network, which differ from it in one decision; move to the first that is better. Where all
+neighbours are known, draw a network anywhere. ``python examples/local_search.py`` searches a cell for handwritten digits.
+"""
+
+from collections.abc import Iterator
+
+import katib_flow as kf
+from katib_flow.algorithms.distinct import PATIENCE, Known
+from katib_flow.history import Kind, Origin
+from katib_flow.nas.policy import needs_slots
+
+
+def _check(experiment: kf.Experiment, settings: kf.Settings) -> Iterator[kf.SpecError]:
+    yield from needs_slots(experiment, "cell")
+
+
+@kf.algorithm("local-search", check=_check, strategy="modification", scope="cell")
+def local_search(ask: kf.Ask[kf.Settings]) -> list[kf.Suggestion]:
+    """Local search: a neighbour of the best network so far, and where all of them are known, any network."""
+    best, known = ask.experiment.best(ask.history), Known.of(ask)
+    suggestions: list[kf.Suggestion] = []
+    for index in ask.indices:
+        rng = ask.rng(index)  # one stream an index: asked again, the same numbers
+        neighbours = ((ask.space.mutate(best.assignment, rng), best.index) for _ in range(PATIENCE)) if best else ()
+        neighbour = known.first(neighbours)
+        assignment = neighbour[0] if neighbour else known.drawn(rng)
+        if assignment is None:  # the space is used up, which ends the experiment
+            break
+        known.take(assignment, index)
+        origin = Origin(Kind.MODIFY, (neighbour[1],)) if neighbour else Origin()
+        suggestions.append(kf.Suggestion(index, assignment, origin=origin))
+    return suggestions
+
+
+if __name__ == "__main__":
+    experiment = kf.Experiment.parse(
+        {
+            "name": "local-search",
+            "objective": {"metric": "accuracy", "direction": "maximize"},
+            "architecture": "cell",
+            "algorithm": "local-search",
+            "limits": {"max_trials": 20, "parallel_trials": 2},
+            "trial": {"arguments": {"epochs": 5}},
+        }
+    )
+    print(kf.run(experiment))
