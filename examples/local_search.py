@@ -1,7 +1,7 @@
-"""A system of your own: local search (White et al., "Exploring the Loss Landscape in Neural Architecture Search", 2021).
+"""A system of your own: local search (White et al., "Exploring the Loss Landscape in NAS", 2021).
 
-Try the neighbours of the best network, which differ from it in one decision; move to the first that is better. Where all
-neighbours are known, draw a network anywhere. ``python examples/local_search.py`` searches a cell for handwritten digits.
+Try the neighbours of the best network, which differ from it in one decision; move to the first that is better. Where
+all neighbours are known, draw a network anywhere. ``python examples/local_search.py`` searches a cell for digits.
 """
 
 from collections.abc import Iterator
