@@ -21,8 +21,10 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
-$(VENV)/.stores: $(VENV)/.installed
-	@$(PIP) install -c constraints.txt -e '.[stores]'
+# an environment of its own: boto3 and the Kubernetes client ask for different versions of python-dateutil
+$(VENV)-stores/.installed: pyproject.toml constraints-stores.txt
+	@test -x $(VENV)-stores/bin/python || $(PYTHON) -m venv $(VENV)-stores
+	@$(VENV)-stores/bin/pip --disable-pip-version-check -q install -c constraints-stores.txt -e '.[report,stores,test]'
 	@touch $@
 
 install: $(VENV)/.installed  ## set up .venv
@@ -42,8 +44,8 @@ test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions t
 test-newest:  ## the newest Python here (to 3.13), the newest versions
 	@.ci/test-on newest $(SUBSET)
 
-test-stores: $(VENV)/.stores  ## on other stores: PostgreSQL, artifacts in S3, MLflow with authentication
-	@KATIB_FLOW_STORES=1 $(BIN)/python -m pytest tests/stores -rs
+test-stores: $(VENV)-stores/.installed  ## on other stores: PostgreSQL, artifacts in S3, MLflow with authentication
+	@KATIB_FLOW_STORES=1 $(VENV)-stores/bin/python -m pytest tests/stores -rs
 
 FAULTS ?= 30
 chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind, a minute or more for ten
@@ -90,6 +92,8 @@ constraints: $(VENV)/.bench  ## write constraints.txt from what is installed, -l
 	@$(PIP) install uv
 	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct --upgrade -o constraints-lowest.txt
 	@$(RESOLVE) --python-version 3.13 --upgrade -o constraints-newest.txt
+	@$(BIN)/uv pip compile -q pyproject.toml --no-annotate --custom-compile-command 'make constraints' \
+		--extra report --extra test --extra stores --python-version 3.11 --upgrade -o constraints-stores.txt
 
 wheel: install  ## dist/*.whl
 	@rm -rf dist && $(PIP) wheel --no-deps -w dist . && ls dist
@@ -108,5 +112,5 @@ images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_T
 	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
 clean:  ## all that make made, recorded experiments excepted
-	@rm -rf $(VENV) .venv-oldest .venv-newest site dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores site dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
