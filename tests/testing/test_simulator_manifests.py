@@ -44,11 +44,13 @@ def beside_the_objective(of: Experiment) -> Any:
     """What a trial reports too whose algorithm reads more than the objective.
 
     One that trains all architectures at once says in four segments the first of each slot; one of cells whose branches
-    may be pruned the variance of each branch.
+    may be pruned the variance of each branch; an ensemble its objective, which falls with every trial.
     """
 
     def also(trial: Trial) -> dict[str, float]:
         network = trial.suggestion.topology
+        if of.algorithm.name == "adanet":
+            return {"ensemble/objective": 1 / (1 + trial.index)}
         if network is not None and "cells" in dict(network.get("meta", {})):  # type: ignore[call-overload]
             return {f"variance/{edge.key}": len(edge.key) % 7 for edge in Topology.parse(network).flat.edges}
         space = architectures(of)

@@ -55,18 +55,21 @@ Rate = Annotated[float, Field(ge=0)]
 class AdaNetSettings(SystemSettings):
     paper: ClassVar = {"rounds": 30, "complexity": 1e-6, "epochs": 100, "batch": 100, "weight_decay": 0.0}
     rounds: Count = 8
-    """The most; fewer where F does not fall."""
+    """The largest number of rounds; there are fewer where F does not fall."""
     complexity: Rate = 3e-3
     """lambda: weight of a subnetwork's complexity, the square root of its depth, in the penalty of its weight."""
     penalty: Rate = 0.0
     """beta: what is added to that."""
     epochs: Count = 5
-    """Of a candidate."""
+    """Passes over the training images for each candidate."""
     batch: Count = 32
+    """Images in a step."""
     lr: Annotated[float, Field(gt=0)] = 0.05
     """At the beginning; it falls to 0 along a cosine."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    """Of the stochastic gradient descent that trains a candidate."""
     weight_decay: Rate = 0.01
+    """Weight of the squared weights of a candidate in its loss."""
 
     def penalties(self, depths: Sequence[int]) -> Array:
         """Of the weights of subnetworks of some depths, shape (member,)."""
