@@ -2,7 +2,7 @@
 
     python -m benchmarks.nas_search                            all systems, 20 seeds, on all cores; goes on where it was
     python -m benchmarks.nas_search --systems nasbot tpe --seeds 5 --results mine.jsonl
-    python -m benchmarks.nas_search --show                     what the file has, as a table, and as a figure
+    python -m benchmarks.nas_search --show --figure nas-search.svg    what the file has, and a figure of it
 
 A row of the table is a system: its cost in trainings of a network of the table; what its choice comes to, the network
 that looked best, and the best network that it met, both in the mean of the seeds with an interval of 95 %; the same
@@ -55,10 +55,14 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--results", type=Path, default=RESULTS, help="a file to go on from")
     parser.add_argument("--show", action="store_true", help="run nothing")
+    parser.add_argument("--figure", type=Path, help="write the choice against the cost as SVG")
     args = parser.parse_args()
     if not args.show:
         run(missing(args.results, args.systems, args.seeds), args.results, args.workers)
-    print(report(read(args.results)))
+    results = read(args.results)
+    print(report(results))
+    if args.figure:
+        draw(results, args.figure)
 
 
 def read(path: Path) -> dict[str, Rows]:
@@ -121,11 +125,7 @@ def report(results: Mapping[str, Rows]) -> str:
 
 def _row(world: World, system: str, results: Mapping[str, Rows]) -> str:
     """What one system comes to, over the seeds that have both kinds of searches; "" where there are none."""
-    digest, pairs = world.digest(system), list[tuple[Rows, ...]]()
-    for seed in range(len(results)):
-        keys = [Task(world.name, system, seed, told, digest).key() for told in get_args(Told)]
-        if all(key in results for key in keys):
-            pairs.append(tuple(results[key] for key in keys))
+    pairs = _pairs(world, system, results)
     if not pairs:
         return ""
     cells = [f"`{system}`", str(len(pairs)), f"{np.mean([sum(row[2] for row in rows) for rows, _ in pairs]):.0f}"]
@@ -133,6 +133,42 @@ def _row(world: World, system: str, results: Mapping[str, Rows]) -> str:
         ours, noise = (np.array([measure(rows) for rows in side]) for side in zip(*pairs, strict=True))
         cells += [interval(ours), f"{noise.mean():.4f}", f"{paired(ours, noise):.1g}"]
     return f"| {' | '.join(cells)} |"
+
+
+def _pairs(world: World, system: str, results: Mapping[str, Rows]) -> list[tuple[Rows, ...]]:
+    """The trainings of a system told results and told noise, of each seed that has both."""
+    digest, pairs = world.digest(system), list[tuple[Rows, ...]]()
+    for seed in range(len(results)):
+        keys = [Task(world.name, system, seed, told, digest).key() for told in get_args(Told)]
+        if all(key in results for key in keys):
+            pairs.append(tuple(results[key] for key in keys))
+    return pairs
+
+
+def draw(results: Mapping[str, Rows], path: Path) -> None:
+    """A panel for each world: what is true of the choice against the trainings, told results and told noise."""
+    import matplotlib as mpl
+
+    mpl.use("svg")
+    from matplotlib import pyplot as plt
+
+    figure, panels = plt.subplots(1, len(worlds()), figsize=(15, 4.6), layout="constrained")
+    for panel, world in zip(panels, worlds().values(), strict=True):
+        for color, system in enumerate(world.systems):
+            for number, told in enumerate(get_args(Told)):
+                searches = [pair[number] for pair in _pairs(world, system, results)]
+                if searches:
+                    style = {"linestyle": "-" if told == "results" else ":", "color": f"C{color}"}
+                    panel.plot(_course(searches, world.trainings), label=system if told == "results" else None, **style)
+        panel.set(title=world.name, xlabel="trainings", ylabel=world.measure, yscale="log")
+        panel.legend(fontsize="x-small", frameon=False)
+    figure.savefig(path, metadata={"Date": None})
+
+
+def _course(searches: Sequence[Rows], trainings: int) -> Floats:
+    """What is true of the choice after so many trainings, the mean of searches, shape (training,)."""
+    courses = [[choice(rows[: count + 1]) for count in range(len(rows))] for rows in searches]
+    return np.array([course + [course[-1]] * (trainings - len(course)) for course in courses]).mean(axis=0)
 
 
 def _without_search(trainings: int) -> Iterable[str]:

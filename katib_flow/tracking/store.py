@@ -42,6 +42,7 @@ _RUN_STATUS = {
     Status.STOPPED: "KILLED",
     Status.INTERRUPTED: "KILLED",
 }
+FIRST_CONTACT_SECONDS = 10.0
 
 
 class Store:
@@ -56,7 +57,7 @@ class Store:
             directory. Artifacts of a SQLite store are kept beside it; a server decides for itself.
         experiment: the name of the MLflow experiment; it is made when something is first recorded.
         patience_seconds: how long a call is tried again while the server is faulty or the database locked.
-        contact_seconds: how long the first contact may take.
+        contact_seconds: how long the first contact may take; FIRST_CONTACT_SECONDS where it is not given.
 
     Raises:
         TrackingError: the store does not answer, or cannot be written.
@@ -68,14 +69,14 @@ class Store:
         experiment: str = "katib-flow",
         *,
         patience_seconds: float = PATIENCE_SECONDS,
-        contact_seconds: float = 10,
+        contact_seconds: float | None = None,
         thin: bool = True,  # False: MLflow's own client whatever the store; for tests that compare the two
     ) -> None:
         self.uri, self._path = located(uri)
         self.experiment = experiment
         self._faults = Faults(self.uri, patience_seconds)
         connection = Connection(self.uri, self._path, self._faults, thin=thin)
-        self._api = connection.open(contact_seconds)
+        self._api = connection.open(FIRST_CONTACT_SECONDS if contact_seconds is None else contact_seconds)
         self._runs = ApiBackend(self._api, self._faults)
         self._backend: Backend = self._runs
         if isinstance(self._api, SqliteApi):
