@@ -212,7 +212,9 @@ def validate(
     chosen, size = experiment.algorithm, search_space(experiment).size
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""
-    print(f"{spec}: good; {len(experiment.parameters)} parameters, {points}, algorithm {chosen.name}{why}")
+    count = len(experiment.parameters)
+    plural = "" if count == 1 else "s"
+    print(f"{spec}: good; {count} parameter{plural}, {points}, algorithm {chosen.name}{why}")
 
 
 @app.command()

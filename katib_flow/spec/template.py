@@ -37,7 +37,9 @@ Resources = dict[Literal["requests", "limits"], dict[str, str | int | float]]
 Package = Annotated[
     str, matching(r"[A-Za-z0-9][^\s]*( *[<>=!~@].*)?", "what pip install takes: name, name==1.2, name>=1,<2")
 ]
-Argv = Annotated[tuple[str, ...], Field(min_length=1)]
+Argument = Annotated[str, matching(r"[^\0]*", "text without the character NUL, which no program can be given")]
+Argv = Annotated[tuple[Argument, ...], Field(min_length=1)]
+Variables = dict[Annotated[str, matching(r"[^=\0]+", "a variable's name, without '=' and NUL")], Argument]
 _PLACEHOLDER = re.compile(r"\$(\$\{)|\$\{([^{}]*)\}")
 
 
@@ -50,8 +52,8 @@ class Container(Model):
 
     image: Text
     command: Argv
-    args: tuple[str, ...] = ()
-    env: dict[str, str] = {}
+    args: tuple[Argument, ...] = ()
+    env: Variables = {}
     working_dir: str | None = None
     resources: Resources = {}
 
@@ -122,7 +124,7 @@ class TrialTemplate(Model):
     arguments: JsonData = Field(
         default={}, description="constants by name: a function is called with them, elsewhere ${name} stands for them"
     )
-    env: dict[str, str] = Field(default={}, description="environment variables of a function or command")
+    env: Variables = Field(default={}, description="environment variables of a function or command")
     code: str | None = Field(default=None, description="the text of the function's module, where no image has it")
     packages: tuple[Package, ...] = Field(
         default=(), description="what pip installs into the pod before the code is imported"

@@ -91,7 +91,7 @@ def test_import_takes_manifests_only(call):
 def test_a_manifest_is_validated_with_what_there_is_to_tell(call):
     assert call("validate", "katib.yaml") == (
         0,
-        "katib.yaml: good; 1 parameters, uncountably many points, algorithm random\n",
+        "katib.yaml: good; 1 parameter, uncountably many points, algorithm random\n",
         f"note: limits: {NOTE}\n",
     )
 

@@ -1,13 +1,16 @@
 """Values in arguments: in place, as data, never through a shell."""
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from kit import scalars
+from kit import scalars, spec
 from pydantic import ValidationError
 
+from katib_flow.errors import InvalidSpec
+from katib_flow.spec import Experiment
 from katib_flow.spec.template import Inactive, TrialTemplate, as_text, placeholders, substitute, substitute_all
 
 
@@ -118,3 +121,20 @@ def test_a_package_is_no_option_of_pip(package: str) -> None:
 def test_code_is_for_functions() -> None:
     with pytest.raises(ValidationError):
         TrialTemplate.model_validate({"command": ["x"], "code": "y"})
+
+
+@pytest.mark.parametrize(
+    ("trial", "where", "need"),
+    [
+        ({"command": ["p", "a\0b"]}, "trial.command[1]", "text without the character NUL"),
+        ({"command": ["p"], "env": {"A=B": "1"}}, "trial.env.A=B", "a variable's name, without '=' and NUL"),
+        ({"command": ["p"], "env": {"": "1"}}, "trial.env.", "a variable's name, without '=' and NUL"),
+        ({"command": ["p"], "env": {"A": "\0"}}, "trial.env.A", "text without the character NUL"),
+    ],
+)
+def test_what_no_program_can_be_started_with_is_told_at_validation(trial: Any, where: str, need: str) -> None:
+    with pytest.raises(InvalidSpec) as told:
+        Experiment.parse(spec(trial=trial))
+    (problem,) = told.value.problems
+    assert problem.where == where
+    assert problem.need.startswith(need)

@@ -150,13 +150,12 @@ def test_json_that_is_nested_too_deeply_is_no_more_than_noise(run: Run, file: st
     assert (outcome.state, outcome.message) == (State.FAILED, 'exit code 3; its last line was "score=1"')
 
 
-@pytest.mark.parametrize(
-    "trial", [{"command": ["echo", "a\0b"]}, {"command": ["true"], "env": {"A": "a\0b"}},
-              {"command": ["true"], "env": {"A=B": "c"}}],
-)  # fmt: skip
+@pytest.mark.parametrize("trial", [{"command": ["echo", "${x}"]}, {"command": ["true"], "env": {"A": "${x}"}}])
 def test_what_no_program_can_be_started_with_fails_the_trial_alone(directory: TrialDirectory, trial: Any) -> None:
     hooks: Any = {"on_metrics": lambda metrics: None, "stop": lambda: None}
-    outcome = run_trial(experiment(trial=trial), Suggestion(0, {"x": 0.5}), directory, **hooks)
+    parameters = {"x": {"type": "categorical", "values": ["a\0b", "c"]}}
+    of = experiment(trial=trial, parameters=parameters)
+    outcome = run_trial(of, Suggestion(0, {"x": "a\0b"}), directory, **hooks)
     assert outcome.state is State.FAILED
     assert outcome.message.startswith("cannot be started: ")
 
