@@ -170,8 +170,8 @@ def grown(data: Data, seed: int) -> tuple[int, int, float, list[float]]:
                 pass
             fit = weigh(network, data.train, settings.penalties(candidate))
             trained.append((fit.value, candidate, network))
-        value, candidate, network = min(trained, key=lambda each: each[0])
-        rises += [each[0] - bound for each in trained if best is not None]
+        rises += [value - bound for value, *_ in trained if best is not None]
+        value, candidate, network = min(trained, key=lambda candidate: candidate[0])
         if value >= bound - adanet.FALL:
             break
         depths, best, bound, weights = candidate, network, value, dict(weights_of(network))

@@ -2,7 +2,8 @@
 
 import itertools
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -35,6 +36,14 @@ def spec(**sections: Any) -> Data:
 
 def experiment(**sections: Any) -> Experiment:
     return Experiment.parse(spec(**sections))
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Whether a condition comes to hold in so many seconds; for what other processes do, and tell nobody."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return condition()
 
 
 PARAMETER = TypeAdapter[Any](AnyParameter)

@@ -3,7 +3,6 @@
 Every process of an experiment has a mark in its environment, so that those that were left behind can be found.
 """
 
-import json
 import os
 import random
 import signal
@@ -11,12 +10,13 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
+from kit import within
 
 from katib_flow.history import History, State
 from katib_flow.tracking import Record, Status, Store
@@ -120,7 +120,7 @@ class Experiment:
         """Send a signal to one process of a kind, or to its group, where there is one."""
         listed = {"scheduler": self._scheduler, "worker": self.workers, "trial": self.trials}[kind]
         candidates: list[int] = []
-        wait_until(lambda: bool(candidates.extend(listed()) or candidates), 0.5)
+        within(0.5, lambda: bool(candidates.extend(listed()) or candidates))
         if candidates:
             pid = self.rng.choice(candidates)
             try:
@@ -164,23 +164,22 @@ class Experiment:
         assert trials is None or len(history) == trials
         assert [trial.index for trial in history] == list(range(len(history)))
         assert all(trial.state.over for trial in history)
-        ids = [run["id"] for run in self.runs(record)]
-        assert sorted(ids) == sorted(trial.id for trial in history), "a trial has two runs, or none"
+        assert sorted(self.runs(record)) == sorted(trial.id for trial in history), "a trial has two runs, or none"
         for trial in history:
             if trial.state is State.SUCCEEDED and right is not None:
                 assert abs(trial.observations["loss"] - right(trial)) < 1e-9, (trial.id, trial.observations)
-        assert wait_until(lambda: not self.processes(), 20), f"processes are left: {self.processes()}"
+        assert within(20, lambda: not self.processes()), f"processes are left: {self.processes()}"
         spool = self.directory / ".katib_flow"
         left = list(spool.rglob("suggestion.json"))  # by this a resume knows a trial that MLflow has not
         assert not left, f"left behind: {left}"
 
-    def runs(self, record: Record) -> Iterator[dict[str, str]]:
-        """The runs below the experiment's, by MLflow's own client, so that none is overlooked."""
+    def runs(self, record: Record) -> list[str]:
+        """The names of the runs below the experiment's, by MLflow's own client, so that none is overlooked."""
         from mlflow import MlflowClient
 
         where = f"tags.`mlflow.parentRunId` = '{record.run_id}'"
-        for run in MlflowClient(self.uri).search_runs([record.mlflow_experiment_id], where, max_results=5000):
-            yield {"id": run.info.run_name, "tags": json.dumps(run.data.tags)}
+        runs = MlflowClient(self.uri).search_runs([record.mlflow_experiment_id], where, max_results=5000)
+        return [run.info.run_name for run in runs]
 
 
 def disturbed(experiment: Experiment, fault: Callable[[Experiment], None], faults: int, seconds: float = 600) -> None:
@@ -208,16 +207,6 @@ def disturbed(experiment: Experiment, fault: Callable[[Experiment], None], fault
 
 def tail(experiment: Experiment) -> str:
     return (experiment.directory / "output.log").read_text()[-3000:]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
-    """Wait for a condition; whether it came to hold."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
 
 
 def parent(pid: int) -> int:

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Experiment, disturbed, wait_until
+from harness import Experiment, disturbed
+from kit import within
 from tracking_kit import Fault, Proxy, mlflow_server, spoiling_proxy
 
+from katib_flow.models.topology import Topology
 from katib_flow.tracking import Store
 
 FAULTS = int(os.environ.get("KATIB_FLOW_CHAOS", "0"))
@@ -24,11 +26,12 @@ pytestmark = [
     pytest.mark.timeout(3600),
 ]
 
+SCRIPT = "import sys, time; time.sleep(0.1); x = float(sys.argv[1]); print('loss=', round((x - 0.3) ** 2, 9))"
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 FLOAT = {"x": {"type": "float", "min": 0, "max": 1}}
 KINDS: dict[str, dict[str, Any]] = {
     "random": {"algorithm": "random", "trial": {"function": "user_code:once"}},
-    "tpe": {"algorithm": "tpe", "trial": {"command": ["python3", "-c", "", "${x}"]}},
+    "tpe": {"algorithm": "tpe", "trial": {"command": ["python3", "-c", SCRIPT, "${x}"]}},
     "early stopping": {
         "algorithm": "random",
         "early_stopping": {"name": "median", "settings": {"min_trials": 3, "start_step": 1}},
@@ -59,14 +62,8 @@ def value(x: float) -> float:
 
 def right(kind: str, trial: Any) -> float:
     if kind == "architectures":
-        return float(trial_topology(trial).parameters)
+        return float(Topology.parse(trial.suggestion.topology).parameters)
     return value(trial.assignment["x"])
-
-
-def trial_topology(trial: Any) -> Any:
-    from katib_flow.models.topology import Topology
-
-    return Topology.parse(trial.suggestion.topology)
 
 
 def spec(kind: str, trials: int) -> dict[str, Any]:
@@ -76,9 +73,6 @@ def spec(kind: str, trials: int) -> dict[str, Any]:
         "parameters": FLOAT,
         "limits": {"max_trials": trials, "parallel_trials": 3, "max_failed_trials": 10_000, "retries": 5},
     }
-    if kind == "tpe":
-        script = "import sys, time; time.sleep(0.1); x = float(sys.argv[1]); print('loss=', round((x - 0.3) ** 2, 9))"
-        return {**common, **KINDS[kind], "trial": {"command": ["python3", "-c", script, "${x}"]}}
     return {**common, **KINDS[kind]}
 
 
@@ -154,7 +148,7 @@ def test_schedulers_that_want_the_same_experiment(tmp_path: Path) -> None:
     first = Experiment(tmp_path / "0", spec("random", 40), uri, random.Random(SEED))
     others = [Experiment(tmp_path / str(number), first.spec, uri, random.Random(SEED + number)) for number in (1, 2)]
     first.start()
-    assert wait_until(lambda: len(first.history()) > 0, 60)
+    assert within(60, lambda: len(first.history()) > 0)
     for _ in range(max(2, FAULTS // 5)):
         for other in others:
             if not other.running and Store(uri).records()[0].status.value == "running":
@@ -166,7 +160,7 @@ def test_schedulers_that_want_the_same_experiment(tmp_path: Path) -> None:
         if not first.running:
             first.start()
     disturbed(first, lambda _: None, 0)
-    assert wait_until(lambda: not any(other.running for other in others), 120)
+    assert within(120, lambda: not any(other.running for other in others))
     first.check_end(lambda trial: right("random", trial), 40)
     tell("schedulers", first)
 

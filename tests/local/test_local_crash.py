@@ -7,12 +7,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from kit import within
 
 from katib_flow.cli.records import overview
 from katib_flow.history import History, State
@@ -193,12 +193,3 @@ def test_an_experiment_whose_scheduler_was_killed_shows_as_interrupted_until_it_
 
 def zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-
-
-def within(seconds: float, condition: Any) -> bool:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False

@@ -4,13 +4,12 @@ import json
 import os
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kit import within
 
 from katib_flow.tracking import Store
 
@@ -127,9 +126,7 @@ def test_a_database_that_is_away_at_the_start_is_told_in_one_line(folder: Path, 
     assert "refused" in text
 
 
-def wait_until(holds: Any, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 120
-    while not holds():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        threading.Event().wait(0.05)  # between two looks
+def wait_until(holds: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait for what a command does while it runs."""
+    assert within(120, lambda: holds() or process.poll() is not None)
+    assert process.poll() is None, process.communicate()[0]

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from katib_flow.local.workers import Lost, Workers
 from katib_flow.trial.protocol import TRIAL_FILE, TrialDirectory
 from katib_flow.trial.tracked import Tracked
 from katib_flow.trial.tree import NAME, end_left_over, note
-from tests.kit import experiment
+from tests.kit import experiment, within
 
 SLEEP = "import time; time.sleep(600)"
 PARENT = f"""
@@ -49,13 +48,6 @@ def is_there(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.005)
-    return condition()
 
 
 def test_all_that_a_dead_trial_started_is_ended_whatever_session_it_is_in(directory: TrialDirectory) -> None:
