@@ -20,18 +20,18 @@ def _check(experiment: kf.Experiment, settings: kf.Settings) -> Iterator[kf.Spec
 def local_search(ask: kf.Ask[kf.Settings]) -> list[kf.Suggestion]:
     """Local search: a neighbour of the best network so far, and where all of them are known, any network."""
     best, known = ask.experiment.best(ask.history), Known.of(ask)
-    suggestions: list[kf.Suggestion] = []
-    for index in ask.indices:
+
+    def propose(index: int) -> kf.Suggestion | None:
         rng = ask.rng(index)  # one stream an index: asked again, the same numbers
         neighbours = ((ask.space.mutate(best.assignment, rng), best.index) for _ in range(PATIENCE)) if best else ()
         neighbour = known.first(neighbours)
         assignment = neighbour[0] if neighbour else known.drawn(rng)
         if assignment is None:  # the space is used up, which ends the experiment
-            break
-        known.take(assignment, index)
+            return None
         origin = Origin(Kind.MODIFY, (neighbour[1],)) if neighbour else Origin()
-        suggestions.append(kf.Suggestion(index, assignment, origin=origin))
-    return suggestions
+        return kf.Suggestion(index, assignment, origin=origin)
+
+    return known.suggestions(ask.indices, propose)
 
 
 if __name__ == "__main__":

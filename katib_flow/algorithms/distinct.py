@@ -107,6 +107,17 @@ class Known:
         """From now on it is known."""
         self.trials[self.key(assignment)] = index
 
+    def suggestions(self, indices: Iterable[int], propose: Callable[[int], Suggestion | None]) -> list[Suggestion]:
+        """What is proposed for each index, known to the proposals after it, up to the first that there is none for."""
+        suggestions: list[Suggestion] = []
+        for index in indices:
+            suggestion = propose(index)
+            if suggestion is None:
+                break
+            self.take(suggestion.assignment, index)
+            suggestions.append(suggestion)
+        return suggestions
+
     def trial(self, assignment: Assignment) -> int:
         """The trial that tried what is known."""
         return self.trials[self.key(assignment)]

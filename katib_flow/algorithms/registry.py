@@ -61,6 +61,10 @@ class Ask(Generic[S]):
         """The first objective, the only one for most algorithms."""
         return self.experiment.objective[0]
 
+    def loss(self, trial: Trial) -> float:
+        """What a trial with a result came to by the first objective; lower is better."""
+        return self.objective.loss(trial.observations[self.objective.metric])
+
     @property
     def seed(self) -> int:
         return self.experiment.algorithm.seed

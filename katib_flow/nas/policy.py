@@ -169,14 +169,7 @@ class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
 def proposed(ask: Ask[Any], taught: Policy) -> list[Suggestion]:
     """What a policy decides on; fewer than asked for where the space is used up."""
     known = Known.of(ask)
-    suggestions: list[Suggestion] = []
-    for index in ask.indices:
-        suggestion = _decided(ask, index, taught, known)
-        if suggestion is None:
-            break
-        known.take(suggestion.assignment, index)
-        suggestions.append(suggestion)
-    return suggestions
+    return known.suggestions(ask.indices, lambda index: _decided(ask, index, taught, known))
 
 
 def _decided(ask: Ask[Any], index: int, taught: Policy, known: Known) -> Suggestion | None:

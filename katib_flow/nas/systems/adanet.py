@@ -95,7 +95,9 @@ def train(settings: AdaNetSettings, data: Data, *, seed: int = 0, threads: int =
 
     With the last it tells F, on the training images, and ``mixture/<member>``, the weights.
     """
-    network: Network = trial.network_of_trial(data, seed=seed, threads=threads)
+    network: Network = trial.network_of_trial(
+        lambda topology: trial.check_images(topology, data), seed=seed, threads=threads
+    )
     depths = network.topology.meta["depths"]
     recipe = loop.Recipe(**{name: getattr(settings, name) for name in RECIPE})
     checkpoint = user.checkpoint_dir() / trial.CHECKPOINT
@@ -134,7 +136,8 @@ def adanet(ask: Ask[AdaNetSettings]) -> list[Suggestion]:
         ended = all(trial.state.final for trial in members)
         least = min(tries) + 1 if ended and not results else 1
         if missing := [depths for depths, count in zip(wanted, tries, strict=True) if count < least]:
-            return [_candidate(ask, best, number, *each) for each in zip(ask.indices, missing, strict=False)]
+            pairs = zip(ask.indices, missing, strict=False)
+            return [_candidate(ask, best, number, index, depths) for index, depths in pairs]
         if not ended:
             break
         winner = min(results, key=_value)

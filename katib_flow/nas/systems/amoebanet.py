@@ -17,6 +17,7 @@ from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Kind, Origin, Suggestion, Trial
 from katib_flow.nas.policy import needs_slots
+from katib_flow.nas.population import best_rival, drawn, youngest
 from katib_flow.nas.settings import SystemSettings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment
@@ -44,16 +45,8 @@ def _check(experiment: Experiment, settings: AmoebaNetSettings) -> Iterator[Spec
 )
 def amoebanet(ask: Ask[AmoebaNetSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    alive = ask.history.completed(ask.objective.metric)[-ask.settings.population :]
-    known = Known.of(ask)
-    suggestions: list[Suggestion] = []
-    for index in ask.indices:
-        suggestion = _mutant(ask, index, alive, known) or _drawn(ask, index, known)
-        if suggestion is None:
-            break
-        known.take(suggestion.assignment, index)
-        suggestions.append(suggestion)
-    return suggestions
+    alive, known = youngest(ask, ask.settings.population), Known.of(ask)
+    return known.suggestions(ask.indices, lambda index: _mutant(ask, index, alive, known) or drawn(ask, index, known))
 
 
 def _mutant(ask: Ask[AmoebaNetSettings], index: int, alive: Sequence[Trial], known: Known) -> Suggestion | None:
@@ -63,14 +56,8 @@ def _mutant(ask: Ask[AmoebaNetSettings], index: int, alive: Sequence[Trial], kno
     rng = ask.rng(index)
 
     def mutant() -> tuple[Assignment, Trial]:
-        rivals = [alive[position] for position in rng.integers(len(alive), size=ask.settings.sample)]
-        parent = min(rivals, key=lambda trial: ask.objective.loss(trial.observations[ask.objective.metric]))
+        parent = best_rival(ask, alive, ask.settings.sample, rng)
         return ask.space.mutate(parent.assignment, rng), parent
 
     found = known.first(mutant() for _ in range(PATIENCE))
     return Suggestion(index, found[0], origin=Origin(Kind.MODIFY, (found[1].index,))) if found else None
-
-
-def _drawn(ask: Ask[AmoebaNetSettings], index: int, known: Known) -> Suggestion | None:
-    assignment = known.drawn(ask.rng(index))
-    return None if assignment is None else Suggestion(index, assignment)

@@ -53,25 +53,22 @@ def _check(experiment: Experiment, settings: HierarchicalSettings) -> Iterator[S
 @algorithm("hierarchical", settings=HierarchicalSettings, check=_check, strategy="generation", scope="cell")
 def hierarchical(ask: Ask[HierarchicalSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    assert ask.architectures is not None
-    evaluated, known, genotype = ask.history.completed(ask.objective.metric), Known.of(ask), levels(ask.architectures)
-    suggestions: list[Suggestion] = []
-    for index in ask.indices:
+    space = ask.architectures
+    assert space is not None
+    evaluated, known, genotype = ask.history.completed(ask.objective.metric), Known.of(ask), levels(space)
+
+    def propose(index: int) -> Suggestion | None:
         rng = ask.rng(index)
         if index < ask.settings.population or not evaluated:
-            identity = identity_of(ask.architectures, genotype)
+            identity = identity_of(space, genotype)
             begun = known.first((_begun(ask, identity, genotype, rng), None) for _ in range(PATIENCE))
             proposal = (begun[0], Origin()) if begun else None
         else:
             proposal = known.first(_mutant(ask, evaluated, genotype, rng) for _ in range(PATIENCE))
-        if proposal is None:
-            drawn = known.drawn(rng)
-            if drawn is None:
-                break
-            proposal = drawn, Origin()
-        known.take(proposal[0], index)
-        suggestions.append(Suggestion(index, proposal[0], origin=proposal[1]))
-    return suggestions
+        assignment, origin = proposal or (known.drawn(rng), Origin())
+        return None if assignment is None else Suggestion(index, assignment, origin=origin)
+
+    return known.suggestions(ask.indices, propose)
 
 
 def _begun(
@@ -90,7 +87,7 @@ def _mutant(
     """A mutant of the best of a tournament (Algorithm 1)."""
     size = max(1, round(ask.settings.tournament * len(evaluated)))
     rivals = [evaluated[position] for position in rng.choice(len(evaluated), size, replace=False)]
-    parent = min(rivals, key=lambda trial: ask.objective.loss(trial.observations[ask.objective.metric]))
+    parent = min(rivals, key=ask.loss)
     others = [name for name in parent.assignment if name not in set(entries(genotype))]
     level = int(rng.integers(len(genotype) + bool(others)))
     entry = others[int(rng.integers(len(others)))] if level == len(genotype) else mutated_entry(genotype, rng)

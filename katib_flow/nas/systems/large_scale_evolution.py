@@ -77,7 +77,7 @@ def alive(ask: Ask[EvolutionSettings]) -> list[Trial]:
 def pair(ask: Ask[EvolutionSettings], living: Sequence[Trial], rng: np.random.Generator) -> tuple[Trial, Trial]:
     """Two of those alive, drawn evenly, the worse first; of two that are as good, either."""
     drawn = [living[position] for position in rng.choice(len(living), 2, replace=False)]
-    killed, parent = sorted(drawn, key=lambda trial: -ask.objective.loss(trial.observations[ask.objective.metric]))
+    killed, parent = sorted(drawn, key=lambda trial: -ask.loss(trial))
     return killed, parent
 
 

@@ -111,7 +111,7 @@ class LatentLearner(Learner[NaoSettings, Round, Learnt]):
         first, last = 0, ask.settings.initial
         while last <= len(ask.history) and all(trial.state.over for trial in ask.history[first:last]):
             done = [trial for trial in ask.history[first:last] if trial.observed(ask.objective.metric) is not None]
-            losses = tuple(ask.objective.loss(trial.observations[ask.objective.metric]) for trial in done)
+            losses = tuple(ask.loss(trial) for trial in done)
             tokens = tuple(encoded(ask.space, trial.assignment) for trial in done)
             rounds.append(Round(tuple(trial.index for trial in done), tokens, losses))
             first, last = last, last + ask.settings.batch
@@ -169,16 +169,15 @@ def _model(ask: Ask[NaoSettings], seed: int) -> latent.LatentModel:
 )  # fmt: skip
 def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    tried, suggestions = Known.of(ask), list[Suggestion]()
-    for index in ask.indices:
+    tried = Known.of(ask)
+
+    def propose(index: int) -> Suggestion | None:
         rng = ask.rng(index)
         improved = tried.first(_improved(ask, known, rng)) if known.model is not None else None
         assignment, origin = improved or (tried.drawn(rng), Origin())
-        if assignment is None:
-            break
-        tried.take(assignment, index)
-        suggestions.append(Suggestion(index, assignment, origin=origin))
-    return suggestions
+        return None if assignment is None else Suggestion(index, assignment, origin=origin)
+
+    return tried.suggestions(ask.indices, propose)
 
 
 def _improved(ask: Ask[NaoSettings], known: Learnt, rng: np.random.Generator) -> Iterator[tuple[Assignment, Origin]]:

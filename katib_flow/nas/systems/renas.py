@@ -31,6 +31,7 @@ from katib_flow.history import Suggestion, Trial
 from katib_flow.nas.door import Later
 from katib_flow.nas.moves import EditLearner, Episode, Move, notes
 from katib_flow.nas.policy import LearningSettings, Results, needs_slots, shares
+from katib_flow.nas.population import best_rival, drawn, youngest
 from katib_flow.nas.vocabulary import Read, SlotTokens, node_of
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
@@ -153,15 +154,10 @@ class RenasLearner(EditLearner[RenasSettings]):
 )  # fmt: skip
 def renas(ask: Ask[RenasSettings], taught: encoder.Editor) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    alive = ask.history.completed(ask.objective.metric)[-ask.settings.population :]
-    known, suggestions = Known.of(ask), list[Suggestion]()
-    for index in ask.indices:
-        suggestion = _mutant(ask, index, taught, alive, known) or _drawn(ask, index, known)
-        if suggestion is None:
-            break
-        known.take(suggestion.assignment, index)
-        suggestions.append(suggestion)
-    return suggestions
+    alive, known = youngest(ask, ask.settings.population), Known.of(ask)
+    return known.suggestions(
+        ask.indices, lambda index: _mutant(ask, index, taught, alive, known) or drawn(ask, index, known)
+    )
 
 
 def _mutant(
@@ -170,8 +166,7 @@ def _mutant(
     """What the policy makes of the best of some rivals; None while the population grows, or if all that is known."""
     rng, mutators, repeats = ask.rng(index), Mutators.of(ask), list[tuple[int, Episode]]()
     for _ in range(PATIENCE if len(alive) >= ask.settings.population else 0):
-        rivals = [alive[position] for position in rng.integers(len(alive), size=ask.settings.sample)]
-        parent = min(rivals, key=lambda trial: ask.objective.loss(trial.observations[ask.objective.metric]))
+        parent = best_rival(ask, alive, ask.settings.sample, rng)
         move = taught.draw("mutate", mutators.slots.tokens(parent.assignment), rng)
         child = mutators.slots.changed(parent.assignment, mutators.changes(move), rng)
         if known.first([(child, None)]):
@@ -188,8 +183,3 @@ def _topology(ask: Ask[RenasSettings], assignment: Assignment) -> dict[str, Any]
         return ask.architectures.topology(assignment).model_copy(update={"weights": "edges"}).to_dict()
     except InvalidSpec:
         return None
-
-
-def _drawn(ask: Ask[RenasSettings], index: int, known: Known) -> Suggestion | None:
-    assignment = known.drawn(ask.rng(index))
-    return None if assignment is None else Suggestion(index, assignment)
