@@ -213,8 +213,7 @@ def validate(
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""
     count = len(experiment.parameters)
-    plural = "" if count == 1 else "s"
-    print(f"{spec}: good; {count} parameter{plural}, {points}, algorithm {chosen.name}{why}")
+    print(f"{spec}: good; {count} parameter{'s' * (count != 1)}, {points}, algorithm {chosen.name}{why}")
 
 
 @app.command()

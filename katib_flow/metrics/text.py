@@ -105,8 +105,8 @@ class LineParser:
 
     def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
         """The pairs on a line, and what may be its time."""
-        found = self._numbers(self._filtered(line) if self.filter else self._matched(line))
-        return found, line.split(maxsplit=1)[0] if found and line.strip() else None
+        pairs = self._numbers(self._filtered(line) if self.filter else self._matched(line))
+        return pairs, line.split(maxsplit=1)[0] if pairs and line.strip() else None
 
     def _filtered(self, line: str) -> list[tuple[str, object]]:
         """What the filters find.

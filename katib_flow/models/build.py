@@ -231,7 +231,7 @@ class RecurrentNetwork(Network):
             Logits, shape (sequence, token, class); the state, a tensor of shape (sequence, feature) for each delay.
         """
         count, length = tokens.shape
-        dtype = next((each.dtype for each in self.parameters()), torch.get_default_dtype())
+        dtype = next((parameter.dtype for parameter in self.parameters()), torch.get_default_dtype())
         inputs = nn.functional.one_hot(tokens.flatten(), self.topology.input.size[0]).to(dtype)
         values: dict[str, Tensor] = {self.flat.input: inputs}
         self._compute(self._before, values, {})
@@ -239,7 +239,7 @@ class RecurrentNetwork(Network):
         entering = {vertex: values[vertex].unflatten(0, (count, length)).unbind(1) for vertex in self._entering}
         steps: list[dict[str, Tensor]] = []
         for token in range(length):
-            now = {vertex: each[token] for vertex, each in entering.items()}
+            now = {vertex: by_token[token] for vertex, by_token in entering.items()}
             self._compute(self._inside, now, state)
             state = {edge.key: now[edge.src] for edge in self._delays}
             steps.append(now)

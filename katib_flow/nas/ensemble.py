@@ -13,7 +13,7 @@ from katib_flow.models.build import Network
 from katib_flow.models.spaces.ensemble import mixing, output_of
 from katib_flow.nas.mixture import Array, mixture, objective
 from katib_flow.training.data import Data, Split
-from katib_flow.training.loop import Epoch, Recipe, tensors, train
+from katib_flow.training.loop import Epoch, Recipe, device_of, tensors, train
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def weigh(network: Network, data: Split, penalties: Array) -> Fit:
     """
     scales = [_scale(network, member) for member in range(1, len(penalties) + 1)]
     outputs = outputs_of(network, data, len(penalties))
-    start = np.array([*(float(each.detach()) for each in scales[:-1]), 0.0])  # the ensemble as it was
+    start = np.array([*(float(scale.detach()) for scale in scales[:-1]), 0.0])  # the ensemble as it was
     weights = mixture(outputs, data.labels, penalties, start).astype(np.float32).astype(np.float64)
     with torch.no_grad():
         for scale, weight in zip(scales, weights, strict=True):
@@ -85,8 +85,7 @@ def weigh(network: Network, data: Split, penalties: Array) -> Fit:
 def outputs_of(network: Network, data: Split, members: int) -> Array:
     """What each subnetwork gives for some images, the network in evaluation mode; shape (member, image, class)."""
     network.eval()
-    device = next((each.device for each in network.parameters()), torch.device("cpu"))
-    values = network.values(tensors(data, device)[0])
+    values = network.values(tensors(data, device_of(network))[0])
     return np.stack([values[output_of(member)].double().cpu().numpy() for member in range(1, members + 1)])
 
 

@@ -49,7 +49,7 @@ def mixture(outputs: Array, labels: Labels, penalties: Array, start: Array) -> A
 
     begin = np.concatenate([np.maximum(start, 0), np.maximum(-start, 0)])
     how = {"ftol": 0.0, "gtol": 1e-8, "maxiter": 2000, "maxfun": 4000}
-    found = minimize(split, begin, jac=True, method="L-BFGS-B", bounds=[(0, None)] * (2 * count), options=how).x
-    weights = found[:count] - found[count:]
+    both = minimize(split, begin, jac=True, method="L-BFGS-B", bounds=[(0, None)] * (2 * count), options=how).x
+    weights = both[:count] - both[count:]
     better = objective(weights, outputs, labels, penalties) <= objective(start, outputs, labels, penalties)
     return weights if better else start

@@ -86,11 +86,15 @@ def lessons(ask: Ask[Any], reward: Reward) -> Iterator[Lesson]:
     """What the batches that are over teach, the earliest first."""
     tried = {trial.index for trial in ask.history}
     for fresh, seen in ended_batches(ask):
-        told = [(index, episode) for trial in fresh for index, episode in episodes(trial)]
-        told = [(index, episode) for index, episode in told if index in tried and index <= fresh[-1].index]
-        if told:
-            rewards = reward(ask.settings, seen, [index for index, _ in told])
-            yield Lesson(tuple(episode for _, episode in told), tuple(float(value) for value in rewards))
+        known = [
+            (index, episode)
+            for trial in fresh
+            for index, episode in episodes(trial)
+            if index in tried and index <= fresh[-1].index
+        ]
+        if known:
+            rewards = reward(ask.settings, seen, [index for index, _ in known])
+            yield Lesson(tuple(episode for _, episode in known), tuple(float(value) for value in rewards))
 
 
 @dataclass

@@ -70,14 +70,15 @@ class Connection:
         if self._path is None:
             self._faults.run(lambda: contact(self._uri), contact_seconds)
             return self._official
-        if not is_known(self._path):
+        known = is_known(self._path)
+        if not known:
             check_is_mlflows(self._path)
         check_writable(self._path)
-        return self._open_file(self._path)
+        return self._open_file(self._path, known=known)
 
-    def _open_file(self, path: Path) -> Api:
+    def _open_file(self, path: Path, *, known: bool) -> Api:
         thin = self._thin and "?" not in self._uri
-        if not thin or not is_known(path):
+        if not thin or not known:
             with alone(path):  # MLflow's own migrations of a new file do not bear two at once
                 official = self._official
             if not thin or not is_known(path):

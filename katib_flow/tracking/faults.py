@@ -29,9 +29,9 @@ _ANSWERED = re.compile(  # a status that MLflow leaves in the text only
 )
 _DATABASE_AWAY = re.compile(  # what drivers of PostgreSQL and MySQL say of a database that is down, starting or full
     r"connection (was |is |has been )?(refused|reset|lost|closed|bad|timed out|timeout)|closed the connection"
-    r"|connection has been closed|connection timeout expired|terminating connection|lost connection|gone away"
-    r"|(could not|can't|cannot) connect|is starting up|is shutting down|recovery mode|not yet accepting connections"
-    r"|too many (clients|connections)|connection slots|server is running locally|server running locally"
+    r"|terminating connection|lost connection|gone away|(could not|can't|cannot) connect|is starting up"
+    r"|is shutting down|recovery mode|not yet accepting connections|too many (clients|connections)|connection slots"
+    r"|server is running locally|server running locally"
     r"|multiple connection attempts failed|network is unreachable|no route to host|translate host name",
     re.IGNORECASE,
 )

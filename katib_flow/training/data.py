@@ -5,7 +5,7 @@ Credit: the digits are the test set of the UCI "Optical Recognition of Handwritt
 
 import gzip
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -74,15 +74,24 @@ def load_data(name: str, train_size: int | None = None) -> Data:
 
 @lru_cache(maxsize=2)
 def _load(name: str) -> Data:
+    return by_name(name, SOURCES, Data)
+
+
+def by_name(name: str, sources: Mapping[str, Callable[[str], Kind]], kind: type[Kind]) -> Kind:
+    """The data of a name, or of a function ``module:name``.
+
+    Raises:
+        KatibFlowError: there is none.
+    """
     if ":" in name:
-        return own_data(name, Data)
-    if name not in SOURCES:
-        need = f"one of {', '.join(SOURCES)}, or module:function{did_you_mean(name, SOURCES)}"
+        return _own(name, kind)
+    if name not in sources:
+        need = f"one of {', '.join(sources)}, or module:function{did_you_mean(name, sources)}"
         raise KatibFlowError(f"data: found {name!r}, need {need}")
-    return SOURCES[name](name)
+    return sources[name](name)
 
 
-def own_data(reference: str, kind: type[Kind]) -> Kind:
+def _own(reference: str, kind: type[Kind]) -> Kind:
     """What a function ``module:name`` gives, which has to be of a kind.
 
     Raises:

@@ -88,7 +88,7 @@ def train(
         checkpoint: file to go on from, where it exists, and to write after every epoch.
         stop: asked between steps; training ends with the epoch as far as it came.
     """
-    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     images, labels = tensors(data.train, device)
     optimiser = optimiser_of(module, recipe)
     total = step_count(recipe, len(data.train))
@@ -125,6 +125,11 @@ def _drop_path(rate: float, seed: int, step: int) -> DropPath:
     """What is dropped depends on the seed and the step alone."""
     numbers = np.random.default_rng((seed, step)).integers(1 << 63)
     return DropPath(rate, torch.Generator().manual_seed(int(numbers)))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's parameters are; the CPU where it has none."""
+    return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -171,7 +176,7 @@ def _step(
 @torch.no_grad()
 def evaluate(module: nn.Module, split: Split, batch: int = 1024) -> tuple[float, float]:
     """Mean cross-entropy and accuracy on a split, the module in evaluation mode."""
-    device = next((each.device for each in module.parameters()), torch.device("cpu"))
+    device = device_of(module)
     images, labels = tensors(split, device)
     module.eval()
     losses = torch.zeros((), dtype=torch.float64)

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.build import State
-from katib_flow.training.loop import cosine, restored, save_checkpoint
+from katib_flow.models.topology import Topology
+from katib_flow.training.loop import cosine, device_of, restored, save_checkpoint
 from katib_flow.training.text import Text, Tokens
+from katib_flow.training.trial import network_of_trial
 from katib_flow.trial import user
 
 CHECKPOINT = "training.pt"
@@ -91,8 +93,8 @@ def train_text(
         checkpoint: file to go on from, where it exists, and to write after every epoch.
         stop: asked between steps; training ends with the epoch as far as it came.
     """
-    device = next((each.device for each in network.parameters()), torch.device("cpu"))
-    trained = [each for each in network.parameters() if each.requires_grad]
+    device = device_of(network)
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=recipe.lr) if trained else None
     per_epoch = len(list(pieces(text.train, recipe.batch, recipe.length, recipe.length - 1)))
     total = recipe.epochs * per_epoch if recipe.steps is None else min(recipe.steps, recipe.epochs * per_epoch)
@@ -151,7 +153,7 @@ def _loss(network: nn.Module, read: Tensor, wanted: Tensor, state: State) -> tup
 @torch.no_grad()
 def text_loss(network: nn.Module, tokens: Tokens) -> float:
     """Mean cross-entropy on a text, the network in evaluation mode, ``PARTS`` parts of it read side by side."""
-    device = next((each.device for each in network.parameters()), torch.device("cpu"))
+    device = device_of(network)
     network.eval()
     total, count = 0.0, 0
     state: State = {}
@@ -161,18 +163,18 @@ def text_loss(network: nn.Module, tokens: Tokens) -> float:
     return total / count
 
 
-def predict_trial(text: Text, settings: Mapping[str, Any], *, seed: int, threads: int) -> Iterator[dict[str, object]]:
-    """See ``predict``; ``settings`` are the fields of ``TextRecipe``."""
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    recipe = TextRecipe(**settings)
-    network = user.load_model(seed=seed)
-    reads, gives = network.topology.input.tokens, network.topology.output.classes
+def check_text(topology: Topology, text: Text) -> None:
+    """Raise KatibFlowError where the text is not one that the topology takes."""
+    reads, gives = topology.input.tokens, topology.output.classes
     if (reads, gives) != (text.tokens, text.tokens):
         wanted = f"{gives} classes of {f'{reads} tokens' if reads else 'images'}"
         raise KatibFlowError(f"data: found a text of {text.tokens} tokens; the topology gives {wanted}")
-    if torch.cuda.is_available():
-        network.to("cuda")
+
+
+def predict_trial(text: Text, settings: Mapping[str, Any], *, seed: int, threads: int) -> Iterator[dict[str, object]]:
+    """See ``predict``; ``settings`` are the fields of ``TextRecipe``."""
+    recipe = TextRecipe(**settings)
+    network = network_of_trial(lambda topology: check_text(topology, text), seed=seed, threads=threads)
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     try:
         for epoch in train_text(network, text, recipe, seed=seed, checkpoint=checkpoint, stop=user.should_stop):

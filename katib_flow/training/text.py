@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.spec.problems import did_you_mean
-from katib_flow.training.data import own_data
+from katib_flow.training.data import by_name
 
 Tokens = NDArray[np.int64]
 CHARACTERS = "\n" + "".join(map(chr, range(32, 127)))
@@ -76,21 +75,16 @@ def text_of(content: str, valid: int, test: int) -> Text:
 
 @lru_cache(maxsize=2)
 def _load(name: str) -> Text:
-    if ":" in name:
-        return own_data(name, Text)
-    if name not in TEXTS:
-        need = f"one of {', '.join(TEXTS)}, or module:function{did_you_mean(name, TEXTS)}"
-        raise KatibFlowError(f"data: found {name!r}, need {need}")
-    return TEXTS[name]()
+    return by_name(name, TEXTS, Text)
 
 
-def _topics() -> Text:
+def _topics(name: str) -> Text:
     """What ``help()`` tells of Python's language, in alphabetical order; each version of Python has its own."""
     try:
         from pydoc_data.topics import topics
     except ImportError as error:  # some distributions leave it out
         raise KatibFlowError(f"data: python-topics: this Python has no pydoc_data ({error})") from None
-    return text_of("\n".join(topics[name] for name in sorted(topics)), valid=20_000, test=20_000)
+    return text_of("\n".join(topics[topic] for topic in sorted(topics)), valid=20_000, test=20_000)
 
 
-TEXTS: dict[str, Callable[[], Text]] = {"python-topics": _topics}
+TEXTS: dict[str, Callable[[str], Text]] = {"python-topics": _topics}

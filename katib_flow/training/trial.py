@@ -1,6 +1,6 @@
 """The trainer as a trial: the trial's network in, metrics and trained weights out."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ def classify_trial(
     data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool | str, seed: int, threads: int
 ) -> Iterator[dict[str, object]]:
     """See ``classify``; ``settings`` are the fields of ``Recipe``."""
-    network = network_of_trial(data, seed=seed, threads=threads)
+    network = network_of_trial(lambda topology: check_images(topology, data), seed=seed, threads=threads)
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     recipe = Recipe(**settings)
     measured = {"latency": latency_of(network, latency)} if latency else {}
@@ -34,16 +34,23 @@ def classify_trial(
     checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
 
 
-def network_of_trial(data: Data, *, seed: int, threads: int) -> Network:
-    """The network that this trial trains, on the GPU if there is one.
+def network_of_trial(
+    check: Callable[[Topology], None],
+    *,
+    seed: int,
+    threads: int,
+    load: Callable[[int], Network] | None = None,
+) -> Network:
+    """The network that this trial trains, on the GPU if there is one; from here on, torch is deterministic.
 
-    Raises:
-        KatibFlowError: the images are not those that the topology takes.
+    Args:
+        check: raises KatibFlowError where the data is not what the topology takes.
+        load: makes the network, by the seed of its first weights; without it, the trial's is loaded.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    network = user.load_model(seed=seed)
-    check_images(network.topology, data)
+    network = load(seed) if load else user.load_model(seed=seed)
+    check(network.topology)
     return network.to("cuda") if torch.cuda.is_available() else network
 
 

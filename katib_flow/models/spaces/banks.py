@@ -60,11 +60,11 @@ def banks(settings: Banks) -> Template:
             edges.append(edge(f"{stage}.all", f"{stage + 1}.b0.0", "reduce", f"{stage}.reduce", c=channels))
             vertices[f"{stage + 1}.b0.0"] = "add"
     edges.append(edge(f"{settings.stages}.all", "y", "head", "head", classes=settings.classes))
-    for made in edges:
-        slots |= {name: {"among": [False, True]} for name in made.get("when", {})}
+    for link in edges:
+        slots |= {name: {"among": [False, True]} for name in link.get("when", {})}
     return network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, slots)
 
 
-def _optional(made: Template, always: bool, name: str) -> Template:
+def _optional(link: Template, always: bool, name: str) -> Template:
     """An edge that is there always, or where a slot says so."""
-    return made if always else {**made, "when": {name: [True]}}
+    return link if always else {**link, "when": {name: [True]}}

@@ -41,10 +41,10 @@ def ensemble_network(settings: Ensemble, depths: Sequence[int]) -> Template:
             here = there
         edges.append(edge(here, output_of(member), "standardise", f"{member}.standardise"))
         edges.append(edge(output_of(member), "y", "scale", mixing(member)))
-    vertices = {each["dst"]: "concat" if each["dst"] in concats else "add" for each in edges}
+    vertices = {link["dst"]: "concat" if link["dst"] in concats else "add" for link in edges}
     meta = {"ensemble": settings.model_dump(mode="json"), "depths": list(depths)}
-    made = network(settings, {"net": {"vertices": vertices, "edges": edges}}, {}, meta=meta)
-    return {name: value for name, value in made.items() if name != "slots"}
+    template = network(settings, {"net": {"vertices": vertices, "edges": edges}}, {}, meta=meta)
+    return {name: value for name, value in template.items() if name != "slots"}
 
 
 def output_of(member: int) -> str:

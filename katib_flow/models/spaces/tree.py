@@ -35,7 +35,7 @@ def tree(settings: Tree) -> Template:
             edges += [edge(str(src), combined, "identity") for src in (first, first + 1)]
         edges.append(edge(combined, activated, "act", f"{node}.act", name=slot(f"{node}.act")))
         here = {"when": {"state.to": [node]}}
-        others = {"when": {"state.to": [each for each in range(nodes) if each != node]}}
+        others = {"when": {"state.to": [other for other in range(nodes) if other != node]}}
         edges += [
             {**edge(activated, str(node), "identity"), **others},
             {**edge(activated, injected, "identity"), **here},

@@ -44,7 +44,7 @@ class BankConv:
 def bank_convs(supernet: Topology) -> tuple[BankConv, ...]:
     """The convolutions of a supernet that read stacks of which some edges may be out, by slots of their own."""
     flat, bits = supernet.flat.live, optional_groups(supernet.flat.live)
-    found: list[BankConv] = []
+    convolutions: list[BankConv] = []
     for vertex, merge in flat.vertices.items():
         incoming = flat.incoming[vertex] if merge in STACKS else ()
         if not any(_bit(edge, bits) for edge in incoming):
@@ -55,10 +55,9 @@ def bank_convs(supernet: Topology) -> tuple[BankConv, ...]:
             if writable(edge):
                 operations, writes = _after(flat, edge)
                 channels = supernet.shapes[edge.dst][0]
-                found.append(
-                    BankConv(edge.key, channels, reads, tuple(_bit(each, bits) for each in writes), operations)
-                )
-    return tuple(found)
+                written = tuple(_bit(write, bits) for write in writes)
+                convolutions.append(BankConv(edge.key, channels, reads, written, operations))
+    return tuple(convolutions)
 
 
 def writable(edge: FlatEdge) -> bool:

@@ -96,12 +96,12 @@ class Hypernetwork(nn.Module):
         for layer in self.layers:
             value = torch.cat([value, nn.functional.leaky_relu(layer(value), SLOPE)], dim=1)
         cells = self.last(value)[0].unflatten(0, (self.grid.unit, self.grid.unit))
-        made: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for conv, rows, columns in self.grid.places():
             block = cells[:, :, rows, columns].permute(2, 0, 3, 1).reshape(conv.channels, conv.inputs)
             block = block * code[READ, rows, columns][0].repeat_interleave(self.grid.unit)
-            made[conv.edge] = nn.functional.normalize(block, dim=1)[:, :, None, None]
-        return made
+            weights[conv.edge] = nn.functional.normalize(block, dim=1)[:, :, None, None]
+        return weights
 
 
 def _taken(bit: Bit, weights: Mapping[str, ChoiceWeights | None]) -> float:

@@ -11,7 +11,7 @@ from katib_flow.models.build import Network, Provider, build
 from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.training.data import Data
-from katib_flow.training.trial import check_images
+from katib_flow.training.trial import check_images, network_of_trial
 from katib_flow.trial import user
 
 CHECKPOINT = "search.pt"
@@ -60,12 +60,11 @@ def supernet_of_trial(data: Data, *, seed: int, threads: int, provider: Make | N
     Raises:
         KatibFlowError: the images are not those that the topology takes.
     """
-    torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    topology = user.topology()
-    check_images(topology, data)
-    network = build(topology, seed=seed, affine=False, provider=provider)
-    return network.to("cuda") if torch.cuda.is_available() else network
+
+    def load(seed: int) -> Network:
+        return build(user.topology(), seed=seed, affine=False, provider=provider)
+
+    return network_of_trial(lambda topology: check_images(topology, data), seed=seed, threads=threads, load=load)
 
 
 def save(content: Mapping[str, Any]) -> None:
