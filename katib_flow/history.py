@@ -12,6 +12,8 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any
 
+from katib_flow.basis import Basis
+
 Value = bool | int | float | str | None
 """What a parameter may be assigned: any scalar of JSON."""
 
@@ -105,6 +107,8 @@ class Suggestion:
         origin: what it is, and which trials it was made of, its parent among them.
         info: notes of the algorithm, plain JSON (rung, bracket, generation).
         key: id that tells suggestions apart where they are made side by side; the index where it is empty.
+        basis: what was known when the algorithm was asked, from which it can be derived again; no part of what is
+            proposed, and None where it was not asked by the loop.
     """
 
     index: int
@@ -115,6 +119,7 @@ class Suggestion:
     info: Mapping[str, object] = field(default_factory=dict[str, object])
     key: str = ""
     origin: Origin = Origin()
+    basis: Basis | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """What inherits from a trial is made of it, whoever forgot to say so.
@@ -146,18 +151,20 @@ class Suggestion:
             "parent": self.parent,
         }
         notes = {"info": dict(self.info), "key": self.key, "origin": self.origin.to_dict()}
-        return fields | {"topology": self.topology, **notes}
+        asked = {"basis": self.basis.to_dict()} if self.basis else {}
+        return fields | {"topology": self.topology, **notes, **asked}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
         """The suggestion of plain data.
 
         Raises:
-            ValueError, KeyError, TypeError: it is none.
+            ValueError, KeyError, TypeError, AttributeError: it is none.
         """
         rest = dict(data)
         origin = Origin.from_dict(rest.pop("origin", Origin().to_dict()))
-        return cls(**rest, origin=origin)
+        basis = rest.pop("basis", None)
+        return cls(**rest, origin=origin, basis=None if basis is None else Basis.from_dict(basis))
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from katib_flow.algorithms.learning import Answer
 from katib_flow.algorithms.registry import Ask, check_algorithm, check_installed, find_algorithm
+from katib_flow.basis import Basis
 from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, Kind, Learnt, State, Suggestion
 from katib_flow.initial import with_initial
@@ -20,7 +21,7 @@ from katib_flow.spec.load import Parsed, read_spec
 from katib_flow.spec.rules import Rule, broken
 from katib_flow.stopping import check_stopping
 
-_NONE = History()
+NOTHING = History()
 
 
 class End(StrEnum):
@@ -157,7 +158,7 @@ def _goal(experiment: Experiment, history: History) -> str:
 
 
 def suggest(
-    experiment: Experiment, history: History, n: int, *, start: int | None = None, earlier: History = _NONE
+    experiment: Experiment, history: History, n: int, *, start: int | None = None, earlier: History = NOTHING
 ) -> list[Suggestion]:
     """Up to ``n`` suggestions, the same whenever it is called with the same history.
 
@@ -171,22 +172,31 @@ def suggest(
     return list(answer(experiment, history, n, start=start, earlier=earlier).suggestions)
 
 
+def check_can_search(experiment: Experiment) -> None:
+    """Make sure that the algorithm can be asked on this machine.
+
+    Raises:
+        InvalidSpec: it is unknown, or cannot search this experiment, or not here.
+    """
+    if found := list(broken(experiment, (check_architecture, check_algorithm, check_installed))):
+        raise InvalidSpec(experiment.name, found)
+
+
 def answer(
     experiment: Experiment,
     history: History,
     n: int,
     *,
     start: int | None = None,
-    earlier: History = _NONE,
+    earlier: History = NOTHING,
     kept: Iterable[Learnt] = (),
 ) -> Answer:
-    """As ``suggest``, with what the algorithm has learnt.
+    """As ``suggest``, with what the algorithm has learnt; each suggestion says what it was derived from.
 
     Args:
         kept: what it had learnt before, the newest first; it saves time, and changes no suggestion.
     """
-    if found := list(broken(experiment, (check_architecture, check_algorithm, check_installed))):
-        raise InvalidSpec(experiment.name, found)
+    check_can_search(experiment)
     algorithm = find_algorithm(experiment.algorithm.name)
     assert algorithm is not None
     first = history.next_index if start is None else start
@@ -202,7 +212,8 @@ def answer(
         return list(answered.suggestions)
 
     suggestions = with_initial(experiment, history, range(first, first + max(0, n)), propose)
-    return Answer([_with_topology(experiment, each) for each in suggestions], learnt)
+    basis = Basis.of(history, first, max(0, n), earlier)
+    return Answer([replace(_with_topology(experiment, each), basis=basis) for each in suggestions], learnt)
 
 
 def _with_topology(experiment: Experiment, suggestion: Suggestion) -> Suggestion:
@@ -226,7 +237,7 @@ def proposed(
     n: int,
     *,
     start: int | None = None,
-    earlier: History = _NONE,
+    earlier: History = NOTHING,
     kept: Iterable[Learnt] = (),
 ) -> Answer:
     """As ``answer``, an algorithm's own mistakes as one clear message.

@@ -382,6 +382,28 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
 
 
 @app.command()
+def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
+    """Derive every suggestion again from what was known before it; exit with 1 where one is not what is recorded."""
+    from katib_flow.cli.output import show, show_one
+    from katib_flow.cli.records import in_short, replayed, summed_up
+    from katib_flow.replay import replay as derive_again
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    earlier = store.earlier(record.experiment)
+    found = derive_again(record.experiment, store.history(record), earlier=earlier, began=record.started)
+    row = replayed(record, found)
+    if output is Output.JSON:
+        show_one(row, output)
+    else:
+        for title, rows in (("different", in_short(row["different"])), ("unclear", row["unclear"])):
+            if rows:
+                show(rows, output, title=title)
+        print(f"{record.name}: {summed_up(found)}")
+    raise typer.Exit(1 if row["different"] else 0)
+
+
+@app.command()
 def report(
     name: Name,
     out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("report.html"),

@@ -1,6 +1,8 @@
 """Experiments and trials as rows for the command line."""
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -12,9 +14,11 @@ from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
 
 if TYPE_CHECKING:
+    from katib_flow.replay import Replayed
     from katib_flow.reports.importance import Importance
 
 Row = dict[str, Any]
+MOST_CHARACTERS = 80  # of a value in a table of differences
 
 
 def as_seen_here(record: Record) -> Record:
@@ -68,3 +72,38 @@ def conclusion(result: Result) -> Row:
     fields |= {"trials": len(result.trials), "best": best(result.experiment, result.history)}
     several = len(result.experiment.objective) > 1
     return fields | ({"front": front_of(result.experiment, result.history)} if several else {})
+
+
+def replayed(record: Record, found: "Sequence[Replayed]") -> Row:
+    """What became of the suggestions of an experiment that were derived again, the equal ones by their id alone."""
+    return {
+        "name": record.name,
+        "run_id": record.run_id,
+        "algorithm": record.experiment.algorithm.name,
+        "equal": [each.trial for each in found if each.equal],
+        "different": [
+            {"trial": each.trial, "field": one.field, "recorded": one.recorded, "derived": one.derived}
+            for each in found
+            for one in each.differences
+        ],
+        "unclear": [{"trial": each.trial, "reason": each.unclear} for each in found if each.unclear],
+    }
+
+
+def in_short(differences: Sequence[Row]) -> list[Row]:
+    """The differences between what was recorded and derived, to be read in a table: numbers whole, long values cut."""
+    sides = ("recorded", "derived")
+    return [row | {side: _cut(json.dumps(row[side], ensure_ascii=False)) for side in sides} for row in differences]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
+
+
+def summed_up(found: "Sequence[Replayed]") -> str:
+    """How many suggestions were derived again as they are recorded, how many differ, and of how many none can tell."""
+    equal = sum(each.equal for each in found)
+    different = sum(bool(each.differences) for each in found)
+    unclear = sum(bool(each.unclear) for each in found)
+    how = f"{equal} of {len(found)} suggestions were derived again as they are recorded"
+    return f"{how}; {different} differ{'s' * (different == 1)}, and {unclear} cannot be told"

@@ -135,7 +135,8 @@ class Spool:
         for path in sorted(self.path.glob(f"*/{SUGGESTION}")):
             try:
                 yield Suggestion.from_dict(json.loads(path.read_text()))
-            except (ValueError, TypeError):  # the scheduler was killed while it wrote: the trial had not started
+            except (AttributeError, KeyError, TypeError, ValueError):
+                # the scheduler was killed while it wrote: the trial had not started
                 shutil.rmtree(path.parent, ignore_errors=True)
 
     def remove(self, suggestion: Suggestion) -> None:

@@ -173,6 +173,7 @@ def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
         "info": dict(suggestion.info),
         "key": suggestion.key,
         "origin": suggestion.origin.to_dict() if suggestion.origin != Origin() else None,
+        "basis": suggestion.basis.to_dict() if suggestion.basis else None,
     }
     return data | {name: value for name, value in optional.items() if value not in (None, {}, "")}
 

@@ -139,5 +139,5 @@ class Trials:
 def _trial(row: Row, topology: Mapping[str, object] | None) -> Trial:
     try:
         return encode.trial(row, topology)
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise TrackingError(f"run {row.run_id}: records no trial that this version can read: {error!r}") from error
