@@ -13,9 +13,9 @@ from pathlib import Path
 
 from katib_flow.errors import TrackingError
 from katib_flow.tracking.api import Api
-from katib_flow.tracking.database import Database, check_is_mlflows, check_writable, is_known
+from katib_flow.tracking.database import Database, check_is_mlflows, check_writable, is_known, revisions_of
 from katib_flow.tracking.faults import Faults
-from katib_flow.tracking.official import MlflowApi, contact
+from katib_flow.tracking.official import MlflowApi, check_not_newer, contact
 from katib_flow.tracking.rest import RestApi
 from katib_flow.tracking.server import Server, connection
 from katib_flow.tracking.sqlite import SqliteApi
@@ -73,6 +73,7 @@ class Connection:
         known = is_known(self._path)
         if not known:
             check_is_mlflows(self._path)
+            check_not_newer(self._path, revisions_of(self._path))
         check_writable(self._path)
         return self._open_file(self._path, known=known)
 

@@ -108,13 +108,18 @@ def _file(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def is_known(path: Path) -> bool:
-    """Whether a file has tables of MLflow's in a version that we know."""
+def revisions_of(path: Path) -> frozenset[str]:
+    """The revision of MLflow's schema that a file says it has; none where it says none."""
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-            revisions = {revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version")}
+            return frozenset(revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version"))
     except sqlite3.Error:
-        return False
+        return frozenset()
+
+
+def is_known(path: Path) -> bool:
+    """Whether a file has tables of MLflow's in a version that we know."""
+    revisions = revisions_of(path)
     return len(revisions) == 1 and revisions <= KNOWN
 
 

@@ -2,9 +2,13 @@
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
+from katib_flow.errors import TrackingError
 from katib_flow.tracking.api import Group, Page, Run, RunFilter, order
 from katib_flow.tracking.encode import Point
 
@@ -18,6 +22,28 @@ def contact(uri: str) -> None:
         from sqlalchemy.pool import NullPool
 
         create_engine(uri, poolclass=NullPool).connect().close()
+
+
+def check_not_newer(path: Path, revisions: Iterable[str]) -> None:
+    """Make sure that MLflow here knows the schema of a file; it takes any that it does not know for one too old.
+
+    Args:
+        revisions: what the file says of its schema.
+
+    Raises:
+        TrackingError: it does not know it, so that no migration leads on from it.
+    """
+    from alembic.script import ScriptDirectory
+    from alembic.util import CommandError
+
+    migrations = ScriptDirectory(str(files("mlflow") / "store" / "db_migrations"))
+    for revision in revisions:
+        try:
+            migrations.get_revision(revision)
+        except CommandError:
+            here = f"which MLflow {version('mlflow')} here does not know"
+            need = "one that is at least as new as the MLflow that wrote it"
+            raise TrackingError(f"{path}: found schema {revision}, {here}; need another MLflow, {need}") from None
 
 
 class MlflowApi:

@@ -2,13 +2,22 @@
 
 import sqlite3
 from contextlib import closing
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from katib_flow.cli import main
 
-READING = [("status", "x"), ("best", "x"), ("trials", "x"), ("resume", "x"), ("stop", "x"), ("spec", "x")]
+READING = [
+    ("status", "x"),
+    ("best", "x"),
+    ("trials", "x"),
+    ("resume", "x"),
+    ("stop", "x"),
+    ("spec", "x"),
+    ("replay", "x"),
+]
 
 
 @pytest.fixture
@@ -52,6 +61,26 @@ def test_a_database_of_another_program_is_refused_and_left_as_it_is(error, tmp_p
     for command in (("list",), ("status", "x"), ("run", "spec.yaml")):
         assert message in error(*command, "--tracking-uri", "sqlite:///theirs.db"), command
     assert (tmp_path / "theirs.db").read_bytes() == before
+
+
+def test_a_store_that_a_newer_mlflow_wrote_is_refused_and_left_as_it_is(error, tmp_path):
+    with closing(sqlite3.connect(tmp_path / "newer.db")) as connection:
+        connection.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
+        connection.execute("CREATE TABLE experiments (experiment_id INTEGER)")
+        connection.execute("INSERT INTO alembic_version VALUES ('f00dfeedf00d')")
+        connection.commit()
+
+    def content() -> list[str]:
+        with closing(sqlite3.connect(tmp_path / "newer.db")) as connection:
+            return list(connection.iterdump())
+
+    before = content()
+    message = f"newer.db: found schema f00dfeedf00d, which MLflow {version('mlflow')} here does not know; need another"
+    for command in (("list",), ("status", "x"), ("resume", "x"), ("replay", "x")):
+        said = error(*command, "--tracking-uri", "sqlite:///newer.db")
+        assert message in said, command
+        assert "upgrade" not in said
+    assert content() == before
 
 
 def test_a_file_that_is_no_database_is_refused(error, tmp_path):
