@@ -31,13 +31,13 @@ class Indices:
     @classmethod
     def of(cls, indices: Iterable[int]) -> "Indices":
         """The ranges of indices in rising order."""
-        ranges: list[tuple[int, int]] = []
+        ranges: list[list[int]] = []
+        last = -2
         for index in indices:
-            if ranges and index <= ranges[-1][1] + 1:
-                ranges[-1] = ranges[-1][0], index
-            else:
-                ranges.append((index, index))
-        return cls(tuple(ranges))
+            if index > last + 1:
+                ranges.append([index, index])
+            ranges[-1][1] = last = index
+        return cls(tuple((first, last) for first, last in ranges))
 
     @classmethod
     def parse(cls, text: object) -> "Indices":
@@ -85,12 +85,12 @@ class Basis:
     @classmethod
     def of(cls, history: "History", start: int, count: int, earlier: "History") -> "Basis":
         """What an algorithm is asked that knows a history."""
-        states: dict[str, list[int]] = {}
-        for trial in history:
-            if not trial.state.over:
-                states.setdefault(str(trial.state), []).append(trial.index)
-        unfinished = tuple((state, Indices.of(indices)) for state, indices in sorted(states.items()))
-        return cls(start, count, Indices.of(trial.index for trial in history), unfinished, len(earlier))
+        states = sorted(state for state in {trial.state for trial in history} if not state.over)
+        unfinished = tuple(
+            (str(state), Indices.of(trial.suggestion.index for trial in history if trial.state is state))
+            for state in states
+        )
+        return cls(start, count, Indices.of(trial.suggestion.index for trial in history), unfinished, len(earlier))
 
     def state_of(self, index: int) -> str | None:
         """In which state a trial was that was known and not over; None of any other."""
