@@ -13,6 +13,8 @@
   than that of networks drawn by chance (Cai et al., 2019).
 - adapt: AdaNet's ensemble is the smaller the easier its task, of two digits to tell apart; the control is one whose
   labels are shuffled, which is as hard as can be (Cortes et al., 2017, section 6, have pairs of CIFAR-10's classes).
+- kernel: NASBOT's distance tells its surrogate something: on the table, with the networks renamed it finds worse ones
+  (Kandasamy et al., 2018, who compare with other kinds of search).
 """
 
 import argparse
@@ -23,6 +25,7 @@ import numpy as np
 import torch
 
 from benchmarks.nas_hardware import latency
+from benchmarks.nas_kernel import kernel
 from benchmarks.nas_ranking import ranking
 from benchmarks.nas_table import space
 from katib_flow.models.build import Network, build, put_weights, weights_of
@@ -185,6 +188,7 @@ CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {
     "adapt": (adapt, 10),
     "ranking": (ranking, 3),
     "latency": (latency, 3),
+    "kernel": (kernel, 20),
 }
 
 

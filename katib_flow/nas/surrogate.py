@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import linalg, optimize
 
+from katib_flow.algorithms.normal import cdf
+
 Array = NDArray[np.float64]
 Distances = Sequence[Array]
 """A group each: shape (distance, network, network), and so is what is passed for others, (distance, network, m)."""
@@ -61,6 +63,13 @@ class Surrogate:
         prior = sum(np.exp(self.theta[at]) for at in _amplitudes(distances))
         explained = np.einsum("nm,nk,km->m", cross, self.precision, cross)
         return cross.T @ (self.precision @ self.outputs), np.maximum(prior - explained, 1e-9)
+
+    def expected_improvement(self, distances: Distances, lowest: float) -> Array:
+        """How far below ``lowest`` others are expected to come, by their distances to the n networks; shape (m,)."""
+        mean, variance = self.posterior(distances)
+        deviation = np.sqrt(variance)
+        z = (lowest - mean) / deviation
+        return deviation * (z * cdf(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
 
     @property
     def lowest(self) -> float:

@@ -17,7 +17,6 @@ from pydantic import Field
 
 from katib_flow.algorithms.distinct import PATIENCE
 from katib_flow.algorithms.gp import standardised, winsorised
-from katib_flow.algorithms.normal import cdf
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.algorithms.threads import one_thread
 from katib_flow.history import Suggestion
@@ -92,19 +91,14 @@ def expected_improvement(
         plain = distances(known, others, settings.structure)
         return [plain, shares(plain, known, others) ** 2]
 
-    among = apart(known)
+    among, lowest = apart(known), float(costs.min())
     surrogate = fitted(among, costs)
 
-    def of(distances: Distances) -> Array:
-        mean, variance = surrogate.posterior(distances)
-        deviation = np.sqrt(variance)
-        z = (costs.min() - mean) / deviation
-        return deviation * (z * cdf(z) + np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi))
-
     def improvement(candidates: Sequence[Candidate]) -> Array:
-        return of(apart([network_of(each.topology) for each in candidates]))
+        return surrogate.expected_improvement(apart([network_of(each.topology) for each in candidates]), lowest)
 
-    return improvement, of([group[:, :, : len(evaluated)] for group in among])
+    evaluated_ones = [group[:, :, : len(evaluated)] for group in among]
+    return improvement, surrogate.expected_improvement(evaluated_ones, lowest)
 
 
 def evolved(
