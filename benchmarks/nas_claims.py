@@ -15,6 +15,7 @@
   labels are shuffled, which is as hard as can be (Cortes et al., 2017, section 6, have pairs of CIFAR-10's classes).
 - kernel: NASBOT's distance tells its surrogate something: on the table, with the networks renamed it finds worse ones
   (Kandasamy et al., 2018, who compare with other kinds of search).
+- motifs: a hierarchy of motifs helps random search already, and evolution a little more (Liu et al., 2018).
 """
 
 import argparse
@@ -26,6 +27,7 @@ import torch
 
 from benchmarks.nas_hardware import latency
 from benchmarks.nas_kernel import kernel
+from benchmarks.nas_motifs import motifs
 from benchmarks.nas_ranking import ranking
 from benchmarks.nas_table import space
 from katib_flow.models.build import Network, build, put_weights, weights_of
@@ -189,6 +191,7 @@ CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {
     "ranking": (ranking, 3),
     "latency": (latency, 3),
     "kernel": (kernel, 20),
+    "motifs": (motifs, 10),
 }
 
 
