@@ -23,7 +23,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import KatibFlowError, SpecError
-from katib_flow.history import Kind, Origin, State, Suggestion, Trial
+from katib_flow.history import State, Suggestion, Trial
 from katib_flow.models.spaces.ensemble import Ensemble, ensemble_network
 from katib_flow.models.topology import Topology
 from katib_flow.nas.door import Later
@@ -165,7 +165,6 @@ def _candidate(
         best.assignment if best else ask.space.draw(ask.rng(0)),
         parent=best.index if best else None,
         topology=topology.to_dict(),
-        origin=Origin(Kind.MODIFY, (best.index,)) if best else Origin(),
         info={"round": number},
     )
 

@@ -162,11 +162,11 @@ class Trials:
         build_model(None, here.model, topology=suggestion.topology, decisions={}, parent=parent)
         self.patch.setenv(TRIAL_FILE, str(here.trial_file))
         self.patch.setattr("katib_flow.nas.trainer.load_data", lambda name, size: self.data)
-        told: dict[str, Any] = {}
-        for metrics in train():
-            told |= metrics
-        told.pop("step")
-        return Trial(suggestion, State.SUCCEEDED, told)
+        reports = list(train())
+        assert [report["step"] for report in reports] == list(range(1, len(reports) + 1))
+        observations: dict[str, Any] = {name: value for report in reports for name, value in report.items()}
+        observations.pop("step")
+        return Trial(suggestion, State.SUCCEEDED, observations)
 
     def run(self) -> History:
         while fresh := suggest(self.made, self.history, 2):

@@ -102,6 +102,7 @@ def test_every_slot_and_every_other_value_comes_up() -> None:
 def test_the_policy_has_the_units_of_the_settings_and_a_state_for_each_node_that_may_be_read() -> None:
     known = policy(pairs(2, units=6))
     assert known.policy.encode((0,)).states.shape == (1, 12)
+    assert known.policy.logits("router", known.policy.encode((0,)).states).shape == (1, 1)
     assert len(known.policy.outside) == 6  # the inputs and the first node of two cells
     assert not hasattr(policy(search("renas", **SMALL)).policy, "outside")
 
