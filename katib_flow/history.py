@@ -168,6 +168,45 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the Workflows of an experiment a trial was started last.
+
+    Attributes:
+        segment: number of the Workflow, from 0.
+        iteration: number of the iteration, or of the lane's turn, in the segment, from 1.
+        lane: None where iterations start their trials at once.
+        first: of an iteration, the index of the first trial that is new in it.
+        registered: when a lane recorded it, in seconds since the epoch, by the clock of its pod.
+    """
+
+    segment: int
+    iteration: int
+    lane: int | None = None
+    first: int = 0
+    registered: float = 0.0
+
+    @property
+    def turn(self) -> tuple[int, int]:
+        return self.segment, self.iteration
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data of which ``from_dict`` makes an equal place; what is None or 0 is left out."""
+        rest = {"lane": self.lane, "first": self.first, "registered": self.registered}
+        optional = {name: value for name, value in rest.items() if value or (name == "lane" and value is not None)}
+        return {"segment": self.segment, "iteration": self.iteration, **optional}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> "Place":
+        """The place of plain data.
+
+        Raises:
+            ValueError, TypeError: it is none.
+        """
+        registered = float(data.get("registered", 0.0))
+        return cls(**{name: int(value) for name, value in data.items() if name != "registered"}, registered=registered)
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
     """One evaluation of one suggestion.
 
@@ -178,6 +217,7 @@ class Trial:
         message: why the trial failed, or what else a reader should know.
         run_id: id of the MLflow run that records it.
         retries: how often it was started again after a fault of the machine.
+        place: where in a Workflow it was started last; None where none has started it.
     """
 
     suggestion: Suggestion
@@ -189,6 +229,7 @@ class Trial:
     message: str = ""
     run_id: str = ""
     retries: int = 0
+    place: Place | None = None
 
     @property
     def id(self) -> str:

@@ -20,8 +20,6 @@ from katib_flow.loop import NOTHING, check_can_search, proposed
 from katib_flow.spec.experiment import Experiment
 
 ABSENT = "(absent)"
-PLACE = frozenset({"segment", "iteration", "lane", "registered"})
-"""Notes that a Workflow adds to those of the algorithm: where in it a trial was suggested, and when."""
 MOST_LEARNT = 8
 """Lessons that are kept to go on from: of suggestions that were made side by side, one need not follow another."""
 _UNFINISHED = frozenset(str(state) for state in State if not state.over)
@@ -176,6 +174,4 @@ def _differences(recorded: Any, derived: Any, path: str) -> Iterator[Difference]
 
 def _plain(suggestion: Suggestion) -> dict[str, Any]:
     """What is compared, as it is once it was recorded."""
-    info = {name: note for name, note in suggestion.info.items() if name not in PLACE}
-    data = replace(suggestion, info=info, basis=None).to_dict()
-    return json.loads(json.dumps(data))
+    return json.loads(json.dumps(replace(suggestion, basis=None).to_dict()))

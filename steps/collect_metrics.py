@@ -20,7 +20,7 @@ def main() -> None:
 
     def step() -> None:
         context = Context.open(args.run, args.segment)
-        go = collect_metrics(context, connect)
+        go = collect_metrics(context, connect, args.iteration)
         write_output(args.out, "go", "true" if go else "false")
 
     exit_after(step)

@@ -49,6 +49,7 @@ class MemoryStore:
     _histories: dict[str, History] = field(default_factory=dict[str, History])
     _controls: dict[str, Control] = field(default_factory=dict[str, Control])
     _segments: dict[str, int] = field(default_factory=dict[str, int])
+    _given: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     _tags: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
     def create(self, experiment: Experiment, key: str = "") -> Record:
@@ -123,6 +124,12 @@ class MemoryStore:
 
     def set_segment(self, record: Record, segment: int) -> None:
         self._segments[record.key] = segment
+
+    def given(self, record: Record) -> tuple[int, int]:
+        return self._given.get(record.key, (0, 0))
+
+    def set_given(self, record: Record, segment: int, iteration: int) -> None:
+        self._given[record.key] = segment, iteration
         self._written()
 
     def _written(self) -> None:

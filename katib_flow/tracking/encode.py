@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from katib_flow.history import Metric, Origin, State, Suggestion, Trial, continued
+from katib_flow.history import Metric, Origin, Place, State, Suggestion, Trial, continued
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import (
     MAX_PARAM,
@@ -112,7 +112,7 @@ def entry(
         params={escape(name): readable(as_text(value), MAX_PARAM) for name, value in trial.assignment.items()}
         if params
         else {},
-        identity={PARENT: parent_run_id, **common, **_identity(trial.suggestion)} if new else {},
+        identity={PARENT: parent_run_id, **common, **_identity(trial)} if new else {},
         tags=_state(trial, started_ms, new=new),
         metrics=[
             Point(escape(metric.name), float(metric.value), _within(metric.timestamp_ms, 0), _within(metric.step))
@@ -131,7 +131,8 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _identity(suggestion: Suggestion) -> dict[str, str]:
+def _identity(trial: Trial) -> dict[str, str]:
+    suggestion = trial.suggestion
     tags = {
         "katib_flow.kind": "trial",
         "katib_flow.trial_id": suggestion.id,
@@ -141,7 +142,7 @@ def _identity(suggestion: Suggestion) -> dict[str, str]:
     for name, value in (
         ("budget", suggestion.budget),
         ("parent_trial", next(iter(suggestion.origin.parents), None)),
-        ("iteration", suggestion.info.get("iteration")),
+        ("iteration", trial.place and trial.place.iteration),
     ):
         if value is not None:
             tags[f"katib_flow.{name}"] = readable(str(value), MAX_TAG)
@@ -159,6 +160,8 @@ def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
         tags["katib_flow.message"] = readable(trial.message, MAX_TAG)
     if trial.retries or not new:
         tags["katib_flow.retries"] = str(trial.retries)
+    if trial.place is not None:
+        tags["katib_flow.place"] = json.dumps(trial.place.to_dict())
     if milliseconds(trial.started) != started_ms or not new:  # MLflow fixes a run's start when it is created
         tags["katib_flow.started"] = "" if trial.started is None else str(milliseconds(trial.started))
     return {**tags, "katib_flow.state": str(trial.state)}
@@ -185,7 +188,7 @@ def suggestion_in(data: Mapping[str, Any], topology: Mapping[str, object] | None
 def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
     """The trial that a run records, without its series."""
     tags = row.tags
-    state = State(tags["katib_flow.state"])
+    state, place = State(tags["katib_flow.state"]), read_json("katib_flow.place", tags)
     started = tags.get("katib_flow.started", str(row.start_ms))
     return Trial(
         suggestion=suggestion_in(read_json("katib_flow.suggestion", tags), topology),
@@ -198,6 +201,7 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
         message=tags.get("katib_flow.message", ""),
         run_id=row.run_id,
         retries=int(tags.get("katib_flow.retries", "0")),
+        place=Place.from_dict(place) if place else None,
     )
 
 

@@ -32,7 +32,7 @@ from katib_flow.tracking.sqlite import SqliteApi, SqliteBackend
 from katib_flow.tracking.trials import Trials
 
 PATIENCE_SECONDS = 300.0
-SEGMENT = "katib_flow.segment"
+SEGMENT, GIVEN = "katib_flow.segment", "katib_flow.given"
 KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows pages for training, not for agents
 _RUN_STATUS = {
     Status.RUNNING: "RUNNING",
@@ -368,6 +368,15 @@ class Store:
     def set_segment(self, record: Record, segment: int) -> None:
         """From now on the Workflows before this one must leave the experiment alone."""
         self._runs.log(record.run_id, {}, {SEGMENT: str(segment)}, ())
+
+    def given(self, record: Record) -> tuple[int, int]:
+        """The newest iteration whose trials are recorded wholly: numbers of its Workflow and of it there."""
+        segment, _, iteration = self._backend.tags(record.run_id).get(GIVEN, "0 0").partition(" ")
+        return int(segment), int(iteration)
+
+    def set_given(self, record: Record, segment: int, iteration: int) -> None:
+        """From now on this iteration has the trials that are recorded of it, and no others."""
+        self._runs.log(record.run_id, {}, {GIVEN: f"{segment} {iteration}"}, ())
 
     def log_artifact(self, record: Record, path: Path, name: str = "") -> None:
         """Keep a file or directory with the parent run."""

@@ -16,10 +16,13 @@ from katib_flow.tracking import Control, Status
 STOPPED_BY_ARGO = "shutdown with strategy"
 
 
-def collect_metrics(context: Context, connect: Connect | None = None) -> bool:
+def collect_metrics(context: Context, connect: Connect | None = None, iteration: int | None = None) -> bool:
     """Whether the experiment goes on. All trials that may still run have ended when it is called.
 
+    Where a later iteration has started trials, a call before has said so, and closed what its own left open.
+
     Args:
+        iteration: the one that has ended; None in lanes.
         connect: opens the cluster, to ask it what became of trials that recorded no end, and to delete their objects.
 
     Raises:
@@ -29,6 +32,10 @@ def collect_metrics(context: Context, connect: Connect | None = None) -> bool:
         return False
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
+    if iteration is not None and any(
+        trial.place and trial.place.turn > (context.segment, iteration) for trial in history
+    ):
+        return True
     abandoned = history.open()
     history = close(context, history, abandoned, control, connect)
     _delete_objects(context, connect, abandoned)
@@ -101,7 +108,7 @@ def _close_lanes(context: Context, connect: Connect | None) -> None:
         left = [
             trial
             for trial in context.store.history(context.record).open()
-            if trial.suggestion.info.get("segment") == context.segment
+            if trial.place and trial.place.segment == context.segment
         ]
         end(context, left, CUT_SHORT)
         _delete_objects(context, connect, left)

@@ -45,7 +45,7 @@ class Fates:
         for segment in self._segments(trial):
             nodes = self._nodes(segment)
             if isinstance(nodes, str):
-                begun = trial.started is not None or segment == self._suggested_in(trial)
+                begun = trial.started is not None or segment == self._started_in(trial)
                 return f"{_DIED}; why is not known here: {nodes}" if begun else ""
             if tries := tries_of(nodes, trial.id):
                 return _reason(tries)
@@ -53,11 +53,10 @@ class Fates:
 
     def _segments(self, trial: Trial) -> Sequence[int]:
         """Numbers of the Workflows that may have run it, this one first."""
-        return range(self._context.segment, self._suggested_in(trial) - 1, -1)
+        return range(self._context.segment, self._started_in(trial) - 1, -1)
 
-    def _suggested_in(self, trial: Trial) -> int:
-        segment = trial.suggestion.info.get("segment")
-        return min(segment, self._context.segment) if isinstance(segment, int) else 0
+    def _started_in(self, trial: Trial) -> int:
+        return min(trial.place.segment, self._context.segment) if trial.place else 0
 
     def _nodes(self, segment: int) -> list[Node] | str:
         """The nodes of a Workflow, none where it is gone; or why they are not known."""

@@ -22,11 +22,11 @@ def build_models(context: Context, iteration: int) -> list[str]:
     """
     if not context.is_newest() or context.experiment.architecture is None:
         return []
-    place = {"segment": context.segment, "iteration": iteration}
+    turn = (context.segment, iteration)
     waiting = [
         trial
         for trial in context.store.history(context.record)
-        if trial.state is State.PENDING and place.items() <= dict(trial.suggestion.info).items()
+        if trial.state is State.PENDING and trial.place and trial.place.turn == turn
     ]
     return [trial.id for trial in waiting if _build(context, trial)]
 

@@ -1,13 +1,13 @@
 """suggest: which trials an iteration starts, or which trial a lane does."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.argo.steps.fate import Connect, Fates
 from katib_flow.errors import KatibFlowError, TrackingError
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Place, State, Suggestion, Trial
 from katib_flow.tracking import Change, Control, Status
 
 CUT_SHORT = "ended before it had finished"
@@ -20,27 +20,32 @@ PATIENCE_SECONDS = 60.0
 def suggest_iteration(context: Context, iteration: int) -> list[str]:
     """Ids of the trials of an iteration, recorded as pending; the same ids when it is asked again.
 
-    It looks at the history as it was before this iteration, so what its own first run recorded changes nothing.
+    Each trial says where it was started last, so an iteration that is recorded whole gives what it gave, whatever has
+    ended since. One of which a part is recorded has given nothing yet: it is derived again from the history before it.
     """
     if not context.is_newest():
         return []
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
-    mine = {trial.id: trial for trial in history if _place(trial) == (context.segment, iteration)}
-    before = History(tuple(trial for trial in history if trial.id not in mine))
-    again = cut_short(before)
+    turn = (context.segment, iteration)
+    mine = {trial.id: place for trial in history if (place := trial.place) and place.turn == turn}
+    if store.given(record) >= turn:
+        return list(mine)
+    before = History(tuple(trial for trial in history if trial.id not in mine or trial.index < mine[trial.id].first))
+    again = [trial for trial in before if trial.id in mine or not trial.state.over]
     before = before.replaced(replace(trial, state=State.KILLED) for trial in again)  # they take up no room yet
     verdict = judge(context, before, control)
     if control.pause or not verdict.may_start:
+        store.set_given(record, *turn)
         return []
     again = again[: verdict.may_start]
-    marks = {"segment": context.segment, "iteration": iteration}
-    fresh = [_marked(each, marks) for each in _asked(context, before, verdict.may_start - len(again))]
-    new = [Trial(suggestion) for suggestion in fresh if suggestion.id not in mine]
-    restarted = [_pending(trial) for trial in again if trial.state is State.KILLED]
+    fresh = [Trial(suggestion) for suggestion in _asked(context, before, verdict.may_start - len(again))]
+    place = Place(*turn, first=before.next_index)
+    started = [replace(trial, place=place) for trial in [*map(_restarted, again), *fresh]]
     _begin(context, before)
-    store.write(record, [Change(trial) for trial in [*restarted, *new]], lookup=True)
-    return [*(trial.id for trial in again), *(suggestion.id for suggestion in fresh)]
+    store.write(record, [Change(trial) for trial in started], lookup=True)
+    store.set_given(record, *turn)
+    return [trial.id for trial in started]
 
 
 @dataclass(frozen=True)
@@ -83,10 +88,10 @@ def suggest_lane(
     newest = context.newest()
     history = context.store.history(context.record)
     index = ((context.segment * last) + iteration - 1) * lanes + lane
-    if any(trial.index > index and trial.index % lanes == lane for trial in history):
+    place = Place(context.segment, iteration, lane, registered=time.time())
+    if any(other and other.lane == lane and other.turn > place.turn for other in (trial.place for trial in history)):
         return Turn()
-    marks = {"segment": context.segment, "iteration": iteration, "lane": lane, "registered": time.time()}
-    found = _LaneTurn(context, index, lanes, marks, connect, sleep).trial(history)
+    found = _LaneTurn(context, index, lanes, place, connect, sleep).trial(history)
     if found is None or iteration < last or newest != context.segment:
         return Turn(found)
     return Turn(found, _began_first(context, found, last))
@@ -96,14 +101,13 @@ def _began_first(context: Context, trial_id: str, last: int) -> bool:
     """Whether no other lane began its last turn in this segment before the lane of a trial did.
 
     Every lane that asks has recorded its trial before, so the first of them all is told so, and told so again when its
-    pod is tried again. Where clocks differ a second lane may be told so too, as is a lane that starts an earlier trial
-    again in its last turn; the next segment is created once anyway.
+    pod is tried again. Where clocks differ a second lane may be told so too; the next segment is created once anyway.
     """
     turns = [
         trial
         for trial in context.store.history(context.record)
-        if trial.suggestion.info.get("segment") == context.segment
-        and trial.suggestion.info.get("iteration") == last
+        if trial.place
+        and trial.place.turn == (context.segment, last)
         and trial.state is not State.KILLED  # others had started the last ones
     ]
     ids = [trial.id for trial in sorted(turns, key=_order)]
@@ -116,13 +120,13 @@ class _LaneTurn:
 
     Attributes:
         index: of the trial that is suggested in it, where none is started again.
-        marks: what such a trial is marked with.
+        place: of the trial that the turn starts, be it new or started again.
     """
 
     context: Context
     index: int
     lanes: int
-    marks: Mapping[str, object]
+    place: Place
     connect: Connect | None
     sleep: Callable[[float], None]
 
@@ -130,7 +134,7 @@ class _LaneTurn:
         """Id of the trial that the lane runs now, recorded as pending; None where it has none to run."""
         context, control = self.context, self.context.store.control(self.context.record)
         mine = [trial for trial in history if trial.index % self.lanes == self.index % self.lanes]
-        if own := next((trial for trial in mine if trial.index == self.index), None):
+        if own := next((trial for trial in mine if trial.place and trial.place.turn == self.place.turn), None):
             return None if own.state is State.KILLED else self._seated(own, control)
         left = [trial for trial in mine if not trial.state.final]
         closed = end(context, left, CUT_SHORT) if control.stop else end_dead(context, left, self.connect)
@@ -145,15 +149,14 @@ class _LaneTurn:
         return self._seated(trial, control) if trial else None
 
     def _again(self, trial: Trial) -> Trial:
-        """A trial that was cut short, recorded as pending once more."""
-        if trial.state is not State.KILLED:
-            return trial
-        return self.context.store.write(self.context.record, [Change(_pending(trial))])[0]
+        """A trial that was cut short, recorded as started once more."""
+        change = Change(replace(_restarted(trial), place=self.place))
+        return self.context.store.write(self.context.record, [change])[0]
 
     def _new(self, history: History) -> Trial | None:
         """A new trial, recorded as pending; None where the algorithm has nothing more to suggest."""
         fresh = _asked(self.context, history, 1, start=self.index)
-        changes = [Change(Trial(_marked(suggestion, self.marks))) for suggestion in fresh]
+        changes = [Change(Trial(suggestion, place=self.place)) for suggestion in fresh]
         return next(iter(self.context.store.write(self.context.record, changes, lookup=True)), None)
 
     def _seated(self, trial: Trial, control: Control) -> str | None:
@@ -210,19 +213,13 @@ def end(context: Context, trials: Sequence[Trial], message: str, state: State = 
 
 def _order(trial: Trial) -> tuple[float, str]:
     """By when lanes recorded their trials, as far as their clocks tell: an order that is the same for all of them."""
-    at = trial.suggestion.info.get("registered", 0.0)
-    return (at if isinstance(at, float) else 0.0), trial.id
+    return (trial.place.registered if trial.place else 0.0), trial.id
 
 
-def _place(trial: Trial) -> tuple[object, object]:
-    return trial.suggestion.info.get("segment"), trial.suggestion.info.get("iteration")
-
-
-def _marked(suggestion: Suggestion, marks: Mapping[str, object]) -> Suggestion:
-    return replace(suggestion, info={**suggestion.info, **marks})
-
-
-def _pending(trial: Trial) -> Trial:
+def _restarted(trial: Trial) -> Trial:
+    """A trial that was cut short, as it is when it is started again; one that was left open stays as it is."""
+    if trial.state is not State.KILLED:
+        return trial
     return replace(trial, state=State.PENDING, started=None, ended=None, message="", observations={}, series={})
 
 

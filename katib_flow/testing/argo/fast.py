@@ -121,7 +121,9 @@ class FastPrograms:
         return Result(exit_code(state))
 
     def _collect(self, pod: Pod, options: dict[str, str]) -> Result:
-        return Result(files={"/kf/go": "true" if collect_metrics(self._context(options), self._connect) else "false"})
+        iteration = int(options["iteration"]) if "iteration" in options else None
+        go = collect_metrics(self._context(options), self._connect, iteration)
+        return Result(files={"/kf/go": "true" if go else "false"})
 
     def _handover(self, pod: Pod, options: dict[str, str]) -> Result:
         context, segment = self._context(options), int(options["segment"])

@@ -34,7 +34,7 @@ from katib_flow.tracking import Store
 from katib_flow.trial.outcome import StopTrial
 
 _STEP = "katib_flow.steps."
-_WRITES = ("write", "summarise", "set_segment")
+_WRITES = ("write", "summarise", "set_segment", "set_given")
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS")
 PATIENCE_SECONDS = 120
 
