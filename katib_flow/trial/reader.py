@@ -76,12 +76,17 @@ class Reader:
         self._take_all(chain(reported, self.source.read(end=end) if self.source else ()), end=end)
 
     def _take_all(self, metrics: Iterator[Metric], *, end: bool) -> None:
-        """Take metrics as they are read, unless reading has failed."""
-        try:
-            while not self.failure and (batch := list(islice(metrics, BATCH))):
-                self.take(batch)
-        except FilterTooSlow as error:
-            self.failure = str(error)
+        """Take metrics as they are read, up to where reading fails."""
+        more = True
+        while more and not self.failure:
+            batch: list[Metric] = []
+            try:
+                for metric in islice(metrics, BATCH):
+                    batch.append(metric)  # noqa: PERF402 - what was read before an error counts
+            except FilterTooSlow as error:
+                self.failure = str(error)
+            self.take(batch)
+            more = bool(batch)
         self.take([], end=end)
 
     def reported(self, line: str) -> None:

@@ -554,6 +554,19 @@ def test_a_filter_that_takes_for_ever_fails_the_trial_and_ends_its_program(
     assert outcome.message.startswith("metrics.filter: found a pattern that takes more than 0.05 s to search the line")
 
 
+@pytest.mark.parametrize("source", [{}, {"source": "file", "path": "../m.log"}])
+def test_what_was_read_before_a_line_that_a_filter_takes_too_long_for_is_kept(
+    run: Run, monkeypatch: pytest.MonkeyPatch, source: dict[str, str]
+) -> None:
+    monkeypatch.setattr("katib_flow.metrics.text.FILTER_SECONDS", 0.05)
+    lines = ["score=0.5", "score=0.75", "a" * 60 + "!", "score=0.25", ""]
+    write = "open('m.log', 'w').write" if source else "print"
+    program = f"{write}({chr(10).join(lines)!r})"
+    outcome = run(program, metrics={"filter": ["(score)=(.*)", "((?:a+)+)=(1)"], **source})
+    assert outcome.state is State.FAILED
+    assert [metric.value for metric in outcome.metrics] == [0.5, 0.75]
+
+
 def test_a_report_file_of_many_lines_is_taken_in_batches(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("katib_flow.trial.reader.BATCH", 10)
     taken: list[int] = []
