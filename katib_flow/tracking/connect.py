@@ -68,7 +68,7 @@ class Connection:
             self._faults.run(lambda: api.contact(min(CONTACT_SECONDS, contact_seconds)), contact_seconds)
             return api
         if self._path is None:
-            self._faults.run(lambda: contact(self._uri), contact_seconds)
+            self._faults.run(lambda: contact(self._uri, min(CONTACT_SECONDS, contact_seconds)), contact_seconds)
             return self._official
         known = is_known(self._path)
         if not known:

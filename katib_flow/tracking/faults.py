@@ -32,7 +32,7 @@ _DATABASE_AWAY = re.compile(  # what drivers of PostgreSQL and MySQL say of a da
     r"|terminating connection|lost connection|gone away|(could not|can't|cannot) connect|is starting up"
     r"|is shutting down|recovery mode|not yet accepting connections|too many (clients|connections)|connection slots"
     r"|server is running locally|server running locally"
-    r"|multiple connection attempts failed|network is unreachable|no route to host|translate host name",
+    r"|timeout expired|multiple connection attempts failed|network is unreachable|no route to host|translate host name",
     re.IGNORECASE,
 )
 _DATABASE_REFUSES = re.compile(r"authentication failed|access denied|does not exist|no pg_hba|unknown database", re.I)

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from importlib.resources import files
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,34 @@ from katib_flow.tracking.api import Group, Page, Run, RunFilter, order
 from katib_flow.tracking.encode import Point
 
 DATABASES = ("postgresql", "mysql", "mssql")
+TIMEOUTS = {
+    "psycopg": ("connect_timeout",),
+    "psycopg2": ("connect_timeout",),
+    "pg8000": ("timeout",),
+    "mysqldb": ("connect_timeout", "read_timeout"),
+    "pymysql": ("connect_timeout", "read_timeout"),
+    "mysqlconnector": ("connection_timeout",),
+    "pyodbc": ("timeout",),
+    "pymssql": ("login_timeout",),
+}
+"""What SQLAlchemy's drivers call the whole seconds for which they wait for an address that does not answer."""
 
 
-def contact(uri: str) -> None:
-    """Connect to a database once, so that one that is away is noticed: MLflow would try it for 100 seconds."""
+def contact(uri: str, seconds: float) -> None:
+    """Connect to a database once, so that one that is away is noticed: MLflow would try it for 100 seconds.
+
+    Args:
+        seconds: for which an address may not answer, rounded up; a driver may take 2 where it is less, and what the
+            address itself says of it goes first.
+    """
     if uri.partition(":")[0].partition("+")[0] in DATABASES:
-        from sqlalchemy import create_engine
+        from sqlalchemy import create_engine, make_url
         from sqlalchemy.pool import NullPool
 
-        create_engine(uri, poolclass=NullPool).connect().close()
+        url = make_url(uri)
+        names = set(TIMEOUTS.get(url.get_driver_name(), ())) - set(url.query)
+        timeouts = dict.fromkeys(names, max(1, ceil(seconds)))
+        create_engine(url, poolclass=NullPool, connect_args=timeouts).connect().close()
 
 
 def check_not_newer(path: Path, revisions: Iterable[str]) -> None:

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import MagicMock
 from urllib.parse import urlsplit
 
 import pytest
@@ -16,6 +17,7 @@ from katib_flow.errors import NotFound, TrackingError
 from katib_flow.tracking import Record, Store
 from katib_flow.tracking.api import ApiError
 from katib_flow.tracking.faults import explain
+from katib_flow.tracking.official import TIMEOUTS, contact
 
 CONTACT = "experiments/search"
 
@@ -46,6 +48,30 @@ def test_a_port_where_nobody_listens() -> None:
 
 def test_a_server_that_never_answers(black_hole: str) -> None:
     assert refused(black_hole).startswith(f"MLflow at {black_hole} does not answer: ")
+
+
+@pytest.mark.timeout(30)
+def test_a_database_that_never_answers(black_hole: str) -> None:
+    pytest.importorskip("psycopg")
+    address = urlsplit(black_hole).netloc
+    message = refused(f"postgresql+psycopg://ada:secret@{address}/mlflow", contact_seconds=1)
+    assert message.startswith(f"postgresql+psycopg://ada@{address}/mlflow: the MLflow store cannot be used: ")
+    assert "timeout expired" in message
+
+
+@pytest.mark.parametrize("driver", TIMEOUTS)
+def test_every_driver_that_is_named_waits_as_long_as_it_is_told(driver: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, object] = {}
+
+    def create_engine(url: object, **options: object) -> MagicMock:
+        told.update(options)
+        return MagicMock()
+
+    monkeypatch.setattr("sqlalchemy.create_engine", create_engine)
+    contact(f"mysql+{driver}://db/mlflow", 4.2)
+    assert told["connect_args"] == dict.fromkeys(TIMEOUTS[driver], 5)
+    contact(f"mysql+{driver}://db/mlflow?{TIMEOUTS[driver][0]}=60", 4.2)
+    assert told["connect_args"] == dict.fromkeys(TIMEOUTS[driver][1:], 5)
 
 
 def test_a_host_without_an_address() -> None:
