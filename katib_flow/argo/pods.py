@@ -7,7 +7,7 @@ from typing import Any
 
 from hera.workflows import Container, Parameter, RetryStrategy, UserContainer, models
 
-from katib_flow.argo.names import SPEC_VARIABLE, TRY_LATER, UNPRIVILEGED, USER, steps_image
+from katib_flow.argo.names import NAMESPACE_VARIABLE, SPEC_VARIABLE, TRY_LATER, UNPRIVILEGED, USER, steps_image
 from katib_flow.argo.placement import NOWHERE, TrialPlace
 from katib_flow.spec.experiment import Experiment
 
@@ -111,8 +111,9 @@ def step_retry(unless: str | None = None) -> RetryStrategy:
 
 
 def environment(experiment: Experiment) -> list[models.EnvVar]:
-    """What every step gets: the spec, and a home and a name for a user id that no image knows."""
-    values = {SPEC_VARIABLE: "{{workflow.parameters.spec}}", "HOME": TEMPORARY, "USER": "katib-flow"}
+    """What every step gets: the spec, where it runs, and a home and a name for a user id that no image knows."""
+    here = {SPEC_VARIABLE: "{{workflow.parameters.spec}}", NAMESPACE_VARIABLE: "{{workflow.namespace}}"}
+    values = {**here, "HOME": TEMPORARY, "USER": "katib-flow"}
     if experiment.tracking.uri is not None:
         values["MLFLOW_TRACKING_URI"] = experiment.tracking.uri.replace("$", "$$")  # Kubernetes halves it again
     return [models.EnvVar(name=name, value=value) for name, value in values.items()]

@@ -216,6 +216,7 @@ class Holding:
                 self.renew()
 
 
-def workflow_lease(run: str, now: float) -> Lease:
-    """That of the Workflows of an experiment, which is the same in all of their pods."""
-    return Lease(f"argo/{run}", "a cluster", f"Workflow {run}", now, now)
+def workflow_lease(namespace: str, run: str, now: float) -> Lease:
+    """That of the Workflows of an experiment, which is the same in all of their pods, and in no other namespace."""
+    where = f"{namespace}/{run}" if namespace else run
+    return Lease(f"argo/{where}", "a cluster", f"Workflow {where}", now, now)

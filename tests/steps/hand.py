@@ -105,7 +105,7 @@ class Hand:
     def _substituted(self, text: str, inputs: dict[str, str], directory: Path) -> str:
         values = {f"inputs.parameters.{name}": value for name, value in inputs.items()}
         values |= {f"workflow.parameters.{name}": value for name, value in self.parameters.items()}
-        values |= {"workflow.status": "Succeeded", "workflow.failures": '"null"'}
+        values |= {"workflow.namespace": "team", "workflow.status": "Succeeded", "workflow.failures": '"null"'}
         text = re.sub(r"\{\{([^{}]+)\}\}", lambda match: values[match[1]], text)
         return re.sub(
             r"^/(kf|tmp)\b", lambda match: str(directory / ("tmp" if match[1] == "tmp" else "")), text

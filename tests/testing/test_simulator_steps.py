@@ -1,11 +1,13 @@
 """Compiled experiments run to their end in the simulator, and are what they are on this machine."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from experiments import MODULE, Cluster, experiment, seen
 from kit import needs_busybox
 
+from katib_flow.argo import compile_experiment
 from katib_flow.argo.submit import go_on
 from katib_flow.history import State
 from katib_flow.testing.argo import Fault, Scripted, Simulator
@@ -249,3 +251,45 @@ def test_a_trial_lost_too_often_says_how_its_last_pod_ended(cluster: Cluster) ->
     faults = Scripted({"trial(1:t00001)(0)": Fault.EVICTED, "trial(1:t00001)(1)": Fault.EVICTED})
     run = cluster.submit(of, faults=faults)
     assert run.trials[1].message == "its pod ended without a result: main: Error (exit code 143), at try 2"
+
+
+ONE_NAME = "one-name"
+
+
+def of_one_name() -> dict[str, Any]:
+    written = compile_experiment(experiment(limits={"max_trials": 2, "parallel_trials": 2})).to_dict()
+    del written["metadata"]["generateName"]
+    written["metadata"]["name"] = ONE_NAME
+    return written
+
+
+def test_of_two_of_one_name_in_two_namespaces_the_second_is_refused_while_the_first_one_runs(cluster: Cluster) -> None:
+    first, second = cluster.simulator(), cluster.simulator()
+    second.cluster.namespace = "team-b"
+    for simulator in (first, second):
+        simulator.submit(of_one_name())
+    begun: list[str] = []
+
+    def let_the_second_run(*_: Any) -> None:
+        if not begun and any(pod.template == "trial" for pod in first.machine.history):
+            begun.append(ONE_NAME)
+            second.run()
+
+    first.before_each.append(let_the_second_run)
+    first.run()
+    refused = [pod for pod in second.machine.history if pod.template == "suggest"]
+    assert refused
+    programs: Any = second.programs
+    assert f"another process is running this experiment: Workflow default/{ONE_NAME} on a cluster" in programs.log(
+        refused[0]
+    )
+    assert not any(pod.template == "trial" for pod in second.machine.history)
+    assert (first[ONE_NAME].phase, second[ONE_NAME].phase) == ("Succeeded", "Failed")
+    store = Store(cluster.uri, experiment().tracking.experiment)
+    record = store.keyed(ONE_NAME)
+    assert record is not None
+    assert record.status is Status.SUCCEEDED
+    assert [(trial.id, trial.state, trial.retries) for trial in store.history(record)] == [
+        ("t00000", State.SUCCEEDED, 0),
+        ("t00001", State.SUCCEEDED, 0),
+    ]

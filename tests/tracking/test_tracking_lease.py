@@ -140,7 +140,7 @@ def test_what_is_no_lease_holds_nobody_off(text: str) -> None:
 
 
 def test_a_workflow_is_not_given_up_because_it_waits(world: World) -> None:
-    lease = workflow_lease("digits-x7k2p", 0.0)
+    lease = workflow_lease("team", "digits-x7k2p", 0.0)
     assert not lease.abandoned(1e9)
     assert replace(ELSEWHERE).abandoned(ELSEWHERE.beat + STALE_SECONDS + 1)
     assert Lease.read({TAG: json.dumps(asdict(lease))}) == lease
@@ -148,7 +148,7 @@ def test_a_workflow_is_not_given_up_because_it_waits(world: World) -> None:
 
 def test_the_pods_of_a_workflow_are_one_owner_that_writes_now_and_then(world: World) -> None:
     for _ in range(3):
-        world.holding(workflow_lease("digits-x7k2p", world.now)).take()
+        world.holding(workflow_lease("team", "digits-x7k2p", world.now)).take()
         world.now += BEAT_SECONDS / 2
     lease = Lease.read(world.tags)
     assert lease is not None

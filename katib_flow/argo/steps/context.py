@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from katib_flow import loop
 from katib_flow.algorithms.auto import settled
-from katib_flow.argo.names import BAD_INPUT, SPEC_VARIABLE, TRY_LATER
+from katib_flow.argo.names import BAD_INPUT, NAMESPACE_VARIABLE, SPEC_VARIABLE, TRY_LATER
 from katib_flow.argo.spec_text import decode_spec
 from katib_flow.errors import KatibFlowError, TrackingUnavailable
 from katib_flow.history import History, Suggestion, Trial
@@ -68,7 +68,7 @@ class Context:
             pass
 
     def _lease(self) -> Holding:
-        own = workflow_lease(self.record.key, time.time())
+        own = workflow_lease(os.environ.get(NAMESPACE_VARIABLE, ""), self.record.key, time.time())
         return self.store.lease(self.record, lambda text: print(text, file=sys.stderr), own)
 
     def proposed(self, history: History, n: int, start: int | None = None) -> list[Suggestion]:
