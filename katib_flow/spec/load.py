@@ -1,5 +1,6 @@
 """A spec file -> Experiment, every mistake with its line. Native specs and Katib's manifests are told apart here."""
 
+import codecs
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -54,8 +55,6 @@ def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Pa
     if not isinstance(data, dict):
         need = "a mapping with the keys of a spec: name, objective, parameters, trial ..."
         raise KatibFlowError(f"{source}:{document.line('')}: found {shown(data)!r}, need {need}")
-    if data.get("kind") == "List" and "apiVersion" in data:
-        raise KatibFlowError(f"{source}:{document.line('kind')}: found a List, need one of its items: an Experiment")
     try:
         if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
             from katib_flow.spec.katib import convert
@@ -76,12 +75,22 @@ def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) 
 def read_spec(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
     """What a file says; errors as in ``parse``, and where the file cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = _decoded(Path(path).read_bytes())
     except (OSError, ValueError) as error:  # not UTF-8, or a path that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KatibFlowError(f"{path}: cannot be read: {reason}") from None
     parsed = parse(text, str(path), further)
     return replace(parsed, experiment=parsed.experiment.based_on(Path(path).absolute().parent))
+
+
+def _decoded(content: bytes) -> str:
+    """The text of a file: UTF-8, unless its first two bytes say UTF-16, as PowerShell's ``>`` writes it.
+
+    Raises:
+        UnicodeDecodeError: it is neither.
+    """
+    utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if utf16 else "utf-8")
 
 
 def load_spec(path: str | Path, further: Iterable[Rule] = ()) -> Experiment:

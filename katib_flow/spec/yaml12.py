@@ -170,6 +170,8 @@ def _begins(path: str, key: str) -> bool:
 def load_yaml(text: str, source: str = "<text>") -> Document:
     """The one document in a text that says something; of several, the one that is a Katib experiment.
 
+    The items of a List, as ``kubectl get -o yaml`` prints it, are documents like any other.
+
     Raises:
         KatibFlowError: the text is not YAML, with the line.
     """
@@ -201,7 +203,16 @@ def _nodes(loader: _Loader) -> list[yaml.Node]:
     while loader.check_node():
         if (node := loader.get_node()) is not None:
             nodes.append(node)
-    return [node for node in nodes if node.tag != _TAG + "null"] or nodes[:1]
+    documents = [node for node in nodes if node.tag != _TAG + "null"] or nodes[:1]
+    return [item for document in documents for item in _items(document)]
+
+
+def _items(node: yaml.Node) -> list[yaml.Node]:
+    """The objects in a document of Kubernetes: itself, or those that it lists."""
+    if isinstance(node, yaml.MappingNode) and _key(node, "kind") == "List" and _key(node, "apiVersion"):
+        items = _value(node, "items")
+        return items.value if isinstance(items, yaml.SequenceNode) else []
+    return [node]
 
 
 def _the_one(nodes: list[yaml.Node], source: str) -> yaml.Node:
@@ -217,8 +228,14 @@ def _the_one(nodes: list[yaml.Node], source: str) -> yaml.Node:
 
 def _key(node: yaml.Node, name: str) -> object:
     """The text of a key at the top of a document; None where it has none."""
+    value = _value(node, name)
+    return None if value is None else value.value
+
+
+def _value(node: yaml.Node, name: str) -> yaml.Node | None:
+    """What a key at the top of a document has; None where it has none."""
     pairs = node.value if isinstance(node, yaml.MappingNode) else ()
-    return next((value.value for key, value in pairs if key.value == name), None)
+    return next((value for key, value in pairs if key.value == name), None)
 
 
 def _measure(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -301,6 +301,14 @@ def test_what_is_no_mapping_is_refused(text, found):
     assert f": found {found}, " in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_a_file_may_be_in_utf_8_or_utf_16(encoding, tmp_path):
+    path, text = tmp_path / "spec.yaml", GOOD.replace("\n", "\r\n")
+    mark = "\ufeff" if encoding in ("utf-16-le", "utf-16-be") else ""
+    path.write_bytes((mark + text).encode(encoding))
+    assert load_spec(path) == parse_spec(GOOD).based_on(tmp_path)
+
+
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(KatibFlowError, match=r"spec.yaml: cannot be read: No such file or directory"):
         load_spec(tmp_path / "spec.yaml")

@@ -249,9 +249,19 @@ def test_of_several_objects_the_one_experiment_is_taken_with_its_lines():
     assert (document.data["kind"], document.line("kind")) == ("Experiment", 4)
 
 
+def test_the_one_experiment_in_a_list_is_taken_with_its_lines_and_numbers_as_kubernetes_reads_them():
+    listed = "apiVersion: v1\nitems:\n- {kind: Job}\n- apiVersion: v1\n  kind: Experiment\n  mode: 0755\nkind: List\n"
+    document = load_yaml(listed)
+    assert (document.data["kind"], document.line("kind")) == ("Experiment", 5)
+    assert document.data["mode"] == 0o755
+    assert load_yaml("kind: List\nitems: [1]\n").data == {"kind": "List", "items": [1]}  # no object of Kubernetes
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
+        ("apiVersion: v1\nkind: List\nitems: []", "f.yaml: found nothing, need a spec"),
+        ("apiVersion: v1\nkind: List\nitems: 1", "f.yaml: found nothing, need a spec"),
         (f"{OBJECT}---\n{OBJECT}", "f.yaml:4: found 2 documents, 2 of them experiments, need one spec to a file"),
         ("a: 1\n---\nb: 2\n", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
     ],
