@@ -63,7 +63,7 @@ class Verdict:
 
 def exhausted(experiment: Experiment, history: History) -> Verdict:
     """The verdict where the algorithm proposes nothing while nothing runs: it never will."""
-    return _judged(Verdict(0, End.EXHAUSTED, "all that there is to suggest has been tried"), experiment, history)
+    return _judged(Verdict(0, End.EXHAUSTED, "the algorithm has nothing more to suggest"), experiment, history)
 
 
 def verdict(
@@ -136,10 +136,10 @@ def _limited(
         return Verdict(0, End.STOPPED, "stopped by the user")
     longest = limits.timeout if timeout is None else timeout
     if longest is not None and elapsed_seconds >= longest:
-        return Verdict(0, End.TIMEOUT, f"ran for {longest:g} s, which limits.timeout allows")
+        return Verdict(0, End.TIMEOUT, f"reached limits.timeout ({longest:g} s)")
     started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
     if maximum is not None and started >= maximum:
-        return Verdict(0, End.MAX_TRIALS, f"all {maximum} trials have run")
+        return Verdict(0, End.MAX_TRIALS, f"reached limits.max_trials ({maximum})")
     room = limits.parallel_trials - len(history.open())
     return Verdict(max(0, room if maximum is None else min(room, maximum - started)))
 

@@ -55,7 +55,7 @@ def test_there_is_room_for_ever_where_no_number_of_trials_is_set():
 def test_the_experiment_ends_at_its_number_of_trials(state):
     ended = verdict(search(max_failed_trials=99), trials(*[state] * 10, accuracy=0.5))
     assert (ended.end, ended.may_start, ended.go, ended.failed) == (End.MAX_TRIALS, 0, False, state.failure)
-    assert ended.reason.startswith("all 10 trials have run")
+    assert ended.reason.startswith("reached limits.max_trials (10)")
 
 
 FRUITLESS = "no trial gave a finite value of 'accuracy'"
@@ -71,7 +71,7 @@ def test_an_experiment_without_a_usable_result_has_failed_and_sums_up_why():
     ended = verdict(search(max_trials=5, max_failed_trials=9), History(tuple(made)))
     assert (ended.end, ended.failed) == (End.MAX_TRIALS, True)
     assert ended.reason == (
-        f"all 5 trials have run; {FRUITLESS}: "
+        f"reached limits.max_trials (5); {FRUITLESS}: "
         "3 metrics-unavailable (most often it printed nothing), 1 failed (ValueError: no), 1 succeeded"
     )
 
@@ -98,7 +98,7 @@ def test_segments_of_a_supernets_search_reach_no_goal_and_are_no_result():
     ended = verdict(search(goal, max_trials=2), History(tuple(segments)))
     assert (ended.end, ended.failed) == (End.MAX_TRIALS, True)
     assert ended.reason == (
-        f"all 2 trials have run; {FRUITLESS}: 2 succeeded; "
+        f"reached limits.max_trials (2); {FRUITLESS}: 2 succeeded; "
         "segments of a search do not count, and nothing that it derived was trained"
     )
 
@@ -148,12 +148,12 @@ def test_no_failure_at_all_may_be_allowed():
 def test_the_experiment_ends_at_its_timeout(elapsed, end):
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=elapsed)
     assert ended.end is end
-    assert ended.reason == ("" if end is End.NOT_YET else f"ran for 60 s, which limits.timeout allows; {FRUITLESS}")
+    assert ended.reason == ("" if end is End.NOT_YET else f"reached limits.timeout (60 s); {FRUITLESS}")
 
 
 def test_the_timeout_of_a_resume_is_the_one_that_is_told():
     ended = verdict(search(timeout="1m"), History(), elapsed_seconds=90, timeout=90)
-    assert (ended.end, ended.reason) == (End.TIMEOUT, f"ran for 90 s, which limits.timeout allows; {FRUITLESS}")
+    assert (ended.end, ended.reason) == (End.TIMEOUT, f"reached limits.timeout (90 s); {FRUITLESS}")
 
 
 def test_the_experiment_ends_where_a_user_stops_it():

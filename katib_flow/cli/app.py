@@ -180,9 +180,11 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         where = _where(uri, result.experiment.tracking.experiment)
         several = len(result.experiment.objective) > 1
         found = (front_of if several else ranked)(result.experiment, result.history, 10)
-        show(found, output, title=f"{'front' if several else 'best trials'} of {result.name}")
+        if found:
+            show(found, output, title=f"{'front' if several else 'best trials'} of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
-        print(f"{result.reason}: {counts}")
+        counted = not found and result.status is Status.FAILED  # the reason sums up why there is no result
+        print(result.reason if counted or not counts else f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
         if interrupted or result.status is Status.PAUSED:
             print(f"go on: katib-flow resume {shlex.quote(result.name)}{where}")
@@ -305,7 +307,7 @@ def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DE
         records = _store(tracking_uri, group).records()
     except NoStore:
         records = []
-    show([overview(record) for record in records], output)
+    show([overview(record) for record in records], output, empty="no experiments yet")
 
 
 @app.command()
@@ -356,7 +358,7 @@ def trials(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 
     store = _store(tracking_uri, group)
     record = store.find(name)
-    show(rows(record.experiment, store.history(record)), output)
+    show(rows(record.experiment, store.history(record)), output, empty="no trials yet")
 
 
 @app.command()

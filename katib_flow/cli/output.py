@@ -25,11 +25,14 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def show(rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = False) -> None:
-    """Print records; an empty table says so.
+def show(
+    rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = False, empty: str = "no results yet"
+) -> None:
+    """Print records.
 
     Args:
-        lines: whether a line lies between two records of a table.
+        lines: draws a line between the records of a table.
+        empty: is printed in place of a table without records.
     """
     if output is Output.JSON:
         print(to_json(rows))
@@ -41,7 +44,7 @@ def show(rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = 
     from katib_flow.trial.table import cell, printable, telling
 
     if not rows:
-        print("nothing yet")
+        print(empty)
         return
     columns = telling(rows)
     table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=lines)

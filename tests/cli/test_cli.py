@@ -94,7 +94,7 @@ def test_a_run_prints_a_line_a_trial_and_a_table_of_the_best(call: Any, write: A
     lines = done.out.splitlines()
     assert [line.split()[1].rstrip(":") for line in lines[:3]] == ["succeeded"] * 3
     assert "best trials of toy" in done.out
-    assert "all 3 trials have run: 3 succeeded" in done.out
+    assert "reached limits.max_trials (3): 3 succeeded" in done.out
     assert "katib-flow ui" in done.out
 
 
@@ -231,7 +231,7 @@ def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: P
     data = spec(tracking={"experiment": "mine"})
     done = call("run", write(data), "--tracking-uri", "sqlite:///other.db")
     assert "katib-flow ui --tracking-uri sqlite:///other.db --tracking-experiment mine" in done.out
-    assert call("list").out == "nothing yet\n"
+    assert call("list").out == "no experiments yet\n"
     where = ("--tracking-uri", "sqlite:///other.db", "--tracking-experiment", "mine")
     assert [row["name"] for row in call("list", "-o", "json", *where).json] == ["toy"]
 
@@ -240,7 +240,7 @@ def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: P
 def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, command: str) -> None:
     call("run", write(spec()), "-q")
     done = call(command, "toy")
-    assert (done.code, done.error) == (2, "error: toy: has ended already, succeeded: all 3 trials have run\n")
+    assert (done.code, done.error) == (2, "error: toy: has ended already, succeeded: reached limits.max_trials (3)\n")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def test_what_only_reads_makes_no_store(error, tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     assert not ended.value.code
-    assert capsys.readouterr().out == "nothing yet\n"
+    assert capsys.readouterr().out == "no experiments yet\n"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -108,7 +108,7 @@ def test_a_scheduler_killed_at_any_moment_loses_no_finished_trial_and_runs_none_
     store = Store(f"sqlite:///{tmp_path}/katib_flow.db")
     (record,) = store.records()
     history = store.history(record)
-    assert (record.status, record.reason) == (Status.SUCCEEDED, f"all {total} trials have run")
+    assert (record.status, record.reason) == (Status.SUCCEEDED, f"reached limits.max_trials ({total})")
     assert [trial.id for trial in history] == [f"t{index:05d}" for index in range(total)]
     assert {trial.state for trial in history} == {State.SUCCEEDED}
     assert {trial: tokens(history)[trial] for trial in seen} == seen
@@ -151,7 +151,7 @@ def test_ctrl_c_ends_in_order_and_resume_goes_on(tmp_path: Path) -> None:
     (tmp_path / "resumed").touch()
     out, error = start("resume", "interrupted").communicate(timeout=60)
     assert error == ""
-    assert "all that there is to suggest has been tried: 4 succeeded" in out
+    assert "the algorithm has nothing more to suggest: 4 succeeded" in out
     assert "t00000 succeeded" not in out.split("best trials of")[0]
 
 

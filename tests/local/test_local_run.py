@@ -210,7 +210,7 @@ def run(store: Store) -> Callable[..., Result]:
 
 def test_every_trial_is_run_once_and_recorded(run: Any, store: Store) -> None:
     result = run("square")
-    assert (result.status, result.reason) == (Status.SUCCEEDED, "all 6 trials have run")
+    assert (result.status, result.reason) == (Status.SUCCEEDED, "reached limits.max_trials (6)")
     recorded = store.history(store.get(result.run_id))
     assert [trial.id for trial in recorded] == [f"t0000{index}" for index in range(6)]
     assert [trial.state for trial in recorded] == [State.SUCCEEDED] * 6
@@ -275,7 +275,7 @@ def test_failed_trials_are_results_and_never_the_best(run: Any) -> None:
 def test_the_timeout_ends_the_experiment(run: Any) -> None:
     result = run("hangs", limits={"max_trials": 9, "timeout": "1s"})
     assert (result.status, result.verdict.end) == (Status.FAILED, End.TIMEOUT)
-    assert result.reason.startswith("ran for 1 s, which limits.timeout allows; no trial gave a finite value of 'loss'")
+    assert result.reason.startswith("reached limits.timeout (1 s); no trial gave a finite value of 'loss'")
     assert {trial.state for trial in result.trials} == {State.KILLED}
 
 
@@ -284,10 +284,10 @@ def test_a_resume_goes_on_with_what_is_left_of_the_time_or_with_more(run: Any, s
     started = (here / "started").read_text()
     (here / "quick").touch()
     again = resume_experiment(store, result.run_id)
-    assert (again.status, again.reason.split(";")[0]) == (Status.FAILED, "ran for 1 s, which limits.timeout allows")
+    assert (again.status, again.reason.split(";")[0]) == (Status.FAILED, "reached limits.timeout (1 s)")
     assert (here / "started").read_text() == started  # nothing was started: its time was up
     more = resume_experiment(store, result.run_id, timeout=600)
-    assert (more.status, more.reason) == (Status.SUCCEEDED, "all 2 trials have run")
+    assert (more.status, more.reason) == (Status.SUCCEEDED, "reached limits.max_trials (2)")
     assert {trial.state for trial in more.trials} == {State.SUCCEEDED}
 
 
@@ -369,7 +369,7 @@ def test_an_experiment_that_another_process_ends_goes_on_when_it_is_resumed(
     assert len(result.trials) < 400
     again = resume_experiment(store, result.run_id, max_trials=len(result.trials) + 2)
     assert again.status is Status.SUCCEEDED
-    assert again.reason == f"all {len(result.trials) + 2} trials have run"
+    assert again.reason == f"reached limits.max_trials ({len(result.trials) + 2})"
 
 
 def test_a_finished_experiment_can_be_given_more_trials(run: Any, store: Store, here: Path) -> None:

@@ -37,7 +37,9 @@ SPACE: Any = {
 }
 
 
-def record(made: Experiment, status: Status = Status.SUCCEEDED, reason: str = "all 40 trials have run") -> Record:
+def record(
+    made: Experiment, status: Status = Status.SUCCEEDED, reason: str = "reached limits.max_trials (40)"
+) -> Record:
     return Record("0123456789", made.name, made, status, reason, 1000.0, 1090.0, "", "1")
 
 
@@ -114,7 +116,7 @@ def test_it_says_how_the_search_ended_what_is_best_and_how_to_come_to_it_again()
     trials = history(experiment(parameters=SPACE))
     best = max(trials.completed("accuracy"), key=lambda trial: trial.observations["accuracy"])
     value = f"{best.observations['accuracy']:.6g}"
-    assert made.lead == f"All 40 trials have run. The best is trial {best.id}, with accuracy {value}."
+    assert made.lead == f"Reached limits.max_trials (40). The best is trial {best.id}, with accuracy {value}."
     page = Page(html(made))
     text = unescape(" ".join(page.words))
     assert "katib-flow spec 0123456789 -o spec.yaml" in text

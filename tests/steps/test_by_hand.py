@@ -77,7 +77,7 @@ def test_the_steps_run_an_experiment_to_its_end_each_of_them_twice(hand: Any, tm
     store, record = workflow.store()
     history = store.history(record, series=True)
     assert k == 2
-    assert (record.status, record.reason) == (Status.SUCCEEDED, "all 3 trials have run")
+    assert (record.status, record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (3)")
     assert [(trial.id, trial.state) for trial in history] == [(f"t0000{i}", State.SUCCEEDED) for i in range(3)]
     assert [len(trial.series["score"]) for trial in history] == [2, 2, 2]
     assert [trial.place and trial.place.iteration for trial in history] == [1, 1, 2]

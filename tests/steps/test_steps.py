@@ -146,7 +146,7 @@ def test_a_used_up_space_ends_the_experiment(opened: Any) -> None:
         if not collect_metrics(opened(**changes)):
             break
     assert ran == ["t00000", "t00001", "t00002"]
-    assert opened(**changes).record.reason.startswith("all that there is to suggest")
+    assert opened(**changes).record.reason.startswith("the algorithm has nothing more")
 
 
 def test_pause_starts_nothing_and_resuming_goes_on(opened: Any) -> None:

@@ -37,7 +37,7 @@ def test_the_trials_are_those_of_the_local_scheduler(cluster: Cluster, mode: str
     of = experiment(argo={"image": "user:1", "mode": mode}, trial={"function": f"simulated_user:{function}"})
     run = cluster.submit(of)
     assert [each.phase for each in run.workflows] == ["Succeeded"]
-    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (7)")
     assert seen(run.trials) == seen(cluster.here(of))
     assert run.simulator.machine.started["trial"] == 7
 
@@ -128,7 +128,7 @@ def test_a_fault_of_every_step_changes_no_trial(
     assert {name.rpartition(".")[2] for name in faults.struck} >= {"suggest(0)", "collect-metrics(0)", "onExit(0)"}
     assert len(run.workflows) == 3
     assert {each.phase for each in run.workflows} == {"Succeeded"}
-    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (7)")
     assert seen(run.trials) == seen(cluster.here(experiment()))
 
 
@@ -215,7 +215,7 @@ def test_what_was_cut_short_goes_on_as_a_further_segment(cluster: Cluster, mode:
     assert go_on(run.simulator.cluster, run.store, run.record, max_trials=8) == f"{run.run}-s1"
     run.simulator.run()
     assert run.workflows[-1].phase == "Succeeded"
-    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 8 trials have run")
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (8)")
     ended = [trial for trial in run.trials if trial.state is State.SUCCEEDED]
     assert len(ended) == 8
     if mode == "barrier":  # what was killed starts again, as it was suggested
@@ -240,7 +240,7 @@ def test_trials_that_argo_terminated_are_started_again_first_and_are_no_failures
     assert len(before) == 3
     go_on(run.simulator.cluster, run.store, run.record)
     run.simulator.run()
-    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "all 7 trials have run")
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (7)")
     assert {trial.state for trial in run.trials} == {State.SUCCEEDED}
     order = [pod.inputs["id"] for pod in run.simulator.machine.history if pod.template == "trial"]
     assert sorted(order[-7:][:3]) == before

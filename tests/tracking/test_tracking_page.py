@@ -178,9 +178,9 @@ def test_the_description_tells_how_it_stands_and_what_is_best_and_how_to_get_it_
     store: Store, record: Record
 ) -> None:
     first, best = written(store, record, ended(0, 0.5), replace(ended(1, 0.75), message="odd | text"))
-    store.summarise(record, history_of(first, best), Status.SUCCEEDED, "all 2 trials have run")
+    store.summarise(record, history_of(first, best), Status.SUCCEEDED, "reached limits.max_trials (2)")
     note = run_of(store, record).data.tags["mlflow.note.content"]
-    assert note.startswith("**succeeded**: all 2 trials have run")
+    assert note.startswith("**succeeded**: reached limits.max\\_trials (2)")
     assert "(2 succeeded)" in note
     assert f"[t00001](#/experiments/{record.mlflow_experiment_id}/runs/{best.run_id}): accuracy = 0.75" in note
     assert "| lr | 0.5 |" in note

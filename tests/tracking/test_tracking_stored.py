@@ -60,7 +60,7 @@ def test_a_finished_experiment_goes_on_and_is_reported(store: Store, monkeypatch
     monkeypatch.setattr("katib_flow.local.scheduler.keep_report", lambda *_: None)  # it is written below
     before = list(store.history(store.find("bowl")))
     result = resume_experiment(store, "bowl", max_trials=5)
-    assert (result.status, result.reason) == (Status.SUCCEEDED, "all 5 trials have run")
+    assert (result.status, result.reason) == (Status.SUCCEEDED, "reached limits.max_trials (5)")
     after = store.history(store.find("bowl"))
     assert list(after[:3]) == before
     assert [trial.state for trial in after[3:]] == [State.SUCCEEDED] * 2
