@@ -167,7 +167,7 @@ def _wait_until_one_is_ready(workers: Workers) -> None:
 def _drive(
     store: Store, record: Record, lease: Holding, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool
 ) -> Result:
-    with Recorder(store, record, on_written=lambda trial: spool.remove(trial.suggestion)) as recorder:
+    with Recorder(store, record, lambda trial: spool.remove(trial.suggestion), lease.confirm) as recorder:
         scheduler = Scheduler(store, record, lease, workers, spool, recorder, progress, barrier)
         scheduler.control = store.control(record)
         try:

@@ -6,17 +6,20 @@ iteration on Argo does.
 """
 
 import itertools
+import json
 import signal
 import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from types import FrameType
 from typing import Any, Protocol
 
 from katib_flow import loop
 from katib_flow.effects import reported_once, tell
+from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import History, Learnt, Metric, State, Suggestion, Trial
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
@@ -36,6 +39,9 @@ from katib_flow.trial.tree import end_left_over
 TICK_SECONDS = 0.2
 CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
 SUMMARY_SECONDS = 10.0
+STORE_SECONDS = 5.0  # for which the loop waits for the store itself, while trials run
+AWAY_SECONDS = 10.0  # after which a store that does not answer is told of,
+AWAY_AGAIN_SECONDS = 300.0  # and then as often
 
 
 class Progress(Protocol):
@@ -84,7 +90,9 @@ class Scheduler:
         self._history: History | None = None
         self._learnt: list[Learnt] = []
         self.earlier = self.store.earlier(self.experiment)
-        self._looked = self._summarised = time.time()
+        self._looked = self._summarised = time.monotonic()  # a clock that is set moves none of these
+        self._clock = time.time() - self._looked
+        self._away, self._told_away = 0.0, 0.0
 
     @property
     def history(self) -> History:
@@ -102,7 +110,12 @@ class Scheduler:
             self._set(replace(trial, series=self._kept(trial)))
         for suggestion in self.spool.suggestions():
             end_left_over(self.spool.directory(suggestion))
-            known = self._set(self._trials.get(suggestion.id, Trial(suggestion)))
+            known = self._trials.get(suggestion.id, Trial(suggestion))
+            if _proposal(known) != _proposal(Trial(suggestion)):  # it was resumed elsewhere since
+                self.spool.drop(suggestion)
+                self.progress.say(f"{known.id}: another was recorded since this one ran here; what it left is dropped")
+                continue
+            known = self._set(replace(known, suggestion=suggestion))
             if known.state.over:
                 self.spool.remove(suggestion)
             elif outcome := self._ended_on_disk(suggestion):
@@ -117,11 +130,15 @@ class Scheduler:
         return None if outcome is None or outcome.fault or outcome.state is State.KILLED else outcome
 
     def run(self) -> Result:
-        """Until a verdict ends it and no trial is running."""
+        """Until a verdict ends it and no trial is running.
+
+        While the store is away no trials start, and the results of those that run wait on the disk.
+        """
+        self.recorder.patient = not self.interrupts
         while True:
             self._look_for_requests()
             verdict = self._verdict()
-            if verdict.go and not self.interrupts and not self.control.pause:
+            if verdict.go and not self.interrupts and not self.control.pause and self.store.away_since is None:
                 self._start_trials(verdict.may_start)
             self._stop_trials(verdict)
             if not self.workers.running() and (
@@ -137,7 +154,7 @@ class Scheduler:
         verdict = loop.verdict(
             self.experiment,
             self.history,
-            elapsed_seconds=self.control.running_seconds(self.record, time.time()),
+            elapsed_seconds=self.control.running_seconds(self.record, self._clock + time.monotonic()),
             max_trials=self.control.max_trials,
             timeout=self.control.timeout,
             stop=self.control.stop,
@@ -154,42 +171,44 @@ class Scheduler:
         room = min(may_start, len(idle))
         if self.barrier and room < min(may_start, self.workers.size):
             return  # an iteration starts whole: some workers are still coming up
-        waiting, self.again = self.again[:room], self.again[room:]
-        fresh = self._suggest(room - len(waiting)) if room > len(waiting) else []
         started: list[tuple[Suggestion, TrialDirectory, Sequence[Metric], str]] = []
-        for suggestion in self._kept_on_disk((*waiting, *fresh)):
-            here = self.spool.directory(suggestion, self._parent(suggestion))
-            earlier = self._earlier(suggestion, here)
-            trial = self._started(suggestion, earlier)
-            known = trial.run_id or self.recorder.run_id(trial.id)
-            run_id = known or self.store.reserve(self.record, trial.id)  # before it is written
-            self.recorder.put(Change(trial))
-            started.append((suggestion, here, earlier, run_id))
-        if not all(run_id for *_, run_id in started):
-            self.recorder.flush()  # a trial that logs to MLflow itself needs to know its run
+        with suppress(TrackingUnavailable), self.store.patience(STORE_SECONDS):
+            fresh = self._suggest(room - len(self.again)) if room > len(self.again) else []
+            self.again += fresh
+            while self.again and len(started) < room and self._kept_on_disk(self.again[0]):
+                started.append(self._begun(self.again[0]))
+                del self.again[0]
+        if not all(run_id for *_, run_id in started) and not self.recorder.flush(self._waits_for_the_store):
+            return  # a trial that logs to MLflow itself needs to know its run
         for worker, (suggestion, here, earlier, run_id) in zip(idle, started, strict=False):
             own = run_id or self.recorder.run_id(suggestion.id)
             tracked = Tracked(self.store.uri, self.record.mlflow_experiment_id, own)
             worker.running = Run(suggestion, here, tracked, earlier)
             worker.send(worker.running)
 
-    def _kept_on_disk(self, suggestions: Sequence[Suggestion]) -> Sequence[Suggestion]:
-        """Those that may start, because the disk has them; the others wait for room."""
-        for position, suggestion in enumerate(suggestions):
-            try:
-                self.spool.add(suggestion)
-            except OSError as error:
-                if not self._full:
-                    self._full = f"{self.spool.path}: cannot be written: {error.strerror}"
-                    self.progress.say(f"{self._full}; no trials start until it can, what has ended goes to MLflow")
-                for one in suggestions[position:]:  # not started: they take up no room
-                    self._set(replace(self._trials.get(one.id, Trial(one)), state=State.KILLED))
-                self.again = [*suggestions[position:], *self.again]
-                return suggestions[:position]
-        if self._full and suggestions:
+    def _begun(self, suggestion: Suggestion) -> tuple[Suggestion, TrialDirectory, Sequence[Metric], str]:
+        """A trial that is to be recorded as running: with its directory, what it reported before, and its run."""
+        here = self.spool.directory(suggestion, self._parent(suggestion))
+        earlier = self._earlier(suggestion, here)
+        trial = self._started(suggestion, earlier)
+        known = trial.run_id or self.recorder.run_id(trial.id)
+        run_id = known or self.store.reserve(self.record, trial.id)  # before it is written
+        self.recorder.put(Change(trial))
+        return suggestion, here, earlier, run_id
+
+    def _kept_on_disk(self, suggestion: Suggestion) -> bool:
+        """Whether a trial may start, because the disk has it; else it waits for room."""
+        try:
+            self.spool.add(suggestion)
+        except OSError as error:
+            if not self._full:
+                self._full = f"{self.spool.path}: cannot be written: {error.strerror}"
+                self.progress.say(f"{self._full}; no trials start until it can, what has ended goes to MLflow")
+            return False
+        if self._full:
             self.progress.say(f"{self.spool.path}: can be written again; trials start")
             self._full = ""
-        return suggestions
+        return True
 
     def _suggest(self, n: int) -> list[Suggestion]:
         kept = itertools.chain(self._learnt, self.store.learnings.find(self.record))
@@ -198,6 +217,8 @@ class Scheduler:
             self._learnt = [answer.learnt]
             self.store.learnings.keep(self.record, answer.learnt)
         self.exhausted = not answer.suggestions and not self.workers.running()
+        for suggestion in answer.suggestions:  # not started yet: it takes up no room
+            self._set(Trial(suggestion, State.KILLED))
         return list(answer.suggestions)
 
     def _earlier(self, suggestion: Suggestion, here: TrialDirectory) -> Sequence[Metric]:
@@ -295,13 +316,37 @@ class Scheduler:
     def _look_for_requests(self) -> None:
         if self.lease.lost:
             raise LeaseLost(self.lease.lost)
-        now = time.time()
-        if now - self._looked > CONTROL_SECONDS:
+        self._tell_of_the_store()
+        now, away = time.monotonic(), self.store.away_since is not None
+        if now - self._looked <= (STORE_SECONDS if away else CONTROL_SECONDS):
+            return
+        with suppress(TrackingUnavailable), self.store.patience(0 if away else STORE_SECONDS):
             self._looked = now
             self.control = self.store.control(self.record)
-        if now - self._summarised > SUMMARY_SECONDS:
-            self._summarised = now
-            self.store.summarise(self.record, self.history)
+            if now - self._summarised > SUMMARY_SECONDS:
+                self._summarised = now
+                self.store.summarise(self.record, self.history)
+
+    def _waits_for_the_store(self) -> bool:
+        self._tell_of_the_store()
+        return not self.interrupts
+
+    def _tell_of_the_store(self) -> None:
+        """Tell since when the store is away, where it is, and that it is back."""
+        since, now = self.store.away_since, time.monotonic()
+        if since is None:
+            if self._told_away:
+                self.progress.say(f"MLflow answers again, after {now - self._away:.0f} s")
+            self._away = self._told_away = 0.0
+            return
+        self._away = self._away or now
+        due = self._told_away + AWAY_AGAIN_SECONDS if self._told_away else self._away + AWAY_SECONDS
+        if now >= due:
+            self._told_away = now
+            at = datetime.fromtimestamp(since).strftime("%H:%M:%S")
+            count = self.recorder.results
+            results = f"{count} result{'s' * (count != 1)} wait{'s' * (count == 1)} on the disk"
+            self.progress.say(f"MLflow has not answered since {at}: {results}, and no trials start until it does")
 
     def _finish(self, verdict: Verdict) -> Result:
         waiting = [self._trials[suggestion.id] for suggestion in self.again]
@@ -311,11 +356,19 @@ class Scheduler:
                 self._close(trial, outcome)
                 continue
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
-        self.recorder.flush()
+        self.recorder.flush(lambda: self._tell_of_the_store() is None)
         status, reason = self._status(verdict)
-        history = self.conclude(status, reason)
+        history = self._concluded(status, reason)
         run_id, name = self.record.run_id, self.record.name
         return Result(self.experiment, history, verdict, status, reason, run_id, name, self.store)
+
+    def _concluded(self, status: Status, reason: str) -> History:
+        """As ``conclude``, however long the store is away, unless somebody interrupts."""
+        while not self.interrupts:
+            with suppress(TrackingUnavailable), self.store.patience(STORE_SECONDS):
+                return self.conclude(status, reason)
+            self._tell_of_the_store()
+        return self.conclude(status, reason)
 
     def conclude(self, status: Status, reason: str) -> History:
         """Record how the experiment stands, with its report where it has ended; its trials, with their runs."""
@@ -347,6 +400,7 @@ class Scheduler:
 
         def interrupted(number: int, frame: FrameType | None) -> None:
             self.interrupts += 1
+            self.recorder.patient = False
             if self.interrupts == 2:
                 self.workers.kill()  # from here: the loop may be waiting for MLflow
             if self.interrupts > 2:
@@ -359,3 +413,8 @@ class Scheduler:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _proposal(trial: Trial) -> str:
+    """What a trial tries, to be compared; its topology is kept beside the record, and may not have come so far."""
+    return json.dumps(replace(trial.suggestion, topology=None, basis=None).to_dict(), sort_keys=True)

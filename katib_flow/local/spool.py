@@ -139,6 +139,10 @@ class Spool:
                 # the scheduler was killed while it wrote: the trial had not started
                 shutil.rmtree(path.parent, ignore_errors=True)
 
+    def drop(self, suggestion: Suggestion) -> None:
+        """Drop all that a trial left."""
+        _remove(self.directory(suggestion).path)
+
     def remove(self, suggestion: Suggestion) -> None:
         """Drop a trial that MLflow has; a checkpoint or a model stays, another trial may continue from it."""
         directory = self.directory(suggestion)

@@ -2,7 +2,10 @@
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -43,10 +46,26 @@ _WRAPPING = ("[SQL:", "[parameters:", "(Background on", "The following failures 
 
 
 class Faults:
-    """Runs calls to MLflow: faults of a server are tried again for ``patience_seconds``, with growing pauses."""
+    """Runs calls to MLflow: faults of a server are tried again for ``patience_seconds``, with growing pauses.
+
+    Attributes:
+        away_since: when the first call failed of those since the last that succeeded, in seconds since the epoch; None
+            where the last one succeeded.
+    """
 
     def __init__(self, uri: str, patience_seconds: float) -> None:
         self.uri, self.patience_seconds = uri, patience_seconds
+        self.away_since: float | None = None
+        self._own = threading.local()
+
+    @contextmanager
+    def patience(self, seconds: float) -> Generator[None]:
+        """Try calls of this thread again for so long in the block."""
+        self._own.patience_seconds = seconds
+        try:
+            yield
+        finally:
+            del self._own.patience_seconds
 
     def run(self, call: Callable[[], T], patience_seconds: float | None = None) -> T:
         """The result of a call.
@@ -55,14 +74,15 @@ class Faults:
             TrackingUnavailable: it failed, however often it was tried, and may succeed later.
             TrackingError: it failed, and trying again would not help.
         """
+        own: float = getattr(self._own, "patience_seconds", self.patience_seconds)
         retrying = Retrying(
             retry=retry_if_exception(self.transient),
             wait=wait_random_exponential(multiplier=FIRST_PAUSE_SECONDS, max=LONGEST_PAUSE_SECONDS),
-            stop=stop_after_delay(self.patience_seconds if patience_seconds is None else patience_seconds),
+            stop=stop_after_delay(own if patience_seconds is None else patience_seconds),
             reraise=True,
         )
         try:
-            return retrying(call)
+            return retrying(lambda: self._noted(call))
         except KatibFlowError:
             raise
         except Exception as error:
@@ -71,6 +91,17 @@ class Faults:
                 raise TrackingError(message) from error
             waited = retrying.statistics.get("delay_since_first_attempt", 0.0)
             raise TrackingUnavailable(message + (f" (tried for {_duration(waited)})" if waited >= 1 else "")) from error
+
+    def _noted(self, call: Callable[[], T]) -> T:
+        """The result of a call that is made once."""
+        try:
+            result = call()
+        except Exception as error:
+            if self.away_since is None and self.transient(error):
+                self.away_since = time.time()
+            raise
+        self.away_since = None
+        return result
 
     def transient(self, error: BaseException) -> bool:
         """Whether the same call may succeed a little later."""

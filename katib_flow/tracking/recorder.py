@@ -7,12 +7,15 @@ from itertools import chain
 from types import TracebackType
 from typing import Self
 
-from katib_flow.errors import TrackingError
+from katib_flow.errors import TrackingError, TrackingUnavailable
 from katib_flow.history import Trial
 from katib_flow.tracking.records import Change, Record
 from katib_flow.tracking.store import Store
 
 LINGER_SECONDS = 0.1
+AGAIN_SECONDS = 1.0
+"""Between two writes of the same, of which each is tried again by itself."""
+TICK_SECONDS = 0.2
 GROUP = 500
 
 
@@ -22,8 +25,14 @@ class Recorder:
     The thread waits ``linger_seconds`` after a change for others to join it. Changes of one trial that wait together
     become one, so that a trial that does nothing costs one write; a slow one shows as running after that moment.
 
+    Attributes:
+        patient: whether to wait for a store that is away for as long as it is; else a write that was tried again for as
+            long as the store tries has failed for good.
+
     Args:
         on_written: called, in the thread, with each trial whose final state is durable.
+        confirm: called, in the thread, before a store that was away is written to again; it raises where nothing may
+            be written any more.
 
     Raises:
         TrackingError: by ``put``, ``flush`` and ``close``, once a write failed for good. Nothing is written after that.
@@ -34,11 +43,14 @@ class Recorder:
         store: Store,
         record: Record,
         on_written: Callable[[Trial], None] | None = None,
+        confirm: Callable[[], None] = lambda: None,
         *,
         linger_seconds: float = LINGER_SECONDS,
     ) -> None:
         self._store, self._record, self._on_written, self._linger = store, record, on_written, linger_seconds
+        self._confirm, self.patient = confirm, False
         self._waiting: dict[str, list[Change]] = {}  # by trial id, in the order of the first change
+        self._group: list[Change] = []  # that is being written
         self._run_ids: dict[str, str] = {}
         self._error: BaseException | None = None
         self._writing = self._hurried = self._closed = False
@@ -61,13 +73,29 @@ class Recorder:
         """The run of a trial that was recorded here, else ""."""
         return self._run_ids.get(trial_id, "")
 
-    def flush(self) -> None:
-        """Wait until everything put so far is durable."""
+    @property
+    def results(self) -> int:
+        """How many trials have ended and are not recorded yet."""
+        with self._changed:
+            waiting = [*self._group, *(changes[-1] for changes in self._waiting.values())]
+            return len({change.trial.id for change in waiting if change.trial.state.over})
+
+    def flush(self, tick: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until everything put so far is durable; False where it was not waited for.
+
+        Args:
+            tick: asked now and then whether to wait on.
+        """
         with self._changed:
             self._hurried = True
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._error or not (self._waiting or self._writing))
-            self._check()
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._error or not (self._waiting or self._writing), TICK_SECONDS):
+                    self._check()
+                    return True
+            if not tick():
+                return False
 
     def close(self) -> None:
         """Record what is left, and end the thread."""
@@ -102,7 +130,7 @@ class Recorder:
             while group := self._next():
                 self._write(group)
                 with self._changed:
-                    self._writing = False
+                    self._writing, self._group = False, []
                     self._changed.notify_all()
         except BaseException as error:  # noqa: BLE001 - it is raised again where the scheduler calls
             with self._changed:
@@ -116,6 +144,7 @@ class Recorder:
             self._changed.wait_for(lambda: self._hurried or self._closed or len(self._waiting) >= GROUP, self._linger)
             group = [merged(self._waiting.pop(trial_id)) for trial_id in list(self._waiting)[:GROUP]]
             self._writing, self._hurried = bool(group), self._hurried and bool(self._waiting)
+            self._group = group
             return group
 
     def _write(self, group: list[Change]) -> None:
@@ -123,10 +152,26 @@ class Recorder:
             replace(change, trial=replace(change.trial, run_id=change.trial.run_id or self.run_id(change.trial.id)))
             for change in group
         ]
-        for trial in self._store.write(self._record, known):
+        for trial in self._written(known):
             self._run_ids[trial.id] = trial.run_id
             if trial.state.final and self._on_written is not None:
                 self._on_written(trial)
+
+    def _written(self, group: list[Change]) -> list[Trial]:
+        """What was written, however long the store is away."""
+        try:
+            return self._store.write(self._record, group)
+        except TrackingUnavailable as error:
+            away = error
+        while self.patient:
+            with self._changed:
+                self._changed.wait(AGAIN_SECONDS)
+            try:
+                self._confirm()
+                return self._store.write(self._record, group, lookup=True)  # a part of it may be there
+            except TrackingUnavailable as error:
+                away = error
+        raise away
 
 
 def merged(changes: Sequence[Change]) -> Change:

@@ -5,7 +5,7 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,15 @@ class Store:
         self.learnings = Learnings(self._artifacts)
         self._experiment_id = ""
         self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
+
+    @property
+    def away_since(self) -> float | None:
+        """Since when the store has not answered, in seconds since the epoch; None while it does."""
+        return self._faults.away_since
+
+    def patience(self, seconds: float) -> AbstractContextManager[None]:
+        """Have calls of this thread in the block tried again for so long, in the place of ``patience_seconds``."""
+        return self._faults.patience(seconds)
 
     # experiments
 
