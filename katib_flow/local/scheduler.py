@@ -135,20 +135,21 @@ class Scheduler:
         While the store is away no trials start, and the results of those that run wait on the disk.
         """
         self.recorder.patient = not self.interrupts
-        while True:
-            self._look_for_requests()
-            verdict = self._verdict()
-            if verdict.go and not self.interrupts and not self.control.pause and self.store.away_since is None:
-                self._start_trials(verdict.may_start)
-            self._stop_trials(verdict)
-            if not self.workers.running() and (
-                self.interrupts or self.control.pause or not verdict.go or self.exhausted
-            ):
-                break
+        while self.turn():
             self.progress.show(self.history, self.control.most_trials(self.experiment))
             for event in self.workers.events(TICK_SECONDS):
-                self._handle(event)
-        return self._finish(self._verdict())
+                self.handle(event)
+        return self.finish()
+
+    def turn(self) -> bool:
+        """Start and end the trials that are to be; False where nothing runs, and nothing will."""
+        self._look_for_requests()
+        verdict = self._verdict()
+        if verdict.go and not self.interrupts and not self.control.pause and self.store.away_since is None:
+            self._start_trials(verdict.may_start)
+        self._stop_trials(verdict)
+        ends = self.interrupts or self.control.pause or not verdict.go or self.exhausted
+        return bool(self.workers.running() or not ends)
 
     def _verdict(self) -> Verdict:
         verdict = loop.verdict(
@@ -246,7 +247,8 @@ class Scheduler:
             fetch_model(self.store, parent.run_id, model)  # it was trained elsewhere, or the directory was cleared
         return parent.suggestion
 
-    def _handle(self, event: Event) -> None:
+    def handle(self, event: Event) -> None:
+        """Take what a worker said."""
         run, message = event
         trial = self._trials[run.suggestion.id]
         if isinstance(message, Reported):
@@ -260,7 +262,7 @@ class Scheduler:
 
     def _lost(self, run: Run, trial: Trial, lost: Lost) -> None:
         end_left_over(run.directory)  # its worker cannot do it any more
-        if not self.interrupts:  # else it was killed with us, or by us: see _finish
+        if not self.interrupts:  # else it was killed with us, or by us: see finish
             why = f"its worker process ended (exit code {lost.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
 
@@ -348,7 +350,9 @@ class Scheduler:
             results = f"{count} result{'s' * (count != 1)} wait{'s' * (count == 1)} on the disk"
             self.progress.say(f"MLflow has not answered since {at}: {results}, and no trials start until it does")
 
-    def _finish(self, verdict: Verdict) -> Result:
+    def finish(self) -> Result:
+        """Record how the experiment stands, with the trials that have not ended as cut short."""
+        verdict = self._verdict()
         waiting = [self._trials[suggestion.id] for suggestion in self.again]
         unfinished = [trial for trial in waiting if trial.ended is None]  # the others are recorded as killed already
         for trial in (*self.history.open(), *unfinished):  # open ones after a second Ctrl-C: their processes are gone
