@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from katib_flow.models import Space, Topology, merge, operation
     from katib_flow.spaces import architectures, search_space
     from katib_flow.spec import Experiment
+    from katib_flow.tracking.registry import network_of
     from katib_flow.trial.user import (
         arguments,
         checkpoint_dir,
@@ -44,6 +45,7 @@ _HOME = {
     "katib_flow.spaces": ("architectures", "search_space"),
     "katib_flow.spec": ("Experiment",),
     "katib_flow.models": ("Space", "Topology", "merge", "operation"),
+    "katib_flow.tracking.registry": ("network_of",),
     "katib_flow.trial.user": (
         "arguments",
         "checkpoint_dir",
@@ -90,6 +92,7 @@ __all__ = [
     "load",
     "load_model",
     "merge",
+    "network_of",
     "operation",
     "parameters",
     "parent_checkpoint_dir",

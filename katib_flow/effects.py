@@ -127,8 +127,16 @@ def _metrics(experiment: Experiment) -> Iterator[Note]:
 
 
 def _tracking(experiment: Experiment) -> Iterator[Note]:
-    if experiment.tracking.register_model:
-        yield Note("tracking.register_model", "no model is registered by this version")
+    if experiment.tracking.register_model and experiment.architecture is None:
+        yield Note("tracking.register_model", "only the network of an architecture search is registered")
+
+
+def on_a_cluster(experiment: Experiment) -> list[Note]:
+    """What a spec states without effect where it runs on a cluster."""
+    if not experiment.tracking.register_model:
+        return []
+    how = f"`katib-flow register {experiment.name}` does it, where PyTorch is installed"
+    return [Note("tracking.register_model", f"a workflow registers no model when it has ended; {how}")]
 
 
 def not_installed(experiment: Experiment) -> list[Note]:

@@ -6,7 +6,7 @@ import pytest
 from kit import experiment
 
 from katib_flow.algorithms.auto import settled
-from katib_flow.effects import out_of_space, reported_once, without_effect
+from katib_flow.effects import on_a_cluster, out_of_space, reported_once, without_effect
 from katib_flow.history import State, Suggestion, Trial
 
 BUDGET = {"parameter": "epochs", "min": 1, "max": 9, "eta": 3}
@@ -56,12 +56,20 @@ def test_halving_that_ends_too_soon_is_told(algorithm, most, said):
         ({"metrics": {"path": "x"}}, "metrics.path: nothing reads it, because metrics.source is stdout"),
         ({"metrics": {"source": "tensorboard", "path": "x", "filter": "(a)(b)"}}, "metrics.filter: nothing reads it, because"),
         ({"metrics": {"source": "file", "path": "x", "filter": "(a)(b)"}}, None),
-        ({"tracking": {"register_model": "m"}}, "tracking.register_model: no model is registered"),
+        ({"tracking": {"register_model": "m"}}, "tracking.register_model: only the network of an architecture search"),
+        ({"tracking": {"register_model": "m"}, "architecture": "chain", "algorithm": "nash"}, None),
     ],
 )  # fmt: skip
 def test_a_setting_without_effect_is_told(sections, said):
     found = notes(**sections)
     assert [line[: len(said or "")] for line in found] == ([said] if said else [])
+
+
+def test_that_a_workflow_registers_no_model_is_told():
+    (note,) = on_a_cluster(experiment(tracking={"register_model": "m"}, architecture="chain", algorithm="nash"))
+    assert note.where == "tracking.register_model"
+    assert note.text.startswith("a workflow registers no model when it has ended; `katib-flow register digits-mlp`")
+    assert on_a_cluster(experiment()) == []
 
 
 def test_a_parameter_that_only_decides_about_others_is_used():

@@ -234,10 +234,10 @@ def compile(
 def _for_cluster(spec: Path, image: str | None, *, inline: bool) -> "Experiment":
     from katib_flow.algorithms.auto import settled
     from katib_flow.argo.inline import inlined
-    from katib_flow.effects import tell, without_effect
+    from katib_flow.effects import on_a_cluster, tell, without_effect
 
     experiment = _load(spec)
-    tell(without_effect(settled(experiment)))
+    tell([*without_effect(settled(experiment)), *on_a_cluster(experiment)])
     if image is not None:
         experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
     return inlined(experiment) if inline else experiment
@@ -419,6 +419,28 @@ def report(
     store = _store(tracking_uri, group)
     write_report(store, as_seen_here(store.find(name)), out)
     print(f"{out}: open it in a browser; it needs nothing else")
+
+
+@app.command()
+def register(
+    name: Name,
+    model: Annotated[
+        str | None, typer.Option("--model", help="default: tracking.register_model, or the experiment's name")
+    ] = None,
+    trial: Annotated[str | None, typer.Option("--trial", help="its id; default: the best")] = None,
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Register the network of the best trial, or of another, in MLflow's model registry (needs PyTorch)."""
+    from katib_flow.tracking.registry import register as register_network
+    from katib_flow.tracking.registry import wanted
+
+    store = _store(tracking_uri, group)
+    record = store.find(name)
+    chosen = wanted(record, store.history(record), trial)
+    model = model or record.experiment.tracking.register_model or record.experiment.name
+    version = register_network(store, record, chosen, model)
+    print(f"models:/{model}/{version}: trial {chosen.id} of {record.name}")
 
 
 @app.command()

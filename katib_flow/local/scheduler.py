@@ -31,6 +31,7 @@ from katib_flow.stopping import reason_to_stop
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.lease import Holding, LeaseLost
 from katib_flow.tracking.models import fetch_model
+from katib_flow.tracking.registry import keep_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.tracked import Tracked
@@ -381,6 +382,7 @@ class Scheduler:
         record = self.store.summarise(self.record, history, status, reason)
         if status.final and status is not Status.INTERRUPTED:
             keep_report(self.store, record, history)
+            keep_model(self.store, record, history)
         return history
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:

@@ -1,0 +1,125 @@
+"""A trial's network, back from the store and into MLflow's model registry."""
+
+import logging
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from katib_flow.errors import KatibFlowError, NotFound, TrackingError
+from katib_flow.history import History, Trial
+from katib_flow.tracking.models import FILES, fetch_model
+from katib_flow.tracking.records import Record
+from katib_flow.tracking.store import Store
+
+if TYPE_CHECKING:
+    from katib_flow.models.build import Network
+
+NAME = "network"
+"""Of the model as MLflow logs it with the trial's run."""
+IMAGES = 2  # of the example that it is traced with: with one, a batch could be of no other size
+
+
+def network_of(
+    name: str, trial: str | None = None, *, tracking_uri: str | None = None, tracking_experiment: str = "katib-flow"
+) -> "Network":
+    """The network of an experiment's best trial, or of another, with its trained weights.
+
+    Args:
+        name: of the experiment, or its run id.
+        trial: its id, such as ``t00003``.
+
+    Raises:
+        NotFound: there is no such experiment or trial, or none with a result yet.
+        KatibFlowError: it trained no network, or PyTorch is not installed.
+    """
+    store = Store(tracking_uri, tracking_experiment)
+    record = store.find(name)
+    return trained(store, record, wanted(record, store.history(record), trial))
+
+
+def wanted(record: Record, history: History, trial: str | None = None) -> Trial:
+    """The trial of an id, or the best one.
+
+    Raises:
+        NotFound: there is none.
+    """
+    if trial is None:
+        if best := record.experiment.best(history):
+            return best
+        raise NotFound(f"{record.name}: no trial has a finite value of {record.experiment.objective[0].metric!r} yet")
+    if found := next((each for each in history if each.id == trial), None):
+        return found
+    raise NotFound(f"{record.name}: no trial {trial}")
+
+
+def trained(store: Store, record: Record, trial: Trial) -> "Network":
+    """The network of a trial with its trained weights.
+
+    Raises:
+        KatibFlowError: it trained none, or PyTorch is not installed.
+    """
+    if record.experiment.architecture is None:
+        raise KatibFlowError(f"{record.name}: searched no architecture, so its trials have no network")
+    try:
+        from katib_flow.models.build import load_network
+    except ModuleNotFoundError as missing:
+        raise KatibFlowError(f"{missing.name}: not installed; pip install 'katib-flow[nas]'") from None
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        fetch_model(store, trial.run_id, directory)
+        for name in FILES:
+            if not (directory / name).exists():
+                raise KatibFlowError(f"trial {trial.id}: its run has no {name}; a trial keeps it by kf.save_model")
+        return load_network(directory)
+
+
+def register(store: Store, record: Record, trial: Trial, model: str) -> str:
+    """Log the network of a trial with its run, and register it as the next version of a model; the version.
+
+    It is kept as a program of PyTorch's own (``torch.export``), which needs no katib-flow and runs no code of ours
+    where it is loaded.
+
+    Raises:
+        KatibFlowError: the trial has no trained network, or not one for images.
+        TrackingError: MLflow refuses.
+    """
+    network = trained(store, record, trial)
+    topology = network.topology
+    if topology.input.shape is None:
+        raise KatibFlowError(f"trial {trial.id}: its network reads text; only one for images can be registered")
+    import mlflow.pytorch
+    import numpy as np
+    import torch
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import Model
+
+    how: dict[str, Any] = {
+        "pytorch_model": network.eval(),
+        "input_example": np.zeros((IMAGES, *topology.input.shape), dtype=np.float32),
+        "serialization_format": "pt2",
+        "pip_requirements": [f"mlflow=={version('mlflow')}", f"torch=={torch.__version__.partition('+')[0]}"],
+    }
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(store.uri)
+    try:
+        logged = Model.log(None, mlflow.pytorch, registered_model_name=model, run_id=trial.run_id, name=NAME, **how)
+    except MlflowException as refused:
+        raise TrackingError(f"model {model}: {refused.message}") from None
+    finally:
+        mlflow.set_tracking_uri(before)
+    return str(logged.registered_model_version)
+
+
+def keep_model(store: Store, record: Record, history: History) -> None:
+    """Register the best network of an experiment that has ended, where its spec asks for it.
+
+    A failure is told, not raised.
+    """
+    model = record.experiment.tracking.register_model
+    if model is None:
+        return
+    try:
+        register(store, record, wanted(record, history), model)
+    except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
+        logging.getLogger(__name__).warning("%s: no model is registered: %s", record.name, error)
