@@ -88,9 +88,10 @@ def register(store: Store, record: Record, trial: Trial, model: str) -> str:
     topology = network.topology
     if topology.input.shape is None:
         raise KatibFlowError(f"trial {trial.id}: its network reads text; only one for images can be registered")
-    import mlflow.pytorch
+    import mlflow
     import numpy as np
     import torch
+    from mlflow import pytorch
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
@@ -103,7 +104,10 @@ def register(store: Store, record: Record, trial: Trial, model: str) -> str:
     before = mlflow.get_tracking_uri()
     mlflow.set_tracking_uri(store.uri)
     try:
-        logged = Model.log(None, mlflow.pytorch, registered_model_name=model, run_id=trial.run_id, name=NAME, **how)
+        client: Any = mlflow.MlflowClient()  # with the experiment of the run: left to itself, log takes the active one
+        empty = client.create_logged_model(record.mlflow_experiment_id, name=NAME, source_run_id=trial.run_id)
+        of: Any = {"run_id": trial.run_id, "model_id": empty.model_id}
+        logged = Model.log(None, pytorch, registered_model_name=model, **of, **how)
     except MlflowException as refused:
         raise TrackingError(f"model {model}: {refused.message}") from None
     finally:

@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 import pytest
-from tracking_kit import pending, written
+from tracking_kit import pending, reported, written
 from typer.testing import CliRunner
 
 from katib_flow.cli.app import app
@@ -51,7 +51,14 @@ def recorded(store: Store, experiment: Experiment, folder: Path, accuracies: lis
         found = {} if accuracy is None else {"accuracy": accuracy}
         state = State.METRICS_UNAVAILABLE if accuracy is None else State.SUCCEEDED
         trial = Trial(Suggestion(index, {}, topology=topology.to_dict()), state, found, started=1.0, ended=2.0)
-        store.write(record, [Change(trial, artifacts=files(topology, index, folder / f"model{index}"))])
+        store.write(
+            record,
+            [
+                Change(
+                    trial, reported([0.1, accuracy or 0.0]), artifacts=files(topology, index, folder / f"model{index}")
+                )
+            ],
+        )
     return record
 
 
@@ -69,14 +76,18 @@ def test_the_network_of_the_best_trial_comes_back_with_its_weights(local: Store,
 
 @pytest.mark.slow  # MLflow and torch.export take seconds to import
 def test_a_network_is_registered_as_versions_of_a_model_and_its_run_stays_as_it_was(
-    local: Store, tmp_path: Path
+    local: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import mlflow.pytorch
+    monkeypatch.chdir(tmp_path)
+    import mlflow
+    from mlflow import pytorch
 
     record = recorded(local, searching(tracking={"register_model": "kept"}), tmp_path, [0.5, 0.9])
     history = local.history(record)
     client = mlflow.MlflowClient(local.uri)
     before = [client.get_run(trial.run_id).to_dictionary() for trial in history]
+    metrics = [client.get_metric_history(trial.run_id, "accuracy") for trial in history]
+    assert [len(series) for series in metrics] == [2, 2]
     uri = mlflow.get_tracking_uri()
     versions = [register(local, record, trial, "mine") for trial in history]
     keep_model(local, record, history)
@@ -84,13 +95,15 @@ def test_a_network_is_registered_as_versions_of_a_model_and_its_run_stays_as_it_
     assert versions == ["1", "2"]
     for model, version, index in (("mine", "1", 0), ("mine", "2", 1), ("kept", "1", 1)):
         assert client.get_model_version(model, version).run_id == history[index].run_id
+    assert [client.get_metric_history(trial.run_id, "accuracy") for trial in history] == metrics
+    assert not (tmp_path / "mlruns").exists()
     after = [client.get_run(trial.run_id).to_dictionary() for trial in history]
     assert [run["info"] for run in after] == [run["info"] for run in before]
     assert [run["data"] for run in after] == [run["data"] for run in before]
     assert local.history(record) == history
     mlflow.set_tracking_uri(local.uri)
     try:
-        loaded = mlflow.pytorch.load_model("models:/mine/2")
+        loaded = pytorch.load_model("models:/mine/2")
     finally:
         mlflow.set_tracking_uri(uri)
     network = trained(local, record, history[1])
