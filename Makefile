@@ -49,7 +49,7 @@ test-stores: $(VENV)-stores/.installed  ## on other stores: PostgreSQL, artifact
 
 FAULTS ?= 30
 chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind, a minute or more for ten
-	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos -s
+	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos tests/local/test_local_states.py tests/steps/test_step_states.py -s
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs

@@ -5,12 +5,14 @@ Every process of an experiment has a mark in its environment, so that those that
 
 import os
 import random
+import resource
 import signal
 import subprocess
 import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -51,6 +53,27 @@ def network():
 """
 
 
+CLOCK = """\
+# Python runs this when it starts: it shifts the clock of the process by the seconds in a file
+import os, time
+
+def offset(file=os.path.join(os.path.dirname(__file__), "offset")):
+    try:
+        with open(file) as text:
+            return float(text.read())
+    except (OSError, ValueError):
+        return 0.0
+
+def shifted(seconds=time.time):
+    return seconds() + offset()
+
+def shifted_ns(nanoseconds=time.time_ns):
+    return nanoseconds() + int(offset() * 1e9)
+
+time.time, time.time_ns = shifted, shifted_ns
+"""
+
+
 @dataclass
 class Experiment:
     """An experiment in a directory of its own, run by commands as a user does, again and again until it ends.
@@ -73,6 +96,8 @@ class Experiment:
         self.directory.mkdir(parents=True, exist_ok=True)
         (self.directory / "user_code.py").write_text(CODE)
         (self.directory / "spec.yaml").write_text(yaml.safe_dump(self.spec))
+        (self.directory / "clock").mkdir()
+        (self.directory / "clock" / "sitecustomize.py").write_text(CLOCK)
 
     @property
     def name(self) -> str:
@@ -85,6 +110,8 @@ class Experiment:
         begun = any(record.name == self.name for record in self.store.records())
         arguments = ["resume", self.name] if begun else ["run", "spec.yaml"]
         environment = {**os.environ, MARK: self.mark, "MLFLOW_TRACKING_URI": self.uri, "PYTHONFAULTHANDLER": "0"}
+        paths = [str(self.directory / "clock"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
         log = (self.directory / "output.log").open("ab")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "katib_flow", *arguments, "-q"],
@@ -128,6 +155,28 @@ class Experiment:
             except (ProcessLookupError, PermissionError):
                 return
             self.count(f"{kind}{'s group' if group else ''} {number.name}")
+
+    def set_clock(self) -> None:
+        """Set the clock of all processes, back or forth, by as much as a second or a day."""
+        seconds = self.rng.choice([1, 30, 3600, 86_400]) * self.rng.choice([-1, 1])
+        part = self.directory / "clock" / "part"
+        part.write_text(str(seconds))
+        part.replace(self.directory / "clock" / "offset")
+        self.count(f"clock {seconds:+} s")
+
+    def fill_disk(self) -> None:
+        """Have some processes find no room for any file for a moment."""
+        kind = self.rng.choice(["scheduler", "worker", "every process"])
+        listed = {"scheduler": self._scheduler, "worker": self.workers, "every process": self.processes}[kind]
+        candidates: list[int] = []
+        within(0.5, lambda: bool(candidates.extend(listed()) or candidates))
+        if not candidates:
+            return
+        limits = {pid: limit for pid in candidates if (limit := room_of(pid, 0))}
+        time.sleep(self.rng.uniform(0.1, 1))
+        for pid in {*limits, *self.processes()}:  # a process that was started meanwhile has its parent's limit
+            room_of(pid, resource.RLIM_INFINITY)
+        self.count(f"no room for {kind}")
 
     def _scheduler(self) -> list[int]:
         return [self.process.pid] if self.process is not None and self.running else []
@@ -207,6 +256,17 @@ def disturbed(experiment: Experiment, fault: Callable[[Experiment], None], fault
 
 def tail(experiment: Experiment) -> str:
     return (experiment.directory / "output.log").read_text()[-3000:]
+
+
+def room_of(pid: int, most: int) -> bool:
+    """Set the size that the files of a process may have, in bytes; False where it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(
+            pid, resource.RLIMIT_FSIZE, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
+        )
+        return True
+    return False
 
 
 def parent(pid: int) -> int:

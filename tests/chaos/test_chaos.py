@@ -96,6 +96,50 @@ def test_processes_that_are_killed(kind: str, tmp_path: Path) -> None:
     tell(kind, experiment)
 
 
+@pytest.mark.parametrize("kind", ["random", "early stopping", "pbt"])
+def test_clocks_that_jump_while_processes_are_killed(kind: str, tmp_path: Path) -> None:
+    trials = max(30, 2 * FAULTS)
+    experiment = Experiment(
+        tmp_path, spec(kind, trials), f"sqlite:///{tmp_path}/katib_flow.db", random.Random(f"{SEED} clock {kind}")
+    )
+
+    def jump(experiment: Experiment) -> None:
+        if experiment.rng.random() < 0.3:
+            a_process(experiment)
+        else:
+            experiment.set_clock()
+
+    disturbed(experiment, jump, FAULTS, seconds=3000)
+    experiment.check_end(lambda trial: right(kind, trial), None if kind == "pbt" else trials)
+    tell(f"clock, {kind}", experiment)
+
+
+def test_clocks_that_jump_do_not_end_an_experiment_before_its_time(tmp_path: Path) -> None:
+    trials = max(30, 2 * FAULTS)
+    limited = spec("random", trials)
+    limited["limits"]["timeout"] = 3000
+    experiment = Experiment(tmp_path, limited, f"sqlite:///{tmp_path}/katib_flow.db", random.Random(f"{SEED} timeout"))
+    experiment.start()
+    assert within(60, lambda: len(experiment.history()) > 0)
+    while experiment.running and sum(experiment.faults.values()) < FAULTS:
+        experiment.set_clock()
+        time.sleep(experiment.rng.uniform(0.02, 0.5))
+    disturbed(experiment, lambda _: None, 0)
+    experiment.check_end(lambda trial: right("random", trial), trials)
+    tell("clock, timeout", experiment)
+
+
+@pytest.mark.parametrize("kind", ["random", "early stopping"])
+def test_disks_that_are_full_for_a_moment(kind: str, tmp_path: Path) -> None:
+    trials = max(30, 2 * FAULTS)
+    experiment = Experiment(
+        tmp_path, spec(kind, trials), f"sqlite:///{tmp_path}/katib_flow.db", random.Random(f"{SEED} disk {kind}")
+    )
+    disturbed(experiment, Experiment.fill_disk, FAULTS, seconds=3000)
+    experiment.check_end(lambda trial: right(kind, trial), trials)
+    tell(f"disk, {kind}", experiment)
+
+
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[Proxy]:
     with (
