@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest test-stores chaos image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -50,6 +50,10 @@ test-stores: $(VENV)-stores/.installed  ## on other stores: PostgreSQL, artifact
 FAULTS ?= 30
 chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind, a minute or more for ten
 	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos tests/local/test_local_states.py tests/steps/test_step_states.py -s
+
+INPUTS ?= 100000
+fuzz: install  ## damaged specs, manifests, topologies, logs, reports, stores, arguments: INPUTS in all, a quarter of an hour
+	@KATIB_FLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/fuzz
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs

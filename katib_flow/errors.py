@@ -7,6 +7,16 @@ class KatibFlowError(Exception):
     """Base of every error that reaches a user as one clear message and never as a traceback."""
 
 
+def written_out(value: object) -> str:
+    """A value as Python writes it; one that cannot be written, by its kind."""
+    try:
+        return repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} without end of nesting"
+    except ValueError:  # a whole number of thousands of digits
+        return f"a {type(value).__name__} of too many digits"
+
+
 class SpecError(KatibFlowError, ValueError):
     """A field of the spec breaks a rule; ``where`` is its path as the user wrote it, ``line`` its line where known."""
 
@@ -15,7 +25,7 @@ class SpecError(KatibFlowError, ValueError):
         self.where, self.found, self.need, self.line = where, found, need, line
 
     def __str__(self) -> str:
-        return f"{self.where}: found {self.found!r}, need {self.need}"
+        return f"{self.where}: found {written_out(self.found)}, need {self.need}"
 
 
 class InvalidSpec(KatibFlowError, ValueError):

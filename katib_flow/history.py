@@ -5,6 +5,7 @@ Nothing here does I/O. ``tracking`` writes these facts to MLflow and reads them 
 
 import math
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from operator import attrgetter
 from typing import Any
 
 from katib_flow.basis import Basis
+from katib_flow.errors import written_out
 
 Value = bool | int | float | str | None
 """What a parameter may be assigned: any scalar of JSON."""
@@ -91,6 +93,11 @@ class Origin:
         return cls(Kind(data["kind"]), tuple(data.get("parents", ())), tuple(data.get("repeats", ())))
 
 
+def _finite(value: object) -> bool:
+    """Whether a value is a number that a float can come near to."""
+    return isinstance(value, int | float) and abs(value) <= sys.float_info.max  # NaN is not
+
+
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,199}")
 
 
@@ -128,9 +135,9 @@ class Suggestion:
             ValueError: its id, which names a directory and may come from a store, is no plain name.
         """
         if not isinstance(self.index, int) or isinstance(self.index, bool) or self.index < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
-            raise ValueError(f"index: found {self.index!r}, need a whole number from 0")
-        if self.key and not (isinstance(self.key, str) and _KEY.fullmatch(self.key)):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise ValueError(f"key: found {self.key!r}, need lower-case letters, digits and dashes")
+            raise ValueError(f"index: found {written_out(self.index)}, need a whole number from 0")
+        if self.key != "" and not (isinstance(self.key, str) and _KEY.fullmatch(self.key)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ValueError(f"key: found {written_out(self.key)}, need lower-case letters, digits and dashes")
         parents = self.origin.parents
         if self.parent is not None and self.parent not in parents:
             kind = Kind.MODIFY if self.origin.kind is Kind.GENERATE else self.origin.kind
@@ -164,7 +171,26 @@ class Suggestion:
         rest = dict(data)
         origin = Origin.from_dict(rest.pop("origin", Origin().to_dict()))
         basis = rest.pop("basis", None)
-        return cls(**rest, origin=origin, basis=None if basis is None else Basis.from_dict(basis))
+        suggestion = cls(**rest, origin=origin, basis=None if basis is None else Basis.from_dict(basis))
+        if wrong := next(suggestion._wrong(), None):
+            raise ValueError(wrong)
+        return suggestion
+
+    def _wrong(self) -> Iterator[str]:
+        """What is not of the type that it should be."""
+        for name in ("assignment", "info", "topology"):
+            value = getattr(self, name)
+            if not isinstance(value, Mapping) and not (name == "topology" and value is None):
+                yield f"{name}: found {written_out(value)}, need a mapping"
+                return
+        for name, value in self.assignment.items():
+            if not (value is None or isinstance(value, str | int) or _finite(value)):
+                yield f"assignment.{name}: found {written_out(value)}, need text, a finite number, true, false or null"
+        if self.budget is not None and (isinstance(self.budget, bool) or not _finite(self.budget)):
+            yield f"budget: found {written_out(self.budget)}, need a finite number"
+        for index in (*self.origin.parents, *self.origin.repeats):
+            if not isinstance(index, int) or isinstance(index, bool) or index < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
+                yield f"origin: found {written_out(index)}, need the index of a trial, a whole number from 0"
 
 
 @dataclass(frozen=True, slots=True)

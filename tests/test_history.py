@@ -176,3 +176,28 @@ def test_what_inherits_from_a_trial_is_made_of_it(parent, origin, wanted):
     suggestion = Suggestion(9, {}, parent=parent, origin=origin)
     assert suggestion.origin == wanted
     assert Suggestion.from_dict(json.loads(json.dumps(suggestion.to_dict()))) == suggestion
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ({"assignment": [1]}, "assignment: found"),
+        ({"assignment": "x"}, "assignment: found 'x', need a mapping"),
+        ({"assignment": {"lr": [1]}}, "assignment.lr: found"),
+        ({"assignment": {"lr": math.nan}}, "assignment.lr: found nan, need text, a finite number"),
+        ({"budget": "9"}, "budget: found '9', need a finite number"),
+        ({"budget": True}, "budget: found True"),
+        ({"parent": "x"}, "origin: found 'x', need the index of a trial"),
+        ({"parent": -1}, "origin: found -1"),
+        ({"origin": {"kind": "modify", "parents": ["x"]}}, "origin: found 'x'"),
+        ({"origin": {"kind": "modify", "repeats": [True]}}, "origin: found True"),
+        ({"info": 1}, "info: found 1, need a mapping"),
+        ({"topology": [1]}, "topology: found"),
+        ({"key": 0.0}, "key: found 0.0, need lower-case letters"),
+        ({"key": False}, "key: found False"),
+        ({"key": None}, "key: found None"),
+    ],
+)
+def test_a_suggestion_that_somebody_edited_is_refused(part, told):
+    with pytest.raises(ValueError, match=told):
+        Suggestion.from_dict({"index": 0, "assignment": {}, **part})

@@ -78,7 +78,7 @@ def _decompressed(text: str) -> Mapping[str, Any] | None:
         return {}
     try:
         return json.loads(gzip.decompress(base64.b64decode(text)))
-    except (OSError, EOFError, zlib.error, ValueError):
+    except (OSError, EOFError, zlib.error, ValueError, RecursionError):
         return None
 
 

@@ -9,6 +9,7 @@ import json
 import re
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.foreign import from_json
 from katib_flow.spec.experiment import Experiment
 
 MAX_BYTES = 120_000  # the kernel ends at 128 KiB for one environment value
@@ -38,7 +39,7 @@ def decode_spec(text: str, source: str) -> Experiment:
         KatibFlowError: it is not one.
     """
     try:
-        data = json.loads(text)
+        data = from_json(text)
     except ValueError as error:
         need = "the spec as `katib-flow compile` writes it"
         raise KatibFlowError(f"{source}: found no JSON ({error}), need {need}") from None

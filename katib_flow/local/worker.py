@@ -21,6 +21,7 @@ from typing import Any
 import cloudpickle
 
 from katib_flow.errors import SpecError
+from katib_flow.foreign import END_OF_TIME, metric_of, number_of
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.functions import Function, die_with, not_for_trials, trial_function
@@ -98,16 +99,29 @@ def save_result(directory: TrialDirectory, outcome: Outcome) -> None:
 
 
 def read_result(directory: TrialDirectory) -> Outcome | None:
-    """What ``save_result`` wrote; None where the trial did not get that far."""
+    """What ``save_result`` wrote; None where the trial did not get that far, or has written something else there."""
     try:
-        content: dict[str, Any] = json.loads(directory.result.read_text())
-    except (OSError, ValueError):
+        content: dict[str, Any] = json.loads(directory.result.read_text(encoding="utf-8"))
+        started, ended = number_of(content["started"]), number_of(content["ended"])
+        if not (0 <= started < END_OF_TIME and 0 <= ended < END_OF_TIME):
+            return None
+        return Outcome(
+            State(content["state"]),
+            message=str(content["message"]),
+            metrics=tuple(_metric(*fields) for fields in content["metrics"]),
+            started=started,
+            ended=ended,
+            fault=content["fault"] is True,
+            observations={name: number_of(value) for name, value in content["observations"].items()},
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
-    metrics = tuple(
-        Metric(name, tuple(value) if isinstance(value, list) else value, step, timestamp)
-        for name, value, step, timestamp in content.pop("metrics")
-    )
-    return Outcome(State(content.pop("state")), metrics=metrics, **content)
+
+
+def _metric(name: object, value: object, step: object, timestamp_ms: object) -> Metric:
+    """A metric as ``save_result`` writes it."""
+    numbers = tuple(map(number_of, value)) if isinstance(value, list) else number_of(value)
+    return metric_of(name, numbers, step, timestamp_ms)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Callable, Collection, Iterator
 from http.client import HTTPException
 
+from katib_flow.foreign import END_OF_TIME
 from katib_flow.history import Metric
 from katib_flow.metrics.hints import instead
 from katib_flow.metrics.text import now_ms
@@ -71,12 +72,17 @@ class Endpoint:
 
 
 def samples(text: str) -> Iterator[tuple[str, float, int | None]]:
-    """Name with labels, value, and time in milliseconds, of the samples in Prometheus's text format."""
+    """Name with labels, value, and time in milliseconds, of the samples in Prometheus's text format.
+
+    A time is None where there is none, or one that no calendar has.
+    """
     for line in text.splitlines():
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line.strip())
         if match is None:
             continue
         try:
-            yield match[1] + (match[2] or ""), float(match[3]), int(match[4]) if match[4] else None
+            stated = int(match[4]) if match[4] else None
+            known = stated is not None and 0 <= stated < END_OF_TIME * 1000
+            yield match[1] + (match[2] or ""), float(match[3]), stated if known else None
         except ValueError:
             continue

@@ -9,9 +9,11 @@ import struct
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from katib_flow.foreign import END_OF_TIME
 from katib_flow.history import Metric
 from katib_flow.metrics.hints import instead
 from katib_flow.metrics.lines import Tail
+from katib_flow.metrics.text import now_ms
 
 _LARGEST_RECORD = 64 << 20  # more is no event of scalars but a file that is broken
 _MOST_TAGS = 1000  # to be named where none is the metric
@@ -47,7 +49,8 @@ class EventFiles:
                     self._tags.add(tag)
                 name = self._named(tag, path)
                 if name is not None:
-                    found.append(Metric(name, value, step, int(seconds * 1000)))
+                    known = 0 <= seconds < END_OF_TIME  # NaN is not
+                    found.append(Metric(name, value, step, int(seconds * 1000) if known else now_ms()))
         return found
 
     def _paths(self) -> list[Path]:

@@ -17,6 +17,7 @@ from datetime import datetime
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.foreign import END_OF_TIME
 from katib_flow.history import Metric
 from katib_flow.spec.experiment import Experiment
 
@@ -30,7 +31,6 @@ _STEP_KEYS = ("step", "global_step")
 _LIKE_A_NUMBER = re.compile(r"[\[('\"]*[+-]?\.?\d")
 FILTER_SECONDS = 1.0  # for one line
 _LARGEST_STEP = 2**63 - 1  # what a database keeps
-_END_OF_TIME = 253_402_300_800  # seconds, the year 10000
 
 Number = float | tuple[float, ...]
 
@@ -225,7 +225,7 @@ def _step(value: Number | None) -> int | None:
 def _milliseconds(stated: object) -> int | None:
     """Milliseconds since the epoch, of seconds or of RFC 3339 text; None where it is neither."""
     if isinstance(stated, int | float) and not isinstance(stated, bool):
-        return int(stated * 1000) if 0.001 <= stated < _END_OF_TIME else None
+        return int(stated * 1000) if 0.001 <= stated < END_OF_TIME else None
     if not isinstance(stated, str) or len(stated) < len("2026-01-01T00:00:00"):
         return None
     try:

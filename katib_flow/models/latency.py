@@ -5,7 +5,6 @@ No count of operations tells it. A table has the milliseconds of each operation 
 where nothing else runs as it does (Tan et al., CVPR 2019, measure; Cai et al., ICLR 2019, sum).
 """
 
-import json
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.foreign import from_json
 from katib_flow.models.build import Network, module_of
 from katib_flow.models.layers import Layer, Mixed, Shape, Zero
 from katib_flow.models.operations import named
@@ -138,7 +138,7 @@ def load_table(path: Path) -> Table:
     """
     need = "need JSON that gives the milliseconds of each operation"
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise KatibFlowError(f"{path}: not a table of latencies ({error}); {need}") from None
     numbers = table.values() if isinstance(table, dict) else [None]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.foreign import from_json
 from katib_flow.models.drawing import svg
 from katib_flow.models.morphisms import inherited
 from katib_flow.models.space import Space
@@ -87,7 +88,7 @@ def load_topology(path: Path) -> Topology:
         KatibFlowError: it cannot be read, or is not sound.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise KatibFlowError(f"{path}: not a topology ({error}); need JSON with the schema topology/1") from None
     return Topology.parse(data, str(path))

@@ -16,7 +16,7 @@ from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models.canonical import digest
 from katib_flow.models.flat import Counts, Flat, flatten
 from katib_flow.models.layers import Shape
-from katib_flow.spec.model import Count, Model, PlainData, Text
+from katib_flow.spec.model import Count, Model, PlainData, Text, unwritable
 from katib_flow.spec.problems import NOTHING, problem, spec_errors
 
 SCHEMA = "topology/1"
@@ -112,6 +112,8 @@ class Topology(Model):
         Raises:
             InvalidSpec: with every mistake found, by the graph and the vertex or edge.
         """
+        if strange := unwritable(data):
+            raise InvalidSpec(source, strange)
         try:
             topology = cls.model_validate(data)
         except ValidationError as error:

@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
 from katib_flow.spec.argo import Argo
-from katib_flow.spec.model import Model, Scalar, Text
+from katib_flow.spec.model import Model, Scalar, Text, unwritable
 from katib_flow.spec.parameters import AnyParameter, FloatParameter
 from katib_flow.spec.problems import matching, problem, problems, spec_errors
 from katib_flow.spec.rules import RULES, Rule, broken, broken_so_far
@@ -161,6 +161,8 @@ class Experiment(Model):
         Raises:
             InvalidSpec: with every mistake that was found.
         """
+        if strange := unwritable(data):
+            raise InvalidSpec(source, strange)
         try:
             experiment = cls.model_validate(data)
         except ValidationError as error:

@@ -1,7 +1,9 @@
 """What every part of the spec is made of: frozen models, numbers that are no booleans, scalars as they were written."""
 
 import math
+import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, PlainValidator
@@ -11,6 +13,8 @@ from katib_flow.history import Value
 from katib_flow.spec.problems import problem, problems
 from katib_flow.spec.yaml12 import MAX_DEPTH
 
+MOST_UNWRITABLE = 20  # mistakes of this kind that are told: data may hold itself twice, and so on without end
+_HALF = re.compile("[\ud800-\udfff]")
 NEED_SCALAR = "text, a finite number, true, false or null"
 LARGEST_INT = 2**53
 """JSON in other languages, and the float arithmetic of the scales, are exact up to here."""
@@ -54,6 +58,30 @@ def _strange(value: Any, where: str, depth: int) -> Iterator[SpecError]:
             yield from _strange(inner, f"{where}[{position}]", depth + 1)
     elif not isinstance(value, bool | int | str | None) and not (isinstance(value, float) and math.isfinite(value)):
         yield SpecError(where, value, NEED_SCALAR)
+
+
+def unwritable(data: Any) -> list[SpecError]:
+    """What can be checked, and then neither be written nor shown: what nests without end, and half a character.
+
+    A character that UTF-16 writes as two halves is one in UTF-8: no file, store or terminal takes a half.
+    """
+    return list(islice(_unwritable(data, "", 0), MOST_UNWRITABLE))
+
+
+def _unwritable(data: Any, where: str, depth: int) -> Iterator[SpecError]:
+    if isinstance(data, str):
+        if _HALF.search(data):
+            yield SpecError(where or "the spec", data, "text without half of a character (U+D800 to U+DFFF)")
+    elif depth > MAX_DEPTH:
+        yield SpecError(where, "more levels", f"at most {MAX_DEPTH} levels of nesting")
+    elif isinstance(data, Mapping):
+        for key, inner in data.items():
+            at = f"{where}.{key}" if where else str(key)
+            yield from _unwritable(key, at, depth)
+            yield from _unwritable(inner, at, depth + 1)
+    elif isinstance(data, list | tuple):
+        for position, inner in enumerate(data):
+            yield from _unwritable(inner, f"{where}[{position}]", depth + 1)
 
 
 def _plain(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
-from katib_flow.errors import SpecError
+from katib_flow.errors import SpecError, written_out
 from katib_flow.spec.habits import habit, type_habit
 
 Path = Sequence[int | str]
@@ -51,7 +51,8 @@ def matching(pattern: str, need: str) -> AfterValidator:
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
-    near = difflib.get_close_matches(str(word), list(known), n=1, cutoff=0.6)
+    text = word if isinstance(word, str) else written_out(word)
+    near = difflib.get_close_matches(text, list(known), n=1, cutoff=0.6)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
@@ -162,7 +163,7 @@ def _join(path: Path) -> str:
 
 def shown(value: object) -> object:
     """A value for a person to recognise: cut where it is long."""
-    text = repr(value)
+    text = written_out(value)
     return NOTHING if value is None else value if len(text) <= 80 else _Shown(text[:77] + "...")
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
+from katib_flow.foreign import END_OF_TIME, from_json, metric_of, number_of
 from katib_flow.history import Metric, Origin, Place, State, Suggestion, Trial, continued
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import (
@@ -19,7 +20,6 @@ from katib_flow.tracking.names import (
     escape,
     json_tags,
     metric_in,
-    number_in,
     number_out,
     read_json,
     readable,
@@ -79,6 +79,17 @@ class Row:
     tags: Mapping[str, str]
     artifact_uri: str = ""
     metric_keys: tuple[str, ...] = ()
+
+
+def seconds_in(milliseconds: object) -> float:
+    """Seconds since the epoch of a time in milliseconds that somebody else wrote.
+
+    Raises:
+        ValueError: it is none, or not one of the years to 9999.
+    """
+    if not isinstance(milliseconds, int) or not 0 <= milliseconds < END_OF_TIME * 1000:
+        raise ValueError(f"found {milliseconds!r} as a time, need milliseconds since 1970")
+    return milliseconds / 1000
 
 
 def milliseconds(seconds: float | None) -> int | None:
@@ -194,10 +205,10 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
         suggestion=suggestion_in(read_json("katib_flow.suggestion", tags), topology),
         state=state,
         observations={
-            name: number_in(value) for name, value in (read_json("katib_flow.observations", tags) or {}).items()
+            name: number_of(value) for name, value in (read_json("katib_flow.observations", tags) or {}).items()
         },
-        started=int(started) / 1000 if started else None,
-        ended=row.end_ms / 1000 if state.final and row.end_ms is not None else None,
+        started=seconds_in(int(started)) if started else None,
+        ended=seconds_in(row.end_ms) if state.final and row.end_ms is not None else None,
         message=tags.get("katib_flow.message", ""),
         run_id=row.run_id,
         retries=int(tags.get("katib_flow.retries", "0")),
@@ -209,7 +220,7 @@ def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] =
     """A trial with every value it reported, by metric, as if it had been tried once."""
     names = {escape(name): name for name in one.observations}  # a name that was cut is known from here alone
     reported = [
-        Metric(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
+        metric_of(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
         for point in points
     ]
     series: dict[str, list[Metric]] = {}
@@ -243,7 +254,9 @@ def once(trials: Iterable[Trial]) -> list[Trial]:
 def vectors_out(metrics: Iterable[Metric]) -> str:
     """Vector metrics as JSON lines; "" where there are none."""
     return "".join(
-        json.dumps([metric.name, metric.step, metric.timestamp_ms, [number_out(value) for value in metric.value]])
+        json.dumps(
+            [metric.name, _within(metric.step), _within(metric.timestamp_ms, 0), list(map(number_out, metric.value))]
+        )
         + "\n"
         for metric in metrics
         if isinstance(metric.value, tuple)
@@ -251,5 +264,5 @@ def vectors_out(metrics: Iterable[Metric]) -> str:
 
 
 def vectors_in(text: str) -> list[Metric]:
-    rows = [json.loads(line) for line in text.splitlines()]
-    return [Metric(name, tuple(map(number_in, values)), step, timestamp) for name, step, timestamp, values in rows]
+    rows = [from_json(line) for line in text.splitlines()]
+    return [metric_of(name, tuple(map(number_of, values)), step, timestamp) for name, step, timestamp, values in rows]

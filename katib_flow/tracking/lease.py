@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from katib_flow.errors import KatibFlowError, TrackingError
+from katib_flow.foreign import from_json
 from katib_flow.processes import PROC, boot, born
 
 TAG = "katib_flow.lease"
@@ -68,7 +69,7 @@ class Lease:
     def read(cls, tags: Mapping[str, str]) -> "Lease | None":
         """The lease among the tags of a run; None where there is none, or somebody wrote something else there."""
         try:
-            data: dict[str, Any] = json.loads(tags.get(TAG) or "null")
+            data: dict[str, Any] = from_json(tags.get(TAG) or "null")
             owner, host, what, machine = (str(data[name])[:200] for name in ("owner", "host", "what", "machine"))
             since, beat = float(data["since"]), float(data["beat"])
             return cls(owner, host, what, since, beat, machine, int(data["pid"]), int(data["born"]))

@@ -10,9 +10,12 @@ import json
 import math
 import posixpath
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
+
+from katib_flow.foreign import first_of_json
 
 MAX_NAME = 250
 MAX_PARAM = 6000
@@ -46,7 +49,15 @@ def escape(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def unescape(text: str) -> str:
-    return _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else "", text) if ":" in text else text
+    """The name of ``escape``; of a text that others wrote, what is no code point stays as it is."""
+    return _ESCAPED.sub(_unescaped, text) if ":" in text else text
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    if not match[1]:
+        return ""
+    code = int(match[1], 16) if len(match[1]) <= 6 else sys.maxunicode + 1
+    return chr(code) if code <= sys.maxunicode else match[0]
 
 
 def readable(text: str, limit: int) -> str:
@@ -71,23 +82,21 @@ def read_json(key: str, tags: Mapping[str, str]) -> Any:
     """The data of ``json_tags``; None where there is none.
 
     What follows the JSON is not read: a text that grew shorter leaves its last chunks behind.
+
+    Raises:
+        ValueError: it is no JSON.
     """
     parts = [tags.get(key, "")]
     if not parts[0]:
         return None
     while (part := tags.get(f"{key}.{len(parts)}")) is not None:
         parts.append(part)
-    return json.JSONDecoder().raw_decode("".join(parts))[0]
+    return first_of_json("".join(parts))
 
 
 def number_out(value: float) -> float | str:
     """A number as strict JSON has it: NaN and the infinities are text."""
     return value if math.isfinite(value) else str(float(value))
-
-
-def number_in(value: float | str) -> float:
-    """The number of ``number_out``."""
-    return float(value) if isinstance(value, str) else value
 
 
 def metric_in(value: float) -> float:

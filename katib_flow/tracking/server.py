@@ -155,6 +155,6 @@ def content(response: Any, path: str) -> dict[str, Any]:
 def _object(text: str) -> dict[str, Any]:
     try:
         data = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}

@@ -12,9 +12,11 @@ import json
 import tempfile
 import time
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
@@ -26,6 +28,7 @@ from katib_flow.tracking.runs import ApiBackend
 
 ARTIFACT = "katib_flow/settled.json.gz"
 WHILE_MS = 15 * 60_000
+MOST_BYTES = 1 << 28  # unpacked: a million runs, say, and no file that was made to fill the memory
 LEAST = 500  # runs that make it worth their while
 OPEN = 500  # at most: they are asked for by id
 _FOR_GOOD = {state for state in State if state.over}
@@ -110,10 +113,29 @@ def packed(settled: Settled) -> bytes:
 def unpacked(content: bytes) -> Settled:
     """What was packed; nothing, where that is damaged or of another version."""
     try:
-        since_ms, open_, rows = json.loads(gzip.decompress(content))
-        return Settled({row[0]: Row(*row) for row in rows}, tuple(open_), since_ms)
-    except (OSError, EOFError, zlib.error, ValueError, TypeError):
+        with gzip.open(BytesIO(content)) as file:
+            since_ms, open_, rows = json.loads(file.read(MOST_BYTES))
+        settled = Settled({row[0]: Row(*row) for row in rows}, tuple(open_), since_ms)
+        return settled if _sound(settled) else Settled()
+    except (OSError, EOFError, zlib.error, ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return Settled()
+
+
+def _sound(settled: Settled) -> bool:
+    """Whether every part is of its type, so that what reads it need not ask."""
+    rows = settled.rows.values()
+    texts = chain(settled.open, *((row.run_id, row.artifact_uri, *row.metric_keys, *_items(row.tags)) for row in rows))
+    ends = [row.end_ms for row in rows if row.end_ms is not None]
+    numbers = (settled.since_ms, *(row.start_ms for row in rows), *ends)
+    return (
+        all(isinstance(text, str) for text in texts)  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
+        and all(type(number) is int for number in numbers)
+        and all("katib_flow.state" in row.tags for row in rows)
+    )
+
+
+def _items(tags: Mapping[str, str]) -> Iterator[str]:
+    return chain.from_iterable(tags.items())
 
 
 def _ours(row: Row) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Who started an experiment, from which program and which commit: the tags that MLflow's ``start_run`` would set."""
 
 import getpass
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
+from katib_flow.foreign import from_json
 from katib_flow.tracking.server import credentials
 
 _PLUGINS = "mlflow.run_context_provider"
@@ -75,7 +75,7 @@ def _without_user(url: str) -> str:
 def _environment_tags() -> dict[str, str]:
     """Tags that whoever started this process wants its runs to have."""
     try:
-        given = json.loads(os.environ.get("MLFLOW_RUN_CONTEXT", "{}"))
+        given = from_json(os.environ.get("MLFLOW_RUN_CONTEXT", "{}"))
     except ValueError:
         return {}
     return {str(name): str(value) for name, value in given.items()} if isinstance(given, dict) else {}

@@ -195,8 +195,8 @@ class SqliteApi:
         return [
             Run(
                 *(run_id, str(experiment_id), *fields),
-                tags=tags.get(run_id, {}),
-                params=params.get(run_id, {}),
+                tags={key: _text(value) for key, value in tags.get(run_id, {}).items()},
+                params={key: _text(value) for key, value in params.get(run_id, {}).items()},
                 metrics=metrics.get(run_id, {}),
             )
             for run_id, experiment_id, *fields in found
@@ -237,6 +237,11 @@ class SqliteApi:
         ]
 
 
+def _text(value: object) -> str:
+    """What stands in a column of texts: SQLite keeps there whatever it is given."""
+    return value if isinstance(value, str) else "" if value is None else str(value)
+
+
 _BESIDE = {"tags": "value", "params": "value", "latest_metrics": "CASE is_nan WHEN 1 THEN NULL ELSE value END"}
 
 
@@ -270,7 +275,7 @@ class SqliteBackend:
         by_run: dict[str, dict[str, str]] = {}
         query = f"SELECT run_uuid, key, value FROM tags WHERE run_uuid IN ({children}) AND key GLOB 'katib_flow.*'"  # noqa: S608
         for run_id, key, value in self._database.rows(query, *values):
-            by_run.setdefault(run_id, {})[key] = value
+            by_run.setdefault(run_id, {})[key] = _text(value)
         query = (
             "SELECT run_uuid, start_time, end_time, artifact_uri FROM runs"  # noqa: S608 - of constant parts
             f" WHERE run_uuid IN ({children}) AND lifecycle_stage = 'active' ORDER BY start_time, run_uuid"
@@ -297,7 +302,7 @@ class SqliteBackend:
 
     def tags(self, run_id: str) -> Mapping[str, str]:
         query = "SELECT key, value FROM tags WHERE run_uuid = ?"
-        return dict(self._faults.run(lambda: self._database.rows(query, run_id)))
+        return {key: _text(value) for key, value in self._faults.run(lambda: self._database.rows(query, run_id))}
 
 
 def _children(parent: str, trial_ids: Sequence[str] | None) -> tuple[str, list[str]]:

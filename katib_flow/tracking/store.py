@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import NotFound, TrackingError
+from katib_flow.foreign import END_OF_TIME, from_json
 from katib_flow.history import History, Metric, Trial
 from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.spec.problems import did_you_mean
@@ -20,7 +21,7 @@ from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.checkpoints import Checkpoints
 from katib_flow.tracking.commands import mlflow_command
 from katib_flow.tracking.connect import Connection, alone, artifact_root, located
-from katib_flow.tracking.encode import Point, as_one_try
+from katib_flow.tracking.encode import Point, as_one_try, seconds_in
 from katib_flow.tracking.faults import Faults, error_code, has_password, shown
 from katib_flow.tracking.learnt import Learnings
 from katib_flow.tracking.lease import Holding, Lease
@@ -325,7 +326,7 @@ class Store:
         tags = self._backend.tags(record.run_id)
         return Control(
             **{
-                each.name: _asked(key, tags[key])
+                each.name: _asked(key, tags[key], *_CONTROLS[each.name])
                 for each in fields(Control)
                 if tags.get(key := f"katib_flow.{each.name}")
             }
@@ -372,7 +373,7 @@ class Store:
 
     def segment(self, record: Record) -> int:
         """Number of the newest Workflow that an experiment has reached, 0 for the first."""
-        return int(self._backend.tags(record.run_id).get(SEGMENT, "0"))
+        return _asked(SEGMENT, self._backend.tags(record.run_id).get(SEGMENT, "0"), *_WHOLE)
 
     def set_segment(self, record: Record, segment: int) -> None:
         """From now on the Workflows before this one must leave the experiment alone."""
@@ -412,11 +413,34 @@ def _without_password(experiment: Experiment) -> Experiment:
     return experiment.model_copy(update={"tracking": tracking})
 
 
-def _asked(tag: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:  # edited by hand, in MLflow's page
-        raise TrackingError(f"tag {tag}: found {text!r}, need JSON: true, false, a number or null") from None
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < END_OF_TIME
+
+
+_YES_NO = (lambda value: isinstance(value, bool), "true or false")
+_WHOLE = (_is_whole, "a whole number from 0")
+_CONTROLS: Mapping[str, tuple[Callable[[object], bool], str]] = {
+    "stop": _YES_NO,
+    "pause": _YES_NO,
+    "max_trials": (lambda value: value is None or _is_whole(value), "a whole number from 0, or null"),
+    "timeout": (lambda value: value is None or _is_time(value), "seconds from 0, or null"),
+    "spent": (_is_time, "seconds from 0"),
+    "resumed": (lambda value: value is None or _is_time(value), "seconds since the epoch, or null"),
+}
+"""What each tag of ``Control`` may hold, and how it is said."""
+
+
+def _asked(tag: str, text: str, fits: Callable[[object], bool], need: str) -> Any:
+    """What a tag says, that may be edited by hand in MLflow's page."""
+    with suppress(ValueError):
+        value = from_json(text)
+        if fits(value):
+            return value
+    raise TrackingError(f"tag {tag}: found {text!r}, need JSON: {need}")
 
 
 def _hash(key: str) -> str:
@@ -428,6 +452,8 @@ def _record(run: Run) -> Record:
     try:
         experiment = Experiment.parse(read_json("katib_flow.spec", tags))
         status = Status(tags["katib_flow.status"])
+        started = seconds_in(run.start_ms)
+        ended = seconds_in(run.end_ms) if status.final and run.end_ms else None
     except (KeyError, ValueError) as error:  # InvalidSpec is a ValueError
         raise TrackingError(f"run {run.run_id}: records no experiment that this version can read: {error}") from error
     return Record(
@@ -436,8 +462,8 @@ def _record(run: Run) -> Record:
         experiment=experiment,
         status=status,
         reason=tags.get("katib_flow.reason", ""),
-        started=run.start_ms / 1000,
-        ended=run.end_ms / 1000 if status.final and run.end_ms else None,
+        started=started,
+        ended=ended,
         artifact_uri=run.artifact_uri,
         mlflow_experiment_id=run.experiment_id,
         key=tags.get("katib_flow.key", ""),

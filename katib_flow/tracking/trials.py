@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
 from katib_flow.errors import TrackingError
+from katib_flow.foreign import from_json
 from katib_flow.history import History, Metric, Trial
 from katib_flow.tracking import encode, source
 from katib_flow.tracking.artifacts import Artifacts
-from katib_flow.tracking.encode import Entry, Row
+from katib_flow.tracking.encode import Entry, Point, Row
 from katib_flow.tracking.records import Change, Record
 from katib_flow.tracking.runs import Backend
 from katib_flow.tracking.settled import Histories
@@ -40,9 +42,7 @@ class Trials:
         if series:
             points = self._backend.series(record.run_id, rows)
             vectors = dict(parallel(self._vectors, [row for row in rows if "katib_flow.vectors" in row.tags]))
-            trials = [
-                encode.with_series(trial, points[trial.run_id], vectors.get(trial.run_id, ())) for trial in trials
-            ]
+            trials = [_with_series(trial, points[trial.run_id], vectors.get(trial.run_id, ())) for trial in trials]
         return encode.once(trials)
 
     def _decoded(self, rows: Sequence[Row]) -> list[Trial]:
@@ -52,12 +52,15 @@ class Trials:
 
     def _topology(self, row: Row) -> tuple[str, Mapping[str, object]]:
         file = self._artifacts.get(row.artifact_uri, "topology.json")
-        return row.run_id, json.loads(file.read_text(encoding="utf-8"))
+        with _reading(row, "topology.json"):
+            return row.run_id, from_json(file.read_text(encoding="utf-8"))
 
     def _vectors(self, row: Row) -> tuple[str, list[Metric]]:
-        names = self._artifacts.names(row.artifact_uri, "vectors")
-        texts = [self._artifacts.get(row.artifact_uri, name).read_text(encoding="utf-8") for name in names]
-        return row.run_id, [metric for text in texts for metric in encode.vectors_in(text)]
+        names = self._artifacts.names(row.artifact_uri, "vectors/")
+        files = [self._artifacts.get(row.artifact_uri, name) for name in names]
+        with _reading(row, "vectors/"):
+            texts = [file.read_text(encoding="utf-8") for file in files]
+            return row.run_id, [metric for text in texts for metric in encode.vectors_in(text)]
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool) -> list[Trial]:
         run_ids = self._known(record, changes) if lookup else {}
@@ -137,7 +140,24 @@ class Trials:
 
 
 def _trial(row: Row, topology: Mapping[str, object] | None) -> Trial:
-    try:
+    with _reading(row, "its tags"):
         return encode.trial(row, topology)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise TrackingError(f"run {row.run_id}: records no trial that this version can read: {error!r}") from error
+
+
+def _with_series(trial: Trial, points: Iterable[Point], vectors: Iterable[Metric]) -> Trial:
+    with _reading(trial, "its metrics"):
+        return encode.with_series(trial, points, vectors)
+
+
+@contextmanager
+def _reading(of: Row | Trial, part: str) -> Generator[None]:
+    """A block that reads a part of what a run records: others may have edited or damaged it.
+
+    Raises:
+        TrackingError: it is not what this version writes.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+        text = f"records no trial that this version can read, by {part}: {error!r}"
+        raise TrackingError(f"run {of.run_id}: {text}") from error

@@ -38,7 +38,7 @@ def end_left_over(directory: TrialDirectory) -> int:
     try:
         content = json.loads((directory.path / NAME).read_text())
         leader, began, begun_in = int(content["pid"]), content["born"], content["boot"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError, RecursionError):  # a trial may write there too
         return 0
     killed: set[int] = set()
     until = time.monotonic() + END_SECONDS

@@ -1,13 +1,16 @@
 """One trial in a worker, whatever the disk does."""
 
+import json
+import math
 from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
 
-from katib_flow.history import State, Suggestion
+from katib_flow.history import Metric, State, Suggestion
 from katib_flow.local import worker
 from katib_flow.local.worker import Done, Run
+from katib_flow.trial.outcome import Outcome
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.tracked import Tracked
 from tests.kit import experiment
@@ -29,3 +32,53 @@ def test_a_result_that_cannot_be_written_is_handed_over_all_the_same(
     assert isinstance(done, Done)
     assert (done.outcome.state, done.outcome.observations) == (State.SUCCEEDED, {"accuracy": 0.75})
     assert not directory.result.exists()
+
+
+GOOD = {
+    "state": "succeeded",
+    "message": "",
+    "metrics": [["accuracy", 0.5, 0, 5], ["stats", [1, "nan"], 1, 6]],
+    "started": 1.5,
+    "ended": 2.5,
+    "fault": False,
+    "observations": {"accuracy": 0.5},
+}
+
+
+def test_a_result_outlives_the_scheduler(tmp_path: Path) -> None:
+    directory = TrialDirectory(tmp_path)
+    metrics = (Metric("accuracy", math.inf, 0, 5), Metric("stats", (1.0, 2.5), 1, 6))
+    outcome = Outcome(State.FAILED, "it failed", metrics, 1.5, 2.5, True, observations={"accuracy": -math.inf})
+    worker.save_result(directory, outcome)
+    assert worker.read_result(directory) == outcome
+    directory.result.write_text(json.dumps(GOOD))
+    assert worker.read_result(directory) is not None
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1]",
+        "[" * 5000,
+        "\udc80",
+        *(json.dumps({name: value for name, value in GOOD.items() if name != absent}) for absent in GOOD),
+        *(
+            json.dumps(GOOD | part)
+            for part in (
+                {"state": "melted"},
+                {"metrics": 5},
+                {"metrics": [["accuracy", 0.5]]},
+                {"metrics": [["accuracy", "x", 0, 5]]},
+                {"metrics": [[7, 0.5, 0, 5]]},
+                {"observations": [0.5]},
+                {"observations": {"accuracy": [0.5]}},
+                {"ended": "soon"},
+                {"ended": 1e300},
+            )
+        ),
+    ],
+)
+def test_a_result_that_the_trial_wrote_over_is_none(tmp_path: Path, content: str) -> None:
+    directory = TrialDirectory(tmp_path)
+    directory.result.write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert worker.read_result(directory) is None

@@ -18,6 +18,7 @@ from katib_flow.metrics import prometheus
 from katib_flow.metrics.prometheus import Endpoint, samples
 from katib_flow.metrics.sources import source_of
 from katib_flow.metrics.tensorboard import EventFiles
+from katib_flow.metrics.text import now_ms
 
 
 def proto() -> Any:
@@ -206,3 +207,14 @@ def test_a_file_of_lines_by_several_filters(tmp_path: Path) -> None:
         "{metricName: accuracy, metricValue: 0.5}\n[3] test loss : 0.25\nhalf {metricName: acc"
     )
     assert [(metric.name, metric.value) for metric in source.read()] == [("accuracy", 0.5), ("test loss", 0.25)]
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, -math.inf, -1.0, 1e300])
+def test_an_event_at_a_time_that_no_calendar_has_is_of_now(tmp_path: Path, seconds: float) -> None:
+    (tmp_path / "events.out.tfevents.1").write_bytes(simple("accuracy", 0.5, 1, seconds))
+    (found,) = EventFiles(tmp_path, ["accuracy"]).read()
+    assert abs(found.timestamp_ms - now_ms()) < 60_000
+
+
+def test_a_sample_at_a_time_that_no_calendar_has_is_of_no_time() -> None:
+    assert [time for _, _, time in samples(f"a 1 -5\nb 1 {'9' * 300}\n")] == [None, None]

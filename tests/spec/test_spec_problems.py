@@ -109,7 +109,7 @@ ITSELF["self"] = ITSELF
             f"algorithm.settings.a.b: found {object}, need text, a finite number, true, false or null",
         ),
         ({"a": {1: 2}}, "algorithm.settings.a: found 1, need keys that are text"),
-        (ITSELF, f"algorithm.settings.{'self.' * 100}self: found 'more levels', need at most 100 levels of nesting"),
+        (ITSELF, f"algorithm.settings.{'self.' * 98}self: found 'more levels', need at most 100 levels of nesting"),
     ],
     ids=["number", "object", "key", "endless"],
 )
@@ -231,3 +231,58 @@ def test_a_metric_that_can_never_be_found_is_refused(name, sections, need):
 )
 def test_a_metric_that_can_be_found_is_taken_whatever_it_is_called(name, sections):
     Experiment.parse(spec(objective={"metric": name, "direction": "maximize"}, **sections))
+
+
+def deep(levels: int) -> object:
+    data: object = 1
+    for _ in range(levels):
+        data = {"a": [data]}
+    return data
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"name": deep(2000)},
+        {"parameters": {"lr": deep(2000)}},
+        {"objective": deep(2000)},
+        {"algorithm": {"name": "gp", "settings": {"a": deep(2000)}}},
+    ],
+    ids=lambda sections: next(iter(sections)),
+)
+def test_data_that_nests_too_deeply_to_be_shown_is_one_mistake(sections):
+    (message,) = messages(**sections)
+    assert message.endswith(": found 'more levels', need at most 100 levels of nesting")
+
+
+def test_data_that_holds_itself_twice_is_refused_at_once():
+    twice: dict[str, object] = {}
+    twice |= {"a": twice, "b": twice}
+    assert 1 <= len(messages(algorithm={"name": "gp", "settings": twice})) <= 20
+
+
+@pytest.mark.parametrize(
+    ("sections", "where"),
+    [
+        ({"description": "a\ud800b"}, "description"),
+        ({"parameters": {"act": {"type": "categorical", "values": ["x", "\udfff"]}}}, "parameters.act.values[1]"),
+        ({"trial": {"command": ["a", "\ud800"]}}, "trial.command[1]"),
+        ({"algorithm": {"name": "gp", "settings": {"a": "\ud800"}}}, "algorithm.settings.a"),
+        (
+            {"architecture": {"space": "cell", "settings": {"operations": ["\ud800"]}}},
+            "architecture.settings.operations[0]",
+        ),
+    ],
+)
+def test_half_a_character_is_refused_wherever_it_stands(sections, where):
+    (message,) = messages(**sections)
+    assert message.startswith(f"{where}: found ")
+    assert message.endswith("need text without half of a character (U+D800 to U+DFFF)")
+
+
+@pytest.mark.parametrize("value", [deep(2000), 10**5000], ids=["deep", "long"])
+def test_a_value_that_cannot_be_written_is_told_by_its_kind(value):
+    kind = type(value).__name__
+    assert f"found a {kind} " in str(SpecError("a", value, "b"))
+    assert f"found a {kind} " in str(SpecError("a", shown(value), "b"))
+    assert did_you_mean(value, ["type"]) == ""

@@ -11,10 +11,11 @@ from unittest.mock import MagicMock
 from urllib.parse import urlsplit
 
 import pytest
-from tracking_kit import Fault, Proxy, client_of, ended, experiment, free_port, written
+from tracking_kit import Fault, Proxy, client_of, ended, experiment, free_port, pending, written
 
 from katib_flow.errors import NotFound, TrackingError
-from katib_flow.tracking import Record, Store
+from katib_flow.history import Metric
+from katib_flow.tracking import Change, Record, Store
 from katib_flow.tracking.api import ApiError
 from katib_flow.tracking.faults import explain
 from katib_flow.tracking.official import TIMEOUTS, contact
@@ -305,3 +306,109 @@ def test_a_store_that_goes_while_it_is_used(local: Store, opened: Record, sqlite
     with pytest.raises(TrackingError) as told:
         written(local, opened, ended(0, 0.5))
     assert str(told.value) == f"{path}: the MLflow store was {happened} while it was in use"
+
+
+def edited(store: Store, run_id: str, **values: object) -> None:
+    """Another value in a tag, as whoever may write to the store can put there."""
+    for name, value in values.items():
+        client_of(store).set_tag(run_id, f"katib_flow.{name}", value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("suggestion", "[" * 5000),
+        ("suggestion", '{"index": 0, "assignment": {}, "key": 5.0}'),
+        ("observations", '{"accuracy": [1]}'),
+        ("observations", '{"accuracy": 1' + "0" * 400 + "}"),
+        ("observations", "[1]"),
+        ("started", "9" * 400),
+        ("started", "-5"),
+        ("retries", "x"),
+    ],
+)
+def test_a_trial_that_was_edited_is_refused_in_words(local: Store, opened: Record, name: str, value: str) -> None:
+    (trial,) = written(local, opened, ended(0, 0.5))
+    edited(local, trial.run_id, **{name: value})
+    with pytest.raises(TrackingError, match=f"run {trial.run_id}: records no trial that this version can read, by its"):
+        local.history(opened)
+
+
+@pytest.mark.parametrize("content", [b"{", b"\xff\xfe", b"[1]", b"[" * 5000])
+def test_a_topology_that_is_damaged_is_refused_in_words(local: Store, opened: Record, content: bytes) -> None:
+    (trial,) = written(local, opened, pending(0, topology={"version": 1}))
+    path = Path(urlsplit(local._run(trial.run_id).artifact_uri).path) / "topology.json"
+    path.write_bytes(content)
+    with pytest.raises(TrackingError, match=f"run {trial.run_id}: records no trial that this version can read"):
+        Store(local.uri, local.experiment).history(opened)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"{", b"\xff", b'["stats", 0, 5]', b'["stats", "0", 5, [1]]', b"[7, 0, 5, [1]]", b'["stats", 0, 5, [[1]]]'],
+)
+def test_vectors_that_are_damaged_are_refused_in_words(local: Store, opened: Record, content: bytes) -> None:
+    (trial,) = local.write(opened, [Change(ended(0, 0.5), (Metric("stats", (0.5, 1.0), 0, 5),))])
+    (path,) = (Path(urlsplit(local._run(trial.run_id).artifact_uri).path) / "vectors").iterdir()
+    path.write_bytes(content)
+    with pytest.raises(TrackingError, match=f"run {trial.run_id}: .*by vectors/"):
+        Store(local.uri, local.experiment).history(opened, series=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("max_trials", '"x"'), ("max_trials", "1.5"), ("timeout", "[1]"),
+    ("spent", "null"), ("spent", "NaN"), ("resumed", "true"), ("pause", "0"), ("stop", "[" * 5000)])  # fmt: skip
+def test_what_is_asked_for_is_of_its_type(local: Store, opened: Record, name: str, value: str) -> None:
+    edited(local, opened.run_id, **{name: value})
+    with pytest.raises(TrackingError, match=rf"tag katib_flow\.{name}: found '.*', need JSON: "):
+        local.control(opened)
+
+
+@pytest.mark.parametrize("value", ["null", "-1", "x", "1.5", "[" * 5000])
+def test_a_segment_is_a_number(local: Store, opened: Record, value: str) -> None:
+    edited(local, opened.run_id, segment=value)
+    with pytest.raises(TrackingError, match=r"tag katib_flow\.segment: found '.*', need JSON: a whole number from 0"):
+        local.segment(opened)
+
+
+def changed_row(local: Store, statement: str, *values: object) -> None:
+    """A statement of SQL in the file of a store: SQLite keeps in a column whatever it is given."""
+    with contextlib.closing(sqlite3.connect(local.uri.removeprefix("sqlite:///"))) as connection:
+        assert connection.execute(statement, values).rowcount
+        connection.commit()
+
+
+@pytest.mark.parametrize("start", [None, "x", 1.5, -(2**63), 2**62])
+def test_an_experiment_that_began_at_no_time_is_refused_in_words(local: Store, opened: Record, start: object) -> None:
+    changed_row(local, "UPDATE runs SET start_time = ? WHERE run_uuid = ?", start, opened.run_id)
+    with pytest.raises(TrackingError, match="records no experiment that this version can read"):
+        local.get(opened.run_id)
+    assert local.records() == []
+
+
+@pytest.mark.parametrize("value", [None, 7, b"{}"])
+def test_a_tag_that_is_no_text_is_refused_in_words(local: Store, opened: Record, value: object) -> None:
+    (trial,) = written(local, opened, ended(0, 0.5))
+    query = "UPDATE tags SET value = ? WHERE key = 'katib_flow.suggestion' AND run_uuid = ?"
+    changed_row(local, query, value, trial.run_id)
+    with pytest.raises(TrackingError, match="records no trial that this version can read"):
+        local.history(opened)
+
+
+@pytest.mark.parametrize(("column", "value"), [("step", "x"), ("timestamp", 1.5), ("value", "x")])
+def test_a_metric_that_is_no_number_is_refused_in_words(
+    local: Store, opened: Record, column: str, value: object
+) -> None:
+    (trial,) = local.write(opened, [Change(ended(0, 0.5), (Metric("accuracy", 0.5, 0, 5),))])
+    changed_row(local, f"UPDATE metrics SET {column} = ? WHERE run_uuid = ?", value, trial.run_id)
+    with pytest.raises(TrackingError, match=r"by its metrics"):
+        local.history(opened, series=True)
+
+
+def test_a_metric_of_another_program_may_have_any_name(local: Store, opened: Record) -> None:
+    (trial,) = local.write(opened, [Change(ended(0, 0.5), (Metric("accuracy", 0.5, 0, 5),))])
+    for number, name in enumerate(("a:FFFFFFFF:b", "a:110000:b", f"a:{'F' * 400}:b")):
+        query = "INSERT INTO metrics VALUES (?, 0.5, 5, ?, 0, 0)"
+        changed_row(
+            local, query.replace("VALUES", "(key, value, timestamp, run_uuid, step, is_nan) VALUES"), name, trial.run_id
+        )
+        assert name in local.history(opened, series=True)[0].series, number

@@ -232,7 +232,7 @@ def test_nothing_unknown_can_be_asked(local: Store, opened: Record) -> None:
 
 def test_a_tag_that_was_edited_by_hand_is_told(local: Store, opened: Record) -> None:
     client_of(local).set_tag(opened.run_id, "katib_flow.stop", "yes")
-    with pytest.raises(TrackingError, match=r"tag katib_flow\.stop: found 'yes', need JSON: true, false"):
+    with pytest.raises(TrackingError, match=r"tag katib_flow\.stop: found 'yes', need JSON: true or false"):
         local.control(opened)
 
 

@@ -205,6 +205,12 @@ def test_a_step_beyond_what_mlflow_counts_is_recorded_as_the_last_it_counts(stor
     assert (found.step, found.timestamp_ms) == (2**63 - 1, 2**63 - 1)
 
 
+def test_so_is_that_of_a_vector(store: Store, record: Record) -> None:
+    store.write(record, [Change(ended(0, 0.5), (Metric("stats", (0.5, 1.0), 10**30, 10**30),))])
+    (found,) = store.history(record, series=True)[0].series["stats"]
+    assert (found.step, found.timestamp_ms) == (2**63 - 1, 2**63 - 1)
+
+
 def test_vectors_read_back_with_the_numbers_between_them(store: Store, record: Record) -> None:
     vectors = (
         Metric("stats", (0.5, math.inf, -0.25), 0, 5),

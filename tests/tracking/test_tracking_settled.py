@@ -1,6 +1,7 @@
 """Of a long history a step asks only for what may have changed, and reads the same as if it asked for all of it."""
 
 import gzip
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,39 @@ def test_every_run_is_settled_or_open_or_young(rows: list[Row], now_ms: int) -> 
 
 def test_nothing_settled_reads_back_as_nothing() -> None:
     assert unpacked(packed(Settled())) == Settled()
+
+
+ROW = ["a", 1, 2, {"katib_flow.state": "succeeded"}, "file:///x", ["loss"]]
+
+
+def test_a_row_reads_back() -> None:
+    (row,) = unpacked(gzip.compress(json.dumps([7, [], [ROW]]).encode())).rows.values()
+    assert (row.run_id, row.end_ms) == ("a", 2)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        gzip.compress(b"[" * 5000),
+        gzip.compress(b"[]")[:-3],
+        *(
+            gzip.compress(json.dumps(data).encode())
+            for data in (
+                "abc",
+                ["x", [], []],
+                [7, [3], []],
+                [7, [], ["abcdef"]],
+                [7, [], [[*ROW[:1], "1", *ROW[2:]]]],
+                [7, [], [[*ROW[:3], "tags", *ROW[4:]]]],
+                [7, [], [[*ROW[:3], {}, *ROW[4:]]]],
+                [7, [], [[*ROW[:3], {"katib_flow.state": 1}, *ROW[4:]]]],
+            )
+        ),
+    ],
+)
+def test_what_is_damaged_is_as_if_it_were_not_there(content: bytes) -> None:
+    assert unpacked(content) == Settled()
 
 
 _who = st.sampled_from([0, 1])
