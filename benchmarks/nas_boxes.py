@@ -83,7 +83,7 @@ _GENERATED_NETWORKS: Mapping[str, tuple[Experiment, str]] = {
         "tens of trainings, each dear, of networks that differ in size and shape rather than in slots",
     ),
     "smash": (
-        example("nas-smash", algorithm=settings_of("nas-smash", epochs=7)),
+        example("nas-smash", algorithm=settings_of("nas-smash", epochs=5)),
         "a first look at very many architectures of one kind for the price of one training",
     ),
 }

@@ -117,7 +117,7 @@ def run(waiting: Sequence[Task], path: Path, workers: int) -> None:
             task, result = futures[future], future.result()
             file.write(json.dumps({"task": json.loads(task.key()), **result}) + "\n")
             file.flush()
-            said = f"{task.box}, seed {task.seed}, {task.told}: {choice(result):.3f} in {result['seconds']:.0f} s"
+            said = f"{task.box}, seed {task.seed}, {task.told}: {choice(result, np.inf):.3f} in {result['seconds']:.0f} s"
             print(f"{count} of {len(waiting)}: {said}", flush=True)
 
 
@@ -251,9 +251,11 @@ def draw(results: Mapping[str, Result], path: Path) -> None:
                 cost, accuracy = np.mean([result["trainings"][0][::2] for result in rule], axis=0)
                 panel.plot(cost / 1000, 1 - accuracy, marker, color="black", label=said, zorder=3)
         panel.set(title=" of a ".join(group), yscale="log")
+        panel.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 0.9], ["2 %", "5 %", "10 %", "20 %", "50 %", "90 %"])
+        panel.minorticks_off()
         panel.legend(fontsize="small", frameon=False)
     figure.supxlabel("cost: billions of multiply-accumulates")
-    figure.supylabel("test error of the choice, mean over the seeds; .9, a guess, until there is a network")
+    figure.supylabel("test error of the choice, mean over the seeds; a guess until there is a network")
     figure.savefig(path, metadata={"Date": None})
 
 

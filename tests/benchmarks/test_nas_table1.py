@@ -1,6 +1,7 @@
 """The table that is run: what a search costs, where it ends, that a control learns nothing, that rows add up."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +28,12 @@ def test_every_box_of_the_table_is_there():
     assert here == registered
     assert len(BOXES) == 22
     assert {name for name, box in BOXES.items() if box.control == "random"} == set(SUPERNETS)
+
+
+def test_the_page_says_when_to_use_each_system():
+    page = (Path(__file__).parents[2] / "docs" / "nas-results.md").read_text()
+    for name, box in BOXES.items():
+        assert f"| `{name}` | {box.when} |" in page
 
 
 def test_the_cost_of_a_forward_pass_is_what_the_topology_says():
