@@ -353,7 +353,6 @@ class Scheduler:
 
     def finish(self) -> Result:
         """Record how the experiment stands, with the trials that have not ended as cut short."""
-        verdict = self._verdict()
         waiting = [self._trials[suggestion.id] for suggestion in self.again]
         unfinished = [trial for trial in waiting if trial.ended is None]  # the others are recorded as killed already
         for trial in (*self.history.open(), *unfinished):  # open ones after a second Ctrl-C: their processes are gone
@@ -362,6 +361,7 @@ class Scheduler:
                 continue
             self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
         self.recorder.flush(lambda: self._tell_of_the_store() is None)
+        verdict = self._verdict()  # now that those that were cut short count no more
         status, reason = self._status(verdict)
         history = self._concluded(status, reason)
         run_id, name = self.record.run_id, self.record.name

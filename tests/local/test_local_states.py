@@ -4,9 +4,11 @@ Real are the scheduler, the loop, the spool and the store; workers are stand-ins
 recorder writes when a rule says so. A crash may come at any call that writes. KATIB_FLOW_CHAOS tries many more.
 """
 
+import errno
 import os
 import shutil
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
@@ -184,6 +186,7 @@ class Schedulers(RuleBasedStateMachine):
         self.away = Away(self.store, self.fuse)
         self.scheduler: Any = None
         self.most = 0  # trials that were ever allowed
+        self.room: int | None = None  # on the disk, in suggestions; None for any number
         self.acknowledged: dict[str, Trial] = {}
         self.patches = [patch.object(module, "CONTROL_SECONDS", -1.0), patch.object(module, "keep_report")]
         for each in self.patches:
@@ -231,10 +234,14 @@ class Schedulers(RuleBasedStateMachine):
         scheduler = Scheduler(*parts)
         scheduler._judged_once = True
         scheduler.control = self.store.control(record)
-        spool_add, self.handled = spool.add, set[str]()
+        spool_add, self.handled, self.cut = spool.add, set[str](), set[str]()
 
         def add(suggestion: Suggestion) -> None:
             self.fuse.burn()
+            if self.room is not None:
+                if not self.room:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self.room -= 1
             spool_add(suggestion)
 
         spool.add = add  # type: ignore[method-assign]
@@ -280,6 +287,13 @@ class Schedulers(RuleBasedStateMachine):
         except TrackingUnavailable:
             self.drop()  # the command ends with an error; resume goes on
 
+    @alive
+    @rule()
+    def turn_that_is_recorded(self) -> None:
+        self.turn()
+        if self.scheduler is not None:
+            self.the_recorder_writes(100)
+
     def end(self) -> None:
         result = self.scheduler.finish()
         self.drop()
@@ -306,6 +320,8 @@ class Schedulers(RuleBasedStateMachine):
         outcome = self.outcome(run, kind, worker.request)
         if kind == "lost":
             self.scheduler.workers.members.remove(worker)
+            if self.scheduler.interrupts:  # it was killed with the scheduler, and is closed at its end
+                self.cut.add(run.suggestion.id)
             self.scheduler.handle((run, Lost(-9)))
             return
         save_result(run.directory, outcome)
@@ -314,8 +330,7 @@ class Schedulers(RuleBasedStateMachine):
             return
         worker.request = None
         self.scheduler.handle((run, Done(outcome)))
-        if outcome.state.over:
-            self.handled.add(run.suggestion.id)
+        (self.handled if outcome.state.over else self.cut).add(run.suggestion.id)
 
     def outcome(self, run: Run, kind: str, request: StopTrial | None) -> Outcome:
         if request is not None:
@@ -345,6 +360,10 @@ class Schedulers(RuleBasedStateMachine):
     @rule(what=st.sampled_from(["stop", "pause"]))
     def ask(self, what: str) -> None:
         self.store.set_control(self.record, **{what: True})
+
+    @rule(room=st.none() | st.integers(0, 3))
+    def the_disk_has_room(self, room: int | None) -> None:
+        self.room = room
 
     @rule()
     def the_store_goes(self) -> None:
@@ -415,6 +434,11 @@ class Schedulers(RuleBasedStateMachine):
         assert sum(trial.state is not State.KILLED for trial in history) <= self.most
         failed = sum(trial.state.failure for trial in history)
         assert failed <= (limits.max_failed_trials or 0) + limits.parallel_trials
+        assert all(trial.retries <= limits.retries for trial in history)
+        running = {worker.running.suggestion.id for worker in self.scheduler.workers.running()}
+        waiting = {suggestion.id for suggestion in self.scheduler.again}
+        forgotten = [trial.id for trial in history if not trial.state.over and trial.id not in running | waiting]
+        assert set(forgotten) <= self.cut, "neither running nor waiting"
 
     def teardown(self) -> None:
         try:
@@ -427,7 +451,7 @@ class Schedulers(RuleBasedStateMachine):
 
     def to_the_end(self) -> None:
         """Whatever has happened, it can be resumed, ends, and is as it says."""
-        self.away.away, self.fuse.left = False, 0
+        self.away.away, self.fuse.left, self.room = False, 0, None
         if self.scheduler is not None:
             self.drop()
         self.store.go_on(self.record)
@@ -442,7 +466,7 @@ class Schedulers(RuleBasedStateMachine):
         record, history = self.store.get(self.record.run_id), self.store.history(self.record)
         assert record.status in (Status.SUCCEEDED, Status.FAILED), record
         assert not list((self.base / "0").rglob("suggestion.json"))
-        assert [one for one in replay(self.experiment, history) if not one.equal] == []
+        assert [one for one in replay(self.experiment, history) if one.differences] == []
 
     def turns(self) -> Iterator[None]:
         for _ in range(100):
@@ -453,13 +477,83 @@ class Schedulers(RuleBasedStateMachine):
         raise AssertionError("it does not end")
 
 
-@pytest.mark.timeout(3600 if MANY else 120)
-def test_any_order_of_what_can_happen(tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def store(tmp_path_factory: pytest.TempPathFactory) -> None:
     Schedulers.store = Store(f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/mlflow.db", "states")
+
+
+@pytest.fixture
+def machine() -> Iterator[Schedulers]:
+    """An experiment of two trials, one at a time."""
+    machine = Schedulers()
+    machine.begin("random", most=2, parallel=1, failures=0, retries=0, barrier=False)
+    yield machine
+    machine.teardown()
+
+
+def running(machine: Schedulers) -> Worker:
+    (worker,) = machine.scheduler.workers.running()
+    return worker
+
+
+def ends(machine: Schedulers) -> None:
+    worker = running(machine)
+    run, worker.running = worker.running, None
+    assert run is not None
+    outcome = machine.outcome(run, "succeeds", None)
+    save_result(run.directory, outcome)
+    machine.scheduler.handle((run, Done(outcome)))
+
+
+def test_an_experiment_whose_last_trial_was_killed_with_its_worker_is_interrupted(machine: Schedulers) -> None:
+    machine.turn()
+    ends(machine)
+    machine.turn()
+    worker = running(machine)
+    machine.scheduler.interrupts = 2
+    machine.scheduler.workers.members.remove(worker)
+    machine.scheduler.handle((worker.running, Lost(-9)))
+    machine.turn()
+    record = machine.store.get(machine.record.run_id)
+    assert (record.status, record.reason) == (Status.INTERRUPTED, "interrupted; resume goes on")
+
+
+def test_a_clock_that_is_set_ends_no_experiment_before_its_time(
+    machine: Schedulers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.store.set_control(machine.record, timeout=1000.0)
+    with monkeypatch.context() as later:
+        now = time.time()
+        later.setattr(time, "time", lambda: now + 86_400)
+        machine.turn()
+        assert running(machine)
+
+
+def test_what_lies_on_the_disk_of_a_trial_that_became_another_elsewhere_is_not_its_result(machine: Schedulers) -> None:
+    machine.turn()
+    ends(machine)  # on the disk of the first directory alone
+    machine.drop()
+    elsewhere = Spool(machine.key, machine.base / "1")
+    other = Suggestion(0, {"x": 0.75})
+    elsewhere.add(other)
+    machine.store.write(machine.record, [Change(Trial(other, State.RUNNING))])  # and the machine was lost
+    elsewhere.close()
+    machine.start(0)
+    machine.turn()
+    assert running(machine).running is not None
+    ends(machine)
+    machine.the_recorder_writes(5)
+    machine.nothing_that_was_recorded_is_lost_or_changed()
+    (trial,) = machine.store.history(machine.record)
+    assert (trial.assignment, trial.observations) == ({"x": 0.75}, {"loss": 0.75})
+
+
+@pytest.mark.timeout(3600 if MANY else 120)
+def test_any_order_of_what_can_happen() -> None:
     run_state_machine_as_test(
         Schedulers,
         settings=settings(
-            max_examples=MANY * 5 or 12,
+            max_examples=MANY * 5 or 40,
             stateful_step_count=60 if MANY else 25,
             deadline=None,
             derandomize=not MANY,

@@ -4,9 +4,10 @@ Real are the steps and the loop; the store is in memory. Of each step that was r
 when its pod was lost, or comes late from a node that was cut off.
 """
 
+import contextlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +34,8 @@ from katib_flow.testing.memory import MemoryStore
 from katib_flow.tracking import Change, Status
 
 MANY = int(os.environ.get("KATIB_FLOW_CHAOS", "0"))
-LAST = 3  # turns of a segment, in lanes
+ENDS = st.sampled_from([State.SUCCEEDED, State.SUCCEEDED, State.FAILED, State.KILLED, None])
+"""How a trial ends; None: its pod is gone, and has recorded no end."""
 
 
 class Killed(Exception):
@@ -53,9 +55,9 @@ class Workflows(RuleBasedStateMachine):
 
     @initialize(
         algorithm=st.sampled_from(["random", "tpe"]),
-        most=st.integers(1, 9),
+        most=st.integers(1, 20),
         parallel=st.integers(1, 3),
-        failures=st.integers(0, 3),
+        failures=st.integers(0, 9),
     )
     def submit(self, algorithm: str, most: int, parallel: int, failures: int) -> None:
         data: dict[str, Any] = {
@@ -82,41 +84,43 @@ class Workflows(RuleBasedStateMachine):
     between = precondition(lambda self: self.going and not self.running)
 
     @between
-    @rule(dies=st.booleans(), after=st.integers(1, 3))
-    def suggest(self, dies: bool, after: int) -> None:
-        """An iteration begins; the pod of its suggest may be killed in the midst of what it records."""
+    @rule(after=st.none() | st.integers(0, 3))
+    def suggest(self, after: int | None) -> None:
+        """An iteration begins; the pod of its suggest may be killed after it has recorded some of its trials."""
         self.iteration += 1
         segment, iteration = self.segment, self.iteration
-        if dies:
-            self.die_after(after)
         step = lambda: suggest_iteration(self.context(segment), iteration)  # noqa: E731
-        try:
-            ids = step()
-        except Killed:
-            self.store.on_write.clear()
-            ids = step()
-        finally:
-            self.store.on_write.clear()
+        if after is not None:
+            with contextlib.suppress(Killed), self.dying(after):
+                step()
+        ids = step()
+        assert not [name for name in ids if self.trials()[name].state.final]
         self.running = list(ids)
         self.asked.append((iteration, step, ids))
         if not ids:
             self.collect()
 
-    def die_after(self, writes: int) -> None:
-        left = [writes]
+    @contextlib.contextmanager
+    def dying(self, after: int) -> Iterator[None]:
+        """Let the next write record so many of its changes, and no more."""
+        write = self.store.write
 
-        def on_write() -> None:
-            left[0] -= 1
-            if left[0] == 0:
-                raise Killed
+        def killed(record: Any, changes: Any, **options: Any) -> None:
+            write(record, changes[:after], **options)
+            raise Killed
 
-        self.store.on_write.append(on_write)
+        self.store.write = killed
+        try:
+            yield
+        finally:
+            self.store.write = write
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data(), how=st.sampled_from([State.SUCCEEDED, State.SUCCEEDED, State.FAILED, State.KILLED, None]))
+    @rule(data=st.data(), how=ENDS)
     def a_trial_ends(self, data: st.DataObject, how: State | None) -> None:
-        """None: its pod is gone, and has recorded no end."""
-        name = data.draw(st.sampled_from(self.running))
+        self.end(data.draw(st.sampled_from(self.running)), how)
+
+    def end(self, name: str, how: State | None) -> None:
         self.running.remove(name)
         trial = self.trials()[name]
         assert not trial.state.over, f"{name} has ended, and runs again"
@@ -127,6 +131,14 @@ class Workflows(RuleBasedStateMachine):
             self.store.write(self.context().record, [change])
         if not self.running:
             self.collect()
+
+    @between
+    @rule(after=st.none() | st.integers(0, 3), states=st.lists(ENDS, min_size=3, max_size=3))
+    def iterate(self, after: int | None, states: list[State | None]) -> None:
+        """A whole iteration, to its last trial, which still runs."""
+        self.suggest(after)
+        for name, how in zip(self.running[1:], states, strict=False):
+            self.end(name, how)
 
     def collect(self) -> None:
         segment, iteration = self.segment, self.iteration
@@ -155,7 +167,7 @@ class Workflows(RuleBasedStateMachine):
         elif isinstance(gave, list):  # a trial that a later iteration has started again is that one's
             assert set(given) <= set(gave)
 
-    @between
+    @precondition(lambda self: self.going and not self.running and self.iteration > 1)
     @rule()
     def handover(self) -> None:
         """The next segment begins; steps of the one before are fenced off from now on."""
@@ -163,7 +175,7 @@ class Workflows(RuleBasedStateMachine):
         self.iteration, self.asked = 0, []
         self.context().take_over(self.segment)
 
-    @precondition(lambda self: self.going and self.running)
+    @precondition(lambda self: self.going and self.running and self.iteration > 1)
     @rule()
     def the_workflow_is_stopped(self) -> None:
         self.running = []
@@ -179,6 +191,7 @@ class Workflows(RuleBasedStateMachine):
         self.segment += 1
         self.iteration, self.asked, self.going = 0, [], True
 
+    @precondition(lambda self: self.iteration > 2)
     @rule(what=st.sampled_from(["pause", "stop"]))
     def ask(self, what: str) -> None:
         self.store.set_control(self.context().record, **{what: True})
@@ -216,6 +229,6 @@ def test_any_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     run_state_machine_as_test(
         Workflows,
         settings=settings(
-            max_examples=MANY * 20 or 20, stateful_step_count=30, deadline=None, derandomize=not MANY, database=None
+            max_examples=MANY * 20 or 60, stateful_step_count=30, deadline=None, derandomize=not MANY, database=None
         ),
     )
