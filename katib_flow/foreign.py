@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeGuard
 
 from katib_flow.history import Metric
 
@@ -61,6 +61,11 @@ def number_of(value: object) -> float:
         raise ValueError("found a number of too many digits") from None
 
 
+def _counts(value: object) -> TypeGuard[int]:
+    """Whether a value is a whole number that a database keeps."""
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
+
+
 def metric_of(name: object, value: float | tuple[float, ...], step: object, timestamp_ms: object) -> Metric:
     """A metric of parts that somebody else wrote.
 
@@ -69,8 +74,8 @@ def metric_of(name: object, value: float | tuple[float, ...], step: object, time
     """
     if not isinstance(name, str):
         raise ValueError(f"found {name!r} as a metric's name, need text")  # noqa: TRY004 - it is the data that is wrong
-    if not (isinstance(step, int) and abs(step) <= _LARGEST):
+    if not _counts(step):
         raise ValueError(f"{name}: found {step!r} as a step, need a whole number of 64 bits")
-    if not (isinstance(timestamp_ms, int) and abs(timestamp_ms) <= _LARGEST):
+    if not _counts(timestamp_ms):
         raise ValueError(f"{name}: found {timestamp_ms!r} as a time, need milliseconds since 1970")
     return Metric(name, value, step, timestamp_ms)

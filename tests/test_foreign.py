@@ -58,7 +58,15 @@ def test_a_metric_is_made_of_its_parts():
 
 @pytest.mark.parametrize(
     "parts",
-    [(1, 0.5, 3, 4), ("loss", 0.5, "3", 4), ("loss", 0.5, 3, 4.5), ("loss", 0.5, 2**63, 4), ("loss", 0.5, 3, None)],
+    [
+        (1, 0.5, 3, 4),
+        ("loss", 0.5, "3", 4),
+        ("loss", 0.5, 3, 4.5),
+        ("loss", 0.5, 2**63, 4),
+        ("loss", 0.5, True, 4),
+        ("loss", 0.5, 3, False),
+        ("loss", 0.5, 3, None),
+    ],
 )
 def test_what_is_no_part_of_a_metric_is_told(parts):
     with pytest.raises(ValueError):
