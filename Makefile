@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz audit image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -54,6 +54,12 @@ chaos: install  ## kill processes and spoil answers at random moments: FAULTS of
 INPUTS ?= 100000
 fuzz: install  ## damaged specs, manifests, topologies, logs, reports, stores, arguments: INPUTS in all, a quarter of an hour
 	@KATIB_FLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/fuzz
+
+# not in .ci/run: it asks a service outside, and what it finds is new without any change here
+audit:  ## known vulnerabilities of what constraints*.txt and the images hold; needs a network
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip -q install pip-audit; }
+	@for file in constraints.txt constraints-stores.txt dockerfiles/*-requirements.txt; do \
+		echo "$$file" && $(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r $$file || exit 1; done
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs
@@ -116,5 +122,5 @@ images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_T
 	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
 clean:  ## all that make made, recorded experiments excepted
-	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores site dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores .venv-audit site dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

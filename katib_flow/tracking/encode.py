@@ -87,8 +87,11 @@ def seconds_in(milliseconds: object) -> float:
     Raises:
         ValueError: it is none, or not one of the years to 9999.
     """
-    whole = isinstance(milliseconds, int) and not isinstance(milliseconds, bool)
-    if not whole or not 0 <= milliseconds < END_OF_TIME * 1000:
+    if (
+        not isinstance(milliseconds, int)
+        or isinstance(milliseconds, bool)
+        or not 0 <= milliseconds < END_OF_TIME * 1000
+    ):
         raise ValueError(f"found {milliseconds!r} as a time, need milliseconds since 1970")
     return milliseconds / 1000
 

@@ -154,12 +154,3 @@ def test_an_account_has_what_its_steps_use_and_no_more(
 def test_trials_have_no_role_and_the_executor_has_what_argo_asks_for() -> None:
     assert granted(ACCOUNTS.executor) == EXECUTOR
     assert ACCOUNTS.trial not in json.dumps(installed("RoleBinding"))
-
-
-def test_a_pod_has_a_token_only_where_its_step_asks_the_cluster() -> None:
-    asks = {"handover", "suggest", "collect-metrics", "finish", "watch"}
-    for made in (function_experiment(), object_experiment()):
-        for template in compile_experiment(made).to_dict()["spec"]["templates"]:
-            if template.get("automountServiceAccountToken"):
-                assert template["name"] in asks or template["name"] == "trial", template["name"]
-                assert template["serviceAccountName"] != ACCOUNTS.trial
