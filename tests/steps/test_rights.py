@@ -14,8 +14,7 @@ import yaml
 from test_objects import COMPLETE, OWNER, Asked
 from test_objects import experiment as object_experiment
 
-from katib_flow.argo import compile_experiment
-from katib_flow.argo.cluster import WORKFLOW, ClusterError, Kind
+from katib_flow.argo.cluster import POD, WORKFLOW, ClusterError, Kind
 from katib_flow.argo.install import WATCHED, files
 from katib_flow.argo.pods import Accounts
 from katib_flow.argo.steps import experiment as step
@@ -64,6 +63,8 @@ class Guarded(FakeCluster):
 
     def _called(self, verb: str, kind: Kind, name: str) -> None:
         super()._called(verb, kind, name)
+        if (verb, kind) == ("create", POD):  # by the controller of a Job, which the test stands for
+            return
         group = kind[0].rpartition("/")[0]
         resource = "pods/log" if verb == "log" else f"{kind[1].lower()}s"
         right = (group, resource, VERBS.get(verb, verb))
