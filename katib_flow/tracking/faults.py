@@ -20,7 +20,8 @@ LONGEST_PAUSE_SECONDS = 10.0
 PASSING = (408, 429, 500, 502, 503, 504, *range(520, 528))  # statuses of a server; the last are Cloudflare's
 _BUSY = re.compile(
     r"database (table )?is (locked|busy)|deadlock"
-    r"|UNIQUE constraint failed|violates unique constraint|Duplicate entry",  # two wrote one row: the next try sees it
+    r"|UNIQUE constraint failed|violates unique constraint|Duplicate entry"  # two wrote one row: the next try sees it
+    r"|QueuePool limit of size",  # every connection of MLflow's to its database is taken; it calls this a bad request
     re.IGNORECASE,
 )
 _UNREACHED = re.compile(r"^API request to .* failed with (timeout )?exception", re.MULTILINE)

@@ -16,6 +16,7 @@ from katib_flow.tracking.faults import Faults, explain, http_status, shown
 
 CREATE, LOG, UPDATE, SEARCH = "runs/create", "runs/log-batch", "runs/update", "runs/search"
 CLASH = b'{"error_code": "BAD_REQUEST", "message": "(sqlite3.IntegrityError) UNIQUE constraint failed: params.key"}'
+FULL = b'{"error_code": "BAD_REQUEST", "message": "QueuePool limit of size 5 overflow 10 reached, timeout 30.00"}'
 PASSING = [
     pytest.param(Fault("", "answer", 503, times=3), id="503"),
     pytest.param(Fault("", "answer", 500, times=3), id="500"),
@@ -23,6 +24,7 @@ PASSING = [
     pytest.param(Fault("", "answer", 429, times=3), id="429"),
     pytest.param(Fault("", "answer", 503, b'{"message": "no healthy upstream"}', times=3), id="503 in JSON"),
     pytest.param(Fault("", "answer", 400, CLASH, times=3), id="two wrote one row"),
+    pytest.param(Fault("", "answer", 400, FULL, times=3), id="no connection of the server's is free"),
     pytest.param(Fault("", "drop", times=3), id="dropped"),
     pytest.param(Fault("", "lose", times=3), id="answer lost"),
 ]
