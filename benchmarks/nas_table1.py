@@ -117,7 +117,9 @@ def run(waiting: Sequence[Task], path: Path, workers: int) -> None:
             task, result = futures[future], future.result()
             file.write(json.dumps({"task": json.loads(task.key()), **result}) + "\n")
             file.flush()
-            said = f"{task.box}, seed {task.seed}, {task.told}: {choice(result, np.inf):.3f} in {result['seconds']:.0f} s"
+            said = (
+                f"{task.box}, seed {task.seed}, {task.told}: {choice(result, np.inf):.3f} in {result['seconds']:.0f} s"
+            )
             print(f"{count} of {len(waiting)}: {said}", flush=True)
 
 

@@ -2,9 +2,13 @@
 
 import logging
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from katib_flow.errors import KatibFlowError, NotFound, TrackingError
 from katib_flow.history import History, Trial
@@ -88,31 +92,55 @@ def register(store: Store, record: Record, trial: Trial, model: str) -> str:
     topology = network.topology
     if topology.input.shape is None:
         raise KatibFlowError(f"trial {trial.id}: its network reads text; only one for images can be registered")
-    import mlflow
-    import numpy as np
     import torch
-    from mlflow import pytorch
+    from mlflow import MlflowClient, pytorch
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
     from mlflow.exceptions import MlflowException
     from mlflow.models import Model
 
-    how: dict[str, Any] = {
-        "pytorch_model": network.eval(),
-        "input_example": np.zeros((IMAGES, *topology.input.shape), dtype=np.float32),
-        "serialization_format": "pt2",
-        "pip_requirements": [f"mlflow=={version('mlflow')}", f"torch=={torch.__version__.partition('+')[0]}"],
-    }
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(store.uri)
+    client: Any = MlflowClient(store.uri)
+    requirements = [f"mlflow=={version('mlflow')}", f"torch=={torch.__version__.partition('+')[0]}"]
+    example = np.zeros((IMAGES, *topology.input.shape), dtype=np.float32)
+    how: Any = {"input_example": example, "serialization_format": "pt2", "pip_requirements": requirements}
     try:
-        client: Any = mlflow.MlflowClient()  # with the experiment of the run: left to itself, log takes the active one
-        empty = client.create_logged_model(record.mlflow_experiment_id, name=NAME, source_run_id=trial.run_id)
-        of: Any = {"run_id": trial.run_id, "model_id": empty.model_id}
-        logged = Model.log(None, pytorch, registered_model_name=model, **of, **how)
+        _open_model(client, model)
+        group, run_id = record.mlflow_experiment_id, trial.run_id
+        model_id = client.create_logged_model(group, name=NAME, source_run_id=run_id).model_id
+        with tempfile.TemporaryDirectory() as temporary:
+            files = Path(temporary) / NAME
+            pytorch.save_model(network.eval(), files, mlflow_model=Model(run_id=run_id, model_uuid=model_id), **how)
+            client.log_model_artifacts(model_id, str(files))
+        client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+        client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
+        source = f"models:/{model_id}"
+        with _tracking_at(store.uri):  # where MLflow looks the source up, whatever the client's own URI is
+            return str(client.create_model_version(model, source, run_id, model_id=model_id).version)
     except MlflowException as refused:
         raise TrackingError(f"model {model}: {refused.message}") from None
+
+
+@contextmanager
+def _tracking_at(uri: str) -> Generator[None]:
+    """MLflow's tracking URI for a while; the user's is as it was, also in the environment, where MLflow writes it."""
+    import mlflow
+
+    before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
+    mlflow.set_tracking_uri(uri)
+    try:
+        yield
     finally:
         mlflow.set_tracking_uri(before)
-    return str(logged.registered_model_version)
+
+
+def _open_model(client: Any, name: str) -> None:
+    """Make a registered model, where it is not there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as refused:
+        if refused.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
 
 
 def keep_model(store: Store, record: Record, history: History) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,10 @@ def recorded(store: Store, experiment: Experiment, folder: Path, accuracies: lis
     return record
 
 
+def of_mlflow() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("MLFLOW_")}
+
+
 def same(one: torch.nn.Module, other: torch.nn.Module) -> bool:
     images = torch.rand(5, 1, 8, 8)
     return torch.allclose(one(images), other.eval()(images), atol=1e-6)
@@ -88,10 +93,10 @@ def test_a_network_is_registered_as_versions_of_a_model_and_its_run_stays_as_it_
     before = [client.get_run(trial.run_id).to_dictionary() for trial in history]
     metrics = [client.get_metric_history(trial.run_id, "accuracy") for trial in history]
     assert [len(series) for series in metrics] == [2, 2]
-    uri = mlflow.get_tracking_uri()
+    uri, environment = mlflow.get_tracking_uri(), of_mlflow()
     versions = [register(local, record, trial, "mine") for trial in history]
     keep_model(local, record, history)
-    assert mlflow.get_tracking_uri() == uri
+    assert (mlflow.get_tracking_uri(), of_mlflow()) == (uri, environment)
     assert versions == ["1", "2"]
     for model, version, index in (("mine", "1", 0), ("mine", "2", 1), ("kept", "1", 1)):
         assert client.get_model_version(model, version).run_id == history[index].run_id
@@ -101,17 +106,16 @@ def test_a_network_is_registered_as_versions_of_a_model_and_its_run_stays_as_it_
     assert [run["info"] for run in after] == [run["info"] for run in before]
     assert [run["data"] for run in after] == [run["data"] for run in before]
     assert local.history(record) == history
-    mlflow.set_tracking_uri(local.uri)
-    try:
-        loaded = pytorch.load_model("models:/mine/2")
-    finally:
-        mlflow.set_tracking_uri(uri)
+    source = client.get_logged_model(str(client.get_model_version("mine", "2").source).removeprefix("models:/"))
+    assert (source.source_run_id, source.experiment_id) == (history[1].run_id, record.mlflow_experiment_id)
+    loaded = pytorch.load_model(source.artifact_location)
     network = trained(local, record, history[1])
     assert same(loaded, network)  # five images, where two were traced
     words = ["register", "nets", "--trial", "t00000", "--tracking-uri", local.uri]
     assert CliRunner().invoke(app, words).stdout.endswith("models:/kept/2: trial t00000 of nets\n")
     with pytest.raises(TrackingError, match="model a/b: Invalid model name"):
         register(local, record, history[1], "a/b")
+    assert len(client.search_logged_models([record.mlflow_experiment_id])) == 4
 
 
 def test_what_has_no_network_is_told(local: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
