@@ -548,12 +548,12 @@ def test_what_lies_on_the_disk_of_a_trial_that_became_another_elsewhere_is_not_i
     assert (trial.assignment, trial.observations) == ({"x": 0.75}, {"loss": 0.75})
 
 
-@pytest.mark.timeout(3600 if MANY else 120)
+@pytest.mark.timeout(3600 if MANY else 300)
 def test_any_order_of_what_can_happen() -> None:
     run_state_machine_as_test(
         Schedulers,
         settings=settings(
-            max_examples=MANY * 5 or 40,
+            max_examples=MANY * 5 or 30,
             stateful_step_count=60 if MANY else 25,
             deadline=None,
             derandomize=not MANY,

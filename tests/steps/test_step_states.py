@@ -223,12 +223,12 @@ class Workflows(RuleBasedStateMachine):
             assert self.context().record.status is not Status.RUNNING
 
 
-@pytest.mark.timeout(3600 if MANY else 120)
+@pytest.mark.timeout(3600 if MANY else 300)
 def test_any_order_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("katib_flow.argo.steps.collect.keep_report", lambda *_: None)
     run_state_machine_as_test(
         Workflows,
         settings=settings(
-            max_examples=MANY * 20 or 60, stateful_step_count=30, deadline=None, derandomize=not MANY, database=None
+            max_examples=MANY * 20 or 30, stateful_step_count=30, deadline=None, derandomize=not MANY, database=None
         ),
     )
