@@ -32,7 +32,7 @@ def suggest_iteration(context: Context, iteration: int) -> list[str]:
     if store.given(record) >= turn:
         return list(mine)
     before = History(tuple(trial for trial in history if trial.id not in mine or trial.index < mine[trial.id].first))
-    again = [trial for trial in before if trial.id in mine or not trial.state.over]
+    again = cut_short(before)
     before = before.replaced(replace(trial, state=State.KILLED) for trial in again)  # they take up no room yet
     verdict = judge(context, before, control)
     if control.pause or not verdict.may_start:
