@@ -193,3 +193,17 @@ def test_an_object_has_no_checkpoints():
 
 def test_good_needs_no_directory():
     assert "sh" not in parsed(good()).data["trial"]["container"]["command"]
+
+
+def test_operations_that_multiply_beyond_measure_are_refused_at_once():
+    many = [parameter(f"p{number}", "categorical", list=["3", "5"]) for number in range(60)]
+    data = nas("enas", ["architecture"], operations=[{"operationType": "convolution", "parameters": many}])
+    (mistake,) = [line for line in mistakes(data) if "operations" in line]
+    assert mistake.endswith(f"found '{2**60} operations', need at most 1000 combinations in all")
+
+
+@pytest.mark.parametrize("name", ["enas", "darts"])
+def test_an_architecture_beside_parameters_that_are_no_list_is_refused_in_words(name):
+    data = nas(name, ["architecture"], operations=[CONVOLUTION])
+    data["spec"]["parameters"] = -3
+    assert "spec.parameters: found -3, need a list" in mistakes(data)

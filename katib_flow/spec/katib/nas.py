@@ -7,6 +7,7 @@ search space, and searches by itself.
 
 import itertools
 import json
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -16,7 +17,7 @@ from katib_flow.spec.katib.draft import Draft
 from katib_flow.spec.katib.sections import plain
 
 AT = "spec.nasConfig"
-MOST = 1000  # values of a parameter of an operation
+MOST = 1000  # values of a parameter of an operation, and combinations of these
 _DARTS: dict[str, Any] = {
     **{
         "num_epochs": 50,
@@ -52,7 +53,7 @@ def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) 
 def _decided(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
     """Parameters ``layer2.op``, the number of an operation, and ``layer2.skip0``, whether the input is read too."""
     operations = _operations(draft, config)
-    graph, parameters = config.graph_config, draft.data["parameters"]
+    graph, parameters = config.graph_config, draft.data.setdefault("parameters", {})
     layers: list[str] = []
     for layer in range(1, graph.num_layers + 1):
         skips = [f"layer{layer}.skip{before}" for before in range(layer - 1)]
@@ -72,6 +73,9 @@ def _operations(draft: Draft, config: manifest.NasConfig) -> list[dict[str, Any]
         at = f"{AT}.operations[{number}].parameters"
         names = [each.name for each in operation.parameters]
         values = [_values(draft, each, f"{at}[{place}]") for place, each in enumerate(operation.parameters)]
+        if (count := len(found) + math.prod(map(len, values))) > MOST:
+            draft.wrong(at, f"{count} operations", f"at most {MOST} combinations in all", unsound=["parameters"])
+            continue
         for chosen in itertools.product(*values):
             params = dict(zip(names, chosen, strict=True))
             found.append({"opt_id": len(found), "opt_type": operation.operation_type, "opt_params": params})
@@ -108,7 +112,9 @@ def _told(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorith
         "search-space": _quoted([name for each in config.operations for name in _primitives(draft, config, each)]),
         "num-layers": str(config.graph_config.num_layers),
     }
-    draft.data["parameters"] |= {name: {"type": "categorical", "values": [text]} for name, text in told.items()}
+    draft.data.setdefault("parameters", {}).update(
+        {name: {"type": "categorical", "values": [text]} for name, text in told.items()}
+    )
     draft.data["algorithm"] = "random"
     text = "darts, whose search is all in the trial's image: Katib hands it these texts, and there is one trial to run"
     draft.note("algorithm", text)
