@@ -115,7 +115,7 @@ _MODIFIED_NETWORKS: Mapping[str, tuple[Experiment, str]] = {
         "growing a network that you have, with few and short trainings: children go on from its weights",
     ),
     "proxylessnas": (
-        example("nas-proxylessnas", algorithm=settings_of("nas-proxylessnas", latency="flops", epochs=24)),
+        example("nas-proxylessnas", algorithm=settings_of("nas-proxylessnas", latency="flops", epochs=18)),
         "a chain of mobile blocks for one device, by a supernet of which a step needs two paths in memory",
     ),
     "large-scale-evolution": (
