@@ -85,12 +85,17 @@ class Basis:
     @classmethod
     def of(cls, history: "History", start: int, count: int, earlier: "History") -> "Basis":
         """What an algorithm is asked that knows a history."""
-        states = sorted(state for state in {trial.state for trial in history} if not state.over)
-        unfinished = tuple(
-            (str(state), Indices.of(trial.suggestion.index for trial in history if trial.state is state))
-            for state in states
+        unfinished: dict[str, list[int]] = {}
+        for trial in history:
+            if not trial.state.over:
+                unfinished.setdefault(str(trial.state), []).append(trial.suggestion.index)
+        return cls(
+            start,
+            count,
+            Indices.of(sorted(trial.suggestion.index for trial in history)),
+            tuple((state, Indices.of(sorted(indices))) for state, indices in sorted(unfinished.items())),
+            len(earlier),
         )
-        return cls(start, count, Indices.of(trial.suggestion.index for trial in history), unfinished, len(earlier))
 
     def state_of(self, index: int) -> str | None:
         """In which state a trial was that was known and not over; None of any other."""

@@ -38,6 +38,13 @@ def test_a_basis_reads_back_as_it_was(indices, running, killed, earlier):
         assert basis.state_of(trial.index) == (None if trial.state.over else str(trial.state))
 
 
+def test_the_order_of_a_history_is_no_part_of_its_basis():
+    trials = [Trial(Suggestion(index, {}), State.RUNNING if index % 3 else State.SUCCEEDED) for index in range(8)]
+    bases = {Basis.of(History(tuple(order)), 8, 2, History()) for order in (trials, trials[::-1])}
+    assert [str(basis.trials) for basis in bases] == ["0-7"]
+    assert Basis.from_dict(next(iter(bases)).to_dict()) in bases
+
+
 def test_a_basis_is_small_however_long_the_history_and_takes_no_memory_by_what_it_claims():
     trials = tuple(Trial(Suggestion(index, {}), State.SUCCEEDED) for index in range(10_000))
     assert len(json.dumps(Basis.of(History(trials), 10_000, 1, History()).to_dict())) < 60

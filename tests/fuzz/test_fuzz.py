@@ -11,26 +11,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import programs
+import fuzz_programs
+import fuzz_reports
+import fuzz_specs
 import pytest
-import reports
-import specs
-from harness import Target, fuzz
+from fuzz_harness import Target, fuzz
 
 INPUTS = int(os.environ.get("KATIB_FLOW_FUZZ", "500"))
 SEED = os.environ.get("KATIB_FLOW_FUZZ_SEED", "0")
 KINDS: dict[str, tuple[float, Callable[[Path], Target]]] = {
-    "spec texts": (0.15, lambda folder: specs.SpecTexts()),
-    "spec data": (0.20, lambda folder: specs.SpecData()),
-    "Katib manifests": (0.10, lambda folder: specs.Manifests()),
-    "Workflows": (0.05, lambda folder: specs.Workflows()),
-    "topologies": (0.15, lambda folder: specs.Topologies()),
-    "metric lines": (0.12, lambda folder: reports.Lines()),
-    "report files": (0.10, lambda folder: reports.Reports()),
-    "suggestions": (0.08, lambda folder: reports.Suggestions()),
-    "settled histories": (0.02, lambda folder: reports.Settleds()),
-    "stores": (0.02, reports.Stores),
-    "steps": (0.01, programs.Steps),
+    "spec texts": (0.15, lambda folder: fuzz_specs.SpecTexts()),
+    "spec data": (0.20, lambda folder: fuzz_specs.SpecData()),
+    "Katib manifests": (0.10, lambda folder: fuzz_specs.Manifests()),
+    "Workflows": (0.05, lambda folder: fuzz_specs.Workflows()),
+    "topologies": (0.15, lambda folder: fuzz_specs.Topologies()),
+    "metric lines": (0.12, lambda folder: fuzz_reports.Lines()),
+    "report files": (0.10, lambda folder: fuzz_reports.Reports()),
+    "suggestions": (0.08, lambda folder: fuzz_reports.Suggestions()),
+    "settled histories": (0.02, lambda folder: fuzz_reports.Settleds()),
+    "stores": (0.02, fuzz_reports.Stores),
+    "steps": (0.01, fuzz_programs.Steps),
 }
 """Kind of input -> its part of all inputs, and what reads it."""
 

@@ -359,8 +359,10 @@ def test_an_experiment_without_a_trial_has_a_report_too() -> None:
 
 
 def test_text_that_no_file_can_hold_is_replaced() -> None:
-    made = made_report(description="half a pair: \ud800.")
-    assert "half a pair: ?." in html(made).encode("utf-8").decode()
+    made = experiment(parameters=SPACE)
+    trials = history(made)
+    page = html(report(record(made, reason="half a pair: \ud800"), trials, series(made, trials)))
+    assert "alf a pair: ?." in page.encode("utf-8").decode()
 
 
 def test_without_plotly_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

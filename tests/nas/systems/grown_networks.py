@@ -1,6 +1,7 @@
 """A landscape over networks that systems grow from a chain, and searches on it: no training, and a search is quick."""
 
 import math
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -57,4 +58,5 @@ def played(name: str, most: int = 10) -> History:
 
 
 def plain(suggestions: list[Suggestion]) -> list[Any]:
-    return [suggestion.to_dict() for suggestion in suggestions]
+    """What is suggested, whatever it was derived from."""
+    return [replace(suggestion, basis=None).to_dict() for suggestion in suggestions]

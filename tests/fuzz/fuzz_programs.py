@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from fuzz_mutate import SCALARS, as_json, changed, changed_text
+from fuzz_reports import stored
 from kit import spec
-from mutate import SCALARS, as_json, changed, changed_text
-from reports import stored
 
 from katib_flow.argo.names import SPEC_VARIABLE
 from katib_flow.errors import KatibFlowError

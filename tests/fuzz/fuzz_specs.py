@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import yaml
+from fuzz_mutate import as_json, changed, changed_text
 from katib_manifests import CONTAINER_OF_MORE, GOOD, POD_OF_MORE, algorithm, good, parameter, with_job, with_spec
 from kit import spec
-from mutate import as_json, changed, changed_text
 from nets import mean, net
 
 from katib_flow.argo import compile_experiment, to_yaml

@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from fuzz_mutate import SCALARS, as_json, changed, changed_bytes, changed_text
 from kit import spec
-from mutate import SCALARS, as_json, changed, changed_bytes, changed_text
 
 from katib_flow.cli.output import Output, show, show_one
 from katib_flow.cli.records import best, front_of, overview, replayed, standing
