@@ -3,10 +3,11 @@
     .venv/bin/python benchmarks/load.py --experiments 20 --trials 500 --minutes 10
 
 Starts `mlflow server` on SQLite and a free port of the loopback, and as many `katib-flow run` as experiments, each in a
-folder of its own, whose trials are a function that takes no time. Every few seconds it looks at the server's database
-(how many trials have ended), at /proc (memory, descriptors of all schedulers, of all workers, of the server), and at
-the size of all .katib_flow. It prints a line a quarter of the trials that were run: what the last quarter needs more
-than the first one is what grows. It ends when all have run or the time is over, and says which.
+folder of its own, whose trials are a function that takes no time. The server has as many connections to its database as
+workflow_templates/mlflow gives it, or MLFLOW_SQLALCHEMYSTORE_POOL_SIZE. Every few seconds it looks at the server's
+database (how many trials have ended), at /proc (memory, descriptors of all schedulers, of all workers, of the server),
+and at the size of all .katib_flow. It prints a line a quarter of the trials that were run: what the last quarter needs
+more than the first one is what grows. It ends when all have run or the time is over, and says which.
 """
 
 import argparse
@@ -26,6 +27,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from katib_flow.argo.install import DATABASE_CONNECTIONS
+
 SPEC = """\
 name: load-{number}
 objective: {{metric: loss, direction: minimize}}
@@ -38,6 +41,7 @@ tracking: {{uri: "{uri}"}}
 MODULE = "def bowl(x):\n    return (x - 0.3) ** 2\n"
 ENDED = "SELECT count(*) FROM tags WHERE key = 'katib_flow.state' AND value = 'succeeded'"
 KILOBYTES = 1024
+POOL = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"
 
 
 @dataclass
@@ -120,7 +124,11 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, int, Path]]:
     database = folder / "mlflow.db"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
-    variables = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    variables = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        POOL: os.environ.get(POOL, str(DATABASE_CONNECTIONS)),
+    }
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=folder, env={**os.environ, **variables}, stdout=log, stderr=log, start_new_session=True

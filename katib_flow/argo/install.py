@@ -32,6 +32,9 @@ WATCHED = {
     "ray.io": ["rayjobs"],
     "jobset.x-k8s.io": ["jobsets"],
 }
+DATABASE_CONNECTIONS = 40
+"""Of each process of MLflow's server, beside SQLAlchemy's 10 more: one for each of the 40 requests that it serves at a
+time. Left to itself it has 15, which requests that need two at once take up and then wait for each other."""
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
@@ -161,7 +164,11 @@ def mlflow() -> list[Manifest]:
             {"name": "tmp", "emptyDir": {}},
         ],
     }
-    stores = {"BACKEND_STORE_URI": "sqlite:////data/mlflow.db", "ARTIFACTS_DESTINATION": "/data/artifacts"}
+    stores = {
+        "BACKEND_STORE_URI": "sqlite:////data/mlflow.db",
+        "ARTIFACTS_DESTINATION": "/data/artifacts",
+        "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE": str(DATABASE_CONNECTIONS),
+    }
     claim = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}}
     deployment = {
         "replicas": 1,
