@@ -465,7 +465,7 @@ class Schedulers(RuleBasedStateMachine):
         self.nothing_that_was_recorded_is_lost_or_changed()
         record, history = self.store.get(self.record.run_id), self.store.history(self.record)
         assert record.status in (Status.SUCCEEDED, Status.FAILED), record
-        # A file of a trial that crashed here and ended elsewhere may be left in the spool: a known fault, not looked for.
+        # a file of a trial that crashed here and ended elsewhere may be left in the spool: a known fault
         assert [one for one in replay(self.experiment, history) if one.differences] == []
 
     def turns(self) -> Iterator[None]:
