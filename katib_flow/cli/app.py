@@ -393,15 +393,15 @@ def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
     store = _store(tracking_uri, group)
     record = store.find(name)
     earlier = store.earlier(record.experiment)
-    found = derive_again(record.experiment, store.history(record), earlier=earlier, began=record.started)
-    row = replayed(record, found)
+    outcomes = derive_again(record.experiment, store.history(record), earlier=earlier, began=record.started)
+    row = replayed(record, outcomes)
     if output is Output.JSON:
         show_one(row, output)
     else:
         for title, rows in (("different", in_short(row["different"])), ("unclear", row["unclear"])):
             if rows:
                 show(rows, output, title=title)
-        print(f"{record.name}: {summed_up(found)}")
+        print(f"{record.name}: {summed_up(outcomes)}")
     raise typer.Exit(1 if row["different"] else 0)
 
 

@@ -74,19 +74,24 @@ def conclusion(result: Result) -> Row:
     return fields | ({"front": front_of(result.experiment, result.history)} if several else {})
 
 
-def replayed(record: Record, found: "Sequence[Replayed]") -> Row:
+def replayed(record: Record, outcomes: "Sequence[Replayed]") -> Row:
     """What became of the suggestions of an experiment that were derived again, the equal ones by their id alone."""
     return {
         "name": record.name,
         "run_id": record.run_id,
         "algorithm": record.experiment.algorithm.name,
-        "equal": [each.trial for each in found if each.equal],
+        "equal": [outcome.trial for outcome in outcomes if outcome.equal],
         "different": [
-            {"trial": each.trial, "field": one.field, "recorded": one.recorded, "derived": one.derived}
-            for each in found
-            for one in each.differences
+            {
+                "trial": outcome.trial,
+                "field": difference.field,
+                "recorded": difference.recorded,
+                "derived": difference.derived,
+            }
+            for outcome in outcomes
+            for difference in outcome.differences
         ],
-        "unclear": [{"trial": each.trial, "reason": each.unclear} for each in found if each.unclear],
+        "unclear": [{"trial": outcome.trial, "reason": outcome.unclear} for outcome in outcomes if outcome.unclear],
     }
 
 
@@ -100,10 +105,10 @@ def _cut(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
-def summed_up(found: "Sequence[Replayed]") -> str:
+def summed_up(outcomes: "Sequence[Replayed]") -> str:
     """How many suggestions were derived again as they are recorded, how many differ, and of how many none can tell."""
-    equal = sum(each.equal for each in found)
-    different = sum(bool(each.differences) for each in found)
-    unclear = sum(bool(each.unclear) for each in found)
-    how = f"{equal} of {len(found)} suggestions were derived again as they are recorded"
+    equal = sum(outcome.equal for outcome in outcomes)
+    different = sum(bool(outcome.differences) for outcome in outcomes)
+    unclear = sum(bool(outcome.unclear) for outcome in outcomes)
+    how = f"{equal} of {len(outcomes)} suggestions were derived again as they are recorded"
     return f"{how}; {different} differ{'s' * (different == 1)}, and {unclear} cannot be told"
