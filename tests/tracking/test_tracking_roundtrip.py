@@ -49,7 +49,7 @@ _values = (
     | st.booleans()
     | st.integers()
     | st.integers(min_value=2**63, max_value=2**300)
-    | st.floats(allow_nan=False)
+    | st.floats(allow_nan=False, allow_infinity=False)
     | _texts
 )
 
