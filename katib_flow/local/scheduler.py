@@ -121,6 +121,8 @@ class Scheduler:
                 self.spool.remove(suggestion)
             elif outcome := self._ended_on_disk(suggestion):
                 self._close(known, outcome)
+            elif known.ended is not None:  # recorded as killed, here or elsewhere: the store knows all of it
+                self.spool.remove(suggestion)
         self.again = [trial.suggestion for trial in self.history if not trial.state.over]
         for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
             self._set(replace(self._trials[suggestion.id], state=State.KILLED))

@@ -465,7 +465,7 @@ class Schedulers(RuleBasedStateMachine):
         self.nothing_that_was_recorded_is_lost_or_changed()
         record, history = self.store.get(self.record.run_id), self.store.history(self.record)
         assert record.status in (Status.SUCCEEDED, Status.FAILED), record
-        # a file of a trial that crashed here and ended elsewhere may be left in the spool: a known fault
+        assert not list((self.base / "0").rglob("suggestion.json"))
         assert [one for one in replay(self.experiment, history) if one.differences] == []
 
     def turns(self) -> Iterator[None]:
@@ -546,6 +546,20 @@ def test_what_lies_on_the_disk_of_a_trial_that_became_another_elsewhere_is_not_i
     machine.nothing_that_was_recorded_is_lost_or_changed()
     (trial,) = machine.store.history(machine.record)
     assert (trial.assignment, trial.observations) == ({"x": 0.75}, {"loss": 0.75})
+
+
+def test_a_trial_that_was_killed_elsewhere_leaves_nothing_to_be_taken_up_here(machine: Schedulers) -> None:
+    machine.turn()
+    machine.the_recorder_writes(1)
+    machine.drop()
+    machine.resume(directory=1, more=None)
+    machine.interrupt()
+    machine.turn()
+    machine.store.set_control(machine.record, stop=True)
+    machine.start(0)
+    machine.turn()
+    assert [trial.state for trial in machine.store.history(machine.record)] == [State.KILLED]
+    assert not list((machine.base / "0").rglob("suggestion.json"))
 
 
 @pytest.mark.timeout(3600 if MANY else 300)
