@@ -94,7 +94,7 @@ docs: install  ## the documentation as HTML in site/; a warning is an error
 	@$(BIN)/sphinx-build -q -W -E -b html docs site && echo "site/index.html"
 
 RESOLVE = $(BIN)/uv pip compile -q pyproject.toml --no-annotate --custom-compile-command 'make constraints' \
-	--extra argo --extra pandas --extra report --extra examples --extra test
+	--extra argo --extra katib --extra pandas --extra report --extra examples --extra test
 constraints: $(VENV)/.bench  ## write constraints.txt from what is installed, -lowest and -newest from pyproject.toml
 	@head -2 constraints.txt > constraints.new
 	@($(BIN)/pip freeze --exclude-editable --exclude uv; grep '^torch==' constraints.txt) | sort -fu >> constraints.new

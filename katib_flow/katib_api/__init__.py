@@ -1,0 +1,1 @@
+"""Katib's own gRPC API: its messages, and calls of its services."""

@@ -1,0 +1,47 @@
+"""Calls of Katib's gRPC services: what a client sends, and what a server of ours answers with."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grpc
+
+from katib_flow.katib_api.messages import PACKAGE, message
+
+Handler = Callable[[Any], Any]
+"""From a request to its reply; the server answers with the text of an exception that it raises."""
+
+
+def call(channel: grpc.Channel, service: str, method: str, request: Any, timeout_seconds: float) -> Any:
+    """Call a method and return its reply.
+
+    Args:
+        service, method: such as ``Suggestion`` and ``GetSuggestions``.
+
+    Raises:
+        grpc.RpcError: the server cannot be reached, has no such method, refuses, or takes too long.
+    """
+    ask: Any = channel.unary_unary(
+        f"/{PACKAGE}.{service}/{method}",
+        request_serializer=_written,
+        response_deserializer=message(f"{method}Reply").FromString,
+    )
+    return ask(request, timeout=timeout_seconds)
+
+
+def handlers(service: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
+    """The methods of a service, by name, to be added to a server."""
+    return grpc.method_handlers_generic_handler(
+        f"{PACKAGE}.{service}", {name: _handler(name, handler) for name, handler in methods.items()}
+    )
+
+
+def _handler(name: str, handler: Handler) -> Any:
+    return grpc.unary_unary_rpc_method_handler(
+        lambda request, _: handler(request),
+        request_deserializer=message(f"{name}Request").FromString,
+        response_serializer=_written,
+    )
+
+
+def _written(sent: Any) -> bytes:
+    return sent.SerializeToString()
