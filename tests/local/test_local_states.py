@@ -11,7 +11,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -344,8 +344,12 @@ class Schedulers(RuleBasedStateMachine):
     @alive
     @rule(most=st.integers(1, 4))
     def the_recorder_writes(self, most: int) -> None:
-        with suppress(TrackingUnavailable):
+        try:
             self.scheduler.recorder.write(most)
+        except TrackingUnavailable:
+            pass
+        except Crash:
+            self.drop()
 
     @alive
     @rule()
