@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from katib_flow.argo.steps import checkpoints, train
+from katib_flow.argo.steps import any_image, checkpoints, train
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.models import build_models
 from katib_flow.argo.steps.suggest import suggest_iteration
 from katib_flow.argo.steps.watch import Watch
+from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State, Suggestion, Trial
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Change, Store
@@ -121,6 +122,16 @@ def test_what_needs_no_checkpoint_leaves_none(context: Any, tmp_path: Path) -> N
     assert trial is not None
     assert here.store.checkpoints.find(trial.run_id) is None
     assert not checkpoints.resumed(checkpoints.place(here, trial, tmp_path / "other"))
+
+
+def test_a_trial_whose_directory_was_not_prepared_is_refused_in_words(context: Any, tmp_path: Path) -> None:
+    here: Context = context(trial={"container": {"image": "any", "command": ["train"]}}, argo={})
+    first = suggest_iteration(here, 1)[0]
+    with pytest.raises(KatibFlowError, match="trial: found no directory; prepare makes it before a trial's container"):
+        any_image.collect(here, first, tmp_path / "trial")
+    trial = here.store.trial(here.record, first)
+    assert trial is not None
+    assert not trial.state.over
 
 
 def test_models_are_built_only_where_an_architecture_is_searched(context: Any) -> None:

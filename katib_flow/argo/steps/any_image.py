@@ -125,6 +125,8 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return
+    if not directory.is_dir():
+        raise KatibFlowError(f"{directory}: found no directory; prepare makes it before a trial's container starts")
     place, watch = TrialDirectory(directory), watch or Watch(context, trial)
     earlier = checkpoints.earlier(context, trial, place)
     watch.hear(earlier)
