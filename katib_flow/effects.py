@@ -6,17 +6,15 @@ give notes, which ``tell`` prints.
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from katib_flow.algorithms.registry import check_installed, find_algorithm
 from katib_flow.algorithms.rungs import hyperband_brackets, ladder
-from katib_flow.history import Trial, Value
+from katib_flow.history import Trial
 from katib_flow.spaces import search_space
-from katib_flow.spec.counting import active
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Note
 from katib_flow.spec.sections import Budget
-from katib_flow.spec.space import SearchSpace
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import find_rule
 
@@ -45,7 +43,7 @@ def _brackets(experiment: Experiment) -> Iterator[Note]:
     most, budget = experiment.limits.max_trials, experiment.budget
     if most is None or budget is None:
         return
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     first, total = _needed(experiment, budget)
     whole = f"any trial has the whole budget, {budget.parameter} {budget.max}"
     if most < total:
@@ -71,14 +69,14 @@ def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
 
 
 def _budget(experiment: Experiment) -> Iterator[Note]:
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.budget is not None and entry is not None and not entry.budget:
         what = f"{experiment.budget.parameter} has no value, and an argument that names it is left out"
         yield Note("budget", f"{entry.name} gives trials none: {what}; hyperband, asha, bohb and pbt give them one")
 
 
 def _warm_start(experiment: Experiment) -> Iterator[Note]:
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.warm_start and entry is not None and not entry.earlier:
         yield Note("warm_start", f"{experiment.algorithm.name} learns nothing from the trials of earlier experiments")
 
@@ -152,22 +150,9 @@ def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> 
     if ended and not outside:
         return []
     count = f"{len(ended) - len(outside)} of {len(ended)} trials of {name} lie in this space"
-    reasons = Counter(reason for trial in outside for reason in _strange(space, trial.assignment))
-    said = "; ".join(f"{reason} ({count} trials)" for reason, count in reasons.most_common(5))
+    reasons = Counter(f"{name} {why}" for trial in outside for name, why in space.why_not(trial.assignment))
+    said = "; ".join(f"{reason} ({count} trial{'s' * (count != 1)})" for reason, count in reasons.most_common(5))
     return [Note("warm_start", count + (f": {said}" if said else ""))]
-
-
-def _strange(space: SearchSpace, assignment: Mapping[str, Value]) -> Iterator[str]:
-    """Why an assignment is not in a space."""
-    for name, parameter in space.parameters.items():
-        if not active(parameter, assignment):
-            if name in assignment:
-                yield f"{name} is not active with the values of the others"
-        elif name not in assignment:
-            yield f"they have no {name}"
-        elif not parameter.contains(assignment[name]):
-            yield f"{name} is not a value that it can have here"
-    yield from (f"there is no {name} here" for name in assignment if name not in space.parameters)
 
 
 def reported_once(experiment: Experiment, reports: int) -> list[Note]:

@@ -197,7 +197,7 @@ def answer(
         kept: what it had learnt before, the newest first; it saves time, and changes no suggestion.
     """
     check_can_search(experiment)
-    algorithm = find_algorithm(experiment.algorithm.name)
+    algorithm = find_algorithm(experiment.algorithm.registered_name)
     assert algorithm is not None
     first = history.next_index if start is None else start
     learnt: Learnt | None = None

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from katib_flow.argo.steps.algorithm import serve
 from katib_flow.argo.steps.context import Context, exit_after, step_parser, write_output
 from katib_flow.argo.steps.fate import connect
 from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
@@ -14,12 +15,14 @@ examples:
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --lane 2 --lanes 4 --last 40 --out /kf
                                                                             writes id, go and handover
   suggest.py --run mnist-x7k2p --segment 0 --open                           opens the experiment, writes nothing
+  suggest.py --run mnist-x7k2p --serve /kf-algorithm                        writes busybox and serve.sh, asks nobody
 """
 
 
 def main() -> None:
     parser = step_parser(__doc__, EXAMPLES)
     parser.add_argument("--open", action="store_true", help="open the experiment and do no more")
+    parser.add_argument("--serve", type=Path, help="write what the user's program is run with, and do no more")
     parser.add_argument("--iteration", type=int, default=1, help="number of the iteration in the segment, from 1")
     parser.add_argument("--lane", type=int, help="number of the lane, from 0 (lanes mode)")
     parser.add_argument("--lanes", type=int, default=1, help="number of lanes")
@@ -28,6 +31,9 @@ def main() -> None:
     args = parser.parse_args()
 
     def step() -> None:
+        if args.serve is not None:
+            serve(args.serve)
+            return
         context = Context.open(args.run, args.segment)
         if args.open:
             return

@@ -89,9 +89,9 @@ def trial(index, **assignment):
     [
         ([trial(0, lr=0.1), trial(1, lr=0.2)], None),
         ([], "0 of 0 trials of earlier lie in this space"),
-        ([trial(0, lr=0.1), trial(1, lr=2.0)], "1 of 2 trials of earlier lie in this space: lr is not a value that it can have here (1 trials)"),
-        ([trial(0)], "0 of 1 trials of earlier lie in this space: they have no lr (1 trials)"),
-        ([trial(0, lr=0.1, wd=1.0)], "0 of 1 trials of earlier lie in this space: there is no wd here (1 trials)"),
+        ([trial(0, lr=0.1), trial(1, lr=2.0)], "1 of 2 trials of earlier lie in this space: lr has a value that is not in this space (1 trial)"),
+        ([trial(0)], "0 of 1 trials of earlier lie in this space: lr has no value (1 trial)"),
+        ([trial(0, lr=0.1, wd=1.0)], "0 of 1 trials of earlier lie in this space: wd is no parameter of this space (1 trial)"),
     ],
 )  # fmt: skip
 def test_earlier_trials_that_do_not_fit_are_counted_with_the_reason(trials, said):

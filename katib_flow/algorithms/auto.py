@@ -14,8 +14,8 @@ from katib_flow.history import Suggestion
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter
+from katib_flow.spec.sections import AUTO
 
-AUTO = "auto"
 MANY_PARAMETERS = 100  # for a Gaussian process to have a lengthscale of each
 MANY_TRIALS = 1000  # from where cmaes finds what gp does, at a tenth of its time
 MANY_TRIALS_OF_SEVERAL = 500
@@ -63,7 +63,7 @@ def described(experiment: Experiment) -> str:
 
 def settled(experiment: Experiment) -> Experiment:
     """The experiment with auto's choice in the place of auto; any other as it is."""
-    if experiment.algorithm.name != AUTO:
+    if experiment.algorithm.registered_name != AUTO:
         return experiment
     chosen = choice(experiment)
     update = {"name": chosen.name, "why": f"chosen by auto: {chosen.why}"}
@@ -86,6 +86,6 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
 def auto(ask: Ask[Settings]) -> Sequence[Suggestion]:
     """What the chosen algorithm proposes."""
     chosen = settled(ask.experiment)
-    entry = find_algorithm(chosen.algorithm.name)
+    entry = find_algorithm(chosen.algorithm.registered_name)
     assert entry is not None
     return list(entry.answer(replace(ask, experiment=chosen, settings=entry.settings_of(chosen))).suggestions)

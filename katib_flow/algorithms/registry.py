@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from katib_flow.algorithms.learning import Answer, Learner, taught
 from katib_flow.errors import SpecError
-from katib_flow.history import History, Learnt, Suggestion, Trial
+from katib_flow.history import History, Learnt, Trial
 from katib_flow.plugins import Registry, Settings
 from katib_flow.spaces import architectures, search_space
 from katib_flow.spec.experiment import Experiment
@@ -84,8 +84,9 @@ def identity(space: SearchSpace, architectures: "Space | None", assignment: Assi
     return network, space.key({name: each for name, each in assignment.items() if name not in architectures.parameters})
 
 
-Propose = Callable[..., Sequence[Suggestion]]
-"""``propose(ask)``; of an algorithm that learns, ``propose(ask, known)``."""
+Propose = Callable[..., Any]
+"""``propose(ask)`` gives suggestions; of an algorithm that learns, ``propose(ask, known)``; of one that keeps a state
+of its own, ``propose(ask, kept)`` gives an ``Answer``."""
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
 Segment = Callable[..., Iterator[dict[str, object]]]
 """Trains what a system suggests, in a trial: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
@@ -118,6 +119,7 @@ class Algorithm:
     scope: tuple[Scope, ...] = ()
     earlier: bool = False
     budget: bool = False
+    stateful: bool = False
 
     def settings_of(self, experiment: Experiment) -> Settings:
         return self.settings.model_validate(experiment.algorithm.settings)
@@ -126,15 +128,18 @@ class Algorithm:
         """What it suggests, with what it has learnt.
 
         Args:
-            kept: what it had learnt when it was asked before, the newest first; the answer is the same without it.
+            kept: what it had learnt when it was asked before, the newest first; the answer is the same without it,
+                unless the algorithm runs elsewhere.
         """
+        if self.stateful:
+            return self.propose(ask, kept)
         if self.learner is None:
             return Answer(self.propose(ask))
         known, learnt = taught(self.learner, ask, kept)
         return Answer(self.propose(ask, known), learnt)
 
 
-_PACKAGES = {"nas": ("torch", "safetensors")}
+_PACKAGES = {"katib": ("grpc",), "nas": ("torch", "safetensors")}
 """What is imported of each extra that an algorithm may need."""
 
 _registry = Registry[Algorithm](
@@ -159,6 +164,7 @@ def algorithm(
     scope: Scope | tuple[Scope, ...] = (),
     earlier: bool = False,
     budget: bool = False,
+    stateful: bool = False,
 ) -> Callable[[Propose], Propose]:
     """Register a function as an algorithm.
 
@@ -174,19 +180,22 @@ def algorithm(
         draw: what a report shows, beside a network, that only the algorithm knows.
         learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
             it knows as its second argument.
-        extra: of katib-flow, whose packages it needs to suggest: nas, for PyTorch.
+        extra: of katib-flow, whose packages it needs to suggest: nas for PyTorch, katib for gRPC.
         strategy: of a system of architecture search, how it comes to a network.
         scope: of a system of architecture search, what it decides on.
         earlier: whether it learns from the trials of earlier experiments (``warm_start``).
         budget: whether it gives each trial a budget, where the experiment has one.
+        stateful: whether it runs elsewhere, and has a state of its own kept: the function takes what was kept as its
+            second argument, and gives an ``Answer``.
     """
 
     def register(propose: Propose) -> Propose:
         doc = importlib.import_module(propose.__module__).__doc__ or propose.__doc__ or ""
         summary = doc.strip().split("\n")[0]
         scopes: tuple[Scope, ...] = (scope,) if isinstance(scope, str) else scope
-        more = (tuple(aliases), summary, segment, train, draw, learner, extra, strategy, scopes, earlier, budget)
-        _registry.add(Algorithm(name, propose, settings, check, ends, several, *more), *aliases)
+        more = (tuple(aliases), summary, segment, train, draw, learner, extra, strategy, scopes, earlier)
+        kinds = (budget, stateful)
+        _registry.add(Algorithm(name, propose, settings, check, ends, several, *more, *kinds), *aliases)
         return propose
 
     return register
@@ -205,9 +214,9 @@ def find_algorithm(name: str) -> Algorithm | None:
 def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
     """What is wrong with the algorithm's name, its settings, or the experiment it is asked to search."""
     spec = experiment.algorithm
-    wrong = list(_registry.check("algorithm", spec.name, spec.settings))
+    wrong = list(_registry.check("algorithm", spec.registered_name, spec.settings))
     yield from wrong
-    entry = find_algorithm(spec.name)
+    entry = find_algorithm(spec.registered_name)
     if entry and not entry.ends:
         yield from endless(experiment)
     if entry and len(experiment.objective) > 1 and not entry.several:
@@ -220,7 +229,7 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
 
 def check_installed(experiment: Experiment) -> Iterator[SpecError]:
     """What the algorithm needs to suggest that is not installed here, where ``check_algorithm`` has nothing to say."""
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     if entry is None or entry.extra is None:
         return
     if absent := [name for name in _PACKAGES[entry.extra] if find_spec(name) is None]:

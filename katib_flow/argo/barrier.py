@@ -11,6 +11,7 @@ from typing import Any
 from hera.workflows import DAG, Container, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
+from katib_flow.argo.algorithm_pod import beside
 from katib_flow.argo.placement import resources
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
@@ -53,7 +54,7 @@ def shape(experiment: Experiment) -> Shape:
     out = ["--out", pods.SHARED]
     templates = [
         _iteration(builds=builds),
-        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"]),
+        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"], **beside(experiment)),
         *([own_step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
         _train(experiment),
         TRIAL_PODS[experiment.trial.kind](experiment),

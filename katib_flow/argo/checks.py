@@ -53,7 +53,7 @@ def check(experiment: Experiment) -> None:
 
 def _plugins(experiment: Experiment) -> Iterator[SpecError]:
     """A pod has what is installed in its image; what a script of this machine has registered is nowhere in it."""
-    algorithm = find_algorithm(experiment.algorithm.name)
+    algorithm = find_algorithm(experiment.algorithm.registered_name)
     if algorithm is not None:
         yield from _installed("algorithm.name", experiment.algorithm.name, algorithm.propose, "katib_flow.algorithms")
     stopping = experiment.early_stopping
@@ -138,7 +138,7 @@ def _resource(experiment: Experiment) -> Iterator[SpecError]:
 
 def _lanes(experiment: Experiment) -> Iterator[SpecError]:
     """A lane that is given nothing to try ends, so an algorithm must not wait for the others."""
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.argo.mode == "lanes" and entry is not None and entry.name in _WAITS:
         need = f"barrier, because {entry.name} waits for whole rungs; or asha or bohb, which do not"
         yield SpecError("argo.mode", "lanes", need)

@@ -9,9 +9,12 @@ run at once and MLflow has no compare-and-set; no semaphore, which needs a Confi
 no steps template round a trial: a lane goes on after a failed one by its ``depends``, with two nodes less a turn.
 """
 
+from typing import Any
+
 from hera.workflows import DAG, Parameter, Task, models
 
 from katib_flow.argo import pods
+from katib_flow.argo.algorithm_pod import beside
 from katib_flow.argo.barrier import GO, K, Shape, collect_metrics, own_step
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
@@ -26,13 +29,14 @@ def shape(experiment: Experiment) -> Shape:
     lanes = experiment.limits.parallel_trials
     run = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--out", pods.SHARED]
     lane = ["--iteration", K, "--lane", LANE, "--lanes", LANES, "--last", LAST]
-    outputs, account = ["id", "go", "handover"], pods.Accounts.of(experiment).judging(experiment)
+    fields: dict[str, Any] = {"inputs": ["lane", "k"], "outputs": ["id", "go", "handover"]}
+    fields |= pods.Accounts.of(experiment).judging(experiment) | beside(experiment)
     templates = [
         _main(),
         _lane(),
         _turn(),
         own_step(experiment, "open", "suggest", ["--run", pods.RUN, "--segment", pods.SEGMENT, "--open"]),
-        own_step(experiment, "suggest", "suggest", [*run, *lane], inputs=["lane", "k"], outputs=outputs, **account),
+        own_step(experiment, "suggest", "suggest", [*run, *lane], **fields),
         TRIAL_PODS[experiment.trial.kind](experiment),
         collect_metrics(experiment, run),
     ]

@@ -50,5 +50,5 @@ def steps_image(experiment: Experiment | None = None) -> str:
 def _needs_torch(experiment: Experiment) -> bool:
     from katib_flow.algorithms.registry import find_algorithm  # steps begin without algorithms
 
-    entry = find_algorithm(experiment.algorithm.name)
+    entry = find_algorithm(experiment.algorithm.registered_name)
     return experiment.architecture is not None or (entry is not None and entry.extra == "nas")

@@ -494,8 +494,17 @@ def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) ->
 def algorithms(
     name: Annotated[str | None, typer.Argument(help="one algorithm, with its settings")] = None,
     output: As = Output.TABLE,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of what a program that suggests reads and writes.")
+    ] = False,
 ) -> None:
     """The search algorithms, or one with its settings."""
+    if schema:
+        from katib_flow.cli.output import to_json
+        from katib_flow.outside import protocol
+
+        print(to_json(protocol.schema()))
+        return
     from katib_flow.algorithms import find_algorithm, registered_algorithms
     from katib_flow.cli.output import show, show_one
     from katib_flow.errors import NotFound

@@ -8,7 +8,11 @@ import grpc
 from katib_flow.katib_api.messages import PACKAGE, message
 
 Handler = Callable[[Any], Any]
-"""From a request to its reply; the server answers with the text of an exception that it raises."""
+"""From a request to its reply."""
+
+
+class Refusal(Exception):
+    """Raised by a handler whose request is wrong: the client gets INVALID_ARGUMENT, and the text."""
 
 
 def call(channel: grpc.Channel, service: str, method: str, request: Any, timeout_seconds: float) -> Any:
@@ -36,8 +40,14 @@ def handlers(service: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHan
 
 
 def _handler(name: str, handler: Handler) -> Any:
+    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+        try:
+            return handler(request)
+        except Refusal as refusal:
+            context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
+
     return grpc.unary_unary_rpc_method_handler(
-        lambda request, _: handler(request),
+        answer,
         request_deserializer=message(f"{name}Request").FromString,
         response_serializer=_written,
     )

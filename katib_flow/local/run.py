@@ -1,6 +1,7 @@
 """Run an experiment on this machine, or go on with one."""
 
 import sys
+from collections.abc import Iterator
 
 import cloudpickle
 
@@ -16,12 +17,13 @@ from katib_flow.local.worker import Start
 from katib_flow.local.workers import Workers
 from katib_flow.spaces import check_architecture
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.files import missing
+from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import broken
 from katib_flow.stopping import check_stopping
 from katib_flow.tracking import Record, Recorder, Status, Store
 from katib_flow.tracking.connect import located
 from katib_flow.tracking.lease import Holding
-from katib_flow.trial.files import missing
 from katib_flow.trial.functions import Function
 from katib_flow.trial.table import printable
 
@@ -47,7 +49,7 @@ def run_experiment(
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
         KatibFlowError: it cannot run here.
     """
-    rules = (check_architecture, check_algorithm, check_installed, check_stopping, _not_here)
+    rules = (check_architecture, check_algorithm, check_installed, check_stopping, _algorithm_not_here, _not_here)
     if found := list(broken(experiment, rules)):
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
@@ -138,7 +140,9 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
             "trial: {command: [...]}"
         )
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
-    if command is not None and (found := list(missing(command, experiment.trial.env, experiment.base))):
+    if command is not None and (
+        found := list(missing(command, experiment.trial.env, experiment.base, "trial.command"))
+    ):
         return found
     if experiment.metrics.source == "push":
         need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
@@ -147,6 +151,19 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
         need = f"1, because the trials on this machine would all serve on port {experiment.metrics.port}"
         return [SpecError("limits.parallel_trials", experiment.limits.parallel_trials, need)]
     return []
+
+
+def _algorithm_not_here(experiment: Experiment) -> Iterator[SpecError]:
+    """Why what suggests cannot be asked on this machine."""
+    spec = experiment.algorithm
+    if spec.command is not None:
+        yield from missing(spec.command, {}, experiment.base, "algorithm.command")
+    elif spec.container is not None:
+        need = "command as well, a program of this machine: a container runs on a cluster only"
+        yield SpecError("algorithm.command", NOTHING, need)
+    if spec.service is not None and spec.service.address is None:
+        need = "the address of the service as well: its image runs on a cluster only"
+        yield SpecError("algorithm.service.address", NOTHING, need)
 
 
 def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool, uri: str) -> Workers:

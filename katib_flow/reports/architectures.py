@@ -100,7 +100,7 @@ def _card(experiment: Experiment, each: Generation, following: Sequence[Generati
         blocks.append(Picture(svg(each.network, each.before), f"the network of trial {each.trial.id}"))
     else:
         blocks.append(Text("Its network is not to be had.", soft=True))
-    algorithm, after = find_algorithm(experiment.algorithm.name), following[0].network if following else None
+    algorithm, after = find_algorithm(experiment.algorithm.registered_name), following[0].network if following else None
     if algorithm is not None and algorithm.draw is not None and each.network is not None:
         blocks += algorithm.draw(each.trial, each.network, after)
     return Card(title, blocks)

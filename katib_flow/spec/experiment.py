@@ -20,7 +20,7 @@ from pydantic_core import CoreSchema
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
 from katib_flow.spec.argo import Argo
-from katib_flow.spec.model import Model, Scalar, Text, unwritable
+from katib_flow.spec.model import Model, Scalar, Text, shorthand, unwritable
 from katib_flow.spec.parameters import AnyParameter, FloatParameter
 from katib_flow.spec.problems import matching, problem, problems, spec_errors
 from katib_flow.spec.rules import RULES, Rule, broken, broken_so_far
@@ -44,11 +44,6 @@ Name = Annotated[
         "lower-case letters and digits, '-' between them, at most 45 in all; digits-mlp, say",
     ),
 ]
-
-
-def _shorthand(key: str) -> BeforeValidator:
-    """A section that may be written as text, the value of its first key."""
-    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
 def _one_or_more(value: Any) -> Any:
@@ -87,12 +82,12 @@ class Experiment(Model):
     objective: Annotated[tuple[Objective, ...], Field(min_length=1), BeforeValidator(_one_or_more)]
     additional_metrics: tuple[Text, ...] = ()
     parameters: Annotated[dict[str, AnyParameter], AfterValidator(_typed)] = {}
-    architecture: Annotated[Architecture, _shorthand("space")] | None = None
+    architecture: Annotated[Architecture, shorthand("space")] | None = None
     initial: tuple[dict[str, Scalar], ...] = ()
     warm_start: Annotated[tuple[Text, ...], BeforeValidator(_one_text_or_more)] = ()
-    algorithm: Annotated[AlgorithmSpec, _shorthand("name")] = AlgorithmSpec()
+    algorithm: Annotated[AlgorithmSpec, shorthand("name")] = AlgorithmSpec()
     budget: Budget | None = None
-    early_stopping: Annotated[EarlyStopping, _shorthand("name")] | None = None
+    early_stopping: Annotated[EarlyStopping, shorthand("name")] | None = None
     limits: Limits = Limits()
     trial: TrialTemplate
     metrics: Metrics = Metrics()

@@ -26,6 +26,11 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
+def shorthand(key: str) -> BeforeValidator:
+    """A section that may be written as text, the value of one of its keys."""
+    return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
+
+
 def _no_boolean(value: Any) -> Any:
     if isinstance(value, bool):
         raise problem("", value, "a number")

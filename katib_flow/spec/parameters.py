@@ -251,6 +251,13 @@ class FloatParameter(_Number):
         assert isinstance(value, float)
         return round((value - self.min) / self.step) if self.step else 0
 
+    def nearest(self, value: float) -> float:
+        """A value as the grid has it, where it is one but for rounding; else as it is."""
+        if self.step is None or not math.isfinite(value):
+            return value
+        cell = self.nth(self.position(value))
+        return cell if math.isclose(cell, value, rel_tol=1e-9, abs_tol=1e-9 * self.step) else value
+
     def at(self, unit: float) -> float:
         return min(max(self._real(unit), self.min), self.max) if self.size is None else self.nth(self._cell(unit))
 

@@ -5,9 +5,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
-from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Plain, PlainData, Real, Text
-from katib_flow.spec.problems import NOTHING, problem
+from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Plain, PlainData, Real, Text, shorthand
+from katib_flow.spec.problems import NOTHING, matching, problem
+from katib_flow.spec.template import Argv, Container, Resources
 
+AUTO, PROGRAM, SERVICE = "auto", "program", "service"
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?=.)(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?"
 _SECONDS = (86_400.0, 3600.0, 60.0, 1.0)
@@ -45,17 +47,77 @@ class Objective(Model):
         return self.goal is not None and self.loss(value) <= self.loss(self.goal)
 
 
-class AlgorithmSpec(Model):
-    """Which algorithm, and how.
+class Service(Model):
+    """A service that suggests over Katib's gRPC API, ``api.v1.beta1.Suggestion``.
 
     Attributes:
-        why: why this one, for a person; auto says so here when the experiment begins.
+        address: where it runs already.
+        image, command: of a container beside the suggest step, on a cluster; left out, the command is the image's.
+        port: on which that container listens.
     """
 
-    name: Text = "auto"
+    address: Annotated[Text, matching(r"[^\s/]+:[0-9]{1,5}", "host:port")] | None = None
+    image: Text | None = None
+    command: Argv | None = None
+    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] = 6789
+    resources: Resources = {}
+
+    @model_validator(mode="after")
+    def _somewhere(self) -> Self:
+        if self.address is None and self.image is None:
+            raise problem("", NOTHING, "address, where the service runs; or image, which runs it on a cluster")
+        if self.command is not None and self.image is None:
+            raise problem("command", list(self.command), "image as well: the command runs in it")
+        return self
+
+
+class AlgorithmSpec(Model):
+    """Which algorithm, and how: one of katib-flow's or of an installed package by its name, or one that runs elsewhere.
+
+    Attributes:
+        name: of the algorithm; of a service, the name that it is asked for.
+        why: why this one, for a person; auto says so here when the experiment begins.
+        command: a program that suggests, on this machine, and on a cluster in the steps' image.
+        container: an image with such a program, for a cluster.
+        service: a service that suggests.
+        timeout: seconds for which one answer of a program or a service is waited for.
+    """
+
+    name: Text = AUTO
     seed: Natural = 0
     settings: PlainData = {}
     why: str = ""
+    command: Argv | None = None
+    container: Container | None = None
+    service: Annotated[Service, shorthand("address")] | None = None
+    timeout: Duration = 60.0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, data: Any) -> Any:
+        """A program needs no name: it is called one."""
+        if isinstance(data, dict) and "name" not in data and (data.get("command") or data.get("container")):
+            return {"name": PROGRAM, **data}
+        return data
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        runs_program = self.command is not None or self.container is not None
+        if self.service is not None and runs_program:
+            raise problem("service", "a service and a program", "one of them: both would suggest")
+        if self.service is not None and self.name == AUTO:
+            found = AUTO if "name" in self.model_fields_set else NOTHING
+            raise problem("name", found, "the name of the algorithm that the service is asked for")
+        if "timeout" in self.model_fields_set and self.service is None and not runs_program:
+            raise problem("timeout", self.timeout, "command, container or service as well: other algorithms run here")
+        return self
+
+    @property
+    def registered_name(self) -> str:
+        """The name under which what answers is registered."""
+        if self.service is not None:
+            return SERVICE
+        return self.name if self.command is None and self.container is None else PROGRAM
 
 
 class Budget(Model):

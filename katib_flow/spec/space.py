@@ -106,6 +106,18 @@ class SearchSpace:
         names = {name for name in self.parameters if self.is_active(name, assignment)}
         return names == set(assignment) and all(self.parameters[name].contains(assignment[name]) for name in names)
 
+    def why_not(self, assignment: Assignment) -> Iterator[tuple[str, str]]:
+        """Why an assignment is not in this space: each name with what is wrong about it; nothing where it is."""
+        for name, parameter in self.parameters.items():
+            if not active(parameter, assignment):
+                if name in assignment:
+                    yield name, "is not active with the values of the others"
+            elif name not in assignment:
+                yield name, "has no value"
+            elif not parameter.contains(assignment[name]):
+                yield name, "has a value that is not in this space"
+        yield from ((name, "is no parameter of this space") for name in assignment if name not in self.parameters)
+
     def key(self, assignment: Assignment) -> Hashable:
         """Equal for equal assignments of this space only; 1, 1.0 and true are told apart."""
         values = [assignment.get(name, _ABSENT) for name in self.parameters]

@@ -16,8 +16,8 @@ from katib_flow.history import Metric, State, Suggestion
 from katib_flow.metrics.sources import Source
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.files import located
 from katib_flow.spec.template import substitute_all, substitute_env
-from katib_flow.trial.files import located
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude

@@ -185,7 +185,7 @@ def test_of_several_objectives_the_front_is_shown(call: Any, write: Any) -> None
     refused = call("run", write(spec("two", objective=two, algorithm="tpe")))
     assert refused.code == 2
     assert (
-        "one objective for tpe; several can be searched with auto, gp, grid, mnasnet, nsga2, random, sobol"
+        "one objective for tpe; several can be searched with auto, gp, grid, mnasnet, nsga2, program, random, sobol"
         in refused.error
     )
 
@@ -362,6 +362,16 @@ def test_every_algorithm_says_what_it_is_and_what_can_be_set(call: Any) -> None:
         assert len(each["summary"]) > 20
         described = call("algorithms", each["name"], "-o", "json").json
         assert all(setting["about"] for setting in described["settings"]), each["name"]
+
+
+def test_the_schema_of_programs_that_suggest_is_one_of_json(call: Any) -> None:
+    schema = call("algorithms", "--schema").json
+    assert schema["version"] == 1
+    for part in ("request", "reply"):
+        jsonschema.Draft202012Validator.check_schema(schema[part])
+    reply = jsonschema.Draft202012Validator(schema["reply"])
+    assert reply.is_valid({"suggestions": [{"assignment": {"lr": 0.1}}]})
+    assert not reply.is_valid({"suggestions": [{"assignment": {"lr": [0.1]}}]})
 
 
 def test_algorithms_end_with_the_table_of_systems_of_architecture_search(call: Any) -> None:

@@ -23,9 +23,9 @@ from katib_flow.spec import Experiment
 HERE = {
     name: entry
     for name, entry in registered_algorithms().items()
-    if entry.extra is None or (find_spec("torch") and find_spec("safetensors"))
+    if not entry.stateful and (entry.extra is None or (find_spec("torch") and find_spec("safetensors")))
 }
-"""Algorithms that can suggest here: some need PyTorch to."""
+"""Algorithms that can suggest here: some need PyTorch to; what runs elsewhere has tests of its own."""
 ARCHITECTURES = tuple(
     name
     for name, entry in HERE.items()

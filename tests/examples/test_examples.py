@@ -54,6 +54,18 @@ def test_a_script_that_knows_nothing_of_us_is_tuned(clone: Path) -> None:
     assert {trial["kernel"] for trial in trials if trial["gamma"] is None} == {"linear"}
 
 
+def test_a_program_that_knows_nothing_of_us_suggests(clone: Path) -> None:
+    spec = clone / "examples" / "own-algorithm.yaml"
+    spec.write_text(spec.read_text().replace("max_trials: 8, parallel_trials: 2", "max_trials: 4"))
+    result = json.loads(program(clone, "katib-flow", "run", "examples/own-algorithm.yaml", "-o", "json"))
+    assert result["best"]["accuracy"] >= 0.97
+    trials = json.loads(program(clone, "katib-flow", "trials", "own-algorithm", "-o", "json"))
+    assert [trial["state"] for trial in trials] == ["succeeded"] * 4
+    best = max(trials[:3], key=lambda trial: trial["accuracy"])
+    assert trials[3]["kernel"] == best["kernel"]  # it steps from the best; of this seed the step keeps the kernel
+    assert best["C"] / 10 < trials[3]["C"] < best["C"] * 10
+
+
 def test_the_example_in_python_is_the_one_in_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(ROOT))
     from examples.digits import train

@@ -71,7 +71,7 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     """
     shared = directory.parent
     shared.mkdir(parents=True, exist_ok=True)
-    _put_busybox(shared)
+    put_busybox(shared)
     write_output(shared, "wrap.sh", WRAP.format(shared=shlex.quote(str(shared)), failure=USER_FAILURE))
     trial = find_trial(context, trial_id)
     if trial.state.final:
@@ -85,7 +85,12 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     begin(context, trial)
 
 
-def _put_busybox(shared: Path) -> None:
+def put_busybox(shared: Path) -> None:
+    """Put a static busybox where another container of the pod finds it.
+
+    Raises:
+        KatibFlowError: there is none here.
+    """
     source = shutil.which("busybox")
     if source is None:
         raise KatibFlowError("busybox: found nothing, need a static one in this image; katib-flow's own image has it")

@@ -37,6 +37,7 @@ _STEP = "katib_flow.steps."
 _WRITES = ("write", "summarise", "set_segment", "set_given")
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS")
 PATIENCE_SECONDS = 120
+_ENDED_BY_ARGO = (0, -15, -9, 143, 137)  # exit codes of a sidecar that fail no pod
 
 
 def steps_directory() -> Path:
@@ -145,7 +146,7 @@ class StepPrograms:
                 if key in source:
                     found = self.cluster.peek(("v1", kind), source[key]["name"])
                     variables |= (found or {}).get("data", {})
-        return variables | files.pod.env(container["name"])
+        return variables | {name: files.word(value) for name, value in files.pod.env(container["name"]).items()}
 
     def _in_process(self, container: Manifest, files: "_Files") -> int:
         name = _program(container)
@@ -191,8 +192,10 @@ class StepPrograms:
                 return Result(code, container=each["name"])
         beside = {each["name"]: self._start(each, files) for each in sidecars}
         code = self._start(main, files).wait(PATIENCE_SECONDS)
+        for process in beside.values():
+            process.terminate()  # as Argo's executor does where main has ended
         ended = {name: process.wait(PATIENCE_SECONDS) for name, process in beside.items()}
-        bad = next((name for name, each in ended.items() if each), None)
+        bad = next((name for name, each in ended.items() if each not in _ENDED_BY_ARGO), None)
         return Result(code) if code or bad is None else Result(ended[bad], container=bad)
 
     def _start(self, container: Manifest, files: "_Files") -> "subprocess.Popen[bytes]":

@@ -32,13 +32,17 @@ def _beside(argument: str, base: Path | None) -> str:
         return argument
 
 
-def missing(command: Sequence[str], env: Mapping[str, str], base: Path | None) -> Iterator[SpecError]:
-    """A program, or the script of an interpreter, that is not on this machine."""
+def missing(command: Sequence[str], env: Mapping[str, str], base: Path | None, at: str) -> Iterator[SpecError]:
+    """A program, or the script of an interpreter, that is not on this machine.
+
+    Args:
+        at: where in the spec the command stands.
+    """
     program, *rest = located(command, base)
     where = " or ".join(str(place) for place in dict.fromkeys([*([base] if base else []), Path.cwd()]))
     if "${" not in program and shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         place = f"a program in {where}" if "/" in program else "a program on the PATH"
-        yield SpecError("trial.command[0]", command[0], f"{place} that can be run")
+        yield SpecError(f"{at}[0]", command[0], f"{place} that can be run")
         return
     if not _RUNS_A_FILE.fullmatch(Path(program).name):
         return
@@ -46,5 +50,5 @@ def missing(command: Sequence[str], env: Mapping[str, str], base: Path | None) -
         if argument in _FLAGS:
             continue
         if not argument.startswith("-") and "${" not in argument and not Path(argument).exists():
-            yield SpecError(f"trial.command[{position}]", command[position], f"a file in {where}")
+            yield SpecError(f"{at}[{position}]", command[position], f"a file in {where}")
         return

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from katib_flow.trial.files import located, missing
+from katib_flow.spec.files import located, missing
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def test_an_argument_that_names_no_file_is_left_as_it_is(base: Path) -> None:
     ],
 )
 def test_what_is_nowhere_is_told(command: list[str], where: str, need: str, base: Path) -> None:
-    (found,) = missing(command, {}, base)
+    (found,) = missing(command, {}, base, "trial.command")
     assert (found.where, found.need) == (where, need.format(base=base, here=Path.cwd()))
 
 
@@ -57,9 +57,9 @@ def test_what_is_nowhere_is_told(command: list[str], where: str, need: str, base
     ],
 )
 def test_what_may_be_there_is_not_complained_of(command: list[str], base: Path) -> None:
-    assert list(missing(command, {}, base)) == []
+    assert list(missing(command, {}, base, "trial.command")) == []
 
 
 def test_the_path_is_that_of_the_trial(base: Path) -> None:
-    assert list(missing(["run.sh"], {"PATH": str(base)}, None)) == []
-    assert len(list(missing(["sh", "train.py"], {"PATH": str(base)}, None))) == 1
+    assert list(missing(["run.sh"], {"PATH": str(base)}, None, "trial.command")) == []
+    assert len(list(missing(["sh", "train.py"], {"PATH": str(base)}, None, "trial.command"))) == 1

@@ -1,0 +1,101 @@
+"""A program of the user's own, in any language, that suggests: ``algorithm.command`` or ``algorithm.container``.
+
+It is started once for each question, and reads and writes JSON as ``katib_flow.outside.protocol`` says. Nothing that it
+answers is trusted. A program that is killed or takes too long is asked again, twice; one that fails, or answers what
+is no sound reply, ends the experiment with a message that says what it did.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import ConfigDict
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
+
+from katib_flow.algorithms.learning import Answer
+from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.history import Learnt
+from katib_flow.outside import mailbox, process, protocol
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.files import located
+from katib_flow.spec.problems import NOTHING
+from katib_flow.spec.sections import PROGRAM
+
+TRIES = 3
+
+
+class AnySettings(Settings):
+    """Whatever the program reads."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]:
+    spec = experiment.algorithm
+    if spec.command is None and spec.container is None:
+        need = "a program: algorithm: {command: [...]} on this machine, {container: {image, command}} on a cluster"
+        yield SpecError("algorithm.command", NOTHING, need)
+
+
+@algorithm(PROGRAM, settings=AnySettings, check=_check, several=True, earlier=True, budget=True, stateful=True)
+def program(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
+    """What the program suggests, and the state that it wants to be kept."""
+    experiment = ask.experiment
+    try:
+        asked = protocol.request(
+            experiment, ask.space, ask.history, ask.indices, ask.earlier, state_of(experiment, ask.indices, kept)
+        )
+        reply = protocol.read_reply(_answer(experiment, asked))
+        suggestions = protocol.suggestions(reply.suggestions, ask.space, ask.history, ask.indices)
+    except process.MayPass as error:
+        raise KatibFlowError(f"{_shown(experiment)} {error}; it was asked {TRIES} times") from None
+    except KatibFlowError as error:
+        raise KatibFlowError(f"{_shown(experiment)} {error}") from None
+    return Answer(suggestions, kept_state(experiment, ask.indices, reply.state))
+
+
+def state_of(experiment: Experiment, indices: range, kept: Iterable[Learnt]) -> Any:
+    """The state that was written when earlier trials were suggested last; None where there is none.
+
+    A question that is asked again, because what asked it was killed, finds the state that it found before.
+    """
+    digest = _digest(experiment)
+    for learnt in kept:
+        if learnt.digest == digest and learnt.lessons <= indices.start:
+            try:
+                return json.loads(learnt.content)
+            except (ValueError, RecursionError):  # another program wrote it
+                continue
+    return None
+
+
+def kept_state(experiment: Experiment, indices: range, state: Any) -> Learnt | None:
+    return None if state is None else Learnt(indices.stop, _digest(experiment), json.dumps(state).encode())
+
+
+def _digest(experiment: Experiment) -> str:
+    return hashlib.sha256(json.dumps(["state", experiment.to_dict()], sort_keys=True).encode()).hexdigest()
+
+
+def _answer(experiment: Experiment, asked: bytes) -> bytes:
+    """What the program answers: in the container beside this one, else on this machine."""
+    spec, beside = experiment.algorithm, os.environ.get(mailbox.VARIABLE)
+    attempts = Retrying(retry=retry_if_exception_type(process.MayPass), stop=stop_after_attempt(TRIES), reraise=True)
+    if beside:
+        return attempts(mailbox.ask, Path(beside), asked, spec.timeout)
+    if spec.command is None:
+        raise KatibFlowError("runs on a cluster only; give algorithm.command for this machine")
+    command = located(spec.command, experiment.base)
+    return attempts(process.run, command, asked, spec.timeout, {**os.environ, "PYTHONUNBUFFERED": "1"})
+
+
+def _shown(experiment: Experiment) -> str:
+    spec = experiment.algorithm
+    if os.environ.get(mailbox.VARIABLE) or spec.command is None:
+        assert spec.container is not None
+        return f"algorithm.container: {spec.container.image}"
+    return f"algorithm.command: {' '.join(spec.command)}"

@@ -1,0 +1,157 @@
+"""An experiment and its trials in the messages of Katib's API, and what a service suggests in ours. Pure.
+
+Katib has no word for conditions, several objectives, or values that are no text; ``cannot_say`` tells what of an
+experiment is lost.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.history import State, Trial, Value
+from katib_flow.katib_api.messages import message, number
+from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Parameter
+from katib_flow.spec.space import SearchSpace
+
+_DISTRIBUTIONS = {"linear": "UNIFORM", "log": "LOG_UNIFORM", "normal": "NORMAL", "lognormal": "LOG_NORMAL"}
+_CONDITIONS = {
+    State.PENDING: "CREATED",
+    State.RUNNING: "RUNNING",
+    State.SUCCEEDED: "SUCCEEDED",
+    State.KILLED: "KILLED",
+    State.FAILED: "FAILED",
+    State.METRICS_UNAVAILABLE: "METRICSUNAVAILABLE",
+    State.EARLY_STOPPED: "EARLYSTOPPED",
+}
+NAME, LABELS = "katib_trial", "katib_labels"
+"""Keys of ``Suggestion.info``: the name and the labels that a service has given a trial, and wants to see again."""
+
+
+def cannot_say(experiment: Experiment, space: SearchSpace) -> Iterator[SpecError]:
+    """What of an experiment Katib's API has no word for."""
+    for name, parameter in space.parameters.items():
+        where = f"parameters.{name}"
+        if parameter.when:
+            yield SpecError(f"{where}.when", "a condition", "none: Katib's API has no conditions")
+        values = list(parameter.values()) if isinstance(parameter, CategoricalParameter | OrdinalParameter) else []
+        texts = [text_of(value) for value in values]
+        if same := next((text for text in texts if texts.count(text) > 1), None):
+            need = "values that differ as text: Katib's API has no other values"
+            yield SpecError(f"{where}.values", f"two values that are {same!r} as text", need)
+
+
+def text_of(value: Value) -> str:
+    """A value as Katib writes it: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def experiment_message(experiment: Experiment, space: SearchSpace, settings: Mapping[str, Value]) -> Any:
+    """The experiment.
+
+    Args:
+        settings: of the algorithm, in the place of those in the spec: a service may have changed them.
+    """
+    said = message("Experiment")(name=experiment.name)
+    for name, parameter in space.parameters.items():
+        said.spec.parameter_specs.parameters.append(_parameter(name, parameter))
+    said.spec.objective.CopyFrom(_objective(experiment))
+    said.spec.algorithm.algorithm_name = experiment.algorithm.name
+    for name, value in settings.items():
+        said.spec.algorithm.algorithm_settings.add(name=name, value=text_of(value))
+    said.spec.parallel_trial_count = experiment.limits.parallel_trials
+    said.spec.max_trial_count = experiment.limits.max_trials or 0
+    return said
+
+
+def _objective(experiment: Experiment) -> Any:
+    objective = experiment.objective[0]
+    kind = "MINIMIZE" if objective.direction == "minimize" else "MAXIMIZE"
+    return message("ObjectiveSpec")(
+        type=number("ObjectiveType", kind),
+        goal=objective.goal or 0.0,
+        objective_metric_name=objective.metric,
+        additional_metric_names=list(experiment.additional_metrics),
+    )
+
+
+def _parameter(name: str, parameter: Parameter) -> Any:
+    said = message("ParameterSpec")(name=name)
+    feasible = said.feasible_space
+    if isinstance(parameter, FloatParameter | IntParameter):
+        said.parameter_type = number("ParameterType", "DOUBLE" if isinstance(parameter, FloatParameter) else "INT")
+        feasible.min, feasible.max = text_of(parameter.min), text_of(parameter.max)
+        feasible.step = "" if parameter.step in (None, 1) and isinstance(parameter, IntParameter) else _step(parameter)
+        feasible.distribution = number("Distribution", _DISTRIBUTIONS[parameter.scale])
+        return said
+    values = list(parameter.values())
+    discrete = isinstance(parameter, OrdinalParameter) and all(type(value) in (int, float) for value in values)
+    said.parameter_type = number("ParameterType", "DISCRETE" if discrete else "CATEGORICAL")
+    feasible.list.extend(text_of(value) for value in values)
+    return said
+
+
+def _step(parameter: FloatParameter | IntParameter) -> str:
+    return "" if parameter.step is None else text_of(parameter.step)
+
+
+def trial_message(experiment: Experiment, trial: Trial) -> Any:
+    """A trial, with the value of each metric that is known."""
+    info = trial.suggestion.info
+    said = message("Trial")(name=str(info.get(NAME) or trial.id))
+    said.spec.objective.CopyFrom(_objective(experiment))
+    for name, value in trial.assignment.items():
+        said.spec.parameter_assignments.assignments.add(name=name, value=text_of(value))
+    labels = info.get(LABELS)
+    if isinstance(labels, Mapping):
+        said.spec.labels.update({str(name): str(value) for name, value in labels.items()})  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    said.status.start_time, said.status.completion_time = _time(trial.started), _time(trial.ended)
+    said.status.condition = number("TrialStatus.TrialConditionType", _CONDITIONS[trial.state])
+    for name in trial.observations:
+        if (value := trial.observed(name)) is not None:
+            said.status.observation.metrics.add(name=name, value=repr(value))
+    return said
+
+
+def _time(seconds: float | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def assignment_of(assignments: Sequence[Any], space: SearchSpace) -> dict[str, Value]:
+    """The values that a service has assigned, of the types of their parameters.
+
+    Raises:
+        KatibFlowError: a parameter is assigned twice.
+    """
+    assignment: dict[str, Value] = {}
+    for assigned in assignments:
+        if assigned.name in assignment:
+            raise KatibFlowError(f"assigned {assigned.name} twice in one suggestion")
+        parameter = space.parameters.get(assigned.name)
+        assignment[assigned.name] = assigned.value if parameter is None else value_of(parameter, assigned.value)
+    return assignment
+
+
+def value_of(parameter: Parameter, text: str) -> Value:
+    """A value that was written as text; the text itself where it stands for no value of the parameter."""
+    if isinstance(parameter, CategoricalParameter | OrdinalParameter):
+        values = {text_of(value): value for value in parameter.values()}
+        if text in values:
+            return values[text]
+        numbers = {float(value): value for value in values.values() if type(value) in (int, float)}  # type: ignore[arg-type]
+        return numbers.get(_float(text), text)
+    value = _float(text)
+    if isinstance(parameter, IntParameter):
+        return int(value) if value.is_integer() else text
+    if isinstance(parameter, FloatParameter):
+        return parameter.nearest(value) if abs(value) < float("inf") else text
+    return text
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

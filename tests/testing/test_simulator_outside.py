@@ -1,0 +1,87 @@
+"""Algorithms that run elsewhere, beside the suggest step: what they suggest there is what they suggest here."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from experiments import MODULE, Cluster, experiment, seen
+from kit import needs_busybox
+
+from katib_flow.tracking import Status
+
+pytestmark = pytest.mark.slow
+PROGRAMS = Path(__file__).parents[1] / "outside" / "programs"
+LIMITS = {"max_trials": 5, "parallel_trials": 2}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    workdir = tmp_path / "image"
+    workdir.mkdir()
+    (workdir / "simulated_user.py").write_text(MODULE)
+    monkeypatch.chdir(workdir)
+    return Cluster(f"sqlite:///{tmp_path}/mlflow.db", tmp_path, workdir)
+
+
+@needs_busybox
+@pytest.mark.parametrize(
+    ("mode", "command"),
+    [("barrier", ["sh", str(PROGRAMS / "halton.sh")]), ("lanes", [sys.executable, str(PROGRAMS / "halton.py")])],
+)
+def test_a_program_in_a_container_suggests_what_it_does_here(cluster: Cluster, mode: str, command: list[str]) -> None:
+    container = {"image": "mine:1", "command": command}
+    of = experiment(
+        algorithm={"container": container, "command": command}, argo={"image": "user:1", "mode": mode}, limits=LIMITS
+    )
+    run = cluster.submit(of)
+    assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (5)")
+    assert seen(run.trials) == seen(cluster.here(of))
+    (newest, *_) = run.store.learnings.find(run.record)
+    assert json.loads(newest.content)["asked"] >= 3  # its state went from one pod to the next
+
+
+@needs_busybox
+def test_a_program_in_a_container_that_answers_garbage_ends_the_experiment_in_words(cluster: Cluster) -> None:
+    container = {"image": "mine:1", "command": ["echo", "hello"]}
+    run = cluster.submit(experiment(algorithm={"container": container}, limits=LIMITS))
+    assert run.record.status is Status.FAILED
+    words = "algorithm.container: mine:1 wrote 'hello' to its standard output, and not one JSON object"
+    assert run.record.reason.startswith(words)
+
+
+@pytest.fixture
+def service() -> Iterator[str]:
+    """The address of a suggestion service of Katib's API."""
+    pytest.importorskip("grpc")
+    command = [sys.executable, str(PROGRAMS / "katib_service.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        yield f"127.0.0.1:{process.stdout.readline().strip()}"
+        process.terminate()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_a_service_of_katibs_beside_the_suggest_step_suggests_what_it_does_elsewhere(
+    cluster: Cluster, service: str
+) -> None:
+    port = free_port()
+    program = str(PROGRAMS / "katib_service.py")
+    serve = f"import sys, runpy; sys.argv[1:] = ['{port}', 'for ever']; runpy.run_path({program!r})"
+    image: dict[str, Any] = {"image": "katib:1", "command": [sys.executable, "-c", serve], "port": port}
+    algorithm = {"name": "halton", "settings": {"skip": 2}, "service": {"address": service, **image}}
+    of = experiment(algorithm=algorithm, limits=LIMITS)
+    run = cluster.submit(of)
+    assert run.record.status is Status.SUCCEEDED
+    assert seen(run.trials) == seen(cluster.here(of))
+    (newest, *_) = run.store.learnings.find(run.record)
+    assert json.loads(newest.content) == {"answered": "3"}  # what it set came back to it, from pod to pod
