@@ -38,6 +38,7 @@ class Shape:
 def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequence[str] = ()) -> Container:
     account = pods.Accounts.of(experiment).judging(experiment)
     fields: dict[str, Any] = {"inputs": inputs, "outputs": ["go"], **account}
+    fields |= beside(experiment)  # it asks whether there is more to suggest
     return own_step(experiment, "collect-metrics", "collect_metrics", args, **fields)
 
 

@@ -35,12 +35,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cluster:
 )
 def test_a_program_in_a_container_suggests_what_it_does_here(cluster: Cluster, mode: str, command: list[str]) -> None:
     container = {"image": "mine:1", "command": command}
-    of = experiment(
-        algorithm={"container": container, "command": command}, argo={"image": "user:1", "mode": mode}, limits=LIMITS
-    )
-    run = cluster.submit(of)
+    there = experiment(algorithm={"container": container}, argo={"image": "user:1", "mode": mode}, limits=LIMITS)
+    run = cluster.submit(there)
     assert (run.record.status, run.record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (5)")
-    assert seen(run.trials) == seen(cluster.here(of))
+    assert seen(run.trials) == seen(cluster.here(experiment(algorithm={"command": command}, limits=LIMITS)))
     (newest, *_) = run.store.learnings.find(run.record)
     assert json.loads(newest.content)["asked"] >= 3  # its state went from one pod to the next
 
