@@ -16,7 +16,7 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Note
 from katib_flow.spec.sections import Budget
 from katib_flow.spec.template import placeholders
-from katib_flow.stopping.registry import find_rule
+from katib_flow.stopping.registry import rule_of
 
 _READ_BY = {  # keys of metrics -> the sources that look at them
     "path": ("file", "tensorboard", "prometheus"),
@@ -108,7 +108,7 @@ def _parameters(experiment: Experiment) -> Iterator[Note]:
 
 def _early_stopping(experiment: Experiment) -> Iterator[Note]:
     spec, most = experiment.early_stopping, experiment.limits.max_trials
-    rule = find_rule(spec.name) if spec else None
+    rule = rule_of(experiment)
     if spec is None or rule is None or most is None:
         return
     needed = getattr(rule.settings.model_validate(spec.settings), "min_trials", 0)
@@ -157,8 +157,7 @@ def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> 
 
 def reported_once(experiment: Experiment, reports: int) -> list[Note]:
     """What to tell of a trial that ended well, and reported too seldom for early stopping to judge it."""
-    spec = experiment.early_stopping
-    rule = find_rule(spec.name) if spec else None
+    spec, rule = experiment.early_stopping, rule_of(experiment)
     if spec is None or rule is None:
         return []
     needed = max(2, getattr(rule.settings.model_validate(spec.settings), "start_step", 1))

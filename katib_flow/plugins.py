@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.spec.model import Model
@@ -36,6 +36,12 @@ class Settings(Model):
             if issubclass(model, Settings):
                 texts |= _texts_below_fields(model)
         return texts
+
+
+class AnySettings(Settings):
+    """Settings of what runs elsewhere, which alone knows them."""
+
+    model_config = ConfigDict(extra="allow")
 
 
 def _texts_below_fields(model: type) -> dict[str, str]:

@@ -18,6 +18,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Learnt, State, Suggestion, Trial
 from katib_flow.loop import NOTHING, check_can_search, proposed
 from katib_flow.spec.experiment import Experiment
+from katib_flow.stopping.service import RULES
 
 ABSENT = "(absent)"
 MOST_LEARNT = 8
@@ -173,5 +174,6 @@ def _differences(recorded: Any, derived: Any, path: str) -> Iterator[Difference]
 
 
 def _plain(suggestion: Suggestion) -> dict[str, Any]:
-    """What is compared, as it is once it was recorded."""
-    return json.loads(json.dumps(replace(suggestion, basis=None).to_dict()))
+    """What is compared, as it is once it was recorded; the rules of a service are no part of what was suggested."""
+    info = {key: note for key, note in suggestion.info.items() if key != RULES}
+    return json.loads(json.dumps(replace(suggestion, basis=None, info=info).to_dict()))

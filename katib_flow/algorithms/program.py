@@ -12,26 +12,19 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from pydantic import ConfigDict
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from katib_flow.algorithms.learning import Answer
-from katib_flow.algorithms.registry import Ask, Settings, algorithm
+from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import Learnt
 from katib_flow.outside import mailbox, process, protocol
+from katib_flow.outside.service import TRIES
+from katib_flow.plugins import AnySettings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.files import located
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import PROGRAM
-
-TRIES = 3
-
-
-class AnySettings(Settings):
-    """Whatever the program reads."""
-
-    model_config = ConfigDict(extra="allow")
 
 
 def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]:

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from katib_flow.algorithms.learning import Answer
-from katib_flow.algorithms.program import TRIES, AnySettings, kept_state, state_of
+from katib_flow.algorithms.program import kept_state, state_of
 from katib_flow.algorithms.registry import Ask, algorithm
-from katib_flow.errors import KatibFlowError, SpecError
+from katib_flow.errors import SpecError
 from katib_flow.history import Learnt, Suggestion, Value
-from katib_flow.outside import protocol, service
-from katib_flow.outside.process import MayPass
+from katib_flow.outside import protocol
+from katib_flow.outside import service as outside
+from katib_flow.outside.service import lists
+from katib_flow.plugins import AnySettings
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
@@ -30,9 +30,7 @@ def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]
         yield SpecError("algorithm.service", NOTHING, "the address of a service, or its image on a cluster")
     else:
         yield from cannot_say(experiment, search_space(experiment))
-    for name, value in experiment.algorithm.settings.items():
-        if isinstance(value, list | dict):
-            yield SpecError(f"algorithm.settings.{name}", value, "one value: Katib's API has no lists here")
+    yield from lists("algorithm", experiment.algorithm.settings)
 
 
 @algorithm(SERVICE, settings=AnySettings, check=_check, extra="katib", stateful=True)
@@ -42,40 +40,30 @@ def asked_service(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
     assert spec.service is not None
     state = state_of(ask.experiment, ask.indices, kept)
     changed = state if isinstance(state, Mapping) else {}
-    try:
-        address = service.address_of(spec.service.address)
-    except KatibFlowError as error:
-        raise KatibFlowError(f"algorithm.service: {spec.service.image} {error}") from None
-    attempts = Retrying(retry=retry_if_exception_type(MayPass), stop=stop_after_attempt(TRIES), reraise=True)
-    try:
-        reply = attempts(_reply, ask, address, {**spec.settings, **changed})
-        suggestions = _suggestions(ask, reply)
-    except MayPass as error:
-        raise KatibFlowError(f"algorithm.service: {address} {error}; it was asked {TRIES} times") from None
-    except KatibFlowError as error:
-        raise KatibFlowError(f"algorithm.service: {address} {error}") from None
+
+    def questions(service: outside.Ask) -> tuple[Any, list[Suggestion]]:
+        reply = _reply(ask, service, {**spec.settings, **changed})
+        return reply, _suggestions(ask, reply)
+
+    reply, suggestions = outside.asked(outside.SUGGESTION, spec.service, spec.timeout, questions)
     settings = {setting.name: setting.value for setting in reply.algorithm.algorithm_settings}
     return Answer(suggestions, kept_state(ask.experiment, ask.indices, {**changed, **settings} or None))
 
 
-def _reply(ask: Ask[AnySettings], address: str, settings: Mapping[str, Value]) -> Any:
+def _reply(ask: Ask[AnySettings], service: outside.Ask, settings: Mapping[str, Value]) -> Any:
     from katib_flow.katib_api.messages import message
     from katib_flow.katib_api.suggestion import experiment_message, trial_message
 
-    said, timeout = experiment_message(ask.experiment, ask.space, settings), ask.experiment.algorithm.timeout
+    said = experiment_message(ask.experiment, ask.space, settings)
     if not ask.history:
-        check = message("ValidateAlgorithmSettingsRequest")(experiment=said)
-        service.ask(address, "ValidateAlgorithmSettings", check, timeout)
+        service("ValidateAlgorithmSettings", message("ValidateAlgorithmSettingsRequest")(experiment=said))
     asked = message("GetSuggestionsRequest")(
         experiment=said,
         trials=[trial_message(ask.experiment, trial) for trial in ask.history],
         current_request_number=len(ask.indices),
         total_request_number=ask.indices.stop,
     )
-    reply = service.ask(address, "GetSuggestions", asked, timeout)
-    if reply is None:
-        raise KatibFlowError("has no method GetSuggestions of api.v1.beta1.Suggestion: is it a service of Katib's API?")
-    return reply
+    return outside.required(outside.SUGGESTION, "GetSuggestions", service("GetSuggestions", asked))
 
 
 def _suggestions(ask: Ask[AnySettings], reply: Any) -> list[Suggestion]:

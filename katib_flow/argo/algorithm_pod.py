@@ -1,8 +1,10 @@
-"""What a suggest pod has beside our own container: the user's program, or a service, that suggests.
+"""What a pod that suggests has beside our own container: the user's program, or services that suggest and stop trials.
 
 They share one directory, or loopback, with our container, and nothing else: not its files, and not its settings.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from hera.workflows import UserContainer, models
@@ -11,72 +13,102 @@ from katib_flow.argo import pods
 from katib_flow.argo.names import steps_image
 from katib_flow.argo.placement import TrialPlace, resources
 from katib_flow.outside.mailbox import VARIABLE
-from katib_flow.outside.service import SERVICE_VARIABLE
+from katib_flow.outside.service import EARLY_STOPPING, SUGGESTION, Kind
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.sections import Service
+from katib_flow.spec.template import Container
 
 DIRECTORY = "/kf-algorithm"
-_VOLUMES = {"algorithm": DIRECTORY}
-_THEIRS = {**_VOLUMES, "algorithm-tmp": pods.TEMPORARY}
+_SHARED = {"algorithm": DIRECTORY}
 
 
-def beside(experiment: Experiment) -> dict[str, Any]:
-    """Fields of the suggest template; none where the algorithm is one that our own container has."""
-    if experiment.algorithm.container is not None:
-        return _program(experiment)
-    if experiment.algorithm.service is not None and experiment.algorithm.service.image is not None:
-        return _service(experiment)
-    return {}
+@dataclass
+class _Company:
+    """What is beside our container, and what our container is given for it."""
+
+    experiment: Experiment
+    init_containers: list[UserContainer] = field(default_factory=list[UserContainer])
+    sidecars: list[UserContainer] = field(default_factory=list[UserContainer])
+    volumes: list[str] = field(default_factory=list[str])
+    mounts: dict[str, str] = field(default_factory=dict[str, str])
+    environment: dict[str, str] = field(default_factory=dict[str, str])
+
+    def program(self, container: Container) -> None:
+        """The user's program, which a shell of ours starts in its container."""
+        self.volumes += _SHARED
+        self.mounts |= _SHARED
+        self.environment[VARIABLE] = DIRECTORY
+        serve = UserContainer(
+            name="algorithm-files",
+            image=steps_image(self.experiment),
+            command=pods.command("suggest"),
+            args=["--run", pods.RUN, "--serve", DIRECTORY],
+            image_pull_policy=self.experiment.argo.image_pull_policy,
+            env=[*pods.environment(self.experiment)],
+            security_context=pods.container_security(),
+            volume_mounts=[*pods.mounts(_SHARED)],
+        )
+        self.init_containers.append(serve)
+        command = [f"{DIRECTORY}/busybox", "sh", f"{DIRECTORY}/serve.sh"]
+        fields: dict[str, Any] = {"working_dir": container.working_dir, "resources": resources(container.resources)}
+        self._sidecar("algorithm", container.image, command, container.env, _SHARED, **fields)
+
+    def service(self, name: str, kind: Kind, service: Service) -> None:
+        """A service, unless it runs elsewhere already."""
+        if service.image is not None:
+            self.environment[kind.variable] = f"127.0.0.1:{service.port}"
+            command = list(service.command) if service.command else None
+            self._sidecar(name, service.image, command, {}, {}, resources=resources(service.resources))
+
+    def _sidecar(
+        self,
+        name: str,
+        image: str,
+        command: list[str] | None,
+        env: Mapping[str, str],
+        mounts: Mapping[str, str],
+        **fields: Any,
+    ) -> None:
+        """A container with a directory of its own for temporary files."""
+        temporary = f"{name}-tmp"
+        self.volumes.append(temporary)
+        container = UserContainer(
+            name=name,
+            image=image,
+            command=command,
+            image_pull_policy=self.experiment.argo.image_pull_policy,
+            env=[*_variables({"HOME": pods.TEMPORARY, **env})],
+            security_context=pods.container_security(),
+            volume_mounts=pods.mounts_of({**mounts, temporary: pods.TEMPORARY}),
+            **fields,
+        )
+        self.sidecars.append(container)
+
+    def fields(self) -> dict[str, Any]:
+        """Fields of the template."""
+        if not self.sidecars:
+            return {}
+        volumes = [models.Volume(name=name, empty_dir=models.EmptyDirVolumeSource()) for name in self.volumes]
+        mounts, container = pods.mounts_of(self.mounts), {"env": _variables(self.environment)}
+        place = TrialPlace(container=container, volumes=volumes, mounts=mounts)
+        return {"init_containers": self.init_containers or None, "sidecars": self.sidecars, "place": place}
 
 
-def _program(experiment: Experiment) -> dict[str, Any]:
-    container = experiment.algorithm.container
-    assert container is not None
-    serve = UserContainer(
-        name="algorithm-files",
-        image=steps_image(experiment),
-        command=pods.command("suggest"),
-        args=["--run", pods.RUN, "--serve", DIRECTORY],
-        image_pull_policy=experiment.argo.image_pull_policy,
-        env=[*pods.environment(experiment)],
-        security_context=pods.container_security(),
-        volume_mounts=[*pods.mounts(_VOLUMES)],
-    )
-    program = UserContainer(
-        name="algorithm",
-        image=container.image,
-        command=[f"{DIRECTORY}/busybox", "sh", f"{DIRECTORY}/serve.sh"],
-        working_dir=container.working_dir,
-        image_pull_policy=experiment.argo.image_pull_policy,
-        env=[*_variables({"HOME": pods.TEMPORARY, **container.env})],
-        resources=resources(container.resources),
-        security_context=pods.container_security(),
-        volume_mounts=pods.mounts_of(_THEIRS),
-    )
-    return {"init_containers": [serve], "sidecars": [program], "place": _place({VARIABLE: DIRECTORY})}
+def beside(experiment: Experiment, *, starts_trials: bool = False) -> dict[str, Any]:
+    """Fields of a template whose step asks the algorithm; none where the algorithm is one that our container has.
+
+    Args:
+        starts_trials: whether the step also asks a service of early stopping, for rules that trials start with.
+    """
+    algorithm, stopping, company = experiment.algorithm, experiment.early_stopping, _Company(experiment)
+    if algorithm.container is not None:
+        company.program(algorithm.container)
+    elif algorithm.service is not None:
+        company.service("algorithm", SUGGESTION, algorithm.service)
+    if starts_trials and stopping is not None and stopping.service is not None:
+        company.service("stopping", EARLY_STOPPING, stopping.service)
+    return company.fields()
 
 
-def _service(experiment: Experiment) -> dict[str, Any]:
-    service = experiment.algorithm.service
-    assert service is not None
-    container = UserContainer(
-        name="algorithm",
-        image=service.image,
-        command=list(service.command) if service.command else None,
-        image_pull_policy=experiment.argo.image_pull_policy,
-        env=[*_variables({"HOME": pods.TEMPORARY})],
-        resources=resources(service.resources),
-        security_context=pods.container_security(),
-        volume_mounts=pods.mounts_of(_THEIRS),
-    )
-    address = f"127.0.0.1:{service.port}"
-    return {"sidecars": [container], "place": _place({SERVICE_VARIABLE: address})}
-
-
-def _variables(values: dict[str, str]) -> list[models.EnvVar]:
+def _variables(values: Mapping[str, str]) -> list[models.EnvVar]:
     return [models.EnvVar(name=name, value=value.replace("$", "$$")) for name, value in values.items()]
-
-
-def _place(environment: dict[str, str]) -> TrialPlace:
-    names = [models.Volume(name=name, empty_dir=models.EmptyDirVolumeSource()) for name in _THEIRS]
-    mounts = pods.mounts_of(_VOLUMES)
-    return TrialPlace(container={"env": _variables(environment)}, volumes=names, mounts=mounts)

@@ -53,9 +53,10 @@ def shape(experiment: Experiment) -> Shape:
     last = segment_length(experiment, BUILD_WEIGHT if builds else WEIGHT)
     where = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--iteration", K]
     out = ["--out", pods.SHARED]
+    company = beside(experiment, starts_trials=True)
     templates = [
         _iteration(builds=builds),
-        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"], **beside(experiment)),
+        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"], **company),
         *([own_step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
         _train(experiment),
         TRIAL_PODS[experiment.trial.kind](experiment),

@@ -20,7 +20,7 @@ from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import broken
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping import check_stopping
-from katib_flow.stopping.registry import find_rule
+from katib_flow.stopping.registry import rule_of
 from katib_flow.tracking.faults import has_password, shown
 
 _WAITS = ("hyperband",)
@@ -38,6 +38,7 @@ def check(experiment: Experiment) -> None:
         check_algorithm,
         check_stopping,
         _plugins,
+        _ports,
         _image,
         _tracking,
         _function,
@@ -57,7 +58,7 @@ def _plugins(experiment: Experiment) -> Iterator[SpecError]:
     if algorithm is not None:
         yield from _installed("algorithm.name", experiment.algorithm.name, algorithm.propose, "katib_flow.algorithms")
     stopping = experiment.early_stopping
-    if stopping is not None and (rule := find_rule(stopping.name)) is not None:
+    if stopping is not None and (rule := rule_of(experiment)) is not None:
         yield from _installed("early_stopping.name", stopping.name, rule.judge, "katib_flow.stopping")
 
 
@@ -66,6 +67,15 @@ def _installed(where: str, name: str, registered: Callable[..., Any], group: str
     if not any(home.startswith(f"{module}.") or home == module for module in ("katib_flow", *_entry_modules(group))):
         need = f"one that the pods have: katib-flow's own, or one that an installed package names under {group}"
         yield SpecError(where, name, f"{need}; this one was registered by {home}, on this machine only")
+
+
+def _ports(experiment: Experiment) -> Iterator[SpecError]:
+    """Two services beside one step listen on loopback, which they share."""
+    algorithm, stopping = experiment.algorithm.service, experiment.early_stopping
+    other = stopping.service if stopping else None
+    if algorithm and other and algorithm.image and other.image and algorithm.port == other.port:
+        need = "another port than algorithm.service has: both run in one pod"
+        yield SpecError("early_stopping.service.port", other.port, need)
 
 
 def _entry_modules(group: str) -> list[str]:

@@ -30,7 +30,7 @@ def shape(experiment: Experiment) -> Shape:
     run = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--out", pods.SHARED]
     lane = ["--iteration", K, "--lane", LANE, "--lanes", LANES, "--last", LAST]
     fields: dict[str, Any] = {"inputs": ["lane", "k"], "outputs": ["id", "go", "handover"]}
-    fields |= pods.Accounts.of(experiment).judging(experiment) | beside(experiment)
+    fields |= pods.Accounts.of(experiment).judging(experiment) | beside(experiment, starts_trials=True)
     templates = [
         _main(),
         _lane(),

@@ -39,6 +39,8 @@ Observation: metrics=1 Metric*
 Metric: name=1 string, value=2 string
 ReportObservationLogRequest: trial_name=1 string, observation_log=2 ObservationLog
 ReportObservationLogReply:
+GetObservationLogRequest: trial_name=1 string, metric_name=2 string, start_time=3 string, end_time=4 string
+GetObservationLogReply: observation_log=1 ObservationLog
 ObservationLog: metric_logs=1 MetricLog*
 MetricLog: time_stamp=1 string, metric=2 Metric
 GetSuggestionsRequest: experiment=1 Experiment, trials=2 Trial*, current_request_number=4 int32,

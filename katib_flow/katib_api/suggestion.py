@@ -14,6 +14,7 @@ from katib_flow.history import State, Trial, Value
 from katib_flow.katib_api.messages import message, number
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Parameter
+from katib_flow.spec.sections import EarlyStopping
 from katib_flow.spec.space import SearchSpace
 
 _DISTRIBUTIONS = {"linear": "UNIFORM", "log": "LOG_UNIFORM", "normal": "NORMAL", "lognormal": "LOG_NORMAL"}
@@ -36,6 +37,9 @@ def cannot_say(experiment: Experiment, space: SearchSpace) -> Iterator[SpecError
         where = f"parameters.{name}"
         if parameter.when:
             yield SpecError(f"{where}.when", "a condition", "none: Katib's API has no conditions")
+        if isinstance(parameter, FloatParameter | IntParameter) and parameter.scale not in _DISTRIBUTIONS:
+            need = f"{', '.join(_DISTRIBUTIONS)}: Katib's API has no other scales"
+            yield SpecError(f"{where}.scale", parameter.scale, need)
         values = list(parameter.values()) if isinstance(parameter, CategoricalParameter | OrdinalParameter) else []
         texts = [text_of(value) for value in values]
         if same := next((text for text in texts if texts.count(text) > 1), None):
@@ -61,8 +65,17 @@ def experiment_message(experiment: Experiment, space: SearchSpace, settings: Map
     said.spec.algorithm.algorithm_name = experiment.algorithm.name
     for name, value in settings.items():
         said.spec.algorithm.algorithm_settings.add(name=name, value=text_of(value))
+    if experiment.early_stopping is not None:
+        said.spec.early_stopping.CopyFrom(early_stopping_message(experiment.early_stopping))
     said.spec.parallel_trial_count = experiment.limits.parallel_trials
     said.spec.max_trial_count = experiment.limits.max_trials or 0
+    return said
+
+
+def early_stopping_message(spec: EarlyStopping) -> Any:
+    said = message("EarlyStoppingSpec")(algorithm_name=spec.name)
+    for name, value in spec.settings.items():
+        said.algorithm_settings.add(name=name, value=text_of(value))
     return said
 
 
@@ -84,7 +97,7 @@ def _parameter(name: str, parameter: Parameter) -> Any:
         said.parameter_type = number("ParameterType", "DOUBLE" if isinstance(parameter, FloatParameter) else "INT")
         feasible.min, feasible.max = text_of(parameter.min), text_of(parameter.max)
         feasible.step = "" if parameter.step in (None, 1) and isinstance(parameter, IntParameter) else _step(parameter)
-        feasible.distribution = number("Distribution", _DISTRIBUTIONS[parameter.scale])
+        feasible.distribution = number("Distribution", _DISTRIBUTIONS.get(parameter.scale, "DISTRIBUTION_UNSPECIFIED"))
         return said
     values = list(parameter.values())
     discrete = isinstance(parameter, OrdinalParameter) and all(type(value) in (int, float) for value in values)

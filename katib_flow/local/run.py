@@ -154,16 +154,18 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
 
 
 def _algorithm_not_here(experiment: Experiment) -> Iterator[SpecError]:
-    """Why what suggests cannot be asked on this machine."""
+    """Why what suggests, or what stops trials, cannot be asked on this machine."""
     spec = experiment.algorithm
     if spec.command is not None:
         yield from missing(spec.command, {}, experiment.base, "algorithm.command")
     elif spec.container is not None:
         need = "command as well, a program of this machine: a container runs on a cluster only"
         yield SpecError("algorithm.command", NOTHING, need)
-    if spec.service is not None and spec.service.address is None:
-        need = "the address of the service as well: its image runs on a cluster only"
-        yield SpecError("algorithm.service.address", NOTHING, need)
+    stopping = experiment.early_stopping
+    for at, service in (("algorithm", spec.service), ("early_stopping", stopping.service if stopping else None)):
+        if service is not None and service.address is None:
+            need = "the address of the service as well: its image runs on a cluster only"
+            yield SpecError(f"{at}.service.address", NOTHING, need)
 
 
 def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool, uri: str) -> Workers:

@@ -27,7 +27,7 @@ from katib_flow.local.worker import Done, Reported, Run, read_result
 from katib_flow.local.workers import Event, Lost, Workers
 from katib_flow.loop import End, Verdict
 from katib_flow.reports.stored import keep_report
-from katib_flow.stopping import reason_to_stop
+from katib_flow.stopping import judged_metrics, reason_to_stop, with_rules
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.lease import Holding, LeaseLost
 from katib_flow.tracking.models import fetch_model
@@ -217,13 +217,14 @@ class Scheduler:
     def _suggest(self, n: int) -> list[Suggestion]:
         kept = itertools.chain(self._learnt, self.store.learnings.find(self.record))
         answer = loop.proposed(self.experiment, self.history, n, earlier=self.earlier, kept=kept)
+        suggestions = with_rules(self.experiment, self.history, answer.suggestions)
         if answer.learnt:
             self._learnt = [answer.learnt]
             self.store.learnings.keep(self.record, answer.learnt)
-        self.exhausted = not answer.suggestions and not self.workers.running()
-        for suggestion in answer.suggestions:  # not started yet: it takes up no room
+        self.exhausted = not suggestions and not self.workers.running()
+        for suggestion in suggestions:  # not started yet: it takes up no room
             self._set(Trial(suggestion, State.KILLED))
-        return list(answer.suggestions)
+        return suggestions
 
     def _earlier(self, suggestion: Suggestion, here: TrialDirectory) -> Sequence[Metric]:
         """What a trial reported that is started again, where it left a checkpoint to go on from."""
@@ -271,10 +272,10 @@ class Scheduler:
 
     def _kept(self, trial: Trial, more: Sequence[Metric] = ()) -> Mapping[str, tuple[Metric, ...]]:
         """The series to keep in memory: thousands of trials are, and MLflow has their curves."""
-        if self.experiment.early_stopping is None:
-            return {}
-        name = self.experiment.objective[0].metric
-        return {name: (*trial.series.get(name, ()), *(metric for metric in more if metric.name == name))}
+        return {
+            name: (*trial.series.get(name, ()), *(metric for metric in more if metric.name == name))
+            for name in judged_metrics(self.experiment, trial.suggestion)
+        }
 
     def _judge(self, run: Run, trial: Trial) -> None:
         if why := reason_to_stop(self.experiment, self.history, trial):

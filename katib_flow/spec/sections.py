@@ -135,9 +135,31 @@ class Budget(Model):
         return self
 
 
+class StoppingService(Service):
+    """A service that says when a trial should end, over Katib's gRPC API, ``api.v1.beta1.EarlyStopping``."""
+
+    port: Annotated[int, Field(ge=1, le=65535), NotBoolean] = 6788
+
+
 class EarlyStopping(Model):
+    """What ends a trial that is not worth its time: a rule by its name, or a service.
+
+    Attributes:
+        name: of the rule; of a service, the name that it is asked for.
+        service: a service that gives rules for a trial when it is suggested.
+        timeout: seconds for which an answer of the service is waited for.
+    """
+
     name: Text
     settings: PlainData = {}
+    service: Annotated[StoppingService, shorthand("address")] | None = None
+    timeout: Duration = 60.0
+
+    @model_validator(mode="after")
+    def _used(self) -> Self:
+        if "timeout" in self.model_fields_set and self.service is None:
+            raise problem("timeout", self.timeout, "service as well: the other rules are judged here, at once")
+        return self
 
 
 class Limits(Model):

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from katib_flow.errors import SpecError
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.outside.service import lists
 from katib_flow.plugins import Registry, Settings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.stopping.curve import Curve
+from katib_flow.stopping.service import reason_of_rules, rules_of
 
 S = TypeVar("S", bound=Settings)
 
@@ -92,8 +94,24 @@ def find_rule(name: str) -> Rule | None:
 
 def check_stopping(experiment: Experiment) -> Iterator[SpecError]:
     """What is wrong with the name of the rule, or its settings."""
-    if (spec := experiment.early_stopping) is not None:
+    spec = experiment.early_stopping
+    if spec is not None and spec.service is not None:
+        yield from lists("early_stopping", spec.settings)
+    elif spec is not None:
         yield from _registry.check("early_stopping", spec.name, spec.settings)
+
+
+def rule_of(experiment: Experiment) -> Rule | None:
+    """The rule that judges the trials of an experiment; None where there is none, or a service gives the rules."""
+    spec = experiment.early_stopping
+    return None if spec is None or spec.service is not None else find_rule(spec.name)
+
+
+def judged_metrics(experiment: Experiment, suggestion: Suggestion) -> set[str]:
+    """The metrics whose series ``reason_to_stop`` looks at, of a trial; none where there is no early stopping."""
+    if experiment.early_stopping is None:
+        return set()
+    return {experiment.objective[0].metric, *(rule.metric for rule in rules_of(suggestion))}
 
 
 def reason_to_stop(experiment: Experiment, history: History, trial: Trial) -> str:
@@ -101,10 +119,11 @@ def reason_to_stop(experiment: Experiment, history: History, trial: Trial) -> st
 
     Args:
         history: with the series of the first objective.
-        trial: with its own series so far; the history may hold an older state of it.
+        trial: with its own series so far, of ``judged_metrics``; the history may hold an older state of it.
     """
-    spec = experiment.early_stopping
-    rule = find_rule(spec.name) if spec else None
+    spec, rule = experiment.early_stopping, rule_of(experiment)
+    if spec is not None and spec.service is not None:
+        return reason_of_rules(experiment, trial)
     if spec is None or rule is None:
         return ""
     curve = Curve.of(trial, experiment.objective[0])

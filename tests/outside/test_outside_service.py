@@ -216,6 +216,7 @@ def test_a_service_that_is_not_there_ends_it_in_words(monkeypatch: pytest.Monkey
             "parameters.m.when",
         ),
         ({"parameters": {"a": {"type": "categorical", "values": [3, "3"]}}}, "parameters.a.values"),
+        ({"parameters": {"a": {"type": "float", "min": 0.1, "max": 0.9, "scale": "logit"}}}, "parameters.a.scale"),
         ({"algorithm": {"settings": {"a": [1]}}}, "algorithm.settings.a"),
     ],
 )

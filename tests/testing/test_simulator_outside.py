@@ -4,7 +4,8 @@ import json
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -55,27 +56,40 @@ def test_a_program_in_a_container_that_answers_garbage_ends_the_experiment_in_wo
 @pytest.fixture
 def service() -> Iterator[str]:
     """The address of a suggestion service of Katib's API."""
+    with served("katib_service.py") as address:
+        yield address
+
+
+@pytest.fixture
+def stopping() -> Iterator[str]:
+    """The address of a service of early stopping of Katib's API."""
+    with served("katib_median.py") as address:
+        yield address
+
+
+@contextmanager
+def served(name: str) -> Generator[str]:
     pytest.importorskip("grpc")
-    command = [sys.executable, str(PROGRAMS / "katib_service.py")]
+    command = [sys.executable, str(PROGRAMS / name)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         yield f"127.0.0.1:{process.stdout.readline().strip()}"
         process.terminate()
 
 
-def free_port() -> int:
+def katib_service(name: str) -> dict[str, Any]:
+    """What a spec says of a container that serves, here on a free port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port = probe.getsockname()[1]
+    serve = f"import sys, runpy; sys.argv[1:] = ['{port}', 'for ever']; runpy.run_path({str(PROGRAMS / name)!r})"
+    return {"image": "katib:1", "command": [sys.executable, "-c", serve], "port": port}
 
 
 def test_a_service_of_katibs_beside_the_suggest_step_suggests_what_it_does_elsewhere(
     cluster: Cluster, service: str
 ) -> None:
-    port = free_port()
-    program = str(PROGRAMS / "katib_service.py")
-    serve = f"import sys, runpy; sys.argv[1:] = ['{port}', 'for ever']; runpy.run_path({program!r})"
-    image: dict[str, Any] = {"image": "katib:1", "command": [sys.executable, "-c", serve], "port": port}
+    image = katib_service("katib_service.py")
     algorithm = {"name": "halton", "settings": {"skip": 2}, "service": {"address": service, **image}}
     of = experiment(algorithm=algorithm, limits=LIMITS)
     run = cluster.submit(of)
@@ -83,3 +97,20 @@ def test_a_service_of_katibs_beside_the_suggest_step_suggests_what_it_does_elsew
     assert seen(run.trials) == seen(cluster.here(of))
     (newest, *_) = run.store.learnings.find(run.record)
     assert json.loads(newest.content) == {"answered": "3"}  # what it set came back to it, from pod to pod
+
+
+@pytest.mark.parametrize("mode", ["barrier", "lanes"])
+def test_a_service_of_early_stopping_beside_the_suggest_step_gives_the_rules_that_it_gives_elsewhere(
+    cluster: Cluster, stopping: str, mode: str
+) -> None:
+    settings = {"min_trials_required": 2, "start_step": 3}  # a trial reports twice: none is stopped
+    image = katib_service("katib_median.py")
+    rules = {"name": "medianstop", "settings": settings, "service": {"address": stopping, **image}}
+    limits = {"max_trials": 5, "parallel_trials": 1}
+    of = experiment(early_stopping=rules, limits=limits, argo={"image": "user:1", "mode": mode})
+    run = cluster.submit(of)
+    assert run.record.status is Status.SUCCEEDED
+    assert seen(run.trials) == seen(cluster.here(of))
+    carried = [trial.suggestion.info["stopping_rules"] for trial in run.trials]
+    assert carried == [trial.suggestion.info["stopping_rules"] for trial in cluster.here(of)]
+    assert [len(rules) for rules in carried] == [0, 0, 1, 1, 1]

@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,6 +18,7 @@ from katib_flow.errors import KatibFlowError, TrackingUnavailable
 from katib_flow.history import History, Suggestion, Trial
 from katib_flow.loop import Verdict
 from katib_flow.spec.experiment import Experiment
+from katib_flow.stopping import with_rules
 from katib_flow.tracking import PATIENCE_SECONDS, Control, Record, Store
 from katib_flow.tracking.lease import Holding, workflow_lease
 
@@ -82,6 +83,19 @@ class Context:
         answer = loop.proposed(self.experiment, history, n, start=start, earlier=self.earlier, kept=kept)
         learnings.keep(self.record, answer.learnt)
         return list(answer.suggestions)
+
+    def with_stopping_rules(self, history: History, suggestions: list[Suggestion]) -> list[Suggestion]:
+        """Suggestions with the rules that a service of early stopping gives for them, where there is one.
+
+        Raises:
+            KatibFlowError: the service failed.
+        """
+        stopping, name = self.experiment.early_stopping, self.experiment.objective[0].metric
+        if stopping is None or stopping.service is None or not suggestions:
+            return suggestions
+        curves = self.store.curves([trial for trial in history if trial.run_id], [name])
+        trials = [replace(trial, series={name: tuple(curves.get(trial.id, ()))}) for trial in history]
+        return with_rules(self.experiment, History(tuple(trials)), suggestions)
 
     def newest(self) -> int:
         """Number of the newest segment there is, this one at least."""

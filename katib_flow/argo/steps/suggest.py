@@ -226,7 +226,8 @@ def _restarted(trial: Trial) -> Trial:
 def _asked(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
     """Suggestions; an algorithm that cannot go on ends the experiment, and MLflow says why."""
     try:
-        return context.proposed(history, n, start) if n > 0 else []
+        suggestions = context.proposed(history, n, start) if n > 0 else []
+        return context.with_stopping_rules(history, suggestions)
     except TrackingError:
         raise
     except KatibFlowError as error:

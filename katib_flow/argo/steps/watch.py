@@ -12,7 +12,7 @@ from types import FrameType
 from katib_flow.argo.steps.context import Context
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Metric, State, Trial
-from katib_flow.stopping import reason_to_stop
+from katib_flow.stopping import judged_metrics, reason_to_stop
 from katib_flow.tracking.lease import Held
 from katib_flow.trial.outcome import StopTrial
 
@@ -31,6 +31,7 @@ class Watch:
         self._context, self._trial, self._seconds = context, trial, seconds
         self._request: StopTrial | None = None
         self._heard: list[Metric] = []
+        self._judged_metrics = judged_metrics(context.experiment, trial.suggestion)
         self._judged = 0
         self._curves: dict[str, tuple[Metric, ...]] = {}  # of trials that have ended, which do not change
         self._over = threading.Event()
@@ -45,8 +46,7 @@ class Watch:
 
     def hear(self, metrics: Sequence[Metric]) -> None:
         """Take what the trial has reported, to be judged."""
-        name = self._context.experiment.objective[0].metric
-        self._heard += [metric for metric in metrics if metric.name == name]
+        self._heard += [metric for metric in metrics if metric.name in self._judged_metrics]
 
     def end(self) -> None:
         self._over.set()
@@ -88,8 +88,10 @@ class Watch:
         if self._context.experiment.early_stopping is None or len(heard) == self._judged:
             return ""
         self._judged = len(heard)
-        name = self._context.experiment.objective[0].metric
-        return reason_to_stop(self._context.experiment, self._history(name), replace(self._trial, series={name: heard}))
+        names = [metric.name for metric in heard]
+        series = {name: tuple(metric for metric in heard if metric.name == name) for name in names}
+        history = self._history(self._context.experiment.objective[0].metric)
+        return reason_to_stop(self._context.experiment, history, replace(self._trial, series=series))
 
     def _history(self, name: str) -> History:
         """The other trials with their curves; those of trials that have ended are asked for once."""
