@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from katib_flow import search
     from katib_flow.algorithms.learning import Learner
     from katib_flow.algorithms.registry import Ask, Settings, algorithm
     from katib_flow.argo import compile_experiment as compile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         should_stop,
         topology,
     )
+    from katib_flow.tuning import tune
 
 _HOME = {
     "katib_flow.algorithms.learning": ("Learner",),
@@ -46,6 +48,7 @@ _HOME = {
     "katib_flow.spec": ("Experiment",),
     "katib_flow.models": ("Space", "Topology", "merge", "operation"),
     "katib_flow.tracking.registry": ("network_of",),
+    "katib_flow.tuning": ("tune",),
     "katib_flow.trial.user": (
         "arguments",
         "checkpoint_dir",
@@ -99,15 +102,19 @@ __all__ = [
     "report",
     "run",
     "save_model",
+    "search",
     "search_space",
     "should_stop",
     "suggest",
     "topology",
+    "tune",
     "verdict",
 ]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "search":
+        return import_module("katib_flow.search")
     if name == "compile":
         return import_module("katib_flow.argo").compile_experiment
     if name in _MODULE_OF:

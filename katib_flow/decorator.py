@@ -92,7 +92,7 @@ def experiment(
     spec["limits"] = _section("limits", spec.get("limits"), **limits)
 
     def decorate(function: Callable[..., Any]) -> FunctionExperiment:
-        module, called = _home(function)
+        module, called = home_of(function)
         data = {
             "name": name or called.rpartition(".")[2].strip("_").replace("_", "-").lower(),
             "objective": objectives if len(objectives) > 1 else objectives[0],
@@ -110,7 +110,7 @@ def experiment(
     return decorate
 
 
-def _home(function: object) -> tuple[str, str]:
+def home_of(function: object) -> tuple[str, str]:
     """The module of a function, and what that module calls it."""
     called = getattr(function, "__qualname__", None)
     if not callable(function) or not isinstance(called, str):
@@ -202,14 +202,21 @@ def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, C
     return spec.model_copy(update={"trial": trial}), function
 
 
-def _parameter(kind: type[Parameter], **fields: Any) -> Any:
+def parameter_of(called: str, kind: type[Parameter], **fields: Any) -> Any:
+    """A parameter of some fields, None being one that is not given.
+
+    Args:
+        called: what the user calls, for the error.
+
+    Raises:
+        InvalidSpec: with every mistake.
+    """
     from pydantic import ValidationError
 
     given = {name: value for name, value in fields.items() if value is not None}
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        called = f"kf.{kind.__name__.removesuffix('Parameter')}"
         raise InvalidSpec(called, spec_errors(error, kind, given)) from None
 
 
@@ -226,7 +233,7 @@ def Float(  # noqa: N802 - these four stand where a class would
     **unknown: Any,
 ) -> FloatParameter:
     """A real number between two bounds; scale: linear, log, logit, normal or lognormal."""
-    return _parameter(FloatParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
+    return parameter_of("kf.Float", FloatParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
 def Int(  # noqa: N802
@@ -239,14 +246,14 @@ def Int(  # noqa: N802
     **unknown: Any,
 ) -> IntParameter:
     """A whole number between two bounds, both included; scale: linear, log, normal or lognormal."""
-    return _parameter(IntParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
+    return parameter_of("kf.Int", IntParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
 def Categorical(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> CategoricalParameter:  # noqa: N802
     """One of some values without an order."""
-    return _parameter(CategoricalParameter, values=values, when=when, **unknown)
+    return parameter_of("kf.Categorical", CategoricalParameter, values=values, when=when, **unknown)
 
 
 def Ordinal(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> OrdinalParameter:  # noqa: N802
     """One of some values in a meaningful order."""
-    return _parameter(OrdinalParameter, values=values, when=when, **unknown)
+    return parameter_of("kf.Ordinal", OrdinalParameter, values=values, when=when, **unknown)
