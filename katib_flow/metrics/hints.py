@@ -1,11 +1,9 @@
 """Why a metric was not found in lines that a trial printed or wrote: only what the lines themselves show."""
 
-import ast
-import json
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
+from katib_flow.metrics.objects import object_of
 from katib_flow.metrics.text import filtered, number, pair_pattern
 from katib_flow.spec.problems import did_you_mean
 from katib_flow.spec.sections import Metrics
@@ -48,35 +46,20 @@ def _by_filter(name: str, patterns: Sequence[str], lines: Sequence[str]) -> str:
     return instead(name, {found for found, _ in pairs if found}, "metrics.filter finds")
 
 
-def _object(text: str) -> tuple[dict[str, Any], str]:
-    """A text as a mapping, and the language in which it is one; nothing where it is none."""
-    try:
-        data = json.loads(text)
-        language = "JSON"
-    except (ValueError, RecursionError):
-        try:
-            data, language = ast.literal_eval(text), "Python"
-        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
-            return {}, ""
-    return (data, language) if isinstance(data, dict) else ({}, "")
-
-
 def _object_line(name: str, format: str, line: str) -> str:
-    data, language = _object(line.strip()) if line.lstrip().startswith("{") else ({}, "")
+    data, language = object_of(line)
     if name not in data:
         return ""
-    if language == "Python":
-        return "a line is a Python dict that has it, which is no JSON: print json.dumps of it, for metrics.format: json"
     if format == "text":
-        return "a line is a JSON object that has it, which metrics.format: json reads"
+        kind = "a JSON object" if language == "JSON" else "a Python dict"
+        return f"a line ends with {kind} that has it, which metrics.format: json reads"
     return f"a line has {data[name]!r} for it, which is no number"
 
 
 def _object_in_line(name: str, format: str, line: str) -> str:
-    start = line.find("{")
-    if start <= 0 or name not in _object(line[start : line.rfind("}") + 1])[0]:
+    if name not in object_of(line[: line.rfind("}") + 1])[0]:
         return ""
-    return "a line has an object with it after other text: print the object alone, as JSON, with metrics.format: json"
+    return "a line has an object with it before other text: print it at the end of a line, with metrics.format: json"
 
 
 def _after_a_colon(name: str, format: str, line: str) -> str:
@@ -102,8 +85,7 @@ def _pair(name: str, format: str, line: str) -> str:
 def _names(format: str, lines: Iterable[str]) -> set[str]:
     """The names of all numbers on some lines."""
     if format == "json":
-        objects = [_object(line) for line in lines if line.lstrip().startswith("{")]
-        data = [data for data, language in objects if language == "JSON"]
-        return {str(key) for each in data for key, value in each.items() if number(value) is not None}
+        objects = [object_of(line)[0] for line in lines]
+        return {str(key) for data in objects for key, value in data.items() if number(value) is not None}
     pattern = pair_pattern()
     return {name for line in lines if "=" in line for name, value, _ in pattern.findall(line) if value}

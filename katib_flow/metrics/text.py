@@ -1,11 +1,10 @@
-"""Log lines -> Metrics: ``name=value`` pairs, or JSON objects.
+"""Log lines -> Metrics: ``name=value`` pairs, or objects in JSON or as Python prints a dict.
 
 A line may carry a step (``step=3``) and, at its start, a time (RFC 3339). A value may be a vector (``stats=[1,2,3]``).
 Lines without a step are numbered for each metric. Only metrics the experiment names are taken, the rest is log. Text
 that goes on where a number would end (``1,234.5``, ``3/4``, the ``5e-05`` of which a filter takes the 5) is no number.
 """
 
-import json
 import re
 import signal
 import threading
@@ -14,11 +13,11 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.foreign import END_OF_TIME
 from katib_flow.history import Metric
+from katib_flow.metrics.objects import object_of
 from katib_flow.spec.experiment import Experiment
 
 # Possessive throughout and anchored to the start of a word, so that the time taken grows with the line, not its square.
@@ -128,12 +127,7 @@ class LineParser:
             yield name, text or NoNumber(other)
 
     def _json_pairs(self, line: str) -> tuple[dict[str, Number], object]:
-        if not line.lstrip().startswith("{"):
-            return {}, None
-        try:
-            data: dict[str, Any] = json.loads(line)
-        except (ValueError, RecursionError):
-            return {}, None
+        data, _ = object_of(line)
         return self._numbers(data.items()), data.get("timestamp")
 
     def _numbers(self, found: Iterable[tuple[str, object]]) -> dict[str, Number]:

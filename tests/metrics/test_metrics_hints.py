@@ -16,14 +16,14 @@ NO_NUMBER = "which is no number: that has digits, at most one point and an expon
         ("acuracy=0.75 lr=1", "lines report 'acuracy', 'lr'; did you mean 'acuracy'?"),
         ("epoch=1 lr=0.5", "lines report 'epoch', 'lr'"),
         ("a=1 b=1 c=1 d=1 e=1 f=1", "lines report 'a', 'b', 'c', 'd', 'e' and 1 more"),
-        ('{"accuracy": 0.75}', "a line is a JSON object that has it, which metrics.format: json reads"),
+        ('{"accuracy": 0.75}', "a line ends with a JSON object that has it, which metrics.format: json reads"),
         (
-            "{'accuracy': 0.75}",
-            "a line is a Python dict that has it, which is no JSON: print json.dumps of it, for metrics.format: json",
+            "  2%| | 1/50 {'accuracy': 0.75, 'loss': nan}",
+            "a line ends with a Python dict that has it, which metrics.format: json reads",
         ),
         (
-            'INFO {"accuracy": 0.75}',
-            "a line has an object with it after other text: print the object alone, as JSON, with metrics.format: json",
+            "{'accuracy': 0.75} done",
+            "a line has an object with it before other text: print it at the end of a line, with metrics.format: json",
         ),
         (
             "accuracy: 0.75",
@@ -48,6 +48,12 @@ def test_text_lines_show_what_stands_there_instead(line, said):
         ('{"Accuracy": 0.75}', "lines report 'Accuracy', and names are case-sensitive"),
         ('{"loss": 0.75}', "lines report 'loss'"),
         ('{"accuracy": null}', "a line has None for it, which is no number"),
+        ("{'accuracy': f(1)}", "a line has 'f(1)' for it, which is no number"),
+        ("{'acuracy': inf}", "lines report 'acuracy'; did you mean 'acuracy'?"),
+        (
+            "{'accuracy': 0.75} done",
+            "a line has an object with it before other text: print it at the end of a line, with metrics.format: json",
+        ),
         ("['accuracy']", ""),
     ],
 )
