@@ -4,10 +4,11 @@ Both schedulers drive these functions: local/ on this machine, and the programs 
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from katib_flow.algorithms.learning import Answer
 from katib_flow.algorithms.registry import Ask, check_algorithm, check_installed, find_algorithm
@@ -266,6 +267,15 @@ def load(path: str | Path) -> Experiment:
 def read(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
     """As ``load``, with what there is to tell about a Katib manifest, and with further rules."""
     return read_spec(path, [check_architecture, check_algorithm, check_stopping, *further])
+
+
+def checked(data: Mapping[str, Any], source: str = "") -> Experiment:
+    """The experiment of plain data, its algorithm checked too.
+
+    Raises:
+        InvalidSpec: with every mistake found.
+    """
+    return Experiment.parse(data, source, [check_architecture, check_algorithm, check_stopping])
 
 
 def _too_many(failed: int, allowed: int | None) -> str:

@@ -164,6 +164,7 @@ def _conv(c: Any, k: Any, s: Any = 1, d: Any = 1, groups: int = 1, bias: bool = 
     return Conv(None if c is None else _whole("c", c), (high, wide), _whole("s", s), _whole("d", d), groups, bias)
 
 
+@operation("conv7", k=7)
 @operation("conv5", k=5)
 @operation("conv3", k=3)
 @operation("conv1", k=1)
@@ -198,6 +199,7 @@ def dilated(c: Any = None, k: Any = 3, s: int = 1) -> list[Layer]:
     return [Activation(), _conv(None, k, s, 2, groups=0), _conv(c, 1), BatchNorm()]
 
 
+@operation("dw7", k=7)
 @operation("dw5", k=5)
 @operation("dw3", k=3)
 @operation("dw")
@@ -235,6 +237,7 @@ def inverted(c: Any = None, k: Any = 3, s: int = 1, e: int = 3, se: float = 0.0,
     return [Residual((*widened, *filtered, *squeezed, narrowed, BatchNorm()))]
 
 
+@operation("avg5", k=5)
 @operation("avg3", k=3)
 @operation("avg")
 def average(k: int = 3, s: int = 1) -> list[Layer]:

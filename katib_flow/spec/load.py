@@ -2,7 +2,7 @@
 
 import codecs
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,14 @@ class Parsed:
     Attributes:
         data: the native spec, plain data.
         notes: about a manifest of Katib's; a native spec needs none.
+        manifest: as it was written, where it is one.
     """
 
     experiment: Experiment
     data: Mapping[str, Any]
     notes: tuple[Note, ...] = ()
     katib: bool = False
+    manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Parsed:

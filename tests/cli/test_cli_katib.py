@@ -125,3 +125,33 @@ def test_a_native_spec_does_not_load_katibs_side():
     program = "import sys; from katib_flow.spec import load; print('katib_flow.spec.katib' in sys.modules)"
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
     assert out == "False\n"
+
+
+NAS = """\
+  nasConfig:
+    graphConfig: {numLayers: 2, inputSizes: [8, 8, 1], outputSizes: [10]}
+    operations:
+      - operationType: convolution
+        parameters: [{name: filter_size, parameterType: categorical, feasibleSpace: {list: ["3"]}}]
+  trialTemplate:
+"""
+
+
+def test_own_nas_writes_a_spec_that_is_good_and_tells_what_was_left_behind(call, manifest: Path) -> None:
+    text = MANIFEST.replace("{algorithmName: random}", "{algorithmName: enas}").replace("  trialTemplate:\n", NAS)
+    manifest.write_text(text)
+    code, out, err = call("import", "--own-nas", "katib.yaml", "-o", "own.yaml")
+    assert (code, out) == (0, "")
+    assert "note: limits: maxTrialCount 4 is left out" in err
+    spec = yaml.safe_load(Path("own.yaml").read_text())
+    assert (spec["algorithm"], spec["architecture"]["space"]) == ("enas", "macro")
+    assert "# maxTrialCount 4 is left out" in Path("own.yaml").read_text()
+    assert load("own.yaml").trial.function == "katib_flow.nas:train"
+    before = call("import", "katib.yaml")
+    assert "architecture:" not in before[1]
+
+
+def test_own_nas_needs_an_architecture_to_search(call) -> None:
+    code, out, err = call("import", "--own-nas", "katib.yaml", "-o", "own.yaml")
+    assert (code, out, Path("own.yaml").exists()) == (2, "", False)
+    assert err.startswith("error: katib.yaml: spec.nasConfig: found nothing, need the architecture to search")

@@ -191,3 +191,12 @@ def test_a_mistake_in_an_architecture_is_told_by_its_path(architecture, message)
     with pytest.raises(InvalidSpec) as caught:
         space_of(Architecture.model_validate(architecture))
     assert message in str(caught.value)
+
+
+def test_a_dense_space_of_one_stage_decides_on_no_reduction():
+    def decisions(stages: int) -> set[str]:
+        space = space_of(Architecture(space="dense", settings={"nodes": 1, "stages": stages}))
+        assert set(space.supernet().flat.groups) == set(space.slots)
+        return {name.partition(".")[0] for name in space.slots}
+
+    assert (decisions(1), decisions(2)) == ({"normal"}, {"normal", "reduce"})

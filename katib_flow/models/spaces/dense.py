@@ -13,7 +13,7 @@ def dense(settings: Dense) -> Template:
     """As ``pairs``, but every node has an edge from all before it: the space that Liu et al. (2019) relax."""
     graphs: Template = {"net": two_inputs(settings, settings.stages, settings.cells)}
     slots: Template = {}
-    for name in ("normal", "reduce"):
+    for name in ("normal", "reduce")[: settings.stages]:  # nothing is reduced in one stage
         edges = fitted()
         for node in range(2, settings.nodes + 2):
             for before in range(node):

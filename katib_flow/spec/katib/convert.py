@@ -47,7 +47,7 @@ def convert(
         found = draft.told(invalid.problems)
     if found or experiment is None:
         raise InvalidSpec(source, sorted(found, key=lambda each: line(each.where)))
-    return Parsed(experiment, spec, tuple(draft.notes), katib=True)
+    return Parsed(experiment, spec, tuple(draft.notes), katib=True, manifest=data)
 
 
 def _fill(draft: Draft, whole: manifest.Manifest) -> None:
