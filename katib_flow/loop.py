@@ -17,6 +17,7 @@ from katib_flow.errors import InvalidSpec, KatibFlowError
 from katib_flow.history import History, Kind, Learnt, State, Suggestion
 from katib_flow.initial import with_initial
 from katib_flow.spaces import architectures, check_architecture
+from katib_flow.spec.config_maps import ConfigMaps, nobody
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Parsed, read_spec
 from katib_flow.spec.rules import Rule, broken
@@ -254,19 +255,23 @@ def proposed(
         raise KatibFlowError(f"algorithm {experiment.algorithm.name}: {type(error).__name__}: {error}") from error
 
 
-def load(path: str | Path) -> Experiment:
+def load(path: str | Path, *, config_maps: ConfigMaps = nobody) -> Experiment:
     """The experiment in a spec file or a Katib manifest, its algorithm checked too.
+
+    Args:
+        config_maps: from a namespace and a name to the data of a ConfigMap, for a Katib manifest whose trials' template
+            stands in one; ``katib_flow.argo.config_maps.in_cluster()`` asks the cluster of the kubeconfig.
 
     Raises:
         InvalidSpec: with every mistake found, each with its line.
         KatibFlowError: the file cannot be read, or is not YAML.
     """
-    return read(path).experiment
+    return read(path, config_maps=config_maps).experiment
 
 
-def read(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
+def read(path: str | Path, further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
     """As ``load``, with what there is to tell about a Katib manifest, and with further rules."""
-    return read_spec(path, [check_architecture, check_algorithm, check_stopping, *further])
+    return read_spec(path, [check_architecture, check_algorithm, check_stopping, *further], config_maps)
 
 
 def checked(data: Mapping[str, Any], source: str = "") -> Experiment:

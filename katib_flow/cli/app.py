@@ -11,6 +11,7 @@ from katib_flow.cli.output import Format, Output
 if TYPE_CHECKING:
     from katib_flow.local import Result
     from katib_flow.spec import Experiment
+    from katib_flow.spec.config_maps import ConfigMaps
     from katib_flow.spec.rules import Rule
     from katib_flow.tracking import Record, Store
 
@@ -64,6 +65,14 @@ Watched = Annotated[bool, typer.Option("--watch", "-w", help="show its progress,
 Image = Annotated[str | None, typer.Option("--image", help="in place of argo.image: has what the trials need")]
 Inline = Annotated[bool, typer.Option("--inline", help="put the text of the trial function's module into the Workflow")]
 OnArgo = Annotated[bool, typer.Option("--argo", help="go on in the cluster where it ran")]
+ConfigMapFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--config-map",
+        metavar="FILE",
+        help="manifests of ConfigMaps, for a Katib manifest whose trialTemplate names one; default: ask the cluster",
+    ),
+]
 DEFAULT_GROUP = "katib-flow"
 
 
@@ -82,12 +91,27 @@ def _store(uri: str | None, group: str) -> "Store":
     return Store(address, group)
 
 
-def _load(spec: Path, *further: "Rule") -> "Experiment":
+def _config_maps(files: list[Path] | None, *, judging: bool = False) -> "ConfigMaps":
+    """Who is asked for the ConfigMaps that a Katib manifest names: some files, else the cluster.
+
+    Args:
+        judging: a cluster that cannot be asked is no mistake.
+    """
+    from katib_flow.argo.config_maps import in_cluster, in_cluster_if_any
+    from katib_flow.spec.config_maps import first_of, in_text
+    from katib_flow.spec.load import read_text
+
+    if files:
+        return first_of(*(in_text(read_text(file), str(file)) for file in files))
+    return in_cluster_if_any() if judging else in_cluster()
+
+
+def _load(spec: Path, config_maps: "ConfigMaps", *further: "Rule") -> "Experiment":
     """The experiment of a file; what there is to tell about a Katib manifest goes to stderr."""
     from katib_flow.effects import tell
     from katib_flow.loop import read
 
-    parsed = read(spec, further)
+    parsed = read(spec, further, config_maps)
     tell(parsed.notes)
     return parsed.experiment
 
@@ -107,15 +131,16 @@ def _write(text: str, out: Path | None) -> None:
 
 @app.command()
 def run(
-    spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False
-) -> None:
+    spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False,
+    config_map: ConfigMapFiles = None,
+) -> None:  # fmt: skip
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
     from katib_flow.algorithms.auto import settled
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching
     from katib_flow.tracking import Store
 
-    experiment = settled(_load(spec))
+    experiment = settled(_load(spec, _config_maps(config_map)))
     if experiment.algorithm.why and not quiet and output is Output.TABLE:
         print(f"algorithm {experiment.algorithm.name}, {experiment.algorithm.why}")
     store = Store(tracking_uri, experiment.tracking.experiment) if tracking_uri else None
@@ -195,6 +220,7 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
 def validate(
     spec: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of a spec, for editors")] = False,
+    config_map: ConfigMapFiles = None,
 ) -> None:
     """Check a spec, and say every mistake in it."""
     from katib_flow.algorithms.auto import settled
@@ -209,7 +235,7 @@ def validate(
         return
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
-    experiment = settled(_load(spec, callable_here))
+    experiment = settled(_load(spec, _config_maps(config_map, judging=True), callable_here))
     tell([*not_installed(experiment), *without_effect(experiment)])
     chosen, size = experiment.algorithm, search_space(experiment).size
     points = f"{size} points" if size is not None else "uncountably many points"
@@ -224,19 +250,20 @@ def compile(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
     image: Image = None,
     inline: Inline = False,
+    config_map: ConfigMapFiles = None,
 ) -> None:
     """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
     from katib_flow.argo import compile_experiment, to_yaml
 
-    _write(to_yaml(compile_experiment(_for_cluster(spec, image, inline=inline))), out)
+    _write(to_yaml(compile_experiment(_for_cluster(spec, image, config_map, inline=inline))), out)
 
 
-def _for_cluster(spec: Path, image: str | None, *, inline: bool) -> "Experiment":
+def _for_cluster(spec: Path, image: str | None, config_maps: list[Path] | None, *, inline: bool) -> "Experiment":
     from katib_flow.algorithms.auto import settled
     from katib_flow.argo.inline import inlined
     from katib_flow.effects import on_a_cluster, tell, without_effect
 
-    experiment = _load(spec)
+    experiment = _load(spec, _config_maps(config_maps))
     tell([*without_effect(settled(experiment)), *on_a_cluster(experiment)])
     if image is not None:
         experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
@@ -263,6 +290,7 @@ def import_(
     own_nas: Annotated[
         bool, typer.Option("--own-nas", help="search its nasConfig with the systems and the trainer of katib-flow")
     ] = False,
+    config_map: ConfigMapFiles = None,
 ) -> None:
     """Write the spec of a Katib manifest, with comments on what was changed or has no counterpart.
 
@@ -273,7 +301,7 @@ def import_(
     from katib_flow.loop import checked, read
     from katib_flow.spec.written import write_spec
 
-    parsed = read(katib)
+    parsed = read(katib, config_maps=_config_maps(config_map))
     if not parsed.katib:
         raise KatibFlowError(f"{katib}: found a spec of katib-flow's own, need a manifest of Katib's")
     if out is not None and out.exists() and out.samefile(katib):
@@ -290,14 +318,14 @@ def import_(
 @app.command()
 def submit(
     spec: Spec, watch: Watched = False, namespace: Namespace = None, image: Image = None, inline: Inline = False,
-    tracking_uri: Uri = None, quiet: Quiet = False,
+    tracking_uri: Uri = None, quiet: Quiet = False, config_map: ConfigMapFiles = None,
 ) -> None:  # fmt: skip
     """Run an experiment on a cluster, by the kubeconfig. Ctrl-C while it is watched leaves it running."""
     from katib_flow.argo.cluster import KubernetesCluster
     from katib_flow.argo.submit import submit as create
     from katib_flow.cli import cluster as on_cluster
 
-    experiment = _for_cluster(spec, image, inline=inline)
+    experiment = _for_cluster(spec, image, config_map, inline=inline)
     cluster = KubernetesCluster(namespace or experiment.argo.namespace, in_pod=False)
     run = create(cluster, experiment)
     on_cluster.submitted(cluster, run)

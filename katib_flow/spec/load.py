@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
+from katib_flow.spec.config_maps import ConfigMaps, first_of, in_text, nobody
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import shown
 from katib_flow.spec.rules import Rule
@@ -42,11 +43,13 @@ class Parsed:
     manifest: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
-def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Parsed:
+def parse(text: str, source: str = "<text>", further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
     """The experiment that a YAML text describes, native or a manifest of Katib's.
 
     Args:
         further: rules that it must keep beside those of the spec.
+        config_maps: who is asked for the ConfigMap that holds the template of a manifest's trials, where one does and
+            the text has it not itself.
 
     Raises:
         InvalidSpec: with every mistake found, each with the line in the text.
@@ -61,7 +64,11 @@ def parse(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Pa
         if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
             from katib_flow.spec.katib import convert
 
-            return convert(data, source, further, document.line)
+            def asked(namespace: str, name: str) -> Mapping[str, Any]:
+                own = [in_text(text, "this file")] if "ConfigMap" in text else []
+                return first_of(*own, config_maps)(namespace, name)
+
+            return convert(data, source, further, document.line, asked)
         return Parsed(Experiment.parse(data, source, further), data)
     except InvalidSpec as invalid:
         found = invalid.problems
@@ -74,15 +81,23 @@ def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) 
     return parse(text, source, further).experiment
 
 
-def read_spec(path: str | Path, further: Iterable[Rule] = ()) -> Parsed:
+def read_spec(path: str | Path, further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
     """What a file says; errors as in ``parse``, and where the file cannot be read."""
+    parsed = parse(read_text(path), str(path), further, config_maps)
+    return replace(parsed, experiment=parsed.experiment.based_on(Path(path).absolute().parent))
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a YAML file.
+
+    Raises:
+        KatibFlowError: it cannot be read.
+    """
     try:
-        text = _decoded(Path(path).read_bytes())
+        return _decoded(Path(path).read_bytes())
     except (OSError, ValueError) as error:  # not UTF-8, or a path that no file can have
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise KatibFlowError(f"{path}: cannot be read: {reason}") from None
-    parsed = parse(text, str(path), further)
-    return replace(parsed, experiment=parsed.experiment.based_on(Path(path).absolute().parent))
 
 
 def _decoded(content: bytes) -> str:

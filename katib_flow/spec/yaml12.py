@@ -5,7 +5,7 @@ is ever built, a key stands once, and what aliases write out is bounded.
 """
 
 import re
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,16 +175,25 @@ def load_yaml(text: str, source: str = "<text>") -> Document:
     Raises:
         KatibFlowError: the text is not YAML, with the line.
     """
+    (document,) = _loaded(text, source, lambda nodes: [_the_one(nodes, source)])
+    return document
+
+
+def load_kind(text: str, source: str, kind: str) -> list[Any]:
+    """The data of each Kubernetes object of a kind in a text, the items of Lists among them.
+
+    Raises:
+        KatibFlowError: the text is not YAML, with the line.
+    """
+    chosen = _loaded(text, source, lambda nodes: [node for node in nodes if _key(node, "kind") == kind])
+    return [document.data for document in chosen]
+
+
+def _loaded(text: str, source: str, choose: Callable[[list[yaml.Node]], list[yaml.Node]]) -> list[Document]:
+    """Those documents in a text that are chosen."""
     try:
         loader = _Loader(text)
-        node = _the_one(_nodes(loader), source)
-        loader.octal = _key(node, "apiVersion") is not None
-        values, depth = _measure(node, {})
-        if values > MAX_VALUES:
-            raise KatibFlowError(f"{source}: found more than {MAX_VALUES} values, aliases written out; need fewer")
-        if depth > MAX_DEPTH:
-            raise KatibFlowError(f"{source}: found {depth} levels of nesting, need at most {MAX_DEPTH}")
-        return Document(loader.construct_document(node), node)
+        return [_constructed(loader, node, source) for node in choose(_nodes(loader))]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         found = f"U+{ord(text[error.position]):04X}, which is no character of a text"
@@ -195,6 +204,16 @@ def load_yaml(text: str, source: str = "<text>") -> Document:
         raise KatibFlowError(f"{where}: not readable as YAML: {error.problem}") from None
     except RecursionError:
         raise KatibFlowError(f"{source}: found no end of nesting, need at most {MAX_DEPTH} levels") from None
+
+
+def _constructed(loader: _Loader, node: yaml.Node, source: str) -> Document:
+    loader.octal = _key(node, "apiVersion") is not None
+    values, depth = _measure(node, {})
+    if values > MAX_VALUES:
+        raise KatibFlowError(f"{source}: found more than {MAX_VALUES} values, aliases written out; need fewer")
+    if depth > MAX_DEPTH:
+        raise KatibFlowError(f"{source}: found {depth} levels of nesting, need at most {MAX_DEPTH}")
+    return Document(loader.construct_document(node), node)
 
 
 def _nodes(loader: _Loader) -> list[yaml.Node]:

@@ -17,7 +17,7 @@ from katib_flow.argo.cluster import AlreadyExists, ClusterError, KubernetesClust
 from katib_flow.testing.kubernetes import FakeCluster
 
 GROUPS = {
-    "/api/v1": {"pods": "Pod", "events": "Event"},
+    "/api/v1": {"pods": "Pod", "events": "Event", "configmaps": "ConfigMap"},
     "/apis/batch/v1": {"jobs": "Job"},
     "/apis/argoproj.io/v1alpha1": {"workflows": "Workflow"},
 }

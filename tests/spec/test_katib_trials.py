@@ -281,17 +281,6 @@ def test_an_object_may_write_its_metrics_to_a_file():
     assert read.data["trial"]["resource"]["retain"] is True
 
 
-def test_a_template_in_a_config_map_says_what_to_do():
-    data = good()
-    template = data["spec"]["trialTemplate"]
-    del template["trialSpec"]
-    template["configMap"] = {"configMapName": "templates", "configMapNamespace": "kubeflow", "templatePath": "a.yaml"}
-    (told,) = mistakes(data)
-    assert told.endswith(
-        "need nothing here: put the template that kubectl get configmap templates shows under trialSpec"
-    )
-
-
 def test_a_placeholder_in_a_key_is_told():
     manifest = pytorch_job()
     manifest["metadata"] = {"labels": {"${trialParameters.learningRate}": "x"}}

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -50,6 +50,16 @@ class Draft:
     def came(self, where: str, path: str, *, below: bool = False) -> None:
         """A part of the spec came from a path in the manifest."""
         self._origins[where] = Origin(path, below)
+
+    def moved(self, path: str, to: str) -> None:
+        """What was told to stand at a path in the manifest, and below it, stands elsewhere."""
+
+        def there(told: str) -> str:
+            below = told.removeprefix(path)
+            return to + below if told.startswith(path) and below[:1] in ("", ".", "[") else told
+
+        self.problems = [SpecError(there(each.where), each.found, each.need) for each in self.problems]
+        self._origins = {key: replace(origin, path=there(origin.path)) for key, origin in self._origins.items()}
 
     def origin(self, where: str) -> str:
         """The path in the manifest of a path in the spec, or of the nearest part above it."""

@@ -142,6 +142,14 @@ class TrialParameter(Section):
     reference: Text
 
 
+class ConfigMapKey(Section):
+    """Where the template of a trial stands, in the place of ``trialSpec``."""
+
+    config_map_name: Text
+    config_map_namespace: Text | None = None
+    template_path: Text
+
+
 class TrialTemplate(Section):
     retain: bool = False
     primary_pod_labels: dict[str, str] = {}
@@ -150,7 +158,7 @@ class TrialTemplate(Section):
     failure_condition: str = ""
     trial_parameters: tuple[TrialParameter, ...] = ()
     trial_spec: PlainData | None = None
-    config_map: PlainData | None = None
+    config_map: ConfigMapKey | None = None
 
 
 class Operation(Section):

@@ -9,7 +9,7 @@ from katib_flow.spec.katib.container import fill_container
 from katib_flow.spec.katib.draft import Draft, get
 from katib_flow.spec.katib.job import Job
 from katib_flow.spec.katib.substitution import SPEC, escaped, substituted
-from katib_flow.spec.problems import NOTHING, did_you_mean, shown
+from katib_flow.spec.problems import NOTHING, did_you_mean
 
 AT = "spec.trialTemplate"
 _METADATA = re.compile(r"\$\{trialSpec\.(\w+)(?:\[(.+)\])?\}")
@@ -66,13 +66,7 @@ def _body(draft: Draft, template: manifest.TrialTemplate) -> dict[str, Any] | No
     """The object that a trial is; None, and the mistake told, where there is none."""
     before = len(draft.problems)
     body = template.trial_spec
-    if template.config_map is not None:
-        need = (
-            f"nothing here: put the template that kubectl get configmap "
-            f"{get(template.config_map, 'configMapName') or 'NAME'} shows under trialSpec"
-        )
-        draft.wrong(f"{AT}.configMap", shown(template.config_map), need)
-    elif body is None:
+    if body is None:
         draft.wrong(f"{AT}.trialSpec", NOTHING, "the object that a trial is: a Job, say")
     else:
         for key in ("apiVersion", "kind"):
