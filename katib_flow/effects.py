@@ -7,10 +7,12 @@ give notes, which ``tell`` prints.
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from katib_flow.algorithms.registry import check_installed, find_algorithm
 from katib_flow.algorithms.rungs import hyperband_brackets, ladder
 from katib_flow.history import Trial
+from katib_flow.metrics.katib import NAMESPACE_FILE
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Note
@@ -20,7 +22,7 @@ from katib_flow.stopping.registry import rule_of
 
 _READ_BY = {  # keys of metrics -> the sources that look at them
     "path": ("file", "tensorboard", "prometheus"),
-    "port": ("prometheus",),
+    "port": ("prometheus", "katib"),
     "filter": ("stdout", "file"),
     "format": ("stdout", "file"),
 }
@@ -127,6 +129,15 @@ def _metrics(experiment: Experiment) -> Iterator[Note]:
 def _tracking(experiment: Experiment) -> Iterator[Note]:
     if experiment.tracking.register_model and experiment.architecture is None:
         yield Note("tracking.register_model", "only the network of an architecture search is registered")
+
+
+def on_this_machine(experiment: Experiment) -> list[Note]:
+    """What works in a pod, and not on this machine."""
+    if experiment.metrics.source != "katib" or Path(NAMESPACE_FILE).exists():
+        return []
+    why = f"it reads {NAMESPACE_FILE}, which only pods have, and calls an address that only pods know"
+    what = "call Katib's API at $KATIB_DB_MANAGER_ADDRESS, or kf.report"
+    return [Note("metrics.source", f"report_metrics of Katib's SDK fails on this machine: {why}; {what}")]
 
 
 def on_a_cluster(experiment: Experiment) -> list[Note]:

@@ -29,7 +29,7 @@ def main() -> None:
 
     def step() -> int:
         if args.part == "metrics":
-            sidecar.print_metrics(sidecar.source(spec_of_environment(), args.directory))
+            sidecar.print_metrics(sidecar.source(spec_of_environment(), args.directory, args.trial))
             return 0
         context = Context.open(args.run)
         if args.part == "run":

@@ -7,11 +7,12 @@ from typing import Any
 from hera.workflows import models
 
 from katib_flow.argo.names import LIMITS
+from katib_flow.metrics.katib import DB_MANAGERS, NAMESPACE_FILE
 from katib_flow.spec.argo import Argo, Toleration, Volume
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import Resources
 
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, NAMESPACE = "checkpoints", "namespace"
 
 
 def workflow_fields(experiment: Experiment, labels: Mapping[str, str]) -> dict[str, Any]:
@@ -54,9 +55,18 @@ class TrialPlace:
 NOWHERE = TrialPlace()
 
 
+def _namespace() -> models.Volume:
+    """The file that Katib's SDK reads before it reports; with a service account's token, which trials do not have."""
+    field = models.ObjectFieldSelector(field_path="metadata.namespace")
+    file = models.DownwardAPIVolumeFile(path=NAMESPACE_FILE.name, field_ref=field)
+    return models.Volume(name=NAMESPACE, downward_api=models.DownwardAPIVolumeSource(items=[file]))
+
+
 def trial_place(experiment: Experiment) -> TrialPlace:
     argo, pod = experiment.argo, experiment.argo.trial
+    reporting = experiment.metrics.source == "katib"
     template: dict[str, Any] = {
+        "host_aliases": [models.HostAlias(ip="127.0.0.1", hostnames=list(DB_MANAGERS))] if reporting else None,
         "node_selector": {**argo.node_selector, **pod.node_selector} if pod.node_selector else None,
         "tolerations": [*_tolerations(argo.tolerations), *_tolerations(pod.tolerations)] if pod.tolerations else None,
         "annotations": pod.annotations or None,
@@ -68,6 +78,9 @@ def trial_place(experiment: Experiment) -> TrialPlace:
     }
     named = [(f"user-{position}", volume) for position, volume in enumerate(pod.volumes)]
     volumes, mounts = [_volume(*each) for each in named], [_mount(*each) for each in named]
+    if reporting and not any(NAMESPACE_FILE.is_relative_to(volume.path) for volume in pod.volumes):
+        volumes.append(_namespace())
+        mounts.append(models.VolumeMount(name=NAMESPACE, mount_path=str(NAMESPACE_FILE.parent), read_only=True))
     checkpoints = _checkpoints(argo)
     return TrialPlace(
         template={key: value for key, value in template.items() if value is not None},

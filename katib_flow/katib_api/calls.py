@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from katib_flow.katib_api.messages import PACKAGE, message
 
@@ -12,7 +13,10 @@ Handler = Callable[[Any], Any]
 
 
 class Refusal(Exception):
-    """Raised by a handler whose request is wrong: the client gets INVALID_ARGUMENT, and the text."""
+    """Raised by a handler whose request is wrong: the client gets INVALID_ARGUMENT, and the text.
+
+    So it does where its bytes are no message.
+    """
 
 
 def call(channel: grpc.Channel, service: str, method: str, request: Any, timeout_seconds: float) -> Any:
@@ -40,17 +44,21 @@ def handlers(service: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHan
 
 
 def _handler(name: str, handler: Handler) -> Any:
-    def answer(request: Any, context: grpc.ServicerContext) -> Any:
+    def answer(data: bytes, context: grpc.ServicerContext) -> Any:
         try:
-            return handler(request)
+            return handler(_read(f"{name}Request", data))
         except Refusal as refusal:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refusal))
 
-    return grpc.unary_unary_rpc_method_handler(
-        answer,
-        request_deserializer=message(f"{name}Request").FromString,
-        response_serializer=_written,
-    )
+    return grpc.unary_unary_rpc_method_handler(answer, response_serializer=_written)
+
+
+def _read(name: str, data: bytes) -> Any:
+    """The message that bytes are. gRPC's own deserializer would log a traceback, and blame us."""
+    try:
+        return message(name).FromString(data)
+    except DecodeError:
+        raise Refusal(f"found {len(data)} bytes that are none, need a {name}") from None
 
 
 def _written(sent: Any) -> bytes:

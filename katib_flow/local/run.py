@@ -2,12 +2,13 @@
 
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import cloudpickle
 
 from katib_flow.algorithms import check_algorithm, check_installed
 from katib_flow.algorithms.auto import settled
-from katib_flow.effects import out_of_space, tell, without_effect
+from katib_flow.effects import on_this_machine, out_of_space, tell, without_effect
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
 from katib_flow.local.progress import Guarded
 from katib_flow.local.result import Result
@@ -53,7 +54,7 @@ def run_experiment(
     if found := list(broken(experiment, rules)):
         raise InvalidSpec(experiment.name, found)
     experiment = settled(experiment)
-    tell(without_effect(experiment))
+    tell([*without_effect(experiment), *on_this_machine(experiment)])
     spool = Spool.new()
     try:
         spool.lock()
@@ -147,9 +148,14 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
     if experiment.metrics.source == "push":
         need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
         return [SpecError("metrics.source", experiment.metrics.source, need)]
-    if experiment.metrics.source == "prometheus" and experiment.limits.parallel_trials > 1:
-        need = f"1, because the trials on this machine would all serve on port {experiment.metrics.port}"
-        return [SpecError("limits.parallel_trials", experiment.limits.parallel_trials, need)]
+    if experiment.metrics.port is not None and experiment.limits.parallel_trials > 1:
+        whose = {"prometheus": "the trials on this machine would all serve on", "katib": "they would all report to"}
+        if why := whose.get(experiment.metrics.source):
+            need = f"1, because {why} port {experiment.metrics.port}"
+            return [SpecError("limits.parallel_trials", experiment.limits.parallel_trials, need)]
+    if experiment.metrics.source == "katib" and find_spec("grpc") is None:
+        need = "gRPC, which is not installed here: pip install 'katib-flow[katib]'; or another source"
+        return [SpecError("metrics.source", "katib", need)]
     return []
 
 

@@ -185,7 +185,7 @@ def _listed(value: Any) -> Any:
 class Metrics(Model):
     """Where metrics come from, and how a series becomes one observation."""
 
-    source: Literal["stdout", "file", "tensorboard", "prometheus", "push"] = "stdout"
+    source: Literal["stdout", "file", "tensorboard", "prometheus", "katib", "push"] = "stdout"
     format: Literal["text", "json"] = "text"
     path: Text | None = None
     filter: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(

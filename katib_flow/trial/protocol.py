@@ -109,6 +109,11 @@ def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Valu
     return values
 
 
+def trial_name(experiment: "Experiment", suggestion: Suggestion) -> str:
+    """A trial's name among those of all experiments."""
+    return f"{experiment.name}-{suggestion.id}"
+
+
 def called_with(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Any]:
     """What the function of a trial is called with: the constants of all trials, and this trial's parameters."""
     return {**experiment.trial.arguments, **assigned(experiment, suggestion)}
@@ -125,7 +130,7 @@ def substitutions(
     return called_with(experiment, suggestion) | {
         "trial.model_dir": str(directory.model),
         "trial.id": suggestion.id,
-        "trial.name": f"{experiment.name}-{suggestion.id}",
+        "trial.name": trial_name(experiment, suggestion),
         "trial.namespace": experiment.argo.namespace or "default",
         "trial.directory": str(directory.path),
         "trial.checkpoint_dir": str(directory.checkpoint),

@@ -6,22 +6,23 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State, Suggestion
+from katib_flow.metrics.katib import KatibReports, reports_of
 from katib_flow.metrics.sources import Source
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.files import located
 from katib_flow.spec.template import substitute_all, substitute_env
-from katib_flow.trial.functions import Function, die_with, fork_function, load_function
+from katib_flow.trial.functions import Function, die_with, fork_function, load_function, not_for_trials
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
-from katib_flow.trial.protocol import TrialDirectory, called_with, substitutions
+from katib_flow.trial.protocol import TrialDirectory, called_with, substitutions, trial_name
 from katib_flow.trial.reader import OnMetrics, Reader
 from katib_flow.trial.tracked import Tracked
 from katib_flow.trial.tree import end_left_over, forget, note
@@ -80,6 +81,7 @@ def run_trial(
     source: Source | None = None,
     earlier: Sequence[Metric] = (),
     tracked: Tracked | None = None,
+    katib_port: int = 0,
 ) -> Outcome:
     """Run a function or command trial to its end.
 
@@ -90,6 +92,7 @@ def run_trial(
         source: where the metrics come from, in the place of what the spec says.
         earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
         tracked: where it is recorded, for the MLflow in it; left out, it has that of this process.
+        katib_port: at which a trial reports as to Katib, unless the spec says one; 0 for a free one.
 
     Raises:
         KatibFlowError: the trial cannot be started here at all.
@@ -103,19 +106,24 @@ def run_trial(
         except KatibFlowError as error:
             return Outcome(State.FAILED, f"no model: {error}", started=started, ended=time.time())
     try:
-        process = _start(experiment, suggestion, directory, function, tracked)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
-        directory.log.write_text(f"{error}\n")
+        reports = reports_of(experiment, trial_name(experiment, suggestion), katib_port)
+    except KatibFlowError as error:
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
-    try:
-        note(directory, process.pid)
-        with BoundedLog(directory.log) as log:
-            reader = Reader(experiment, directory, log, on_metrics, source, earlier)
-            _supervise(process, reader, stop, experiment.limits.trial_timeout)
-    finally:
-        process.send(signal.SIGKILL)
-        os.close(process.output)
-        forget(directory)
+    with reports or contextlib.nullcontext():
+        try:
+            process = _start(experiment, suggestion, directory, function, tracked, reports)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
+            directory.log.write_text(f"{error}\n")
+            return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
+        try:
+            note(directory, process.pid)
+            with BoundedLog(directory.log) as log:
+                reader = Reader(experiment, directory, log, on_metrics, source or reports, earlier)
+                _supervise(process, reader, stop, experiment.limits.trial_timeout)
+        finally:
+            process.send(signal.SIGKILL)
+            os.close(process.output)
+            forget(directory)
     ending = Ending(process.exit_code, process.request, process.timed_out)
     return conclude(experiment, directory, ending, reader, started)
 
@@ -143,19 +151,21 @@ def _start(
     directory: TrialDirectory,
     function: Function | None,
     tracked: Tracked | None,
+    reports: KatibReports | None,
 ) -> _Process:
     template = experiment.trial
     known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
     values = substitutions(experiment, suggestion, directory, **known)
-    environment = directory.environment(substitute_env(template.env, values), tracked)
+    where = reports.variables() if reports else {}
+    environment = directory.environment({**where, **substitute_env(template.env, values)}, tracked)
     if template.function is not None:
         function = function or load_function(template.function)
         error_file = str(directory.path / "error.json")
         Path(error_file).unlink(missing_ok=True)
         objective = experiment.objective[0].metric
-        return _Process(
-            *fork_function(function, called_with(experiment, suggestion), objective, environment, error_file)
-        )
+        arguments = called_with(experiment, suggestion)
+        with _kept_from_trials(reports.descriptors if reports else ()):
+            return _Process(*fork_function(function, arguments, objective, environment, error_file))
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
     command = located(template.command, experiment.base)
@@ -169,6 +179,16 @@ def _start(
     child.stdout.close()
     child.returncode = 0  # it is waited for here, not by Popen
     return _Process(child.pid, output)
+
+
+@contextlib.contextmanager
+def _kept_from_trials(descriptors: Sequence[int]) -> Generator[None]:
+    """Have a forked trial close some file descriptors."""
+    not_for_trials.update(descriptors)
+    try:
+        yield
+    finally:
+        not_for_trials.difference_update(descriptors)
 
 
 def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | None) -> None:

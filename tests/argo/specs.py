@@ -136,6 +136,8 @@ SPECS = {
     "function": spec(),
     "command": spec(trial={"command": ["python3", "train.py", "--lr=${lr}"]}),
     "container": spec(trial=container(), metrics={"source": "file", "path": "/var/log/katib/metrics.log"}),
+    "katib": spec(trial=container(), metrics={"source": "katib"}),
+    "katib-function": spec(metrics={"source": "katib", "port": 7000}),
     "lanes": spec(argo={"image": "digits:1", "mode": "lanes"}),
     "nas": spec(architecture="cell"),
     "resource": spec(trial=resource()),

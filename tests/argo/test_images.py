@@ -32,7 +32,7 @@ def test_an_image_has_what_the_package_asks_for(image: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     needed = {
-        "steps": asked([*project["dependencies"], *extras["argo"]]) - LEFT_OUT,
+        "steps": asked([*project["dependencies"], *extras["argo"], *extras["katib"]]) - LEFT_OUT,
         "nas": asked(extras["nas"]),
     }[image]
     assert required(f"dockerfiles/{image}-requirements.txt").keys() == {INSTEAD.get(name, name) for name in needed}

@@ -90,7 +90,7 @@ def test_every_pod_meets_the_restricted_profile(name: str) -> None:
         assert each["securityContext"]["capabilities"] == {"drop": ["ALL"]}
     for template in pods(workflow):
         kinds = {kind for volume in template["volumes"] for kind in volume if kind != "name"}
-        assert kinds <= {"emptyDir", "persistentVolumeClaim", "secret", "configMap"}  # no host path
+        assert kinds <= {"emptyDir", "persistentVolumeClaim", "secret", "configMap", "downwardAPI"}  # no host path
         for each in containers(template):
             assert each["securityContext"]["readOnlyRootFilesystem"] is True
             assert {"/kf", "/tmp"} <= {mount["mountPath"] for mount in each["volumeMounts"]}
@@ -198,6 +198,30 @@ def test_the_users_container_gets_no_credential_and_no_value() -> None:
     assert {"env", "envFrom", "args"}.isdisjoint(trial["container"])
     assert [each["name"] for each in trial["initContainers"] + trial["sidecars"]] == ["prepare", "collector"]
     assert "/var/log/katib" in {mount["mountPath"] for mount in trial["container"]["volumeMounts"]}
+
+
+@pytest.mark.parametrize("name", ["katib", "katib-function"])
+def test_a_trial_that_reports_as_to_katib_finds_its_names_on_loopback(name: str) -> None:
+    """Katib's SDK reads a file of the namespace, and calls katib-db-manager.kubeflow:6789."""
+    trial = templates(compiled(name))["trial"]
+    (alias,) = trial["hostAliases"]
+    assert alias["ip"] == "127.0.0.1"
+    assert "katib-db-manager.kubeflow" in alias["hostnames"]
+    (volume,) = [each for each in trial["volumes"] if "downwardAPI" in each]
+    field = {"fieldPath": "metadata.namespace"}
+    assert volume["downwardAPI"] == {"items": [{"path": "namespace", "fieldRef": field}]}
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    assert {"name": volume["name"], "mountPath": folder, "readOnly": True} in trial["container"]["volumeMounts"]
+    for other in (*trial.get("initContainers", []), *trial.get("sidecars", [])):
+        assert volume["name"] not in [each["name"] for each in other["volumeMounts"]]
+    assert "hostAliases" not in templates(compiled("container"))["trial"]
+
+
+def test_a_volume_of_the_users_in_the_place_of_the_account_is_left_alone() -> None:
+    place = {"volumes": [{"path": "/var/run/secrets", "secret": "tokens"}]}
+    of = spec(trial=container(), metrics={"source": "katib"}, argo={"trial": place})
+    trial = templates(compile_experiment(Experiment.parse(of)).to_dict())["trial"]
+    assert not [each for each in trial["volumes"] if "downwardAPI" in each]
 
 
 def test_no_text_of_the_user_stands_where_argo_substitutes() -> None:

@@ -332,11 +332,13 @@ def test_metrics_collectors_have_counterparts(kind: str | None, source: Data, ou
     assert notes(read) == []
 
 
-@pytest.mark.parametrize("kind", ["Push", "None"])
-def test_what_is_pushed_to_katib_has_nowhere_to_go(kind: str):
-    read = parsed(with_spec(metricsCollectorSpec={"collector": {"kind": kind}}))
-    assert read.experiment.metrics.source == "push"
-    assert notes(read)[0].startswith("metrics: there is no Katib DB to push to")
+def test_what_is_pushed_to_katib_is_taken_as_katib_takes_it():
+    read = parsed(with_spec(metricsCollectorSpec={"collector": {"kind": "Push"}}))
+    assert read.data["metrics"] == {"source": "katib", "strategy": {"loss": "min"}}
+    assert notes(read) == []
+    without = parsed(with_spec(metricsCollectorSpec={"collector": {"kind": "None"}}))
+    assert without.experiment == read.experiment
+    assert notes(without) == ["metrics: with no collector, Katib waits for what is reported to its API; so it is here"]
 
 
 def test_a_custom_collector_of_a_file_becomes_ours_with_a_note():

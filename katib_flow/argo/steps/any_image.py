@@ -4,11 +4,13 @@ The containers share one directory:
 
     busybox, wrap.sh, run.sh   written by prepare; wrap.sh is the user's container's command
     final                      the exit code of a trial that had ended before this pod was there
+    await                      written by prepare where the trial waits for collect to listen; ready: it does
     out, rc                    written by wrap.sh: what the trial printed, and its exit code
     gone                       written by wrap.sh in the place of rc: the exit code of a trial whose pod goes
     stop, done                 written by collect: end the trial; the exit code for the user's container
 """
 
+import contextlib
 import math
 import re
 import shlex
@@ -25,12 +27,13 @@ from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
+from katib_flow.metrics import katib
 from katib_flow.metrics.lines import Tail
 from katib_flow.spec.template import substitute_all, substitute_env
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, conclude
-from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, model_files, substitutions
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory, model_files, substitutions, trial_name
 from katib_flow.trial.reader import Reader
 from katib_flow.trial.runner import POLL_SECONDS, prepare_model
 
@@ -38,6 +41,7 @@ WRAP = """\
 # katib-flow: runs run.sh, ends it when asked. Exit code: the collector's, else 0 or {failure}; 143 when the pod goes.
 b={shared}/busybox d={shared}
 [ -f $d/final ] && exit "$($b cat $d/final)"
+n=0; while [ -f $d/await ] && [ ! -f $d/ready ] && [ $n -lt {patience} ]; do $b sleep 0.2; n=$((n + 1)); done
 : > $d/out
 $b tail -f $d/out & shown=$!
 $b setsid $b sh $d/run.sh > $d/out 2>&1 < /dev/null & child=$!
@@ -59,6 +63,7 @@ kill $shown
 [ -f $d/done ] && exit "$($b cat $d/done)"
 if [ $rc = 0 ] || [ $stopped != 0 ]; then exit 0; else exit {failure}; fi
 """
+START_SECONDS = 300  # for which a trial waits until what it reports to is there: its image may have to be pulled
 GOING_SECONDS = 15.0  # for a trial to end that is told to go with its pod: half of the grace that a pod has
 _SHELL_NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 
@@ -72,7 +77,8 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     shared = directory.parent
     shared.mkdir(parents=True, exist_ok=True)
     put_busybox(shared)
-    write_output(shared, "wrap.sh", WRAP.format(shared=shlex.quote(str(shared)), failure=USER_FAILURE))
+    words = {"shared": shlex.quote(str(shared)), "failure": USER_FAILURE, "patience": 5 * START_SECONDS}
+    write_output(shared, "wrap.sh", WRAP.format(**words))
     trial = find_trial(context, trial_id)
     if trial.state.final:
         write_output(shared, "final", str(exit_code(trial.state)))
@@ -81,6 +87,8 @@ def prepare(context: Context, trial_id: str, directory: Path) -> None:
     here.create(context.experiment, trial.suggestion)
     if context.experiment.architecture is not None:
         prepare_model(context.experiment, trial.suggestion, here)
+    if context.experiment.metrics.source == "katib":
+        write_output(shared, "await", "")
     write_output(shared, "run.sh", run_script(context, trial, here))
     begin(context, trial)
 
@@ -113,7 +121,10 @@ def run_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
     ours = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
     given = substitute_env(container.env, values)
     paths = {"KATIB_FLOW_TRIAL_FILE": str(place.trial_file), "KATIB_FLOW_REPORT_FILE": str(place.report_file)}
-    variables = ours | pushed_to(context, trial) | given | paths
+    reporting = {}
+    if experiment.metrics.source == "katib":
+        reporting = katib.reporting_to(trial_name(experiment, suggestion), experiment.metrics.port or katib.PORT)
+    variables = ours | pushed_to(context, trial) | reporting | given | paths
     argv = substitute_all([*container.command, *container.args], values)
     plain = {name: value for name, value in variables.items() if _SHELL_NAME.fullmatch(name)}
     odd = [f"{name}={value}" for name, value in variables.items() if name not in plain]  # Kubernetes takes my.name too
@@ -135,13 +146,16 @@ def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | 
     place, watch = TrialDirectory(directory), watch or Watch(context, trial)
     earlier = checkpoints.earlier(context, trial, place)
     watch.hear(earlier)
+    name = trial_name(context.experiment, trial.suggestion)
     with (
+        katib.reports_of(context.experiment, name, katib.PORT) or contextlib.nullcontext() as reports,
         BoundedLog(place.log) as log,
         Recorder(context.store, context.record) as recorder,
         Keeper(context, trial, place, recorder) as keeper,
     ):
+        write_output(shared, "ready", "")
         heard = taken(trial, watch, recorder)
-        reader = Reader(context.experiment, place, log, heard, source(context, trial), earlier)
+        reader = Reader(context.experiment, place, log, heard, reports or source(context, trial), earlier)
         ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout)
         keeper.end(whole=(ending.exit_code if ending else _exit_code(shared / "gone")) == 0)
     watch.end()

@@ -65,7 +65,7 @@ def watched(experiment: Experiment, run: str, trial_id: str, values: Mapping[str
             failure = resource.failure_condition or _WORKFLOW_FAILED
         pods, container, retain = resource.primary_pod_labels, resource.primary_container, resource.retain
         if experiment.metrics.source in READ_BY_SIDECAR:
-            manifest = with_sidecar(manifest, experiment, container, steps_image(experiment))
+            manifest = with_sidecar(manifest, experiment, container, steps_image(experiment), name)
     else:
         assert template.template is not None
         manifest, pods = _of_template(experiment, values), template.template.primary_pod_labels

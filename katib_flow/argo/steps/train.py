@@ -16,6 +16,7 @@ from katib_flow.argo.steps.packages import install
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import NotFound, SpecError
 from katib_flow.history import Metric, State, Trial
+from katib_flow.metrics import katib
 from katib_flow.metrics.lines import Tail
 from katib_flow.tracking import Change, Recorder
 from katib_flow.trial.functions import trial_function
@@ -50,7 +51,7 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
             function = trial_function(context.experiment)
             on_metrics = taken(trial, watch, recorder)
             hooks: Any = {"on_metrics": on_metrics, "stop": stop, "source": pushed.source(context, trial)}
-            hooks |= {"function": function, "earlier": earlier}
+            hooks |= {"function": function, "earlier": earlier, "katib_port": katib.PORT}
             outcome = run_trial(context.experiment, trial.suggestion, here, **hooks)
         except SpecError as problem:  # the image lacks what the spec names: no machine's fault
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())

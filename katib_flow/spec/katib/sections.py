@@ -225,12 +225,12 @@ def _prometheus(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]
 
 
 def _push(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
-    text = (
-        "there is no Katib DB to push to: where the program calls kubeflow.katib's report_metrics, have it print "
-        "name=value lines (and take source: stdout), or log to its MLflow run"
-    )
-    draft.note("metrics", text)
-    return {"source": "push"}
+    return {"source": "katib"}
+
+
+def _none(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
+    draft.note("metrics", "with no collector, Katib waits for what is reported to its API; so it is here")
+    return {"source": "katib"}
 
 
 def _custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
@@ -253,6 +253,6 @@ _SOURCES: dict[str, Callable[[Draft, manifest.MetricsCollector], dict[str, Any]]
     "TensorFlowEvent": _tensorboard,
     "PrometheusMetric": _prometheus,
     "Push": _push,
-    "None": _push,
+    "None": _none,
     "Custom": _custom,
 }

@@ -55,7 +55,9 @@ _OUTPUT: Shape = {
 }
 _POD: dict[str, Any] = {
     **dict.fromkeys(("securityContext", "nodeSelector", "tolerations", "affinity", "priorityClassName"), PASSED),
-    **dict.fromkeys(("serviceAccountName", "automountServiceAccountToken", "volumes", "podSpecPatch"), PASSED),
+    **dict.fromkeys(
+        ("serviceAccountName", "automountServiceAccountToken", "volumes", "podSpecPatch", "hostAliases"), PASSED
+    ),
     "executor": {"serviceAccountName": PASSED},
 }
 _TEMPLATE: Shape = {

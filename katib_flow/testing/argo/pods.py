@@ -17,7 +17,10 @@ from katib_flow.testing.argo.workflow import Manifest, Workflow, text
 
 EXECUTOR_IMAGE = "quay.io/argoproj/argoexec"
 TOKEN_PATH = "/var/run/secrets/kubernetes.io/serviceaccount"  # noqa: S105 - where a token would be, not one
-_INHERITED = ("securityContext", "nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets")
+_INHERITED = (
+    *("securityContext", "nodeSelector", "tolerations", "affinity", "priorityClassName", "imagePullSecrets"),
+    "hostAliases",
+)
 
 
 @dataclass

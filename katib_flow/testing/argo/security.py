@@ -27,10 +27,14 @@ def token_holders(pod: Pod) -> set[str]:
     names = {container["name"] for container in pod.containers()}
     if pod.spec["automountServiceAccountToken"]:
         return names
+    facts = {each["name"] for each in pod.spec["volumes"] if "downwardAPI" in each}  # of the pod, and no token
     return {
         container["name"]
         for container in pod.containers()
-        if any(mount["mountPath"] == TOKEN_PATH for mount in container.get("volumeMounts", []))
+        if any(
+            mount["mountPath"] == TOKEN_PATH and mount["name"] not in facts
+            for mount in container.get("volumeMounts", [])
+        )
     }
 
 
