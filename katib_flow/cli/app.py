@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="AutoML as plain workflows: one experiment, on this machine or on Argo, recorded in MLflow.",
@@ -34,6 +33,22 @@ def _duration(text: str) -> float:
         return TypeAdapter[float](Duration).validate_python(float(text) if text.isdecimal() else text)
     except ValidationError:
         raise typer.BadParameter(f"found {text!r}, need a duration such as 90s, 10m, 2h or 1h30m") from None
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"katib-flow {version('katib-flow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and end")
+    ] = False,
+) -> None: ...
 
 
 Spec = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
@@ -214,6 +229,31 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         if interrupted or result.status is Status.PAUSED:
             print(f"go on: katib-flow resume {shlex.quote(result.name)}{where}")
     raise typer.Exit(130 if interrupted else 1 if result.status is Status.FAILED else 0)
+
+
+@app.command()
+def init(
+    command: Annotated[list[str] | None, typer.Argument(help="after --, the command that you run today")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("experiment.yaml"),
+    nas: Annotated[bool, typer.Option("--nas", help="search a network's architecture instead")] = False,
+) -> None:
+    """Write a commented spec to begin with: `katib-flow init -- python train.py --lr 0.1`.
+
+    The options of the command, and those that its program defines with argparse or click, become parameters. The
+    program is read, and not run.
+    """
+    from katib_flow.cli import starter
+    from katib_flow.errors import KatibFlowError
+
+    if nas and command:
+        raise typer.BadParameter("a command, or --nas, which trains the networks itself", param_hint="COMMAND")
+    if out.exists():
+        raise KatibFlowError(f"{out}: is there already; name another file with -o")
+    script = starter.script_of(command or ())
+    source = Path(script).read_text(encoding="utf-8", errors="replace") if script and Path(script).is_file() else ""
+    text = starter.SEARCH_OF_NETWORKS if nas else starter.starter(command or ["python", "train.py"], source)
+    _write(text, out)
+    print(f"wrote {out}; adjust its ranges, then: katib-flow run {shlex.quote(str(out))}")
 
 
 @app.command()

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import shlex
 import socket
 import subprocess
@@ -14,7 +13,6 @@ import jsonschema
 import pytest
 import yaml
 
-from katib_flow.cli import main
 from katib_flow.tracking import Store, summary
 
 MODULE = """\
@@ -53,30 +51,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     return tmp_path
-
-
-class Call:
-    """What came of a command line."""
-
-    def __init__(self, code: int, out: str, error: str) -> None:
-        self.code, self.out, self.error = code, out, error
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-@pytest.fixture
-def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: str) -> Call:
-        monkeypatch.setattr("sys.argv", ["katib-flow", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        code = ended.value.code
-        assert code is None or isinstance(code, int), code
-        return Call(code or 0, *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture

@@ -1,0 +1,279 @@
+"""A spec to begin with, from the command that somebody runs today: its options become parameters or stay as they are.
+
+The program is read and never run: options that argparse or click define are looked up in its text, and the values that
+the command gives them decide first. Pure: text in, text out.
+"""
+
+import ast
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import isfinite
+from pathlib import PurePath
+from typing import Any
+
+Value = float | int | str | bool | None
+_CONSTANT = re.compile(
+    r"(^|[-_.])(seed|random[-_]state|port|rank|workers?|jobs?|threads?|gpus?|device|verbose|epochs?|steps?|iters?|version|"
+    r"fold|log|interval|max[-_]len\w*)($|[-_.])"
+)
+"""Names of what is seldom searched: what a training may spend, where it runs, what it says."""
+_SHARE = re.compile(r"(^|[-_.])(dropout|momentum|subsample|colsample\w*|ratio|alpha|beta\d?|gamma)($|[-_.])")
+_METRICS = (
+    "accuracy",
+    "acc",
+    "val_acc",
+    "val_accuracy",
+    "auc",
+    "f1",
+    "r2",
+    "score",
+    "val_loss",
+    "loss",
+    "rmse",
+    "mse",
+    "mae",
+)
+_RISING = re.compile(r"acc|auc|f1|r2|score|precision|recall|map|bleu")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of a program.
+
+    Attributes:
+        name: without dashes.
+        spelled: how it is given, up to its value: ``--lr=``, ``lr=``; or ``--lr``, which the value follows.
+        value: what it is given, or has by default; None where that is not known.
+        choices: the values that it may have, where the program says so.
+        flag: whether it takes no value.
+        given: whether the command gives it.
+    """
+
+    name: str
+    spelled: str
+    value: Value = None
+    choices: tuple[Value, ...] = ()
+    flag: bool = False
+    given: bool = False
+
+    def word(self, value: str) -> list[str]:
+        """The words of a command that give it a value."""
+        return [f"{self.spelled}{value}"] if self.spelled.endswith("=") else [self.spelled, value]
+
+
+def script_of(command: Sequence[str]) -> str | None:
+    """The Python script that a command runs."""
+    return next((word for word in command if word.endswith(".py")), None)
+
+
+def options_of(source: str) -> list[Option]:
+    """The options that argparse or click define in a program, in their order; none where it is no Python."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return []
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls.sort(key=lambda call: (call.lineno, call.col_offset))
+    return [option for call in calls if (option := _option(call))]
+
+
+def _option(call: ast.Call) -> Option | None:
+    function = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    if function not in ("add_argument", "option"):
+        return None
+    spellings = [_literal(argument) for argument in call.args]
+    long = [word for word in spellings if isinstance(word, str) and word.startswith("--")]
+    if not long:
+        return None
+    keywords = {keyword.arg: _literal(keyword.value) for keyword in call.keywords if keyword.arg}
+    spelled = long[0].split("/")[0]
+    flag = keywords.get("action") in ("store_true", "store_false", "count") or bool(keywords.get("is_flag"))
+    choices = next((_choices(keyword.value) for keyword in call.keywords if keyword.arg in ("choices", "type")), ())
+    default = keywords.get("default")
+    kind = next((getattr(keyword.value, "id", "") for keyword in call.keywords if keyword.arg == "type"), "")
+    if kind == "float" and type(default) is int:
+        default = float(default)
+    plain = default if isinstance(default, bool | int | float | str) else None
+    return Option(spelled.lstrip("-"), f"{spelled}=", plain, choices, flag or isinstance(plain, bool))
+
+
+def _choices(node: ast.expr) -> tuple[Value, ...]:
+    """Of ``choices=[...]`` and of ``type=click.Choice([...])``."""
+    if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "Choice" and node.args:
+        node = node.args[0]
+    values = _literal(node)
+    if not isinstance(values, list | tuple):
+        return ()
+    plain = [
+        value
+        for value in values
+        if isinstance(value, str | bool | int) or (isinstance(value, float) and isfinite(value))
+    ]
+    return tuple(plain) if len(plain) == len(values) else ()
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def given(words: Sequence[str]) -> list[Option | str]:
+    """The words of a command; ``--lr 0.1``, ``--lr=0.1`` and ``lr=0.1`` as options."""
+    read: list[Option | str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if match := re.fullmatch(r"(-{0,2}[A-Za-z_+~][\w.+@/-]*)=(.*)", word, re.DOTALL):
+            read.append(Option(match[1].lstrip("-+~"), f"{match[1]}=", _value(match[2]), given=True))
+        elif re.fullmatch(r"--[A-Za-z_][\w.-]*", word) and rest and not rest[0].startswith("--"):
+            read.append(Option(word.lstrip("-"), word, _value(rest.pop(0)), given=True))
+        else:
+            read.append(word)
+    return read
+
+
+def _value(text: str) -> Value:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def searched(option: Option) -> dict[str, Any] | None:
+    """The parameter that an option becomes; None where it stays as it is."""
+    value = option.value
+    if option.flag or isinstance(value, bool) or _CONSTANT.search(option.name.lower()):
+        return None
+    if len(option.choices) > 1:
+        return {"type": "categorical", "values": list(option.choices)}
+    if isinstance(value, float) and _SHARE.search(option.name.lower()) and 0 <= value <= 1:
+        return {"type": "float", "min": 0.0, "max": 0.9 if value < 0.9 else 0.999}
+    if isinstance(value, float) and value > 0:
+        return {"type": "float", "min": _rounded(value / 10), "max": _rounded(value * 10), "scale": "log"}
+    if isinstance(value, float) and not value:
+        return {"type": "float", "min": 0.0, "max": 1.0}
+    if isinstance(value, int) and value > 0:
+        return {"type": "int", "min": max(1, value // 4), "max": 4 * value, "scale": "log"}
+    return None
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")
+
+
+def metric_of(source: str) -> str:
+    """The metric that a program prints as ``name=value`` or ``name: value``, by its text; "loss" where none is seen."""
+    for metric in _METRICS:
+        if re.search(rf"\b{metric}\s*[=:]\s*[{{%]", source):
+            return metric
+    return "loss"
+
+
+def starter(command: Sequence[str], source: str = "") -> str:
+    """A commented spec for a command that is run today.
+
+    Args:
+        source: text of the program that it runs.
+    """
+    words = list(command)
+    read = given(words)
+    defined = {option.name: option for option in options_of(source)}
+    known = {option.name for option in read if isinstance(option, Option)}
+    merged = [_with_choices(item, defined) if isinstance(item, Option) else item for item in read]
+    added = [option for name, option in defined.items() if name not in known and searched(option)]
+    parameters: dict[str, dict[str, Any]] = {}
+    argv: list[str] = []
+    for item in [*merged, *added]:
+        if isinstance(item, str):
+            argv.append(item)
+        elif (parameter := searched(item)) is not None:
+            name = _identifier(item.name, parameters)
+            parameters[name] = parameter
+            argv += item.word(f"${{{name}}}")
+        else:
+            argv += item.word(str(item.value) if not isinstance(item.value, bool) else str(item.value).lower())
+    script = script_of(words)
+    name = re.sub(r"[^a-z0-9]+", "-", PurePath(script).stem.lower()).strip("-") if script else "experiment"
+    return "".join(_lines(name or "experiment", metric_of(source), parameters, _escaped(argv, parameters)))
+
+
+def _with_choices(option: Option, defined: dict[str, Option]) -> Option:
+    known = defined.get(option.name)
+    if known is None:
+        return option
+    value = float(option.value) if isinstance(known.value, float) and type(option.value) is int else option.value
+    return replace(option, value=value, choices=known.choices)
+
+
+def _identifier(name: str, taken: dict[str, dict[str, Any]]) -> str:
+    """A name that a parameter may have, which no other has."""
+    plain = re.sub(r"[^\w.-]", "_", name) or "x"
+    plain = plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
+    number = 2
+    unique = plain
+    while unique in taken:
+        unique, number = f"{plain}_{number}", number + 1
+    return unique
+
+
+def _escaped(argv: Sequence[str], parameters: dict[str, dict[str, Any]]) -> list[str]:
+    """Words whose ``${`` stays what it is, but for the placeholders of parameters."""
+    holders = "".join(rf"(?!{re.escape(name)}\}})" for name in parameters)
+    return [re.sub(rf"\$\{{{holders}", "$${", word) for word in argv]
+
+
+def _lines(name: str, metric: str, parameters: dict[str, dict[str, Any]], argv: Sequence[str]) -> Iterator[str]:
+    direction = "maximize" if _RISING.search(metric) else "minimize"
+    yield "# An experiment of katib-flow. Check it: katib-flow validate FILE\n"
+    yield f"name: {_key(name)}\n\n"
+    yield "# What is measured: the program prints it as a line NAME=VALUE, as often as it likes; the last one counts.\n"
+    yield f"objective: {{metric: {_key(metric)}, direction: {direction}}}   # goal: VALUE ends the search\n\n"
+    yield "# What is searched. Types: float and int (scale: linear or log), categorical, ordinal.\n"
+    yield "parameters:\n"
+    if not parameters:
+        yield "  x: {type: float, min: 0.0, max: 1.0}   # an example: no option of the command is one to search\n"
+    for parameter, fields in parameters.items():
+        inner = ", ".join(f"{key}: {_scalar(key, value)}" for key, value in fields.items())
+        yield f"  {_key(parameter)}: {{{inner}}}\n"
+    yield "\nalgorithm: auto   # katib-flow algorithms lists the others\n"
+    yield "limits: {max_trials: 20, parallel_trials: 2}   # also timeout: 2h, trial_timeout: 10m\n\n"
+    yield "# How one trial is run: without a shell; paths are relative to this file. ${NAME} is a parameter's value.\n"
+    yield "trial:\n"
+    words = [*argv, *([] if parameters else ["--x=${x}"])]
+    yield f"  command: [{', '.join(json.dumps(word) for word in words)}]\n"
+
+
+def _key(text: str) -> str:
+    """A text as YAML, plain where it reads as text without quotes."""
+    plain = re.fullmatch(r"[A-Za-z_][\w.-]*", text, re.ASCII) and text.lower() not in ("true", "false", "null", "nan")
+    return text if plain else json.dumps(text)
+
+
+def _scalar(key: str, value: Any) -> str:
+    return value if key in ("type", "scale") else json.dumps(value)
+
+
+SEARCH_OF_NETWORKS = """\
+# A search for a network's architecture on images that ship with scikit-learn. It needs PyTorch: pip install
+# 'katib-flow[nas]'. Check it: katib-flow validate FILE
+name: digits-network
+objective: {metric: loss, direction: minimize}
+additional_metrics: [accuracy]
+
+# What is searched: a cell of four vertices, an operation on each of its edges. There are other spaces, and yours:
+# the page "Architecture search" of the documentation.
+architecture: {space: cell, settings: {operations: [none, skip, conv3, avg3]}}
+
+# Regularised evolution; `katib-flow algorithms` prints the others, and the table of systems they come from.
+algorithm: {name: amoebanet, seed: 1, settings: {population: 8, sample: 4}}
+limits: {max_trials: 24, parallel_trials: 2, timeout: 20m}
+
+# The trainer that comes along trains each network; `function: "module:name"` names your own.
+trial: {arguments: {epochs: 5, train_size: 300}}
+"""
