@@ -15,6 +15,7 @@
   labels are shuffled, which is as hard as can be (Cortes et al., 2017, section 6, have pairs of CIFAR-10's classes).
 - kernel: NASBOT's distance tells its surrogate something: on the table, with the networks renamed it finds worse ones
   (Kandasamy et al., 2018, who compare with other kinds of search).
+- decoded: what NAO decodes is better than the network that it was moved from more often than chance (Luo et al., 2018).
 - motifs: a hierarchy of motifs helps random search already, and evolution a little more (Liu et al., 2018).
 """
 
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.nas_decoded import decoded
 from benchmarks.nas_hardware import latency
 from benchmarks.nas_kernel import kernel
 from benchmarks.nas_motifs import motifs
@@ -191,6 +193,7 @@ CLAIMS: dict[str, tuple[Callable[[int], None], int]] = {
     "ranking": (ranking, 3),
     "latency": (latency, 3),
     "kernel": (kernel, 20),
+    "decoded": (decoded, 20),
     "motifs": (motifs, 10),
 }
 

@@ -1,0 +1,74 @@
+"""What NAO's decoded points are worth: is one better than the network it was moved from, more often than by chance?
+
+Called by ``benchmarks.nas_claims``, on the table of NB-digits. The control is exact: of all networks of the table that
+differ from the seed in as many decisions and were not tried before, the share that is better than the seed. True losses
+decide, the mean of three trainings, where the search has seen one.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import wilcoxon
+
+from benchmarks.nas_table import Table, codes, space
+from benchmarks.nas_worlds import going_on, worlds
+from katib_flow.history import Kind, Suggestion
+from katib_flow.spec import Experiment
+
+TRIALS = 100
+Tokens = NDArray[np.intp]
+
+
+def decoded(seeds: int) -> None:
+    """How often decoded networks are better than their seeds, and how often networks as far away are."""
+    table, experiment = Table.load(), worlds()["table"].systems["nao"]
+    shares = np.array([shares_of_search(table, experiment, seed) for seed in range(seeds)])
+    ours, chance = shares.T
+    p = float(wilcoxon(ours, chance, alternative="greater").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
+    print(
+        f"decoded: better than its seed {ours.mean():.1%} of what was decoded, and {chance.mean():.1%} of the networks "
+        f"that are as far from the seed; more often in {int((ours > chance).sum())} of {seeds} searches, p {p:.1g}",
+        flush=True,
+    )
+
+
+def shares_of_search(table: Table, experiment: Experiment, seed: int) -> tuple[float, float]:
+    """Of one search: the share of decoded networks that are better than their seed, and what chance comes to."""
+    algorithm = experiment.algorithm.model_copy(update={"seed": seed})
+    trials = itertools.islice(
+        going_on(
+            experiment.model_copy(update={"algorithm": algorithm}),
+            lambda suggestion, _: {"loss": table.query(suggestion.assignment)},
+            "results",
+        ),
+        TRIALS,
+    )
+    suggestions: list[Suggestion] = []
+    pairs: list[tuple[bool, float]] = []
+    for trial in trials:
+        suggestion = trial.suggestion
+        if suggestion.origin.kind is Kind.MODIFY:
+            parent = suggestions[suggestion.origin.parents[0]]
+            tried = {table.position(earlier.assignment) for earlier in suggestions}
+            pairs.append(compared(table, tokens_of(parent), tokens_of(suggestion), tried))
+        suggestions.append(suggestion)
+    better, chance = np.array(pairs, dtype=float).mean(axis=0)
+    return float(better), float(chance)
+
+
+def tokens_of(suggestion: Suggestion) -> tuple[int, ...]:
+    return tuple(map(int, space().encode(suggestion.assignment)))
+
+
+def compared(
+    table: Table, seed: Sequence[int], child: Sequence[int], tried: set[int] | frozenset[int]
+) -> tuple[bool, float]:
+    """Whether a child is better than its seed, and the share of the new networks as far from the seed that are."""
+    every: Tokens = np.array(list(codes()), dtype=np.intp)
+    distance = (every != np.array(seed)).sum(axis=1)
+    networks = table.class_of_code[distance == (np.array(child) != np.array(seed)).sum()]
+    fresh = networks[~np.isin(networks, list(tried))]
+    loss, bound = table.mean_valid_loss, table.mean_valid_loss[table.class_of(seed)]
+    return bool(loss[table.class_of(child)] < bound), float((loss[fresh] < bound).mean())
