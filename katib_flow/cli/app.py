@@ -374,6 +374,26 @@ def submit(
         on_cluster.watch(cluster, run, experiment, store, segment=0, quiet=quiet)
 
 
+@app.command()
+def doctor(
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="default: the kubeconfig's")] = None,
+    argo_namespace: Annotated[str, typer.Option("--argo-namespace", help="where Argo's controller runs")] = "argo",
+    image: Annotated[
+        str,
+        typer.Option("--image", help="of the steps; default: $KATIB_FLOW_IMAGE, or katib-flow's own of this version"),
+    ] = "",
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="run a small pod that asks MLflow, and delete it")
+    ] = True,
+) -> None:
+    """Say what a cluster's namespace has and lacks to run experiments, and what to do; exit with 1 where it lacks."""
+    from katib_flow.argo.names import steps_image
+    from katib_flow.cli.cluster import examine
+
+    if not examine(namespace, argo_namespace, (image or steps_image()) if probe else ""):
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
     """The experiments of a store, newest first."""

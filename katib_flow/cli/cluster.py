@@ -89,3 +89,20 @@ def seen_in_cluster(record: Record, namespace: str | None) -> dict[str, Any]:
     except KatibFlowError as error:
         return {"workflow": f"not known here: {error}"}
     return {"workflow": f"{cluster.namespace}/{workflow}", "waiting": waiting}
+
+
+def examine(namespace: str | None, argo_namespace: str, image: str) -> bool:
+    """Print what a namespace has and lacks, a line a piece; whether nothing is wrong."""
+    from katib_flow.argo.cluster import KubernetesCluster
+    from katib_flow.argo.doctor import Health, examined
+
+    cluster = KubernetesCluster(namespace, in_pod=False)
+    controllers = [KubernetesCluster(name, in_pod=False) for name in dict.fromkeys((argo_namespace, cluster.namespace))]
+    good = True
+    for finding in examined(cluster, controllers, image=image):
+        good = good and finding.health is not Health.WRONG
+        print(
+            f"{finding.health:<8} {finding.what}: {finding.says}"
+            + (f"\n         -> {finding.do}" if finding.do else "")
+        )
+    return good
