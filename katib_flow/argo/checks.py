@@ -19,6 +19,7 @@ from katib_flow.spec.parameters import CategoricalParameter, OrdinalParameter
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import broken
 from katib_flow.spec.template import placeholders
+from katib_flow.spec.trainer import TRAINER
 from katib_flow.stopping import check_stopping
 from katib_flow.stopping.registry import rule_of
 from katib_flow.tracking.faults import has_password, shown
@@ -84,7 +85,8 @@ def _entry_modules(group: str) -> list[str]:
 
 def _image(experiment: Experiment) -> Iterator[SpecError]:
     trial = experiment.trial
-    if trial.kind in ("function", "command") and not trial.code and experiment.argo.image is None:
+    ours = bool(trial.code) or trial.function == TRAINER  # what katib-flow's own image can run
+    if trial.kind in ("function", "command") and not ours and experiment.argo.image is None:
         need = f"an image that has katib-flow and what the {trial.kind} needs, because the trials are a {trial.kind}"
         yield SpecError("argo.image", NOTHING, need + ("; or trial.code" if trial.kind == "function" else ""))
     if trial.kind == "container" and experiment.argo.trial.resources:

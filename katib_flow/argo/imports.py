@@ -11,6 +11,21 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 _INSTALLED = ("site-packages", "dist-packages")
+IN_IMAGE = frozenset(
+    (
+        "cloudpickle",
+        "cmaes",
+        "grpcio",
+        "hera",
+        "katib-flow",
+        "kubernetes",
+        "mlflow",
+        "mlflow-skinny",
+        "numpy",
+        "protobuf",
+    )
+) | {"pydantic", "pyyaml", "requests", "scipy", "tenacity", "threadpoolctl"}
+"""Distributions that katib-flow's own image of the steps has, dockerfiles/steps-requirements.txt."""
 _CATCH = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 
 
@@ -55,6 +70,26 @@ def left_behind(code: str, packages: Sequence[str]) -> list[LeftBehind]:
             elif (path := _of_the_user(top)) and not _distributions(top) & installed:
                 found.setdefault(top, LeftBehind(node.lineno, top, f"which is {path} on this machine"))
     return list(found.values())
+
+
+def not_in_image(code: str, packages: Sequence[str]) -> list[LeftBehind]:
+    """The imports of a module's text that lead to packages which katib-flow's own image lacks.
+
+    Args:
+        packages: what pip installs into the pod, as requirements.
+    """
+    try:
+        tree = ast.parse(code)
+    except (SyntaxError, ValueError):
+        return []
+    known = IN_IMAGE | {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in packages}
+    lacking: dict[str, LeftBehind] = {}
+    for node in _needed(tree):
+        for top in {module.partition(".")[0] for module in _imported(node)} - {""}:
+            names = _distributions(top)
+            if names and not names & known and top not in sys.stdlib_module_names:
+                lacking.setdefault(top, LeftBehind(node.lineno, top, sorted(names)[0]))
+    return list(lacking.values())
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:

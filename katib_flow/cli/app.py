@@ -300,14 +300,28 @@ def compile(
 
 def _for_cluster(spec: Path, image: str | None, config_maps: list[Path] | None, *, inline: bool) -> "Experiment":
     from katib_flow.algorithms.auto import settled
+    from katib_flow.argo.imports import not_in_image
     from katib_flow.argo.inline import inlined
     from katib_flow.effects import on_a_cluster, tell, without_effect
+    from katib_flow.spec.load import Note
+    from katib_flow.spec.trainer import TRAINER
 
     experiment = _load(spec, _config_maps(config_maps))
     tell([*without_effect(settled(experiment)), *on_a_cluster(experiment)])
     if image is not None:
         experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
-    return inlined(experiment) if inline else experiment
+    trial, no_image = experiment.trial, experiment.argo.image is None
+    alone = no_image and trial.function not in (None, TRAINER) and not trial.code
+    if alone and not inline:
+        module = str(trial.function).partition(":")[0]
+        text = f"none is named: the Workflow holds the text of {module}, and trials run in katib-flow's own image; "
+        tell([Note("argo.image", f"{text}--image names one that has the code and what it imports")])
+    experiment = inlined(experiment) if inline or alone else experiment
+    if no_image and experiment.trial.code:
+        for lacking in not_in_image(experiment.trial.code, trial.packages):
+            text = f"line {lacking.line} imports {lacking.module}, which katib-flow's own image lacks; "
+            tell([Note("trial.packages", f"{text}add {lacking.what} here, and pip installs it first")])
+    return experiment
 
 
 @app.command()

@@ -1,8 +1,11 @@
 """What the text of a module tells of its imports, and of the names that it has."""
 
+import re
+from pathlib import Path
+
 import pytest
 
-from katib_flow.argo.imports import binds, left_behind
+from katib_flow.argo.imports import IN_IMAGE, binds, left_behind, not_in_image
 
 HERE = "katib_flow_neighbour"
 
@@ -61,3 +64,27 @@ def test_a_module_that_pip_installs_into_the_pod_is_not_left_behind(monkeypatch)
 )
 def test_a_name_is_looked_for_at_the_top_level(code, bound):
     assert binds(code, "train") == bound
+
+
+@pytest.mark.parametrize(
+    ("code", "packages", "lacking"),
+    [
+        ("import sklearn.svm", [], [("sklearn", "scikit-learn", 1)]),
+        ("def train():\n    from sklearn import svm", [], [("sklearn", "scikit-learn", 2)]),
+        ("import sklearn", ["scikit_learn>=1.4"], []),
+        ("import os, numpy, yaml, katib_flow, grpc, mlflow", [], []),
+        ("try:\n    import sklearn\nexcept ImportError:\n    pass", [], []),
+        ("import katib_flow_no_such_module", [], []),
+        ("no python", [], []),
+    ],
+)
+def test_packages_that_the_image_of_the_steps_lacks_are_named(
+    code: str, packages: list[str], lacking: list[tuple[str, str, int]]
+) -> None:
+    assert [(one.module, one.what, one.line) for one in not_in_image(code, packages)] == lacking
+
+
+def test_what_the_image_is_said_to_have_is_what_is_installed_into_it() -> None:
+    requirements = Path(__file__).parents[2] / "dockerfiles" / "steps-requirements.txt"
+    names = re.findall(r"^([\w-]+)==", requirements.read_text(), re.MULTILINE)
+    assert {name.lower() for name in names} | {"katib-flow", "mlflow"} == IN_IMAGE

@@ -329,6 +329,24 @@ def test_compile_prints_a_workflow_or_writes_it(call: Any, write: Any, here: Pat
     assert "cannot be written" in call("compile", file, "-o", "no/where.yaml").error
 
 
+def test_compile_without_an_image_takes_the_modules_text_along_and_says_so(call: Any, write: Any, here: Path) -> None:
+    (here / "user_module.py").write_text(f"import sklearn\n{MODULE}")
+    done = call("compile", write(spec()))
+    assert done.error.splitlines() == [
+        "note: argo.image: none is named: the Workflow holds the text of user_module, and trials run in katib-flow's "
+        "own image; --image names one that has the code and what it imports",
+        "note: trial.packages: line 1 imports sklearn, which katib-flow's own image lacks; add scikit-learn here, and "
+        "pip installs it first",
+    ]
+    assert "def square(x, kind)" in done.out
+    named = call("compile", write(spec()), "--image", "mine:1")
+    assert (named.error, "def square(x, kind)" in named.out) == ("", False)
+    inline = call(
+        "compile", write(spec(trial={"function": "user_module:square", "packages": ["scikit-learn"]})), "--inline"
+    )
+    assert inline.error == ""
+
+
 def test_every_algorithm_says_what_it_is_and_what_can_be_set(call: Any) -> None:
     listed = call("algorithms", "-o", "json").json
     assert {"grid", "random", "sobol"} <= {each["name"] for each in listed}
