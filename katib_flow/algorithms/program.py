@@ -79,11 +79,11 @@ def _answer(experiment: Experiment, asked: bytes) -> bytes:
     spec, beside = experiment.algorithm, os.environ.get(mailbox.VARIABLE)
     attempts = Retrying(retry=retry_if_exception_type(process.MayPass), stop=stop_after_attempt(TRIES), reraise=True)
     if beside:
-        return attempts(mailbox.ask, Path(beside), asked, spec.timeout)
+        return attempts(mailbox.ask, Path(beside), asked, spec.answer_seconds)
     if spec.command is None:
         raise KatibFlowError("runs on a cluster only; give algorithm.command for this machine")
     command = located(spec.command, experiment.base)
-    return attempts(process.run, command, asked, spec.timeout, {**os.environ, "PYTHONUNBUFFERED": "1"})
+    return attempts(process.run, command, asked, spec.answer_seconds, {**os.environ, "PYTHONUNBUFFERED": "1"})
 
 
 def _shown(experiment: Experiment) -> str:

@@ -45,7 +45,7 @@ def asked_service(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
         reply = _reply(ask, service, {**spec.settings, **changed})
         return reply, _suggestions(ask, reply)
 
-    reply, suggestions = outside.asked(outside.SUGGESTION, spec.service, spec.timeout, questions)
+    reply, suggestions = outside.asked(outside.SUGGESTION, spec.service, spec.answer_seconds, questions)
     settings = {setting.name: setting.value for setting in reply.algorithm.algorithm_settings}
     return Answer(suggestions, kept_state(ask.experiment, ask.indices, {**changed, **settings} or None))
 

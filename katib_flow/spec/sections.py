@@ -10,6 +10,7 @@ from katib_flow.spec.problems import NOTHING, matching, problem
 from katib_flow.spec.template import Argv, Container, Resources
 
 AUTO, PROGRAM, SERVICE = "auto", "program", "service"
+ANSWER_SECONDS = 60.0  # for an answer of what suggests, or stops, elsewhere
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?=.)(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?"
 _SECONDS = (86_400.0, 3600.0, 60.0, 1.0)
@@ -80,7 +81,7 @@ class AlgorithmSpec(Model):
         command: a program that suggests, on this machine, and on a cluster in the steps' image.
         container: an image with such a program, for a cluster.
         service: a service that suggests.
-        timeout: seconds for which one answer of a program or a service is waited for.
+        timeout: seconds for which one answer of a program or a service is waited for; 60 where it is left out.
     """
 
     name: Text = AUTO
@@ -90,7 +91,7 @@ class AlgorithmSpec(Model):
     command: Argv | None = None
     container: Container | None = None
     service: Annotated[Service, shorthand("address")] | None = None
-    timeout: Duration = 60.0
+    timeout: Duration | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -108,9 +109,14 @@ class AlgorithmSpec(Model):
         if self.service is not None and self.name == AUTO:
             found = AUTO if "name" in self.model_fields_set else NOTHING
             raise problem("name", found, "the name of the algorithm that the service is asked for")
-        if "timeout" in self.model_fields_set and self.service is None and not runs_program:
+        if self.timeout is not None and self.service is None and not runs_program:
             raise problem("timeout", self.timeout, "command, container or service as well: other algorithms run here")
         return self
+
+    @property
+    def answer_seconds(self) -> float:
+        """For which one answer of a program or a service is waited for."""
+        return ANSWER_SECONDS if self.timeout is None else self.timeout
 
     @property
     def registered_name(self) -> str:
@@ -147,19 +153,24 @@ class EarlyStopping(Model):
     Attributes:
         name: of the rule; of a service, the name that it is asked for.
         service: a service that gives rules for a trial when it is suggested.
-        timeout: seconds for which an answer of the service is waited for.
+        timeout: seconds for which an answer of the service is waited for; 60 where it is left out.
     """
 
     name: Text
     settings: PlainData = {}
     service: Annotated[StoppingService, shorthand("address")] | None = None
-    timeout: Duration = 60.0
+    timeout: Duration | None = None
 
     @model_validator(mode="after")
     def _used(self) -> Self:
-        if "timeout" in self.model_fields_set and self.service is None:
+        if self.timeout is not None and self.service is None:
             raise problem("timeout", self.timeout, "service as well: the other rules are judged here, at once")
         return self
+
+    @property
+    def answer_seconds(self) -> float:
+        """For which an answer of the service is waited for."""
+        return ANSWER_SECONDS if self.timeout is None else self.timeout
 
 
 class Limits(Model):

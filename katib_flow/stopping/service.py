@@ -67,7 +67,7 @@ def with_rules(experiment: Experiment, history: History, suggestions: Sequence[S
     if spec is None or spec.service is None or not suggestions:
         return list(suggestions)
     rules = outside.asked(
-        outside.EARLY_STOPPING, spec.service, spec.timeout, lambda ask: _rules(experiment, history, ask)
+        outside.EARLY_STOPPING, spec.service, spec.answer_seconds, lambda ask: _rules(experiment, history, ask)
     )
     return [replace(suggestion, info={**suggestion.info, RULES: rules}) for suggestion in suggestions]
 

@@ -13,4 +13,4 @@ def serve(directory: Path) -> None:
     assert spec.container is not None
     put_busybox(directory)
     command = [*spec.container.command, *spec.container.args]
-    write_output(directory, "serve.sh", script(directory, command, spec.timeout))
+    write_output(directory, "serve.sh", script(directory, command, spec.answer_seconds))
