@@ -1,7 +1,7 @@
 """The spec as one frozen model. YAML and Python give the same object; every rule is checked here, once."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Self, get_type_hints
@@ -20,6 +20,7 @@ from pydantic_core import CoreSchema
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
 from katib_flow.spec.argo import Argo
+from katib_flow.spec.mending import VARIANTS, Mended, agreed, mended, without_shadows
 from katib_flow.spec.model import Model, Scalar, Text, shorthand, unwritable
 from katib_flow.spec.parameters import AnyParameter, FloatParameter
 from katib_flow.spec.problems import matching, problem, problems, spec_errors
@@ -68,6 +69,24 @@ def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
         for name, parameter in parameters.items()
     }
     return {name: parameter.model_copy(update={"when": whens[name]}) for name, parameter in parameters.items()}
+
+
+def _of_sections(error: ValidationError) -> bool:
+    """Whether sections are wrong by themselves, not what they say of each other."""
+    return any(item["loc"] for item in error.errors(include_url=False, include_context=False, include_input=False))
+
+
+def _sections_of(problems: Iterable[SpecError]) -> set[str]:
+    """The sections in which mistakes are."""
+    return {re.split(r"[.\[]", problem.where)[0] for problem in problems}
+
+
+def _names_what_is_mended(problem: SpecError, copy: Mended) -> bool:
+    """Whether a mistake is about the name of a metric, or the values of a parameter, that are a stand-in's."""
+    if problem.where.startswith("metrics.strategy"):
+        return copy.renames_metrics()
+    named = re.match(r"(?:initial\[\d+\]|parameters\.(?:.*)\.when)\.(.+)", problem.where)
+    return bool(named) and copy.has_below(("parameters", named[1]))
 
 
 class Experiment(Model):
@@ -168,18 +187,42 @@ class Experiment(Model):
 
     @classmethod
     def _mistakes(cls, error: ValidationError, data: Any, further: Iterable[Rule]) -> list[SpecError]:
-        found = spec_errors(error, cls, data)
-        if isinstance(data, Mapping):
-            data = with_trainer(data)
-            if any(item["loc"] for item in error.errors()):  # else the rules have been asked
-                found += broken_so_far(cls._without(found, data), RULES)
-            found += broken_so_far(cls._without(found, data), further)
-        return found
+        first = without_shadows(spec_errors(error, cls, data))
+        if not isinstance(data, Mapping):
+            return first
+        if not _of_sections(error):  # the rules have been asked
+            return first + list(broken_so_far(cls._without(_sections_of(first), with_trainer(data)), further))
+        rules = tuple(further)
+        one, other = (cls._judged(data, first, rules, variant) for variant in VARIANTS)
+        return agreed(one, other)
 
     @classmethod
-    def _without(cls, found: Iterable[SpecError], data: Mapping[str, Any]) -> "Experiment":
-        """What can be said of an experiment without the sections in which mistakes were found."""
-        unsound = {re.split(r"[.\[]", each.where)[0] for each in found}
+    def _judged(cls, data: Any, first: Sequence[SpecError], rules: Iterable[Rule], variant: int) -> list[SpecError]:
+        """All mistakes that can be seen with stand-ins for what is wrong in sections by themselves."""
+        copy = mended(data, cls, cls._alone, first, variant)
+        unsound, sound = {str(path[0]) for path in copy.whole() if path}, with_trainer(copy.data)
+        problems = list(broken_so_far(cls._without(unsound, sound), RULES))
+        unsound |= _sections_of(problems)
+        problems += broken_so_far(cls._without(unsound, sound), rules)
+        of_rules = [
+            copy.as_written(problem)
+            for problem in problems
+            if not copy.is_consequence(problem) and not _names_what_is_mended(problem, copy)
+        ]
+        return [*copy.problems, *of_rules]
+
+    @classmethod
+    def _alone(cls, data: Any) -> list[SpecError]:
+        """What is wrong in the sections by themselves."""
+        try:
+            cls.model_validate(data)
+        except ValidationError as error:
+            return spec_errors(error, cls, data) if _of_sections(error) else []
+        return []
+
+    @classmethod
+    def _without(cls, unsound: Collection[str], data: Mapping[str, Any]) -> "Experiment":
+        """What can be said of an experiment without some sections."""
         experiment = cls.model_construct()
         sections = vars(experiment)
         for name, kind in get_type_hints(cls, include_extras=True).items():

@@ -11,7 +11,7 @@ from katib_flow.spec.config_maps import ConfigMaps, first_of, in_text, nobody
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import shown
 from katib_flow.spec.rules import Rule
-from katib_flow.spec.yaml12 import load_yaml
+from katib_flow.spec.yaml12 import Document, load_yaml
 
 
 @dataclass(frozen=True)
@@ -52,28 +52,46 @@ def parse(text: str, source: str = "<text>", further: Iterable[Rule] = (), confi
             the text has it not itself.
 
     Raises:
-        InvalidSpec: with every mistake found, each with the line in the text.
+        InvalidSpec: with every mistake found, each with the line in the text, in the order of the lines.
         KatibFlowError: the text is not YAML.
     """
-    document = load_yaml(text, source)
+    document = load_yaml(text, source, twice=True)
     data = document.data
+    twice = [
+        SpecError(key.path, key.key, f"each key once; it stands on line {key.first} already", key.line)
+        for key in document.twice
+    ]
     if not isinstance(data, dict):
         need = "a mapping with the keys of a spec: name, objective, parameters, trial ..."
         raise KatibFlowError(f"{source}:{document.line('')}: found {shown(data)!r}, need {need}")
+
+    def asked(namespace: str, name: str) -> Mapping[str, Any]:
+        own = [in_text(text, "this file")] if "ConfigMap" in text else []
+        return first_of(*own, config_maps)(namespace, name)
+
     try:
-        if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
-            from katib_flow.spec.katib import convert
-
-            def asked(namespace: str, name: str) -> Mapping[str, Any]:
-                own = [in_text(text, "this file")] if "ConfigMap" in text else []
-                return first_of(*own, config_maps)(namespace, name)
-
-            return convert(data, source, further, document.line, asked)
-        return Parsed(Experiment.parse(data, source, further), data)
+        parsed = _parsed(document, source, further, asked)
     except InvalidSpec as invalid:
-        found = invalid.problems
-    lines = [SpecError(each.where, each.found, each.need, document.line(each.where)) for each in found]
-    raise InvalidSpec(source, lines)
+        problems = [SpecError(one.where, one.found, one.need, document.line(one.where)) for one in invalid.problems]
+    else:
+        if not twice:
+            return parsed
+        problems = []
+    raise InvalidSpec(source, sorted([*twice, *problems], key=lambda problem: problem.line or 0))
+
+
+def _parsed(document: Document, source: str, further: Iterable[Rule], config_maps: ConfigMaps) -> Parsed:
+    """What the data of a document say.
+
+    Raises:
+        InvalidSpec: with every mistake found, by its path.
+    """
+    data = document.data
+    if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
+        from katib_flow.spec.katib import convert
+
+        return convert(data, source, further, document.line, config_maps)
+    return Parsed(Experiment.parse(data, source, further), data)
 
 
 def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Experiment:

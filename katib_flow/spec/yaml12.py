@@ -5,7 +5,7 @@ is ever built, a key stands once, and what aliases write out is bounded.
 """
 
 import re
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,11 @@ class _Loader(yaml.SafeLoader):
     Attributes:
         octal: 0755 is 493, as Kubernetes' own tools read it in an object. The core schema says 755, and so it is
             refused elsewhere.
+        twice: keys that stand twice in a mapping, each with the line where it stands first; None refuses them.
     """
 
     octal = False
+    twice: "list[tuple[yaml.Node, int]] | None" = None
 
     yaml_implicit_resolvers = {}
     yaml_constructors = {
@@ -97,8 +99,11 @@ def _construct_mapping(loader: _Loader, node: yaml.Node) -> dict[str, Any]:
         if not isinstance(key, str):
             raise yaml.MarkedYAMLError(problem=f"a key must be text, quote {key!r}", problem_mark=mark)
         if key in data:
-            text = f"the key {key!r} stands twice, first on line {lines[key]}"
-            raise yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+            if loader.twice is None:
+                text = f"the key {key!r} stands twice, first on line {lines[key]}"
+                raise yaml.MarkedYAMLError(problem=text, problem_mark=mark)
+            loader.twice.append((key_node, lines[key]))
+            continue
         lines[key] = mark.line + 1
         data[key] = loader.construct_object(value_node, deep=True)
     return data
@@ -136,11 +141,26 @@ _Loader.add_constructor(_TAG + "map", _construct_mapping)
 
 
 @dataclass(frozen=True)
+class Twice:
+    """A key that stands twice in a mapping: its path, its line, and the line where it stands first."""
+
+    path: str
+    key: str
+    line: int
+    first: int
+
+
+@dataclass(frozen=True)
 class Document:
-    """Plain data, and where in its text each part stands."""
+    """Plain data, and where in its text each part stands.
+
+    Attributes:
+        twice: keys that stand twice in a mapping; the data are what the first says.
+    """
 
     data: Any
     root: yaml.Node
+    twice: "tuple[Twice, ...]" = ()
 
     def line(self, path: str) -> int:
         """Line, from 1, of a path such as ``trial.command[2]``, or of the deepest part of it that is in the text."""
@@ -167,15 +187,18 @@ def _begins(path: str, key: str) -> bool:
     return path.startswith(key) and path[len(key) : len(key) + 1] in ("", ".", "[")
 
 
-def load_yaml(text: str, source: str = "<text>") -> Document:
+def load_yaml(text: str, source: str = "<text>", *, twice: bool = False) -> Document:
     """The one document in a text that says something; of several, the one that is a Katib experiment.
 
     The items of a List, as ``kubectl get -o yaml`` prints it, are documents like any other.
 
+    Args:
+        twice: whether a key may stand twice in a mapping, which is then told in the document.
+
     Raises:
         KatibFlowError: the text is not YAML, with the line.
     """
-    (document,) = _loaded(text, source, lambda nodes: [_the_one(nodes, source)])
+    (document,) = _loaded(text, source, lambda nodes: [_the_one(nodes, source)], twice=twice)
     return document
 
 
@@ -189,10 +212,13 @@ def load_kind(text: str, source: str, kind: str) -> list[Any]:
     return [document.data for document in chosen]
 
 
-def _loaded(text: str, source: str, choose: Callable[[list[yaml.Node]], list[yaml.Node]]) -> list[Document]:
+def _loaded(
+    text: str, source: str, choose: Callable[[list[yaml.Node]], list[yaml.Node]], *, twice: bool = False
+) -> list[Document]:
     """Those documents in a text that are chosen."""
     try:
         loader = _Loader(text)
+        loader.twice = [] if twice else None
         return [_constructed(loader, node, source) for node in choose(_nodes(loader))]
     except yaml.reader.ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
@@ -213,7 +239,27 @@ def _constructed(loader: _Loader, node: yaml.Node, source: str) -> Document:
         raise KatibFlowError(f"{source}: found more than {MAX_VALUES} values, aliases written out; need fewer")
     if depth > MAX_DEPTH:
         raise KatibFlowError(f"{source}: found {depth} levels of nesting, need at most {MAX_DEPTH}")
-    return Document(loader.construct_document(node), node)
+    data = loader.construct_document(node)
+    return Document(data, node, tuple(_twice(node, loader.twice)) if loader.twice else ())
+
+
+def _twice(root: yaml.Node, known: list[tuple[yaml.Node, int]]) -> Iterator[Twice]:
+    """The keys that stand twice, by their paths; one in what several aliases stand for once."""
+    firsts = {id(node): line for node, line in known}
+    waiting, seen = [(root, "")], set[int]()
+    while waiting:
+        node, path = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                inner = f"{path}.{key.value}" if path else str(key.value)
+                if id(key) in firsts:
+                    yield Twice(inner, str(key.value), key.start_mark.line + 1, firsts[id(key)])
+                waiting.append((value, inner))
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += [(value, f"{path}[{position}]") for position, value in enumerate(node.value)]
 
 
 def _nodes(loader: _Loader) -> list[yaml.Node]:

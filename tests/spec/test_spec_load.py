@@ -200,7 +200,7 @@ def test_a_duration_is_seconds_with_or_without_units(duration, seconds):
     assert made.limits.timeout == seconds
 
 
-def test_three_mistakes_are_three_messages():
+def test_four_mistakes_are_four_messages():
     text = (
         GOOD.replace("min: 1e-4", "min: 0")
         .replace("act: relu}", "atc: relu}")
@@ -209,7 +209,7 @@ def test_three_mistakes_are_three_messages():
     with pytest.raises(InvalidSpec) as caught:
         parse_spec(text.replace("name: digits-mlp", "name: digits_mlp"), "f.yaml")
     wheres = [(problem.line, problem.where) for problem in caught.value.problems]
-    assert wheres == [(1, "name"), (4, "parameters.lr.min"), (7, "limits.max_trials")]
+    assert wheres == [(1, "name"), (4, "parameters.lr.min"), (6, "parameters.units.when.atc"), (7, "limits.max_trials")]
 
 
 def test_a_mistake_in_one_section_hides_none_between_the_others():
@@ -217,7 +217,7 @@ def test_a_mistake_in_one_section_hides_none_between_the_others():
     with pytest.raises(InvalidSpec) as caught:
         parse_spec(text + "metrics: {strategy: {loss: min}}\n")
     wheres = [problem.where for problem in caught.value.problems]
-    assert wheres == ["limits.max_trials", "parameters.units.when.act", "metrics.strategy.loss", "trial.command[1]"]
+    assert wheres == ["parameters.units.when.act", "limits.max_trials", "trial.command[1]", "metrics.strategy.loss"]
 
 
 def test_a_section_that_is_wrong_is_not_missed_in_another(tmp_path):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from katib_flow.errors import InvalidSpec
+from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spec.config_maps import ConfigMaps, nobody
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.katib import algorithms, config_map, manifest, sections, trial
@@ -11,6 +11,7 @@ from katib_flow.spec.katib.draft import Draft
 from katib_flow.spec.katib.nas import architecture
 from katib_flow.spec.katib.substitution import SPEC
 from katib_flow.spec.load import Parsed
+from katib_flow.spec.mending import agreed
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import Rule
 
@@ -37,37 +38,49 @@ def convert(
     Raises:
         InvalidSpec: with every mistake that was found, by its path in the manifest, in the order of the lines.
     """
-    draft = Draft()
+    rules = tuple(further)
+    read, problems = _read(data, source, rules, config_maps, 0)
+    if read is None or problems:
+        problems = agreed(problems, _read(data, source, rules, config_maps, 1)[1])
+        raise InvalidSpec(source, sorted(problems, key=lambda problem: line(problem.where)))
+    return read
+
+
+def _read(
+    data: Mapping[str, Any], source: str, rules: Iterable[Rule], config_maps: ConfigMaps, variant: int
+) -> tuple[Parsed | None, list[SpecError]]:
+    """What a manifest says, or what is wrong in it.
+
+    Args:
+        variant: which stand-ins take the place of what is wrong.
+    """
+    draft = Draft(variant=variant)
     whole = draft.read(manifest.Manifest, data, unsound=())
-    if whole is None:
-        raise InvalidSpec(source, draft.problems)
+    if whole is None or any(draft.has_mended(key) for key in ("apiVersion", "kind", "spec")):
+        return None, draft.problems
     _fill(draft, whole, config_maps)
     spec = {key: draft.data[key] for key in ORDER if key in draft.data}
-    found = draft.problems
-    experiment = None
     try:
-        experiment = Experiment.parse(spec, source, further)
+        experiment = Experiment.parse(spec, source, rules)
     except InvalidSpec as invalid:
-        found = draft.told(invalid.problems)
-    if found or experiment is None:
-        raise InvalidSpec(source, sorted(found, key=lambda each: line(each.where)))
-    return Parsed(experiment, spec, tuple(draft.notes), katib=True, manifest=data)
+        return None, draft.told(invalid.problems)
+    return Parsed(experiment, spec, tuple(draft.notes), katib=True, manifest=data), draft.problems
 
 
 def _fill(draft: Draft, whole: manifest.Manifest, config_maps: ConfigMaps) -> None:
     _metadata(draft, whole.metadata)
     spec = draft.read(manifest.Spec, whole.spec, "spec", unsound=["limits"])
-    part = {key: whole.spec.get(key) for key in ("parameters", "objective", "algorithm", "earlyStopping", "nasConfig")}
-    names = sections.parameters(draft, part["parameters"])
-    sections.objective(draft, part["objective"])
-    read = algorithms.algorithm(draft, part["algorithm"], names)
-    algorithms.early_stopping(draft, part["earlyStopping"])
-    if spec is not None:
-        sections.limits(draft, spec)
-    collector = sections.metrics(draft, whole.spec.get("metricsCollectorSpec"))
+    if spec is None:
+        return
+    names = sections.parameters(draft, spec.parameters)
+    sections.objective(draft, spec.objective)
+    read = algorithms.algorithm(draft, spec.algorithm, names)
+    algorithms.early_stopping(draft, spec.early_stopping)
+    sections.limits(draft, spec)
+    collector = sections.metrics(draft, spec.metrics_collector_spec)
     meanings = {name: f"${{{native}}}" for name, native in names.items()}
-    meanings |= architecture(draft, part["nasConfig"], read)
-    template = config_map.resolved(draft, whole.spec.get("trialTemplate"), config_maps)
+    meanings |= architecture(draft, spec.nas_config, read)
+    template = config_map.resolved(draft, spec.trial_template, config_maps)
     trial.fill(draft, template.data, meanings, collector, algorithms.checkpoints(read))
     draft.moved(SPEC, template.where)
     if not template.known:

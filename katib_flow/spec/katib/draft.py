@@ -3,12 +3,14 @@
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from katib_flow.errors import SpecError
 from katib_flow.spec.load import Note
+from katib_flow.spec.mending import mended, text_of, without_shadows
 from katib_flow.spec.model import Model
 from katib_flow.spec.problems import NOTHING, Path, spec_errors
 
@@ -29,13 +31,16 @@ class Draft:
 
     Attributes:
         data: the spec, plain data.
-        unsound: top-level keys of the spec that cannot be judged, because the manifest is wrong there.
+        unsound: top-level keys of the spec, or paths in it, that cannot be judged, because the manifest is wrong there.
+        variant: which stand-ins take the place of what is wrong in a section of the manifest.
     """
 
     data: dict[str, Any] = field(default_factory=dict[str, Any])
     notes: list[Note] = field(default_factory=list[Note])
     problems: list[SpecError] = field(default_factory=list[SpecError])
     unsound: set[str] = field(default_factory=set[str])
+    variant: int = 0
+    _mended: set[str] = field(default_factory=set[str])
     _origins: dict[str, Origin] = field(default_factory=dict[str, Origin])
 
     def note(self, where: str, text: str) -> None:
@@ -43,8 +48,9 @@ class Draft:
         self.notes.append(Note(where, text))
 
     def wrong(self, path: str, found: object, need: str, *, unsound: Collection[str] = ()) -> None:
-        """Tell a mistake, by its path in the manifest."""
-        self.problems.append(SpecError(path, found, need))
+        """Tell a mistake, by its path in the manifest; none in a stand-in for what was told before."""
+        if not self.has_mended(path):
+            self.problems.append(SpecError(path, found, need))
         self.unsound |= set(unsound)
 
     def came(self, where: str, path: str, *, below: bool = False) -> None:
@@ -73,7 +79,7 @@ class Draft:
         return origin.path + rest if origin.below else origin.path
 
     def read(self, model: type[M], data: Any, *at: int | str, unsound: Collection[str]) -> M | None:
-        """A section of the manifest; None, and its mistakes told, where it does not fit."""
+        """A section of the manifest, with stand-ins for its mistakes, which are told; None where that does not do."""
         path: Path = at
         if data is None:
             self.wrong(str(at[0]), NOTHING, "a value here, it is required", unsound=unsound)
@@ -81,19 +87,50 @@ class Draft:
         try:
             return model.model_validate(data)
         except ValidationError as error:
-            self.problems += spec_errors(error, model, data, at=path)
+            first = without_shadows(spec_errors(error, model, data))
+        copy = mended(data, model, partial(_judged, model), first, self.variant)
+        start = text_of(path)
+        self.problems += [
+            SpecError(_below(start, problem.where), problem.found, problem.need) for problem in copy.problems
+        ]
+        self._mended |= {_below(start, where) for where in copy.mended_paths()}
+        try:
+            return model.model_validate(copy.data)
+        except ValidationError:
             self.unsound |= set(unsound)
             return None
 
+    def has_mended(self, where: str) -> bool:
+        """Whether a path in the manifest lies in what a stand-in took the place of."""
+        ends = [match.start() for match in re.finditer(r"[.\[]", where)] if self._mended else []
+        return where in self._mended or any(where[:end] in self._mended for end in ends)
+
     def told(self, found: Collection[SpecError]) -> list[SpecError]:
         """All mistakes: those of the manifest, and those of the spec it became, by their path in the manifest."""
-        judged = [each for each in found if not self._unsure(each)]
-        return [*self.problems, *(SpecError(self.origin(each.where), each.found, each.need) for each in judged)]
+        judged = [problem for problem in found if not self._unsure(problem)]
+        placed = [SpecError(self.origin(problem.where), problem.found, problem.need) for problem in judged]
+        return [*self.problems, *(problem for problem in placed if not self.has_mended(problem.where))]
 
     def _unsure(self, mistake: SpecError) -> bool:
-        top = re.split(r"[.\[]", mistake.where)[0]
+        where = mistake.where
+        parts = {where, *(where[: match.start()] for match in re.finditer(r"[.\[]", where))}
         names_parameter = str(mistake.found).startswith("${")
-        return top in self.unsound or (names_parameter and "parameters" in self.unsound)
+        return bool(parts & self.unsound) or (names_parameter and "parameters" in self.unsound)
+
+
+def _judged(model: type[Model], data: Any) -> list[SpecError]:
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        return spec_errors(error, model, data)
+    return []
+
+
+def _below(start: str, where: str) -> str:
+    """A path below another one."""
+    if where == "the spec":
+        return start or where
+    return f"{start}{'' if not start or where.startswith('[') else '.'}{where}"
 
 
 def _cut(where: str) -> tuple[str, str]:

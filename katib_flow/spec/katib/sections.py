@@ -30,6 +30,8 @@ def parameters(draft: Draft, data: Any) -> dict[str, str]:
     draft.came("parameters", "spec.parameters")
     for number, item in enumerate(items):
         read = draft.read(manifest.Parameter, item, "spec.parameters", number, unsound=["parameters"])
+        if draft.has_mended(f"spec.parameters[{number}].name"):
+            draft.unsound.add("parameters")  # others may name it
         if read is not None and read.name in names:
             draft.wrong(f"spec.parameters[{number}].name", read.name, "each parameter once")
         elif read is not None:
@@ -53,7 +55,7 @@ def _parameter(draft: Draft, read: manifest.Parameter, name: str, path: str) -> 
     native = (_number if read.parameter_type in ("double", "int") else _choice)(draft, read, name, path)
     if native is None:
         native = {"type": "categorical", "values": ["?"]}  # so that what names it can be judged
-        draft.unsound.add("parameters")
+        draft.unsound.add(f"parameters.{name}")
     draft.data["parameters"][name] = native
     draft.came(f"parameters.{name}", path)
     for ours, theirs in (("min", "min"), ("max", "max"), ("step", "step"), ("values", "list")):
