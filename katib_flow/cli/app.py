@@ -73,6 +73,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
 Barrier = Annotated[
     bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")
 ]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="show the first suggestions and what would run for them; nothing is done")
+]
 Namespace = Annotated[
     str | None, typer.Option("--namespace", "-n", help="in the cluster; default: argo.namespace, then the kubeconfig's")
 ]
@@ -147,9 +150,14 @@ def _write(text: str, out: Path | None) -> None:
 @app.command()
 def run(
     spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False,
-    config_map: ConfigMapFiles = None,
+    config_map: ConfigMapFiles = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
     """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
+    if dry_run:
+        from katib_flow.cli.dry_run import show_preview
+
+        show_preview(_load(spec, _config_maps(config_map)), tracking_uri, output)
+        return
     from katib_flow.algorithms.auto import settled
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching

@@ -50,9 +50,7 @@ def run_experiment(
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
         KatibFlowError: it cannot run here.
     """
-    rules = (check_architecture, check_algorithm, check_installed, check_stopping, _algorithm_not_here, _not_here)
-    if found := list(broken(experiment, rules)):
-        raise InvalidSpec(experiment.name, found)
+    check_here(experiment)
     experiment = settled(experiment)
     tell([*without_effect(experiment), *on_this_machine(experiment)])
     spool = Spool.new()
@@ -116,6 +114,20 @@ def resume_experiment(
                 workers.close()
         finally:
             spool.close()
+
+
+def check_here(experiment: Experiment, *, trials: bool = True) -> None:
+    """Make sure that an experiment can run on this machine, as far as can be told before its workers start.
+
+    Args:
+        trials: whether its trials are to run here, too, and not only what suggests them.
+
+    Raises:
+        InvalidSpec: with every mistake.
+    """
+    rules = (check_architecture, check_algorithm, check_installed, check_stopping, _algorithm_not_here)
+    if found := list(broken(experiment, (*rules, _not_here) if trials else rules)):
+        raise InvalidSpec(experiment.name, found)
 
 
 def _complain(text: str) -> None:

@@ -136,7 +136,7 @@ def main() -> None:
         not_for_trials.add(descriptor)
     try:
         start: Start = connection.recv()
-        _look_for_modules_in(start.experiment.base)
+        look_for_modules_in(start.experiment.base)
         _use_store(start.tracking_uri)
         try:
             function = _function(start)
@@ -152,7 +152,7 @@ def main() -> None:
         pass  # the scheduler is gone, or has no more work
 
 
-def _look_for_modules_in(base: Path | None) -> None:
+def look_for_modules_in(base: Path | None) -> None:
     """Modules are looked for beside the spec's file, then in the working directory, as ``python -m`` does.
 
     Where an experiment was made in Python, they are where that program found them, else there.

@@ -6,13 +6,13 @@ import selectors
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import Metric, State, Suggestion
+from katib_flow.history import Metric, State, Suggestion, Value
 from katib_flow.metrics.katib import KatibReports, reports_of
 from katib_flow.metrics.sources import Source
 from katib_flow.spaces import architectures
@@ -145,6 +145,38 @@ def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: Tri
     )
 
 
+def environment_of(
+    experiment: Experiment,
+    suggestion: Suggestion,
+    directory: TrialDirectory,
+    tracked: Tracked | None,
+    reporting: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment of a function or command trial.
+
+    Args:
+        reporting: where it reports as to Katib; nothing where it does not.
+    """
+    values = _values(experiment, suggestion, directory, tracked)
+    return directory.environment({**reporting, **substitute_env(experiment.trial.env, values)}, tracked)
+
+
+def argv_of(
+    experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory, tracked: Tracked | None
+) -> list[str]:
+    """The program of a command trial with its arguments."""
+    assert experiment.trial.command is not None
+    command = located(experiment.trial.command, experiment.base)
+    return substitute_all(command, _values(experiment, suggestion, directory, tracked))
+
+
+def _values(
+    experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory, tracked: Tracked | None
+) -> dict[str, Value]:
+    known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
+    return substitutions(experiment, suggestion, directory, **known)
+
+
 def _start(
     experiment: Experiment,
     suggestion: Suggestion,
@@ -154,10 +186,8 @@ def _start(
     reports: KatibReports | None,
 ) -> _Process:
     template = experiment.trial
-    known = {"run_id": tracked.run_id, "uri": tracked.uri} if tracked else {}
-    values = substitutions(experiment, suggestion, directory, **known)
     where = reports.variables() if reports else {}
-    environment = directory.environment({**where, **substitute_env(template.env, values)}, tracked)
+    environment = environment_of(experiment, suggestion, directory, tracked, where)
     if template.function is not None:
         function = function or load_function(template.function)
         error_file = str(directory.path / "error.json")
@@ -168,8 +198,7 @@ def _start(
             return _Process(*fork_function(function, arguments, objective, environment, error_file))
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
-    command = located(template.command, experiment.base)
-    argv = substitute_all(command, values)
+    argv = argv_of(experiment, suggestion, directory, tracked)
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),

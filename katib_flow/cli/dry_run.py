@@ -1,0 +1,99 @@
+"""What `run --dry-run` prints: the first suggestions, what would run for each, and where it would be recorded."""
+
+import shlex
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from katib_flow.cli.output import Output, show_one
+from katib_flow.effects import on_this_machine, tell, without_effect
+from katib_flow.preview import Preview, preview
+from katib_flow.spec import Experiment, dump_yaml
+from katib_flow.trial.table import cell, printable
+
+
+def show_preview(experiment: Experiment, tracking_uri: str | None, output: Output) -> None:
+    """Print what an experiment would begin with."""
+    found = preview(experiment, tracking_uri)
+    tell([*without_effect(found.experiment), *on_this_machine(found.experiment)])
+    if output is Output.JSON:
+        show_one(found.to_dict(), output)
+        return
+    _aligned(_about(found))
+    for trial in found.trials:
+        print()
+        _aligned(_of_trial(trial, _shared(found)))
+    print()
+    print("a dry run: no trial was started, and nothing was recorded" + _further(found))
+
+
+def _further(found: Preview) -> str:
+    if found.on_a_cluster:
+        kind = found.experiment.trial.kind
+        return f"; a {kind} runs on a cluster only: katib-flow submit SPEC"
+    return ""
+
+
+def _aligned(lines: Iterator[tuple[str, str]]) -> None:
+    """Print a name and a value a line, the values below one another."""
+    known = list(lines)
+    width = max(len(name) for name, _ in known)
+    for name, text in known:
+        print(f"{name:<{width}}  {printable(text)}")
+
+
+def _about(found: Preview) -> Iterator[tuple[str, str]]:
+    experiment = found.experiment
+    algorithm, limits = experiment.algorithm, experiment.limits
+    objectives = (f"{each.direction} {each.metric}" for each in experiment.objective)
+    yield "experiment", f"{experiment.name}: {', '.join(objectives)}"
+    yield "algorithm", f"{algorithm.name}{f', {algorithm.why}' if algorithm.why else ''}, seed {algorithm.seed}"
+    if found.asked:
+        yield "asked", f"{found.asked}, for these {len(found.trials)} suggestions: it has run, once"
+    yield "limits", cell({name: value for name, value in limits.model_dump().items() if value is not None})
+    where = found.store or "the MLflow server of the cluster"
+    made = " (which would be made)" if found.there is False else ""
+    yield "recorded in", f"{where}{made}, MLflow experiment {experiment.tracking.experiment}"
+
+    for name, text in sorted(_shared(found).items()):
+        yield "environment", _variable(name, text)
+
+
+def _shared(found: Preview) -> dict[str, str | None]:
+    """What is the same in the environments of all trials."""
+    environments = [set(trial.get("environment", {}).items()) for trial in found.trials]
+    return dict(set.intersection(*environments)) if environments else {}
+
+
+def _variable(name: str, text: str | None) -> str:
+    return f"{name} is taken away" if text is None else f"{name}={text}"
+
+
+def _of_trial(trial: Mapping[str, Any], shared: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """A trial, a line a fact.
+
+    Args:
+        shared: the part of its environment that was shown already.
+    """
+    budget = {"budget": trial["budget"]} if "budget" in trial else {}
+    yield trial["trial"], ", ".join(filter(None, (cell(trial["parameters"]), cell(budget))))
+    if "network" in trial:
+        yield "  network", _network(trial["network"])
+    if "command" in trial:
+        yield "  command", shlex.join(trial["command"])
+    elif "function" in trial:
+        arguments = ", ".join(f"{name}={value!r}" for name, value in trial["arguments"].items())
+        yield "  function", f"{trial['function']}({arguments})"
+    for kind in ("container", "resource", "template"):
+        for line in dump_yaml(trial[kind]).splitlines() if kind in trial else ():
+            yield f"  {kind}", line
+    if "working_directory" in trial:
+        yield "  directory", trial["working_directory"]
+    for name, text in trial.get("environment", {}).items():
+        if name not in shared:
+            yield "  environment", _variable(name, text)
+
+
+def _network(network: Mapping[str, Any] | None) -> str:
+    if network is None:
+        return "none of its own: it trains a part of the search, or decides on no sound network"
+    return f"{network['parameters']:,} parameters, {network['flops']:,} FLOPs an input, hash {network['hash']}"
