@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
     from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
     from katib_flow.local import Result
+    from katib_flow.local.asking import ask_and_tell
     from katib_flow.loop import load, suggest, verdict
     from katib_flow.models import Space, Topology, merge, operation
     from katib_flow.spaces import architectures, search_space
@@ -43,6 +44,7 @@ _HOME = {
     "katib_flow.errors": ("InvalidSpec", "KatibFlowError", "SpecError"),
     "katib_flow.history": ("History", "Kind", "Metric", "Origin", "State", "Suggestion", "Trial"),
     "katib_flow.local": ("Result",),
+    "katib_flow.local.asking": ("ask_and_tell",),
     "katib_flow.loop": ("load", "suggest", "verdict"),
     "katib_flow.spaces": ("architectures", "search_space"),
     "katib_flow.spec": ("Experiment",),
@@ -88,6 +90,7 @@ __all__ = [
     "algorithm",
     "architectures",
     "arguments",
+    "ask_and_tell",
     "checkpoint_dir",
     "compile",
     "experiment",

@@ -14,6 +14,7 @@ from katib_flow.local.progress import Guarded
 from katib_flow.local.result import Result
 from katib_flow.local.scheduler import Progress, Scheduler, Silent
 from katib_flow.local.spool import Spool
+from katib_flow.local.told import BY_HAND, HOW
 from katib_flow.local.worker import Start
 from katib_flow.local.workers import Workers
 from katib_flow.spaces import check_architecture
@@ -98,6 +99,8 @@ def resume_experiment(
         KatibFlowError: it cannot run here, or another process is running it.
     """
     record = store.find(name)
+    if record.experiment.trial.function == BY_HAND:
+        raise KatibFlowError(f"{record.name}: found an experiment that a program drives itself, in which {HOW}")
     watcher = Guarded(progress or Silent())
     with store.lease(record, watcher.say if progress else _complain).take() as lease:
         spool = Spool(record.key or record.run_id)

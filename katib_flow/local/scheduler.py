@@ -21,17 +21,16 @@ from katib_flow import loop
 from katib_flow.effects import reported_once, tell
 from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import History, Learnt, Metric, State, Suggestion, Trial
+from katib_flow.local.conclusion import conclude, standing
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
 from katib_flow.local.workers import Event, Lost, Workers
 from katib_flow.loop import End, Verdict
-from katib_flow.reports.stored import keep_report
 from katib_flow.stopping import judged_metrics, reason_to_stop, with_rules
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.lease import Holding, LeaseLost
 from katib_flow.tracking.models import fetch_model
-from katib_flow.tracking.registry import keep_model
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.tracked import Tracked
@@ -379,23 +378,11 @@ class Scheduler:
         return self.conclude(status, reason)
 
     def conclude(self, status: Status, reason: str) -> History:
-        """Record how the experiment stands, with its report where it has ended; its trials, with their runs."""
-        known = ((trial, trial.run_id or self.recorder.run_id(trial.id)) for trial in self.history)
-        history = History(tuple(replace(trial, run_id=run_id) for trial, run_id in known))
-        record = self.store.summarise(self.record, history, status, reason)
-        if status.final and status is not Status.INTERRUPTED:
-            keep_report(self.store, record, history)
-            keep_model(self.store, record, history)
-        return history
+        """Record how the experiment stands."""
+        return conclude(self.store, self.record, self.history, self.recorder.run_id, status, reason)
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
-        if self.interrupts and verdict.go:
-            return Status.INTERRUPTED, "interrupted; resume goes on"
-        if self.control.pause and verdict.go:
-            return Status.PAUSED, "paused; resume goes on"
-        if verdict.failed:
-            return Status.FAILED, verdict.reason
-        return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
+        return standing(verdict, interrupted=bool(self.interrupts), paused=self.control.pause)
 
     @contextmanager
     def interruptible(self) -> Generator[None]:

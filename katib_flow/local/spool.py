@@ -47,11 +47,16 @@ class Spool:
     @classmethod
     def new(cls) -> "Spool":
         """That of an experiment which begins."""
-        return cls(uuid.uuid4().hex[:16])
+        return cls(cls.new_key())
+
+    @staticmethod
+    def new_key() -> str:
+        """The key of an experiment that begins."""
+        return uuid.uuid4().hex[:16]
 
     @staticmethod
     def names(key: str) -> bool:
-        """Whether an experiment's key was made by ``new``, so that it ran on a machine and not on a cluster."""
+        """Whether an experiment's key was made here, so that it ran on a machine and not on a cluster."""
         return re.fullmatch(r"[0-9a-f]{16}", key) is not None
 
     def lock(self) -> None:

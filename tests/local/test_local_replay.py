@@ -52,7 +52,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.syspath_prepend(str(folder))
-        patch.setattr("katib_flow.local.scheduler.keep_report", lambda *_: None)  # takes longer than the trials
+        patch.setattr("katib_flow.local.conclusion.keep_report", lambda *_: None)  # takes longer than the trials
         store = Store(f"sqlite:///{folder}/katib_flow.db")
         for name, data in KINDS.items():
             run_experiment(Experiment.parse({"name": name, **data}), store=store)

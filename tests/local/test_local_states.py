@@ -32,6 +32,7 @@ from hypothesis.stateful import (
 
 from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import Metric, State, Suggestion, Trial
+from katib_flow.local import conclusion
 from katib_flow.local import scheduler as module
 from katib_flow.local.scheduler import Scheduler, Silent
 from katib_flow.local.spool import Spool
@@ -188,7 +189,7 @@ class Schedulers(RuleBasedStateMachine):
         self.most = 0  # trials that were ever allowed
         self.room: int | None = None  # on the disk, in suggestions; None for any number
         self.acknowledged: dict[str, Trial] = {}
-        self.patches = [patch.object(module, "CONTROL_SECONDS", -1.0), patch.object(module, "keep_report")]
+        self.patches = [patch.object(module, "CONTROL_SECONDS", -1.0), patch.object(conclusion, "keep_report")]
         for each in self.patches:
             each.start()
 

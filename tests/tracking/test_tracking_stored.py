@@ -57,7 +57,7 @@ def test_it_lists_its_experiments_and_has_their_trials(store: Store) -> None:
 
 
 def test_a_finished_experiment_goes_on_and_is_reported(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("katib_flow.local.scheduler.keep_report", lambda *_: None)  # it is written below
+    monkeypatch.setattr("katib_flow.local.conclusion.keep_report", lambda *_: None)  # it is written below
     before = list(store.history(store.find("bowl")))
     result = resume_experiment(store, "bowl", max_trials=5)
     assert (result.status, result.reason) == (Status.SUCCEEDED, "reached limits.max_trials (5)")

@@ -1,0 +1,99 @@
+"""The door to a search by hand: ``kf.ask_and_tell``."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from katib_flow.algorithms.auto import settled
+from katib_flow.decorator import FunctionExperiment, experiment
+from katib_flow.errors import InvalidSpec, NoStore, SpecError
+from katib_flow.local.by_hand import Search
+from katib_flow.local.kept import Kept
+from katib_flow.local.run import check_here
+from katib_flow.local.told import by_the_asking_program
+from katib_flow.spec.experiment import Experiment
+from katib_flow.tracking import Store, located
+from katib_flow.trial.table import printable
+
+
+def ask_and_tell(
+    what: "FunctionExperiment | Experiment | str | None" = None,
+    /,
+    *,
+    store: Store | None = None,
+    tracking_uri: str | None = None,
+    record: bool = True,
+    max_trials: int | None = None,
+    timeout: float | None = None,
+    **described: Any,
+) -> Search:
+    """A search that this program drives: ``ask`` says what to try, ``tell`` takes what came of it.
+
+    Args:
+        what: an experiment, whose own trials are not run; or the name or run id of one to go on with. Left out, the
+            arguments of ``kf.experiment`` describe one: ``parameters``, ``minimize`` ...
+        store, tracking_uri: where it is recorded; the experiment's, else ``sqlite:///katib_flow.db`` in this directory.
+        record: False keeps it in memory alone.
+        max_trials, timeout: limits, in all; of an experiment that there is, in the place of its own.
+
+    Raises:
+        InvalidSpec: with every mistake.
+        NotFound: there is no experiment of this name.
+        KatibFlowError: it cannot be searched here, or another process does so.
+    """
+    if described and what is not None:
+        need = "nothing beside an experiment: its spec says it already"
+        raise InvalidSpec("kf.ask_and_tell", [SpecError(name, value, need) for name, value in described.items()])
+    if isinstance(what, str):
+        if not record:
+            raise InvalidSpec("kf.ask_and_tell", [SpecError("record", False, "True, to go on with what is recorded")])
+        kept = Kept.gone_on_with(store or _there(tracking_uri), what, _say, max_trials=max_trials, timeout=timeout)
+        return _with(kept.record.experiment, kept)
+    spec = _limited(_described(what, described), max_trials, timeout)
+    check_here(spec, trials=False)
+    spec = settled(spec)
+    if not record:
+        return Search(spec, None)
+    store = store or Store(tracking_uri or spec.tracking.uri, spec.tracking.experiment)
+    return _with(spec, Kept.begun(store, spec, _say))
+
+
+def _there(uri: str | None) -> Store:
+    """A store that there is already: none is made to look for an experiment in it."""
+    address, path = located(uri)
+    if path is not None and not path.exists():
+        raise NoStore(f"{path}: there is no store, and so no experiment to go on with")
+    return Store(address)
+
+
+def _with(spec: Experiment, kept: Kept) -> Search:
+    try:
+        return Search(spec, kept)
+    except BaseException:
+        kept.close()
+        raise
+
+
+def _described(what: object, described: Mapping[str, Any]) -> Experiment:
+    if what is None:
+        fields: Any = {"name": "search", "parameters": {}, **described}
+        return experiment(**fields)(by_the_asking_program).spec
+    if isinstance(what, FunctionExperiment):
+        return what.spec
+    if not isinstance(what, Experiment):
+        need = "an experiment, the name of one that is recorded, or parameters=... and the like"
+        raise InvalidSpec("kf.ask_and_tell", [SpecError("what", what, need)])
+    return what
+
+
+def _limited(spec: Experiment, max_trials: int | None, timeout: float | None) -> Experiment:
+    asked = {"max_trials": max_trials, "timeout": timeout}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if not given:
+        return spec
+    data = spec.to_dict()
+    return Experiment.parse(data | {"limits": {**data.get("limits", {}), **given}}, spec.name).based_on(spec.base)
+
+
+def _say(text: str) -> None:
+    print(printable(text), file=sys.stderr, flush=True)
