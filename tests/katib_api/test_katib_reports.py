@@ -155,6 +155,7 @@ def test_of_a_report_that_is_refused_nothing_counts(reports: KatibReports) -> No
         (b"", grpc.StatusCode.INVALID_ARGUMENT),
         (b"\x0a" + bytes(MOST_BYTES), grpc.StatusCode.RESOURCE_EXHAUSTED),
     ],
+    ids=["no message", "no UTF-8", "nothing", "too long"],
 )
 def test_bytes_that_are_no_report_are_refused_and_it_goes_on(reports: KatibReports, data: bytes, code: Any) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{reports.port}", options=[("grpc.max_send_message_length", -1)]) as channel:
