@@ -21,8 +21,8 @@ from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import rule_of
 
 _READ_BY = {  # keys of metrics -> the sources that look at them
-    "path": ("file", "tensorboard", "prometheus"),
-    "port": ("prometheus", "katib"),
+    "path": ("file", "tensorboard", "prometheus", "custom"),
+    "port": ("prometheus", "katib", "custom"),
     "filter": ("stdout", "file"),
     "format": ("stdout", "file"),
 }
@@ -142,10 +142,14 @@ def on_this_machine(experiment: Experiment) -> list[Note]:
 
 def on_a_cluster(experiment: Experiment) -> list[Note]:
     """What a spec states without effect where it runs on a cluster."""
-    if not experiment.tracking.register_model:
-        return []
-    how = f"`katib-flow register {experiment.name}` does it, where PyTorch is installed"
-    return [Note("tracking.register_model", f"a workflow registers no model when it has ended; {how}")]
+    notes: list[Note] = []
+    if experiment.tracking.register_model:
+        how = f"`katib-flow register {experiment.name}` does it, where PyTorch is installed"
+        notes.append(Note("tracking.register_model", f"a workflow registers no model when it has ended; {how}"))
+    if experiment.metrics.container is not None and experiment.trial.kind in ("function", "command"):
+        text = f"it is left out: metrics.command reads the metrics of a {experiment.trial.kind}, in the same container"
+        notes.append(Note("metrics.container", text))
+    return notes
 
 
 def not_installed(experiment: Experiment) -> list[Note]:

@@ -18,11 +18,12 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter, OrdinalParameter
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.rules import broken
-from katib_flow.spec.template import placeholders
+from katib_flow.spec.template import Resources, placeholders, placeholders_in
 from katib_flow.spec.trainer import TRAINER
 from katib_flow.stopping import check_stopping
 from katib_flow.stopping.registry import rule_of
 from katib_flow.tracking.faults import has_password, shown
+from katib_flow.trial.collecting import COLLECTOR_KNOWS
 
 _WAITS = ("hyperband",)
 _LOCAL_SCHEMES = ("sqlite", "file", "")
@@ -117,17 +118,41 @@ def _metrics(experiment: Experiment) -> Iterator[SpecError]:
     if kind == "template" and metrics.source not in ("stdout", "push"):
         need = "stdout or push, because the pods of a template are not ours to read files in"
         yield SpecError("metrics.source", metrics.source, need)
+    yield from _collector(experiment)
     path = PurePosixPath(metrics.path or "x")
-    if metrics.source not in ("file", "tensorboard") or kind not in ("container", "resource"):
+    written = ("file", "tensorboard", "custom") if kind == "container" else ("file", "tensorboard")
+    if metrics.source not in written or kind not in ("container", "resource"):
         return
-    folder = path if metrics.source == "tensorboard" else path.parent
+    folder = path.parent if metrics.source == "file" else path
     if ".." in path.parts or str(folder) == "/":
-        what = "a directory" if metrics.source == "tensorboard" else "a file in a directory of its own"
+        what = "a file in a directory of its own" if metrics.source == "file" else "a directory"
         yield SpecError("metrics.path", metrics.path, f"{what}, without '..': the pod's containers share the directory")
     elif kind == "resource" and not path.is_absolute():
         yield SpecError(
             "metrics.path", metrics.path, "an absolute path, because the object's pods have no trial directory"
         )
+
+
+def _collector(experiment: Experiment) -> Iterator[SpecError]:
+    """A collector that the trials' pods can run."""
+    metrics, kind = experiment.metrics, experiment.trial.kind
+    if metrics.source != "custom":
+        return
+    if kind == "resource":
+        need = "another source, or trials that are a container: no container of one's own is put into an object's pods"
+        yield SpecError("metrics.source", metrics.source, need)
+    elif kind == "container" and metrics.container is None:
+        yield SpecError("metrics.container", NOTHING, "an image that reads the metrics of trials that are a container")
+    elif kind in ("function", "command") and metrics.command is None:
+        need = f"a program in argo.image as well, because the trials are a {kind}: a container stands beside containers"
+        yield SpecError("metrics.command", NOTHING, need)
+    if metrics.container is not None and metrics.container.command is None:
+        named = placeholders_in(metrics.container.model_dump(mode="json"), "metrics.container")
+        for where, name in named:
+            if name not in COLLECTOR_KNOWS:
+                known = ", ".join(COLLECTOR_KNOWS)
+                need = f"one of {known}, because the command is the image's own: its arguments are those of every trial"
+                yield SpecError(where, f"${{{name}}}", need)
 
 
 def _resource(experiment: Experiment) -> Iterator[SpecError]:
@@ -165,11 +190,29 @@ def _substituted(experiment: Experiment) -> Iterator[SpecError]:
             ("trial.container.image", container.image),
             ("trial.container.working_dir", container.working_dir or ""),
         ]
-        for kind, amounts in container.resources.items():
-            found += [(f"trial.container.resources.{kind}.{name}", f"{name}{each}") for name, each in amounts.items()]
+        found += _amounts("trial.container", container.resources)
+    if collector := experiment.metrics.container:
+        at = "metrics.container"
+        found += [(f"{at}.image", collector.image), (f"{at}.working_dir", collector.working_dir or "")]
+        found += _amounts(at, collector.resources)
     for where, text in found:
-        if "{{" in text or (where.startswith("trial") and "${" in text):
+        if "{{" in text or (where.startswith(("trial", "metrics")) and "${" in text):
             yield SpecError(where, text, "text without placeholders: it is the same for every trial")
+    if collector is not None and collector.command is None:
+        words = [(f"metrics.container.args[{position}]", text) for position, text in enumerate(collector.args)]
+        words += [(f"metrics.container.env.{name}", f"{name}{text}") for name, text in collector.env.items()]
+        for where, text in words:
+            if "{{" in text:
+                yield SpecError(where, text, "a text without {{, which Argo would substitute; or the command as well")
+
+
+def _amounts(at: str, resources: Resources) -> list[tuple[str, str]]:
+    """Texts in amounts of resources, by their path."""
+    return [
+        (f"{at}.resources.{kind}.{name}", f"{name}{each}")
+        for kind, amounts in resources.items()
+        for name, each in amounts.items()
+    ]
 
 
 def _handed_on(experiment: Experiment) -> Iterator[SpecError]:

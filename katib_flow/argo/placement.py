@@ -43,6 +43,7 @@ class TrialPlace:
         container: fields of the container that runs the user's program.
         volumes, mounts: of that container.
         checkpoints: mounts that our containers need too.
+        namespace: what a container has to mount that reports as to Katib; ``mounts`` has it where that is the user's.
     """
 
     template: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -50,6 +51,7 @@ class TrialPlace:
     volumes: Sequence[models.Volume] = ()
     mounts: Sequence[models.VolumeMount] = ()
     checkpoints: Sequence[models.VolumeMount] = ()
+    namespace: Sequence[models.VolumeMount] = ()
 
 
 NOWHERE = TrialPlace()
@@ -64,7 +66,7 @@ def _namespace() -> models.Volume:
 
 def trial_place(experiment: Experiment) -> TrialPlace:
     argo, pod = experiment.argo, experiment.argo.trial
-    reporting = experiment.metrics.source == "katib"
+    reporting = experiment.metrics.source in ("katib", "custom")
     template: dict[str, Any] = {
         "host_aliases": [models.HostAlias(ip="127.0.0.1", hostnames=list(DB_MANAGERS))] if reporting else None,
         "node_selector": {**argo.node_selector, **pod.node_selector} if pod.node_selector else None,
@@ -78,9 +80,11 @@ def trial_place(experiment: Experiment) -> TrialPlace:
     }
     named = [(f"user-{position}", volume) for position, volume in enumerate(pod.volumes)]
     volumes, mounts = [_volume(*each) for each in named], [_mount(*each) for each in named]
+    namespace: list[models.VolumeMount] = []
     if reporting and not any(NAMESPACE_FILE.is_relative_to(volume.path) for volume in pod.volumes):
         volumes.append(_namespace())
-        mounts.append(models.VolumeMount(name=NAMESPACE, mount_path=str(NAMESPACE_FILE.parent), read_only=True))
+        namespace = [models.VolumeMount(name=NAMESPACE, mount_path=str(NAMESPACE_FILE.parent), read_only=True)]
+        mounts += namespace if experiment.metrics.container is None else []
     checkpoints = _checkpoints(argo)
     return TrialPlace(
         template={key: value for key, value in template.items() if value is not None},
@@ -88,6 +92,7 @@ def trial_place(experiment: Experiment) -> TrialPlace:
         volumes=[*volumes, *(volume for volume, _ in checkpoints)],
         mounts=[*mounts, *(mount for _, mount in checkpoints)],
         checkpoints=[mount for _, mount in checkpoints],
+        namespace=namespace,
     )
 
 

@@ -6,16 +6,16 @@ An image with katib-flow runs the whole trial in one container. Any other image 
 
 import math
 from collections.abc import Callable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from hera.workflows import Container, Parameter
 
-from katib_flow.argo import pods
+from katib_flow.argo import collector_pod, pods
 from katib_flow.argo.names import TRIAL_LABEL as LABEL
 from katib_flow.argo.placement import resources, trial_place
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.protocol import USER_FAILURE
+from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
 
 DIRECTORY = f"{pods.SHARED}/trial"
 ID = "{{inputs.parameters.id}}"
@@ -40,6 +40,7 @@ def any_image(experiment: Experiment) -> Container:
     assert container is not None
     extra = shared_directory(experiment)
     shared = [*pods.mounts_of(extra), *place.checkpoints]
+    directory = TrialDirectory(Path(DIRECTORY))
     return Container(
         name="trial",
         inputs=[Parameter(name="id")],
@@ -52,7 +53,10 @@ def any_image(experiment: Experiment) -> Container:
         volumes=[*pods.volumes(extra), *place.volumes],
         volume_mounts=[*pods.mounts(extra), *place.mounts],
         init_containers=[pods.beside(experiment, "prepare", ["prepare", *_which()], shared)],
-        sidecars=[pods.beside(experiment, "collector", ["collect", *_which()], shared)],
+        sidecars=[
+            pods.beside(experiment, "collector", ["collect", *_which()], shared),
+            *collector_pod.beside(experiment, ID, directory, [*shared, *place.namespace]),
+        ],
         **place.container,
         **place.template,
         **_common(experiment),
@@ -81,9 +85,9 @@ def _common(experiment: Experiment) -> dict[str, Any]:
 def shared_directory(experiment: Experiment) -> dict[str, str]:
     """The volume for metrics that the trial writes outside of /kf and /tmp, by name."""
     source, path = experiment.metrics.source, PurePosixPath(experiment.metrics.path or "")
-    if source not in ("file", "tensorboard") or not path.is_absolute():
+    if source not in ("file", "tensorboard", "custom") or not path.is_absolute():
         return {}
-    folder = path if source == "tensorboard" else path.parent
+    folder = path.parent if source == "file" else path
     known = [pods.SHARED, pods.TEMPORARY, *(volume.path for volume in experiment.argo.trial.volumes)]
     return {} if any(folder.is_relative_to(each) for each in known) else {"metrics": str(folder)}
 

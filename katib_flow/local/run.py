@@ -164,10 +164,16 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
         need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
         return [SpecError("metrics.source", experiment.metrics.source, need)]
     if experiment.metrics.port is not None and experiment.limits.parallel_trials > 1:
-        whose = {"prometheus": "the trials on this machine would all serve on", "katib": "they would all report to"}
+        reported = "the trials on this machine would all report to"
+        whose = {"prometheus": "the trials on this machine would all serve on", "katib": reported, "custom": reported}
         if why := whose.get(experiment.metrics.source):
             need = f"1, because {why} port {experiment.metrics.port}"
             return [SpecError("limits.parallel_trials", experiment.limits.parallel_trials, need)]
+    if experiment.metrics.command is not None:
+        return list(missing(experiment.metrics.command, {}, experiment.base, "metrics.command"))
+    if experiment.metrics.container is not None:
+        need = "command as well, a program of this machine: a container runs on a cluster only"
+        return [SpecError("metrics.command", NOTHING, need)]
     if experiment.metrics.source == "katib" and find_spec("grpc") is None:
         need = "gRPC, which is not installed here: pip install 'katib-flow[katib]'; or another source"
         return [SpecError("metrics.source", "katib", need)]

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Collection, Iterator
+from importlib.util import find_spec
 from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Any, Self
@@ -156,7 +157,7 @@ class KatibReports:
 
 
 def reports_of(experiment: Experiment, trial: str, port: int) -> KatibReports | None:
-    """The endpoint of a trial that reports as to Katib; None where trials do not.
+    """The endpoint of a trial that reports as to Katib, or whose collector may; None where none does.
 
     Args:
         trial: its name.
@@ -165,8 +166,9 @@ def reports_of(experiment: Experiment, trial: str, port: int) -> KatibReports | 
     Raises:
         KatibFlowError: it cannot listen.
     """
-    if experiment.metrics.source != "katib":
-        return None
+    source = experiment.metrics.source
+    if source not in ("katib", "custom") or (source == "custom" and find_spec("grpc") is None):
+        return None  # a collector may report to a file
     return KatibReports(trial, experiment.metric_names, experiment.metrics.port or port)
 
 

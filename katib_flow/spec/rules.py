@@ -3,7 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterable, Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 from katib_flow.errors import InvalidSpec, SpecError
@@ -11,7 +11,7 @@ from katib_flow.spec.counting import active
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.problems import NOTHING, did_you_mean
 from katib_flow.spec.space import circle
-from katib_flow.spec.template import BUILTIN, placeholders
+from katib_flow.spec.template import BUILTIN, placeholders, placeholders_in
 
 if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment
@@ -162,10 +162,12 @@ def _arguments(experiment: "Experiment") -> Iterator[SpecError]:
 def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
     budget = [experiment.budget.parameter] if experiment.budget else []
     known = [*experiment.parameters, *budget, *experiment.trial.arguments, *BUILTIN]
-    for where, name in placeholders(experiment.trial):
+    metrics = experiment.metrics.model_dump(mode="json", include={"command", "container"})
+    of_trial = ((f"trial.{where}", name) for where, name in placeholders(experiment.trial))
+    for where, name in chain(of_trial, placeholders_in(metrics, "metrics")):
         if name not in known:
             need = f"one of {', '.join(known)}{did_you_mean(name, known)} ($${{{name}}} where it stands for itself)"
-            yield SpecError(f"trial.{where}", f"${{{name}}}", need)
+            yield SpecError(where, f"${{{name}}}", need)
 
 
 RULES = (_parameters, _conditions, _initial, _budget, _metrics, _arguments, _placeholders)

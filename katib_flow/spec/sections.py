@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from katib_flow.spec.model import Count, Model, Natural, NotBoolean, Plain, PlainData, Real, Text, shorthand
 from katib_flow.spec.problems import NOTHING, matching, problem
-from katib_flow.spec.template import Argv, Container, Resources
+from katib_flow.spec.template import Argument, Argv, Container, Resources, Variables
 
 AUTO, PROGRAM, SERVICE = "auto", "program", "service"
 ANSWER_SECONDS = 60.0  # for an answer of what suggests, or stops, elsewhere
@@ -193,16 +193,47 @@ def _listed(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
-class Metrics(Model):
-    """Where metrics come from, and how a series becomes one observation."""
+class Collector(Model):
+    """A container of the user's own that reads a trial's metrics, beside the container of the trial.
 
-    source: Literal["stdout", "file", "tensorboard", "prometheus", "katib", "push"] = "stdout"
+    Attributes:
+        command: left out, it is the image's own, which starts with the trial.
+        starts: when its program does.
+    """
+
+    image: Text
+    command: Argv | None = None
+    args: tuple[Argument, ...] = ()
+    env: Variables = {}
+    working_dir: str | None = None
+    resources: Resources = {}
+    starts: Literal["after-trial", "with-trial"] = "after-trial"
+
+    @model_validator(mode="after")
+    def _startable(self) -> Self:
+        if self.command is None and self.starts == "after-trial":
+            need = "the command that starts after the trial; or starts: with-trial, as the image's own command does"
+            raise problem("command", NOTHING, need)
+        return self
+
+
+class Metrics(Model):
+    """Where metrics come from, and how a series becomes one observation.
+
+    Attributes:
+        command: a program that reads them when the trial has ended, on this machine or in the trials' image.
+        container: the same for trials that are a container.
+    """
+
+    source: Literal["stdout", "file", "tensorboard", "prometheus", "katib", "custom", "push"] = "stdout"
     format: Literal["text", "json"] = "text"
     path: Text | None = None
     filter: Annotated[tuple[str, ...], BeforeValidator(_listed, json_schema_input_type=str | list[str])] = Field(
         default=(), description="regular expressions; their first two groups are the name and the value"
     )
     port: Annotated[int, Field(ge=1, le=65535), NotBoolean] | None = None
+    command: Argv | None = None
+    container: Collector | None = None
     strategy: dict[str, Literal["latest", "min", "max"]] = {}
 
     @model_validator(mode="after")
@@ -211,6 +242,12 @@ class Metrics(Model):
             raise problem("path", NOTHING, f"the path the trial writes to, because source is {self.source}")
         if self.source == "prometheus" and self.port is None:
             raise problem("port", NOTHING, "the port the trial serves on, because source is prometheus")
+        if self.source == "custom" and self.command is None and self.container is None:
+            need = "a container, or beside it command, a program, that reads the metrics, because source is custom"
+            raise problem("container", NOTHING, need)
+        for key, given in (("command", self.command), ("container", self.container)):
+            if given is not None and self.source != "custom":
+                raise problem(key, self.source, "source: custom as well: nothing else starts a program of one's own")
         for pattern in self.filter:
             self._check_filter(pattern)
         return self

@@ -156,7 +156,12 @@ class TrialTemplate(Model):
 
 def placeholders(template: TrialTemplate) -> Iterator[tuple[str, str]]:
     """Each ``${name}`` in a template with the path at which it stands; constants and code are never filled in."""
-    yield from _walk(template.model_dump(mode="json", exclude={"arguments", "code"}), "")
+    yield from placeholders_in(template.model_dump(mode="json", exclude={"arguments", "code"}))
+
+
+def placeholders_in(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """Each ``${name}`` in the texts of plain data with the path at which it stands."""
+    yield from _walk(data, path)
 
 
 def _walk(node: Any, path: str) -> Iterator[tuple[str, str]]:

@@ -10,7 +10,7 @@ from katib_flow.metrics.hints import NO_NUMBER, instead, why_not_found
 from katib_flow.metrics.lines import LineSplitter
 from katib_flow.metrics.sources import MetricsFile, Telling
 from katib_flow.metrics.thinning import NAMES
-from katib_flow.trial.protocol import TrialDirectory
+from katib_flow.trial.protocol import COLLECT_SECONDS, TrialDirectory
 from katib_flow.trial.reader import Reader
 
 TAIL_BYTES = 1 << 20  # of a log, looked at again for what was printed in the place of a metric
@@ -44,12 +44,36 @@ def failure(code: int, directory: TrialDirectory, reader: Reader) -> str:
     return f"exit code {code}{last}"
 
 
+def collector_failure(what: str, code: int | None, last: str) -> str:
+    """Why a collector of the user's own has failed; "" where it has not.
+
+    Args:
+        what: its name in the spec.
+        code: its exit code, negative for a signal; None where it did not end.
+        last: the last line that it printed.
+    """
+    if code == 0:
+        return ""
+    said = f"; its last line was {_quoted(last)}" if last else "; it printed nothing"
+    if code is None:
+        return f"{what} took longer than {COLLECT_SECONDS:g} s after the trial{said}"
+    number = signal_of(code)
+    how = f"was killed by {_named(number)}" if number else f"ended with exit code {code}"
+    return f"{what}, which reads the metrics, {how}{said}"
+
+
 def unavailable(missing: Sequence[str], directory: TrialDirectory, reader: Reader) -> str:
     """Why some objectives have no value, of a trial that ended without an error."""
     what = " and ".join(repr(name) for name in missing)
     if said := _reported(missing[0], reader):
         return f"{what} was not reported: {said}"
     experiment = reader.experiment
+    if experiment.metrics.source == "custom":
+        wanted = "metrics.container" if experiment.trial.container else "metrics.command"
+        told = reader.source.told(missing[0]) if isinstance(reader.source, Telling) else ""
+        last = f"the last line of the log was {_quoted(reader.lines.last)}" if reader.lines.last else ""
+        none = f"{wanted} wrote none to {directory.report_file.name}"
+        return f"{what} was not reported: {'; '.join(text for text in (none, told, last) if text)}"
     if isinstance(reader.source, MetricsFile):
         place, lines = f"lines of {experiment.metrics.path}", _lines(reader.source.path)
         if not reader.source.path.exists():

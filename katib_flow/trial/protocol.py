@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # a trial that only reports a metric loads no spec
 
 TRIAL_FILE = "KATIB_FLOW_TRIAL_FILE"
 REPORT_FILE = "KATIB_FLOW_REPORT_FILE"
+ENDED_FILE = "KATIB_FLOW_ENDED"  # for a collector: a file that is there when the trial's program has ended
+COLLECT_SECONDS = 300.0  # for which a collector may go on when the trial has ended
 USER_FAILURE = 42  # exit code of the train step when the user's program failed
 
 
@@ -40,6 +42,10 @@ class TrialDirectory:
     @property
     def report_file(self) -> Path:
         return self.path / "report.jsonl"
+
+    @property
+    def ended_file(self) -> Path:
+        return self.path / "ended"
 
     @property
     def log(self) -> Path:
@@ -70,7 +76,7 @@ class TrialDirectory:
         """Make the directory and write the trial file; what an earlier attempt reported is dropped."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.checkpoint.mkdir(exist_ok=True)
-        for stale in (self.report_file, self.log, self.result):
+        for stale in (self.report_file, self.log, self.result, self.ended_file):
             stale.unlink(missing_ok=True)
         content = {
             "trial": suggestion.id,

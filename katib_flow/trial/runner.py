@@ -19,10 +19,18 @@ from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.files import located
 from katib_flow.spec.template import substitute_all, substitute_env
+from katib_flow.trial.diagnosis import collector_failure
 from katib_flow.trial.functions import Function, die_with, fork_function, load_function, not_for_trials
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
-from katib_flow.trial.protocol import TrialDirectory, called_with, substitutions, trial_name
+from katib_flow.trial.protocol import (
+    COLLECT_SECONDS,
+    ENDED_FILE,
+    TrialDirectory,
+    called_with,
+    substitutions,
+    trial_name,
+)
 from katib_flow.trial.reader import OnMetrics, Reader
 from katib_flow.trial.tracked import Tracked
 from katib_flow.trial.tree import end_left_over, forget, note
@@ -110,22 +118,50 @@ def run_trial(
     except KatibFlowError as error:
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
     with reports or contextlib.nullcontext():
+        given = _Given(experiment, suggestion, directory, tracked, reports)
         try:
-            process = _start(experiment, suggestion, directory, function, tracked, reports)
+            process = _start(given, function)
         except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
             directory.log.write_text(f"{error}\n")
             return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
-        try:
-            note(directory, process.pid)
-            with BoundedLog(directory.log) as log:
-                reader = Reader(experiment, directory, log, on_metrics, source or reports, earlier)
+        with BoundedLog(directory.log) as log:
+            reader = Reader(experiment, directory, log, on_metrics, source or reports, earlier)
+            with _ended(process, directory):
                 _supervise(process, reader, stop, experiment.limits.trial_timeout)
-        finally:
-            process.send(signal.SIGKILL)
-            os.close(process.output)
-            forget(directory)
-    ending = Ending(process.exit_code, process.request, process.timed_out)
+            ending = Ending(process.exit_code, process.request, process.timed_out)
+            if experiment.metrics.command is not None and ending == Ending(0):
+                ending = _collect(given, experiment.metrics.command, reader, stop)
     return conclude(experiment, directory, ending, reader, started)
+
+
+def _collect(given: "_Given", command: Sequence[str], reader: Reader, stop: Stop) -> Ending:
+    """Have the user's own program read the metrics of a trial that has ended well: how both have ended."""
+    directory = given.directory
+    directory.ended_file.write_text("0\n")
+    try:
+        process = _run(given, command, {ENDED_FILE: str(directory.ended_file)})
+    except (OSError, ValueError) as error:
+        reader.failure = f"metrics.command cannot be started: {error}"
+        return Ending(0)
+    reader.lines.last = ""  # of what follows
+    with _ended(process, directory):
+        _supervise(process, reader, stop, COLLECT_SECONDS)
+    if not process.request:
+        code = None if process.timed_out else process.exit_code
+        reader.failure = reader.failure or collector_failure("metrics.command", code, reader.lines.last)
+    return Ending(0, process.request)
+
+
+@contextlib.contextmanager
+def _ended(process: _Process, directory: TrialDirectory) -> Generator[None]:
+    """Have a process end with the block, and be known outside as long as it may run."""
+    try:
+        note(directory, process.pid)
+        yield
+    finally:
+        process.send(signal.SIGKILL)
+        os.close(process.output)
+        forget(directory)
 
 
 def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> None:
@@ -177,30 +213,50 @@ def _values(
     return substitutions(experiment, suggestion, directory, **known)
 
 
-def _start(
-    experiment: Experiment,
-    suggestion: Suggestion,
-    directory: TrialDirectory,
-    function: Function | None,
-    tracked: Tracked | None,
-    reports: KatibReports | None,
-) -> _Process:
-    template = experiment.trial
-    where = reports.variables() if reports else {}
-    environment = environment_of(experiment, suggestion, directory, tracked, where)
+@dataclass(frozen=True)
+class _Given:
+    """What the programs of a trial are started with."""
+
+    experiment: Experiment
+    suggestion: Suggestion
+    directory: TrialDirectory
+    tracked: Tracked | None
+    reports: KatibReports | None
+
+    @property
+    def values(self) -> dict[str, Value]:
+        return _values(self.experiment, self.suggestion, self.directory, self.tracked)
+
+    def environment(self, own: Mapping[str, str]) -> dict[str, str]:
+        where = self.reports.variables() if self.reports else {}
+        return self.directory.environment({**where, **own}, self.tracked)
+
+
+def _start(given: _Given, function: Function | None) -> _Process:
+    template = given.experiment.trial
+    own = substitute_env(template.env, given.values)
     if template.function is not None:
         function = function or load_function(template.function)
-        error_file = str(directory.path / "error.json")
+        error_file = str(given.directory.path / "error.json")
         Path(error_file).unlink(missing_ok=True)
-        objective = experiment.objective[0].metric
-        arguments = called_with(experiment, suggestion)
-        with _kept_from_trials(reports.descriptors if reports else ()):
-            return _Process(*fork_function(function, arguments, objective, environment, error_file))
+        objective = given.experiment.objective[0].metric
+        arguments = called_with(given.experiment, given.suggestion)
+        with _kept_from_trials(given.reports.descriptors if given.reports else ()):
+            return _Process(*fork_function(function, arguments, objective, given.environment(own), error_file))
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
-    argv = argv_of(experiment, suggestion, directory, tracked)
+    return _run(given, template.command, own)
+
+
+def _run(given: _Given, command: Sequence[str], own: Mapping[str, str]) -> _Process:
+    """Start a program.
+
+    Args:
+        own: variables of its environment.
+    """
+    argv = substitute_all(located(command, given.experiment.base), given.values)
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
-        argv, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        argv, env=given.environment(own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
     )  # fmt: skip
     assert child.stdout is not None

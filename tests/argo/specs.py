@@ -136,6 +136,24 @@ SPECS = {
     "function": spec(),
     "command": spec(trial={"command": ["python3", "train.py", "--lr=${lr}"]}),
     "container": spec(trial=container(), metrics={"source": "file", "path": "/var/log/katib/metrics.log"}),
+    "custom": spec(
+        trial=container(),
+        metrics={"source": "custom", "path": "/out", "container": {"image": "mine:1", "command": ["read", "${lr}"]}},
+    ),
+    "custom-own": spec(
+        trial=container(),
+        metrics={
+            "source": "custom",
+            "container": {
+                "image": "mine:1",
+                "args": ["--trial", "${trial.name}", "$(A)"],
+                "env": {"A": "$x ${trial.id}"},
+                "working_dir": "/work",
+                "resources": {"limits": {"memory": "1Gi"}},
+                "starts": "with-trial",
+            },
+        },
+    ),
     "katib": spec(trial=container(), metrics={"source": "katib"}),
     "katib-function": spec(metrics={"source": "katib", "port": 7000}),
     "lanes": spec(argo={"image": "digits:1", "mode": "lanes"}),

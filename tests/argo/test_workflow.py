@@ -217,6 +217,66 @@ def test_a_trial_that_reports_as_to_katib_finds_its_names_on_loopback(name: str)
     assert "hostAliases" not in templates(compiled("container"))["trial"]
 
 
+def collector(name: str) -> dict[str, Any]:
+    trial = templates(compiled(name))["trial"]
+    assert [each["name"] for each in trial["sidecars"]] == ["collector", "metrics"]
+    return trial["sidecars"][1]
+
+
+def test_a_collector_of_the_users_sees_what_the_trial_writes() -> None:
+    trial, theirs = templates(compiled("custom"))["trial"], collector("custom")
+    assert (theirs["image"], theirs["command"]) == ("mine:1", ["/kf/busybox", "sh", "/kf/collect.sh"])
+    assert {"args", "env", "envFrom"}.isdisjoint(theirs)
+    paths = {mount["mountPath"]: mount["name"] for mount in theirs["volumeMounts"]}
+    assert paths.keys() == {"/kf", "/tmp", "/out", "/var/run/secrets/kubernetes.io/serviceaccount"}
+    assert {"name": paths["/out"], "mountPath": "/out"} in trial["container"]["volumeMounts"]
+    assert paths["/out"] in [each["name"] for each in trial["volumes"] if "emptyDir" in each]
+    facts = paths["/var/run/secrets/kubernetes.io/serviceaccount"]
+    assert "downwardAPI" in next(each for each in trial["volumes"] if each["name"] == facts)
+    assert facts not in [mount["name"] for mount in trial["container"]["volumeMounts"]]
+    assert trial["hostAliases"][0]["ip"] == "127.0.0.1"
+
+
+def test_a_collector_by_its_images_own_command_is_told_of_its_trial_by_argo() -> None:
+    theirs = collector("custom-own")
+    assert "command" not in theirs
+    assert theirs["args"] == ["--trial", "digits-mlp-{{inputs.parameters.id}}", "$$(A)"]
+    told = {each["name"]: each["value"] for each in theirs["env"]}
+    assert told["A"] == "$$x {{inputs.parameters.id}}"
+    assert told["KATIB_TRIAL_NAME"] == "digits-mlp-{{inputs.parameters.id}}"
+    assert told["KATIB_FLOW_REPORT_FILE"] == "/kf/trial/report.jsonl"
+    assert told["KATIB_FLOW_ENDED"] == "/kf/rc"
+    assert theirs["workingDir"] == "/work"
+    assert theirs["resources"] == {"limits": {"memory": "1Gi"}}
+
+
+OWN = {"image": "x", "starts": "with-trial"}
+
+
+@pytest.mark.parametrize(
+    ("trial", "metrics", "where"),
+    [
+        (container(), {"command": ["x"]}, "metrics.container"),
+        ({"command": ["x"]}, {"container": {"image": "x", "command": ["y"]}}, "metrics.command"),
+        ({"function": "a:b"}, {"container": {"image": "x", "command": ["y"]}}, "metrics.command"),
+        (resource(), {"container": {"image": "x", "command": ["y"]}}, "metrics.source"),
+        ({"template": {"name": "a"}}, {"container": {"image": "x", "command": ["y"]}}, "metrics.source"),
+        (container(), {"path": "/", "container": {"image": "x", "command": ["y"]}}, "metrics.path"),
+        (container(), {"container": {"image": "{{x}}", "command": ["y"]}}, "metrics.container.image"),
+        (container(), {"container": {"image": "${lr}", "command": ["y"]}}, "metrics.container.image"),
+        (container(), {"container": {**OWN, "args": ["a", "${lr}"]}}, "metrics.container.args[1]"),
+        (container(), {"container": {**OWN, "env": {"A": "${trial.checkpoint_dir}"}}}, "metrics.container.env.A"),
+        (container(), {"container": {**OWN, "args": ["{{x}}"]}}, "metrics.container.args[0]"),
+        (container(), {"container": {**OWN, "env": {"A": "{{x}}"}}}, "metrics.container.env.A"),
+    ],
+)
+def test_a_collector_that_no_pod_can_run_is_refused(trial: Any, metrics: Any, where: str) -> None:
+    of = Experiment.parse(spec(trial=trial, metrics={"source": "custom", **metrics}))
+    with pytest.raises(InvalidSpec) as caught:
+        check(of)
+    assert [problem.where for problem in caught.value.problems] == [where]
+
+
 def test_a_volume_of_the_users_in_the_place_of_the_account_is_left_alone() -> None:
     place = {"volumes": [{"path": "/var/run/secrets", "secret": "tokens"}]}
     of = spec(trial=container(), metrics={"source": "katib"}, argo={"trial": place})

@@ -108,7 +108,7 @@ def test_one_port_serves_one_trial_at_a_time() -> None:
     with pytest.raises(InvalidSpec) as caught:
         run_experiment(of)
     assert str(caught.value).endswith(
-        "limits.parallel_trials: found 2, need 1, because they would all report to port 6789"
+        "limits.parallel_trials: found 2, need 1, because the trials on this machine would all report to port 6789"
     )
 
 

@@ -6,6 +6,7 @@ import contextlib
 import copy
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from katib_manifests import (
@@ -341,15 +342,98 @@ def test_what_is_pushed_to_katib_is_taken_as_katib_takes_it():
     assert notes(without) == ["metrics: with no collector, Katib waits for what is reported to its API; so it is here"]
 
 
-def test_a_custom_collector_of_a_file_becomes_ours_with_a_note():
-    custom: Data = {"collector": {"kind": "Custom", "customCollector": {"image": "mine:1"}}}
-    read = parsed(
-        with_spec(metricsCollectorSpec={**custom, "source": {"fileSystemPath": {"path": "/out/log", "kind": "File"}}})
+COLLECTOR: Data = {
+    "name": "mine",
+    "image": "mine:1",
+    "args": ["-s", "katib-db-manager.kubeflow:6789", "-pod", "$(POD)", "$(A)", "$${x}", "${y}"],
+    "imagePullPolicy": "Always",
+    "env": [
+        {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+        {"name": "NS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+        {"name": "A", "value": "<${z}>"},
+        {"name": "B", "value": "$(A)"},
+        {"name": "C"},
+    ],
+    "resources": {"limits": {"memory": "1Gi"}, "requests": {}},
+    "workingDir": "/work",
+}
+
+
+def with_collector(source: Data | None = None, **changes: Any) -> Data:
+    container = {key: part for key, part in (COLLECTOR | changes).items() if part is not None}
+    return with_spec(
+        metricsCollectorSpec={
+            "collector": {"kind": "Custom", "customCollector": container},
+            "source": source or {"fileSystemPath": {"path": "/out/log", "kind": "File"}},
+        }
     )
-    assert (read.experiment.metrics.source, read.experiment.metrics.path) == ("file", "/out/log")
-    assert notes(read)[0].startswith("metrics: the custom collector is left out")
-    assert mistakes(with_spec(metricsCollectorSpec=custom))[0].startswith(
-        "spec.metricsCollectorSpec.collector.kind: found 'Custom', need StdOut, File, TensorFlowEvent or PrometheusMetric"
+
+
+def test_a_custom_collector_stays_one():
+    read = parsed(with_collector())
+    assert read.data["metrics"] == {
+        "source": "custom",
+        "path": "/out",
+        "container": {
+            "image": "mine:1",
+            "args": ["-s", "katib-db-manager.kubeflow:6789", "-pod", "${trial.name}-0", "<$${z}>", "$$${x}", "$${y}"],
+            "env": {"POD": "${trial.name}-0", "NS": "${trial.namespace}", "A": "<$${z}>", "B": "<$${z}>", "C": ""},
+            "working_dir": "/work",
+            "resources": {"limits": {"memory": "1Gi"}},
+            "starts": "with-trial",
+        },
+        "strategy": {"loss": "min"},
+    }
+    (told,) = notes(read)
+    assert told.startswith("metrics.container.env.POD: not the pod's own name")
+    assert parse_spec(write_spec(read.data, read.notes)) == read.experiment
+
+
+@pytest.mark.parametrize(
+    ("source", "path"),
+    [
+        ({"fileSystemPath": {"path": "/out/log"}}, "/out"),
+        ({"fileSystemPath": {"path": "/out/logs", "kind": "Directory"}}, "/out/logs"),
+        ({"httpGet": {}}, None),
+    ],
+)
+def test_a_custom_collector_sees_the_directory_of_the_file(source: Data, path: str | None):
+    assert parsed(with_collector(source)).experiment.metrics.path == path
+
+
+def test_a_command_of_a_custom_collector_starts_with_the_trial():
+    container = parsed(with_collector(command=["collect", "$(A)"])).experiment.metrics.container
+    assert container is not None
+    assert (container.command, container.starts) == (("collect", "<$${z}>"), "with-trial")
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"image": None}, "image: found nothing, need a value here, it is required"),
+        (
+            {"volumeMounts": [{"name": "a"}]},
+            "volumeMounts: found [{'name': 'a'}], need nothing here: a collector has image, command",
+        ),
+        ({"env": [{"value": "1"}]}, "env[0].name: found nothing, need a variable's name"),
+        (
+            {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {}}}]},
+            "env[0].valueFrom: found {'secretKeyRef': {}}, need a value, or a fieldRef of metadata.name or metadata.namespace",
+        ),
+        ({"args": "x"}, "args: found 'x', need a list"),
+        ({"args": [1]}, "args[0]: found 1, need text (quote it)"),
+    ],
+)
+def test_a_custom_collector_that_is_none_is_told(changes: Data, told: str):
+    (only,) = mistakes(with_collector(**changes))
+    assert only.startswith(f"spec.metricsCollectorSpec.collector.customCollector.{told}")
+
+
+def test_a_custom_collector_must_be_there():
+    (only,) = mistakes(with_spec(metricsCollectorSpec={"collector": {"kind": "Custom"}}))
+    assert (
+        only
+        == "spec.metricsCollectorSpec.collector.customCollector: found nothing, need the container that reads the metrics, because the collector is Custom"
     )
 
 

@@ -588,3 +588,28 @@ def test_code_in_a_spec_is_loaded_without_a_file_and_shows_in_tracebacks(
     assert outcome.message == "ValueError: too high"
     assert "raise ValueError('too high')" in directory.log.read_text()
     assert inspect.getsource(function).startswith("def train(x):")
+
+
+SLOW = [sys.executable, "-c", "import time; print('at it', flush=True); time.sleep(60)"]
+
+
+def test_a_collector_without_an_end_is_ended_and_fails_the_trial(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "COLLECT_SECONDS", 0.3)
+    outcome = run("pass", metrics={"source": "custom", "command": SLOW})
+    assert outcome.state is State.FAILED
+    assert outcome.message.startswith("metrics.command took longer than 300 s after the trial; ")
+
+
+def test_a_trial_that_is_told_to_end_while_its_metrics_are_read_ends(run: Run, directory: TrialDirectory) -> None:
+    def stop() -> StopTrial | None:
+        return StopTrial(State.KILLED) if "at it" in directory.log.read_text() else None
+
+    outcome = run("pass", stop=stop, metrics={"source": "custom", "command": SLOW})
+    assert outcome.state is State.KILLED
+    assert outcome.message == "ended before it had finished, on request"
+
+
+def test_a_collector_that_cannot_be_started_fails_the_trial(run: Run) -> None:
+    outcome = run("pass", metrics={"source": "custom", "command": ["/nowhere/collect"]})
+    assert outcome.state is State.FAILED
+    assert outcome.message.startswith("metrics.command cannot be started: [Errno 2]")

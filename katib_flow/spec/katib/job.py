@@ -104,11 +104,11 @@ class Job:
         env: dict[str, str] = {}
         for item in self._environment():
             if "valueFrom" not in item:
-                env[item["name"]] = _expanded(item.get("value") or "", env)
+                env[item["name"]] = expanded(item.get("value") or "", env)
         parts = {
             "image": found.get("image"),
-            "command": [_expanded(text, env) for text in found["command"]],
-            "args": [_expanded(text, env) for text in found.get("args") or ()],
+            "command": [expanded(text, env) for text in found["command"]],
+            "args": [expanded(text, env) for text in found.get("args") or ()],
             "env": env,
             "working_dir": found.get("workingDir"),
             "resources": {key: part for key, part in (found.get("resources") or {}).items() if part},
@@ -177,7 +177,7 @@ def _harmless(key: str, value: Any) -> bool:
     return key in ("template", "backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "completionMode")
 
 
-def _expanded(text: str, env: Mapping[str, str]) -> str:
+def expanded(text: str, env: Mapping[str, str]) -> str:
     """Text with ``$(NAME)`` as Kubernetes replaces it; a name that there is not stays as it is."""
 
     def replace(match: re.Match[str]) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from katib_flow.spec.katib import manifest
+from katib_flow.spec.katib import collector, manifest
 from katib_flow.spec.katib.draft import Draft, listed
 from katib_flow.spec.template import BUILTIN
 
@@ -235,20 +235,6 @@ def _none(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
     return {"source": "katib"}
 
 
-def _custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
-    file = read.source.file_system_path
-    if not file.path or file.kind == "Directory":
-        need = (
-            "StdOut, File, TensorFlowEvent or PrometheusMetric: no image of one's own reads metrics here; "
-            "have the program print name=value lines"
-        )
-        draft.wrong("spec.metricsCollectorSpec.collector.kind", "Custom", need, unsound=["metrics"])
-        return {"source": "stdout"}
-    text = "the custom collector is left out: the file must hold name=value lines, or give filter a regular expression"
-    draft.note("metrics", text)
-    return _file(draft, read)
-
-
 _SOURCES: dict[str, Callable[[Draft, manifest.MetricsCollector], dict[str, Any]]] = {
     "StdOut": _stdout,
     "File": _file,
@@ -256,5 +242,5 @@ _SOURCES: dict[str, Callable[[Draft, manifest.MetricsCollector], dict[str, Any]]
     "PrometheusMetric": _prometheus,
     "Push": _push,
     "None": _none,
-    "Custom": _custom,
+    "Custom": collector.custom,
 }

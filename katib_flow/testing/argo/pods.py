@@ -164,9 +164,10 @@ def _spec(workflow: Workflow, template: Manifest) -> Manifest:
         argos["volumeMounts"] = [{"name": "exec-sa-token", "mountPath": TOKEN_PATH, "readOnly": True}]
     users: Manifest = {"env": [], **copy.deepcopy(template["container"]), "name": "main"}
     sidecars: list[Manifest] = copy.deepcopy(template.get("sidecars", []))
-    for each in (users, *sidecars):
-        if "command" not in each:
-            raise Unsupported(f"template {template['name']}", "a container without a command")
+    if "command" not in users:
+        raise Unsupported(f"template {template['name']}", "a container without a command")
+    for each in sidecars:  # Argo asks the image's registry for its own; here the image is a program by its name
+        each.setdefault("command", [each["image"]])
     pod["initContainers"] = [{**argos, "name": "init"}, *copy.deepcopy(template.get("initContainers", []))]
     pod["containers"] = [users, {**argos, "name": "wait"}, *sidecars]
     every: list[Manifest] = [*pod["initContainers"], *pod["containers"]]
