@@ -85,6 +85,9 @@ HABITS: dict[str, dict[str, str]] = {
         **dict.fromkeys(["random_state", "random_seed"], "seed: {value}"),
         **dict.fromkeys(["algorithm_settings", "params", "class_args"], "settings:"),
     },
+    "trialtemplate": {  # of Katib's v1alpha3
+        "go_template": "trialSpec: {{apiVersion: batch/v1, kind: Job, ...}} with ${{trialParameters.name}} for a value"
+    },
     "limits": _LIMITS,
     "budget": {
         **dict.fromkeys(["min_resource", "min_budget", "min_t", "grace_period", "min_iter"], "min: {value}"),

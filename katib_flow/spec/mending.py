@@ -54,6 +54,10 @@ class Mended:
         """Sections of which nothing can be said: they could not be mended, or are a stand-in as a whole."""
         return self.unsound | {path for path in self._tries if len(path) == 1 and path not in self._renamed.values()}
 
+    def emptied(self) -> set[str]:
+        """Where a key was left out that may have stood for another one."""
+        return {text_of(path) for path in self._emptied}
+
     def mended_paths(self) -> set[str]:
         """Where stand-ins are, as the data were written."""
         return {self.as_written(SpecError(text_of(path), "", "")).where for path in self._tries}

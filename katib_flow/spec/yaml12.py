@@ -227,7 +227,8 @@ def _loaded(
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{source}:{mark.line + 1}" if mark else source
-        raise KatibFlowError(f"{where}: not readable as YAML: {error.problem}") from None
+        hint = "; use spaces" if "'\\t'" in str(error.problem) else ""
+        raise KatibFlowError(f"{where}: not readable as YAML: {error.problem}{hint}") from None
     except RecursionError:
         raise KatibFlowError(f"{source}: found no end of nesting, need at most {MAX_DEPTH} levels") from None
 

@@ -65,7 +65,7 @@ def test_a_manifest_that_says_what_we_do_needs_no_notes():
     ("old", "new", "message"),
     [
         ("kubeflow.org/v1beta1", "kubeflow.org/v1alpha3", "1: apiVersion: found 'kubeflow.org/v1alpha3', need "
-         "'kubeflow.org/v1beta1'; did you mean 'kubeflow.org/v1beta1'?"),
+         "'kubeflow.org/v1beta1': bring it there first, its goTemplate becomes a trialSpec"),
         ("kind: Experiment", "kind: Trial", "2: kind: found 'Trial', need 'Experiment'"),
         ("  name: digits\n", "", "3: metadata.name: found nothing, need a value here, it is required"),
         ("name: digits", "name: Digits", "4: metadata.name: found 'Digits', need lower-case letters and digits, '-' between "

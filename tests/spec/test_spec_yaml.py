@@ -63,7 +63,7 @@ def test_not_a_number_is_a_number():
         ("a: b: c", "f.yaml:1: not readable as YAML: mapping values are not allowed here"),
         ("a: [1, 2", "f.yaml:1: not readable as YAML: expected ',' or ']', but got '<stream end>'"),
         ("a: 1\n---\nb: 2", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
-        ("\ta: 1", "f.yaml:1: not readable as YAML: found character '\\t' that cannot start any token"),
+        ("\ta: 1", "f.yaml:1: not readable as YAML: found character '\\t' that cannot start any token; use spaces"),
         ("a: 1\nb: \0", "f.yaml:2: not readable as YAML: found U+0000, which is no character of a text"),
         ("a: *b", "f.yaml:1: not readable as YAML: found undefined alias 'b'"),
         ("\na: !!int x", "f.yaml:2: not readable as YAML: 'x' is not of the type 'int'"),

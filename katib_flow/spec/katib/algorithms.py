@@ -3,6 +3,7 @@
 Katib has every setting as text. What has no counterpart is told in a note, and left out.
 """
 
+import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ ALGORITHMS = {
     ),
     "pbt": Counterpart("pbt", {name: name for name in _PBT}),
 }
+_LONG_NAMES = ("bayesianoptimization", "multivariate-tpe")  # those that no algorithm here is called, nor nearly
 RULES = {"medianstop": Counterpart("median", {"min_trials_required": "min_trials", "start_step": "start_step"})}
 _NOT_TOLD = {("bayesianoptimization", "base_estimator"): "GP", ("bayesianoptimization", "acq_func"): "EI"}
 _HYPERBAND_STATE = ("b_l", "n", "r", "s_max", "current_s", "current_i", "evaluating_trials")
@@ -77,6 +79,10 @@ def algorithm(draft: Draft, data: Any, names: Mapping[str, str]) -> manifest.Alg
     read = draft.read(manifest.Algorithm, data, "spec.algorithm", unsound=["algorithm", "budget", "limits"])
     if read is None:
         return None
+    meant = difflib.get_close_matches(read.algorithm_name, _LONG_NAMES, n=1, cutoff=0.9)
+    if meant and read.algorithm_name not in _LONG_NAMES:
+        need = f"the name of an algorithm of Katib's or katib-flow's; did you mean {meant[0]!r}?"
+        draft.wrong("spec.algorithm.algorithmName", read.algorithm_name, need, unsound=["algorithm", "budget"])
     settings = {each.name: each.value for each in read.algorithm_settings}
     if read.algorithm_name == "hyperband":
         settings = _budget(draft, settings, names)

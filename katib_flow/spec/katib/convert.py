@@ -38,6 +38,9 @@ def convert(
     Raises:
         InvalidSpec: with every mistake that was found, by its path in the manifest, in the order of the lines.
     """
+    if str(data.get("apiVersion")).startswith("kubeflow.org/v1alpha"):
+        need = f"'{manifest.API_VERSION}': bring it there first, its goTemplate becomes a trialSpec"
+        raise InvalidSpec(source, [SpecError("apiVersion", data["apiVersion"], need)])
     rules = tuple(further)
     read, problems = _read(data, source, rules, config_maps, 0)
     if read is None or problems:

@@ -41,6 +41,7 @@ class Draft:
     unsound: set[str] = field(default_factory=set[str])
     variant: int = 0
     _mended: set[str] = field(default_factory=set[str])
+    _emptied: set[str] = field(default_factory=set[str])
     _origins: dict[str, Origin] = field(default_factory=dict[str, Origin])
 
     def note(self, where: str, text: str) -> None:
@@ -49,7 +50,8 @@ class Draft:
 
     def wrong(self, path: str, found: object, need: str, *, unsound: Collection[str] = ()) -> None:
         """Tell a mistake, by its path in the manifest; none in a stand-in for what was told before."""
-        if not self.has_mended(path):
+        unnamed = found is NOTHING and _cut(path)[0] in self._emptied
+        if not self.has_mended(path) and not unnamed:
             self.problems.append(SpecError(path, found, need))
         self.unsound |= set(unsound)
 
@@ -94,6 +96,7 @@ class Draft:
             SpecError(_below(start, problem.where), problem.found, problem.need) for problem in copy.problems
         ]
         self._mended |= {_below(start, where) for where in copy.mended_paths()}
+        self._emptied |= {_below(start, where) for where in copy.emptied()}
         try:
             return model.model_validate(copy.data)
         except ValidationError:
@@ -128,7 +131,7 @@ def _judged(model: type[Model], data: Any) -> list[SpecError]:
 
 def _below(start: str, where: str) -> str:
     """A path below another one."""
-    if where == "the spec":
+    if where in ("", "the spec"):
         return start or where
     return f"{start}{'' if not start or where.startswith('[') else '.'}{where}"
 

@@ -56,7 +56,7 @@ class Job:
         if labels is not None and (not isinstance(labels, Mapping) or set(labels) - {_SIDECAR}):
             yield "spec.template.metadata.labels"
         yield from (f"{_POD}.{key}" for key, value in self._of("spec", "template", "spec") if not _placed(key, value))
-        if len(self._containers) == 1:
+        if len(self._containers) == 1 and isinstance(self._containers[0], Mapping):
             yield from (f"{self.container_path}.{key}" for key in self._container_obstacles(self._containers[0]))
             yield from (f"spec.template.{path}" for path in self.placement.left)
         else:
@@ -66,9 +66,7 @@ class Job:
         found = get(self.body, *keys)
         return list(found.items()) if isinstance(found, Mapping) else []
 
-    def _container_obstacles(self, container: Any) -> Iterator[str]:
-        if not isinstance(container, Mapping):
-            return
+    def _container_obstacles(self, container: Mapping[str, Any]) -> Iterator[str]:
         if not container.get("command"):
             yield "command"
         yield from (key for key in container if key not in (*_KEPT, *_IGNORED))

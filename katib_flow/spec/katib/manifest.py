@@ -6,16 +6,23 @@ Katib writes numbers as text (``min: "0.01"``); a number without quotes is read 
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from katib_flow.spec.model import Count, Model, Natural, PlainData, Real, Text
+from katib_flow.spec.problems import problem, shown
 
 API_VERSION, KIND = "kubeflow.org/v1beta1", "Experiment"
 
 
 def _as_text(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _no_text(value: Any) -> Any:
+    if isinstance(value, str):
+        raise problem("", shown(value), "the object itself, not a text that has it: leave out the '|' after trialSpec")
+    return value
 
 
 Written = Annotated[str, BeforeValidator(_as_text)]
@@ -26,6 +33,12 @@ class Section(Model):
     """A part of the manifest; its keys are in camel case there."""
 
     model_config = ConfigDict(alias_generator=to_camel)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, data: Any) -> Any:
+        """Kubernetes takes null for a key that is left out."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class Manifest(Section):
@@ -157,7 +170,7 @@ class TrialTemplate(Section):
     success_condition: str = ""
     failure_condition: str = ""
     trial_parameters: tuple[TrialParameter, ...] = ()
-    trial_spec: PlainData | None = None
+    trial_spec: Annotated[PlainData | None, BeforeValidator(_no_text)] = None
     config_map: ConfigMapKey | None = None
 
 

@@ -7,6 +7,7 @@ a command, so the words that it would have made are written down.
 import re
 import shlex
 from collections.abc import Sequence
+from pathlib import PurePosixPath
 
 _PLACEHOLDER = re.compile(r"\$\$\{|\$\{[^{}]*\}")
 _FIRST = 0xE000  # of the characters that Unicode leaves to private use: they stand for placeholders here
@@ -17,7 +18,7 @@ _QUOTED = re.compile(r"\\.|'[^']*'|\"[^\"$`]*\"")
 
 def is_script(command: Sequence[str]) -> bool:
     """Whether a command is a shell's own, with a script in it."""
-    return len(command) > 1 and command[0] in ("sh", "bash") and command[1] == "-c"
+    return len(command) > 1 and PurePosixPath(command[0]).name in ("sh", "bash") and command[1] == "-c"
 
 
 def words(command: Sequence[str]) -> list[str] | None:

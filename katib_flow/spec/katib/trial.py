@@ -47,7 +47,7 @@ def fill(
     if job and template.primary_container_name not in (None, *job.container_names):
         need = f"the name of a container of the Job: {', '.join(job.container_names) or 'it has none'}"
         draft.wrong(f"{AT}.primaryContainerName", template.primary_container_name, need, unsound=["trial"])
-    elif job and not job.obstacles:
+    if job and not job.obstacles:
         shell = collector is None or collector.collector.kind in _WRAPPED
         fill_container(draft, job, values, shell=shell, checkpoints=checkpoints)
         if template.retain:
@@ -72,12 +72,17 @@ def _body(draft: Draft, template: manifest.TrialTemplate) -> dict[str, Any] | No
         for key in ("apiVersion", "kind"):
             if not isinstance(body.get(key), str):
                 draft.wrong(f"{SPEC}.{key}", body.get(key, NOTHING), f"the object's {key}, as text")
-        for key in ("name", "namespace"):
-            if (found := get(body, "metadata", key)) is not None:
-                draft.wrong(f"{SPEC}.metadata.{key}", found, "nothing here: each trial's object gets its own")
-    if len(draft.problems) > before:
-        draft.unsound.add("trial")
-        return None
+        if len(draft.problems) == before and all(isinstance(body.get(key), str) for key in ("apiVersion", "kind")):
+            return _unnamed(draft, body)
+    draft.unsound.add("trial")
+    return None
+
+
+def _unnamed(draft: Draft, body: dict[str, Any]) -> dict[str, Any]:
+    """The object without a name and a namespace, which are told where it has them."""
+    for key in ("name", "namespace"):
+        if (given := get(body, "metadata", key)) is not None:
+            draft.wrong(f"{SPEC}.metadata.{key}", given, "nothing here: each trial's object gets its own")
     return body
 
 
