@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from katib_flow.algorithms.registry import Ask, Settings, algorithm
     from katib_flow.argo import compile_experiment as compile
     from katib_flow.argo.embed import experiment_task
-    from katib_flow.decorator import Categorical, Float, Int, Ordinal, experiment, run
+    from katib_flow.decorator import Categorical, Float, Int, Ordinal, experiment, run, start
     from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
     from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
     from katib_flow.local import Result
@@ -40,7 +40,7 @@ _HOME = {
     "katib_flow.algorithms.learning": ("Learner",),
     "katib_flow.algorithms.registry": ("Ask", "Settings", "algorithm"),
     "katib_flow.argo.embed": ("experiment_task",),
-    "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run"),
+    "katib_flow.decorator": ("Categorical", "Float", "Int", "Ordinal", "experiment", "run", "start"),
     "katib_flow.errors": ("InvalidSpec", "KatibFlowError", "SpecError"),
     "katib_flow.history": ("History", "Kind", "Metric", "Origin", "State", "Suggestion", "Trial"),
     "katib_flow.local": ("Result",),
@@ -108,6 +108,7 @@ __all__ = [
     "search",
     "search_space",
     "should_stop",
+    "start",
     "suggest",
     "topology",
     "tune",

@@ -11,6 +11,7 @@ from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, Int
 from katib_flow.spec.problems import NOTHING, spec_errors
 
 if TYPE_CHECKING:
+    from katib_flow.local.background import Running
     from katib_flow.local.result import Result
     from katib_flow.local.scheduler import Progress
     from katib_flow.tracking import Store
@@ -29,6 +30,13 @@ class FunctionExperiment:
     def run(self, **options: Any) -> "Result":
         """Search on this machine; options as in ``katib_flow.run``."""
         return run(self, **options)
+
+    def start(self, **options: Any) -> "Running":
+        """Search in the background; options as in ``katib_flow.start``."""
+        return start(self, **options)
+
+    def _repr_html_(self) -> str:
+        return self.spec._repr_html_()
 
     def to_workflow(self, *, image: str | None = None) -> Any:
         """The search as a ``hera.workflows.Workflow``.
@@ -156,23 +164,61 @@ def run(
         InvalidSpec: the experiment cannot run as it is written.
         KatibFlowError: it cannot run here, or it is called while a trial's worker imports this module.
     """
-    import os
     import sys
 
-    from katib_flow.errors import KatibFlowError
     from katib_flow.local import run_experiment
     from katib_flow.local.progress import watching
+
+    spec, function, store = _to_run("kf.run", what, store, tracking_uri, warm_start)
+    with watching(spec, quiet=progress is not None or not sys.stdout.isatty()) as display:
+        return run_experiment(spec, function=function, store=store, progress=progress or display, barrier=barrier)
+
+
+def start(
+    what: "FunctionExperiment | Experiment",
+    *,
+    store: "Store | None" = None,
+    tracking_uri: str | None = None,
+    barrier: bool = False,
+    progress: "Progress | None" = None,
+    warm_start: Sequence[str] = (),
+) -> "Running":
+    """Run an experiment in the background, for a notebook: what it gives tells how it stands, and stops it.
+
+    The arguments are those of ``run``; nothing is displayed. When the program ends, the experiment does so in order, as
+    after Ctrl-C, and can be resumed.
+
+    Raises:
+        InvalidSpec: the experiment cannot run as it is written. Whatever else ends it is raised by ``wait``.
+        KatibFlowError: it is called while a trial's worker imports this module.
+    """
+    from katib_flow.local.background import Running
+    from katib_flow.local.run import check_here
+
+    spec, function, store = _to_run("kf.start", what, store, tracking_uri, warm_start)
+    check_here(spec)
+    return Running(spec, progress, function=function, store=store, barrier=barrier)
+
+
+def _to_run(
+    called: str, what: object, store: "Store | None", tracking_uri: str | None, warm_start: Sequence[str]
+) -> "tuple[Experiment, Callable[..., Any] | None, Store | None]":
+    """An experiment as it is to run, its function where that is to be sent along, and where it is recorded."""
+    import os
+
+    from katib_flow.errors import KatibFlowError
     from katib_flow.local.worker import IN_WORKER
     from katib_flow.tracking import Store
 
-    if not isinstance(what, FunctionExperiment | Experiment):  # pyright: ignore[reportUnnecessaryIsInstance] - users err
+    if not isinstance(what, FunctionExperiment | Experiment):
         need = "an experiment: what @kf.experiment made of a function, or kf.load(path)"
         if isinstance(getattr(what, "__wrapped__", None), FunctionExperiment):
             need += "; here a decorator stands above @kf.experiment, which should be the topmost"
-        raise InvalidSpec("kf.run", [SpecError("what", what, need)])
+        raise InvalidSpec(called, [SpecError("what", what, need)])
     if IN_WORKER in os.environ:
+        method = called.removeprefix("kf.")
         raise KatibFlowError(
-            'an experiment was run while its module was imported; put run() under if __name__ == "__main__":'
+            f'an experiment was run while its module was imported; put {method}() under if __name__ == "__main__":'
         )
     spec, function = (what.spec, what.function) if isinstance(what, FunctionExperiment) else (what, None)
     if warm_start:
@@ -182,8 +228,7 @@ def run(
         spec, function = _sent(spec, function)
     if store is None and tracking_uri:
         store = Store(tracking_uri, spec.tracking.experiment)
-    with watching(spec, quiet=progress is not None or not sys.stdout.isatty()) as display:
-        return run_experiment(spec, function=function, store=store, progress=progress or display, barrier=barrier)
+    return spec, function, store
 
 
 def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, Callable[..., Any] | None]:

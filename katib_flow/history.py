@@ -15,6 +15,7 @@ from typing import Any
 
 from katib_flow.basis import Basis
 from katib_flow.errors import written_out
+from katib_flow.markup import facts, table
 
 Value = bool | int | float | str | None
 """What a parameter may be assigned: any scalar of JSON."""
@@ -270,6 +271,20 @@ class Trial:
         return self.suggestion.assignment
 
     @property
+    def seconds(self) -> float | None:
+        """For how long it ran; None where it has not ended."""
+        return None if self.started is None or self.ended is None else round(self.ended - self.started, 3)
+
+    def _facts(self) -> dict[str, Any]:
+        """What there is to tell of it, for notebooks."""
+        told = {"budget": self.suggestion.budget, "seconds": self.seconds, "message": self.message}
+        return {"state": self.state, **{name: each for name, each in told.items() if each not in (None, "")}}
+
+    def _repr_html_(self) -> str:
+        known = {"parameters": self.assignment, "metrics": self.observations, "MLflow run": self.run_id}
+        return facts(f"trial {self.id}", {**self._facts(), **known})
+
+    @property
     def reported(self) -> list[Metric]:
         """Every value of every series."""
         return [metric for series in self.series.values() for metric in series]
@@ -358,6 +373,13 @@ class History(Sequence[Trial]):
     @property
     def next_index(self) -> int:
         return self.trials[-1].index + 1 if self.trials else 0
+
+    def _repr_html_(self) -> str:
+        rows = [
+            {"trial": trial.id, **trial._facts(), "metrics": trial.observations, "parameters": trial.assignment}
+            for trial in self.trials
+        ]
+        return table(f"{len(self)} trial{'s' * (len(self) != 1)}", rows)
 
     def replaced(self, trials: Iterable[Trial]) -> "History":
         """This history with trials added, or put in the place of those of the same id."""

@@ -358,6 +358,9 @@ class Search:
             if error is None:  # what ended the block is told first
                 raise
 
+    def _repr_html_(self) -> str:
+        return self.history._repr_html_()
+
     def __repr__(self) -> str:
         best = self.best
         found = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History, Trial
 from katib_flow.loop import Verdict
+from katib_flow.markup import table
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Status, Store
-from katib_flow.trial.table import rows
+from katib_flow.trial.table import rows, telling
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,7 +69,9 @@ class Result:
         return Path(path)
 
     def _repr_html_(self) -> str:
-        return self.to_pandas().to_html()  # notebooks
+        told = rows(self.experiment, self.history)
+        shown = [{name: row[name] for name in telling(told)} for row in told]
+        return table(f"{self.name}: {self.status}, {self.reason}", shown)
 
     def __repr__(self) -> str:
         best: Any = self.best

@@ -1,7 +1,7 @@
 """Run an experiment on this machine, or go on with one."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import cloudpickle
@@ -39,6 +39,7 @@ def run_experiment(
     store: Store | None = None,
     progress: Progress | None = None,
     barrier: bool = False,
+    begun: Callable[[Scheduler], None] | None = None,
 ) -> Result:
     """Run an experiment to its end, or until it is interrupted.
 
@@ -46,6 +47,7 @@ def run_experiment(
         function: the function of a function trial, where it is at hand (a notebook's, say); else it is imported.
         store: where to record; the spec's tracking URI, else the local default.
         barrier: suggest only when no trial is running, as an iteration on Argo does.
+        begun: given the scheduler before the first trial starts, to stop it from another thread.
 
     Raises:
         InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
@@ -71,7 +73,7 @@ def run_experiment(
             with store.lease(record, watcher.say if progress else _complain).take() as lease:
                 for each in map(store.find, record.experiment.warm_start):
                     tell(out_of_space(experiment, each.name, store.history(each).trials))
-                return _drive(store, record, lease, workers, spool, watcher, barrier=barrier)
+                return _drive(store, record, lease, workers, spool, watcher, barrier=barrier, begun=begun)
         finally:
             workers.close()
     except SpecError as problem:
@@ -211,11 +213,14 @@ def _wait_until_one_is_ready(workers: Workers) -> None:
 
 
 def _drive(
-    store: Store, record: Record, lease: Holding, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool
-) -> Result:
+    store: Store, record: Record, lease: Holding, workers: Workers, spool: Spool, progress: Progress, *, barrier: bool,
+    begun: Callable[[Scheduler], None] | None = None,
+) -> Result:  # fmt: skip
     with Recorder(store, record, lambda trial: spool.remove(trial.suggestion), lease.confirm) as recorder:
         scheduler = Scheduler(store, record, lease, workers, spool, recorder, progress, barrier)
         scheduler.control = store.control(record)
+        if begun is not None:
+            begun(scheduler)
         try:
             with scheduler.interruptible():
                 scheduler.recover()

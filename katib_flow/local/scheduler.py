@@ -78,6 +78,7 @@ class Scheduler:
     barrier: bool = False
     again: list[Suggestion] = field(default_factory=list[Suggestion])
     interrupts: int = 0
+    stop_asked: bool = False  # by who holds this scheduler, as a user does elsewhere by the store
     exhausted: bool = False
     _told: bool = False
     _judged_once: bool = False
@@ -160,7 +161,7 @@ class Scheduler:
             elapsed_seconds=self.control.running_seconds(self.record, self._clock + time.monotonic()),
             max_trials=self.control.max_trials,
             timeout=self.control.timeout,
-            stop=self.control.stop,
+            stop=self.control.stop or self.stop_asked,
         )
         if verdict.go and self.exhausted and not self.workers.running():
             return loop.exhausted(self.experiment, self.history)
@@ -384,6 +385,13 @@ class Scheduler:
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
         return standing(verdict, interrupted=bool(self.interrupts), paused=self.control.pause)
 
+    def interrupt(self) -> None:
+        """Have it end in order; once more, its trials end at once. Another thread may call this."""
+        self.interrupts += 1
+        self.recorder.patient = False
+        if self.interrupts == 2:
+            self.workers.kill()  # from here: the loop may be waiting for MLflow
+
     @contextmanager
     def interruptible(self) -> Generator[None]:
         """SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, end the experiment in order.
@@ -395,10 +403,7 @@ class Scheduler:
             return
 
         def interrupted(number: int, frame: FrameType | None) -> None:
-            self.interrupts += 1
-            self.recorder.patient = False
-            if self.interrupts == 2:
-                self.workers.kill()  # from here: the loop may be waiting for MLflow
+            self.interrupt()
             if self.interrupts > 2:
                 raise KeyboardInterrupt
 

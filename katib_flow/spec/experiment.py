@@ -19,6 +19,7 @@ from pydantic_core import CoreSchema
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Trial
+from katib_flow.markup import facts, table
 from katib_flow.spec.argo import Argo
 from katib_flow.spec.mending import VARIANTS, Mended, agreed, mended, without_shadows
 from katib_flow.spec.model import Model, Scalar, Text, shorthand, unwritable
@@ -146,6 +147,23 @@ class Experiment(Model):
         copy = self.model_copy()
         vars(copy)["base"] = directory
         return copy
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it: what is searched, and how."""
+        algorithm = self.algorithm
+        known = {
+            "description": self.description,
+            "objective": [f"{each.direction} {each.metric}" for each in self.objective],
+            "algorithm": f"{algorithm.name}, seed {algorithm.seed}",
+            "architecture": self.architecture.space if self.architecture else None,
+            "limits": {name: each for name, each in self.limits.model_dump().items() if each is not None},
+            "trial": f"{self.trial.kind} {getattr(self.trial, self.trial.kind)}",
+        }
+        parameters = [
+            {"parameter": name, "type": each.type, **each.model_dump(by_alias=True, exclude_defaults=True)}
+            for name, each in self.parameters.items()
+        ]
+        return facts(f"experiment {self.name}", known) + (table("parameters", parameters) if parameters else "")
 
     @property
     def metric_names(self) -> tuple[str, ...]:

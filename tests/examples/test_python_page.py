@@ -35,3 +35,12 @@ def test_a_loop_of_your_own(tmp_path: Path) -> None:
     best = record.experiment.best(history)
     assert best is not None
     assert out.strip() == f"{dict(best.assignment)} {dict(best.observations)}"
+
+
+def test_in_a_notebook(tmp_path: Path) -> None:
+    (tmp_path / "notebook.py").write_text(block("In a notebook"))
+    out = run("import runpy; runpy.run_path('notebook.py', run_name='__main__')", tmp_path)
+    begun, ended = out.splitlines()
+    assert begun.startswith("running ")
+    assert ended == "succeeded 6"
+    assert Store(f"sqlite:///{tmp_path / 'katib_flow.db'}").find("train").status is Status.SUCCEEDED
