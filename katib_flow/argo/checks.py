@@ -120,8 +120,9 @@ def _metrics(experiment: Experiment) -> Iterator[SpecError]:
         yield SpecError("metrics.source", metrics.source, need)
     yield from _collector(experiment)
     path = PurePosixPath(metrics.path or "x")
-    written = ("file", "tensorboard", "custom") if kind == "container" else ("file", "tensorboard")
-    if metrics.source not in written or kind not in ("container", "resource"):
+    if metrics.source not in ("file", "tensorboard", "custom") or kind not in ("container", "resource"):
+        return
+    if metrics.source == "custom" and metrics.path is None:
         return
     folder = path.parent if metrics.source == "file" else path
     if ".." in path.parts or str(folder) == "/":
@@ -138,15 +139,15 @@ def _collector(experiment: Experiment) -> Iterator[SpecError]:
     metrics, kind = experiment.metrics, experiment.trial.kind
     if metrics.source != "custom":
         return
-    if kind == "resource":
-        need = "another source, or trials that are a container: no container of one's own is put into an object's pods"
-        yield SpecError("metrics.source", metrics.source, need)
-    elif kind == "container" and metrics.container is None:
-        yield SpecError("metrics.container", NOTHING, "an image that reads the metrics of trials that are a container")
+    if kind in ("container", "resource") and metrics.container is None:
+        yield SpecError("metrics.container", NOTHING, f"an image that reads the metrics of trials that are a {kind}")
+    elif kind == "resource" and metrics.container and metrics.container.starts == "after-trial":
+        need = "with-trial, because nothing in the object's pods tells it that the trial has ended"
+        yield SpecError("metrics.container.starts", metrics.container.starts, need)
     elif kind in ("function", "command") and metrics.command is None:
         need = f"a program in argo.image as well, because the trials are a {kind}: a container stands beside containers"
         yield SpecError("metrics.command", NOTHING, need)
-    if metrics.container is not None and metrics.container.command is None:
+    if metrics.container is not None and metrics.container.command is None and kind == "container":
         named = placeholders_in(metrics.container.model_dump(mode="json"), "metrics.container")
         for where, name in named:
             if name not in COLLECTOR_KNOWS:

@@ -69,7 +69,7 @@ def unavailable(missing: Sequence[str], directory: TrialDirectory, reader: Reade
         return f"{what} was not reported: {said}"
     experiment = reader.experiment
     if experiment.metrics.source == "custom":
-        wanted = "metrics.container" if experiment.trial.container else "metrics.command"
+        wanted = "metrics.command" if experiment.trial.kind in ("function", "command") else "metrics.container"
         told = reader.source.told(missing[0]) if isinstance(reader.source, Telling) else ""
         last = f"the last line of the log was {_quoted(reader.lines.last)}" if reader.lines.last else ""
         none = f"{wanted} wrote none to {directory.report_file.name}"

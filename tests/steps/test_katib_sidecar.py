@@ -76,3 +76,63 @@ def test_a_sidecar_prints_what_a_real_client_reports() -> None:
 def test_the_pods_of_a_template_are_not_ours_to_put_one_into() -> None:
     with pytest.raises(InvalidSpec, match=r"metrics.source: found 'katib', need stdout or push"):
         check(experiment(trial={"template": {"name": "x", "arguments": {"lr": "${lr}"}}}, metrics={"source": "katib"}))
+
+
+def collected(**changes: Any) -> Any:
+    pod = {"containers": [{"name": "main", "image": "x"}]}
+    manifest = {"apiVersion": "batch/v1", "kind": "Job", "spec": {"template": {"spec": pod}}}
+    container = {
+        "image": "mine:1",
+        "args": ["--lr=${lr}", "$(A)"],
+        "env": {"A": "${trial.name}"},
+        "starts": "with-trial",
+    }
+    of = experiment(
+        trial={"resource": {"manifest": manifest}},
+        metrics={"source": "custom", "path": "/out", "container": container | changes},
+    )
+    check(of)
+    return watched(of, "exp-x7k2p", "t00001", {"lr": 0.5}, owner("w", "u"))
+
+
+def test_a_collector_of_the_users_is_a_container_of_the_objects_pods_as_in_katib() -> None:
+    made = collected()
+    pod = made.manifest["spec"]["template"]["spec"]
+    main, theirs = pod["containers"]
+    assert made.container == "main"  # of two, the trial's log is that of its own
+    assert theirs["image"] == "mine:1"
+    assert "command" not in theirs
+    assert theirs["args"] == ["--lr=0.5", "$$(A)"]
+    told = {each["name"]: each["value"] for each in theirs["env"]}
+    assert told == {
+        "A": "exp-x7k2p-t00001",
+        "KATIB_FLOW_REPORT_FILE": "/katib-flow/report.jsonl",
+        **reporting_to("exp-x7k2p-t00001", 6789),
+    }
+    assert "env" not in main
+    assert theirs["securityContext"]["runAsNonRoot"]
+    (shared,) = main["volumeMounts"]
+    assert shared["mountPath"] == "/out"
+    assert [mount["mountPath"] for mount in theirs["volumeMounts"]] == ["/out", "/katib-flow"]
+    assert not theirs["volumeMounts"][0]["readOnly"]
+    assert [mount["mountPath"] for mount in pod["initContainers"][0]["volumeMounts"]] == ["/katib-flow"]
+    assert {each["name"] for each in pod["volumes"]} == {shared["name"], theirs["volumeMounts"][1]["name"]}
+    assert pod["shareProcessNamespace"] is True
+    assert pod["hostAliases"][0]["ip"] == "127.0.0.1"
+
+
+def test_a_sidecar_prints_what_a_collector_writes(tmp_path: Path) -> None:
+    report = {"metrics": {"accuracy": 0.5}, "step": 2}
+    script = (
+        "import sys, pathlib; from katib_flow.argo.steps.sidecar import print_metrics; "
+        "from katib_flow.metrics.sources import NOTHING; print_metrics(NOTHING, pathlib.Path(sys.argv[1]))"
+    )
+    file = tmp_path / "report.jsonl"
+    file.write_text(json.dumps(report) + "\n")
+    with subprocess.Popen([sys.executable, "-c", script, str(file)], stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert json.loads(reader.stdout.readline()) == report
+        file.write_text(json.dumps(report) + "\n" + json.dumps(report | {"step": 3}))  # no line break follows
+        reader.send_signal(signal.SIGTERM)
+        out, _ = reader.communicate(timeout=60)
+    assert [json.loads(line)["step"] for line in out.splitlines()] == [3]

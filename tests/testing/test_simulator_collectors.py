@@ -92,6 +92,17 @@ def test_a_collector_that_fails_fails_the_trial_and_no_pod_again(cluster: Cluste
     assert len(run.logs("trial")) == 2
 
 
+def test_a_trials_time_is_not_that_of_its_collector(cluster: Cluster) -> None:
+    slow = [sys.executable, "-c", "import time; time.sleep(2)\n" + READ, "${trial.directory}", "0"]
+    for here in (False, True):
+        made = of(slow, here=here)
+        made = made.model_copy(
+            update={"limits": made.limits.model_copy(update={"trial_timeout": 1.5, "max_trials": 1})}
+        )
+        trials = cluster.here(made) if here else cluster.submit(made).trials
+        assert [trial.state for trial in trials] == [State.SUCCEEDED], [trial.message for trial in trials]
+
+
 def test_a_trial_that_has_failed_is_not_collected(cluster: Cluster) -> None:
     run = cluster.submit(of(reads(), trial=["sh", "-c", "exit 3"]))
     assert [trial.state for trial in run.trials] == [State.FAILED] * 2

@@ -7,7 +7,7 @@ from typing import Any
 
 from katib_flow.argo.cluster import POD, WORKFLOW, Kind, Manifest, kind_of
 from katib_flow.argo.names import LABEL, RUN_LABEL, TRIAL_LABEL, steps_image
-from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, with_sidecar
+from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR, first_container, with_sidecar
 from katib_flow.history import Value
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import Inactive, substitute
@@ -65,7 +65,9 @@ def watched(experiment: Experiment, run: str, trial_id: str, values: Mapping[str
             failure = resource.failure_condition or _WORKFLOW_FAILED
         pods, container, retain = resource.primary_pod_labels, resource.primary_container, resource.retain
         if experiment.metrics.source in READ_BY_SIDECAR:
-            manifest = with_sidecar(manifest, experiment, container, steps_image(experiment), name)
+            manifest = with_sidecar(manifest, experiment, container, steps_image(experiment), name, values)
+        if experiment.metrics.container is not None:
+            container = container or first_container(manifest)  # of several, which is read must be said
     else:
         assert template.template is not None
         manifest, pods = _of_template(experiment, values), template.template.primary_pod_labels

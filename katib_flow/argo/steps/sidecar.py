@@ -8,7 +8,7 @@ import copy
 import json
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,22 +16,38 @@ from katib_flow.argo.cluster import Manifest
 from katib_flow.argo.names import RESTRICTED, SPEC_VARIABLE
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.errors import KatibFlowError
+from katib_flow.history import Value
 from katib_flow.metrics import katib
+from katib_flow.metrics.lines import Lines
 from katib_flow.metrics.sources import NOTHING, Source, source_of
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.sections import Collector
+from katib_flow.spec.template import substitute_all, substitute_env
+from katib_flow.trial.protocol import REPORT_FILE
 
 NAME = "katib-flow-metrics"
-READ_BY_SIDECAR = ("file", "tensorboard", "prometheus", "katib")
+COLLECTOR = "katib-flow-collector"
+READ_BY_SIDECAR = ("file", "tensorboard", "prometheus", "katib", "custom")
+_REPORTS = "/katib-flow"  # of the user's own collector, to a file
+NO_VALUES: Mapping[str, Value] = {}
 _POLL_SECONDS = 1.0
 
 
 def with_sidecar(
-    manifest: Manifest, experiment: Experiment, container: str | None, image: str, trial: str = ""
+    manifest: Manifest,
+    experiment: Experiment,
+    container: str | None,
+    image: str,
+    trial: str = "",
+    values: Mapping[str, Value] = NO_VALUES,
 ) -> Manifest:
     """The manifest with a sidecar beside each container of a name, or beside the first there is.
 
+    A collector of the user's own is a container beside it, as in Katib: the pod ends when both have ended.
+
     Args:
         trial: the name of the trial.
+        values: what ``${...}`` stands for in the collector's arguments.
 
     Raises:
         KatibFlowError: it has no such container.
@@ -47,7 +63,7 @@ def with_sidecar(
         what = f"a container {container!r}" if container else "a pod template with containers"
         raise KatibFlowError(f"trial.resource.manifest: found no place for the metrics' reader, need {what}")
     for spec, beside in found if container is not None else found[:1]:
-        reader = {
+        reader: dict[str, Any] = {
             "name": NAME,
             "image": image,
             "restartPolicy": "Always",
@@ -59,8 +75,48 @@ def with_sidecar(
         }
         if experiment.metrics.source == "katib":
             reader |= _reported_to(spec, beside, experiment, trial)
+        elif (collector := experiment.metrics.container) is not None:
+            theirs = _collecting(spec, collector, reader["volumeMounts"], values)
+            reader |= _reported_to(spec, theirs, experiment, trial)
+            reader["volumeMounts"] = [{"name": COLLECTOR, "mountPath": _REPORTS, "readOnly": True}]
         spec.setdefault("initContainers", []).append(reader)
     return made
+
+
+def _collecting(
+    spec: dict[str, Any], collector: Collector, shared: list[dict[str, Any]], values: Mapping[str, Value]
+) -> dict[str, Any]:
+    """The container of the user's own collector, put into a pod.
+
+    Args:
+        shared: mounts of what the trial writes.
+    """
+    variables = {REPORT_FILE: f"{_REPORTS}/report.jsonl", **substitute_env(collector.env, values)}
+    fields: dict[str, Any] = {
+        "command": substitute_all(collector.command or (), values),
+        "args": substitute_all(collector.args, values),
+        "workingDir": collector.working_dir,
+        "resources": collector.resources,
+    }
+    security = {key: value for key, value in RESTRICTED.items() if key != "readOnlyRootFilesystem"}
+    container: dict[str, Any] = {
+        "name": COLLECTOR,
+        "image": collector.image,
+        **{key: value for key, value in fields.items() if value},
+        "env": [{"name": name, "value": value.replace("$", "$$")} for name, value in variables.items()],
+        "securityContext": security,
+        "volumeMounts": [
+            *({**mount, "readOnly": False} for mount in shared),
+            {"name": COLLECTOR, "mountPath": _REPORTS},
+        ],
+    }
+    for key in ("command", "args"):
+        if key in container:
+            container[key] = [word.replace("$", "$$") for word in container[key]]  # Kubernetes halves it again
+    spec["containers"].append(container)
+    spec.setdefault("volumes", []).append({"name": COLLECTOR, "emptyDir": {}})
+    spec.setdefault("shareProcessNamespace", True)  # Katib's collectors look for the trial's process
+    return container
 
 
 def _reported_to(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment, trial: str) -> dict[str, Any]:
@@ -73,6 +129,11 @@ def _reported_to(spec: dict[str, Any], beside: dict[str, Any], experiment: Exper
     listens = f"import socket; socket.create_connection(('127.0.0.1', {port}), 1).close()"
     probe = {"exec": {"command": ["python3", "-c", listens]}, "periodSeconds": 1, "failureThreshold": 300}
     return {"startupProbe": probe}
+
+
+def first_container(manifest: Manifest) -> str | None:
+    """The name of the container beside which a sidecar is put where none is named."""
+    return next((spec["containers"][0].get("name") for spec in _pod_specs(manifest) if spec["containers"]), None)
 
 
 def _pod_specs(node: Any) -> Iterator[dict[str, Any]]:
@@ -90,8 +151,10 @@ def _shared(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment
     """Mounts of the directory that the metrics are in, which both containers get; none for an endpoint."""
     if experiment.metrics.source in ("prometheus", "katib"):
         return []
-    path = PurePosixPath(experiment.metrics.path or "/")
-    folder = path if experiment.metrics.source == "tensorboard" else path.parent
+    if experiment.metrics.path is None:
+        return []
+    path = PurePosixPath(experiment.metrics.path)
+    folder = path.parent if experiment.metrics.source == "file" else path
     for mount in beside.get("volumeMounts", []):
         if folder.is_relative_to(mount["mountPath"]):
             return [{**mount, "readOnly": True}]
@@ -108,13 +171,20 @@ def source(experiment: Experiment, base: Path, trial: str) -> Source:
     return katib.reports_of(experiment, trial, katib.PORT) or source_of(experiment, base) or NOTHING
 
 
-def print_metrics(source: Source) -> None:
-    """What the sidecar does: print what a source gives, until it is told to go."""
+def print_metrics(source: Source, reports: Path = Path(_REPORTS, "report.jsonl")) -> None:
+    """What the sidecar does: print what a source gives, and what a collector has written, until it is told to go.
+
+    Args:
+        reports: the collector's file, which has the form of what is printed.
+    """
+    written = Lines(reports)
     told = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: told.set())
     while True:
         ended = told.wait(_POLL_SECONDS)
         for metric in source.read(end=ended):
             print(json.dumps({"metrics": {metric.name: metric.value}, "step": metric.step}), flush=True)
+        for line in written.read(end=ended):
+            print(line, flush=True)
         if ended:
             return
