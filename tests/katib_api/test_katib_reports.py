@@ -183,6 +183,20 @@ def test_a_flood_waits_until_it_is_read(reports: KatibReports) -> None:
         assert [each.result() for each in sent] == [b""] * 3
 
 
+def test_who_reads_comes_back_even_where_reports_never_end(reports: KatibReports) -> None:
+    line = b'[["accuracy", "0.5", 0]]\n'
+    portions = iter([line * 1000] * 400)
+
+    def filled() -> bytes:
+        portion = next(portions)
+        reports._rest += portion
+        return portion
+
+    reports._fill = filled  # pyright: ignore[reportAttributeAccessIssue]
+    assert len(list(reports.read())) * len(line) < READ_BYTES + len(line) * 1000
+    assert next(portions)
+
+
 def test_nobody_else_reaches_it(reports: KatibReports) -> None:
     with socket.socket() as own:
         own.connect(("127.0.0.1", reports.port))

@@ -62,6 +62,7 @@ def test_the_config_map_may_stand_in_the_same_file() -> None:
         f"{config_map('other')}---\n{config_map()}---\n{config_map(namespace='another', **{'a.yaml': 'no'})}",
         dump_yaml({"apiVersion": "v1", "kind": "List", "items": [{"kind": "Secret"}]}) + "---\n" + config_map(),
         config_map(namespace=None),
+        f"{config_map(namespace=None, **{'a.yaml': 'no'})}---\n{config_map()}",
     ],
 )
 def test_a_file_may_hold_several_objects(text: str) -> None:

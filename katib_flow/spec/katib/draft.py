@@ -63,8 +63,7 @@ class Draft:
         """What was told to stand at a path in the manifest, and below it, stands elsewhere."""
 
         def there(told: str) -> str:
-            below = told.removeprefix(path)
-            return to + below if told.startswith(path) and below[:1] in ("", ".", "[") else told
+            return to + told.removeprefix(path) if told.startswith(path) else told
 
         self.problems = [SpecError(there(each.where), each.found, each.need) for each in self.problems]
         self._origins = {key: replace(origin, path=there(origin.path)) for key, origin in self._origins.items()}
