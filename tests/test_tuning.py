@@ -224,6 +224,7 @@ def test_every_mistake_is_told_by_its_argument() -> None:
         ({"trial_active_deadline_seconds": -1}, "trial_active_deadline_seconds: found -1.0, need a number above 0"),
         ({"parameters": {"a b": kf.search.int(1, 2)}}, "parameters: found 'a b', need a name of letters, digits, '_', '-' and '.', no digit first"),
         ({"algorithm_name": "tpe", "algorithm_settings": {"n_ei_candidates": "many"}}, "algorithm_settings.n_ei_candidates: found 'many', need a whole number"),
+        ({"algorithm_name": 3}, "algorithm_name: found 3, need text (quote it)"),
         ({"algorithm_settings": "x"}, "algorithm_settings: found 'x', need a dict of settings by name"),
         ({"env_per_trial": [{"value": 1}]}, "env_per_trial[0]: found {'value': 1}, need a name and a value, or a Secret's key; or a V1EnvFromSource of a Secret"),
         ({"resources_per_trial": "2"}, "resources_per_trial: found '2', need a dict with cpu, memory and gpu, or V1ResourceRequirements"),

@@ -25,6 +25,7 @@ VARIANTS = (0, 1)
 Path = tuple[int | str, ...]
 Judge = Callable[[Any], list[SpecError]]
 _MEANT = re.compile(r"; did you mean '([^']+)'\?$")
+_HABIT = re.compile(r"; .* is written (\w+):.* here$", re.DOTALL)
 _UNKNOWN = ("a known key, one of ", "nothing here: there are no keys")
 
 
@@ -154,11 +155,11 @@ def agreed(first: Iterable[SpecError], second: Iterable[SpecError]) -> list[Spec
 
 
 def without_shadows(problems: Sequence[SpecError]) -> list[SpecError]:
-    """The mistakes without a key that is missing only because it is misspelt."""
+    """The mistakes without a key that is missing only because it is misspelt, or written as in another tool."""
     meant = {
         f"{problem.where[: -len(str(problem.found))]}{match[1]}"
         for problem in problems
-        if problem.need.startswith(_UNKNOWN) and (match := _MEANT.search(problem.need))
+        if problem.need.startswith(_UNKNOWN) and (match := _MEANT.search(problem.need) or _HABIT.search(problem.need))
     }
     return [problem for problem in problems if problem.found is not NOTHING or problem.where not in meant]
 

@@ -140,6 +140,22 @@ def heads(message: str) -> str:
     return message.partition(", need ")[0]
 
 
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"type": "float", "min": 5, "max": "high"}, "parameters.p.max"),
+        ({"type": "float", "min": "low", "max": -5}, "parameters.p.min"),
+        ({"type": "float", "min": "low", "max": 5, "scale": "logit"}, "parameters.p.min"),
+        ({"type": "int", "min": 1, "step": 1}, "parameters.p.max"),
+        ({"type": "categorical", "value": [1]}, "parameters.p.value"),
+    ],
+)
+def test_what_a_stand_in_breaks_is_no_mistake(change: Data, where: str) -> None:
+    problems = messages(changed(GOOD, [("parameters.p", change), ("initial.0.p", 7.0)]))
+    assert where in [problem.partition(":")[0] for problem in problems]
+    assert all(problem.partition(": found")[0] in (where, "parameters.p.max") for problem in problems)
+
+
 # a manifest of Katib's
 
 
@@ -221,6 +237,19 @@ def test_the_manifest_without_a_change_is_good() -> None:
 @pytest.mark.parametrize("change", KATIB_CHANGES, ids=[path for path, _ in KATIB_CHANGES])
 def test_a_mistake_of_a_manifest_alone_is_one_message(change: tuple[str, object]) -> None:
     assert len(katib_messages(changed(KATIB, [change]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [
+        ({"name": "p", "parameterType": "choice", "feasibleSpace": {"list": ["a"]}}, "parameterType"),
+        ({"name": "p", "parameterType": "number", "feasibleSpace": {"min": "1.5", "max": "2.5"}}, "parameterType"),
+        ({"name": 3, "parameterType": "double", "feasibleSpace": {"min": "1.5", "max": "2.5"}}, "name"),
+    ],
+)
+def test_what_a_stand_in_breaks_in_a_manifest_is_no_mistake(change: Data, where: str) -> None:
+    (message,) = katib_messages(changed(KATIB, [("spec.parameters.4", change)]))
+    assert message.startswith(f"spec.parameters[4].{where}: found")
 
 
 @cache
