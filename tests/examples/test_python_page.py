@@ -44,3 +44,14 @@ def test_in_a_notebook(tmp_path: Path) -> None:
     assert begun.startswith("running ")
     assert ended == "succeeded 6"
     assert Store(f"sqlite:///{tmp_path / 'katib_flow.db'}").find("train").status is Status.SUCCEEDED
+
+
+def test_with_scikit_learn(tmp_path: Path) -> None:
+    out = run(block("With scikit-learn"), tmp_path)
+    store = Store(f"sqlite:///{tmp_path / 'katib_flow.db'}")
+    record = store.find("svc")
+    history = store.history(record)
+    best = record.experiment.best(history)
+    assert best is not None
+    assert (record.status, len(history)) == (Status.SUCCEEDED, 12)
+    assert out.startswith(f"{dict(best.assignment)} {best.observations['score']} ")
