@@ -35,6 +35,9 @@ Results = Mapping[str, Any]
 class KatibFlowSearchCV(BaseSearchCV):
     """Search over the parameters of an estimator with any algorithm of katib-flow, by cross-validated score.
 
+    What is fitted has the attributes of ``GridSearchCV``: ``cv_results_``, ``best_estimator_``, ``best_score_``,
+    ``best_params_``, ``best_index_``, ``scorer_``, ``n_splits_``, ``refit_time_``, ``multimetric_`` and so on.
+
     Where it departs from ``GridSearchCV`` and ``RandomizedSearchCV``:
 
     - All candidates are scored on the same splits, also of a splitter that draws other ones each time it is asked.
@@ -64,8 +67,6 @@ class KatibFlowSearchCV(BaseSearchCV):
 
     Attributes:
         history_: the trials, as katib-flow has them; with the id of each trial's run where they are recorded.
-        cv_results_, best_estimator_, best_score_, best_params_, best_index_, scorer_, n_splits_, refit_time_,
-            multimetric_, classes_, n_features_in_, feature_names_in_: as in ``GridSearchCV``.
     """
 
     _parameter_constraints: dict[str, Any] = {
@@ -126,7 +127,7 @@ class KatibFlowSearchCV(BaseSearchCV):
     def _run_search(self, evaluate_candidates: Callable[..., Results]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as it was before 1.9
         """Evaluate candidates as the algorithm suggests them, and tell it what came of each."""
         space = _Space(self.space)
-        splits = _Once(getattr(self, "_checked_cv_orig", None) or self.cv, is_classifier(self.estimator))
+        splits = self._splits()
         self._lost = _Lost(self.error_score, super()._format_results)
         results: Results = {}
         try:
@@ -140,6 +141,15 @@ class KatibFlowSearchCV(BaseSearchCV):
             self._lost.complete(results)
         finally:
             del self._lost
+
+    def _splits(self) -> "_Once | None":
+        """The splits of all candidates; None where scikit-learn has them, splits that were listed and not made."""
+        checked = getattr(self, "_checked_cv_orig", None)  # of newer versions: in older ones fit keeps it to itself
+        if checked is None and not (
+            self.cv is None or isinstance(self.cv, numbers.Integral) or hasattr(self.cv, "split")
+        ):
+            return None
+        return _Once(checked or self.cv, is_classifier(self.estimator))
 
     def _begun(self, space: "_Space") -> Search:
         algorithm = {"name": self.algorithm} if isinstance(self.algorithm, str) else dict(self.algorithm)
@@ -159,7 +169,7 @@ class KatibFlowSearchCV(BaseSearchCV):
     def _evaluated(
         self,
         evaluate: Callable[..., Results],
-        splits: "_Once",
+        splits: "_Once | None",
         space: "_Space",
         search: Search,
         trials: Sequence[Trial],

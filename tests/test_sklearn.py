@@ -7,9 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-
-pytest.importorskip("sklearn")
-
+import sklearn
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.datasets import load_iris, make_classification
 from sklearn.exceptions import FitFailedWarning, NotFittedError
@@ -44,6 +42,8 @@ STRICT: dict[str, Any] = {"max_trials": 2, "algorithm": "random", "random_state"
     ]
 )
 def test_it_is_an_estimator_of_scikit_learn(estimator: Any, check: Any) -> None:
+    if sklearn.__version__ < "1.6" and "default_constructible" in str(check):
+        pytest.skip("before 1.6 it makes estimators of one argument, and its own searches by their names")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         check(estimator)
