@@ -157,8 +157,11 @@ def test_a_mistake_in_the_template_is_told_where_it_stands() -> None:
     job["spec"]["template"]["spec"]["containers"][0]["command"] = ["x", "${trialParameters.rate}"]
     job["metadata"] = {"name": "mine"}
     told = mistakes(manifest(), lambda namespace, name: {"a.yaml": template(job)})
+    at = f"{AT}[templates/a.yaml]"
     assert told == [
-        f"{AT}[templates/a.yaml].metadata.name: found 'mine', need nothing here: each trial's object gets its own"
+        f"{at}.metadata.name: found 'mine', need nothing here: each trial's object gets its own",
+        f"{at}.spec.template.spec.containers[0].command[1]: found '${{trialParameters.rate}}', need a name of "
+        "trialParameters: learningRate",
     ]
     del job["metadata"]
     (only,) = mistakes(manifest(), lambda namespace, name: {"a.yaml": template(job)})

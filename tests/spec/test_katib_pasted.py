@@ -41,7 +41,7 @@ TAKEN: dict[str, tuple[str, list[str]]] = {
     "xgboostjob": ("resource", []),
 }
 REFUSED: dict[str, list[str]] = {
-    "config-map": [":14: spec.trialTemplate.configMap: "],
+    "config-map": [":15: spec.trialTemplate.configMap.configMapName: "],
     "gotemplate": [
         ":15: spec.trialTemplate.goTemplate: found 'goTemplate', need a known key, one of retain, primaryPodLabels, "
         "primaryContainerName, successCondition, failureCondition, trialParameters, trialSpec, configMap; goTemplate is "
