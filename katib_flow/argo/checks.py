@@ -210,9 +210,9 @@ def _substituted(experiment: Experiment) -> Iterator[SpecError]:
 def _amounts(at: str, resources: Resources) -> list[tuple[str, str]]:
     """Texts in amounts of resources, by their path."""
     return [
-        (f"{at}.resources.{kind}.{name}", f"{name}{each}")
+        (f"{at}.resources.{kind}.{name}", f"{name}{amount}")
         for kind, amounts in resources.items()
-        for name, each in amounts.items()
+        for name, amount in amounts.items()
     ]
 
 

@@ -34,8 +34,8 @@ def beside(
     own = collector.command is None
     values = _values(experiment, trial, directory)
     args = [text.replace("$", "$$") for text in substitute_all(collector.args, values)]  # Kubernetes halves it again
-    told = collector_variables(experiment, str(values["trial.name"]), directory, f"{pods.SHARED}/rc")
-    variables = {"HOME": pods.TEMPORARY, **substitute_env(collector.env, values), **told}
+    given = collector_variables(experiment, str(values["trial.name"]), directory, f"{pods.SHARED}/rc")
+    variables = {"HOME": pods.TEMPORARY, **substitute_env(collector.env, values), **given}
     return [
         UserContainer(
             name=NAME,

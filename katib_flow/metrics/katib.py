@@ -91,8 +91,8 @@ class KatibReports:
             while b"\n" not in self._rest and time.monotonic() < until:
                 if selector.select(0.1) and not self._fill():
                     break
-        line, found, self._rest = self._rest.partition(b"\n")
-        port = json.loads(line) if found else f"has not started within {START_SECONDS:g} s"
+        line, complete, self._rest = self._rest.partition(b"\n")
+        port = json.loads(line) if complete else f"has not started within {START_SECONDS:g} s"
         if not isinstance(port, int):
             raise KatibFlowError(f"the endpoint for reports to Katib's API {port}")
         return port

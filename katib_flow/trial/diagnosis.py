@@ -70,10 +70,10 @@ def unavailable(missing: Sequence[str], directory: TrialDirectory, reader: Reade
     experiment = reader.experiment
     if experiment.metrics.source == "custom":
         wanted = "metrics.command" if experiment.trial.kind in ("function", "command") else "metrics.container"
-        told = reader.source.told(missing[0]) if isinstance(reader.source, Telling) else ""
+        instead_of = reader.source.told(missing[0]) if isinstance(reader.source, Telling) else ""
         last = f"the last line of the log was {_quoted(reader.lines.last)}" if reader.lines.last else ""
         none = f"{wanted} wrote none to {directory.report_file.name}"
-        return f"{what} was not reported: {'; '.join(text for text in (none, told, last) if text)}"
+        return f"{what} was not reported: {'; '.join(text for text in (none, instead_of, last) if text)}"
     if isinstance(reader.source, MetricsFile):
         place, lines = f"lines of {experiment.metrics.path}", _lines(reader.source.path)
         if not reader.source.path.exists():

@@ -62,7 +62,7 @@ def test_what_is_compiled_holds_the_text(cluster: FakeCluster, tmp_path: Path) -
     cluster.create(CONFIG_MAP)
     done = call("compile", "katib.yaml")
     assert done.exit_code == 0, done.output
-    given = {each["name"]: each["value"] for each in yaml.safe_load(done.stdout)["spec"]["arguments"]["parameters"]}
+    given = {item["name"]: item["value"] for item in yaml.safe_load(done.stdout)["spec"]["arguments"]["parameters"]}
     container = decode_spec(given["spec"], "spec").trial.container
     assert container is not None
     assert container.command == ("train", "--lr=${lr}")
@@ -88,8 +88,8 @@ def test_a_config_map_that_the_cluster_has_not_is_a_mistake_wherever_it_is_asked
 
 def test_a_key_that_it_has_not_is_told_with_those_that_it_has(cluster: FakeCluster) -> None:
     cluster.create(CONFIG_MAP | {"data": {"jobs.yaml": JOB}})
-    told = str(call("validate", "katib.yaml").exception)
-    assert "found 'job.yaml', need a key of ConfigMap kubeflow/templates: it has jobs.yaml; did you mean" in told
+    said = str(call("validate", "katib.yaml").exception)
+    assert "found 'job.yaml', need a key of ConfigMap kubeflow/templates: it has jobs.yaml; did you mean" in said
     cluster.create(CONFIG_MAP | {"metadata": {"name": "empty"}, "data": None})
     assert in_cluster()("kubeflow", "empty") == {}
 
@@ -102,11 +102,11 @@ def test_validate_without_a_cluster_says_where_the_template_is_looked_for(
     assert (done.exit_code, done.stdout) == (
         0, "katib.yaml: good; 1 parameter, uncountably many points, algorithm random\n"
     )  # fmt: skip
-    (told,) = done.stderr.splitlines()
-    assert told.startswith(
+    (said,) = done.stderr.splitlines()
+    assert said.startswith(
         "note: trial: the template, job.yaml of ConfigMap kubeflow/templates, is read from the cluster"
     )
-    assert "not checked now: Kubernetes: found no cluster" in told
+    assert "not checked now: Kubernetes: found no cluster" in said
     for command in ("compile", "submit", "import", "run"):
         done = call(command, "katib.yaml")
         assert "found 'templates', need one that can be read (Kubernetes: found no cluster" in str(done.exception)
@@ -120,11 +120,11 @@ def test_python_may_ask_the_cluster_as_well(cluster: FakeCluster) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"), [(None, "cm.yaml: cannot be read: No such file"), ("a: [", "cm.yaml:1: not readable")]
+    ("text", "said"), [(None, "cm.yaml: cannot be read: No such file"), ("a: [", "cm.yaml:1: not readable")]
 )
 def test_a_file_of_config_maps_that_cannot_be_read_is_told(
-    cluster: FakeCluster, tmp_path: Path, text: str | None, told: str
+    cluster: FakeCluster, tmp_path: Path, text: str | None, said: str
 ) -> None:
     if text is not None:
         (tmp_path / "cm.yaml").write_text(text)
-    assert told in str(call("validate", "katib.yaml", "--config-map", "cm.yaml").exception)
+    assert said in str(call("validate", "katib.yaml", "--config-map", "cm.yaml").exception)

@@ -28,11 +28,11 @@ METHOD = "/api.v1.beta1.DBManager/ReportObservationLog"
 
 
 def request(*logs: tuple[str, str, str], trial: str = "digits-t00001") -> Any:
-    made = message("ReportObservationLogRequest")(trial_name=trial)
+    built = message("ReportObservationLogRequest")(trial_name=trial)
     for name, value, time_stamp in logs:
-        log = made.observation_log.metric_logs.add(time_stamp=time_stamp)
+        log = built.observation_log.metric_logs.add(time_stamp=time_stamp)
         log.metric.name, log.metric.value = name, value
-    return made
+    return built
 
 
 def refusal(of: Any) -> str:
@@ -103,10 +103,10 @@ def test_a_name_has_a_length(name: str, good: bool) -> None:
 
 @pytest.mark.parametrize("trial", ["", "digits-t00002", "digits-t00001 ", "x" * 5000])
 def test_another_trial_is_refused_in_few_words(trial: str) -> None:
-    told = refusal(request(("a", "1", ""), trial=trial))
-    assert told.startswith("trial_name: found ")
-    assert told.endswith("need 'digits-t00001': no other trial reports here")
-    assert len(told) < 200
+    said = refusal(request(("a", "1", ""), trial=trial))
+    assert said.startswith("trial_name: found ")
+    assert said.endswith("need 'digits-t00001': no other trial reports here")
+    assert len(said) < 200
 
 
 def test_a_report_has_so_many_numbers_at_most() -> None:
@@ -118,8 +118,8 @@ def test_a_report_has_so_many_numbers_at_most() -> None:
 
 @pytest.fixture
 def reports() -> Iterator[KatibReports]:
-    with KatibReports("digits-t00001", ["accuracy"]) as made:
-        yield made
+    with KatibReports("digits-t00001", ["accuracy"]) as built:
+        yield built
 
 
 def send(reports: KatibReports, of: Any) -> None:
@@ -180,7 +180,7 @@ def test_a_flood_waits_until_it_is_read(reports: KatibReports) -> None:
         counts: list[int] = []
         assert within(60, lambda: counts.append(len(list(reports.read()))) or sum(counts) == 27_000)
         assert max(counts) * 390 < READ_BYTES + (1 << 23)  # who reads comes back to what else there is to do
-        assert [each.result() for each in sent] == [b""] * 3
+        assert [item.result() for item in sent] == [b""] * 3
 
 
 def test_who_reads_comes_back_even_where_reports_never_end(reports: KatibReports) -> None:
@@ -238,10 +238,10 @@ def test_without_grpc_it_says_what_to_install(tmp_path: Path, monkeypatch: pytes
 def test_only_a_trial_that_reports_as_to_katib_has_one() -> None:
     assert reports_of(experiment(), "t", 0) is None
     of = experiment(metrics={"source": "katib"})
-    made = reports_of(of, "t", 0)
-    assert made is not None
-    made.close()
-    assert made.variables()["KATIB_DB_MANAGER_ADDRESS"] == f"127.0.0.1:{made.port}"
+    built = reports_of(of, "t", 0)
+    assert built is not None
+    built.close()
+    assert built.variables()["KATIB_DB_MANAGER_ADDRESS"] == f"127.0.0.1:{built.port}"
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -52,7 +52,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trial]
 def test_a_collector_reads_what_the_trial_left(run: Any) -> None:
     trial = run(program(COLLECT, "${trial.directory}", "0"))
     assert trial.state is State.SUCCEEDED, trial.message
-    assert [(each.value, each.step) for each in trial.series["accuracy"]] == [(0.3, 0), (0.4, 1)]
+    assert [(item.value, item.step) for item in trial.series["accuracy"]] == [(0.3, 0), (0.4, 1)]
     assert trial.observations == {"accuracy": 0.4, "size": 2.0}
 
 
@@ -103,7 +103,7 @@ def test_a_collector_that_reports_nothing_is_told(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "told"),
+    ("metrics", "said"),
     [
         (
             {"source": "custom", "container": {"image": "x", "command": ["y"]}},
@@ -112,8 +112,8 @@ def test_a_collector_that_reports_nothing_is_told(run: Any) -> None:
         ({"source": "custom", "command": ["no-such-program"]}, "metrics.command[0]: found 'no-such-program', need "),
     ],
 )
-def test_a_collector_that_cannot_run_here_is_refused(metrics: dict[str, Any], told: str) -> None:
+def test_a_collector_that_cannot_run_here_is_refused(metrics: dict[str, Any], said: str) -> None:
     of = Experiment.parse(spec(trial={"command": ["true"]}, metrics=metrics))
     with pytest.raises(InvalidSpec) as caught:
         run_experiment(of)
-    assert told in str(caught.value)
+    assert said in str(caught.value)

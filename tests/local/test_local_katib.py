@@ -43,10 +43,10 @@ def test_what_is_reported_becomes_metrics_by_their_strategy(run: Any) -> None:
     metrics = {"source": "katib", "strategy": {"accuracy": "max"}}
     (trial,) = run("accuracy=0.5,loss=2", "accuracy=0.75,other=3", "accuracy=0.25", metrics=metrics)
     assert trial.state is State.SUCCEEDED, trial.message
-    assert [(each.value, each.step) for each in trial.series["accuracy"]] == [(0.5, 0), (0.75, 1), (0.25, 2)]
+    assert [(item.value, item.step) for item in trial.series["accuracy"]] == [(0.5, 0), (0.75, 1), (0.25, 2)]
     assert trial.observations == {"accuracy": 0.75, "loss": 2.0}
     assert trial.started is not None
-    assert all(abs(each.timestamp_ms / 1000 - trial.started) < 120 for each in trial.series["accuracy"])
+    assert all(abs(item.timestamp_ms / 1000 - trial.started) < 120 for item in trial.series["accuracy"])
 
 
 def test_trials_side_by_side_have_an_endpoint_each(run: Any) -> None:
@@ -70,16 +70,16 @@ def test_of_what_was_refused_the_trial_says_why(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argument", "told"),
+    ("argument", "said"),
     [
         ("Accuracy=1", "'Accuracy', and names are case-sensitive"),
         ("accuracy=unavailable", "what was reported for it is 'unavailable', Katib's word for no value"),
     ],
 )
-def test_what_stands_in_the_place_of_the_objective_is_told(run: Any, argument: str, told: str) -> None:
+def test_what_stands_in_the_place_of_the_objective_is_told(run: Any, argument: str, said: str) -> None:
     (trial,) = run(argument)
     assert trial.state is State.METRICS_UNAVAILABLE
-    assert told in trial.message
+    assert said in trial.message
 
 
 def test_nan_and_infinity_are_recorded_and_never_best(run: Any) -> None:
@@ -125,10 +125,10 @@ def test_without_grpc_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -
 def test_that_the_sdk_itself_needs_a_pod_is_told(
     run: Any, capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str
 ) -> None:
-    told = "note: metrics.source: report_metrics of Katib's SDK fails on this machine"
+    said = "note: metrics.source: report_metrics of Katib's SDK fails on this machine"
     monkeypatch.setattr("katib_flow.effects.NAMESPACE_FILE", tmp_path / "namespace")
     run("accuracy=1", metrics={"source": source})
-    assert (told in capfd.readouterr().err) is (source == "katib")
+    assert (said in capfd.readouterr().err) is (source == "katib")
     (tmp_path / "namespace").write_text("ml")
     run("accuracy=1", metrics={"source": source})
-    assert told not in capfd.readouterr().err
+    assert said not in capfd.readouterr().err

@@ -42,7 +42,7 @@ def read(data: Data, config_maps: ConfigMaps) -> Any:
 def mistakes(data: Data, config_maps: ConfigMaps) -> list[str]:
     with pytest.raises(InvalidSpec) as caught:
         read(data, config_maps)
-    return [str(each) for each in caught.value.problems]
+    return [str(item) for item in caught.value.problems]
 
 
 def test_the_template_is_read_as_if_it_stood_in_the_manifest() -> None:
@@ -84,19 +84,19 @@ def test_a_namespace_that_is_left_out_is_that_of_the_experiment(own: str | None,
 
 
 @pytest.mark.parametrize(
-    ("config_maps", "told"),
+    ("config_maps", "said"),
     [
         (in_text(config_map("temples"), "cm.yaml"), "the namespace kubeflow: cm.yaml has temples only"),
         (in_text(config_map(namespace="ml"), "cm.yaml"), "cm.yaml has it in ml only"),
         (first_of(in_text("", "a.yaml"), in_text("", "b.yaml")), "a.yaml has none; b.yaml has none"),
     ],
 )  # fmt: skip
-def test_a_config_map_that_is_nowhere_is_told(config_maps: ConfigMaps, told: str) -> None:
+def test_a_config_map_that_is_nowhere_is_told(config_maps: ConfigMaps, said: str) -> None:
     (only,) = mistakes(manifest(), config_maps)
     assert only.startswith(
         f"{AT}.configMapName: found 'templates', need the name of a ConfigMap in the namespace kubeflow"
     )
-    assert told in only
+    assert said in only
 
 
 def test_where_nobody_is_asked_it_says_what_to_do() -> None:
@@ -107,7 +107,7 @@ def test_where_nobody_is_asked_it_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize(
-    ("data", "told"),
+    ("data", "said"),
     [
         ({"b.yaml": "x"}, "a key of ConfigMap kubeflow/templates: it has b.yaml; did you mean 'b.yaml'?"),
         ({}, "a key of ConfigMap kubeflow/templates: it has none"),
@@ -117,9 +117,9 @@ def test_where_nobody_is_asked_it_says_what_to_do() -> None:
         ({"a.yaml": ""}, "a key whose text is YAML (ConfigMap kubeflow/templates, a.yaml: found nothing"),
     ],
 )
-def test_a_key_that_is_no_template_is_told(data: Any, told: str) -> None:
+def test_a_key_that_is_no_template_is_told(data: Any, said: str) -> None:
     (only,) = mistakes(manifest(), lambda namespace, name: data)
-    assert only.startswith(f"{AT}.templatePath: found 'a.yaml', need {told}")
+    assert only.startswith(f"{AT}.templatePath: found 'a.yaml', need {said}")
 
 
 def test_another_error_of_who_is_asked_is_told_too() -> None:
@@ -132,16 +132,16 @@ def test_another_error_of_who_is_asked_is_told_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "said"),
     [
         ({"configMapName": None}, f"{AT}.configMapName: found nothing, need a value here, it is required"),
         ({"templatePath": None}, f"{AT}.templatePath: found nothing, need a value here, it is required"),
         ({"key": "a.yaml"}, f"{AT}.key: found 'key', need a known key, one of configMapName, configMapNamespace, templatePath"),
     ],
 )  # fmt: skip
-def test_what_names_the_config_map_is_checked(changes: Data, told: str) -> None:
+def test_what_names_the_config_map_is_checked(changes: Data, said: str) -> None:
     (only,) = mistakes(manifest(**changes), in_text(config_map(), "cm.yaml"))
-    assert only == told
+    assert only == said
 
 
 def test_a_template_in_two_places_is_told() -> None:
@@ -156,9 +156,9 @@ def test_a_mistake_in_the_template_is_told_where_it_stands() -> None:
     job = good()["spec"]["trialTemplate"]["trialSpec"]
     job["spec"]["template"]["spec"]["containers"][0]["command"] = ["x", "${trialParameters.rate}"]
     job["metadata"] = {"name": "mine"}
-    told = mistakes(manifest(), lambda namespace, name: {"a.yaml": template(job)})
+    said = mistakes(manifest(), lambda namespace, name: {"a.yaml": template(job)})
     at = f"{AT}[templates/a.yaml]"
-    assert told == [
+    assert said == [
         f"{at}.metadata.name: found 'mine', need nothing here: each trial's object gets its own",
         f"{at}.spec.template.spec.containers[0].command[1]: found '${{trialParameters.rate}}', need a name of "
         "trialParameters: learningRate",
@@ -189,8 +189,8 @@ def test_what_cannot_be_asked_now_is_a_note() -> None:
     data = manifest()
     trial = data["spec"]["trialTemplate"]
     trial["trialParameters"].append({"name": "app", "reference": "${trialSpec.Labels[app]}"})
-    (told,) = notes(read(data, not_now))
-    assert told == (
+    (said,) = notes(read(data, not_now))
+    assert said == (
         "trial: the template, a.yaml of ConfigMap kubeflow/templates, is read from the cluster when the experiment is "
         "compiled or submitted, else from --config-map FILE; it is not checked now: no kubeconfig"
     )
@@ -201,10 +201,10 @@ def test_the_rest_is_judged_without_the_template(config_maps: ConfigMaps) -> Non
     data = manifest()
     data["spec"]["trialTemplate"]["trialParameters"][0]["reference"] = "rate"
     data["spec"]["maxTrialCount"] = 0
-    told = mistakes(data, config_maps)
-    assert [each for each in told if each.startswith("spec.maxTrialCount: found 0")]
-    assert [each for each in told if each.startswith("spec.trialTemplate.trialParameters[0].reference: found 'rate'")]
-    assert len(told) == (2 if config_maps is not_now else 3)
+    said = mistakes(data, config_maps)
+    assert [item for item in said if item.startswith("spec.maxTrialCount: found 0")]
+    assert [item for item in said if item.startswith("spec.trialTemplate.trialParameters[0].reference: found 'rate'")]
+    assert len(said) == (2 if config_maps is not_now else 3)
 
 
 @pytest.mark.parametrize("metadata", ["name: {}", "{}", "3"])

@@ -25,7 +25,7 @@ def test_a_collector_is_written_back_as_it_was_read(metrics: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "told"),
+    ("metrics", "said"),
     [
         (
             {"source": "custom"},
@@ -52,11 +52,11 @@ def test_a_collector_is_written_back_as_it_was_read(metrics: Any) -> None:
         ),
     ],
 )
-def test_a_collector_that_is_none_is_told(metrics: Any, told: str) -> None:
+def test_a_collector_that_is_none_is_told(metrics: Any, said: str) -> None:
     with pytest.raises(InvalidSpec) as caught:
         Experiment.parse(spec(metrics=metrics))
     (only,) = caught.value.problems
-    assert str(only).startswith(told)
+    assert str(only).startswith(said)
 
 
 def test_a_collectors_path_and_port_have_an_effect_and_a_filter_has_none() -> None:
@@ -77,8 +77,8 @@ def test_a_collectors_path_and_port_have_an_effect_and_a_filter_has_none() -> No
 
 def test_a_container_beside_a_function_is_told_to_do_nothing_on_a_cluster() -> None:
     both = {"source": "custom", "command": PROGRAM, "container": CONTAINER}
-    (told,) = on_a_cluster(experiment(metrics=both))
-    assert (told.where, told.text) == (
+    (said,) = on_a_cluster(experiment(metrics=both))
+    assert (said.where, said.text) == (
         "metrics.container", "it is left out: metrics.command reads the metrics of a function, in the same container"
     )  # fmt: skip
     assert on_a_cluster(experiment(metrics=both, trial={"container": {"image": "x", "command": ["y", "${lr}"]}})) == []

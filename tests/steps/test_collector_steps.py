@@ -27,7 +27,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def collecting(tmp_path: Path) -> Callable[..., Collector]:
-    def made(**container: Any) -> Collector:
+    def built(**container: Any) -> Collector:
         of = experiment(
             trial={"container": {"image": "x", "command": ["y"]}},
             metrics={"source": "custom", "container": {"image": "z", **container}},
@@ -38,7 +38,7 @@ def collecting(tmp_path: Path) -> Callable[..., Collector]:
         assert theirs is not None
         return theirs
 
-    return made
+    return built
 
 
 def test_a_trial_without_one_waits_for_none(tmp_path: Path) -> None:

@@ -39,10 +39,10 @@ def job(port: int | None = None, **pod: Any) -> Any:
 def test_the_sidecar_has_what_katibs_sdk_calls() -> None:
     pod = job(hostAliases=[{"ip": "10.0.0.1", "hostnames": ["mine"]}])
     main, other = pod["containers"]
-    told = {each["name"]: each["value"] for each in main["env"]}
-    assert told == {"A": "0.5", **reporting_to("exp-x7k2p-t00001", 6789)}
+    said = {item["name"]: item["value"] for item in main["env"]}
+    assert said == {"A": "0.5", **reporting_to("exp-x7k2p-t00001", 6789)}
     assert "env" not in other
-    assert [each["ip"] for each in pod["hostAliases"]] == ["10.0.0.1", "127.0.0.1"]
+    assert [item["ip"] for item in pod["hostAliases"]] == ["10.0.0.1", "127.0.0.1"]
     assert "katib-db-manager.kubeflow" in pod["hostAliases"][1]["hostnames"]
     (sidecar,) = pod["initContainers"]
     assert sidecar["restartPolicy"] == "Always"
@@ -55,7 +55,7 @@ def test_a_sidecar_prints_what_a_real_client_reports() -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     (sidecar,) = job(port)["initContainers"]
-    spec = {each["name"]: each["value"] for each in sidecar["env"]}[SPEC_VARIABLE]
+    spec = {item["name"]: item["value"] for item in sidecar["env"]}[SPEC_VARIABLE]
     command = [sys.executable, str(ROOT / "steps" / "train.py"), *sidecar["args"]]
     environment = {**os.environ, SPEC_VARIABLE: spec}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as reader:
@@ -96,15 +96,15 @@ def collected(**changes: Any) -> Any:
 
 
 def test_a_collector_of_the_users_is_a_container_of_the_objects_pods_as_in_katib() -> None:
-    made = collected()
-    pod = made.manifest["spec"]["template"]["spec"]
+    built = collected()
+    pod = built.manifest["spec"]["template"]["spec"]
     main, theirs = pod["containers"]
-    assert made.container == "main"  # of two, the trial's log is that of its own
+    assert built.container == "main"  # of two, the trial's log is that of its own
     assert theirs["image"] == "mine:1"
     assert "command" not in theirs
     assert theirs["args"] == ["--lr=0.5", "$$(A)"]
-    told = {each["name"]: each["value"] for each in theirs["env"]}
-    assert told == {
+    said = {item["name"]: item["value"] for item in theirs["env"]}
+    assert said == {
         "A": "exp-x7k2p-t00001",
         "KATIB_FLOW_REPORT_FILE": "/katib-flow/report.jsonl",
         **reporting_to("exp-x7k2p-t00001", 6789),
@@ -116,7 +116,7 @@ def test_a_collector_of_the_users_is_a_container_of_the_objects_pods_as_in_katib
     assert [mount["mountPath"] for mount in theirs["volumeMounts"]] == ["/out", "/katib-flow"]
     assert not theirs["volumeMounts"][0]["readOnly"]
     assert [mount["mountPath"] for mount in pod["initContainers"][0]["volumeMounts"]] == ["/katib-flow"]
-    assert {each["name"] for each in pod["volumes"]} == {shared["name"], theirs["volumeMounts"][1]["name"]}
+    assert {item["name"] for item in pod["volumes"]} == {shared["name"], theirs["volumeMounts"][1]["name"]}
     assert pod["shareProcessNamespace"] is True
     assert pod["hostAliases"][0]["ip"] == "127.0.0.1"
 

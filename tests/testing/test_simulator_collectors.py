@@ -67,7 +67,7 @@ def test_a_collector_reads_in_a_pod_what_it_reads_here(cluster: Cluster) -> None
     run = cluster.submit(of(reads()))
     assert run.record.status is Status.SUCCEEDED, run.record.reason
     for trial in run.trials:
-        assert [(each.value, each.step) for each in trial.series["score"]] == [(trial.assignment["x"], 3)]
+        assert [(item.value, item.step) for item in trial.series["score"]] == [(trial.assignment["x"], 3)]
     assert seen(run.trials) == seen(cluster.here(of(reads(), here=True)))
     assert all("it's 0." in log for log in run.logs("trial"))
 
@@ -76,7 +76,7 @@ def test_a_collector_may_start_with_the_trial_and_report_as_to_katib(cluster: Cl
     pytest.importorskip("grpc")
     command = [sys.executable, "-c", WATCH, SDK, "${trial.directory}"]
     run = cluster.submit(of(command, starts="with-trial"))
-    assert [[each.value for each in trial.series["score"]] for trial in run.trials] == [
+    assert [[item.value for item in trial.series["score"]] for trial in run.trials] == [
         [0.0, trial.assignment["x"]] for trial in run.trials
     ]
 
@@ -95,11 +95,11 @@ def test_a_collector_that_fails_fails_the_trial_and_no_pod_again(cluster: Cluste
 def test_a_trials_time_is_not_that_of_its_collector(cluster: Cluster) -> None:
     slow = [sys.executable, "-c", "import time; time.sleep(2)\n" + READ, "${trial.directory}", "0"]
     for here in (False, True):
-        made = of(slow, here=here)
-        made = made.model_copy(
-            update={"limits": made.limits.model_copy(update={"trial_timeout": 1.5, "max_trials": 1})}
+        built = of(slow, here=here)
+        built = built.model_copy(
+            update={"limits": built.limits.model_copy(update={"trial_timeout": 1.5, "max_trials": 1})}
         )
-        trials = cluster.here(made) if here else cluster.submit(made).trials
+        trials = cluster.here(built) if here else cluster.submit(built).trials
         assert [trial.state for trial in trials] == [State.SUCCEEDED], [trial.message for trial in trials]
 
 
@@ -131,7 +131,7 @@ def test_a_collector_by_its_images_own_command_is_told_its_trial(cluster: Cluste
     run = cluster.submit(experiment(trial=trials, metrics=metrics, limits=limits))
     (trial,) = run.trials
     assert trial.state is State.SUCCEEDED, (trial.message, run.logs("trial"))
-    assert [each.value for each in trial.series["score"]] == [0.0, trial.assignment["x"]]
+    assert [item.value for item in trial.series["score"]] == [0.0, trial.assignment["x"]]
 
 
 @pytest.mark.parametrize("source", ["custom", "katib"])

@@ -69,7 +69,7 @@ def test_a_report_that_is_refused_is_told_with_the_trial(cluster: Cluster, port:
     command = [sys.executable, "-c", script, sys.executable, SDK, "--as", "simulated-t00009", "score=1"]
     run = cluster.submit(of({"container": {"image": "mine:1", "command": command}}, port))
     messages = [trial.message for trial in run.trials]
-    assert all("need 'simulated-t0000" in each and "no other trial reports here" in each for each in messages), messages
+    assert all("need 'simulated-t0000" in item and "no other trial reports here" in item for item in messages), messages
 
 
 @needs_busybox

@@ -36,19 +36,19 @@ while [ ! -f $d/rc ] && [ ! -f $d/gone ]; do $b sleep 0.2; done
 """
 
 
-def collect_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
+def collect_script(context: Context, trial: Trial, directory: TrialDirectory) -> str:
     """What the collector's container runs; "" where there is none, or its command is the image's own.
 
     Raises:
         KatibFlowError: a value cannot be in an argument at all.
     """
-    experiment, suggestion, shared = context.experiment, trial.suggestion, place.path.parent
+    experiment, suggestion, shared = context.experiment, trial.suggestion, directory.path.parent
     collector = experiment.metrics.container
     if collector is None or collector.command is None:
         return ""
-    values = substitutions(experiment, suggestion, place, run_id=trial.run_id, uri=context.store.uri)
-    told = collector_variables(experiment, trial_name(experiment, suggestion), place, str(shared / "rc"))
-    variables = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1", **substitute_env(collector.env, values), **told}  # noqa: S108
+    values = substitutions(experiment, suggestion, directory, run_id=trial.run_id, uri=context.store.uri)
+    given = collector_variables(experiment, trial_name(experiment, suggestion), directory, str(shared / "rc"))
+    variables = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1", **substitute_env(collector.env, values), **given}  # noqa: S108
     argv = substitute_all([*collector.command, *collector.args], values)
     exports, command = as_words(suggestion.id, variables, argv, shared)
     wait = AFTER if collector.starts == "after-trial" else ""

@@ -122,7 +122,7 @@ def _collecting(
 def _reported_to(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment, trial: str) -> dict[str, Any]:
     """Have a pod's container report to the sidecar: fields of the sidecar."""
     port = experiment.metrics.port or katib.PORT
-    own = [each.get("name") for each in beside.setdefault("env", [])]
+    own = [variable.get("name") for variable in beside.setdefault("env", [])]
     given = katib.reporting_to(trial, port).items()
     beside["env"] += [{"name": name, "value": value} for name, value in given if name not in own]
     spec.setdefault("hostAliases", []).append({"ip": "127.0.0.1", "hostnames": [*katib.DB_MANAGERS]})

@@ -44,8 +44,8 @@ def custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
         "working_dir": container.get("workingDir"),
         "resources": {key: part for key, part in mapping(container.get("resources")).items() if part},
     }
-    made = {key: part for key, part in parts.items() if part}
-    return {"source": "custom", **_path(read), "container": {**made, "starts": "with-trial"}}
+    fields = {key: part for key, part in parts.items() if part}
+    return {"source": "custom", **_path(read), "container": {**fields, "starts": "with-trial"}}
 
 
 def _path(read: manifest.MetricsCollector) -> dict[str, Any]:
@@ -60,10 +60,10 @@ def _path(read: manifest.MetricsCollector) -> dict[str, Any]:
 def _environment(draft: Draft, container: dict[str, Any]) -> dict[str, str]:
     """Its variables, not yet escaped."""
     env: dict[str, str] = {}
-    for place, item in enumerate(items(container.get("env"))):
+    for position, item in enumerate(items(container.get("env"))):
         name, field = get(item, "name"), get(item, "valueFrom", "fieldRef", "fieldPath")
         if not isinstance(name, str):
-            draft.wrong(f"{AT}.env[{place}].name", shown(name), "a variable's name", unsound=["metrics"])
+            draft.wrong(f"{AT}.env[{position}].name", shown(name), "a variable's name", unsound=["metrics"])
         elif get(item, "valueFrom") is None:
             env[name] = expanded(str(get(item, "value") or ""), env)
         elif field in _FIELDS:
@@ -73,7 +73,7 @@ def _environment(draft: Draft, container: dict[str, Any]) -> dict[str, str]:
                 draft.note(f"metrics.container.env.{name}", text)
         else:
             need = f"a value, or a fieldRef of {' or '.join(_FIELDS)}"
-            draft.wrong(f"{AT}.env[{place}].valueFrom", shown(get(item, "valueFrom")), need, unsound=["metrics"])
+            draft.wrong(f"{AT}.env[{position}].valueFrom", shown(get(item, "valueFrom")), need, unsound=["metrics"])
     return env
 
 

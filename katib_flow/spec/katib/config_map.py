@@ -91,10 +91,10 @@ def _stand_in(template: Mapping[str, Any]) -> dict[str, Any]:
     """A Job that holds every trial parameter, and what they refer to."""
     parameters = items(template.get("trialParameters"))
     metadata: dict[str, dict[str, str]] = {"labels": {}, "annotations": {}}
-    for each in parameters:
-        if match := _OF_METADATA.fullmatch(str(get(each, "reference"))):
+    for item in parameters:
+        if match := _OF_METADATA.fullmatch(str(get(item, "reference"))):
             metadata[match[1].lower()][match[2]] = "unknown"
-    words = [f"${{trialParameters.{get(each, 'name')}}}" for each in parameters]
+    words = [f"${{trialParameters.{get(item, 'name')}}}" for item in parameters]
     name = template.get("primaryContainerName") or "training"
     container = {"name": name, "image": "unknown", "command": ["unknown", *words]}
     spec = {"template": {"spec": {"containers": [container]}}}

@@ -62,10 +62,10 @@ class Draft:
     def moved(self, path: str, to: str) -> None:
         """What was told to stand at a path in the manifest, and below it, stands elsewhere."""
 
-        def there(told: str) -> str:
-            return to + told.removeprefix(path) if told.startswith(path) else told
+        def there(old: str) -> str:
+            return to + old.removeprefix(path) if old.startswith(path) else old
 
-        self.problems = [SpecError(there(each.where), each.found, each.need) for each in self.problems]
+        self.problems = [SpecError(there(problem.where), problem.found, problem.need) for problem in self.problems]
         self._origins = {key: replace(origin, path=there(origin.path)) for key, origin in self._origins.items()}
 
     def origin(self, where: str) -> str:

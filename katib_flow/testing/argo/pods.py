@@ -166,8 +166,8 @@ def _spec(workflow: Workflow, template: Manifest) -> Manifest:
     sidecars: list[Manifest] = copy.deepcopy(template.get("sidecars", []))
     if "command" not in users:
         raise Unsupported(f"template {template['name']}", "a container without a command")
-    for each in sidecars:  # Argo asks the image's registry for its own; here the image is a program by its name
-        each.setdefault("command", [each["image"]])
+    for sidecar in sidecars:  # Argo asks the image's registry for its own; here the image is a program by its name
+        sidecar.setdefault("command", [sidecar["image"]])
     pod["initContainers"] = [{**argos, "name": "init"}, *copy.deepcopy(template.get("initContainers", []))]
     pod["containers"] = [users, {**argos, "name": "wait"}, *sidecars]
     every: list[Manifest] = [*pod["initContainers"], *pod["containers"]]

@@ -27,7 +27,7 @@ def token_holders(pod: Pod) -> set[str]:
     names = {container["name"] for container in pod.containers()}
     if pod.spec["automountServiceAccountToken"]:
         return names
-    facts = {each["name"] for each in pod.spec["volumes"] if "downwardAPI" in each}  # of the pod, and no token
+    facts = {volume["name"] for volume in pod.spec["volumes"] if "downwardAPI" in volume}  # of the pod, and no token
     return {
         container["name"]
         for container in pod.containers()
