@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from katib_flow.cli import ui
-from katib_flow.cli.app import _where
+from katib_flow.cli.options import flags_of_store
 
 
 def test_an_address_is_no_argument_of_the_server() -> None:
@@ -22,7 +22,7 @@ def test_an_address_is_no_argument_of_the_server() -> None:
 
 def test_a_command_that_is_printed_has_no_password() -> None:
     uri = "postgresql://ada:hunter2@db/mlflow"
-    assert _where(uri, "katib-flow") == " --tracking-uri postgresql://ada@db/mlflow"
+    assert flags_of_store(uri, "katib-flow") == " --tracking-uri postgresql://ada@db/mlflow"
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -1,0 +1,200 @@
+"""The commands that read a spec or a manifest, and write something else of it: a Workflow, another spec."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from katib_flow.cli.options import (
+    DEFAULT_GROUP,
+    ConfigMapFiles,
+    Group,
+    Image,
+    Inline,
+    Name,
+    Namespace,
+    Quiet,
+    Spec,
+    Uri,
+    Watched,
+    asked_for_config_maps,
+    load_spec,
+    open_store,
+    write_text,
+)
+
+if TYPE_CHECKING:
+    from katib_flow.spec import Experiment
+
+
+def init(
+    command: Annotated[list[str] | None, typer.Argument(help="after --, the command that you run today")] = None,
+    out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("experiment.yaml"),
+    nas: Annotated[bool, typer.Option("--nas", help="search a network's architecture instead")] = False,
+) -> None:
+    """Write a commented spec to begin with: `katib-flow init -- python train.py --lr 0.1`.
+
+    The options of the command, and those that its program defines with argparse or click, become parameters. The
+    program is read, and not run.
+    """
+    from katib_flow.cli import starter
+    from katib_flow.errors import KatibFlowError
+
+    if nas and command:
+        raise typer.BadParameter("a command, or --nas, which trains the networks itself", param_hint="COMMAND")
+    if out.exists():
+        raise KatibFlowError(f"{out}: is there already; name another file with -o")
+    script = starter.script_of(command or ())
+    source = Path(script).read_text(encoding="utf-8", errors="replace") if script and Path(script).is_file() else ""
+    text = starter.SEARCH_OF_NETWORKS if nas else starter.starter(command or ["python", "train.py"], source)
+    write_text(text, out)
+    print(f"wrote {out}; adjust its ranges, then: katib-flow run {shlex.quote(str(out))}")
+
+
+def validate(
+    spec: Annotated[Path | None, typer.Argument(help="the experiment's YAML file")] = None,
+    schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of a spec, for editors")] = False,
+    config_map: ConfigMapFiles = None,
+) -> None:
+    """Check a spec, and say every mistake in it."""
+    from katib_flow.algorithms.auto import settled
+    from katib_flow.cli.output import to_json
+    from katib_flow.effects import not_installed, tell, without_effect
+    from katib_flow.spaces import search_space
+    from katib_flow.spec import Experiment
+    from katib_flow.trial.functions import callable_here
+
+    if schema:
+        print(to_json(Experiment.model_json_schema()))
+        return
+    if spec is None:
+        raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
+    experiment = settled(load_spec(spec, asked_for_config_maps(config_map, judging=True), callable_here))
+    tell([*not_installed(experiment), *without_effect(experiment)])
+    chosen, size = experiment.algorithm, search_space(experiment).size
+    points = f"{size} points" if size is not None else "uncountably many points"
+    why = f", {chosen.why}" if chosen.why else ""
+    count = len(experiment.parameters)
+    print(f"{spec}: good; {count} parameter{'s' * (count != 1)}, {points}, algorithm {chosen.name}{why}")
+
+
+def compile(
+    spec: Spec,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+    image: Image = None,
+    inline: Inline = False,
+    config_map: ConfigMapFiles = None,
+) -> None:
+    """Print the Argo Workflow of an experiment: `argo submit` of it is all it takes."""
+    from katib_flow.argo import compile_experiment, to_yaml
+
+    write_text(to_yaml(compile_experiment(_for_cluster(spec, image, config_map, inline=inline))), out)
+
+
+def _for_cluster(spec: Path, image: str | None, config_maps: list[Path] | None, *, inline: bool) -> "Experiment":
+    from katib_flow.algorithms.auto import settled
+    from katib_flow.argo.imports import not_in_image
+    from katib_flow.argo.inline import inlined
+    from katib_flow.effects import on_a_cluster, tell, without_effect
+    from katib_flow.spec.load import Note
+    from katib_flow.spec.trainer import TRAINER
+
+    experiment = load_spec(spec, asked_for_config_maps(config_maps))
+    tell([*without_effect(settled(experiment)), *on_a_cluster(experiment)])
+    if image is not None:
+        experiment = experiment.model_copy(update={"argo": experiment.argo.model_copy(update={"image": image})})
+    trial, no_image = experiment.trial, experiment.argo.image is None
+    alone = no_image and trial.function not in (None, TRAINER) and not trial.code
+    if alone and not inline:
+        module = str(trial.function).partition(":")[0]
+        text = f"none is named: the Workflow holds the text of {module}, and trials run in katib-flow's own image; "
+        tell([Note("argo.image", f"{text}--image names one that has the code and what it imports")])
+    experiment = inlined(experiment) if inline or alone else experiment
+    if no_image and experiment.trial.code:
+        for lacking in not_in_image(experiment.trial.code, trial.packages):
+            text = f"line {lacking.line} imports {lacking.module}, which katib-flow's own image lacks; "
+            tell([Note("trial.packages", f"{text}add {lacking.what} here, and pip installs it first")])
+    return experiment
+
+
+def spec(
+    name: Name,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+    tracking_uri: Uri = None,
+    group: Group = DEFAULT_GROUP,
+) -> None:
+    """Print the spec of an experiment as it was run, to run it again."""
+    from katib_flow.spec import dump_yaml
+
+    write_text(dump_yaml(open_store(tracking_uri, group).find(name).experiment.to_dict()), out)
+
+
+def import_(
+    katib: Annotated[Path, typer.Argument(help="a Katib manifest: an Experiment of kubeflow.org/v1beta1")],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
+    own_nas: Annotated[
+        bool, typer.Option("--own-nas", help="search its nasConfig with the systems and the trainer of katib-flow")
+    ] = False,
+    config_map: ConfigMapFiles = None,
+) -> None:
+    """Write the spec of a Katib manifest, with comments on what was changed or has no counterpart.
+
+    It need not be imported to run: `run`, `validate` and `compile` take a manifest as it is.
+    """
+    from katib_flow.effects import tell
+    from katib_flow.errors import KatibFlowError
+    from katib_flow.loop import checked, read
+    from katib_flow.spec.written import write_spec
+
+    parsed = read(katib, config_maps=asked_for_config_maps(config_map))
+    if not parsed.katib:
+        raise KatibFlowError(f"{katib}: found a spec of katib-flow's own, need a manifest of Katib's")
+    if out is not None and out.exists() and out.samefile(katib):
+        raise KatibFlowError(f"--out: found {out}, need another file: the manifest is not written over")
+    if own_nas:
+        from katib_flow.spec.katib.own_nas import own_search
+
+        parsed = own_search(parsed, str(katib))
+        checked(parsed.data, str(katib))
+        tell(parsed.notes)
+    write_text(
+        write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a spec of katib-flow."), out
+    )
+
+
+def submit(
+    spec: Spec, watch: Watched = False, namespace: Namespace = None, image: Image = None, inline: Inline = False,
+    tracking_uri: Uri = None, quiet: Quiet = False, config_map: ConfigMapFiles = None,
+) -> None:  # fmt: skip
+    """Run an experiment on a cluster, by the kubeconfig. Ctrl-C while it is watched leaves it running."""
+    from katib_flow.argo.cluster import KubernetesCluster
+    from katib_flow.argo.submit import submit as create
+    from katib_flow.cli import cluster as on_cluster
+
+    experiment = _for_cluster(spec, image, config_map, inline=inline)
+    cluster = KubernetesCluster(namespace or experiment.argo.namespace, in_pod=False)
+    run = create(cluster, experiment)
+    on_cluster.submitted(cluster, run)
+    if watch:
+        store = on_cluster.store_of(experiment, tracking_uri)
+        on_cluster.watch(cluster, run, experiment, store, segment=0, quiet=quiet)
+
+
+def doctor(
+    namespace: Annotated[str | None, typer.Option("--namespace", "-n", help="default: the kubeconfig's")] = None,
+    argo_namespace: Annotated[str, typer.Option("--argo-namespace", help="where Argo's controller runs")] = "argo",
+    image: Annotated[
+        str,
+        typer.Option("--image", help="of the steps; default: $KATIB_FLOW_IMAGE, or katib-flow's own of this version"),
+    ] = "",
+    probe: Annotated[
+        bool, typer.Option("--probe/--no-probe", help="run a small pod that asks MLflow, and delete it")
+    ] = True,
+) -> None:
+    """Say what a cluster's namespace has and lacks to run experiments, and what to do; exit with 1 where it lacks."""
+    from katib_flow.argo.names import steps_image
+    from katib_flow.cli.cluster import examine
+
+    if not examine(namespace, argo_namespace, (image or steps_image()) if probe else ""):
+        raise typer.Exit(1)
