@@ -135,7 +135,7 @@ def test_values_may_be_any_objects() -> None:
     assert [params["a"] for params in array.cv_results_["params"]] == [1.0, 2.0]
 
 
-@pytest.mark.parametrize("fails", [(0,), (2,), (4,), (0, 1, 3), (0, 1, 3, 4)])
+@pytest.mark.parametrize("fails", [(0,), (2,), (4,), (0, 1, 3), (0, 1, 2, 3), (0, 1, 3, 4)])
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_candidates_that_cannot_be_fitted_stand_in_the_results_as_in_a_grid(fails: Any, parallel: int) -> None:
     values = [0, 1, 2, 3, 4]
@@ -192,6 +192,8 @@ def test_with_several_metrics_it_raises_the_one_of_refit() -> None:
     for refit, best in (("near", 3), ("far", 8)):
         found = search(scoring=scoring, refit=refit, algorithm="gp", max_trials=25).fit(X, Y)
         assert abs(found.best_params_["a"] - best) < 0.5
+        raised = [trial.observations["score"] for trial in found.history_]
+        assert raised == list(found.cv_results_[f"mean_test_{refit}"])
         assert found.multimetric_
         assert {"mean_test_near", "mean_test_far", "rank_test_far"} <= set(found.cv_results_)
         assert found.best_score_ == max(found.cv_results_[f"mean_test_{refit}"])

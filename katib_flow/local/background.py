@@ -1,5 +1,7 @@
 """An experiment that runs in the background of the program that started it: a notebook's, say."""
 
+# MLflow imports it, which fails once the main thread has ended
+import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import sys
 import threading
 from typing import Any

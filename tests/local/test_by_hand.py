@@ -180,6 +180,7 @@ def test_no_two_drive_one_search() -> None:
 
 def test_one_that_is_taken_over_is_left_alone() -> None:
     searching = search()
+    searching.ask()
     searching._kept._lease.lost = "search: another has taken over"
     with pytest.raises(KatibFlowError, match="has taken over"):
         searching.ask()
@@ -187,6 +188,7 @@ def test_one_that_is_taken_over_is_left_alone() -> None:
         searching.close()
     assert Store().find("search").status is Status.RUNNING  # the other's to say
     assert Store().find("search").lease is not None
+    assert Store().history(Store().find("search"))[0].state is State.RUNNING
 
 
 def test_it_is_done_when_every_point_was_tried() -> None:
