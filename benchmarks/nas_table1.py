@@ -255,7 +255,7 @@ def draw(results: Mapping[str, Result], path: Path) -> None:
         panel.set(title=" of a ".join(group), yscale="log")
         panel.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 0.9], ["2 %", "5 %", "10 %", "20 %", "50 %", "90 %"])
         panel.minorticks_off()
-        panel.legend(fontsize="small", frameon=False)
+        panel.legend(fontsize="small", framealpha=0.85, edgecolor="none")
     figure.supxlabel("cost: billions of multiply-accumulates")
     figure.supylabel("test error of the choice, mean over the seeds; a guess until there is a network")
     figure.savefig(path, metadata={"Date": None})
