@@ -39,6 +39,8 @@ class Search:
         self.experiment, self._kept = spec, kept
         self._many = spec.model_copy(update={"limits": spec.limits.model_copy(update={"parallel_trials": _ANY_NUMBER})})
         self._trials: dict[str, Trial] = {}
+        self._history: History | None = None
+        self._without_run: set[str] = set()
         self._reports: dict[str, Reports] = {}
         self._stopping: dict[str, str] = {}
         self._again: list[Suggestion] = []
@@ -55,7 +57,7 @@ class Search:
     def _recover(self, kept: Kept) -> None:
         series = self.experiment.early_stopping is not None
         for trial in kept.store.history(kept.record, series=series):
-            self._trials[trial.id] = trial if trial.state.over else replace(trial, state=State.KILLED)
+            self._set(trial if trial.state.over else replace(trial, state=State.KILLED))
         self._again = [trial.suggestion for trial in self.history if not trial.state.over]
         if kept.record.status is not Status.RUNNING:
             kept.stands(self.history, Status.RUNNING)
@@ -65,7 +67,10 @@ class Search:
     @property
     def history(self) -> History:
         """All trials so far."""
-        return History(tuple(self._trials.values()))
+        with self._lock:
+            if self._history is None:  # thousands are not sorted anew at every question
+                self._history = History(tuple(self._trials.values()))
+            return self._history
 
     @property
     def trials(self) -> tuple[Trial, ...]:
@@ -176,6 +181,8 @@ class Search:
         fresh: dict[str, Any] = {"ended": None, "message": "", "observations": {}, "series": {}}
         self._put(self._set(replace(known, state=State.RUNNING, started=time.time(), **fresh)))
         self._reports[suggestion.id] = Reports(self.experiment)
+        if not known.run_id:
+            self._without_run.add(suggestion.id)
 
     def _fresh(self, n: int) -> list[Suggestion]:
         waiting, self._next = self._next, []
@@ -302,7 +309,7 @@ class Search:
         return self._kept.control if self._closed else self._kept.look(self.history)
 
     def _set(self, trial: Trial) -> Trial:
-        self._trials[trial.id] = trial
+        self._trials[trial.id], self._history = trial, None
         return trial
 
     def _put(self, trial: Trial) -> None:
@@ -313,9 +320,10 @@ class Search:
         """Wait until all is recorded: what was told is never lost, and a trial knows its run."""
         if self._kept:
             self._kept.flush()
-            for trial in list(self._trials.values()):
-                if not trial.run_id and (run_id := self._kept.run_id(trial)):
+            for trial in [self._trials[each] for each in self._without_run]:
+                if run_id := self._kept.run_id(trial):
                     self._set(replace(trial, run_id=run_id))
+                    self._without_run.discard(trial.id)
 
     def _check_open(self) -> None:
         if self._closed:
