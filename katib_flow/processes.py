@@ -1,9 +1,16 @@
 """Processes of this machine, as ``/proc`` tells of them; where there is none, nothing is known."""
 
+import ctypes
+import os
+import signal
+import sys
 from contextlib import suppress
 from pathlib import Path
 
 PROC = Path("/proc")
+_LIBC: ctypes.CDLL | None = (
+    ctypes.CDLL(None) if sys.platform == "linux" else None
+)  # loaded here: a forked child should do little
 
 
 def boot() -> str:
@@ -27,3 +34,16 @@ def born(pid: int) -> int | None:
     """When a process began, in ticks since the boot; None where it is gone. Two of one number differ by it."""
     fields = status(pid)
     return None if fields is None else int(fields[19])
+
+
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel signal this process when its parent is gone (Linux; elsewhere the parent does it where it can).
+
+    Args:
+        parent: pid of the parent, which may be gone already.
+    """
+    if _LIBC is not None:
+        set_parent_death_signal = 1
+        _LIBC.prctl(set_parent_death_signal, number)
+        if os.getppid() != parent:
+            os.kill(os.getpid(), number)

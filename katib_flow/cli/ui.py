@@ -12,9 +12,9 @@ from functools import partial
 from types import FrameType
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.processes import die_with
 from katib_flow.tracking import Store
 from katib_flow.tracking.faults import shown
-from katib_flow.trial.functions import die_with
 
 GRACE_SECONDS = 10.0
 

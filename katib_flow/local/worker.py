@@ -23,8 +23,9 @@ import cloudpickle
 from katib_flow.errors import SpecError
 from katib_flow.foreign import END_OF_TIME, metric_of, number_of
 from katib_flow.history import Metric, State, Suggestion
+from katib_flow.processes import die_with
 from katib_flow.spec.experiment import Experiment
-from katib_flow.trial.functions import Function, die_with, not_for_trials, trial_function
+from katib_flow.trial.functions import Function, not_for_trials, trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial

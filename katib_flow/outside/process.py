@@ -7,9 +7,11 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import IO
 
 from katib_flow.errors import KatibFlowError
+from katib_flow.processes import die_with
 
 MOST_BYTES = 64 * 2**20  # of an answer
 MOST_SAID = 2_000  # characters of what it says on its standard error that are shown
@@ -52,7 +54,7 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
     try:
         child = subprocess.Popen(
             list(argv), env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
         )  # fmt: skip
     except (OSError, ValueError) as error:
         raise KatibFlowError(f"cannot be started: {error}") from None

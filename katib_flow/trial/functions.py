@@ -1,7 +1,6 @@
 """A Python function as a trial: find it, call it in a process of its own, report what it returns."""
 
 import contextlib
-import ctypes
 import importlib
 import importlib.util
 import inspect
@@ -18,6 +17,7 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import InvalidSpec, SpecError
+from katib_flow.processes import die_with
 from katib_flow.spaces import architectures
 from katib_flow.spec.problems import did_you_mean
 from katib_flow.spec.trainer import TRAINER
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 Function = Callable[..., Any]
 not_for_trials: set[int] = set()
 """File descriptors that a forked trial closes: held by it, or by what it starts, they would hide its worker's end."""
-_LIBC: ctypes.CDLL | None = (
-    ctypes.CDLL(None) if sys.platform == "linux" else None
-)  # loaded here: a forked child should do little
 
 
 def load_function(reference: str) -> Function:
@@ -289,16 +286,3 @@ def _exit_code(request: SystemExit) -> int:
         return request.code or 0
     print(request.code, file=sys.stderr)
     return 1
-
-
-def die_with(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when its parent is gone (Linux; elsewhere the parent does it where it can).
-
-    Args:
-        parent: pid of the parent, which may be gone already.
-    """
-    if _LIBC is not None:
-        set_parent_death_signal = 1
-        _LIBC.prctl(set_parent_death_signal, number)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), number)

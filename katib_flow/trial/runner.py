@@ -15,12 +15,13 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State, Suggestion, Value
 from katib_flow.metrics.katib import KatibReports, reports_of
 from katib_flow.metrics.sources import Source
+from katib_flow.processes import die_with
 from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.files import located
 from katib_flow.spec.template import substitute_all, substitute_env
 from katib_flow.trial.diagnosis import collector_failure
-from katib_flow.trial.functions import Function, die_with, fork_function, load_function, not_for_trials
+from katib_flow.trial.functions import Function, fork_function, load_function, not_for_trials
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.outcome import Ending, Outcome, StopTrial, conclude
 from katib_flow.trial.protocol import (
