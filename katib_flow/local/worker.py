@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,6 +32,7 @@ from katib_flow.trial.runner import run_trial
 from katib_flow.trial.tracked import Tracked, without_run
 
 IN_WORKER = "KATIB_FLOW_WORKER"
+FULL_SECONDS = 2.0  # before a trial for which the disk had no room is tried again
 
 
 @dataclass(frozen=True)
@@ -216,6 +217,14 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
         outcome = Outcome(
             State.FAILED, f"could not be run: {error}", started=time.time(), ended=time.time(), fault=True
         )
+        _pause(connection, stop)
     with contextlib.suppress(OSError):  # then the scheduler alone has it, and MLflow soon
         save_result(run.directory, outcome)
     connection.send(Done(outcome))
+
+
+def _pause(connection: Connection, stop: Callable[[], StopTrial | None]) -> None:
+    """Wait a little before the trial is tried again: else all tries of all trials are over before there is room."""
+    until = time.monotonic() + FULL_SECONDS
+    while stop() is None and (left := until - time.monotonic()) > 0:
+        connection.poll(left)

@@ -174,8 +174,12 @@ class Experiment:
             return
         limits = {pid: limit for pid in candidates if (limit := room_of(pid, 0))}
         time.sleep(self.rng.uniform(0.1, 1))
-        for pid in {*limits, *self.processes()}:  # a process that was started meanwhile has its parent's limit
-            room_of(pid, resource.RLIM_INFINITY)
+        without_room = set(limits)
+        while without_room:  # a process that was started meanwhile has its parent's limit, which was listed too late
+            for pid in without_room:
+                room_of(pid, resource.RLIM_INFINITY)
+            time.sleep(0.05)  # one that is being started is not listed yet
+            without_room = {pid for pid in self.processes() if has_no_room(pid)}
         self.count(f"no room for {kind}")
 
     def _scheduler(self) -> list[int]:
@@ -266,6 +270,13 @@ def room_of(pid: int, most: int) -> bool:
             pid, resource.RLIMIT_FSIZE, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard)
         )
         return True
+    return False
+
+
+def has_no_room(pid: int) -> bool:
+    """Whether the files of a process may have no byte; False where it is gone."""
+    with suppress(ProcessLookupError, PermissionError):
+        return resource.prlimit(pid, resource.RLIMIT_FSIZE)[0] == 0
     return False
 
 
