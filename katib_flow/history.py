@@ -277,8 +277,8 @@ class Trial:
 
     def _facts(self) -> dict[str, Any]:
         """What there is to tell of it, for notebooks."""
-        told = {"budget": self.suggestion.budget, "seconds": self.seconds, "message": self.message}
-        return {"state": self.state, **{name: each for name, each in told.items() if each not in (None, "")}}
+        notes = {"budget": self.suggestion.budget, "seconds": self.seconds, "message": self.message}
+        return {"state": self.state, **{name: fact for name, fact in notes.items() if fact not in (None, "")}}
 
     def _repr_html_(self) -> str:
         known = {"parameters": self.assignment, "metrics": self.observations, "MLflow run": self.run_id}

@@ -12,14 +12,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from katib_flow.algorithms.learning import Answer
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.history import Learnt
 from katib_flow.outside import mailbox, process, protocol
-from katib_flow.outside.service import TRIES
 from katib_flow.plugins import AnySettings
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.files import located
@@ -44,8 +41,6 @@ def program(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
         )
         reply = protocol.read_reply(_answer(experiment, asked))
         suggestions = protocol.suggestions(reply.suggestions, ask.space, ask.history, ask.indices)
-    except process.MayPass as error:
-        raise KatibFlowError(f"{_shown(experiment)} {error}; it was asked {TRIES} times") from None
     except KatibFlowError as error:
         raise KatibFlowError(f"{_shown(experiment)} {error}") from None
     return Answer(suggestions, kept_state(experiment, ask.indices, reply.state))
@@ -77,13 +72,13 @@ def _digest(experiment: Experiment) -> str:
 def _answer(experiment: Experiment, asked: bytes) -> bytes:
     """What the program answers: in the container beside this one, else on this machine."""
     spec, beside = experiment.algorithm, os.environ.get(mailbox.VARIABLE)
-    attempts = Retrying(retry=retry_if_exception_type(process.MayPass), stop=stop_after_attempt(TRIES), reraise=True)
     if beside:
-        return attempts(mailbox.ask, Path(beside), asked, spec.answer_seconds)
+        return process.asked_again(mailbox.ask, Path(beside), asked, spec.answer_seconds)
     if spec.command is None:
         raise KatibFlowError("runs on a cluster only; give algorithm.command for this machine")
     command = located(spec.command, experiment.base)
-    return attempts(process.run, command, asked, spec.answer_seconds, {**os.environ, "PYTHONUNBUFFERED": "1"})
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return process.asked_again(process.run, command, asked, spec.answer_seconds, environment)
 
 
 def _shown(experiment: Experiment) -> str:

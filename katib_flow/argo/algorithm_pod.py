@@ -77,7 +77,7 @@ class _Company:
             image=image,
             command=command,
             image_pull_policy=self.experiment.argo.image_pull_policy,
-            env=[*_variables({"HOME": pods.TEMPORARY, **env})],
+            env=[*pods.variables({"HOME": pods.TEMPORARY, **env})],
             security_context=pods.container_security(),
             volume_mounts=pods.mounts_of({**mounts, temporary: pods.TEMPORARY}),
             **fields,
@@ -89,7 +89,7 @@ class _Company:
         if not self.sidecars:
             return {}
         volumes = [models.Volume(name=name, empty_dir=models.EmptyDirVolumeSource()) for name in self.volumes]
-        mounts, container = pods.mounts_of(self.mounts), {"env": _variables(self.environment)}
+        mounts, container = pods.mounts_of(self.mounts), {"env": pods.variables(self.environment)}
         place = TrialPlace(container=container, volumes=volumes, mounts=mounts)
         return {"init_containers": self.init_containers or None, "sidecars": self.sidecars, "place": place}
 
@@ -108,7 +108,3 @@ def beside(experiment: Experiment, *, starts_trials: bool = False) -> dict[str, 
     if starts_trials and stopping is not None and stopping.service is not None:
         company.service("stopping", EARLY_STOPPING, stopping.service)
     return company.fields()
-
-
-def _variables(values: Mapping[str, str]) -> list[models.EnvVar]:
-    return [models.EnvVar(name=name, value=value.replace("$", "$$")) for name, value in values.items()]

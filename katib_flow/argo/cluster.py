@@ -19,6 +19,7 @@ from katib_flow.errors import KatibFlowError
 Manifest = dict[str, Any]
 WORKFLOW = ("argoproj.io/v1alpha1", "Workflow")
 POD = ("v1", "Pod")
+CONFIG_MAP = ("v1", "ConfigMap")
 EVENT = ("v1", "Event")
 Kind = tuple[str, str]
 """apiVersion and kind."""

@@ -42,7 +42,7 @@ def beside(
             image=collector.image,
             command=None if own else [f"{pods.SHARED}/busybox", "sh", f"{pods.SHARED}/collect.sh"],
             args=args if own else None,
-            env=[*_variables(variables)] if own else None,
+            env=[*pods.variables(variables)] if own else None,
             working_dir=collector.working_dir,
             image_pull_policy=experiment.argo.image_pull_policy,
             resources=resources(collector.resources),
@@ -55,7 +55,3 @@ def beside(
 def _values(experiment: Experiment, trial: str, directory: TrialDirectory) -> Mapping[str, Value]:
     of_trial = (trial, f"{experiment.name}-{trial}", str(directory.path), str(directory.trial_file))
     return dict(zip(COLLECTOR_KNOWS, (*of_trial, experiment.name), strict=True))
-
-
-def _variables(values: Mapping[str, str]) -> list[models.EnvVar]:
-    return [models.EnvVar(name=name, value=value.replace("$", "$$")) for name, value in values.items()]

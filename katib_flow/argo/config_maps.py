@@ -7,7 +7,6 @@ from katib_flow.argo import cluster
 from katib_flow.errors import KatibFlowError
 from katib_flow.spec.config_maps import Absent, ConfigMaps, NotNow
 
-CONFIG_MAP = ("v1", "ConfigMap")
 _SECONDS = 10.0
 
 
@@ -36,7 +35,7 @@ def _asked(namespace: str, name: str) -> Mapping[str, Any]:
     except ImportError:
         raise KatibFlowError("the Kubernetes client is not installed: pip install 'katib-flow[argo]'") from None
     try:
-        data = there.get(CONFIG_MAP, name).get("data")
+        data = there.get(cluster.CONFIG_MAP, name).get("data")
     except cluster.Missing:
         raise Absent("the cluster of the kubeconfig has none of this name there") from None
     return data if isinstance(data, dict) else {}

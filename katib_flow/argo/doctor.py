@@ -12,14 +12,14 @@ from enum import StrEnum
 from typing import Any
 
 from katib_flow.argo import pods
-from katib_flow.argo.cluster import WORKFLOW, AlreadyExists, Cluster, ClusterError, Manifest, Missing
+from katib_flow.argo.cluster import CONFIG_MAP, POD, WORKFLOW, AlreadyExists, Cluster, ClusterError, Manifest, Missing
 from katib_flow.argo.install import TEMPLATE, accounts
 from katib_flow.argo.names import RESTRICTED
 from katib_flow.errors import KatibFlowError
 
 CONTROLLER = "workflow-controller"
 OLDEST = (3, 7)  # of Argo Workflows, that this was tried with
-DEPLOYMENT, CONFIG_MAP, SECRET = ("apps/v1", "Deployment"), ("v1", "ConfigMap"), ("v1", "Secret")
+DEPLOYMENT, SECRET = ("apps/v1", "Deployment"), ("v1", "Secret")
 REVIEW = ("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 PROBE_SECONDS = 300.0
 _ASKED = (
@@ -247,7 +247,7 @@ def _probe(cluster: Cluster, image: str, sleep: Callable[[float], None]) -> Iter
         yield _ended(cluster, what, name, image, sleep)
     finally:
         try:
-            cluster.delete(("v1", "Pod"), name)
+            cluster.delete(POD, name)
         except KatibFlowError as error:
             yield Finding(what, Health.WARNING, f"pod {name} was not deleted: {error}", f"kubectl delete pod {name}")
 
@@ -255,7 +255,7 @@ def _probe(cluster: Cluster, image: str, sleep: Callable[[float], None]) -> Iter
 def _ended(cluster: Cluster, what: str, name: str, image: str, sleep: Callable[[float], None]) -> Finding:
     waited = 0.0
     while waited < PROBE_SECONDS:
-        status: Manifest = cluster.get(("v1", "Pod"), name).get("status") or {}
+        status: Manifest = cluster.get(POD, name).get("status") or {}
         if status.get("phase") in ("Succeeded", "Failed"):
             lines = [line.partition(" ")[2] for line in cluster.log(name, None).splitlines()]
             says, good = " ".join(lines[-3:]), status["phase"] == "Succeeded"

@@ -40,11 +40,8 @@ class LeftBehind:
 
 def binds(code: str, name: str) -> bool:
     """Whether a module has a name at its top level, as far as its text tells; text that is no Python is not judged."""
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError):
-        return True
-    return any(name in _bound(node) or "*" in _bound(node) for node in _outside_functions(tree))
+    tree = _tree(code)
+    return tree is None or any(name in _bound(node) or "*" in _bound(node) for node in _outside_functions(tree))
 
 
 def left_behind(code: str, packages: Sequence[str]) -> list[LeftBehind]:
@@ -56,13 +53,9 @@ def left_behind(code: str, packages: Sequence[str]) -> list[LeftBehind]:
     Args:
         packages: what pip installs into the pod, as requirements.
     """
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError):
-        return []
-    installed = {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in packages}
+    installed = _named(packages)
     found: dict[str, LeftBehind] = {}
-    for node in _needed(tree):
+    for node in _imports(code):
         for module in _imported(node):
             top = module.partition(".")[0]
             if not top:
@@ -78,18 +71,33 @@ def not_in_image(code: str, packages: Sequence[str]) -> list[LeftBehind]:
     Args:
         packages: what pip installs into the pod, as requirements.
     """
-    try:
-        tree = ast.parse(code)
-    except (SyntaxError, ValueError):
-        return []
-    known = IN_IMAGE | {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in packages}
+    known = IN_IMAGE | _named(packages)
     lacking: dict[str, LeftBehind] = {}
-    for node in _needed(tree):
+    for node in _imports(code):
         for top in {module.partition(".")[0] for module in _imported(node)} - {""}:
             names = _distributions(top)
             if names and not names & known and top not in sys.stdlib_module_names:
                 lacking.setdefault(top, LeftBehind(node.lineno, top, sorted(names)[0]))
     return list(lacking.values())
+
+
+def _tree(code: str) -> ast.Module | None:
+    """None of a text that is no Python."""
+    try:
+        return ast.parse(code)
+    except (SyntaxError, ValueError):
+        return None
+
+
+def _imports(code: str) -> Iterator[ast.Import | ast.ImportFrom]:
+    """The imports of a text that must not fail; none of what is no Python."""
+    if (tree := _tree(code)) is not None:
+        yield from _needed(tree)
+
+
+def _named(packages: Sequence[str]) -> set[str]:
+    """The distributions that some requirements name."""
+    return {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in packages}
 
 
 def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:

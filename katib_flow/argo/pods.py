@@ -119,6 +119,11 @@ def environment(experiment: Experiment) -> list[models.EnvVar]:
     return [models.EnvVar(name=name, value=value) for name, value in values.items()]
 
 
+def variables(values: Mapping[str, str]) -> list[models.EnvVar]:
+    """Variables of a user's container, whose values stand as they are: Kubernetes would halve a ``$$``."""
+    return [models.EnvVar(name=name, value=value.replace("$", "$$")) for name, value in values.items()]
+
+
 def settings() -> list[models.EnvFromSource]:
     """The namespace's own settings, where it has any: the tracking server's address and credentials."""
     return [

@@ -13,22 +13,22 @@ from katib_flow.trial.table import cell, printable
 
 def show_preview(experiment: Experiment, tracking_uri: str | None, output: Output) -> None:
     """Print what an experiment would begin with."""
-    found = preview(experiment, tracking_uri)
-    tell([*without_effect(found.experiment), *on_this_machine(found.experiment)])
+    shown = preview(experiment, tracking_uri)
+    tell([*without_effect(shown.experiment), *on_this_machine(shown.experiment)])
     if output is Output.JSON:
-        show_one(found.to_dict(), output)
+        show_one(shown.to_dict(), output)
         return
-    _aligned(_about(found))
-    for trial in found.trials:
+    _aligned(_about(shown))
+    for trial in shown.trials:
         print()
-        _aligned(_of_trial(trial, _shared(found)))
+        _aligned(_of_trial(trial, _shared(shown)))
     print()
-    print("a dry run: no trial was started, and nothing was recorded" + _further(found))
+    print("a dry run: no trial was started, and nothing was recorded" + _further(shown))
 
 
-def _further(found: Preview) -> str:
-    if found.on_a_cluster:
-        kind = found.experiment.trial.kind
+def _further(shown: Preview) -> str:
+    if shown.on_a_cluster:
+        kind = shown.experiment.trial.kind
         return f"; a {kind} runs on a cluster only: katib-flow submit SPEC"
     return ""
 
@@ -41,26 +41,26 @@ def _aligned(lines: Iterator[tuple[str, str]]) -> None:
         print(f"{name:<{width}}  {printable(text)}")
 
 
-def _about(found: Preview) -> Iterator[tuple[str, str]]:
-    experiment = found.experiment
+def _about(shown: Preview) -> Iterator[tuple[str, str]]:
+    experiment = shown.experiment
     algorithm, limits = experiment.algorithm, experiment.limits
-    objectives = (f"{each.direction} {each.metric}" for each in experiment.objective)
+    objectives = (f"{objective.direction} {objective.metric}" for objective in experiment.objective)
     yield "experiment", f"{experiment.name}: {', '.join(objectives)}"
     yield "algorithm", f"{algorithm.name}{f', {algorithm.why}' if algorithm.why else ''}, seed {algorithm.seed}"
-    if found.asked:
-        yield "asked", f"{found.asked}, for these {len(found.trials)} suggestions: it has run, once"
+    if shown.asked:
+        yield "asked", f"{shown.asked}, for these {len(shown.trials)} suggestions: it has run, once"
     yield "limits", cell({name: value for name, value in limits.model_dump().items() if value is not None})
-    where = found.store or "the MLflow server of the cluster"
-    made = " (which would be made)" if found.there is False else ""
-    yield "recorded in", f"{where}{made}, MLflow experiment {experiment.tracking.experiment}"
+    where = shown.store or "the MLflow server of the cluster"
+    new = " (which would be made)" if shown.there is False else ""
+    yield "recorded in", f"{where}{new}, MLflow experiment {experiment.tracking.experiment}"
 
-    for name, text in sorted(_shared(found).items()):
+    for name, text in sorted(_shared(shown).items()):
         yield "environment", _variable(name, text)
 
 
-def _shared(found: Preview) -> dict[str, str | None]:
+def _shared(shown: Preview) -> dict[str, str | None]:
     """What is the same in the environments of all trials."""
-    environments = [set(trial.get("environment", {}).items()) for trial in found.trials]
+    environments = [set(trial.get("environment", {}).items()) for trial in shown.trials]
     return dict(set.intersection(*environments)) if environments else {}
 
 

@@ -13,6 +13,8 @@ from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
+from katib_flow.spec.katib.substitution import escaped
+
 Value = float | int | str | bool | None
 _CONSTANT = re.compile(
     r"(^|[-_.])(seed|random[-_]state|port|rank|workers?|jobs?|threads?|gpus?|device|verbose|epochs?|steps?|iters?|version|"
@@ -191,16 +193,17 @@ def starter(command: Sequence[str], source: str = "") -> str:
     argv: list[str] = []
     for item in [*merged, *added]:
         if isinstance(item, str):
-            argv.append(item)
+            argv.append(escaped(item))
         elif (parameter := searched(item)) is not None:
             name = _identifier(item.name, parameters)
             parameters[name] = parameter
             argv += item.word(f"${{{name}}}")
         else:
-            argv += item.word(str(item.value) if not isinstance(item.value, bool) else str(item.value).lower())
+            value = str(item.value).lower() if isinstance(item.value, bool) else str(item.value)
+            argv += item.word(escaped(value))
     script = script_of(words)
     name = re.sub(r"[^a-z0-9]+", "-", PurePath(script).stem.lower()).strip("-") if script else "experiment"
-    return "".join(_lines(name or "experiment", metric_of(source), parameters, _escaped(argv, parameters)))
+    return "".join(_lines(name or "experiment", metric_of(source), parameters, argv))
 
 
 def _with_choices(option: Option, defined: dict[str, Option]) -> Option:
@@ -220,12 +223,6 @@ def _identifier(name: str, taken: dict[str, dict[str, Any]]) -> str:
     while unique in taken:
         unique, number = f"{plain}_{number}", number + 1
     return unique
-
-
-def _escaped(argv: Sequence[str], parameters: dict[str, dict[str, Any]]) -> list[str]:
-    """Words whose ``${`` stays what it is, but for the placeholders of parameters."""
-    holders = "".join(rf"(?!{re.escape(name)}\}})" for name in parameters)
-    return [re.sub(rf"\$\{{{holders}", "$${", word) for word in argv]
 
 
 def _lines(name: str, metric: str, parameters: dict[str, dict[str, Any]], argv: Sequence[str]) -> Iterator[str]:

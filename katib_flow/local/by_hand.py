@@ -88,10 +88,10 @@ class Search:
             history, control = self.history, self._control()
             seconds = self._kept.seconds() if self._kept else time.monotonic() - self._began
             limits: Mapping[str, Any] = {"max_trials": control.max_trials, "timeout": control.timeout}
-            found = loop.verdict(self._many, history, elapsed_seconds=seconds, stop=control.stop, **limits)
-            if found.go and self._exhausted and not history.open():
+            verdict = loop.verdict(self._many, history, elapsed_seconds=seconds, stop=control.stop, **limits)
+            if verdict.go and self._exhausted and not history.open():
                 return loop.exhausted(self.experiment, history)
-            return found
+            return verdict
 
     @property
     def done(self) -> bool:
@@ -159,8 +159,8 @@ class Search:
 
     def _started(self, n: int) -> list[Trial]:
         self._check_open()
-        found = self.verdict
-        room = 0 if self._control().pause or not found.go else min(n, found.may_start)
+        verdict = self.verdict
+        room = 0 if self._control().pause or not verdict.go else min(n, verdict.may_start)
         started: list[str] = []
         while len(started) < room and (portion := self._portion(room - len(started))):
             for suggestion in portion:

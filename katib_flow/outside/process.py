@@ -8,17 +8,36 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import IO
+from typing import IO, ParamSpec, TypeVar
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.processes import die_with
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
+TRIES = 3
 MOST_BYTES = 64 * 2**20  # of an answer
 MOST_SAID = 2_000  # characters of what it says on its standard error that are shown
 
 
 class MayPass(KatibFlowError):
     """What failed may succeed when it is tried again: a program was killed, say, or took too long."""
+
+
+def asked_again(ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """What a question comes to, which is asked again, twice, where what failed may pass.
+
+    Raises:
+        KatibFlowError: what failed cannot pass, or has not.
+    """
+    attempts = Retrying(retry=retry_if_exception_type(MayPass), stop=stop_after_attempt(TRIES), reraise=True)
+    try:
+        return attempts(ask, *arguments, **named)
+    except MayPass as error:
+        raise KatibFlowError(f"{error}; it was asked {TRIES} times") from None
 
 
 @dataclass

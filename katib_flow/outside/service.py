@@ -6,13 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt
-
 from katib_flow.errors import KatibFlowError, SpecError
-from katib_flow.outside.process import MOST_BYTES, MayPass
+from katib_flow.outside.process import MOST_BYTES, MayPass, asked_again
 from katib_flow.spec.sections import Service
 
-TRIES = 3
 BESIDE_SECONDS = 300.0  # for one beside us to start: its image may still have to be pulled
 ELSEWHERE_SECONDS = 15.0
 
@@ -56,11 +53,8 @@ def asked(kind: Kind, spec: Service, timeout_seconds: float, questions: Callable
     def ask(method: str, request: Any) -> Any:
         return _ask(kind, address, method, request, timeout_seconds)
 
-    attempts = Retrying(retry=retry_if_exception_type(MayPass), stop=stop_after_attempt(TRIES), reraise=True)
     try:
-        return attempts(questions, ask)
-    except MayPass as error:
-        raise KatibFlowError(f"{kind.at}.service: {address} {error}; it was asked {TRIES} times") from None
+        return asked_again(questions, ask)
     except KatibFlowError as error:
         raise KatibFlowError(f"{kind.at}.service: {address} {error}") from None
 
