@@ -1,21 +1,18 @@
 """Services of Katib's API that suggest: what they are asked, what they may answer, and a real one."""
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from kit import spec
+from services import Answers, answering, served
 
 grpc = pytest.importorskip("grpc")
 
 from katib_flow.algorithms import check_algorithm  # noqa: E402
 from katib_flow.errors import KatibFlowError  # noqa: E402
 from katib_flow.history import History, State, Suggestion, Trial  # noqa: E402
-from katib_flow.katib_api.calls import Refusal, handlers  # noqa: E402
+from katib_flow.katib_api.calls import Refusal  # noqa: E402
 from katib_flow.katib_api.messages import message  # noqa: E402
 from katib_flow.katib_api.suggestion import experiment_message, trial_message, value_of  # noqa: E402
 from katib_flow.loop import answer, proposed, suggest  # noqa: E402
@@ -23,7 +20,6 @@ from katib_flow.outside import service  # noqa: E402
 from katib_flow.spaces import search_space  # noqa: E402
 from katib_flow.spec import Experiment  # noqa: E402
 
-SERVICE = Path(__file__).parent / "programs" / "katib_service.py"
 PARAMETERS: dict[str, Any] = {
     "lr": {"type": "float", "min": 0.001, "max": 1.0, "scale": "log"},
     "layers": {"type": "int", "min": 1, "max": 9, "step": 2},
@@ -39,33 +35,14 @@ def search(address: str, **sections: Any) -> Experiment:
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    command = [sys.executable, str(SERVICE)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"127.0.0.1:{process.stdout.readline().strip()}"
-        process.terminate()
-
-
-Answers = Callable[[Callable[[Any], Any]], str]
+    with served("katib_service.py") as address:
+        yield address
 
 
 @pytest.fixture
 def answers() -> Iterator[Answers]:
-    """Serves a function as GetSuggestions; gives the address."""
-    servers: list[Any] = []
-    with ThreadPoolExecutor(2) as pool:
-
-        def serve(reply: Callable[[Any], Any]) -> str:
-            server = grpc.server(pool)
-            server.add_generic_rpc_handlers([handlers("Suggestion", {"GetSuggestions": reply})])
-            port = server.add_insecure_port("127.0.0.1:0")
-            server.start()
-            servers.append(server)
-            return f"127.0.0.1:{port}"
-
+    with answering("Suggestion", "GetSuggestions") as serve:
         yield serve
-        for server in servers:
-            server.stop(None).wait()
 
 
 def test_the_space_is_said_in_katibs_words() -> None:

@@ -1,9 +1,6 @@
 """Services of early stopping of Katib's API: the rules they give, what they are asked, and a search with a real one."""
 
-import subprocess
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -12,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kit import experiment
+from services import Answers, answering, served
 
 grpc = pytest.importorskip("grpc")
 
 from katib_flow.argo import compile_experiment  # noqa: E402
 from katib_flow.errors import InvalidSpec, KatibFlowError  # noqa: E402
 from katib_flow.history import History, Metric, State, Suggestion, Trial  # noqa: E402
-from katib_flow.katib_api.calls import handlers  # noqa: E402
 from katib_flow.katib_api.messages import message, number  # noqa: E402
 from katib_flow.local import run_experiment  # noqa: E402
 from katib_flow.replay import replay  # noqa: E402
@@ -28,38 +25,20 @@ from katib_flow.stopping import check_stopping, judged_metrics, reason_to_stop, 
 from katib_flow.stopping.service import RULES, CarriedRule  # noqa: E402
 from katib_flow.tracking import Store  # noqa: E402
 
-SERVICE = Path(__file__).parent / "programs" / "katib_median.py"
 MAXIMIZE = Objective(metric="score", direction="maximize")
 MINIMIZE = Objective(metric="score", direction="minimize")
-Answers = Callable[[Callable[[Any], Any]], str]
 
 
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    command = [sys.executable, str(SERVICE)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"127.0.0.1:{process.stdout.readline().strip()}"
-        process.terminate()
+    with served("katib_median.py") as address:
+        yield address
 
 
 @pytest.fixture
 def answers() -> Iterator[Answers]:
-    """Serves a function as GetEarlyStoppingRules; gives the address."""
-    servers: list[Any] = []
-    with ThreadPoolExecutor(2) as pool:
-
-        def serve(reply: Callable[[Any], Any]) -> str:
-            server = grpc.server(pool)
-            server.add_generic_rpc_handlers([handlers("EarlyStopping", {"GetEarlyStoppingRules": reply})])
-            port = server.add_insecure_port("127.0.0.1:0")
-            server.start()
-            servers.append(server)
-            return f"127.0.0.1:{port}"
-
+    with answering("EarlyStopping", "GetEarlyStoppingRules") as serve:
         yield serve
-        for server in servers:
-            server.stop(None).wait()
 
 
 def search(address: str, **sections: Any) -> Experiment:

@@ -2,21 +2,19 @@
 
 import json
 import socket
-import subprocess
 import sys
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from experiments import MODULE, Cluster, experiment, seen
 from kit import needs_busybox
+from services import PROGRAMS, served
 
 from katib_flow.tracking import Status
 
 pytestmark = pytest.mark.slow
-PROGRAMS = Path(__file__).parents[1] / "outside" / "programs"
 LIMITS = {"max_trials": 5, "parallel_trials": 2}
 
 
@@ -56,6 +54,7 @@ def test_a_program_in_a_container_that_answers_garbage_ends_the_experiment_in_wo
 @pytest.fixture
 def service() -> Iterator[str]:
     """The address of a suggestion service of Katib's API."""
+    pytest.importorskip("grpc")
     with served("katib_service.py") as address:
         yield address
 
@@ -63,18 +62,9 @@ def service() -> Iterator[str]:
 @pytest.fixture
 def stopping() -> Iterator[str]:
     """The address of a service of early stopping of Katib's API."""
+    pytest.importorskip("grpc")
     with served("katib_median.py") as address:
         yield address
-
-
-@contextmanager
-def served(name: str) -> Generator[str]:
-    pytest.importorskip("grpc")
-    command = [sys.executable, str(PROGRAMS / name)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        yield f"127.0.0.1:{process.stdout.readline().strip()}"
-        process.terminate()
 
 
 def katib_service(name: str) -> dict[str, Any]:
