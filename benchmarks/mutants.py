@@ -1,28 +1,41 @@
 """Do the tests of a file notice when it is wrong? Change one thing of it after the other, and count.
 
-    python -m benchmarks.mutants darts                 all mutants of katib_flow/nas/systems/darts.py; an hour
+    python -m benchmarks.mutants darts                 all mutants of katib_flow/nas/systems/darts.py: some minutes
     python -m benchmarks.mutants enas --limit 20       so many, drawn by --seed
     python -m benchmarks.mutants relax/shared          of another file of katib_flow/nas, by the tests of all systems
 
 A mutant is the file with one change: a number, a comparison, an operator, a condition that always or never holds, min
-for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. It is killed
-where a test fails, or takes longer than --timeout. Some mutants compute the same as the file, so that no test can kill
-them; those that survive are printed for somebody to judge. All runs in a copy of the project.
+for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. Types are left
+alone, and with them the bounds of settings. A mutant is killed where a test fails, or takes far longer than without the
+change. Some mutants compute the same as the file, so that no test can kill them; those that survive are printed for
+somebody to judge.
+
+The tests of a system are those in files of its name, and then, for what these let live, those in ``tests/nas`` and
+``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a mutant is
+tested in a fork of a process that has imported what the project needs, the quickest tests first.
 """
 
 import argparse
 import ast
+import contextlib
 import copy
 import difflib
+import json
+import math
 import os
 import random
+import re
+import resource
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 NAS = Path("katib_flow/nas")
@@ -56,58 +69,166 @@ class Mutant:
     source: str
 
 
+@dataclass(eq=False)
+class Stage:
+    """Some tests, and what they take without a change.
+
+    Attributes:
+        whole: files of which all are taken, from the root of the project.
+        parts: files of which those are taken that have a parameter.
+        parameter: which.
+        seconds: how long each took, by its name.
+        cost: processor seconds for all.
+    """
+
+    whole: Sequence[str] = ()
+    parts: Sequence[str] = ()
+    parameter: str = ""
+    seconds: dict[str, float] = field(default_factory=dict)
+    cost: float = 0.0
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Take the tests that are meant, the quickest first."""
+        wanted = re.compile(rf"(^|-){self.parameter}($|-)")
+        ids = {item: getattr(getattr(item, "callspec", None), "id", "") for item in items}
+        chosen = [item for item in items if item.nodeid.split("::")[0] in self.whole or wanted.search(ids[item])]
+        items[:] = sorted(chosen, key=lambda item: self.seconds.get(item.nodeid, 0.0))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Note how long a test took, with what it needs set up."""
+        self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a system, or another file of katib_flow/nas without .py")
     parser.add_argument("--limit", type=int, help="the most mutants to try")
     parser.add_argument("--seed", type=int, default=0, help="of which mutants are tried where there is a limit")
-    parser.add_argument("--timeout", type=float, default=120.0, help="seconds for the tests of a mutant")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of a mutant")
     args = parser.parse_args()
-    file, tests = paths(args.name)
+    file, stages = paths(args.name)
     source = ast.unparse(ast.parse((ROOT / file).read_text()))
     every = list(mutants(source))
     chosen = every if args.limit is None else random.Random(args.seed).sample(every, min(args.limit, len(every)))
     with tempfile.TemporaryDirectory() as directory:
-        project = Path(directory)
-        for part in ("katib_flow", "tests", "benchmarks"):
+        project = Path(directory).resolve()
+        for part in ("katib_flow", "tests", "benchmarks", "examples"):
             shutil.copytree(ROOT / part, project / part, ignore=shutil.ignore_patterns("__pycache__", "*.part.jsonl"))
         shutil.copy(ROOT / "pyproject.toml", project)
-        if killed(project, file, source, tests, 10 * args.timeout):
-            sys.exit(f"{', '.join(tests)}: a test fails without any change; all have to pass")
+        begin(project, file, source, stages)
+        for stage in stages:
+            if killed(stage, 10 * args.timeout):
+                files = ", ".join((*stage.whole, *stage.parts))
+                sys.exit(f"{files}: a test fails without any change; all have to pass")
         survivors = []
         for number, mutant in enumerate(sorted(chosen, key=lambda mutant: mutant.line), 1):
-            if not killed(project, file, mutant.source, tests, args.timeout):
+            (project / file).write_text(mutant.source)
+            if not any(killed(stage, args.timeout) for stage in stages):
                 survivors.append(mutant)
                 print(f"survived, {number} of {len(chosen)}:\n{difference(source, mutant.source)}", flush=True)
     print(f"{file}: {len(chosen) - len(survivors)} of {len(chosen)} mutants killed, of {len(every)} there are")
 
 
-def paths(name: str) -> tuple[Path, list[str]]:
-    """A file, and the tests that should notice when it is wrong, both from the root of the project."""
+def paths(name: str) -> tuple[Path, list[Stage]]:
+    """A file from the root of the project, and the tests that should notice when it is wrong."""
     system = NAS / "systems" / f"{name}.py"
     file = system if (ROOT / system).exists() else NAS / f"{name}.py"
     if not (ROOT / file).exists():
         sys.exit(f"{name}: found no such file, need a system, or a file of {NAS}")
-    own = f"test_{name}" if file == system else "test_"
-    tests = sorted((ROOT / "tests/nas").glob(f"systems/{own}*.py")) + sorted((ROOT / "tests/nas/relax").glob("*.py"))
-    return file, [str(each.relative_to(ROOT)) for each in tests]
+    if file != system:
+        return file, [Stage(_tests("nas/systems/test_*.py", "nas/relax/*.py"))]
+    own = _tests(f"nas/systems/test_{name}.py", f"nas/systems/test_{name}_*.py")
+    values = _tests("nas/test_settings.py", "nas/test_systems_table.py")
+    others = _tests("nas/**/test_*.py", "contracts/test_*.py")
+    parts = [path for path in others if path not in (*own, *values) and _is_of_systems(path)]
+    known = name.replace("_", "-")
+    return file, [Stage(own, values, known), Stage(parts=parts, parameter=known)]
 
 
-def killed(project: Path, file: Path, source: str, tests: list[str], timeout: float) -> bool:
-    """Whether a test of a copy of the project fails with this source of a file."""
+def _tests(*patterns: str) -> list[str]:
+    return sorted(str(path.relative_to(ROOT)) for pattern in patterns for path in (ROOT / "tests").glob(pattern))
+
+
+def _is_of_systems(path: str) -> bool:
+    """Whether the tests of a file are not those of one system."""
+    systems = {file.stem for file in (ROOT / NAS / "systems").glob("*.py")}
+    name = Path(path).stem.removeprefix("test_")
+    return not any(name == system or name.startswith(f"{system}_") for system in systems)
+
+
+def begin(project: Path, file: Path, source: str, stages: Sequence[Stage]) -> None:
+    """Import what the project needs, but nothing of the project, which a fork imports with a mutant in it."""
+    os.chdir(project)
+    os.environ["PYTHONPATH"] = str(project)
+    sys.path[:] = [str(project), *(path for path in sys.path if path and Path(path).resolve() != ROOT)]
     (project / file).write_text(source)
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
-    how = {**os.environ, "PYTHONPATH": str(project), "PYTHONDONTWRITEBYTECODE": "1"}
+    with _silence():
+        pytest.main(["--collect-only", *(path for stage in stages for path in (*stage.whole, *stage.parts))])
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None)).startswith(str(project)):
+            del sys.modules[name]
+    for compiled in (project / file).parent.glob(f"__pycache__/{file.stem}.*"):
+        compiled.unlink()
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    sys.dont_write_bytecode = True
+
+
+@contextlib.contextmanager
+def _silence() -> Generator[None]:
+    """Drop what the process writes, also where it does not ask Python."""
+    kept = os.dup(1), os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(nowhere, stream)
     try:
-        run = subprocess.run(command, cwd=project, env=how, capture_output=True, timeout=timeout, check=False)
-    except subprocess.TimeoutExpired:
-        return True
-    return run.returncode != 0
+        yield
+    finally:
+        for stream, old in zip((1, 2), kept, strict=True):
+            os.dup2(old, stream)
+            os.close(old)
+        os.close(nowhere)
+
+
+def killed(stage: Stage, timeout: float) -> bool:
+    """Whether a test fails, or takes far longer than it did at first, when the times of all are noted."""
+    notes = Path("seconds.json")
+    began = resource.getrusage(resource.RUSAGE_CHILDREN)
+    child = os.fork()
+    if child == 0:
+        _run(stage, notes)
+    end = time.monotonic() + timeout
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+        time.sleep(0.01)
+    if not stage.seconds and notes.exists():
+        stage.seconds = json.loads(notes.read_text())
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        stage.cost = used.ru_utime + used.ru_stime - began.ru_utime - began.ru_stime
+    return ended[1] != 0
+
+
+def _run(stage: Stage, notes: Path) -> None:
+    """Run the tests, and end the process: with 0 if all passed."""
+    failed = 1
+    try:
+        os.setsid()
+        if stage.cost:
+            limit = math.ceil(10 + 5 * stage.cost)
+            resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
+        first = not stage.seconds
+        with _silence():
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", *stage.whole, *stage.parts], plugins=[stage])
+        failed = int(code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED))
+        if first:
+            notes.write_text(json.dumps(stage.seconds))
+    finally:
+        os._exit(failed)
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a source, in its order."""
-    tree = ast.parse(source)
+    """All mutants of a source, in its order, each once."""
+    tree, known = ast.parse(source), {source}
     nodes = [node for node in ast.walk(tree) if not _is_typing(node)]
     typed = {id(part) for node in ast.walk(tree) for kind in _annotations(node) for part in ast.walk(kind)}
     for number, node in enumerate(ast.walk(tree)):
@@ -117,7 +238,8 @@ def mutants(source: str) -> Iterator[Mutant]:
             other = copy.deepcopy(tree)
             _change(list(ast.walk(other))[number], change)
             mutated = ast.unparse(ast.fix_missing_locations(other))
-            if mutated != source:
+            if mutated not in known:
+                known.add(mutated)
                 yield Mutant(getattr(node, "lineno", 0), mutated)
 
 
@@ -129,8 +251,10 @@ def _is_typing(node: ast.AST) -> bool:
 
 
 def _annotations(node: ast.AST) -> list[ast.expr]:
-    """The types that a node is annotated with, whose numbers are the bounds of settings."""
+    """The types that a node has, whose numbers are the bounds of settings."""
     several = [getattr(node, name, None) for name in ("annotation", "returns")]
+    if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
+        several.append(node.slice)
     return [each for each in several if isinstance(each, ast.expr)]
 
 

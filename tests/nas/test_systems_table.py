@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import pytest
+
+from katib_flow.algorithms import find_algorithm
 from katib_flow.algorithms.registry import Algorithm
 from katib_flow.nas.table import PAPER, boxes, caption, rows
 from katib_flow.plugins import Settings
@@ -55,3 +58,47 @@ def test_a_person_sees_a_line_a_system_and_how_many_there_are() -> None:
     assert generation["whole network"].splitlines()[:2] == ["enas", "(NAS-RL: not yet)"]
     assert modification["cell"].count("not yet") == 7
     assert caption(systems) == "1 of the 20 systems of the paper are here, in 2 of its 22 places."
+
+
+GENERATION, MODIFICATION = "generation", "modification"
+PLACES: dict[str, tuple[str, set[str]]] = {
+    "nas-rl": (GENERATION, {"network", "cell"}),
+    "enas": (GENERATION, {"network", "cell"}),
+    "mnasnet": (GENERATION, {"network"}),
+    "nasbot": (GENERATION, {"network"}),
+    "smash": (GENERATION, {"network"}),
+    "nasnet": (GENERATION, {"cell"}),
+    "blockqnn": (GENERATION, {"cell"}),
+    "hierarchical": (GENERATION, {"cell"}),
+    "network-morphism": (MODIFICATION, {"network"}),
+    "proxylessnas": (MODIFICATION, {"network"}),
+    "large-scale-evolution": (MODIFICATION, {"network"}),
+    "nash": (MODIFICATION, {"network"}),
+    "eas": (MODIFICATION, {"network"}),
+    "amoebanet": (MODIFICATION, {"cell"}),
+    "snas": (MODIFICATION, {"cell"}),
+    "darts": (MODIFICATION, {"cell"}),
+    "envelopenet": (MODIFICATION, {"cell"}),
+    "nao": (MODIFICATION, {"cell"}),
+    "adanet": (MODIFICATION, {"cell"}),
+    "renas": (MODIFICATION, {"cell"}),
+}
+"""Table 1 of the paper of Katib."""
+NEED_TORCH = {"nas-rl", "mnasnet", "nasnet", "eas", "nao", "renas"}
+"""To suggest: a controller, or a model that others learn."""
+END = {"adanet", "darts", "enas", "envelopenet", "nash", "proxylessnas", "smash", "snas"}
+"""By themselves."""
+ALIASES = {"amoebanet": ("regularized-evolution",), "network-morphism": ("auto-keras",)}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_system_is_registered_where_the_paper_has_it_with_what_it_needs(name: str) -> None:
+    entry = find_algorithm(name)
+    assert entry is not None
+    assert (entry.name, (entry.strategy, set(entry.scope))) == (name, PLACES[name])
+    assert entry.extra == ("nas" if name in NEED_TORCH else None)
+    assert entry.ends == (name in END)
+    assert entry.several == (name == "mnasnet")  # objectives
+    assert entry.aliases == ALIASES.get(name, ())
+    for alias in entry.aliases:
+        assert find_algorithm(alias) is entry

@@ -97,9 +97,6 @@ class Annealed:
         self.train = shared.on_device(network, data.train)
         self.bounds = Bounds(network.topology, settings.max_parameters, settings.max_flops)
         self.logits: Mapping[str, Tensor] = network.architecture_weights()
-        with torch.no_grad():
-            for logits in self.logits.values():
-                logits.zero_()
         self.costs = shares_of_largest(choice_flops(network.topology))
         self.optimiser = shared.weights_optimiser(network, settings)
         how: dict[str, Any] = {
@@ -130,8 +127,7 @@ class Annealed:
         """Once over all training images."""
         self.network.train()
         self.epoch += 1
-        lr = loop.cosine((self.epoch - 1) / self.settings.epochs, self.settings.lr, self.settings.lr_end)
-        self.optimiser.param_groups[0]["lr"] = lr
+        shared.set_rate(self.optimiser, self.settings, self.epoch)
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         for chosen in loop.batches(len(self.train[1]), self.settings.batch, self.seed, self.epoch):
             self.step(shared.rows(self.train, chosen), generator)
@@ -177,6 +173,5 @@ def relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> T
     Args:
         logits: log a of each choice, shape (choice,).
     """
-    uniform = torch.rand(logits.shape, generator=generator, dtype=torch.float64).clamp(1e-12, 1 - 1e-12)
-    gumbel = -torch.log(-torch.log(uniform)).to(logits)
+    gumbel = -torch.empty(logits.shape, dtype=torch.float64).exponential_(generator=generator).log().to(logits)
     return ((logits.log_softmax(dim=0) + gumbel) / temperature).softmax(dim=0)

@@ -36,9 +36,19 @@ def test_a_hard_target_ignores_the_latency_below_it_and_halves_the_reward_at_twi
     assert reward(0.7, 20.0, **hard) == pytest.approx(0.35)
 
 
+@pytest.mark.filterwarnings("error")
 def test_a_trial_that_failed_or_has_no_latency_has_reward_nothing() -> None:
-    results = np.array([[np.nan, np.nan], [-0.7, np.nan], [-0.7, 0.0], [-0.7, 10.0]])
-    assert rewards(MnasNetSettings(target=10.0), results, [0, 1, 2, 3]) == pytest.approx([0, 0, 0, 0.7])
+    results = np.array([[np.nan, np.nan], [-0.7, np.nan], [-0.7, 0.0], [-0.7, -5.0], [-0.7, 10.0]])
+    assert rewards(MnasNetSettings(target=10.0), results, range(5)) == pytest.approx([0, 0, 0, 0, 0.7])
+    inverse = MnasNetSettings(target=10.0, below=-1.0)  # of which a negative latency has a power
+    assert rewards(inverse, results, range(5)) == pytest.approx([0, 0, 0, 0, 0.7])
+
+
+@pytest.mark.filterwarnings("error")
+def test_where_all_of_the_first_batch_failed_the_target_is_one() -> None:
+    results = np.array([[np.nan, np.nan], [np.nan, np.nan], [-0.5, 4.0]])
+    (reward,) = rewards(MnasNetSettings(batch=2, above=-0.5), results, [2])
+    assert reward == pytest.approx(0.5 / 2)
 
 
 def test_without_a_target_it_is_the_median_of_the_first_batch() -> None:

@@ -196,11 +196,3 @@ def test_the_distance_tells_what_a_network_will_come_to_and_a_shuffled_one_does_
 def test_a_search_of_two_parts_is_that_of_one():
     made = search("nasbot")
     assert play(made, 10, history=play(made, 6)) == played("nasbot")
-
-
-def test_the_papers_values_can_be_asked_for():
-    small = {"initial": 6, "structure": (0.2, 0.8), "candidates": 60, "mutants": 20, "max_parameters": 50_000}
-    assert NasbotSettings().model_dump() == {"preset": "small", **small, "memory": 128}
-    paper = {"initial": 10, "structure": (0.1, 0.2, 0.4, 0.8), "candidates": 500, "mutants": 50}
-    of_paper = NasbotSettings.model_validate({"preset": "paper"}).model_dump()
-    assert of_paper == {"preset": "paper", **paper, "max_parameters": 33_554_432, "memory": 10_000}

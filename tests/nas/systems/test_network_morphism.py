@@ -151,10 +151,4 @@ def test_a_search_of_four_parts_is_that_of_one():
 
 
 def test_the_papers_values_can_be_asked_for():
-    of_paper = NetworkMorphismSettings.model_validate({"preset": "paper"})
-    same = {"confidence": 2.5, "skip_weight": 0.1, "neighbours": 8}
-    small = {"lowest_temperature": 0.2, "max_parameters": 50_000, "memory": 128}
-    assert NetworkMorphismSettings().model_dump() == {"preset": "small", **same, **small}
-    paper = {"lowest_temperature": 1e-4, "max_parameters": 33_554_432, "memory": 10_000}
-    assert of_paper.model_dump() == {"preset": "paper", **same, **paper}
     assert suggest(search("network-morphism", preset="paper"), played("network-morphism"), 1)
