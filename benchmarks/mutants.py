@@ -20,6 +20,7 @@ import ast
 import contextlib
 import copy
 import difflib
+import importlib
 import json
 import math
 import os
@@ -157,20 +158,31 @@ def _is_of_systems(path: str) -> bool:
 
 
 def begin(project: Path, file: Path, source: str, stages: Sequence[Stage]) -> None:
-    """Import what the project needs, but nothing of the project, which a fork imports with a mutant in it."""
+    """Import what the tests need, but the systems, and all of the project where it needs the file that changes."""
     os.chdir(project)
     os.environ["PYTHONPATH"] = str(project)
+    sys.dont_write_bytecode = False
     sys.path[:] = [str(project), *(path for path in sys.path if path and Path(path).resolve() != ROOT)]
     (project / file).write_text(source)
     with _silence():
         pytest.main(["--collect-only", *(path for stage in stages for path in (*stage.whole, *stage.parts))])
-    for name, module in list(sys.modules.items()):
-        if str(getattr(module, "__file__", None)).startswith(str(project)):
-            del sys.modules[name]
+    kept = [name for name in _forget(project) if name.startswith("katib_flow.") and ".nas.systems" not in name]
+    for name in kept:
+        importlib.import_module(name)
+    if ".".join(file.with_suffix("").parts) in sys.modules:
+        _forget(project)
     for compiled in (project / file).parent.glob(f"__pycache__/{file.stem}.*"):
         compiled.unlink()
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
     sys.dont_write_bytecode = True
+
+
+def _forget(project: Path) -> list[str]:
+    """Take back what was imported of the project; its names."""
+    ours = [name for name, each in sys.modules.items() if str(getattr(each, "__file__", None)).startswith(str(project))]
+    for name in ours:
+        del sys.modules[name]
+    return ours
 
 
 @contextlib.contextmanager

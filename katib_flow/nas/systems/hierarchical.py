@@ -105,14 +105,19 @@ def levels(space: Space) -> Levels:
             if isinstance(edge.get("op"), Mapping) and not edge.get("when"):
                 motifs.setdefault(name, {}).setdefault(edge["dst"], []).append(edge["op"]["slot"])
 
-    def level(name: str) -> int:
-        slots = [slot for entries in motifs.get(name, {}).values() for slot in entries]
-        values = {str(value) for slot in slots for value in space.parameters[slot].values()}
-        return 1 + max((level(value[1:]) if value.startswith("@") else 1 for value in values), default=0)
+    values = {
+        f"@{name}": {
+            str(value) for slots in vertices.values() for slot in slots for value in space.parameters[slot].values()
+        }
+        for name, vertices in motifs.items()
+    }
+
+    def level(value: str) -> int:
+        return 1 + max(map(level, values.get(value, ())), default=0)
 
     by_level: dict[int, dict[str, Any]] = {}
     for name, vertices in motifs.items():
-        by_level.setdefault(level(name), {})[name] = vertices
+        by_level.setdefault(level(f"@{name}"), {})[name] = vertices
     return by_level
 
 

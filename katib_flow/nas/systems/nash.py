@@ -45,11 +45,10 @@ def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
     """The start, then the children of a step at once, when all of the step before have ended."""
     assert ask.architectures is not None
     if ask.experiment.best(ask.history) is None:  # there is no start yet, or it has failed
-        start, assignment = ask.architectures.initial.to_dict(), ask.space.draw(ask.rng(0))
+        start, budget = Candidate(ask.architectures.initial), _budget(ask, 0)
         first = [] if ask.history.open() else ask.indices[:1]
-        return [
-            Suggestion(index, assignment, budget=_budget(ask, 0), topology=start, info={"step": 0}) for index in first
-        ]
+        begun = (start.suggestion(index, ask.space.draw(ask.rng(index)), "fresh", step=0) for index in first)
+        return [replace(suggestion, budget=budget) for suggestion in begun]
     step = max(map(_step, ask.history))
     members = [trial for trial in ask.history if _step(trial) == step]
     if len(members) >= _children_of(ask, step):
@@ -62,10 +61,10 @@ def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
 
 
 def _children_of(ask: Ask[NashSettings], step: int) -> int:
-    """How many trials a step has; where there is a budget, there is one after the last step, for the long training."""
+    """How many children a step has: the start none, and one after the last step, the long training with a budget."""
     if 0 < step <= ask.settings.steps:
         return ask.settings.children
-    return int(step == 0 or (step == ask.settings.steps + 1 and ask.experiment.budget is not None))
+    return int(step == ask.settings.steps + 1 and ask.experiment.budget is not None)
 
 
 def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range) -> Iterator[Suggestion]:
@@ -94,10 +93,13 @@ def grown(parent: Candidate, count: int, rng: np.random.Generator, max_parameter
     Those that would exceed the parameters that it may have, or that do not fit, are drawn again; after ``PATIENCE`` of
     them in a row there are fewer.
     """
-    child, in_vain = parent, 0
-    while len(child.edits) < count and in_vain < PATIENCE:
-        larger = child.edited(morphism(child.topology, rng, kernels=KERNELS, factors=FACTORS), max_parameters)
-        child, in_vain = (child, in_vain + 1) if larger is None else (larger, 0)
+    child = parent
+    for _ in range(count):
+        drawn = (morphism(child.topology, rng, kernels=KERNELS, factors=FACTORS) for _ in range(PATIENCE))
+        larger = next((fits for edits in drawn if (fits := child.edited(edits, max_parameters))), None)
+        if larger is None:
+            break
+        child = larger
     return child
 
 

@@ -86,8 +86,8 @@ def test_a_trial_that_trains_no_supernet_is_told(name):
 @pytest.mark.parametrize(
     ("name", "space"),
     [
-        *((name, space) for name in ("darts", "enas") for space in ("chain", "mobile")),
-        *(("darts", space) for space in ("macro", "pairs")),
+        *((name, space) for name in ("darts", "enas", "snas", "proxylessnas") for space in ("chain", "mobile")),
+        *((name, space) for name in ("darts", "snas", "proxylessnas") for space in ("macro", "pairs")),
     ],
 )
 def test_a_space_that_is_more_than_a_supernet_holds_is_refused(name, space):
@@ -160,16 +160,16 @@ def test_a_rival_that_is_no_choice_is_not_taken(wrong):
     assert len(suggest(made, History((Trial(first, State.SUCCEEDED, told),)), 4)) == 1
 
 
-def test_a_supernet_of_darts_normalises_every_choice_and_that_of_enas_none_more():
-    for name, count in (("darts", 2), ("enas", 0)):
-        layers = [layer for edge in Topology.parse(only(search(name)).topology).flat.edges for layer in edge.layers]
-        mixed = [layer for layer in layers if isinstance(layer, Mixed)]
-        assert mixed
-        for layer in mixed:
-            last = dict(zip(layer.names, [path[-1] if path else None for path in layer.paths], strict=True))
-            assert [isinstance(last[op], Standardise) for op in ("skip", "avg3")].count(True) == count
-            assert not isinstance(last["none"], Standardise)
-            assert not isinstance(last["conv3"], Standardise)
+@pytest.mark.parametrize(("name", "count"), [("darts", 2), ("snas", 2), ("enas", 0), ("proxylessnas", 0)])
+def test_a_blend_normalises_every_choice_and_what_takes_one_choice_none_more(name: str, count: int) -> None:
+    layers = [layer for edge in Topology.parse(only(search(name)).topology).flat.edges for layer in edge.layers]
+    mixed = [layer for layer in layers if isinstance(layer, Mixed)]
+    assert mixed
+    for layer in mixed:
+        last = dict(zip(layer.names, [path[-1] if path else None for path in layer.paths], strict=True))
+        assert [isinstance(last[op], Standardise) for op in ("skip", "avg3")].count(True) == count
+        assert not isinstance(last["none"], Standardise)
+        assert not isinstance(last["conv3"], Standardise)
 
 
 @pytest.mark.parametrize(("value", "found"), [(None, "nothing"), (4.0, "4.0"), (1.5, "1.5"), (float("nan"), "nan")])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kit import spec
 from landscape import best, every_loss, play, search, shuffled
-from scipy.stats import chisquare
+from scipy.stats import binomtest, chisquare
 
 from katib_flow.algorithms.registry import check_algorithm
 from katib_flow.history import History, Kind, State, Suggestion, Trial
@@ -18,6 +18,7 @@ from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
 
 MOTIFS = {"space": "hierarchical", "settings": {"motifs": 2, "motif_nodes": 3, "nodes": 3}}
+CHAIN = {"0>1": "skip", "0>2": "none", "1>2": "skip"}
 
 
 def motifs(**settings: object) -> Experiment:
@@ -45,6 +46,17 @@ def test_the_first_genotype_is_exactly_the_identity() -> None:
         if edge["op"] == "@cell":
             edge["op"], edge["params"] = "skip", {}
     assert network.hash == Topology.parse(plain).hash
+
+
+def test_every_motif_of_the_first_genotype_is_a_chain_of_identities_or_of_what_comes_last() -> None:
+    space = architectures(motifs())
+    assert space is not None
+    chain = {f"{name}.{edge}": op for name in ("m0", "m1") for edge, op in CHAIN.items()}
+    assert identity_of(space, levels(space)) == {**chain, "cell.0>1": "@m0", "cell.0>2": "@none", "cell.1>2": "@m0"}
+    cell = {"space": "cell", "settings": {"nodes": 3, "operations": ["conv1", "conv3", "conv5"]}}
+    without = architectures(Experiment.parse(spec(architecture=cell, algorithm="hierarchical")))
+    assert without is not None
+    assert identity_of(without, levels(without)) == {"0>1": "conv5", "0>2": "conv1", "1>2": "conv5"}
 
 
 def test_a_mutation_changes_one_entry_wherever_its_motif_is_used() -> None:
@@ -83,6 +95,47 @@ def test_it_begins_with_mutants_of_the_identity() -> None:
     assert differences == [1] * 6
     far = suggest(motifs(mutations=1000), History(), 6)
     assert np.mean([sum(each.assignment[slot] != value for slot, value in identity.items()) for each in far]) > 4
+
+
+def evaluated(suggestions: list[Suggestion]) -> History:
+    return History(tuple(Trial(each, State.SUCCEEDED, {"accuracy": 0.5}) for each in suggestions))
+
+
+def test_the_whole_population_begins_before_anyone_is_mutated() -> None:
+    made = motifs(mutations=3, population=6)
+    begun = suggest(made, History(), 3)
+    assert len({each.assignment["lr"] for each in begun}) == 3
+    later = suggest(made, evaluated(begun), 4)
+    assert [each.origin.kind for each in later] == [*[Kind.GENERATE] * 3, Kind.MODIFY]
+
+
+def test_other_parameters_are_a_level_of_their_own() -> None:
+    """A cell has one level of operations, so half of the mutations change the learning rate, and nothing else."""
+    cell = {"space": "cell", "settings": {"operations": ["conv1", "conv3", "conv5"]}}
+    algorithm = {"name": "hierarchical", "settings": {"population": 1}}
+    made = Experiment.parse(spec(architecture=cell, algorithm=algorithm, limits={"max_trials": 5000}))
+    history = evaluated(suggest(made, History(), 1))
+    (parent,) = history
+    mutants = [suggest(made, history, 1, start=1 + number)[0].assignment for number in range(600)]
+    changes = [[name for name in mutant if mutant[name] != parent.assignment[name]] for mutant in mutants]
+    assert {len(names) for names in changes} == {1}
+    assert binomtest(changes.count(["lr"]), 600, 1 / 2).pvalue > 0.001
+
+
+def test_a_tournament_of_a_part_of_one_is_won_by_anyone() -> None:
+    made = motifs(population=1, tournament=0.05)
+    history = evaluated(suggest(motifs(population=10), History(), 10))
+    parents = Counter(suggest(made, history, 1, start=10 + number)[0].origin.parents for number in range(400))
+    assert len(parents) == 10
+    assert chisquare(list(parents.values())).pvalue > 0.001
+
+
+def test_where_the_space_is_used_up_there_are_fewer() -> None:
+    cell = {"space": "cell", "settings": {"nodes": 2, "operations": ["skip", "conv3", "avg3"]}}
+    algorithm = {"name": "hierarchical", "settings": {"population": 2}}
+    made = Experiment.parse(spec(architecture=cell, parameters={}, algorithm=algorithm, limits={"max_trials": 99}))
+    assert len(suggest(made, History(), 9)) == 3
+    assert len(suggest(made, evaluated(suggest(made, History(), 2)), 9)) == 1
 
 
 def test_the_best_of_a_tournament_is_mutated_however_old_it_is() -> None:

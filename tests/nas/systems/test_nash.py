@@ -23,9 +23,9 @@ CHAIN = space_of(Architecture(space="chain", settings={"layers": [4, 4]})).initi
 PARENT, MANY = Candidate(CHAIN), 1 << 25
 
 
-def search(settings: Any = None, **sections: Any) -> Experiment:
+def search(settings: Any = None, layers: Any = (4, 4), **sections: Any) -> Experiment:
     algorithm = {"name": "nash", "settings": {"children": 3, "morphisms": 2, "steps": 2, **(settings or {})}}
-    architecture = {"space": "chain", "settings": {"layers": [4, 4]}}
+    architecture = {"space": "chain", "settings": {"layers": list(layers)}}
     limits = {"max_trials": 100, "parallel_trials": 8}
     return Experiment.parse(spec(architecture=architecture, algorithm=algorithm, limits=limits, **sections))
 
@@ -53,6 +53,7 @@ def test_a_step_is_the_current_network_and_children_of_it_that_are_so_many_morph
     start, same, *others = networks(history)
     assert start.hash == same.hash == CHAIN.hash
     assert [len(each.edits) for each in (same, *others)] == [0, 2, 2]
+    assert [trial.suggestion.info for trial in history] == [{"step": 0}, *[{"step": 1}] * 3]
     assert len({each.hash for each in (start, *others)}) == 3
     assert {edit["edit"] for each in others for edit in each.edits} <= set(morphisms())
     assert [trial.suggestion.parent for trial in history] == [None, 0, 0, 0]
@@ -94,11 +95,27 @@ def test_the_next_step_waits_until_all_of_this_one_have_ended() -> None:
         assert suggest(made, waiting, 8) == []
 
 
+def test_the_children_of_all_steps_are_different_networks_while_there_are_any() -> None:
+    """Of one convolution there are few morphisms, so that a draw is often what another one was."""
+    history = play(search({"children": 5, "morphisms": 1, "steps": 2}, layers=[4]), [0.9] + [0.5] * 10)
+    hashes = [network.hash for network in networks(history)]
+    assert hashes[0] == hashes[1] == hashes[6]
+    assert (len(hashes), len(set(hashes))) == (11, 9)
+
+
+def test_a_trial_that_says_no_step_is_a_start() -> None:
+    made = search()
+    (start,) = suggest(made, History(), 8)
+    named = replace(start, info={})
+    assert suggest(made, History((ended(named, 0.5),)), 8) == suggest(made, History((ended(start, 0.5),)), 8)
+
+
 def test_a_start_that_failed_is_tried_again() -> None:
     made = search()
     (start,) = suggest(made, History(), 8)
     (again,) = suggest(made, History((ended(start, None),)), 8)
     assert (again.index, again.topology, again.parent) == (1, start.topology, None)
+    assert again.assignment != start.assignment  # which may be why it failed
     children = suggest(made, History((ended(start, None), ended(again, 0.3))), 8)
     assert [each.parent for each in children] == [1, 1, 1]
 

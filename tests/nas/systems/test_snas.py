@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+from kit import spec
 from scipy.stats import chisquare
 
+from katib_flow.algorithms import check_algorithm
 from katib_flow.models.presets import space_of
 from katib_flow.nas.relax.costs import choice_flops, shares_of_largest
+from katib_flow.spec import Experiment
 from katib_flow.spec.sections import Architecture
 
 torch = pytest.importorskip("torch")
@@ -193,3 +196,10 @@ def test_a_search_in_segments_is_the_search_in_one_bit_for_bit():
     assert part.epoch == 4
     assert same(bits(whole.network.parameters()), bits(part.network.parameters()))
     assert same(bits(whole.logits.values()), bits(part.logits.values()))
+
+
+@pytest.mark.parametrize(("temperature_end", "problems"), [(0.5, 0), (0.51, 1)])
+def test_the_temperature_does_not_rise(temperature_end, problems):
+    algorithm = {"name": "snas", "settings": {"temperature": 0.5, "temperature_end": temperature_end}}
+    found = check_algorithm(Experiment.parse(spec(architecture="cell", algorithm=algorithm)))
+    assert [problem.where for problem in found] == ["algorithm.settings.temperature_end"] * problems
