@@ -5,14 +5,14 @@
     python -m benchmarks.mutants relax/shared          of another file of katib_flow/nas, by the tests of all systems
 
 A mutant is the file with one change: a number, a comparison, an operator, a condition that always or never holds, min
-for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. Types are left
-alone, and with them the bounds of settings. A mutant is killed where a test fails, or takes far longer than without the
-change. Some mutants compute the same as the file, so that no test can kill them; those that survive are printed for
-somebody to judge.
+for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. What only
+checks is left alone: types, with the bounds of settings in them, and the lengths that ``zip`` compares. A mutant is
+killed where a test fails, or takes far longer than without the change. Some mutants compute the same as the file, so
+that no test can kill them; those that survive are printed for somebody to judge.
 
 The tests of a system are those in files of its name, and then, for what these let live, those in ``tests/nas`` and
-``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a mutant is
-tested in a fork of a process that has imported what the project needs, the quickest tests first.
+``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a mutant is tested in a fork of a
+process that has imported what the tests need, the quickest tests first.
 """
 
 import argparse
@@ -242,7 +242,7 @@ def mutants(source: str) -> Iterator[Mutant]:
     """All mutants of a source, in its order, each once."""
     tree, known = ast.parse(source), {source}
     nodes = [node for node in ast.walk(tree) if not _is_typing(node)]
-    typed = {id(part) for node in ast.walk(tree) for kind in _annotations(node) for part in ast.walk(kind)}
+    typed = {id(part) for node in ast.walk(tree) for kind in _checks(node) for part in ast.walk(kind)}
     for number, node in enumerate(ast.walk(tree)):
         if node not in nodes or id(node) in typed:
             continue
@@ -262,11 +262,13 @@ def _is_typing(node: ast.AST) -> bool:
     )
 
 
-def _annotations(node: ast.AST) -> list[ast.expr]:
-    """The types that a node has, whose numbers are the bounds of settings."""
+def _checks(node: ast.AST) -> list[ast.expr]:
+    """What of a node only checks: types, whose numbers are the bounds of settings, and what ``zip`` compares."""
     several = [getattr(node, name, None) for name in ("annotation", "returns")]
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
         several.append(node.slice)
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+        several += [keyword.value for keyword in node.keywords]
     return [each for each in several if isinstance(each, ast.expr)]
 
 
@@ -283,6 +285,8 @@ def _changes(node: ast.AST) -> int:
             return 2
         case ast.Call(func=ast.Name(id=name)) if name in CALLS:
             return 1 + len(node.keywords)
+        case ast.Call(func=ast.Name(id="zip")):
+            return 0
         case ast.Call():
             return len(node.keywords)
         case ast.UnaryOp(op=ast.Not() | ast.USub()) | ast.Return(value=ast.expr()):

@@ -83,6 +83,14 @@ def test_the_rate_of_the_weights_falls_along_one_cosine_and_progress_is_told(nam
 
 
 @every_search
+def test_weights_are_trained_with_the_normalisation_of_training(name: str) -> None:
+    search = searching(name, epochs=2)
+    search.network.eval()
+    search.train_epoch()
+    assert search.network.training
+
+
+@every_search
 def test_the_optimisers_are_those_of_the_paper_with_what_the_settings_say(name: str) -> None:
     architecture = {
         "darts": ("architect", {"alpha_lr": 0.03, "alpha_weight_decay": 0.04}, (0.5, 0.999)),

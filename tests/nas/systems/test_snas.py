@@ -101,13 +101,14 @@ def test_all_training_images_are_used_and_no_validation_image():
     assert len(images) == len(DATA.train)
 
 
-def test_the_temperature_falls_by_equal_factors_from_the_first_to_the_last():
-    search = searching(epochs=5, temperature=2.0, temperature_end=0.125)
+@pytest.mark.parametrize("expected", [[2.0], [2.0, 0.125], [2.0, 0.5, 0.125], [2.0, 1.0, 0.5, 0.25, 0.125]])
+def test_the_temperature_falls_by_equal_factors_from_the_first_epoch_to_the_last(expected):
+    search = searching(epochs=len(expected), temperature=2.0, temperature_end=0.125)
     temperatures = []
-    for epoch in range(1, 6):
+    for epoch in range(1, len(expected) + 1):
         search.epoch = epoch
         temperatures.append(search.temperature)
-    np.testing.assert_allclose(temperatures, [2.0, 1.0, 0.5, 0.25, 0.125])
+    np.testing.assert_allclose(temperatures, expected)
 
 
 def test_every_draw_of_a_search_is_another():
