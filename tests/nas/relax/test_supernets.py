@@ -91,6 +91,16 @@ def test_weights_are_trained_with_the_normalisation_of_training(name: str) -> No
 
 
 @every_search
+def test_no_step_of_the_weights_is_longer_than_the_rate_times_the_largest_gradient(name: str) -> None:
+    search = searching(name, epochs=1, lr=0.5, lr_end=0.5, momentum=0.0, weight_decay=0.0, clip=1e-4)
+    before = torch.cat([each.detach().flatten() for each in search.network.weights()])
+    search.train_epoch()
+    after = torch.cat([each.detach().flatten() for each in search.network.weights()])
+    steps = len(search.train[1]) // 16
+    assert 0 < float((after - before).norm()) <= steps * 0.5 * 1e-4 * 1.01
+
+
+@every_search
 def test_the_optimisers_are_those_of_the_paper_with_what_the_settings_say(name: str) -> None:
     architecture = {
         "darts": ("architect", {"alpha_lr": 0.03, "alpha_weight_decay": 0.04}, (0.5, 0.999)),

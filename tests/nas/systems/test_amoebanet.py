@@ -6,7 +6,7 @@ from kit import space, spec
 from landscape import CELL, SLOTS, best, ended, every_loss, play, search, shuffled
 
 from katib_flow.algorithms.registry import Ask, find_algorithm
-from katib_flow.history import History, State, Suggestion, Trial
+from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
@@ -40,6 +40,15 @@ def test_failed_trials_neither_live_nor_are_tried_again():
     history = population(0, 4, excellent=0)
     failed = History((*history, *(ended(Suggestion(i, history[0].assignment), None) for i in range(4, 9))))
     assert parents(failed, population=4, sample=40) == {0}
+
+
+def test_it_evolves_other_parameters_too_and_needs_no_architecture():
+    made = Experiment.parse(spec(algorithm={"name": "amoebanet", "settings": {"population": 2, "sample": 1}}))
+    begun = suggest(made, History(), 2)
+    history = History(tuple(Trial(each, State.SUCCEEDED, {"accuracy": 0.5}) for each in begun))
+    (mutant,) = suggest(made, history, 1)
+    assert mutant.assignment["lr"] not in {each.assignment["lr"] for each in begun}
+    assert mutant.origin.kind is Kind.MODIFY
 
 
 def test_architectures_are_drawn_until_the_population_is_there():

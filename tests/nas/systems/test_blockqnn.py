@@ -78,6 +78,34 @@ def test_density_is_edges_by_vertices():
     assert cost(settings, topology) == pytest.approx(3.0 * math.log((2 * 6 + 5) / (2 * 4 + 3)))
 
 
+def test_the_cost_is_that_of_flops_and_density_together_and_none_without_a_network():
+    made = search("blockqnn")
+    flops = Topology.parse(network(made, 0)).flops
+    expected = math.log(flops) + math.log(17 / 11)
+    assert cost(BlockQnnSettings(flops=1.0, density=1.0), network(made, 0)) == pytest.approx(expected)
+    assert cost(BlockQnnSettings(), None) == 0.0
+
+
+@pytest.mark.parametrize("shaping", ["even", "none"])
+def test_every_decision_has_an_even_share_of_the_reward_where_the_settings_say_so(shaping):
+    """Equation 3 backwards from the last decision, which has all of the reward, all values being 0 at first."""
+    made, learner = search("blockqnn", shaping=shaping, rate=0.5, replay=0), ReplayLearner()
+    lesson = Batch(((0, 1, 2, 3, 0, 1), (1, 1, 2, 3, 0, 1)), (1.0, 3.0))
+    known = learner.learn(ask(made), learner.begin(ask(made)), lesson, 0)
+    reward, value = 3.0 - 1.0, 0.5 * (3.0 - 1.0)
+    for _ in range(5):
+        value = 0.5 * ((reward / 6 if shaping == "even" else 0.0) + value)
+    assert known.table.values[(0,)][1] == pytest.approx(value)
+
+
+def test_what_is_kept_goes_on_where_it_was():
+    made, learner = search("blockqnn", schedule=[[1.0, 1], [0.25, 1]], replay=4), ReplayLearner()
+    known = learner.learn(ask(made), learner.begin(ask(made)), Batch(((0, 1, 2, 3, 0, 1),), (2.0,)), 0)
+    again = learner.unpack(ask(made), learner.pack(known))
+    assert (again.table.epsilon, again.batches, again.floor, again.trials) == (0.25, 1, 2.0, known.trials)
+    assert again.table.values == known.table.values
+
+
 def test_a_trial_that_failed_has_the_lowest_reward_so_far():
     made = search("blockqnn", flops=0.0, density=0.0)
     trials = [ended(Suggestion(i, search_space(made).nth(i)), value) for i, value in enumerate((0.2, 0.9, None))]

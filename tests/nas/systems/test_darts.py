@@ -14,7 +14,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 from katib_flow.models.build import build  # noqa: E402
-from katib_flow.nas.systems.darts import Bilevel, DartsSettings, architecture_gradient, loss_of, ranked  # noqa: E402
+from katib_flow.nas.systems.darts import EPSILON, Bilevel, DartsSettings, architecture_gradient, loss_of, ranked  # noqa: E402
 from katib_flow.training.data import load_data  # noqa: E402
 
 torch.set_num_threads(1)
@@ -47,6 +47,11 @@ def unrolled(network, train, valid, xi):
         for weight, here in zip(weights, before, strict=True):
             weight.copy_(here)
     return value
+
+
+def test_the_difference_is_as_long_as_the_paper_has_it():
+    """Section 2.3: a hundredth over the norm of the gradient of the validation loss at the weights."""
+    assert EPSILON == 0.01
 
 
 @pytest.mark.parametrize("seed", [0, 1])

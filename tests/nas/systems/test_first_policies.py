@@ -1,4 +1,4 @@
-"""What a system that learns a policy begins with: its settings in the place that each is for, and its paper's weights."""
+"""What a system that learns a policy begins with: the settings, each where it belongs, and its paper's weights."""
 
 from typing import Any
 
