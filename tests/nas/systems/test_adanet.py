@@ -75,6 +75,8 @@ def test_it_ends_after_its_rounds_or_where_the_bound_does_not_fall():
     for worse in (0.8, 0.8 - 5e-6, 0.9):
         _, told = play(search(), [0.9, 0.8, worse, worse + 0.1, 0.1, 0.1])
         assert len(told) == 4
+    _, told = play(search(), [0.9, 0.8, 0.8 - 1.5e-5, 0.9, 0.1, 0.1])
+    assert len(told) == 6
 
 
 def test_accuracies_of_others_change_nothing_but_bounds_of_others_do():
@@ -124,6 +126,12 @@ def test_what_it_would_not_read_is_refused():
         suggest(Experiment.parse({**made, "trial": {"arguments": {"epochs": 9}}}), History(), 1)
     with pytest.raises(InvalidSpec, match=r"architecture\.space: found 'chain', need ensemble"):
         suggest(Experiment.parse({**made, "architecture": "chain"}), History(), 1)
+
+
+def test_what_its_trainer_reads_may_be_given():
+    made = spec(architecture="ensemble", parameters={}, algorithm="adanet")
+    arguments = {"data": "digits", "train_size": 64, "seed": 3, "threads": 1}
+    assert not list(check_algorithm(Experiment.parse({**made, "trial": {"arguments": arguments}})))
 
 
 def test_a_penalty_grows_with_the_square_root_of_the_depth():
@@ -263,9 +271,9 @@ def test_a_candidate_that_was_stopped_and_goes_on_gives_the_same_bits(
     next(cut)
     next(cut)
     (here.model / "weights.safetensors").unlink(missing_ok=True)
-    told: dict[str, Any] = {}
-    for metrics in train():  # from the checkpoint of the first epoch
-        told |= metrics
+    rest = list(train())  # from the checkpoint of the first epoch
+    assert [metrics["step"] for metrics in rest] == [2, 3, 4]
+    told: dict[str, Any] = {name: value for metrics in rest for name, value in metrics.items()}
     assert told[OBJECTIVE] == straight.observations[OBJECTIVE]
     assert all(np.array_equal(value, expected[name]) for name, value in trials.weights(7).items())
     assert json.dumps(first.topology) != json.dumps(second.topology)

@@ -55,7 +55,7 @@ def test_the_difference_is_as_long_as_the_paper_has_it():
 
 
 @pytest.mark.parametrize("seed", [0, 1])
-@pytest.mark.parametrize("xi", [0.0, 0.1])
+@pytest.mark.parametrize("xi", [0.0, 0.1, 1.0])
 def test_the_architecture_gradient_is_that_of_finite_differences(xi, seed, monkeypatch):
     monkeypatch.setattr("katib_flow.nas.systems.darts.EPSILON", 1e-6)  # so small that it meets no kink of a ReLU
     network = supernet(seed, double=True)

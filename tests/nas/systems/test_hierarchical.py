@@ -132,7 +132,7 @@ def test_a_tournament_of_a_part_of_one_is_won_by_anyone() -> None:
 
 def test_where_the_space_is_used_up_there_are_fewer() -> None:
     cell = {"space": "cell", "settings": {"nodes": 2, "operations": ["skip", "conv3", "avg3"]}}
-    algorithm = {"name": "hierarchical", "settings": {"population": 2}}
+    algorithm = {"name": "hierarchical", "settings": {"population": 2, "mutations": 5}}
     made = Experiment.parse(spec(architecture=cell, parameters={}, algorithm=algorithm, limits={"max_trials": 99}))
     assert len(suggest(made, History(), 9)) == 3
     assert len(suggest(made, evaluated(suggest(made, History(), 2)), 9)) == 1

@@ -143,15 +143,15 @@ def test_a_space_without_a_slot_is_refused() -> None:
 @pytest.mark.parametrize(
     ("reward", "expected"),
     [
-        ("accuracy", (0.5**3, 0.8**3, 0.0)),
-        ("perplexity", (80 / 4**2, 80 / 2**2, 0.0)),
+        ("accuracy", (0.5**3, 0.8**3, 0.0, 0.0)),
+        ("perplexity", (80 / 4**2, 80 / 2**2, 0.0, 80.0)),
     ],
 )
 def test_the_rewards_of_the_paper(reward, expected):
     """Zoph and Le, ICLR 2017: the accuracy to the power of 3 (section 4.1); 80 / perplexity^2 (section 4.2)."""
-    losses = {"accuracy": [-0.5, -0.8, np.nan], "perplexity": [4.0, 2.0, np.nan]}[reward]
+    losses = {"accuracy": [-0.5, -0.8, np.nan, 0.2], "perplexity": [4.0, 2.0, np.nan, 0.5]}[reward]
     settings = NasRlSettings(reward=reward)
-    assert rewards(settings, np.array(losses)[:, None], [0, 1, 2]) == pytest.approx(expected)
+    assert rewards(settings, np.array(losses)[:, None], [0, 1, 2, 3]) == pytest.approx(expected)
 
 
 def test_an_infinite_perplexity_is_worth_nothing():
