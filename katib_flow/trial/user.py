@@ -86,17 +86,20 @@ def _number(value: Any) -> float:
 
 def should_stop() -> bool:
     """Whether the trial was asked to end early (SIGTERM); what it reported until then counts."""
-    listen_for_stop()
+    if not _listening:
+        listen_for_stop()
     return _stop.is_set()
 
 
 def listen_for_stop() -> None:
-    """From here on SIGTERM no longer ends this process but makes ``should_stop`` true."""
+    """From here on SIGTERM no longer ends this process but makes ``should_stop`` true, whoever else listened before."""
     global _listening
-    if not _listening and threading.current_thread() is threading.main_thread():
+    if threading.current_thread() is not threading.main_thread():
+        return
+    if not _listening:
         _stop.clear()
-        signal.signal(signal.SIGTERM, lambda *_: _stop.set())
-        _listening = True
+    signal.signal(signal.SIGTERM, lambda *_: _stop.set())
+    _listening = True
 
 
 def trial_file() -> dict[str, Any]:
