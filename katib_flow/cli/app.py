@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from katib_flow.cli import recorded, running, specs
+from katib_flow.cli import imported, recorded, running, specs
 from katib_flow.cli.options import As
 from katib_flow.cli.output import Output
 
@@ -99,7 +99,7 @@ COMMANDS = {
     "validate": specs.validate,
     "compile": specs.compile,
     "spec": specs.spec,
-    "import": specs.import_,
+    "import": imported.import_,
     "submit": specs.submit,
     "doctor": specs.doctor,
     "list": recorded.list_,

@@ -130,39 +130,6 @@ def spec(
     write_text(dump_yaml(open_store(tracking_uri, group).find(name).experiment.to_dict()), out)
 
 
-def import_(
-    katib: Annotated[Path, typer.Argument(help="a Katib manifest: an Experiment of kubeflow.org/v1beta1")],
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
-    own_nas: Annotated[
-        bool, typer.Option("--own-nas", help="search its nasConfig with the systems and the trainer of katib-flow")
-    ] = False,
-    config_map: ConfigMapFiles = None,
-) -> None:
-    """Write the spec of a Katib manifest, with comments on what was changed or has no counterpart.
-
-    It need not be imported to run: `run`, `validate` and `compile` take a manifest as it is.
-    """
-    from katib_flow.effects import tell
-    from katib_flow.errors import KatibFlowError
-    from katib_flow.loop import checked, read
-    from katib_flow.spec.written import write_spec
-
-    parsed = read(katib, config_maps=asked_for_config_maps(config_map))
-    if not parsed.katib:
-        raise KatibFlowError(f"{katib}: found a spec of katib-flow's own, need a manifest of Katib's")
-    if out is not None and out.exists() and out.samefile(katib):
-        raise KatibFlowError(f"--out: found {out}, need another file: the manifest is not written over")
-    if own_nas:
-        from katib_flow.spec.katib.own_nas import own_search
-
-        parsed = own_search(parsed, str(katib))
-        checked(parsed.data, str(katib))
-        tell(parsed.notes)
-    write_text(
-        write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a spec of katib-flow."), out
-    )
-
-
 def submit(
     spec: Spec, watch: Watched = False, namespace: Namespace = None, image: Image = None, inline: Inline = False,
     tracking_uri: Uri = None, quiet: Quiet = False, config_map: ConfigMapFiles = None,
