@@ -122,8 +122,10 @@ def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Se
     }
     if any(taken.values()):
         said = f"What would have been taken for each slot, as the search went on.{more}"
-        yield Chart(choice_charts.choices(slots, taken), said, 110 + 26 * len(slots))
+        yield Chart(choice_charts.choices(slots, taken), said, 110 + 26 * len(slots), "Choices over the search")
     weights = {slot: [sorted(told.get(name, ())) for name in names] for slot, names in weight_metrics(supernet).items()}
     if any(points for slot in slots for points in weights[slot]):
         said = f"The weight of each choice of a slot, as the search went on.{more}"
-        yield Chart(choice_charts.weights(slots, weights), said, charts.grid_height(len(slots)))
+        yield Chart(
+            choice_charts.weights(slots, weights), said, charts.grid_height(len(slots)), "Weights of the choices"
+        )

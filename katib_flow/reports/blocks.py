@@ -37,18 +37,35 @@ class Facts:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of cells under columns; ``marked`` are the positions of rows that stand out."""
+    """Rows of cells under columns.
+
+    Attributes:
+        marked: positions of rows that stand out.
+        title: what unfolds the table; without one it is open.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Any]]
     marked: frozenset[int] = frozenset()
+    title: str = ""
 
 
 @dataclass(frozen=True)
 class Chart:
+    """A chart.
+
+    Attributes:
+        caption: what stands below it.
+        height: in pixels, on a wide screen.
+        title: what it shows, in a few words, for those who cannot see it.
+        width: pixels below which it scrolls sideways in its frame; 0 where it may become as narrow as the page.
+    """
+
     figure: Figure
     caption: str = ""
     height: int = 360
+    title: str = ""
+    width: int = 0
 
 
 @dataclass(frozen=True)

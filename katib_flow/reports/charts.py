@@ -22,8 +22,11 @@ from katib_flow.trial.table import cell
 MOST_POINTS = 2000
 """In a chart of trials; of more, those that were best when they ended, and an even choice of the others."""
 BLUE, AMBER, GREY, GREEN = "#3b82f6", "#d97706", "#94a3b8", "#16a34a"
+RED, PINK = "#dc2626", "#db2777"
 PALETTE = ("#3b82f6", "#d97706", "#16a34a", "#a855f7", "#dc2626", "#0891b2", "#ca8a04", "#db2777", "#64748b", "#84cc16")
 SCALE = [[0, "#a8b3c2"], [1, "#2563eb"]]
+WORSE_TO_BETTER = [[0, "#94a3b8"], [0.4, "#60a5fa"], [0.65, "#3b82f6"], [0.85, "#9333ea"], [1, PINK]]
+"""Colours of an objective that is maximized; reversed where it is minimized."""
 COLUMNS = 3
 ABOVE = {"legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
 ROW = 230  # pixels to a row of small charts
@@ -175,7 +178,7 @@ def against(objective: Objective, parameters: Mapping[str, Parameter], trials: S
                 "showlegend": False,
             }
         )
-        layout[f"xaxis{suffix}"] = axis(name, **_ticks(parameter))
+        layout[f"xaxis{suffix}"] = axis(name, **ticks(parameter))
         first = number_ % COLUMNS == 1
         shared = {"matches": "y"} if suffix else {}
         layout[f"yaxis{suffix}"] = axis(
@@ -213,7 +216,8 @@ def _places(parameter: Parameter, values: Sequence[Value]) -> list[Any]:
     return places
 
 
-def _ticks(parameter: Parameter) -> dict[str, Any]:
+def ticks(parameter: Parameter) -> dict[str, Any]:
+    """What the axis of a parameter is like: logarithmic, or with its choices at whole numbers."""
     if _numeric(parameter):
         return {"type": "log"} if getattr(parameter, "scale", "") in ("log", "lognormal") else {}
     values = [plain(as_text(value), 14) for value in parameter.values()]

@@ -8,7 +8,8 @@ import base64
 import gzip
 import hashlib
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, singledispatch
 from html import escape
 from importlib.resources import files
@@ -21,39 +22,71 @@ from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Picture, 
 from katib_flow.trial.table import cell
 
 PLOTLY = "plotly.min.js"
+LIVE = "; connect-src 'self'"
 
 
-def html(report: Report) -> str:
+def html(report: Report, *, live: bool = False) -> str:
     """The page.
+
+    Args:
+        live: whether it asks the server that it came from for what is new.
 
     Raises:
         KatibFlowError: Plotly is not installed.
     """
     plotly, style, script = _plotly(), _file("report.css"), _file("report.js")
     policy = (
-        f"default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; script-src {_hash(script)} {plotly.hash}"
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src {_hash(script)} {plotly.hash}{LIVE if live else ''}"
     )
-    body = "".join(_section(section, f"s{number}") for number, section in enumerate(report.sections))
-    links = "".join(
-        f'<a href="#s{number}">{escape(section.title)}</a>' for number, section in enumerate(report.sections)
-    )
-    about = f'<p class="about">{escape(report.description)}</p>' if report.description else ""
     page = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(report.title)}: report</title><style>{style}</style></head><body>"
-        f'<header><h1>{escape(report.title)} <span class="mark {escape(report.mark)}">{escape(report.mark)}</span></h1>'
-        f'{about}<p class="lead">{escape(report.lead)}</p><nav>{links}</nav></header>'
-        f"<main>{body}</main><footer>katib-flow</footer>"
+        f"<title>{escape(report.title)}: report</title><style>{style}</style></head>"
+        f"<body{' data-live' if live else ''}>"
+        '<a class="skip" href="#content">Skip to the content</a>'
+        f"{content(report)}<footer>katib-flow</footer>"
         f'<script type="application/octet-stream" id="plotly">{plotly.packed}</script>'
         f"<script>{script}</script></body></html>\n"
     )
-    return page.encode("utf-8", "replace").decode()  # a lone surrogate is no text that a file can hold
+    return _storable(page)
+
+
+def content(report: Report) -> str:
+    """What is of this report in the page: its head and its sections, without what every report has."""
+    names = _names(report.sections)
+    body = "".join(_section(section, name) for section, name in zip(report.sections, names, strict=True))
+    links = "".join(
+        f'<li><a href="#{name}">{escape(section.title)}</a></li>'
+        for section, name in zip(report.sections, names, strict=True)
+    )
+    about = f'<p class="about">{escape(report.description)}</p>' if report.description else ""
+    return _storable(
+        f'<header><h1>{escape(report.title)} <span class="mark {escape(report.mark)}">{escape(report.mark)}</span></h1>'
+        f'{about}<p class="lead">{escape(report.lead)}</p><nav aria-label="Sections"><ul>{links}</ul></nav></header>'
+        f'<main id="content" tabindex="-1">{body}</main>'
+    )
+
+
+def _storable(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()  # a lone surrogate is no text that a file can hold
+
+
+def _names(sections: Sequence[Section]) -> list[str]:
+    """An id for each section, of its title, that stays the same while other sections come and go."""
+    names: list[str] = []
+    for section in sections:
+        name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
+        names.append(name if name not in names else f"{name}-{len(names)}")
+    return names
 
 
 def _section(section: Section, name: str) -> str:
-    return f'<section id="{name}"><h2>{escape(section.title)}</h2>{"".join(map(_html, section.blocks))}</section>'
+    blocks = "".join(map(_html, section.blocks))
+    digest = hashlib.sha256(blocks.encode("utf-8", "replace")).hexdigest()[:16]
+    head = f'<section id="{name}" aria-labelledby="{name}-title" data-digest="{digest}">'
+    return f'{head}<h2 id="{name}-title">{escape(section.title)}</h2>{blocks}</section>'
 
 
 @singledispatch
@@ -83,15 +116,22 @@ def _table(block: Table) -> str:
     numeric = [
         all(isinstance(row[place], int | float | None) for row in block.rows) for place in range(len(block.columns))
     ]
+    sortable = len(block.rows) > 1
     head = "".join(
-        f"<th{' class=number' if right else ''}>{escape(name)}</th>"
+        f"<th{' class=number' if right else ''}{' aria-sort=none' if sortable else ''}>"
+        f"{f'<button type=button>{escape(name)}</button>' if sortable else escape(name)}</th>"
         for name, right in zip(block.columns, numeric, strict=True)
     )
     rows = "".join(
         f"<tr{' class=best' if place in block.marked else ''}>{''.join(_cells(row, numeric))}</tr>"
         for place, row in enumerate(block.rows)
     )
-    return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+    label = escape(f"Table of {', '.join(block.columns[:4])}")
+    table = (
+        f'<div class="wide" role="region" tabindex="0" aria-label="{label}"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{rows}</tbody></table></div>"
+    )
+    return f"<details><summary>{escape(block.title)}</summary>{table}</details>" if block.title else table
 
 
 def _cells(row: Any, numeric: list[bool]) -> Iterator[str]:
@@ -102,10 +142,14 @@ def _cells(row: Any, numeric: list[bool]) -> Iterator[str]:
 @_html.register
 def _chart(block: Chart) -> str:
     caption = f"<figcaption>{escape(block.caption)}</figcaption>" if block.caption else ""
-    return (
-        f'<figure><div class="chart" style="height:{block.height}px">'
-        f'<script type="application/json">{_json(block.figure)}</script></div>{caption}</figure>'
+    wide = f";min-width:{block.width}px" if block.width else ""
+    label = escape(block.title or block.caption)
+    chart = (
+        f'<div class="chart" role="img" aria-label="{label}" style="height:{block.height}px{wide}">'
+        f'<script type="application/json">{_json(block.figure)}</script></div>'
     )
+    frame = f'<div class="frame" role="region" tabindex="0" aria-label="{label}">{chart}</div>' if wide else chart
+    return f"<figure>{frame}{caption}</figure>"
 
 
 @_html.register
@@ -114,7 +158,7 @@ def _picture(block: Picture) -> str:
         block.svg.encode("utf-8", "replace")
     ).decode()  # as an image it can hold no script, and styles stay in it
     image = f'<img alt="{escape(block.alt)}" src="data:image/svg+xml;base64,{data}">'
-    return f'<div class="picture" title="click: larger, smaller">{image}</div>'
+    return f'<button type="button" class="picture" aria-expanded="false" title="larger, smaller">{image}</button>'
 
 
 @_html.register

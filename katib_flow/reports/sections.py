@@ -6,33 +6,30 @@ The size of a report is bounded whatever the number of trials: what is left out 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import combinations
 
-from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Metric, State, Trial
 from katib_flow.pareto import front
 from katib_flow.reports import charts
 from katib_flow.reports.architectures import architecture_sections, search_names
-from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, Section, Table, Text
+from katib_flow.reports.blocks import Block, Card, Chart, Code, Facts, Report, Section, Text
+from katib_flow.reports.descent import lineage_sections
 from katib_flow.reports.evolution import improvements, lineage
-from katib_flow.reports.importance import Importance, importance
+from katib_flow.reports.failures import failure_sections
+from katib_flow.reports.fronts import MOST_ROWS, front_sections
+from katib_flow.reports.parameters import importance_sections, importances, parameter_sections
+from katib_flow.reports.rungs import rung_sections
+from katib_flow.reports.tables import trial_table
+from katib_flow.reports.timeline import timeline_sections
 from katib_flow.spaces import search_space
 from katib_flow.spec import dump_yaml
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import readable
 from katib_flow.tracking.records import Control, Record, Status
 from katib_flow.tracking.summary import command, reproduce
-from katib_flow.trial.table import cell, rows, telling
+from katib_flow.trial.table import cell
 
-MOST_ROWS = 200
 MOST_CURVES = 20
-MOST_PARAMETERS = 12
-MOST_BARS = 20
-MOST_FAILURES = 20
-MOST_PAIRS = 3
 LONGEST_CONSTANT = 80  # characters; the spec below has all of it
-MOST_FOR_IMPORTANCE = 400
-"""Trials that importance is learnt from: the time it takes grows with their square."""
 _NEVER_STOPPED = Control()
 Series = Mapping[str, Sequence[Metric]]
 """By trial id, what it reported of the metrics that were asked for."""
@@ -58,7 +55,13 @@ def wanted(record: Record, history: History) -> list[Wanted]:
 
 
 def report(
-    record: Record, history: History, series: Series, *, control: Control = _NEVER_STOPPED, shares: bool = True
+    record: Record,
+    history: History,
+    series: Series,
+    *,
+    control: Control = _NEVER_STOPPED,
+    shares: bool = True,
+    now: float | None = None,
 ) -> Report:
     """The report of an experiment as it stands.
 
@@ -66,22 +69,26 @@ def report(
         series: what was ``wanted``.
         control: knows for how long it has run.
         shares: whether to work out which parameters matter; it takes a second or two.
+        now: in seconds since the epoch; the end of the experiment, or of the newest trial, where it is not given.
     """
     experiment = record.experiment
-    found = _importances(record, history) if shares else []
+    matter = importances(experiment, record.name, history) if shares else []
     ranked = experiment.ranked(history)
     best = ranked[0] if ranked else None
     undominated = front(experiment, history) if len(experiment.objective) > 1 else []
     sections = [
         _outcome(record, history, control),
         *_best(record, best),
-        *_fronts(record, history, undominated),
+        *front_sections(experiment, history, undominated),
         *_course(record, history),
         *(architecture_sections(experiment, history, best, series) if best is not None else ()),
         *_curves(record, ranked, series),
-        *_parameters(record, history, found),
-        *_importance(record, found),
-        *_failures(history),
+        *parameter_sections(experiment, history, matter),
+        *importance_sections(experiment, matter),
+        *rung_sections(experiment, history),
+        *lineage_sections(experiment, history),
+        *timeline_sections(history, latest(record, history) if now is None else now),
+        *failure_sections(history, search_space(experiment).parameters),
         *_table(record, history, ranked),
         Section("The spec", [Code(dump_yaml(experiment.to_dict()), "spec.yaml")]),
     ]
@@ -107,8 +114,7 @@ def _outcome(record: Record, history: History, control: Control) -> Section:
         f"{each.direction} {each.metric}{f', goal {each.goal:g}' if each.goal is not None else ''}"
         for each in experiment.objective
     ]
-    ended = record.ended or max((trial.ended or 0.0 for trial in history), default=0.0)
-    seconds = control.running_seconds(record, ended)
+    seconds = control.running_seconds(record, latest(record, history))
     facts = {
         "objective": "; ".join(objectives),
         "trials": ", ".join(f"{counts[state]} {state}" for state in State if counts[state]) or "none yet",
@@ -121,6 +127,12 @@ def _outcome(record: Record, history: History, control: Control) -> Section:
         "MLflow run": record.run_id,
     }
     return Section("Outcome", [Facts({name: text for name, text in facts.items() if text})])
+
+
+def latest(record: Record, history: History) -> float:
+    """When an experiment ended, or the newest time that its trials tell of, in seconds since the epoch."""
+    times = (max(trial.started or 0.0, trial.ended or 0.0) for trial in history)
+    return record.ended or max(times, default=0.0)
 
 
 def _best(record: Record, best: Trial | None) -> Iterator[Section]:
@@ -156,27 +168,6 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{seconds:.1f} s"
 
 
-def _fronts(record: Record, history: History, best: Sequence[Trial]) -> Iterator[Section]:
-    experiment = record.experiment
-    if not best:
-        return
-    known = history.completed(*(objective.metric for objective in experiment.objective))
-    pairs = list(combinations(experiment.objective, 2))
-    drawn = pairs[:MOST_PAIRS]
-    remarks = [
-        f"{len(drawn)} of {len(pairs)} pairs of objectives are drawn." if len(drawn) < len(pairs) else "",
-        f"{MOST_ROWS} of {len(best):,} trials on the front are told." if len(best) > MOST_ROWS else "",
-    ]
-    yield Section(
-        "The front",
-        [
-            *(Chart(charts.front_of(one, other, known, best, joined=len(pairs) == 1)) for one, other in drawn),
-            *(Text(remark, soft=True) for remark in remarks if remark),
-            _rows(record, best[:MOST_ROWS], frozenset()),
-        ],
-    )
-
-
 def _course(record: Record, history: History) -> Iterator[Section]:
     blocks: list[Block] = []
     for objective in record.experiment.objective:
@@ -196,7 +187,11 @@ def _course(record: Record, history: History) -> Iterator[Section]:
             f"the goal, {objective.goal:g}, is dashed" if objective.goal is not None else "",
         ]
         figure = charts.best_so_far(objective, completed, better, history.next_index - 1)
-        blocks.append(Chart(figure, f"{'; '.join(remark for remark in remarks if remark)}.", 340))
+        blocks.append(
+            Chart(
+                figure, f"{'; '.join(remark for remark in remarks if remark)}.", 340, f"Best {objective.metric} so far"
+            )
+        )
     if blocks:
         yield Section("The best so far", blocks)
 
@@ -212,79 +207,9 @@ def _curves(record: Record, ranked: Sequence[Trial], series: Series) -> Iterator
         if drawn:
             figure, count = charts.curves(objective, drawn, ranked[0].id), len(ranked)
             said = f"Of the {min(count, MOST_CURVES)} best of {count:,} trials." if count > len(drawn) else ""
-            blocks.append(Chart(figure, said, 420))
+            blocks.append(Chart(figure, said, 420, f"Curves of {objective.metric}"))
     if blocks:
         yield Section("The course of trials", blocks)
-
-
-def _importances(record: Record, history: History) -> list[Importance | str]:
-    """The importance for each objective, or why there is none."""
-    found: list[Importance | str] = []
-    for objective in record.experiment.objective:
-        completed = history.completed(objective.metric)
-        step = max(1, -(-len(completed) // MOST_FOR_IMPORTANCE))
-        try:
-            found.append(importance(record.experiment, completed[::step], objective))
-        except KatibFlowError as error:
-            found.append(str(error).removeprefix(f"{record.name}: "))
-    return found
-
-
-def _parameters(record: Record, history: History, found: Sequence[Importance | str]) -> Iterator[Section]:
-    experiment = record.experiment
-    blocks: list[Block] = []
-    open_ = {name: each for name, each in search_space(experiment).parameters.items() if each.size != 1}
-    for number, objective in enumerate(experiment.objective):
-        completed = history.completed(objective.metric)
-        shares = found[number] if number < len(found) else ""
-        order = list(shares.shares) if isinstance(shares, Importance) else list(open_)
-        shown = {name: open_[name] for name in order if name in open_}
-        shown = dict(list(shown.items())[:MOST_PARAMETERS])
-        if len(completed) < 2 or not shown:
-            continue
-        points = charts.thinned(completed, frozenset(), charts.MOST_POINTS // 4)
-        said = "The bluer, the later." + (
-            f" {len(shown)} of {len(open_)} parameters." if len(shown) < len(open_) else ""
-        )
-        if len(points) < len(completed):
-            said += f" {len(points):,} of {len(completed):,} trials."
-        blocks.append(Chart(charts.against(objective, shown, points), said, charts.grid_height(len(shown))))
-    if blocks:
-        yield Section("What each parameter does", blocks)
-
-
-def _importance(record: Record, found: Sequence[Importance | str]) -> Iterator[Section]:
-    blocks: list[Block] = []
-    for each in found:
-        if isinstance(each, str):
-            blocks.append(Text(f"Not told: {each}.", soft=True))
-            continue
-        said = (
-            f"What share of the variance of {each.metric} over the search space each parameter explains by itself, "
-            f"by a random forest of {each.trials} trials; the lines say how far its trees disagree."
-        )
-        if each.pairs and each.pairs[0].share > 0.02:
-            pair = each.pairs[0]
-            said += f" Together, {pair.parameters[0]} and {pair.parameters[1]} explain another {pair.share:.0%}."
-        open_ = search_space(record.experiment).parameters
-        names = [name for name in each.shares if open_[name].size != 1]
-        said += f" The first {MOST_BARS} of {len(names)} parameters." if len(names) > MOST_BARS else ""
-        shown = names[:MOST_BARS]
-        blocks.append(Chart(charts.bars(each, shown), said, 90 + 26 * len(shown)))
-    if blocks:
-        yield Section("Which parameters matter", blocks)
-
-
-def _failures(history: History) -> Iterator[Section]:
-    failed = [trial for trial in history if trial.state.failure]
-    if failed:
-        table = Table(
-            ["trial", "state", "why", "parameters"],
-            [[each.id, str(each.state), each.message, cell(each.assignment)] for each in failed[:MOST_FAILURES]],
-        )
-        rest = len(failed) - MOST_FAILURES
-        more = [Text(f"{rest} more failed.", soft=True)] if rest > 0 else []
-        yield Section("What went wrong", [table, *more])
 
 
 def _table(record: Record, history: History, ranked: Sequence[Trial]) -> Iterator[Section]:
@@ -295,10 +220,4 @@ def _table(record: Record, history: History, ranked: Sequence[Trial]) -> Iterato
     marked = frozenset([0] if ranked else [])
     left = len(history) - len(shown)
     more = [Text(f"{left:,} more are left out; all of them: {command(record, 'export')}.", soft=True)] if left else []
-    yield Section("Trials, the best first", [_rows(record, shown, marked), *more])
-
-
-def _rows(record: Record, trials: Sequence[Trial], marked: frozenset[int]) -> Table:
-    found = rows(record.experiment, trials)
-    columns = telling(found)
-    return Table(columns, [[row[name] for name in columns] for row in found], marked)
+    yield Section("Trials, the best first", [trial_table(record.experiment, shown, marked), *more])

@@ -269,7 +269,10 @@ def test_a_front_of_many_says_what_is_left_out_and_joins_no_trials_across_other_
     assert all(len(each["x"]) <= charts.MOST_POINTS for figure in figures for each in figure["data"])
     assert all(each["mode"] == "markers" for figure in figures for each in figure["data"])
     said = [block.text for block in drawn if isinstance(block, Text)]
-    assert said == ["3 of 6 pairs of objectives are drawn.", f"{MOST_ROWS} of {count:,} trials on the front are told."]
+    assert said == [
+        "3 of 6 pairs of objectives are drawn.",
+        f"{MOST_ROWS} of {count:,} trials on the front are listed.",
+    ]
 
 
 def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
@@ -308,7 +311,11 @@ def test_the_time_that_an_experiment_lay_still_is_not_told_as_its_own() -> None:
 
 
 def test_what_failed_says_why() -> None:
-    (table,) = section(made_report(), "What went wrong").blocks
+    summary, causes, table = section(made_report(), "What went wrong").blocks
+    assert isinstance(summary, Text)
+    assert summary.text == "6 of 40 trials failed, for one cause."
+    assert isinstance(causes, Table)
+    assert causes.rows[0][0] == 6
     assert isinstance(table, Table)
     assert len(table.rows) == 6
     assert all(row[2] == f"boom {EVIL}" for row in table.rows)

@@ -1,0 +1,135 @@
+"""What went wrong, by cause: messages that differ only in numbers, paths, addresses and quoted values are one."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from katib_flow.history import History, Trial
+from katib_flow.reports.blocks import Block, Chart, Figure, Section, Table, Text
+from katib_flow.reports.charts import RED, axis, plain
+from katib_flow.spec.parameters import FloatParameter, IntParameter, Parameter
+from katib_flow.trial.table import cell
+
+MOST_CAUSES = 20
+MOST_FAILURES = 20
+EXAMPLES = 3
+LONGEST = 200
+_VARYING = (
+    (re.compile(r"https?://\S+"), "<address>"),
+    (re.compile(r"(?<![\w<])(?:[A-Za-z]:)?(?:\.{0,2}[/\\][\w.+~@=-]+)+[/\\]?"), "<path>"),
+    (re.compile(r"0x[0-9a-fA-F]+|\b(?=[0-9a-f-]*[a-f])(?=[0-9a-f-]*\d)[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b"), "<id>"),
+    (re.compile(r"(?<![A-Za-z_<])[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"), "<n>"),
+)
+"""What differs between two messages of one cause, and what stands for it."""
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Failures with one cause.
+
+    Attributes:
+        text: the message, with what varies cut.
+        trials: in the order of their index.
+        where: what their parameters have in common that the other trials' have not.
+    """
+
+    state: str
+    text: str
+    trials: tuple[Trial, ...]
+    where: str = ""
+
+
+def cause_of(message: str) -> str:
+    """A message without what varies between trials; of several lines, the last that says anything."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    text = " ".join(lines[-1].split())[: 5 * LONGEST] if lines else ""
+    for pattern, sign in _VARYING:
+        text = pattern.sub(sign, text)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def causes(history: History, parameters: Mapping[str, Parameter]) -> list[Cause]:
+    """The failures of a history by cause, the most frequent first."""
+    groups: dict[tuple[str, str], list[Trial]] = {}
+    for trial in history:
+        if trial.state.failure:
+            groups.setdefault((str(trial.state), cause_of(trial.message)), []).append(trial)
+    ranked = sorted(groups.items(), key=lambda group: (-len(group[1]), group[1][0].index))
+    return [Cause(state, text, tuple(trials), _where(trials, history, parameters)) for (state, text), trials in ranked]
+
+
+def _where(failed: Sequence[Trial], history: History, parameters: Mapping[str, Parameter]) -> str:
+    """Parameters of which the failures have but a small part of what was tried."""
+    if len(failed) < 2:
+        return ""
+    return "; ".join(
+        text
+        for name, parameter in parameters.items()
+        if len(values := [trial.assignment[name] for trial in failed if name in trial.assignment]) == len(failed)
+        if (text := _narrow(name, parameter, values, [t.assignment[name] for t in history if name in t.assignment]))
+    )
+
+
+def _narrow(name: str, parameter: Parameter, failed: Sequence[object], tried: Sequence[object]) -> str:
+    if isinstance(parameter, FloatParameter | IntParameter):
+        units, all_ = (parameter.units(each) for each in (failed, tried))  # type: ignore[arg-type]
+        if not units.max() - units.min() <= (all_.max() - all_.min()) / 4:  # nor where any is NaN
+            return ""
+        low, high = min(failed, key=_number), max(failed, key=_number)
+        return f"{name} = {cell(low)}" if low == high else f"{name} from {cell(low)} to {cell(high)}"
+    same = all(value == failed[0] and type(value) is type(failed[0]) for value in failed)
+    return f"{name} = {cell(failed[0])}" if same and any(value != failed[0] for value in tried) else ""
+
+
+def _number(value: object) -> float:
+    return float(value)  # type: ignore[arg-type]
+
+
+def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> Iterator[Section]:
+    """The causes with how many trials had each, and the first failures one by one; nothing where none failed."""
+    found = causes(history, parameters)
+    if not found:
+        return
+    failed = [trial for trial in history if trial.state.failure]
+    shown = found[:MOST_CAUSES]
+    told = any(each.where for each in shown)
+    columns = ["trials", "state", "cause", *(["where"] if told else []), "for example"]
+    rows = [
+        [
+            len(each.trials), each.state, each.text or "(no message)", *([each.where] if told else []),
+            ", ".join(trial.id for trial in each.trials[:EXAMPLES]),
+        ]
+        for each in shown
+    ]  # fmt: skip
+    blocks: list[Block] = [Text(_summary(found, failed, history))]
+    if len(found) > 1:
+        blocks.append(Chart(bars(shown), "", 90 + 28 * len(shown), "Failed trials by cause"))
+    blocks.append(Table(columns, rows))
+    if len(found) > len(shown):
+        blocks.append(Text(f"{len(found) - len(shown):,} more causes are left out.", soft=True))
+    first = [[each.id, str(each.state), each.message, cell(each.assignment)] for each in failed[:MOST_FAILURES]]
+    blocks.append(Table(["trial", "state", "why", "parameters"], first, title="The failures one by one"))
+    if len(failed) > MOST_FAILURES:
+        blocks.append(Text(f"{len(failed) - MOST_FAILURES:,} more failed.", soft=True))
+    yield Section("What went wrong", blocks)
+
+
+def _summary(found: Sequence[Cause], failed: Sequence[Trial], history: History) -> str:
+    count, trials = len(found), len(failed)
+    of_all = f"{trials:,} of {len(history):,} trials failed"
+    return f"{of_all}, for {'one cause' if count == 1 else f'{count:,} causes'}."
+
+
+def bars(found: Sequence[Cause]) -> Figure:
+    """How many trials failed for each cause, the most frequent on top."""
+    labels = [plain(f"{number}. {each.text or each.state}", 42) for number, each in enumerate(found, start=1)][::-1]
+    bar = {
+        "type": "bar",
+        "orientation": "h",
+        "x": [len(each.trials) for each in found][::-1],
+        "y": labels,
+        "marker": {"color": RED},
+        "hovertemplate": "%{y}: %{x} trials<extra></extra>",
+    }
+    return {"data": [bar], "layout": {"xaxis": axis("trials", rangemode="tozero", tickformat=",d"),
+                                      "yaxis": {"automargin": True, "type": "category"}}}  # fmt: skip

@@ -1,0 +1,15 @@
+"""Trials as a table of a report."""
+
+from collections.abc import Sequence
+
+from katib_flow.history import Trial
+from katib_flow.reports.blocks import Table
+from katib_flow.spec.experiment import Experiment
+from katib_flow.trial.table import rows, telling
+
+
+def trial_table(experiment: Experiment, trials: Sequence[Trial], marked: frozenset[int] = frozenset()) -> Table:
+    """A row a trial, with the columns in which some trial has anything to tell."""
+    records = rows(experiment, trials)
+    columns = telling(records)
+    return Table(columns, [[record[name] for name in columns] for record in records], marked)
