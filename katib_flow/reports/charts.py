@@ -21,6 +21,8 @@ from katib_flow.trial.table import cell
 
 MOST_POINTS = 2000
 """In a chart of trials; of more, those that were best when they ended, and an even choice of the others."""
+MOST_DESCRIBED = 500
+"""Trials in a chart that tell their parameters; of more, a file would hold little else."""
 BLUE, AMBER, GREY, GREEN = "#3b82f6", "#d97706", "#94a3b8", "#16a34a"
 RED, PINK = "#dc2626", "#db2777"
 PALETTE = ("#3b82f6", "#d97706", "#16a34a", "#a855f7", "#dc2626", "#0891b2", "#ca8a04", "#db2777", "#64748b", "#84cc16")
@@ -43,9 +45,14 @@ def number(value: float) -> float | None:
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def described(trial: Trial, values: str = "") -> str:
-    """What hovering over a trial tells."""
-    shown = [f"{plain(name)} = {plain(cell(value))}" for name, value in list(trial.assignment.items())[:16]]
+def described(trial: Trial, values: str = "", of: int = 1) -> str:
+    """What hovering over a trial tells: its id, the values, and its parameters where few trials are drawn.
+
+    Args:
+        of: how many trials are drawn.
+    """
+    parameters = list(trial.assignment.items())[:16] if of <= MOST_DESCRIBED else []
+    shown = [f"{plain(name)} = {plain(cell(value))}" for name, value in parameters]
     return "<br>".join([f"<b>{plain(trial.id)}</b>{f': {values}' if values else ''}", *shown])
 
 
@@ -76,15 +83,18 @@ def window(values: Sequence[float], objective: Objective) -> tuple[list[float] |
     return [float(end) for end in ends], int((losses > top).sum())
 
 
-def best_so_far(objective: Objective, trials: Sequence[Trial], improved: Sequence[Trial], last: int) -> Figure:
+def best_so_far(
+    objective: Objective, trials: Sequence[Trial], improved: Sequence[Trial], last: int, most: int = MOST_POINTS
+) -> Figure:
     """Every trial's value over its index, and the best up to there.
 
     Args:
         trials: with a value of the objective.
         improved: those of them that were better than all before.
         last: index at which the course ends.
+        most: trials that are drawn, beside those that were better.
     """
-    name, shown = objective.metric, thinned(trials, frozenset(trial.index for trial in improved))
+    name, shown = objective.metric, thinned(trials, frozenset(trial.index for trial in improved), most)
     values = [trial.observations[name] for trial in shown]
     spread, _ = window(values, objective)
     steps = [*improved, *improved[-1:]]
@@ -95,7 +105,10 @@ def best_so_far(objective: Objective, trials: Sequence[Trial], improved: Sequenc
         "name": "trial",
         "x": [trial.index for trial in shown],
         "y": [number(value) for value in values],
-        "text": [described(trial, f"{plain(name)} {value:.6g}") for trial, value in zip(shown, values, strict=True)],
+        "text": [
+            described(trial, f"{plain(name)} {value:.6g}", len(shown))
+            for trial, value in zip(shown, values, strict=True)
+        ],
         "hovertemplate": "%{text}<extra></extra>",
         "marker": {"color": GREY, "size": 7, "opacity": 0.7},
     }
@@ -265,7 +278,7 @@ def front_of(
             "name": name,
             "x": [number(x) for x, _ in pairs],
             "y": [number(y) for _, y in pairs],
-            "text": [described(trial, text) for trial, text in zip(chosen, texts, strict=True)],
+            "text": [described(trial, text, len(trials)) for trial, text in zip(chosen, texts, strict=True)],
             "hovertemplate": "%{text}<extra></extra>",
             "marker": {"color": colour, "size": 8, "opacity": 0.75},
             **more,

@@ -108,9 +108,8 @@ def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> I
     if len(found) > len(shown):
         blocks.append(Text(f"{len(found) - len(shown):,} more causes are left out.", soft=True))
     first = [[each.id, str(each.state), each.message, cell(each.assignment)] for each in failed[:MOST_FAILURES]]
-    blocks.append(Table(["trial", "state", "why", "parameters"], first, title="The failures one by one"))
-    if len(failed) > MOST_FAILURES:
-        blocks.append(Text(f"{len(failed) - MOST_FAILURES:,} more failed.", soft=True))
+    title = "The failures" if len(failed) <= MOST_FAILURES else f"The first {MOST_FAILURES} failures"
+    blocks.append(Table(["trial", "state", "why", "parameters"], first, title=f"{title}, one by one"))
     yield Section("What went wrong", blocks)
 
 

@@ -110,7 +110,7 @@ def landscape(
         "opacity": 0.75,
         "hovertemplate": f"{plain(objective.metric)} about %{{z:.4g}}<extra></extra>",
         "hoverongaps": False,
-        **(_CONTOUR if smooth else {"xgap": 1, "ygap": 2}),
+        **(_CONTOUR if smooth else {"xgap": 0 if _numeric(one) else 2, "ygap": 0 if _numeric(other) else 2}),
     }
     data = [map_, _dots(objective, parameters, there, pair, colours | {"cmin": low, "cmax": high})]
     axes = {"xaxis": _axis(pair[0], one), "yaxis": _axis(pair[1], other)}

@@ -20,7 +20,8 @@ from katib_flow.spec.template import as_text
 from katib_flow.trial.table import cell
 
 Array = NDArray[np.float64]
-MOST_LINES = 300
+MOST_LINES = 200
+MOST_BEST = 25  # of them, where there are more trials: the others are an even choice
 MOST_AXES = 9  # and the objective
 MOST_TICKS = 8
 AXIS_WIDTH = 92  # pixels, below which labels would lie on each other
@@ -36,11 +37,11 @@ BANDS = (
 
 
 def drawn(objective: Objective, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials whose lines are drawn, the best first: of many, the best third of the lines and an even choice."""
+    """The trials whose lines are drawn, the best first: of many, the MOST_BEST and an even choice."""
     ranked = sorted(trials, key=lambda trial: objective.loss(trial.observations[objective.metric]))
     if len(ranked) <= MOST_LINES:
         return ranked
-    best = ranked[: MOST_LINES // 3]
+    best = ranked[:MOST_BEST]
     return [*best, *thinned(ranked[len(best) :], frozenset(), MOST_LINES - len(best))]
 
 

@@ -107,8 +107,8 @@ def _all(objective: Objective, varied: Parameters, order: Sequence[str], trials:
     if len(shown) < len(varied):
         said += f" {len(shown)} of {len(varied)} parameters."
     if lines < len(trials):
-        best = parallel.MOST_LINES // 3
-        said += f" {lines:,} of {len(trials):,} trials are drawn: the best {best}, and an even choice of the others."
+        how = f"the best {parallel.MOST_BEST}, and an even choice of the others"
+        said += f" {lines:,} of {len(trials):,} trials are drawn: {how}."
     figure = parallel.parallel(objective, shown, trials)
     title = f"Parallel coordinates by {objective.metric}"
     return Chart(figure, said, 420, title, width=parallel.width(len(shown)))

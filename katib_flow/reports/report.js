@@ -69,11 +69,12 @@ function draw(chart) {
   const touch = !matchMedia("(hover: hover)").matches;
   if (touch) layout.dragmode = false; // a finger that moves over a chart scrolls the page
   fitGrid(chart, layout);
-  if (narrow) fitLegend(chart, layout);
+  const data = structuredClone(chart.figure.data);
+  if (narrow) fitPhone(chart, data, layout);
   const options = {
     responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"], ...(touch ? { displayModeBar: false } : {}),
   };
-  Plotly.react(chart, structuredClone(chart.figure.data), layout, options);
+  Plotly.react(chart, data, layout, options);
 }
 
 // Small charts side by side: as many in a row as there is room for.
@@ -91,10 +92,14 @@ function fitGrid(chart, layout) {
   }
 }
 
-function fitLegend(chart, layout) {
-  const named = chart.figure.data.filter((trace) => trace.showlegend !== false).length;
+// On a phone legends and scales of colours stand above the chart, not beside it.
+function fitPhone(chart, data, layout) {
+  const named = data.filter((trace) => trace.showlegend !== false).length;
   if (layout.legend?.orientation !== "h") layout.legend = { ...layout.legend, orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
   if (named > 8) layout.showlegend = false; // it would leave no room for the chart
+  for (const bar of data.map((trace) => trace.colorbar ?? trace.marker?.colorbar)) {
+    if (bar) Object.assign(bar, { orientation: "h", y: 1.02, yanchor: "bottom", thickness: 10, nticks: 5, title: { ...bar.title, side: "top" } });
+  }
 }
 
 (async () => {

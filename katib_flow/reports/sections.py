@@ -170,6 +170,7 @@ def duration(seconds: float) -> str:
 
 def _course(record: Record, history: History) -> Iterator[Section]:
     blocks: list[Block] = []
+    most = charts.MOST_POINTS // len(record.experiment.objective)
     for objective in record.experiment.objective:
         completed = history.completed(objective.metric)
         if not completed:
@@ -180,13 +181,11 @@ def _course(record: Record, history: History) -> Iterator[Section]:
         remarks = [
             f"{objective.metric} is to be {objective.direction}d",
             f"{len(better)} of {len(completed)} trials were better than all before",
-            f"{min(len(completed), charts.MOST_POINTS):,} of {len(completed):,} trials are drawn"
-            if len(completed) > charts.MOST_POINTS
-            else "",
+            f"{most:,} of {len(completed):,} trials are drawn" if len(completed) > most else "",
             f"{outside} much worse ones lie outside (double-click shows all)" if outside else "",
             f"the goal, {objective.goal:g}, is dashed" if objective.goal is not None else "",
         ]
-        figure = charts.best_so_far(objective, completed, better, history.next_index - 1)
+        figure = charts.best_so_far(objective, completed, better, history.next_index - 1, most)
         blocks.append(
             Chart(
                 figure, f"{'; '.join(remark for remark in remarks if remark)}.", 340, f"Best {objective.metric} so far"

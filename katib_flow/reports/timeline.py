@@ -59,7 +59,7 @@ def lanes_of(trials: Sequence[Trial], now: float) -> dict[str, int]:
     lanes: dict[str, int] = {}
     for trial in sorted(trials, key=lambda trial: (trial.started or 0.0, trial.index)):
         start = trial.started or 0.0
-        while busy and busy[0][0] <= start:
+        while busy and busy[0][0] <= start + 0.001:  # times are recorded in whole milliseconds
             heappush(free, heappop(busy)[1])
         lane = heappop(free) if free else len(busy)
         lanes[trial.id] = lane
@@ -100,7 +100,7 @@ def timeline(trials: Sequence[Trial], lanes: Mapping[str, int], begin: float, en
                 "name": str(state),
                 "x": x,
                 "y": [lane for trial in chosen for lane in (lanes[trial.id] + 1, lanes[trial.id] + 1, None)],
-                "text": [text for each in texts for text in (each, each, "")],
+                "text": [text for each in texts for text in (each, each, None)],
                 "hovertemplate": "%{text}<extra></extra>",
                 "line": {"color": colour, "width": wide},
                 "opacity": 0.8,

@@ -69,7 +69,7 @@ def test_of_many_trials_the_best_lines_are_drawn_and_some_of_the_others() -> Non
     trials = drawn(made, 2000).trials
     shown = parallel.drawn(made.objective[0], trials)
     assert len(shown) <= parallel.MOST_LINES
-    best = sorted(trials, key=lambda trial: -trial.observations["accuracy"])[: parallel.MOST_LINES // 3]
+    best = sorted(trials, key=lambda trial: -trial.observations["accuracy"])[: parallel.MOST_BEST]
     assert shown[: len(best)] == best
 
 
