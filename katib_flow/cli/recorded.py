@@ -123,14 +123,23 @@ def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 def report(
     name: Name,
     out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("report.html"),
+    serve: Annotated[
+        bool, typer.Option("--serve", help="no file: serve the report on this machine, up to date while it runs")
+    ] = False,
+    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="port for --serve; 0: any")] = 5001,
     tracking_uri: Uri = None,
     group: Group = DEFAULT_GROUP,
 ) -> None:
-    """Write all there is to know of an experiment into one HTML file (needs Plotly)."""
+    """Write all there is to know of an experiment into one HTML file, or serve it while it runs (needs Plotly)."""
     from katib_flow.cli.records import as_seen_here
     from katib_flow.reports.stored import write_report
 
     store = open_store(tracking_uri, group)
+    if serve:
+        from katib_flow.cli.live import serve_report
+
+        serve_report(store, name, port)
+        return
     write_report(store, as_seen_here(store.find(name)), out)
     print(f"{out}: open it in a browser; it needs nothing else")
 

@@ -19,7 +19,7 @@ from katib_flow.tracking.faults import shown
 GRACE_SECONDS = 10.0
 
 
-class _Told(Exception):
+class Told(Exception):
     """This process was told to end."""
 
 
@@ -32,16 +32,16 @@ def serve(port: int, store: Store) -> None:
     if store.uri.startswith(("http://", "https://")):
         print(f"the store has a UI of its own: {shown(store.uri)}")
         return
-    _check_free(port)
+    check_free(port)
     print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it", flush=True)
     command, environment = server_of(store.uri, port)
-    with _told_by_signals():
+    with told_by_signals():
         server = subprocess.Popen(
             command, env=environment, start_new_session=True, preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM)
         )
         try:
             code = server.wait()
-        except (KeyboardInterrupt, _Told):
+        except (KeyboardInterrupt, Told):
             return
         finally:
             _end(server)
@@ -70,14 +70,14 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def _told_by_signals() -> Generator[None]:
-    """Have SIGTERM and SIGHUP, a closed terminal, raise _Told."""
+def told_by_signals() -> Generator[None]:
+    """Have SIGTERM and SIGHUP, a closed terminal, raise Told."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def told(number: int, frame: FrameType | None) -> None:
-        raise _Told
+        raise Told
 
     before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
@@ -87,7 +87,12 @@ def _told_by_signals() -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _check_free(port: int) -> None:
+def check_free(port: int) -> None:
+    """Make sure that a port can be listened on.
+
+    Raises:
+        KatibFlowError: it cannot.
+    """
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -3,13 +3,20 @@
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Metric
 from katib_flow.tracking.records import Record
 from katib_flow.tracking.store import Store
 
+if TYPE_CHECKING:
+    from katib_flow.reports.blocks import Report
+    from katib_flow.reports.live import Snapshot
+
 FILE = "report.html"
+GROWS_SECONDS = 10.0
+"""How often a live report is made anew though nothing but the time of running trials has changed."""
 LONG_SECONDS = 60.0
 """An experiment that took less keeps a report without importance, which would take longer than some experiments do."""
 
@@ -25,16 +32,37 @@ def page_of(store: Store, record: Record, history: History | None = None, *, lon
         KatibFlowError: Plotly is not installed, or the store cannot be read.
     """
     from katib_flow.reports.page import html  # when a report is made, and not where one only may be
-    from katib_flow.reports.sections import report, wanted
 
     history = store.history(record) if history is None else history
+    return html(report_of(store, record, history, long_seconds=long_seconds))
+
+
+def report_of(store: Store, record: Record, history: History, *, long_seconds: float = 0.0) -> "Report":
+    """The report as plain data; see ``page_of``."""
+    from katib_flow.reports.sections import report, wanted
+
     series: dict[str, list[Metric]] = {}
     for each in wanted(record, history):
         for trial_id, metrics in store.curves(each.trials, each.metrics).items():
             series[trial_id] = [*series.get(trial_id, ()), *metrics]
-    control = store.control(record)
-    shares = control.running_seconds(record, record.ended or time.time()) >= long_seconds
-    return html(report(record, history, series, control=control, shares=shares))
+    control, now = store.control(record), record.ended or time.time()
+    shares = control.running_seconds(record, now) >= long_seconds
+    running = None if record.status.final else now
+    return report(record, history, series, control=control, shares=shares, now=running)
+
+
+def snapshot_of(store: Store, record: Record) -> "Snapshot":
+    """An experiment as it stands, for a report that is live."""
+    from katib_flow.reports.live import Snapshot, version_of
+
+    history = store.history(record)
+    trials = [
+        (trial.id, trial.state, trial.started, trial.ended, trial.message, sorted(trial.observations.items()))
+        for trial in history
+    ]
+    growing = int(time.time() / GROWS_SECONDS) if history.open() and not record.status.final else 0
+    version = version_of(record.status, record.reason, record.ended, trials, growing)
+    return Snapshot(version, record.status.final, lambda: report_of(store, record, history))
 
 
 def write_report(store: Store, record: Record, path: Path) -> None:

@@ -1,0 +1,35 @@
+"""The report of an experiment on this machine's loopback, while the experiment runs."""
+
+from katib_flow.cli.records import as_seen_here
+from katib_flow.cli.ui import Told, check_free, told_by_signals
+from katib_flow.errors import KatibFlowError
+from katib_flow.reports.live import Newest, Server
+from katib_flow.reports.stored import snapshot_of
+from katib_flow.tracking import Store
+
+
+def serve_report(store: Store, name: str, port: int) -> None:
+    """Serve the report of an experiment until it is interrupted, or told to end.
+
+    Args:
+        name: of the experiment, or its run id; the newest of that name now, also if a newer one begins.
+        port: of this machine; 0 for any that is free.
+
+    Raises:
+        KatibFlowError: the port is taken, there is no such experiment, or Plotly is not installed.
+    """
+    run_id = store.find(name).run_id
+    newest = Newest(lambda: snapshot_of(store, as_seen_here(store.get(run_id))))
+    newest.get()
+    if port:
+        check_free(port)
+    try:
+        server = Server(port, newest)
+    except OSError as error:
+        raise KatibFlowError(f"--port: found {port}, need a free port of this machine ({error.strerror})") from None
+    print(f"the report of {name}: {server.address}; Ctrl-C ends it", flush=True)
+    try:
+        with server, told_by_signals():
+            server.serve_forever()
+    except (KeyboardInterrupt, Told):
+        return
