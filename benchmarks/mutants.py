@@ -6,13 +6,13 @@
 
 A mutant is the file with one change: a number, a comparison, an operator, a condition that always or never holds, min
 for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. What only
-checks is left alone: types, with the bounds of settings in them, and the lengths that ``zip`` compares. A mutant is
-killed where a test fails, or takes far longer than without the change. Some mutants compute the same as the file, so
-that no test can kill them; those that survive are printed for somebody to judge.
+checks is left alone: types, with the bounds of settings in them, and arguments of ``zip`` and ``dataclass``. A mutant
+is killed where a test fails, or takes far longer than without the change. Some mutants compute the same as the file,
+so that no test can kill them; those that survive are printed for somebody to judge.
 
-The tests of a system are those in files of its name, and then, for what these let live, those in ``tests/nas`` and
-``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a mutant is tested in a fork of a
-process that has imported what the tests need, the quickest tests first.
+The tests of a system are those in files of its name, and then, for what these let live, those in files that import it,
+and those in ``tests/nas`` and ``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a
+mutant is tested in a fork of a process that has imported what the tests need, the quickest tests first.
 """
 
 import argparse
@@ -59,6 +59,7 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
+CHECKS = {"zip", "dataclass"}  # whose keyword arguments only check: lengths, and that nothing is assigned
 CALLS = {"min": "max", "max": "min", "sorted": "list", "any": "all", "all": "any"}
 
 
@@ -143,7 +144,9 @@ def paths(name: str) -> tuple[Path, list[Stage]]:
     others = _tests("nas/**/test_*.py", "contracts/test_*.py")
     parts = [path for path in others if path not in (*own, *values) and _is_of_systems(path)]
     known = name.replace("_", "-")
-    return file, [Stage(own, values, known), Stage(parts=parts, parameter=known)]
+    imports = re.compile(rf"from katib_flow\.nas\.systems\.{name} import")
+    readers = [path for path in _tests("**/test_*.py") if path not in own and imports.search((ROOT / path).read_text())]
+    return file, [Stage(own, values, known), Stage(readers, [path for path in parts if path not in readers], known)]
 
 
 def _tests(*patterns: str) -> list[str]:
@@ -263,11 +266,11 @@ def _is_typing(node: ast.AST) -> bool:
 
 
 def _checks(node: ast.AST) -> list[ast.expr]:
-    """What of a node only checks: types, whose numbers are the bounds of settings, and what ``zip`` compares."""
+    """What of a node only checks: types, whose numbers are the bounds of settings, and arguments of ``CHECKS``."""
     several = [getattr(node, name, None) for name in ("annotation", "returns")]
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
         several.append(node.slice)
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "zip":
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CHECKS:
         several += [keyword.value for keyword in node.keywords]
     return [each for each in several if isinstance(each, ast.expr)]
 
@@ -285,7 +288,7 @@ def _changes(node: ast.AST) -> int:
             return 2
         case ast.Call(func=ast.Name(id=name)) if name in CALLS:
             return 1 + len(node.keywords)
-        case ast.Call(func=ast.Name(id="zip")):
+        case ast.Call(func=ast.Name(id=name)) if name in CHECKS:
             return 0
         case ast.Call():
             return len(node.keywords)

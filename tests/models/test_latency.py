@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.presets import space_of
@@ -12,7 +13,7 @@ from katib_flow.spec.sections import Architecture
 
 pytest.importorskip("torch")
 from katib_flow.models.build import build
-from katib_flow.models.latency import load_table, measured_table, operations_on_maps, tabulated
+from katib_flow.models.latency import latency_seconds, load_table, measured_table, operations_on_maps, tabulated
 from katib_flow.training.trial import latency_of
 
 SPACE = space_of(Architecture(space="mobile", settings={"blocks": 2, "channels": 4}))
@@ -79,3 +80,12 @@ def test_one_supernet_gives_the_table_of_every_network_of_its_space():
         assert tabulated(network, table) > 0
     assert not [name for name in table if name.startswith(("none", "identity", "mixed"))]
     assert len(table) == 2 + 4 * 3  # stem, head; four inverted residuals on each of three kinds of map
+
+
+def test_latency_grows_with_the_work() -> None:
+    topologies = [
+        space_of(Architecture(space="chain", settings={"layers": [channels] * 3})).initial
+        for channels in (2, 8, 32, 64, 128)
+    ]
+    seconds = [latency_seconds(build(topology, seed=0), runs=9) for topology in topologies]
+    assert spearmanr(seconds, [topology.flops for topology in topologies]).statistic > 0.7

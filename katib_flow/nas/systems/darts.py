@@ -11,7 +11,7 @@ operation weighs more for its scale alone; the unrolled step of the weights is p
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -169,22 +169,27 @@ def architecture_gradient(network: Network, train: shared.Batch, valid: shared.B
     if xi == 0:
         return list(torch.autograd.grad(loss_of(network, valid), alphas))
     before = [each.detach().clone() for each in weights]
-    _put(weights, before, torch.autograd.grad(loss_of(network, train), weights), -xi)  # w' = w - xi grad
+    _put(weights, _moved(before, torch.autograd.grad(loss_of(network, train), weights), -xi))  # w' = w - xi grad
     slopes = torch.autograd.grad(loss_of(network, valid), [*alphas, *weights])
     direct, ways = slopes[: len(alphas)], slopes[len(alphas) :]
     epsilon = EPSILON / float(torch.sqrt(sum((way**2).sum() for way in ways)) + 1e-12)  # type: ignore[arg-type]
     sides: list[tuple[Tensor, ...]] = []
     for side in (epsilon, -epsilon):  # equation 8
-        _put(weights, before, ways, side)
+        _put(weights, _moved(before, ways, side))
         sides.append(torch.autograd.grad(loss_of(network, train), alphas))
-    _put(weights, before, ways, 0.0)
+    _put(weights, before)
     return [
         each - xi * (plus - minus) / (2 * epsilon) for each, plus, minus in zip(direct, sides[0], sides[1], strict=True)
     ]
 
 
-def _put(weights: list[nn.Parameter], at: list[Tensor], ways: tuple[Tensor, ...], step: float) -> None:
-    """Weights at some point, or a step away from it."""
+def _moved(before: Iterable[Tensor], ways: Iterable[Tensor], step: float) -> list[Tensor]:
+    """Some weights after a step along some ways."""
+    return [here + step * way for here, way in zip(before, ways, strict=True)]
+
+
+def _put(weights: list[nn.Parameter], values: Iterable[Tensor]) -> None:
+    """Give weights other values."""
     with torch.no_grad():
-        for weight, here, way in zip(weights, at, ways, strict=True):
-            weight.copy_(here if step == 0 else here + step * way)
+        for weight, value in zip(weights, values, strict=True):
+            weight.copy_(value)

@@ -8,7 +8,7 @@ import pytest
 from kit import spec
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.history import History, State, Trial
+from katib_flow.history import History, Kind, State, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
 from katib_flow.models.spaces.envelope import Envelope, cell_widths, envelope_network
@@ -84,9 +84,18 @@ def test_networks_grow_one_from_the_other_and_then_it_ends():
     made = experiment()
     history = played(made, 4)
     assert [trial.suggestion.parent for trial in history] == [None, 0, 1, 2]
+    origins = [(trial.suggestion.origin.kind, trial.suggestion.origin.parents) for trial in history]
+    assert origins == [(Kind.GENERATE, ()), (Kind.MODIFY, (0,)), (Kind.MODIFY, (1,)), (Kind.MODIFY, (2,))]
     depths = [Topology.parse(trial.suggestion.topology).meta["cells"] for trial in history]
     assert [[len(stage) for stage in cells] for cells in depths] == [[1, 1], [2, 2], [3, 3], [4, 4]]
     assert suggest(made, history, 2) == []
+
+
+def test_other_parameters_stay_what_they_were_for_the_first_network():
+    made = experiment()
+    (first,) = played(made, 1)
+    named = replace(first, suggestion=replace(first.suggestion, assignment={"lr": 0.0123}))
+    assert [each.assignment for each in suggest(made, History((named,)), 1)] == [{"lr": 0.0123}]
 
 
 def test_each_network_is_trained_from_scratch():

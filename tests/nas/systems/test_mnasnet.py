@@ -85,21 +85,3 @@ def test_it_needs_an_accuracy_and_a_latency() -> None:
     (problem,) = check_algorithm(made)
     assert (problem.where, problem.found) == ("objective", "maximize accuracy")
     assert "then a latency to minimize" in problem.need
-
-
-def test_latency_grows_with_the_work() -> None:
-    torch = pytest.importorskip("torch")
-    from scipy.stats import spearmanr
-
-    from katib_flow.models.build import build
-    from katib_flow.models.latency import latency_seconds
-    from katib_flow.models.presets import space_of
-    from katib_flow.spec.sections import Architecture
-
-    torch.set_num_threads(1)
-    topologies = [
-        space_of(Architecture(space="chain", settings={"layers": [channels] * 3})).initial
-        for channels in (2, 8, 32, 64, 128)
-    ]
-    seconds = [latency_seconds(build(topology, seed=0), runs=9) for topology in topologies]
-    assert spearmanr(seconds, [topology.flops for topology in topologies]).statistic > 0.7

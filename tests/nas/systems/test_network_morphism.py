@@ -76,6 +76,35 @@ def test_the_search_ends_at_the_lowest_temperature():
     assert 0 < len(looked_at) <= 2 * 5  # 0.9, and 0.81, at which the last network is expanded
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_most_promising_root_is_expanded_first_and_what_is_far_worse_than_it_is_not_followed(order):
+    """Children are worse than the best root by ten, and better than the other one: three networks are expanded."""
+    good, bad = Candidate(START), Candidate(modify(START, [{"edit": "deepen", "edge": "conv1"}] * 3))
+    grown = Grown(good, [good, bad], np.zeros(2), [], {good.topology.hash, bad.topology.hash})
+    expanded: list[str] = []
+
+    def bound(children: Any) -> Any:
+        expanded.append("good" if min(depth(each.topology) for each in children) < depth(bad.topology) else "bad")
+        return np.zeros(len(children))
+
+    settings = NetworkMorphismSettings(lowest_temperature=0.85)
+    search_tree(grown, [(good, -10.0), (bad, 10.0)][::order], bound, settings, np.random.default_rng(0))
+    assert expanded == ["good", "bad"]
+
+
+def test_where_no_morphism_fits_nothing_is_suggested():
+    made = search("network-morphism", max_parameters=space_of(Architecture(space="chain")).initial.parameters)
+    history = play(made, 3)
+    assert len(history) == 1
+
+
+def test_the_best_of_its_own_trials_is_a_root_however_good_those_of_earlier_experiments_are():
+    made, earlier = search("network-morphism", memory=2), played("network-morphism")
+    own = play(made, 2, of=lambda topology: 100.0)
+    (next_,) = suggest(made, own, 1, earlier=earlier)
+    assert next_.parent in (0, 1)
+
+
 def test_the_bound_is_the_mean_less_some_deviations():
     near, far = modify(START, [{"edit": "widen", "edge": "conv1", "to": 5}]), START
     for _ in range(6):
