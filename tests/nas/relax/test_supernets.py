@@ -163,12 +163,3 @@ def test_what_a_search_comes_to_keeps_its_bounds_and_is_as_much_as_is_trained_ag
     assert len(free) == 3
     most = max(free) - 1
     assert max(sizes(**{bound: most})) <= most
-
-
-def test_the_controller_of_enas_is_that_of_its_paper() -> None:
-    """Pham et al., 2018, section 3: logits 2.5 tanh(l / 5), first weights within 0.1; the baseline as in its code."""
-    search = searching("enas", units=9, controller_lr=0.03, entropy=0.25)
-    shape, teaching = search.controller.policy.shape, search.controller.teaching
-    assert (shape.choices, shape.units, shape.layers) == ((4,) * 3, 9, 1)
-    assert (shape.squash, shape.spread) == (2.5, 0.1)
-    assert (teaching.lr, teaching.decay, teaching.entropy) == (0.03, 0.95, 0.25)

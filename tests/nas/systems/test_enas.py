@@ -329,3 +329,12 @@ def test_the_children_that_train_are_drawn_by_what_the_controller_was_before_it_
     seen = recorded(search)
     search.train_epoch()
     assert len({tuple(some.values()) for some, _ in seen}) > 10
+
+
+def test_the_controller_is_that_of_the_paper():
+    """Pham et al., 2018, section 3: logits 2.5 tanh(l / 5), first weights within 0.1; the baseline as in its code."""
+    search = sharing(units=9, controller_lr=0.03, entropy=0.25)
+    shape, teaching = search.controller.policy.shape, search.controller.teaching
+    assert (shape.choices, shape.units, shape.layers) == ((4,) * 3, 9, 1)
+    assert (shape.squash, shape.spread) == (2.5, 0.1)
+    assert (teaching.lr, teaching.decay, teaching.entropy) == (0.03, 0.95, 0.25)

@@ -1,5 +1,6 @@
 """Network morphism against its paper: the tree of edits, the bound, and what a child inherits."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -90,6 +91,23 @@ def test_the_most_promising_root_is_expanded_first_and_what_is_far_worse_than_it
     settings = NetworkMorphismSettings(lowest_temperature=0.85)
     search_tree(grown, [(good, -10.0), (bad, 10.0)][::order], bound, settings, np.random.default_rng(0))
     assert expanded == ["good", "bad"]
+
+
+def test_what_promises_more_than_all_before_it_is_always_followed():
+    expanded: list[list[Any]] = []
+    root = Candidate(START)
+
+    def bound(children: Any) -> Any:
+        values = np.array([-10.0 * len(child.edits) - number for number, child in enumerate(children)])
+        expanded.append([child.edits for child in children])
+        return values
+
+    grown = Grown(root, [root], np.zeros(1), [], {START.hash})
+    settings = NetworkMorphismSettings(lowest_temperature=0.3, neighbours=4)
+    search_tree(grown, [(root, 0.0)], bound, settings, np.random.default_rng(0))
+    assert len(expanded) == 12  # 0.9 to the power of 11 is .31
+    for before, after in pairwise(expanded):
+        assert all(edits[: len(before[-1])] == before[-1] for edits in after)
 
 
 def test_where_no_morphism_fits_nothing_is_suggested():
