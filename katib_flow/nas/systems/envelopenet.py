@@ -13,7 +13,7 @@ from pydantic import Field
 
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import KatibFlowError, SpecError
-from katib_flow.history import Kind, Origin, State, Suggestion, Trial
+from katib_flow.history import State, Suggestion, Trial
 from katib_flow.models.spaces.envelope import Cells, Envelope, branch_key, envelope_network
 from katib_flow.models.topology import Topology
 from katib_flow.nas.settings import SystemSettings
@@ -105,7 +105,6 @@ def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
             budget=None if budget is None else budget.max if final else budget.min,
             parent=last.index if last else None,
             topology=topology.to_dict(),
-            origin=Origin(Kind.MODIFY, (last.index,)) if last else Origin(),
             info={"construction": len(ended)},
         )
     ]

@@ -338,3 +338,14 @@ def test_the_controller_is_that_of_the_paper():
     assert (shape.choices, shape.units, shape.layers) == ((4,) * 3, 9, 1)
     assert (shape.squash, shape.spread) == (2.5, 0.1)
     assert (teaching.lr, teaching.decay, teaching.entropy) == (0.03, 0.95, 0.25)
+
+
+def test_the_reward_of_an_epoch_is_the_mean_of_its_updates_and_stays_where_there_are_none():
+    search, rewards = sharing(updates=2, warm_up=0), iter((1.0, 3.0))
+    search.controller_step = lambda rng: next(rewards)  # type: ignore[method-assign]
+    search.train_epoch()
+    assert search.reward == 2.0
+    idle = sharing(updates=0, warm_up=0)
+    idle.reward = 5.0
+    idle.train_epoch()
+    assert idle.reward == 5.0

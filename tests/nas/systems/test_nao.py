@@ -10,7 +10,7 @@ from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.spaces import search_space
 
 pytest.importorskip("torch", reason="needs torch (the extra nas)")
-from katib_flow.nas.systems.nao import LatentLearner
+from katib_flow.nas.systems.nao import LatentLearner, Learnt, _improved
 
 OPERATIONS = CELL["settings"]["operations"]
 SMALL = {"hidden": 48, "embedding": 16, "training_steps": 100, "lr": 0.01}
@@ -95,3 +95,44 @@ def test_equal_results_are_equal_scores():
     known, _ = taught(LatentLearner(), ask(made, History(trials)), ())
     assert known.model is not None
     assert all(bool(weight.isfinite().all()) for weight in known.model.parameters())
+
+
+def test_two_results_are_enough_for_a_model_and_one_is_not():
+    for count in (1, 2):
+        made = search("nao", initial=count, batch=1, **{**SMALL, "training_steps": 1})
+        trials = tuple(ended(Suggestion(index, search_space(made).nth(index)), index + 1.0) for index in range(count))
+        known, _ = taught(LatentLearner(), ask(made, History(trials)), ())
+        assert (known.model is not None) == (count == 2)
+
+
+class Still:
+    """A model whose codes do not move; it notes how far they were to go."""
+
+    def __init__(self) -> None:
+        self.steps: list[float] = []
+
+    def improved(self, tokens, step):
+        self.steps.append(step)
+        return tokens
+
+    def decode(self, states, is_active):
+        for slot in range(states.shape[1]):
+            assert all(is_active(row, slot, tokens[:slot].tolist()) for row, tokens in enumerate(states))
+        return states
+
+
+def test_seeds_move_on_up_to_twelve_steps_and_then_neighbours_of_them_are_tried():
+    made = search("nao", initial=2, batch=1, seeds=2, step=0.5, **SMALL)
+    space = search_space(made)
+    trials = tuple(ended(Suggestion(index, space.nth(index * 7)), 2.0 - index) for index in range(2))
+    asked, model = ask(made, History(trials)), Still()
+    known = Learnt(model, LatentLearner().lessons(asked))
+    proposed = list(_improved(asked, known, np.random.default_rng(0)))
+    assert model.steps == [0.5 * length for length in range(1, 13)]
+    assert [origin.parents for _, origin in proposed[:4]] == [(1,), (0,), (1,), (0,)]
+    assert [assignment for assignment, _ in proposed[:2]] == [trials[1].assignment, trials[0].assignment]
+    for assignment, origin in proposed[24:]:
+        (seed,) = origin.parents
+        assert sum(assignment[slot] != trials[seed].assignment[slot] for slot in SLOTS) == 1
+    assert {origin.parents for _, origin in proposed[24:]} == {(0,), (1,)}
+    assert {origin.kind for _, origin in proposed} == {Kind.MODIFY}

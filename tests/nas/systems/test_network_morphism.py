@@ -110,6 +110,18 @@ def test_what_promises_more_than_all_before_it_is_always_followed():
         assert all(edits[: len(before[-1])] == before[-1] for edits in after)
 
 
+def test_what_is_found_is_what_promises_most_of_all_that_was_looked_at():
+    rng, looked_at = np.random.default_rng(1), dict[str, float]()
+
+    def value(topology: Topology) -> float:
+        return looked_at.setdefault(topology.hash, float(rng.normal()))
+
+    found = tree(value, lowest_temperature=0.6)
+    assert found is not None
+    assert len(looked_at) > 10
+    assert found.topology.hash == min(looked_at, key=looked_at.__getitem__)
+
+
 def test_where_no_morphism_fits_nothing_is_suggested():
     made = search("network-morphism", max_parameters=space_of(Architecture(space="chain")).initial.parameters)
     history = play(made, 3)
