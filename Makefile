@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz audit image-test cluster-test lint types check format golden data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz audit image-test cluster-test lint types check format golden schema templates data bench docs constraints wheel images clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -80,6 +80,9 @@ format: install  ## put the style right
 
 golden: install  ## write the compiled workflows that the tests compare with; read the diff
 	@KATIB_FLOW_GOLDEN=1 $(BIN)/python -m pytest tests/argo/test_manifest.py -k golden
+
+schema: install  ## write the tables of a new store, katib_flow/tracking/fresh.sql, from the MLflow here; read the diff
+	@$(BIN)/python -c "from katib_flow.tracking.fresh import main; main()"
 
 templates: install  ## write workflow_templates/, which a platform team installs; read the diff
 	@$(BIN)/python -m katib_flow.argo.install workflow_templates

@@ -1,7 +1,7 @@
 """Opening a store: where it is, that it answers, and by which way it is reached.
 
 MLflow itself takes two to four seconds to import. So a server is asked by its REST API, and a SQLite file whose schema
-we know is read and written as it stands; MLflow's own client makes a new file, and serves every other store.
+we know is read and written as it stands, a new one made likewise; MLflow's own client serves every other store.
 """
 
 import fcntl
@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from katib_flow.errors import TrackingError
+from katib_flow.tracking import fresh
 from katib_flow.tracking.api import Api
 from katib_flow.tracking.database import Database, check_is_mlflows, check_writable, is_known, revisions_of
 from katib_flow.tracking.faults import Faults
@@ -73,7 +74,8 @@ class Connection:
         known = is_known(self._path)
         if not known:
             check_is_mlflows(self._path)
-            check_not_newer(self._path, revisions_of(self._path))
+            if revisions := revisions_of(self._path):
+                check_not_newer(self._path, revisions)
         check_writable(self._path)
         return self._open_file(self._path, known=known)
 
@@ -81,8 +83,9 @@ class Connection:
         thin = self._thin and "?" not in self._uri
         if not thin or not known:
             with alone(path):  # MLflow's own migrations of a new file do not bear two at once
-                official = self._official
-            if not thin or not is_known(path):
+                there = thin and (is_known(path) or self._faults.run(lambda: fresh.make(path)))
+                official = None if there else self._official
+            if official is not None and (not thin or not is_known(path)):
                 return official
         return self._faults.run(lambda: SqliteApi(Database(path), lambda: self._official))
 

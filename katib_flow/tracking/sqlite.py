@@ -6,6 +6,7 @@ database is the same to the column, and tests compare the two. Only a schema tha
 """
 
 import json
+import sqlite3
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ from katib_flow.tracking.faults import Faults
 from katib_flow.tracking.names import metric_out
 
 RUN_ID = "{run_id}"  # stands in an artifact address for the run
+LONGEST_ROOT = 256  # characters of an address of artifacts that MLflow's column has
 NAMED = 100  # runs that a query names one by one, rather than ask for all of an experiment
 
 _STATEMENTS = {  # in an order that foreign keys allow
@@ -130,7 +132,21 @@ class SqliteApi:
         return Group(str(found[0][0]), found[0][1] == "active") if found else None
 
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
-        return self._official().create_experiment(name, artifact_root, tags)
+        if artifact_root is None or len(artifact_root) > LONGEST_ROOT:
+            return self._official().create_experiment(name, artifact_root, tags)
+        now_ms = int(time.time() * 1000)
+        workspace = ("workspace",) if self._ours else ()
+        columns = ("name", "artifact_location", "lifecycle_stage", "creation_time", "last_update_time", *workspace)
+        values = (name, artifact_root, "active", now_ms, now_ms, *("default" for _ in workspace))
+        into = f"INSERT INTO experiments ({', '.join(columns)}) VALUES ({', '.join('?' * len(values))})"  # noqa: S608
+        try:
+            with self.database.transaction() as connection:
+                experiment_id = connection.execute(into, values).lastrowid
+                rows = [(key, value, experiment_id) for key, value in tags.items()]
+                connection.executemany("INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)", rows)
+        except sqlite3.IntegrityError:
+            raise ApiError(f"there is an experiment {name!r}", error_code="RESOURCE_ALREADY_EXISTS") from None
+        return str(experiment_id)
 
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
         if not self.database.rows(_ACTIVE_EXPERIMENT, int(experiment_id)):
