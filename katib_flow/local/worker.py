@@ -6,6 +6,7 @@ so pickle is safe there.
 """
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -145,6 +146,8 @@ def main() -> None:
         except SpecError as problem:
             connection.send(Ready(problem))
             return
+        gc.collect()
+        gc.freeze()  # what is here by now: a trial that collects garbage would copy every page that it is forked with
         connection.send(Ready())
         while True:
             message = connection.recv()

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -64,6 +65,20 @@ class _Process:
                 if pid:
                     self.exit_code = os.waitstatus_to_exitcode(status)
         return self.exit_code
+
+    def wait(self, seconds: float) -> None:
+        """Wait for its end for up to so long; where the system does not tell of it, a millisecond."""
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
+            time.sleep(0.001)
+            return
+        try:
+            ended = select.poll()
+            ended.register(pidfd, select.POLLIN)
+            ended.poll(1000 * seconds)
+        finally:
+            os.close(pidfd)
 
     def send(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -281,13 +296,12 @@ def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | N
     """Read until the process has ended, ending it when asked to or when its time is over; then read what is left."""
     os.set_blocking(process.output, False)
     begun = time.monotonic()
-    pause, open_ = 0.001, True
+    open_ = True
     with selectors.DefaultSelector() as selector:
         selector.register(process.output, selectors.EVENT_READ)
         while process.poll() is None:
             if not open_:  # it closed its output, most often because it is about to end
-                time.sleep(pause)
-                pause = min(2 * pause, POLL_SECONDS)
+                process.wait(POLL_SECONDS)
             elif selector.select(POLL_SECONDS):
                 open_ = _read_some(process.output, reader)
             reader.read_on()
