@@ -28,6 +28,9 @@ _READ_BY = {  # keys of metrics -> the sources that look at them
 }
 
 
+_OPERATORS = ("&&", "||", "|", "&", ">", ">>", "<", "2>&1")
+
+
 def tell(notes: Iterable[Note]) -> None:
     """Print notes where they disturb no output that a program reads."""
     for note in notes:
@@ -36,7 +39,7 @@ def tell(notes: Iterable[Note]) -> None:
 
 def without_effect(experiment: Experiment) -> list[Note]:
     """What a spec states without effect, its algorithm settled."""
-    rules = (_brackets, _budget, _warm_start, _initial, _parameters, _early_stopping, _metrics, _tracking)
+    rules = (_brackets, _budget, _warm_start, _initial, _parameters, _shell, _early_stopping, _metrics, _tracking)
     return [note for rule in rules for note in rule(experiment)]
 
 
@@ -106,6 +109,14 @@ def _parameters(experiment: Experiment) -> Iterator[Note]:
     for name in experiment.trial.arguments:
         if name not in used:
             yield Note(f"trial.arguments.{name}", f"no argument holds ${{{name}}}: {how}")
+
+
+def _shell(experiment: Experiment) -> Iterator[Note]:
+    """What a shell would act on, in a command that none reads."""
+    for position, argument in enumerate(experiment.trial.command or ()):
+        if argument in _OPERATORS:
+            text = f"no shell reads it: the program is given {argument!r} as it stands; [sh, -c, 'LINE'] runs a shell"
+            yield Note(f"trial.command[{position}]", text)
 
 
 def _early_stopping(experiment: Experiment) -> Iterator[Note]:

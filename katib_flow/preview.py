@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from katib_flow.algorithms.auto import settled
+from katib_flow.effects import out_of_space
 from katib_flow.errors import InvalidSpec, KatibFlowError, NoStore, SpecError
 from katib_flow.history import History, Kind, Suggestion
 from katib_flow.local.run import check_here
@@ -23,6 +24,7 @@ from katib_flow.local.worker import IN_WORKER, look_for_modules_in
 from katib_flow.loop import proposed, verdict
 from katib_flow.metrics.katib import reporting_to
 from katib_flow.spec.experiment import Experiment
+from katib_flow.spec.load import Note
 from katib_flow.tracking import Store, located
 from katib_flow.tracking.faults import shown
 from katib_flow.trial.functions import trial_function
@@ -117,6 +119,27 @@ def _earlier(experiment: Experiment, uri: str, path: Path | None) -> History:
     if not uri or (path is not None and not path.exists()):
         raise NoStore(f"warm_start: there is no store with {', '.join(experiment.warm_start)} at {path or 'hand'}")
     return Store(uri, experiment.tracking.experiment).earlier(experiment)
+
+
+def warm_start_here(experiment: Experiment) -> list[Note]:
+    """Of each experiment to start from, how many trials fit, where that is not all of them.
+
+    A store that is a file on this machine is looked into; none is made, and no server is asked.
+    """
+    uri, path = located(experiment.tracking.uri)
+    if not experiment.warm_start or path is None:
+        return []
+    if not path.exists():
+        return [Note("warm_start", f"found no store at {path} to look for {', '.join(experiment.warm_start)} in")]
+    notes: list[Note] = []
+    try:
+        store = Store(uri, experiment.tracking.experiment)
+        for name in experiment.warm_start:
+            record = store.find(name)
+            notes += out_of_space(experiment, record.name, store.history(record).trials)
+    except KatibFlowError as problem:
+        notes.append(Note("warm_start", str(problem)))
+    return notes
 
 
 def _asked(experiment: Experiment) -> str:

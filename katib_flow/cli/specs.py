@@ -26,17 +26,20 @@ from katib_flow.cli.options import (
 
 if TYPE_CHECKING:
     from katib_flow.spec import Experiment
+    from katib_flow.spec.load import Note
 
 
 def init(
-    command: Annotated[list[str] | None, typer.Argument(help="after --, the command that you run today")] = None,
+    command: Annotated[
+        list[str] | None, typer.Argument(help="after --, the command that you run today; or a function, MODULE:NAME")
+    ] = None,
     out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("experiment.yaml"),
     nas: Annotated[bool, typer.Option("--nas", help="search a network's architecture instead")] = False,
 ) -> None:
     """Write a commented spec to begin with: `katib-flow init -- python train.py --lr 0.1`.
 
-    The options of the command, and those that its program defines with argparse or click, become parameters. The
-    program is read, and not run.
+    The options of the command, those that its program defines with argparse or click, or the arguments of a function
+    become parameters. The program is read, and not run.
     """
     from katib_flow.cli import starter
     from katib_flow.errors import KatibFlowError
@@ -45,9 +48,20 @@ def init(
         raise typer.BadParameter("a command, or --nas, which trains the networks itself", param_hint="COMMAND")
     if out.exists():
         raise KatibFlowError(f"{out}: is there already; name another file with -o")
+    if command and len(command) == 1 and starter.FUNCTION.fullmatch(command[0]):
+        module = Path(*command[0].partition(":")[0].split(".")).with_suffix(".py")
+        if not module.is_file():
+            raise KatibFlowError(f"{command[0]}: found no file {module}, need a function of a module here")
+        text = starter.function_starter(command[0], module.read_text(encoding="utf-8", errors="replace"))
+        _write_starter(text, out)
+        return
     script = starter.script_of(command or ())
     source = Path(script).read_text(encoding="utf-8", errors="replace") if script and Path(script).is_file() else ""
     text = starter.SEARCH_OF_NETWORKS if nas else starter.starter(command or ["python", "train.py"], source)
+    _write_starter(text, out)
+
+
+def _write_starter(text: str, out: Path) -> None:
     write_text(text, out)
     print(f"wrote {out}; adjust its ranges, then: katib-flow run {shlex.quote(str(out))}")
 
@@ -71,12 +85,20 @@ def validate(
     if spec is None:
         raise typer.BadParameter("a spec file, or --schema", param_hint="SPEC")
     experiment = settled(load_spec(spec, asked_for_config_maps(config_map, judging=True), callable_here))
-    tell([*not_installed(experiment), *without_effect(experiment)])
+    tell([*not_installed(experiment), *without_effect(experiment), *_of_warm_start(experiment)])
     chosen, size = experiment.algorithm, search_space(experiment).size
     points = f"{size} points" if size is not None else "uncountably many points"
     why = f", {chosen.why}" if chosen.why else ""
     count = len(experiment.parameters)
     print(f"{spec}: good; {count} parameter{'s' * (count != 1)}, {points}, algorithm {chosen.name}{why}")
+
+
+def _of_warm_start(experiment: "Experiment") -> "list[Note]":
+    if not experiment.warm_start:
+        return []
+    from katib_flow.preview import warm_start_here
+
+    return warm_start_here(experiment)
 
 
 def compile(

@@ -13,6 +13,7 @@ from math import isfinite
 from pathlib import PurePath
 from typing import Any
 
+from katib_flow.errors import KatibFlowError
 from katib_flow.spec.katib.substitution import escaped
 
 Value = float | int | str | bool | None
@@ -38,6 +39,10 @@ _METRICS = (
     "mae",
 )
 _RISING = re.compile(r"acc|auc|f1|r2|score|precision|recall|map|bleu")
+
+
+FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
+"""A function, as ``module:name``."""
 
 
 @dataclass(frozen=True)
@@ -206,6 +211,80 @@ def starter(command: Sequence[str], source: str = "") -> str:
     return "".join(_lines(name or "experiment", metric_of(source), parameters, argv))
 
 
+def function_starter(reference: str, source: str) -> str:
+    """A commented spec for a Python function, whose arguments become parameters or constants.
+
+    Args:
+        reference: ``module:name``.
+        source: text of the module.
+
+    Raises:
+        KatibFlowError: the text has no such function.
+    """
+    module, _, name = reference.partition(":")
+    function = _function(name, source)
+    if function is None:
+        raise KatibFlowError(f"{reference}: found no function {name} at the top of the module {module}")
+    options = list(_arguments(function))
+    parameters = {option.name: fields for option in options if (fields := searched(option))}
+    constants = {option.name: option.value for option in options if option.name not in parameters}
+    metric = _returned(function) or metric_of(source)
+    title = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "experiment"
+    lines = list(_head(title, metric, parameters, "the function returns it, alone or in a dict", "no argument"))
+    lines += [
+        "\n# How one trial is run: the module is imported from beside this file, then from the working directory.\n"
+    ]
+    arguments = ", ".join(f"{_key(name)}: {json.dumps(value)}" for name, value in constants.items())
+    extra = f", arguments: {{{arguments}}}" if constants else ""
+    return "".join([*lines, f"trial: {{function: {json.dumps(reference)}{extra}}}\n"])
+
+
+def _function(name: str, source: str) -> ast.FunctionDef | ast.AsyncFunctionDef | None:
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):
+        return None
+    return next((node for node in body if isinstance(node, ast.FunctionDef) and node.name == name), None)
+
+
+def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Option]:
+    """The arguments of a function that can be given by name; one without a default, by its annotation."""
+    given = function.args
+    positional = [*given.posonlyargs, *given.args]
+    defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
+    pairs = [*zip(positional, defaults, strict=True), *zip(given.kwonlyargs, given.kw_defaults, strict=True)]
+    for argument, default in pairs[len(given.posonlyargs) :]:
+        kind = ast.unparse(argument.annotation) if argument.annotation else ""
+        value = _literal(default) if default is not None else _EXAMPLES.get(kind, _EXAMPLES["float"])
+        if kind == "float" and type(value) is int:
+            value = float(value)
+        choices = _literal_choices(argument.annotation)
+        plain = value if isinstance(value, bool | int | float | str) else None
+        yield Option(argument.arg, f"{argument.arg}=", plain, choices, isinstance(plain, bool))
+
+
+_EXAMPLES: dict[str, Value] = {"float": 0.1, "int": 4, "str": "", "bool": False}
+"""In the place of a default that an argument has not."""
+
+
+def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:
+    """Of ``Literal["a", "b"]``."""
+    if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).rpartition(".")[2] == "Literal":
+        values = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
+        return tuple(value for node in values if isinstance(value := _literal(node), bool | int | float | str))
+    return ()
+
+
+def _returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    """The first name of a dict that a function returns or yields; "" where there is none."""
+    for node in ast.walk(function):
+        value = node.value if isinstance(node, ast.Return | ast.Yield) else None
+        for key in value.keys if isinstance(value, ast.Dict) else ():
+            if isinstance(key, ast.Constant) and isinstance(key.value, str) and key.value not in ("step", "epoch"):
+                return key.value
+    return ""
+
+
 def _with_choices(option: Option, defined: dict[str, Option]) -> Option:
     known = defined.get(option.name)
     if known is None:
@@ -226,24 +305,37 @@ def _identifier(name: str, taken: dict[str, dict[str, Any]]) -> str:
 
 
 def _lines(name: str, metric: str, parameters: dict[str, dict[str, Any]], argv: Sequence[str]) -> Iterator[str]:
+    yield from _head(name, metric, parameters, _PRINTS, "no option of the command")
+    yield "\n# How one trial is run: without a shell, paths relative to this file. ${NAME} is a parameter's value.\n"
+    yield "trial:\n"
+    words = [*argv, *([] if parameters else ["--x=${x}"])]
+    yield f"  command: [{', '.join(json.dumps(word) for word in words)}]\n"
+
+
+_PRINTS = "the program prints it as a line NAME=VALUE, as often as it likes; the last one counts"
+
+
+def _head(name: str, metric: str, parameters: dict[str, dict[str, Any]], measured: str, nothing: str) -> Iterator[str]:
+    """All of a spec but its trial.
+
+    Args:
+        measured: how a trial tells what it measures.
+        nothing: what gives no parameter, where there are none.
+    """
     direction = "maximize" if _RISING.search(metric) else "minimize"
     yield "# An experiment of katib-flow. Check it: katib-flow validate FILE\n"
     yield f"name: {_key(name)}\n\n"
-    yield "# What is measured: the program prints it as a line NAME=VALUE, as often as it likes; the last one counts.\n"
+    yield f"# What is measured: {measured}.\n"
     yield f"objective: {{metric: {_key(metric)}, direction: {direction}}}   # goal: VALUE ends the search\n\n"
     yield "# What is searched. Types: float and int (scale: linear or log), categorical, ordinal.\n"
     yield "parameters:\n"
     if not parameters:
-        yield "  x: {type: float, min: 0.0, max: 1.0}   # an example: no option of the command is one to search\n"
+        yield f"  x: {{type: float, min: 0.0, max: 1.0}}   # an example: {nothing} is one to search\n"
     for parameter, fields in parameters.items():
         inner = ", ".join(f"{key}: {_scalar(key, value)}" for key, value in fields.items())
         yield f"  {_key(parameter)}: {{{inner}}}\n"
     yield "\nalgorithm: auto   # katib-flow algorithms lists the others\n"
-    yield "limits: {max_trials: 20, parallel_trials: 2}   # also timeout: 2h, trial_timeout: 10m\n\n"
-    yield "# How one trial is run: without a shell; paths are relative to this file. ${NAME} is a parameter's value.\n"
-    yield "trial:\n"
-    words = [*argv, *([] if parameters else ["--x=${x}"])]
-    yield f"  command: [{', '.join(json.dumps(word) for word in words)}]\n"
+    yield "limits: {max_trials: 20, parallel_trials: 2}   # also timeout: 2h, trial_timeout: 10m\n"
 
 
 def _key(text: str) -> str:

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from katib_flow.errors import SpecError
 
@@ -12,13 +14,19 @@ _RUNS_A_FILE = re.compile(r"(python[\d.]*|bash|sh|zsh|dash|Rscript|julia|node|pe
 _FLAGS = ("-u", "-O", "-OO", "-B", "-E", "-s", "-S", "-I", "-e", "-x", "--vanilla")  # they take no argument
 
 
-def located(command: Sequence[str], base: Path | None) -> list[str]:
+def located(command: Sequence[str], base: Path | None, env: Mapping[str, str] = MappingProxyType({})) -> list[str]:
     """A command whose arguments that name a file beside the spec are that file; the others are as they were.
+
+    ``python`` is the interpreter that this program runs in, whose packages are those that the user has installed beside
+    it, unless ``env`` says where programs are looked for.
 
     Args:
         base: the directory of the spec's file; None where it was made in Python.
+        env: variables that the command is given by the spec.
     """
-    return [_beside(argument, base) for argument in command]
+    ours = "PATH" not in env and command[:1] in (["python"], ["python3"], ("python",), ("python3",)) and sys.executable
+    program = [sys.executable] if ours else [_beside(argument, base) for argument in command[:1]]
+    return [*program, *(_beside(argument, base) for argument in command[1:])]
 
 
 def _beside(argument: str, base: Path | None) -> str:
@@ -38,7 +46,7 @@ def missing(command: Sequence[str], env: Mapping[str, str], base: Path | None, a
     Args:
         at: where in the spec the command stands.
     """
-    program, *rest = located(command, base)
+    program, *rest = located(command, base, env)
     where = " or ".join(str(place) for place in dict.fromkeys([*([base] if base else []), Path.cwd()]))
     if "${" not in program and shutil.which(program, path=env.get("PATH", os.environ.get("PATH"))) is None:
         place = f"a program in {where}" if "/" in program else "a program on the PATH"

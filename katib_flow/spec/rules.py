@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\ufeff]")  # no part of a line as it is read
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _NEED_NAME = "a name of letters, digits, '_', '-' and '.', no digit first"
+_LINE = re.compile(r"\S\s+(&&|\|\||[;|<>-])|\S(;|&&)\s+\S")  # what a shell would take apart
 _SAMPLE = re.compile(r"[a-zA-Z_:][\w:]*(\{.*\})?", re.ASCII)
 
 Rule = Callable[["Experiment"], Iterable[SpecError]]
@@ -170,4 +171,12 @@ def _placeholders(experiment: "Experiment") -> Iterator[SpecError]:
             yield SpecError(where, f"${{{name}}}", need)
 
 
-RULES = (_parameters, _conditions, _initial, _budget, _metrics, _arguments, _placeholders)
+def _program(experiment: "Experiment") -> Iterator[SpecError]:
+    """A line for a shell, given as the name of a program."""
+    program = (experiment.trial.command or ("",))[0]
+    if _LINE.search(program):
+        need = "the name of a program, and each argument by itself; a shell's line is written [sh, -c, 'LINE']"
+        yield SpecError("trial.command[0]", program, need)
+
+
+RULES = (_parameters, _conditions, _initial, _budget, _metrics, _arguments, _placeholders, _program)

@@ -218,7 +218,7 @@ def argv_of(
 ) -> list[str]:
     """The program of a command trial with its arguments."""
     assert experiment.trial.command is not None
-    command = located(experiment.trial.command, experiment.base)
+    command = located(experiment.trial.command, experiment.base, experiment.trial.env)
     return substitute_all(command, _values(experiment, suggestion, directory, tracked))
 
 
@@ -270,7 +270,7 @@ def _run(given: _Given, command: Sequence[str], own: Mapping[str, str]) -> _Proc
     Args:
         own: variables of its environment.
     """
-    argv = substitute_all(located(command, given.experiment.base), given.values)
+    argv = substitute_all(located(command, given.experiment.base, given.experiment.trial.env), given.values)
     child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
         argv, env=given.environment(own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
