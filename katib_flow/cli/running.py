@@ -95,7 +95,9 @@ def _resume_on_argo(
 def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     from katib_flow.cli.output import show, show_one
     from katib_flow.cli.records import conclusion, front_of, ranked
+    from katib_flow.cli.ui import address_of
     from katib_flow.tracking import Status
+    from katib_flow.tracking.views import trials_path
 
     interrupted = result.status is Status.INTERRUPTED
     if output is Output.JSON:
@@ -110,6 +112,8 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
         counted = not found and result.status is Status.FAILED  # the reason sums up why there is no result
         print(result.reason if counted or not counts else f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
+        link = address_of(result.store, trials_path(result.store.get(result.run_id)))
+        print(f"there, all trials side by side: {link}")
         if interrupted or result.status is Status.PAUSED:
             print(f"go on: katib-flow resume {shlex.quote(result.name)}{where}")
     raise typer.Exit(130 if interrupted else 1 if result.status is Status.FAILED else 0)

@@ -13,10 +13,13 @@ from types import FrameType
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.processes import die_with
-from katib_flow.tracking import Store
+from katib_flow.tracking import Record, Store
 from katib_flow.tracking.faults import shown
+from katib_flow.tracking.views import experiments_path, trials_path
+from katib_flow.trial.table import printable
 
 GRACE_SECONDS = 10.0
+PORT = 5000
 
 
 class Told(Exception):
@@ -29,11 +32,15 @@ def serve(port: int, store: Store) -> None:
     Raises:
         KatibFlowError: the port is taken, or the server ended with an error; what it printed stands above.
     """
-    if store.uri.startswith(("http://", "https://")):
+    newest = store.newest()
+    if _is_served(store):
         print(f"the store has a UI of its own: {shown(store.uri)}")
+        _show_links(store, newest, port)
         return
     check_free(port)
-    print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it", flush=True)
+    print(f"MLflow's UI: http://127.0.0.1:{port} (experiment {store.experiment}); Ctrl-C ends it")
+    _show_links(store, newest, port)
+    sys.stdout.flush()
     command, environment = server_of(store.uri, port)
     with told_by_signals():
         server = subprocess.Popen(
@@ -47,6 +54,26 @@ def serve(port: int, store: Store) -> None:
             _end(server)
     if code:
         raise KatibFlowError(f"MLflow's server ended with code {code}")
+
+
+def address_of(store: Store, path: str, port: int = PORT) -> str:
+    """The address of a page of MLflow's UI: of the store's own, or of the one that ``serve`` starts.
+
+    Args:
+        path: from ``#/`` on.
+    """
+    where = shown(store.uri).rstrip("/") if _is_served(store) else f"http://127.0.0.1:{port}"
+    return f"{where}/{path}"
+
+
+def _is_served(store: Store) -> bool:
+    return store.uri.startswith(("http://", "https://"))
+
+
+def _show_links(store: Store, newest: Record | None, port: int) -> None:
+    if newest is not None:
+        print(f"all experiments: {address_of(store, experiments_path(newest.mlflow_experiment_id), port)}")
+        print(f"the trials of {printable(newest.name)}: {address_of(store, trials_path(newest), port)}")
 
 
 def server_of(uri: str, port: int) -> tuple[list[str], dict[str, str]]:

@@ -87,6 +87,10 @@ class MlflowApi:
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
         return str(self._client.create_experiment(name, artifact_root, tags=dict(tags)))
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._client.set_experiment_tag(experiment_id, key, value)
+
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
         return _run(self._client.create_run(experiment_id, started_ms, dict(tags), name))
 

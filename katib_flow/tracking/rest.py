@@ -43,6 +43,10 @@ class RestApi:
         body = {"name": name, "artifact_location": artifact_root, "tags": _pairs(tags)}
         return str(self._post("experiments/create", **body)["experiment_id"])
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        for key, value in tags.items():
+            self._post("experiments/set-experiment-tag", experiment_id=experiment_id, key=key, value=value)
+
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
         answer = self._post(
             "runs/create",

@@ -148,6 +148,11 @@ class SqliteApi:
             raise ApiError(f"there is an experiment {name!r}", error_code="RESOURCE_ALREADY_EXISTS") from None
         return str(experiment_id)
 
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        with self.database.transaction() as connection:
+            statement = "INSERT OR REPLACE INTO experiment_tags (experiment_id, key, value) VALUES (?, ?, ?)"
+            connection.executemany(statement, [(int(experiment_id), key, value) for key, value in tags.items()])
+
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
         if not self.database.rows(_ACTIVE_EXPERIMENT, int(experiment_id)):
             raise ApiError(f"the experiment {experiment_id} was deleted", error_code="INVALID_STATE")

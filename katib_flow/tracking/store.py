@@ -31,6 +31,7 @@ from katib_flow.tracking.runs import ApiBackend, Backend
 from katib_flow.tracking.settled import Histories
 from katib_flow.tracking.sqlite import SqliteApi, SqliteBackend
 from katib_flow.tracking.trials import Trials
+from katib_flow.tracking.views import view_tags
 
 PATIENCE_SECONDS = 300.0
 SEGMENT, GIVEN = "katib_flow.segment", "katib_flow.given"
@@ -123,6 +124,8 @@ class Store:
     def _complete(self, record: Record) -> None:
         """Write what a run has once it is whole, its parameters last; again does no harm."""
         self.log_text(record, dump_yaml(record.experiment.to_dict()), "spec.yaml")
+        view = view_tags(record.run_id, record.experiment)
+        self._faults.run(lambda: self._api.tag_experiment(record.mlflow_experiment_id, view))
         self._runs.log(record.run_id, _params(record.experiment), {}, ())
 
     def keyed(self, key: str) -> Record | None:
@@ -207,6 +210,10 @@ class Store:
             f"; there are {', '.join(names[:10])}" if names else "; it holds none yet"
         )
         raise NotFound(f"{name}: no such experiment in {self._shown}{known}")
+
+    def newest(self) -> Record | None:
+        """The newest experiment; None where there is none."""
+        return next(self._records({"katib_flow.kind": "experiment"}), None)
 
     def records(self) -> list[Record]:
         """All experiments, newest first; those whose spec this version cannot read are left out."""

@@ -11,6 +11,7 @@ from katib_flow.spec.template import as_text
 from katib_flow.tracking.encode import Point, milliseconds
 from katib_flow.tracking.names import MAX_TAG, escape, readable
 from katib_flow.tracking.records import Record, Status
+from katib_flow.tracking.views import trials_path
 
 _ALWAYS = (State.RUNNING, State.SUCCEEDED, State.FAILED)
 
@@ -59,6 +60,7 @@ def description(record: Record, history: History, status: Status, reason: str) -
     parts = [
         f"**{status}**{f': {_plain(reason)}' if reason else ''} ({_counts(history)})",
         _best(record, best) if best else "No trial has a value of the objective yet.",
+        f"[All trials side by side]({trials_path(record)})",
         experiment.description,
         _commands(record),
     ]

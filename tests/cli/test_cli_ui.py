@@ -25,6 +25,18 @@ def test_a_command_that_is_printed_has_no_password() -> None:
     assert flags_of_store(uri, "katib-flow") == " --tracking-uri postgresql://ada@db/mlflow"
 
 
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("sqlite:///x.db", "http://127.0.0.1:5000/#/a"),
+        ("postgresql://ada:hunter2@db/mlflow", "http://127.0.0.1:5000/#/a"),
+        ("https://ada:hunter2@mlflow.example/", "https://ada@mlflow.example/#/a"),
+    ],
+)
+def test_a_link_leads_to_the_store_s_own_server_or_to_the_one_that_ui_starts(uri: str, address: str) -> None:
+    assert ui.address_of(SimpleNamespace(uri=uri), "#/a") == address  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_the_server_ends_with_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
@@ -34,6 +46,7 @@ def test_the_server_ends_with_the_command(
     served: Any = ([sys.executable, "-c", program, str(int(number))], dict(os.environ))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(ui, "server_of", lambda uri, port: served)
-    ui.serve(0, SimpleNamespace(uri="sqlite:///x.db", experiment="katib-flow"))  # type: ignore[arg-type]
+    store = SimpleNamespace(uri="sqlite:///x.db", experiment="katib-flow", newest=lambda: None)
+    ui.serve(0, store)  # type: ignore[arg-type]
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)

@@ -83,6 +83,13 @@ def test_an_experiment_that_is_made(thin: Api, official: Any, group: str) -> Non
     assert error_code(refused.value) == "RESOURCE_ALREADY_EXISTS"
 
 
+def test_an_experiment_is_tagged_and_tagged_anew(thin: Api, official: Any, experiment_id: str) -> None:
+    thin.tag_experiment(experiment_id, {"view": "1", "other": TEXTS["quotes"]})
+    thin.tag_experiment(experiment_id, {"view": "2"})
+    tags = official._client.get_experiment(experiment_id).tags
+    assert {"a": "tag", "view": "2", "other": TEXTS["quotes"]}.items() <= tags.items()
+
+
 @pytest.mark.parametrize("writes", ["thin", "official"])
 def test_a_run_reads_alike_whoever_wrote_it(
     request: pytest.FixtureRequest, thin: Api, official: Api, experiment_id: str, writes: str
