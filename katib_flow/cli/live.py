@@ -3,8 +3,6 @@
 from katib_flow.cli.records import as_seen_here
 from katib_flow.cli.ui import Told, check_free, told_by_signals
 from katib_flow.errors import KatibFlowError
-from katib_flow.reports.live import Newest, Server
-from katib_flow.reports.stored import snapshot_of
 from katib_flow.tracking import Store
 
 
@@ -18,6 +16,9 @@ def serve_report(store: Store, name: str, port: int) -> None:
     Raises:
         KatibFlowError: the port is taken, there is no such experiment, or Plotly is not installed.
     """
+    from katib_flow.reports.live import Newest, Server
+    from katib_flow.reports.stored import snapshot_of
+
     run_id = store.find(name).run_id
     newest = Newest(lambda: snapshot_of(store, as_seen_here(store.get(run_id))))
     newest.get()
