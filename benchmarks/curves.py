@@ -1,6 +1,8 @@
-"""Learning curves of real models, tabulated: the loss of every assignment of a finite space after every unit of budget.
+"""Learning curves of real models: the loss of an assignment after every unit of budget.
 
-python benchmarks/curves.py        train them all (resumes nothing; about fifteen minutes of one core)
+python benchmarks/curves.py        train all of those that are tabulated (about fifteen minutes of one core)
+
+Those of a finite space are tabulated; those of a continuous space are trained as far as they are asked for.
 """
 
 import os
@@ -10,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,10 @@ os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM
 
 import numpy as np
 from problems.data import log_loss, rmse, split
-from problems.problem import choice, ordered
+from problems.problem import Half, choice, ordered, real, whole
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.linear_model import SGDClassifier
-from sklearn.neural_network import MLPClassifier
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 
 from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment, SearchSpace
@@ -31,12 +34,18 @@ TABLES = Path(__file__).resolve().parent / "tables"
 
 @dataclass(frozen=True)
 class Curves:
-    """A finite search space, and the loss of a model after each of ``units`` units of training."""
+    """A search space, and the loss of a model after each of ``units`` units of training.
+
+    Attributes:
+        train: yields the loss after each unit.
+        half: as of the search problems; algorithms are developed on ``tuning``.
+    """
 
     name: str
     parameters: Mapping[str, Any]
     units: int
     train: Callable[[Assignment, int], Iterator[float]]
+    half: Half = "tuning"
 
     def spec(self, **sections: Any) -> dict[str, Any]:
         return {
@@ -56,9 +65,21 @@ class Curves:
         table = np.load(TABLES / f"curves-{self.name}.npy").astype(float)
         return {self.space.key(each): row for each, row in zip(self.space.enumerate(), table, strict=True)}
 
+    @cached_property
+    def _trained(self) -> dict[Any, tuple[list[float], Iterator[float]]]:
+        return {}
+
     def loss(self, assignment: Assignment, units: float) -> float:
         """The best validation loss within the first units, as ``metrics.strategy: {loss: min}`` has it."""
-        return float(self._losses[self.space.key(assignment)][: int(units)].min())
+        if self.space.size is not None:
+            return float(self._losses[self.space.key(assignment)][: int(units)].min())
+        losses, training = self._trained.setdefault(
+            self.space.key(assignment), ([], self.train(assignment, self.units))
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            losses += islice(training, max(0, int(units) - len(losses)))
+        return min(losses[: int(units)])
 
     def tabulate(self) -> None:
         begun = time.perf_counter()
@@ -74,7 +95,7 @@ def mlp(a: Assignment, epochs: int) -> Iterator[float]:
     x, y, x_test, y_test = split("digits", 300, 600)
     model = MLPClassifier(
         (a["hidden"],), activation=a["activation"], alpha=a["alpha"], learning_rate_init=a["lr"],
-        batch_size=a["batch"], random_state=0,
+        batch_size=a["batch"], solver=a.get("solver", "adam"), momentum=a.get("momentum", 0.9), random_state=0,
     )  # fmt: skip
     for _ in range(epochs):
         model.partial_fit(x / 16, y, classes=np.arange(10))
@@ -86,11 +107,25 @@ def sgd(a: Assignment, epochs: int) -> Iterator[float]:
     x, y, x_test, y_test = split("digits", 300, 600)
     model = SGDClassifier(
         loss="log_loss", penalty=a["penalty"], alpha=a["alpha"], learning_rate=a["schedule"], eta0=a["eta0"],
+        l1_ratio=a.get("l1_ratio", 0.15), power_t=a.get("power_t", 0.5), average=a.get("average", False),
         random_state=0,
     )  # fmt: skip
     for _ in range(epochs):
         model.partial_fit(x / 16, y, classes=np.arange(10))
         yield log_loss(y_test, model.predict_proba(x_test / 16), model.classes_)
+
+
+def net(a: Assignment, epochs: int) -> Iterator[float]:
+    """Root mean squared error of a neural network on 200 patients, an epoch a unit."""
+    x, y, x_test, y_test = split("diabetes", 200, 200)
+    mean, deviation = y.mean(), y.std()
+    model = MLPRegressor(
+        hidden_layer_sizes=(a["hidden"],) * a["layers"], activation=a["activation"], alpha=a["alpha"],
+        learning_rate_init=a["lr"], batch_size=a["batch"], beta_1=a["beta_1"], random_state=0,
+    )  # fmt: skip
+    for _ in range(epochs):
+        model.partial_fit(x * 21, (y - mean) / deviation)
+        yield rmse(y_test, mean + deviation * model.predict(x_test * 21))
 
 
 def boosting(a: Assignment, trees: int) -> Iterator[float]:
@@ -142,10 +177,54 @@ CURVES = [
         81,
         boosting,
     ),
+    Curves(
+        "mlp-live",
+        {
+            "lr": real(1e-4, 1, "log"),
+            "hidden": whole(4, 96, "log"),
+            "alpha": real(1e-6, 10, "log"),
+            "batch": whole(8, 128, "log"),
+            "activation": choice("relu", "tanh", "logistic"),
+            "solver": choice("adam", "sgd"),
+            "momentum": real(0, 0.99, when={"solver": ["sgd"]}),
+        },
+        27,
+        mlp,
+    ),
+    Curves(
+        "sgd-live",
+        {
+            "eta0": real(1e-4, 10, "log"),
+            "alpha": real(1e-7, 1, "log"),
+            "penalty": choice("l2", "l1", "elasticnet"),
+            "l1_ratio": real(0, 1, when={"penalty": ["elasticnet"]}),
+            "schedule": choice("constant", "invscaling", "optimal"),
+            "power_t": real(0.05, 0.95, when={"schedule": ["invscaling"]}),
+            "average": choice(True, False),
+        },
+        27,
+        sgd,
+        "heldout",
+    ),
+    Curves(
+        "net-diabetes",
+        {
+            "lr": real(1e-4, 1, "log"),
+            "hidden": whole(2, 64, "log"),
+            "layers": whole(1, 3),
+            "alpha": real(1e-6, 100, "log"),
+            "batch": whole(4, 128, "log"),
+            "activation": choice("relu", "tanh", "logistic"),
+            "beta_1": real(0.5, 0.99, "logit"),
+        },
+        81,
+        net,
+        "heldout",
+    ),
 ]
 
 
 if __name__ == "__main__":
     for each in CURVES:
-        if len(sys.argv) == 1 or each.name in sys.argv[1:]:
+        if each.space.size is not None and (len(sys.argv) == 1 or each.name in sys.argv[1:]):
             each.tabulate()

@@ -65,10 +65,11 @@ def calibrate(problem: Problem, draws: int, long: int) -> None:
     rng, begun = np.random.default_rng(1), time.perf_counter()
     points = rng.random((draws, len(problem.space)))
     losses = np.array([problem.loss(problem.space.decode(point)) for point in points])
+    deviations = np.array([problem.deviation(loss) for loss in losses])
     found = []
     for _ in range(4000):
         chosen = rng.choice(draws, 64, replace=False)
-        seen = losses[chosen] + problem.noise * rng.standard_normal(64)
+        seen = losses[chosen] + deviations[chosen] * rng.standard_normal(64)
         found.append(losses[chosen[seen.argmin()]])
     best = min(float(losses.min()), climb(problem, points[np.argsort(losses)[:20]], long, rng))
     best = best if problem.best is None else problem.best

@@ -1,9 +1,9 @@
 """Search-quality problems: ``PROBLEMS`` by name, half for tuning algorithms and half held out."""
 
-from problems import classifiers, regressors, synthetic
+from problems import classifiers, hard, regressors, synthetic
 from problems.problem import PROBLEMS, Problem
 
-__all__ = ["PROBLEMS", "Problem", "classifiers", "regressors", "select", "synthetic"]
+__all__ = ["PROBLEMS", "Problem", "classifiers", "hard", "regressors", "select", "synthetic"]
 
 
 def select(words: str) -> list[Problem]:

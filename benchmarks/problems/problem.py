@@ -33,7 +33,8 @@ class Problem:
     Attributes:
         parameters: the search space as a spec writes it.
         exact: assignment -> loss, deterministic.
-        noise: standard deviation of what is added to the loss at each evaluation.
+        noise: standard deviation of what is added to the loss at each evaluation, or a function of the loss that
+            gives it.
         best: the least loss, where it is known.
         tabulated: whether ``loss`` answers from a table of exact evaluations, because ``exact`` is slow.
         version: raised when the function changes, so that recorded results are not mixed up.
@@ -43,7 +44,7 @@ class Problem:
     half: Half
     parameters: Mapping[str, Any]
     exact: Loss
-    noise: float = 0.0
+    noise: float | Callable[[float], float] = 0.0
     best: float | None = None
     tabulated: bool = False
     version: int = 1
@@ -76,12 +77,17 @@ class Problem:
         if not self.noise:
             return loss
         stream = int.from_bytes(self.name.encode(), "big") % 2**32
-        return loss + self.noise * float(np.random.default_rng((stream, seed, index)).standard_normal())
+        return loss + self.deviation(loss) * float(np.random.default_rng((stream, seed, index)).standard_normal())
+
+    def deviation(self, loss: float) -> float:
+        """Standard deviation of the noise where the loss is so high."""
+        return self.noise(loss) if callable(self.noise) else self.noise
 
     @cached_property
     def digest(self) -> str:
         """Changes whenever recorded results no longer hold."""
-        text = json.dumps([dict(self.parameters), self.noise, self.version, self.tabulated], sort_keys=True)
+        noise = self.noise.__name__ if callable(self.noise) else self.noise
+        text = json.dumps([dict(self.parameters), noise, self.version, self.tabulated], sort_keys=True)
         return hashlib.sha1(text.encode()).hexdigest()[:8]
 
     @property
