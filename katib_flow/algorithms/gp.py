@@ -4,8 +4,8 @@ Papers: Jones et al., "Efficient Global Optimization of Expensive Black-Box Func
 after Ament et al., "Unexpected Improvements to Expected Improvement", NeurIPS 2023, section 4.1.
 Departs from them: improvement is on the lowest mean of the model, not on the lowest noisy loss; bad losses are cut off
 before the model sees them, because how bad a point is says little about where the best one lies; of a long history the
-model sees a part, so that its time stays flat. In a conditional space some suggestions are for the branches that were
-tried least: a few poor points in a branch make the model too sure that it is poor everywhere.
+model sees a part, so that its time stays flat. In a conditional space every other suggestion searches one branch by a
+model of its own (``branches``): a few poor points make the model of all too sure that a branch is poor everywhere.
 """
 
 from collections.abc import Callable
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special
 
+from katib_flow.algorithms.branches import Branch, active, in_branch, least_searched
 from katib_flow.algorithms.evidence import Evidence, opening
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.gaussian_process import GaussianProcess, Priors, fitted
@@ -26,7 +27,7 @@ from katib_flow.spec.space import SearchSpace
 
 MOST = 256  # trials that the model sees
 SCALES = (0.3, 0.1, 0.03, 0.01)  # of steps from the best trials, as shares of the range
-ELSEWHERE = 5  # one suggestion in so many is for the branches of a conditional space that were tried least
+BEHIND = 1e9  # more than any two logarithms of an improvement are apart
 FAMILIES, ROUNDS, CHILDREN = 8, 8, 12  # of the local search
 
 Acquisition = Callable[[Array], Array]
@@ -74,9 +75,10 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         rng = ask.rng(index)
         improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features)
         best = ranked
-        if index % ELSEWHERE == 0 and len(features.branches) > 1:
-            branches = least_tried(features, np.vstack([evidence.units, evidence.pending]))
-            best, improvement = ranked[in_branches(ranked, branches)], within(branches, improvement)
+        if len(features.branches) > 1 and index % 2 == 0:
+            branch = least_searched(features, np.vstack([evidence.units, evidence.pending]))
+            best, alone = _in_branch(features, branch, ranked, np.sort(losses), evidence.pending[-MOST:])
+            improvement = _first(branch, alone or improvement, improvement)
         found = maximised(improvement, features, best[:5], ask.settings.candidates, rng)
         if (chosen := evidence.take(found, rng)) is None:
             break
@@ -84,20 +86,28 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     return suggestions
 
 
-def in_branches(units: Array, branches: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which of some points lie in one of some branches."""
-    return (np.isnan(units)[:, None] == branches).all(axis=2).any(axis=1)
+def _in_branch(
+    features: Features, branch: Branch, ranked: Array, losses: Array, pending: Array
+) -> tuple[Array, Acquisition | None]:
+    """The trials of a branch, and the expected improvement on them by a model of their own; None without trials.
+
+    Args:
+        ranked: units of all trials, the best first.
+        losses: of these trials.
+        pending: units of the trials without a result.
+    """
+    inside = in_branch(ranked, branch)
+    if not inside.any():
+        return ranked[inside], None
+    units, outputs = ranked[inside], standardised(winsorised(losses[inside]))
+    model = fitted(features.expand(units), outputs, features.group, Priors.in_dimensions(max(1, active(branch))))
+    waiting = features.expand(pending[in_branch(pending, branch)])
+    return units, expected(model.believing(waiting), features)
 
 
-def least_tried(features: Features, units: Array) -> NDArray[np.bool_]:
-    """The branches with the fewest of some points."""
-    counts = np.array([int(np.sum(in_branches(units, branch[None]))) for branch in features.branches])
-    return features.branches[counts == counts.min()]
-
-
-def within(branches: NDArray[np.bool_], value: Acquisition) -> Acquisition:
-    """The same values, but what lies outside of some branches comes last."""
-    return lambda units: np.where(in_branches(units, branches), value(units), -np.inf)
+def _first(branch: Branch, inside: Acquisition, outside: Acquisition) -> Acquisition:
+    """The one value in a branch, and behind all of these the other: a branch may have no new point left."""
+    return lambda units: np.where(in_branch(units, branch), inside(units), outside(units) - BEHIND)
 
 
 def informative(losses: Array) -> NDArray[np.intp]:

@@ -8,6 +8,8 @@ import pytest
 from kit import experiment, trial
 from scipy import special, stats
 
+from katib_flow.algorithms.branches import least_searched
+from katib_flow.algorithms.features import Features
 from katib_flow.algorithms.gaussian_process import (
     JITTER,
     MEAN_VARIANCE,
@@ -21,6 +23,7 @@ from katib_flow.algorithms.gaussian_process import (
 from katib_flow.algorithms.gp import informative, log_improvement, standardised, winsorised
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 GROUP = np.array([0, 1, 1])
@@ -197,22 +200,72 @@ def test_a_history_longer_than_the_model_sees_is_answered() -> None:
     assert found.assignment["x"] > 0.95  # type: ignore[operator]
 
 
-def test_one_suggestion_in_five_is_for_the_branch_that_was_tried_least() -> None:
-    parameters = {
-        "model": {"type": "categorical", "values": ["a", "b", "c"]},
-        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "a"}},
-        "y": {"type": "float", "min": 0, "max": 1, "when": {"model": "b"}},
-        "z": {"type": "float", "min": 0, "max": 1, "when": {"model": "c"}},
-    }
-    made = experiment(parameters=parameters, algorithm="gp", limits={"max_trials": 100})
-    points = [{"model": "a", "x": (k + 0.5) / 16} for k in range(16)]
-    points += [{"model": "b", "y": (k + 0.5) / 6} for k in range(6)] + [{"model": "c", "z": k / 6} for k in range(7)]
-    values = [1.0 - (k / 16 - 0.5) ** 2 if each["model"] == "a" else -5.0 for k, each in enumerate(points)]
-    history = History(
+THREE_BRANCHES = {
+    "model": {"type": "categorical", "values": ["a", "b", "c"]},
+    "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "a"}},
+    "y": {"type": "float", "min": 0, "max": 1, "when": {"model": "b"}},
+    "z": {"type": "float", "min": 0, "max": 1, "when": {"model": "c"}},
+}
+
+
+def tried(points: list[dict[str, Any]], values: list[float]) -> History:
+    return History(
         tuple(
-            trial(Suggestion(index, each), State.SUCCEEDED, "accuracy", value)
-            for index, (each, value) in enumerate(zip(points, values, strict=True))
+            trial(Suggestion(index, point), State.SUCCEEDED, "accuracy", value)
+            for index, (point, value) in enumerate(zip(points, values, strict=True))
         )
     )
-    asked = {index: suggest(made, history, 1, start=index)[0].assignment["model"] for index in range(30, 36)}
-    assert asked == {30: "b", 31: "a", 32: "a", 33: "a", 34: "a", 35: "b"}
+
+
+def test_every_other_suggestion_is_for_the_branch_that_was_searched_least() -> None:
+    points = [{"model": "a", "x": (k + 0.5) / 16} for k in range(16)]
+    points += [{"model": "b", "y": (k + 0.5) / 6} for k in range(6)] + [{"model": "c", "z": k / 6} for k in range(7)]
+    values = [1.0 - (k / 16 - 0.5) ** 2 if point["model"] == "a" else -5.0 for k, point in enumerate(points)]
+    history, asked = tried(points, values), search(THREE_BRANCHES)
+    models = [suggest(asked, history, 1, start=index)[0].assignment["model"] for index in range(30, 36)]
+    assert models == ["b", "a", "b", "a", "b", "a"]
+
+
+def test_a_branch_is_searched_where_it_improves_on_its_own_trials() -> None:
+    points = [{"model": "a", "x": k / 8} for k in range(9)] + [{"model": "b", "y": k / 6} for k in range(7)]
+    points += [{"model": "c", "z": k / 8} for k in range(9)]
+    values = [{"a": 5.0, "b": 1 - (point.get("y", 0) - 0.4) ** 2, "c": -5.0}[point["model"]] for point in points]
+    (suggestion,) = suggest(search(THREE_BRANCHES), tried(points, values), 1, start=30)
+    assert suggestion.assignment["model"] == "b"
+    assert suggestion.assignment["y"] == pytest.approx(0.4, abs=0.05)
+
+
+def test_a_branch_is_searched_the_more_the_more_parameters_it_has() -> None:
+    parameters = {
+        "model": {"type": "categorical", "values": ["a", "b"]},
+        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "a"}},
+        **{f"y{k}": {"type": "float", "min": 0, "max": 1, "when": {"model": "b"}} for k in range(3)},
+    }
+    space = search_space(search(parameters))
+    features = Features(space)
+
+    def least(of_a: int, of_b: int) -> set[str]:
+        """The parameters that are active in the branch that was searched least."""
+        points = [{"model": "a", "x": 0.5}] * of_a + [{"model": "b", "y0": 0.5, "y1": 0.5, "y2": 0.5}] * of_b
+        branch = least_searched(features, np.array([space.encode(point) for point in points]))
+        return {name for name, inactive in zip(space.parameters, branch, strict=True) if not inactive} - {"model"}
+
+    # of a two parameters are active, of b four: with one more, three trials of a weigh as much as five of b
+    assert least(3, 4) == {"y0", "y1", "y2"}
+    assert least(3, 6) == {"x"}
+
+
+def test_a_hollow_is_found_in_the_branch_that_is_worse_nearly_everywhere() -> None:
+    parameters = {
+        "model": {"type": "categorical", "values": ["flat", "deep"]},
+        "x": {"type": "float", "min": 0, "max": 1, "when": {"model": "flat"}},
+        **{f"y{k}": {"type": "float", "min": 0, "max": 1, "when": {"model": "deep"}} for k in range(3)},
+    }
+
+    def value(point: Any) -> float:
+        if point["model"] == "flat":
+            return 0.6 - 0.1 * (point["x"] - 0.4) ** 2
+        return math.exp(-4 * sum((point[f"y{k}"] - at) ** 2 for k, at in enumerate((0.8, 0.2, 0.7))))
+
+    histories = [play(search(parameters, seed), value, 45) for seed in range(3)]
+    assert all(max(one.observations["accuracy"] for one in history) > 0.95 for history in histories)

@@ -1,0 +1,38 @@
+"""The branches of a conditional space: where points lie, and which branch is to be searched by itself next.
+
+A branch is a set of parameters that are active together. A model of the whole space gives up a branch after a few poor
+points, although only a search within it shows how good it can become. So some suggestions search the branch with the
+fewest trials for its size as if there were no other, and improve on the best of its own trials.
+
+Source: Li et al., "Efficient Automatic CASH via Rising Bandits", AAAI 2020, section 3: an arm is an optimiser of one
+branch, whose reward rises with every pull. Departs from it: no arm is eliminated, which lost branches that rise late
+(benchmarks/search.py); the other suggestions, whose model sees all branches, exploit the best one.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from katib_flow.algorithms.features import Array, Features
+
+Branch = NDArray[np.bool_]
+"""Which parameters are inactive, shape (parameter,)."""
+
+
+def in_branch(units: Array, branch: Branch) -> NDArray[np.bool_]:
+    """Which points lie in a branch, shape (n, parameter) -> (n,)."""
+    return (np.isnan(units) == branch).all(axis=1)
+
+
+def least_searched(features: Features, units: Array) -> Branch:
+    """The branch with the fewest points for its size, which is the number of its active parameters plus one.
+
+    Args:
+        units: of the points so far, shape (n, parameter).
+    """
+    counts = [np.sum(in_branch(units, branch)) / (active(branch) + 1) for branch in features.branches]
+    return features.branches[int(np.argmin(counts))]
+
+
+def active(branch: Branch) -> int:
+    """The number of parameters that are active in a branch."""
+    return int(np.sum(~branch))
