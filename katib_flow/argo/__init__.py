@@ -1,4 +1,4 @@
-"""The loop as Argo Workflows; the only door to Hera, which is imported when a workflow is compiled and not before."""
+"""Experiments as Argo Workflows. Only this package uses Hera, and it imports Hera only to compile a workflow."""
 
 from typing import TYPE_CHECKING
 
@@ -11,11 +11,11 @@ __all__ = ["compile_experiment", "to_yaml"]
 
 
 def compile_experiment(experiment: "Experiment") -> "Workflow":
-    """The self-contained Workflow of an experiment: `argo submit` of it is all it takes.
+    """Compile an experiment into a self-contained Workflow, ready for ``argo submit``.
 
     Raises:
-        InvalidSpec: with everything that keeps the experiment from running on a cluster.
-        KatibFlowError: the spec is too large to travel in a Workflow, or needs what is not built yet.
+        InvalidSpec: the experiment cannot run on a cluster; the error lists every problem.
+        KatibFlowError: the spec is too large for a Workflow.
     """
     from katib_flow.argo.compiler import compile_experiment
 
@@ -23,7 +23,7 @@ def compile_experiment(experiment: "Experiment") -> "Workflow":
 
 
 def to_yaml(workflow: "Workflow") -> str:
-    """A workflow as YAML that every reader reads alike, Argo's YAML 1.1 among them; the same text every time."""
+    """Write a workflow as YAML that YAML 1.1 parsers (Argo's) and YAML 1.2 parsers read alike. The text is stable."""
     from katib_flow.argo.manifest import write_yaml
 
     return write_yaml(workflow.to_dict())

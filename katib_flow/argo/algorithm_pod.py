@@ -1,6 +1,7 @@
-"""What a pod that suggests has beside our own container: the user's program, or services that suggest and stop trials.
+"""Extra containers of a suggest pod: the user's algorithm program, or services that suggest trials or stop them early.
 
-They share one directory, or loopback, with our container, and nothing else: not its files, and not its settings.
+They share one directory or the loopback interface with the step's own container, but neither its files nor its
+settings.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ from hera.workflows import UserContainer, models
 
 from katib_flow.argo import pods
 from katib_flow.argo.names import steps_image
-from katib_flow.argo.placement import TrialPlace, resources
+from katib_flow.argo.placement import PodExtras, resources
 from katib_flow.outside.mailbox import VARIABLE
 from katib_flow.outside.service import EARLY_STOPPING, SUGGESTION, Kind
 from katib_flow.spec.experiment import Experiment
@@ -23,8 +24,8 @@ _SHARED = {"algorithm": DIRECTORY}
 
 
 @dataclass
-class _Company:
-    """What is beside our container, and what our container is given for it."""
+class _ExtraContainers:
+    """Containers to add to a step's pod, and the volumes and variables that the step's own container needs for them."""
 
     experiment: Experiment
     init_containers: list[UserContainer] = field(default_factory=list[UserContainer])
@@ -34,7 +35,7 @@ class _Company:
     environment: dict[str, str] = field(default_factory=dict[str, str])
 
     def program(self, container: Container) -> None:
-        """The user's program, which a shell of ours starts in its container."""
+        """Add the container of the user's program, which a script of katib-flow starts."""
         self.volumes += _SHARED
         self.mounts |= _SHARED
         self.environment[VARIABLE] = DIRECTORY
@@ -54,7 +55,7 @@ class _Company:
         self._sidecar("algorithm", container.image, command, container.env, _SHARED, **fields)
 
     def service(self, name: str, kind: Kind, service: Service) -> None:
-        """A service, unless it runs elsewhere already."""
+        """Add the container of a service, unless the service already runs elsewhere."""
         if service.image is not None:
             self.environment[kind.variable] = f"127.0.0.1:{service.port}"
             command = list(service.command) if service.command else None
@@ -69,7 +70,7 @@ class _Company:
         mounts: Mapping[str, str],
         **fields: Any,
     ) -> None:
-        """A container with a directory of its own for temporary files."""
+        """Add a container that has its own directory for temporary files."""
         temporary = f"{name}-tmp"
         self.volumes.append(temporary)
         container = UserContainer(
@@ -85,26 +86,26 @@ class _Company:
         self.sidecars.append(container)
 
     def fields(self) -> dict[str, Any]:
-        """Fields of the template."""
+        """Return the fields to add to the step's template."""
         if not self.sidecars:
             return {}
         volumes = [models.Volume(name=name, empty_dir=models.EmptyDirVolumeSource()) for name in self.volumes]
         mounts, container = pods.mounts_of(self.mounts), {"env": pods.variables(self.environment)}
-        place = TrialPlace(container=container, volumes=volumes, mounts=mounts)
-        return {"init_containers": self.init_containers or None, "sidecars": self.sidecars, "place": place}
+        extras = PodExtras(container=container, volumes=volumes, mounts=mounts)
+        return {"init_containers": self.init_containers or None, "sidecars": self.sidecars, "extras": extras}
 
 
-def beside(experiment: Experiment, *, starts_trials: bool = False) -> dict[str, Any]:
-    """Fields of a template whose step asks the algorithm; none where the algorithm is one that our container has.
+def algorithm_fields(experiment: Experiment, *, starts_trials: bool = False) -> dict[str, Any]:
+    """Return the template fields of a step that asks the algorithm; empty for an algorithm of katib-flow's own image.
 
     Args:
-        starts_trials: whether the step also asks a service of early stopping, for rules that trials start with.
+        starts_trials: whether the step also asks an early-stopping service for the rules of new trials.
     """
-    algorithm, stopping, company = experiment.algorithm, experiment.early_stopping, _Company(experiment)
+    algorithm, stopping, extra = experiment.algorithm, experiment.early_stopping, _ExtraContainers(experiment)
     if algorithm.container is not None:
-        company.program(algorithm.container)
+        extra.program(algorithm.container)
     elif algorithm.service is not None:
-        company.service("algorithm", SUGGESTION, algorithm.service)
+        extra.service("algorithm", SUGGESTION, algorithm.service)
     if starts_trials and stopping is not None and stopping.service is not None:
-        company.service("stopping", EARLY_STOPPING, stopping.service)
-    return company.fields()
+        extra.service("stopping", EARLY_STOPPING, stopping.service)
+    return extra.fields()

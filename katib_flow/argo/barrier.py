@@ -1,7 +1,6 @@
-"""Barrier mode: an iteration suggests a batch, trains it side by side, collects, and calls itself again.
+"""Barrier mode: each iteration suggests a batch of trials, trains them in parallel, collects metrics and calls itself.
 
-Departs from shared/argo/barrier.yaml: build-model is there only where there is an architecture to search, because a pod
-costs ten seconds.
+Only an architecture search has the build-model step, because a pod costs about ten seconds.
 """
 
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from hera.workflows import DAG, Container, Parameter, Step, Steps, Task, models
 
 from katib_flow.argo import pods
-from katib_flow.argo.algorithm_pod import beside
+from katib_flow.argo.algorithm_pod import algorithm_fields
 from katib_flow.argo.placement import resources
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
@@ -20,15 +19,15 @@ from katib_flow.spec.experiment import Experiment
 WEIGHT = Weight(nodes=8, nodes_per_trial=2, bytes=4_600, bytes_per_trial=1_210)
 BUILD_WEIGHT = Weight(nodes=10, nodes_per_trial=2, bytes=5_800, bytes_per_trial=1_210)
 STEP_SECONDS = 7200
-"""Deadline of a step of our own, from when its pod is on a node, the time in which its image is pulled included: an
-image that cannot be had would otherwise be waited for without an end."""
+"""Deadline of a katib-flow step, counted from the scheduling of its pod and including the image pull. Without it, the
+pod of an image that cannot be pulled would wait forever."""
 K = "{{inputs.parameters.k}}"
 GO = "{{tasks.collect-metrics.outputs.parameters.go}} == true"
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What differs between the modes."""
+    """The parts of a Workflow that differ between barrier and lanes mode."""
 
     entrypoint: str
     parameters: dict[str, str]
@@ -36,27 +35,29 @@ class Shape:
 
 
 def collect_metrics(experiment: Experiment, args: Sequence[str], inputs: Sequence[str] = ()) -> Container:
+    """Return the template of collect-metrics, which asks the algorithm whether it has more to suggest."""
     account = pods.Accounts.of(experiment).judging(experiment)
     fields: dict[str, Any] = {"inputs": inputs, "outputs": ["go"], **account}
-    fields |= beside(experiment)  # it asks whether there is more to suggest
+    fields |= algorithm_fields(experiment)
     return own_step(experiment, "collect-metrics", "collect_metrics", args, **fields)
 
 
 def own_step(experiment: Experiment, name: str, program: str, args: Sequence[str], **fields: Any) -> Container:
-    """A pod of one of our own steps, which ends in minutes or hangs; a trial's may take as long as it likes."""
+    """Return the template of a katib-flow step, with a deadline: unlike a trial, it ends within minutes or hangs."""
     fields["resources"] = resources(experiment.argo.steps.resources)
     return pods.step(experiment, name, program, args, active_deadline_seconds=str(STEP_SECONDS), **fields)
 
 
 def shape(experiment: Experiment) -> Shape:
+    """Return the entrypoint, parameters and templates of barrier mode."""
     builds = experiment.architecture is not None
     last = segment_length(experiment, BUILD_WEIGHT if builds else WEIGHT)
     where = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--iteration", K]
     out = ["--out", pods.SHARED]
-    company = beside(experiment, starts_trials=True)
+    suggest = algorithm_fields(experiment, starts_trials=True)
     templates = [
         _iteration(builds=builds),
-        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"], **company),
+        own_step(experiment, "suggest", "suggest", [*where, *out], inputs=["k"], outputs=["ids"], **suggest),
         *([own_step(experiment, "build-model", "build_model", where, inputs=["k"])] if builds else []),
         _train(experiment),
         TRIAL_PODS[experiment.trial.kind](experiment),
@@ -89,7 +90,7 @@ def _iteration(*, builds: bool) -> DAG:
 
 
 def _train(experiment: Experiment) -> Steps:
-    """The fan-out. A failed trial is a result: continueOn keeps it from failing the iteration."""
+    """Return the fan-out over trials. A failed trial is a result, so continueOn keeps it from failing the iteration."""
     trial = Step(
         name="trial",
         template="trial",

@@ -1,7 +1,7 @@
-"""The user's own collector in a trial's pod: a container beside the trial's, which sees what the trial has written.
+"""A custom metrics collector in a trial's pod: a container beside the trial's that can read the trial's files.
 
-Where its command is known, our busybox runs it, with what ``prepare`` has written for this trial. Else it is that of
-the image, which Argo looks up; it starts with the pod, and its arguments are those of every trial.
+If the spec states its command, katib-flow's busybox runs the script that ``prepare`` wrote for this trial. Otherwise
+Argo looks up the image's own command; it starts with the pod, with the same arguments for every trial.
 """
 
 from collections.abc import Mapping
@@ -19,23 +19,24 @@ from katib_flow.trial.protocol import TrialDirectory
 NAME = "metrics"
 
 
-def beside(
+def collector_containers(
     experiment: Experiment, trial: str, directory: TrialDirectory, mounts: list[models.VolumeMount]
 ) -> list[UserContainer]:
-    """The collector's container; none where the trial has none.
+    """Return the collector's container, or an empty list if the experiment has no custom collector.
 
     Args:
-        trial: its id, as Argo will fill it in.
-        mounts: of what the trial writes, beside the directory that all containers share.
+        trial: the placeholder that Argo replaces with the trial's id.
+        directory: the trial's directory.
+        mounts: mounts of the trial's output, in addition to the directory that all containers share.
     """
     collector = experiment.metrics.container
     if collector is None:
         return []
     own = collector.command is None
     values = _values(experiment, trial, directory)
-    args = [text.replace("$", "$$") for text in substitute_all(collector.args, values)]  # Kubernetes halves it again
-    given = collector_variables(experiment, str(values["trial.name"]), directory, f"{pods.SHARED}/rc")
-    variables = {"HOME": pods.TEMPORARY, **substitute_env(collector.env, values), **given}
+    args = [text.replace("$", "$$") for text in substitute_all(collector.args, values)]  # Kubernetes turns $$ into $
+    protocol = collector_variables(experiment, str(values["trial.name"]), directory, f"{pods.SHARED}/rc")
+    variables = {"HOME": pods.TEMPORARY, **substitute_env(collector.env, values), **protocol}
     return [
         UserContainer(
             name=NAME,

@@ -1,4 +1,4 @@
-"""Experiment -> one self-contained Workflow, of a size that does not depend on the number of trials."""
+"""Compile an experiment into one self-contained Workflow, whose size does not depend on the number of trials."""
 
 from typing import Any
 
@@ -15,19 +15,20 @@ from katib_flow.spec.experiment import Experiment
 
 _SHAPES = {"barrier": barrier.shape, "lanes": lanes.shape}
 DEADLINE_NET_SECONDS = 1800
-"""Added to ``limits.timeout`` for the Workflow's own deadline. The steps keep the time-out themselves and end in order;
-the deadline is the net for pods that cannot be scheduled, and would fail the Workflow."""
+"""Added to ``limits.timeout`` for the Workflow's deadline. The steps enforce the timeout and end in order; the deadline
+is the safety net for pods that cannot be scheduled, and fails the Workflow."""
 
 
 def deadline_seconds(timeout: float) -> int:
-    """A Workflow's own deadline, where the experiment may run for so many seconds more."""
+    """Return the deadline, in seconds, of a Workflow whose experiment may run for another ``timeout`` seconds."""
     return int(timeout) + DEADLINE_NET_SECONDS
 
 
 class ExperimentWorkflow(hera.Workflow):
-    """A Hera Workflow whose YAML Argo reads as it was meant: see ``manifest``."""
+    """A Hera Workflow whose YAML Argo parses correctly; see ``katib_flow.argo.manifest``."""
 
     def to_yaml(self, *args: Any, **kwargs: Any) -> str:
+        """Write the workflow as YAML; the arguments of Hera's method are accepted and ignored."""
         return write_yaml(self.to_dict())
 
 
@@ -51,7 +52,7 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
         security_context=pods.pod_security(),
         active_deadline_seconds=None if timeout is None else deadline_seconds(timeout),
         arguments=[
-            Parameter(name="run", value="{{workflow.name}}"),  # Argo resolves it; handover then carries the first one's
+            Parameter(name="run", value="{{workflow.name}}"),  # handover passes the first Workflow's name on
             Parameter(name="segment", value="0"),
             *(Parameter(name=name, value=value) for name, value in shape.parameters.items()),
             Parameter(name="spec", value=encode_spec(experiment)),
@@ -62,7 +63,7 @@ def compile_experiment(experiment: Experiment) -> hera.Workflow:
 
 
 def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
-    """Create the next segment; the only pod with a Kubernetes credential."""
+    """Return the step that creates the next segment, the only one that may create Workflows."""
     where = ["--namespace", "{{workflow.namespace}}", "--workflow", "{{workflow.name}}"]
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     fields: dict[str, Any] = {"service_account_name": accounts.submitter, "automount_service_account_token": True}
@@ -70,9 +71,9 @@ def handover(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
 
 
 def finish(experiment: Experiment, accounts: pods.Accounts) -> hera.Container:
-    """The exit handler: close what is open, say how it ended. Where the experiment failed it fails the Workflow."""
+    """Return the exit handler, which closes open runs and records the outcome. It fails if the experiment failed."""
     which = ["--run", pods.RUN, "--segment", pods.SEGMENT]
     how = ["--status", "{{workflow.status}}", "--failures", "{{workflow.failures}}"]
-    again = pods.step_retry(unless=str(EXPERIMENT_FAILED))
+    retries = pods.step_retry(unless=str(EXPERIMENT_FAILED))
     account = accounts.watching(experiment)
-    return barrier.own_step(experiment, "finish", "finish", [*which, *how], retry_strategy=again, **account)
+    return barrier.own_step(experiment, "finish", "finish", [*which, *how], retry_strategy=retries, **account)

@@ -1,12 +1,12 @@
-"""Lanes mode: no barrier; each lane loops suggest -> train by itself, for heavy-tailed trials.
+"""Lanes mode: each lane loops suggest -> train without a barrier, for trials whose durations vary widely.
 
-Segments overlap, so that no lane waits for the slowest: the first lane that begins its last turn hands over, and each
-lane of the next segment starts when the same lane of this one has ended. A mutex for each lane of the run sees to that;
-a lane that waits for it holds no pod.
+Segments overlap so that no lane waits for the slowest one. The first lane to begin its last turn hands over, and each
+lane of the next segment starts when the same lane of this segment has ended. A mutex per lane of the run ensures this;
+a lane that waits for its mutex holds no pod.
 
-Departs from shared/argo/lanes.yaml: ``open`` records the experiment before the lanes start, because their first steps
-run at once and MLflow has no compare-and-set; no semaphore, which needs a ConfigMap that a namespace may not have; and
-no steps template round a trial: a lane goes on after a failed one by its ``depends``, with two nodes less a turn.
+The step ``open`` records the experiment before the lanes start, because their first steps run at the same time and
+MLflow has no compare-and-set. A lane continues after a failed trial through ``depends``, which takes two nodes a turn
+fewer than a steps template around the trial.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from hera.workflows import DAG, Parameter, Task, models
 
 from katib_flow.argo import pods
-from katib_flow.argo.algorithm_pod import beside
+from katib_flow.argo.algorithm_pod import algorithm_fields
 from katib_flow.argo.barrier import GO, K, Shape, collect_metrics, own_step
 from katib_flow.argo.segments import Weight, segment_length
 from katib_flow.argo.trial_pod import TRIAL_PODS
@@ -26,11 +26,12 @@ WEIGHT = Weight(nodes=0, nodes_per_trial=6, bytes=0, bytes_per_trial=3_900)
 
 
 def shape(experiment: Experiment) -> Shape:
+    """Return the entrypoint, parameters and templates of lanes mode."""
     lanes = experiment.limits.parallel_trials
     run = ["--run", pods.RUN, "--segment", pods.SEGMENT, "--out", pods.SHARED]
     lane = ["--iteration", K, "--lane", LANE, "--lanes", LANES, "--last", LAST]
     fields: dict[str, Any] = {"inputs": ["lane", "k"], "outputs": ["id", "go", "handover"]}
-    fields |= pods.Accounts.of(experiment).judging(experiment) | beside(experiment, starts_trials=True)
+    fields |= pods.Accounts.of(experiment).judging(experiment) | algorithm_fields(experiment, starts_trials=True)
     templates = [
         _main(),
         _lane(),
@@ -45,7 +46,7 @@ def shape(experiment: Experiment) -> Shape:
 
 def _main() -> DAG:
     count = models.Sequence(count=models.IntOrString(root=LANES))
-    ended = "lane.Succeeded || lane.Failed || lane.Errored"  # what a broken lane left open is closed and judged too
+    ended = "lane.Succeeded || lane.Failed || lane.Errored"  # collect-metrics also closes the trials of a failed lane
     numbered = [Parameter(name="lane", value="{{item}}")]
     return DAG(
         name="main",
@@ -59,7 +60,7 @@ def _main() -> DAG:
 
 
 def _lane() -> DAG:
-    """All turns of a lane, one lane at a time of those that share the number, over the segments of the run."""
+    """Return the turns of a lane. Across the segments of a run, one lane of each number runs at a time."""
     first = [Parameter(name="lane", value=LANE), Parameter(name="k", value="1")]
     return DAG(
         name="lane",

@@ -1,4 +1,4 @@
-"""Where pods run and what they are given: the ``argo`` section of a spec as fields of Workflow and templates."""
+"""Turn the ``argo`` section of a spec into fields of the Workflow and of the pods' templates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ CHECKPOINTS, NAMESPACE = "checkpoints", "namespace"
 
 
 def workflow_fields(experiment: Experiment, labels: Mapping[str, str]) -> dict[str, Any]:
-    """Fields of the Workflow: what every pod has, and for how long things are kept."""
+    """Return fields of the Workflow: the settings common to all pods, and how long pods and Workflow are kept."""
     argo = experiment.argo
     fields: dict[str, Any] = {
         "labels": {**argo.labels, **labels},
@@ -25,7 +25,7 @@ def workflow_fields(experiment: Experiment, labels: Mapping[str, str]) -> dict[s
         "tolerations": _tolerations(argo.tolerations) or None,
         "pod_priority_class_name": argo.priority_class,
         "priority": argo.priority,
-        "image_pull_secrets": [models.LocalObjectReference(name=each) for each in argo.image_pull_secrets] or None,
+        "image_pull_secrets": [models.LocalObjectReference(name=name) for name in argo.image_pull_secrets] or None,
     }
     if argo.pod_gc != "never":
         fields["pod_gc"] = models.PodGC(strategy=argo.pod_gc, delete_delay_duration="60s")
@@ -35,15 +35,16 @@ def workflow_fields(experiment: Experiment, labels: Mapping[str, str]) -> dict[s
 
 
 @dataclass(frozen=True)
-class TrialPlace:
-    """What a trial's pod has beyond others.
+class PodExtras:
+    """Fields of a pod beyond those of every step.
 
     Attributes:
-        template: fields of its template.
+        template: fields of the template.
         container: fields of the container that runs the user's program.
-        volumes, mounts: of that container.
-        checkpoints: mounts that our containers need too.
-        namespace: what a container has to mount that reports as to Katib; ``mounts`` has it where that is the user's.
+        volumes, mounts: volumes of the pod, and mounts of that container.
+        checkpoints: mounts that katib-flow's containers need too.
+        namespace: mounts of the container that reports metrics through Katib's SDK; if that is the user's container,
+            ``mounts`` includes them.
     """
 
     template: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -54,17 +55,21 @@ class TrialPlace:
     namespace: Sequence[models.VolumeMount] = ()
 
 
-NOWHERE = TrialPlace()
+NO_EXTRAS = PodExtras()
 
 
 def _namespace() -> models.Volume:
-    """The file that Katib's SDK reads before it reports; with a service account's token, which trials do not have."""
+    """Return the volume of the file from which Katib's SDK reads the namespace.
+
+    It usually comes with a service account's token, which trials do not have.
+    """
     field = models.ObjectFieldSelector(field_path="metadata.namespace")
     file = models.DownwardAPIVolumeFile(path=NAMESPACE_FILE.name, field_ref=field)
     return models.Volume(name=NAMESPACE, downward_api=models.DownwardAPIVolumeSource(items=[file]))
 
 
-def trial_place(experiment: Experiment) -> TrialPlace:
+def trial_extras(experiment: Experiment) -> PodExtras:
+    """Return what the spec gives to trials' pods: placement, secrets, volumes and the checkpoint volume."""
     argo, pod = experiment.argo, experiment.argo.trial
     reporting = experiment.metrics.source in ("katib", "custom")
     template: dict[str, Any] = {
@@ -75,18 +80,19 @@ def trial_place(experiment: Experiment) -> TrialPlace:
         "synchronization": _semaphore(pod.semaphore) if pod.semaphore else None,
     }
     container: dict[str, Any] = {
-        "env": [_secret_variable(name, each.secret, each.key) for name, each in pod.secrets.items()],
-        "env_from": [models.EnvFromSource(secret_ref=models.SecretEnvSource(name=each)) for each in pod.secret_sets],
+        "env": [_secret_variable(name, entry.secret, entry.key) for name, entry in pod.secrets.items()],
+        "env_from": [models.EnvFromSource(secret_ref=models.SecretEnvSource(name=name)) for name in pod.secret_sets],
     }
-    named = [(f"user-{position}", volume) for position, volume in enumerate(pod.volumes)]
-    volumes, mounts = [_volume(*each) for each in named], [_mount(*each) for each in named]
+    named = {f"user-{position}": volume for position, volume in enumerate(pod.volumes)}
+    volumes = [_volume(name, volume) for name, volume in named.items()]
+    mounts = [_mount(name, volume) for name, volume in named.items()]
     namespace: list[models.VolumeMount] = []
     if reporting and not any(NAMESPACE_FILE.is_relative_to(volume.path) for volume in pod.volumes):
         volumes.append(_namespace())
         namespace = [models.VolumeMount(name=NAMESPACE, mount_path=str(NAMESPACE_FILE.parent), read_only=True)]
         mounts += namespace if experiment.metrics.container is None else []
     checkpoints = _checkpoints(argo)
-    return TrialPlace(
+    return PodExtras(
         template={key: value for key, value in template.items() if value is not None},
         container={key: value for key, value in container.items() if value},
         volumes=[*volumes, *(volume for volume, _ in checkpoints)],
@@ -97,9 +103,9 @@ def trial_place(experiment: Experiment) -> TrialPlace:
 
 
 def resources(amounts: Resources) -> models.ResourceRequirements | None:
-    """Amounts as text, which Kubernetes reads whatever they look like."""
-    made = {kind: {name: str(value) for name, value in each.items()} for kind, each in amounts.items()}
-    return models.ResourceRequirements.model_validate(made) if made else None
+    """Return resource requirements with amounts as text, which Kubernetes accepts for any quantity; None if empty."""
+    texts = {kind: {name: str(value) for name, value in values.items()} for kind, values in amounts.items()}
+    return models.ResourceRequirements.model_validate(texts) if texts else None
 
 
 def _checkpoints(argo: Argo) -> list[tuple[models.Volume, models.VolumeMount]]:
@@ -110,16 +116,16 @@ def _checkpoints(argo: Argo) -> list[tuple[models.Volume, models.VolumeMount]]:
     return [(models.Volume(name=CHECKPOINTS, persistent_volume_claim=claim), mount)]
 
 
-def _tolerations(given: Sequence[Toleration]) -> list[models.Toleration]:
+def _tolerations(tolerations: Sequence[Toleration]) -> list[models.Toleration]:
     return [
         models.Toleration(
-            key=each.key or None,
-            operator=each.operator,
-            value=each.value or None,
-            effect=each.effect or None,
-            toleration_seconds=each.seconds,
+            key=toleration.key or None,
+            operator=toleration.operator,
+            value=toleration.value or None,
+            effect=toleration.effect or None,
+            toleration_seconds=toleration.seconds,
         )
-        for each in given
+        for toleration in tolerations
     ]
 
 

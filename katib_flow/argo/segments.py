@@ -1,8 +1,8 @@
-"""How long a segment is: its Workflow must stay small enough to be one object of Kubernetes.
+"""The length of a segment: its Workflow must stay small enough for one Kubernetes object.
 
-Argo keeps a node for each step, twice for one that may be retried, in the Workflow itself, and writes all of it again
-after each change. A node's name is its path, so each iteration, which calls the next, makes longer ones; and the run's
-name is in each of them several times.
+Argo keeps a node per step, two for a step that may be retried, in the Workflow itself, and rewrites them all on each
+change. A node's name is its path. Each iteration calls the next, so names grow with the iterations, and each node
+repeats the run's name several times.
 """
 
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from katib_flow.argo.spec_text import encode_spec
 from katib_flow.spec.experiment import Experiment
 
-MAX_ITERATIONS = 40  # Argo ends a path of 100 nested templates; one iteration takes one, retries and callers take more
+MAX_ITERATIONS = 40  # Argo limits nesting to 100 templates; an iteration takes one, retries and callers take more
 MAX_BYTES = 530_000
-"""Of a Workflow, by what a node weighed on a real controller (600 bytes, under a name of 10 letters): half of what
-Kubernetes takes, and a tenth below 600 kB, for attempts that a fault of a machine adds."""
-_MANIFEST_BYTES = 12_000  # all but the spec
-_SUFFIX = 11  # what generateName and the number of a segment add to the experiment's name
+"""Size limit of a Workflow, from the size of a node on a real controller (600 bytes with a name of 10 letters): half
+of Kubernetes' limit, and a tenth below 600 kB to leave room for retries."""
+_MANIFEST_BYTES = 12_000  # without the spec
+_SUFFIX = 11  # letters that generateName and the segment's number add to the experiment's name
 _SHORT_NAME = 10
-_MENTIONS = 6.5  # of the run's name, a node
+_MENTIONS = 6.5  # of the run's name per node
 _PER_CALL = len(".again")
 
 
 @dataclass(frozen=True)
 class Weight:
-    """What one iteration adds to a Workflow.
+    """The nodes and bytes that one iteration adds to a Workflow.
 
     Attributes:
-        nodes, nodes_per_trial: nodes, and how many more for each trial.
-        bytes, bytes_per_trial: what they weigh in the first iteration, under a short name.
+        nodes, nodes_per_trial: number of nodes, and of further nodes per trial.
+        bytes, bytes_per_trial: their size in the first iteration of a run with a short name.
     """
 
     nodes: int
@@ -37,7 +37,7 @@ class Weight:
 
 
 def segment_length(experiment: Experiment, weight: Weight) -> int:
-    """Iterations of one segment: as many as the spec asks for, or as fit, at least 1."""
+    """Return the number of iterations per segment: the spec's, or the default, reduced to what fits; at least 1."""
     most = experiment.argo.iterations_per_segment or MAX_ITERATIONS
     trials = experiment.limits.parallel_trials
     name = len(experiment.name) + _SUFFIX

@@ -1,7 +1,8 @@
-"""The pod of one trial, by kind of trial: a new kind is one more function in ``TRIAL_PODS``.
+"""The pod of one trial, by kind of trial. A new kind is one more function in ``TRIAL_PODS``.
 
-An image with katib-flow runs the whole trial in one container. Any other image is run by a static busybox that
-``prepare`` puts beside it, while ``collector`` reads what it prints; only these two know where MLflow is.
+An image with katib-flow runs the whole trial in one container. Any other image is run by a static busybox that the
+container ``prepare`` copies into the pod, while the container ``collector`` reads its output. Only these two containers
+know MLflow's address.
 """
 
 import math
@@ -13,33 +14,33 @@ from hera.workflows import Container, Parameter
 
 from katib_flow.argo import collector_pod, pods
 from katib_flow.argo.names import TRIAL_LABEL as LABEL
-from katib_flow.argo.placement import resources, trial_place
+from katib_flow.argo.placement import resources, trial_extras
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.protocol import USER_FAILURE, TrialDirectory
 
 DIRECTORY = f"{pods.SHARED}/trial"
 ID = "{{inputs.parameters.id}}"
 NET_SECONDS = 900
-"""Added to ``trial_timeout`` for the pod's own deadline. The step keeps the time-out itself, exactly; the deadline is
-the net for a pod that hangs, and its clock also runs while an image is pulled."""
+"""Added to ``trial_timeout`` for the pod's deadline. The step enforces the timeout exactly; the deadline is the safety
+net for a pod that hangs, and also counts the image pull."""
 RETRY_IF = f'lastRetry.exitCode != "{USER_FAILURE}" && !(lastRetry.message matches "OOMKilled|specified deadline")'
-"""A user's failure, and too little memory, are results of the trial; everything else is the machine's fault."""
+"""A failure of the user's program, or running out of memory, is a result of the trial; other failures are retried."""
 
 
 def in_process(experiment: Experiment) -> Container:
-    """A function or a command, in an image that has katib-flow."""
-    place, amounts = trial_place(experiment), resources(experiment.argo.trial.resources)
+    """Return the pod of a function or command trial, whose image contains katib-flow."""
+    extras, amounts = trial_extras(experiment), resources(experiment.argo.trial.resources)
     args = ["run", *_which()]
     common = _common(experiment)
-    return pods.step(experiment, "trial", "train", args, inputs=["id"], place=place, resources=amounts, **common)
+    return pods.step(experiment, "trial", "train", args, inputs=["id"], extras=extras, resources=amounts, **common)
 
 
 def any_image(experiment: Experiment) -> Container:
-    """A container of the user's own, which needs no Python and none of our code."""
-    container, place = experiment.trial.container, trial_place(experiment)
+    """Return the pod of a container trial, whose image needs neither Python nor katib-flow."""
+    container, extras = experiment.trial.container, trial_extras(experiment)
     assert container is not None
-    extra = shared_directory(experiment)
-    shared = [*pods.mounts_of(extra), *place.checkpoints]
+    metrics = shared_directory(experiment)
+    shared = [*pods.mounts_of(metrics), *extras.checkpoints]
     directory = TrialDirectory(Path(DIRECTORY))
     return Container(
         name="trial",
@@ -50,23 +51,23 @@ def any_image(experiment: Experiment) -> Container:
         working_dir=container.working_dir,
         resources=resources(container.resources),
         security_context=pods.container_security(),
-        volumes=[*pods.volumes(extra), *place.volumes],
-        volume_mounts=[*pods.mounts(extra), *place.mounts],
-        init_containers=[pods.beside(experiment, "prepare", ["prepare", *_which()], shared)],
+        volumes=[*pods.volumes(metrics), *extras.volumes],
+        volume_mounts=[*pods.mounts(metrics), *extras.mounts],
+        init_containers=[pods.train_container(experiment, "prepare", ["prepare", *_which()], shared)],
         sidecars=[
-            pods.beside(experiment, "collector", ["collect", *_which()], shared),
-            *collector_pod.beside(experiment, ID, directory, [*shared, *place.namespace]),
+            pods.train_container(experiment, "collector", ["collect", *_which()], shared),
+            *collector_pod.collector_containers(experiment, ID, directory, [*shared, *extras.namespace]),
         ],
-        **place.container,
-        **place.template,
+        **extras.container,
+        **extras.template,
         **_common(experiment),
     )
 
 
 def watcher(experiment: Experiment) -> Container:
-    """The pod that creates a trial's object, follows it to its end and deletes it; the user's pods are the object's."""
+    """Return the pod that creates a trial's object, follows it to its end and deletes it."""
     args = ["watch", *_which(), "--workflow", "{{workflow.name}}", "--uid", "{{workflow.uid}}"]
-    semaphore = {key: value for key, value in trial_place(experiment).template.items() if key == "synchronization"}
+    semaphore = {key: value for key, value in trial_extras(experiment).template.items() if key == "synchronization"}
     account = pods.Accounts.of(experiment).watching(experiment)
     return pods.step(experiment, "trial", "train", args, inputs=["id"], **semaphore, **account, **_common(experiment))
 
@@ -83,13 +84,13 @@ def _common(experiment: Experiment) -> dict[str, Any]:
 
 
 def shared_directory(experiment: Experiment) -> dict[str, str]:
-    """The volume for metrics that the trial writes outside of /kf and /tmp, by name."""
+    """Return the volume for metrics written outside /kf and /tmp, as mount path by name; empty if none is needed."""
     source, path = experiment.metrics.source, PurePosixPath(experiment.metrics.path or "")
     if source not in ("file", "tensorboard", "custom") or not path.is_absolute():
         return {}
     folder = path.parent if source == "file" else path
     known = [pods.SHARED, pods.TEMPORARY, *(volume.path for volume in experiment.argo.trial.volumes)]
-    return {} if any(folder.is_relative_to(each) for each in known) else {"metrics": str(folder)}
+    return {} if any(folder.is_relative_to(path) for path in known) else {"metrics": str(folder)}
 
 
 TRIAL_PODS: dict[str, Callable[[Experiment], Container]] = {
