@@ -332,15 +332,15 @@ def test_packages_are_installed_from_the_indices_given(monkeypatch: pytest.Monke
 
 def test_what_an_objective_takes_from_outside_is_told_before_anything_is_submitted() -> None:
     (line,) = refusal(needs_more, backend="argo")
-    assert "need a function that stands alone" in line
-    assert line.endswith("import or define OUTSIDE, json inside of it")
+    assert "need a self-contained function" in line
+    assert line.endswith("import or define OUTSIDE, json inside it")
 
 
 def test_an_objective_whose_text_cannot_be_read_is_refused() -> None:
     scope: dict[str, Any] = {}
     exec("def hidden(parameters): return 1", scope)
     (line,) = refusal(scope["hidden"], backend="argo")
-    assert line.startswith("kf.tune: objective: found 'hidden', need a function made by def, whose text can be read")
+    assert line.startswith("kf.tune: objective: found 'hidden', need a function defined with def whose source can be read")
 
 
 def test_a_workflow_is_submitted_where_there_is_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

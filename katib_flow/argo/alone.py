@@ -1,4 +1,4 @@
-"""An objective of Katib's kind -> the command of a container: its text travels, and the image needs only Python."""
+"""Turn a Katib-style objective into a container's command, which carries its source: the image needs only Python."""
 
 import builtins
 import inspect
@@ -16,7 +16,7 @@ from katib_flow.spec.template import as_text
 from katib_flow.trial import alone
 
 _KNOWN = {*dir(builtins), "__name__", "__file__", "__doc__"}
-_LATER = "from __future__ import annotations\n\n"  # no annotation is evaluated: what it names may be of the module
+_FUTURE = "from __future__ import annotations\n\n"  # unevaluated annotations may use names of the module
 
 
 def command(
@@ -28,15 +28,18 @@ def command(
     packages: Sequence[str],
     index_urls: Sequence[str],
 ) -> list[str]:
-    """The command of a container that calls the objective with one trial's parameters.
+    """Return a container's command that calls the objective with the parameters of one trial.
 
     Args:
-        experiment: the search, with the constants of its trials.
-        names: what the objective calls a parameter or a constant, by its name in the spec, in the order of its dict.
-        push: whether it calls ``report_metrics`` of Katib's SDK.
+        experiment: the experiment; ``trial.arguments`` holds the constants.
+        names: the objective's names of parameters and constants, keyed by their names in the spec, in the order of
+            the objective's dict.
+        push: whether the objective calls ``report_metrics`` of Katib's SDK.
+        packages: requirements that pip installs before the objective runs.
+        index_urls: package indexes for pip.
 
     Raises:
-        SpecError: the objective's own text is not all that it takes.
+        SpecError: the objective's source cannot be read, or is not self-contained.
     """
     known = {name: _values(parameter) for name, parameter in experiment.parameters.items()}
     if experiment.budget is not None:
@@ -58,40 +61,40 @@ def command(
 
 
 def _values(parameter: Any) -> dict[str, Any] | None:
-    """What a choice may be, by the text of it; None of a number."""
+    """Map the text of each value of a categorical or ordinal parameter to the value; None for a number."""
     values = getattr(parameter, "values_", None)
     return None if values is None else {as_text(value): value for value in values}
 
 
 def own_text(objective: Callable[..., Any]) -> str:
-    """The text of a function, and of it alone.
+    """Return the source of a function, without the rest of its module.
 
     Raises:
-        SpecError: there is none, or it names what stands outside of it.
+        SpecError: the source cannot be read, or it uses names that are defined outside the function.
     """
     name = getattr(objective, "__name__", repr(objective))
     try:
-        text = _LATER + textwrap.dedent(inspect.getsource(objective))
+        text = _FUTURE + textwrap.dedent(inspect.getsource(objective))
         tables = symtable.symtable(text, "<objective>", "exec")
     except (OSError, TypeError, SyntaxError):
-        need = "a function made by def, whose text can be read: a pod gets nothing else of it"
+        need = "a function defined with def whose source can be read, because the pod runs that source alone"
         raise SpecError("trial.function", name, need) from None
     if not any(table.get_name() == name for table in tables.get_children()):
-        raise SpecError("trial.function", name, "a function made by def: a pod gets the text of it, and nothing else")
+        raise SpecError("trial.function", name, "a function defined with def, because the pod runs its source alone")
     if outside := sorted(set(_outside(tables)) - {name}):
         need = (
-            f"a function that stands alone, as a pod gets its text and nothing else: "
-            f"import or define {', '.join(outside)} inside of it"
+            "a self-contained function, because the pod runs its source alone: "
+            f"import or define {', '.join(outside)} inside it"
         )
         raise SpecError("trial.function", name, need)
     return text
 
 
 def _outside(table: symtable.SymbolTable) -> Iterator[str]:
-    """The names that a text reads, and gives to nothing."""
+    """Yield the names that a scope and the scopes in it read but do not bind."""
     for symbol in table.get_symbols():
-        given = symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
-        if symbol.is_referenced() and symbol.is_global() and not given and symbol.get_name() not in _KNOWN:
+        bound = symbol.is_assigned() or symbol.is_imported() or symbol.is_namespace()
+        if symbol.is_referenced() and symbol.is_global() and not bound and symbol.get_name() not in _KNOWN:
             yield symbol.get_name()
     for child in table.get_children():
         yield from _outside(child)

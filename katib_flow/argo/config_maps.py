@@ -1,4 +1,4 @@
-"""ConfigMaps of a cluster, for Katib manifests whose trials' template stands in one."""
+"""Read ConfigMaps from a cluster, for Katib manifests that keep their trial template in one."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,31 +11,31 @@ _SECONDS = 10.0
 
 
 def in_cluster() -> ConfigMaps:
-    """Asks the cluster of the user's kubeconfig, whenever a ConfigMap is wanted."""
-    return _asked
+    """Return a reader that asks the cluster of the user's kubeconfig on each call."""
+    return _read
 
 
 def in_cluster_if_any() -> ConfigMaps:
-    """The same for who only judges a spec: where the cluster cannot be asked, that is no mistake."""
+    """Return a reader for validation only: it raises ``NotNow`` if the cluster cannot be asked."""
 
-    def asked(namespace: str, name: str) -> Mapping[str, Any]:
+    def read(namespace: str, name: str) -> Mapping[str, Any]:
         try:
-            return _asked(namespace, name)
+            return _read(namespace, name)
         except Absent:
             raise
         except KatibFlowError as error:
             raise NotNow(str(error)) from None
 
-    return asked
+    return read
 
 
-def _asked(namespace: str, name: str) -> Mapping[str, Any]:
+def _read(namespace: str, name: str) -> Mapping[str, Any]:
     try:
-        there = cluster.KubernetesCluster(namespace, in_pod=False, seconds=_SECONDS)
+        namespaced = cluster.KubernetesCluster(namespace, in_pod=False, seconds=_SECONDS)
     except ImportError:
         raise KatibFlowError("the Kubernetes client is not installed: pip install 'katib-flow[argo]'") from None
     try:
-        data = there.get(cluster.CONFIG_MAP, name).get("data")
+        data = namespaced.get(cluster.CONFIG_MAP, name).get("data")
     except cluster.Missing:
-        raise Absent("the cluster of the kubeconfig has none of this name there") from None
+        raise Absent("the kubeconfig's cluster has no ConfigMap of that name in that namespace") from None
     return data if isinstance(data, dict) else {}

@@ -1,4 +1,4 @@
-"""An experiment inside other workflows: the template ``run-experiment``, and a task of a Hera DAG that uses it."""
+"""Embed an experiment in other workflows: the template ``run-experiment``, and a Hera task that refers to it."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ TEMPLATE, RUN_EXPERIMENT = "katib-flow", "run-experiment"
 
 
 def run_experiment_template(image: str | None = None) -> Container:
-    """One pod that submits an experiment, waits for it, and gives its best trial. It costs the caller one node."""
+    """Return the template of a pod that submits an experiment, waits for it and outputs its best trial."""
     env = {SPEC_VARIABLE: "{{inputs.parameters.spec}}", "HOME": pods.TEMPORARY, "USER": "katib-flow"}
     return Container(
         name=RUN_EXPERIMENT,
@@ -25,7 +25,7 @@ def run_experiment_template(image: str | None = None) -> Container:
         command=pods.command("run_experiment"),
         args=["--uid", "{{workflow.uid}}", "--node", "{{node.name}}", "--out", pods.SHARED],
         inputs=[Parameter(name="spec", description="a spec, or a Katib manifest, as YAML or JSON")],
-        outputs=[Parameter(name=each, value_from=models.ValueFrom(path=f"{pods.SHARED}/{each}")) for each in OUTPUTS],
+        outputs=[Parameter(name=key, value_from=models.ValueFrom(path=f"{pods.SHARED}/{key}")) for key in OUTPUTS],
         env=[models.EnvVar(name=name, value=value) for name, value in env.items()],
         env_from=pods.settings(),
         service_account_name=pods.Accounts().submitter,
@@ -40,13 +40,13 @@ def run_experiment_template(image: str | None = None) -> Container:
 
 
 class ExperimentTask(Task):
-    """A task whose outputs are those of ``run-experiment``; Hera cannot look them up behind a templateRef."""
+    """A task with the outputs of ``run-experiment``, which Hera cannot look up through a templateRef."""
 
     def get_parameter(self, name: str) -> Parameter:
-        """One of best-parameters, best-value, best-model-uri, run-id, to give to another task.
+        """Return an output to pass to another task: best-parameters, best-value, best-model-uri or run-id.
 
         Raises:
-            KeyError: there is no such output.
+            KeyError: the task has no output of that name.
         """
         if name not in OUTPUTS:
             raise KeyError(f"{name}: need one of {', '.join(OUTPUTS)}")
@@ -61,16 +61,17 @@ def experiment_task(
     cluster_scope: bool = False,
     **task: Any,
 ) -> ExperimentTask:
-    """An experiment as a task of a Hera DAG, made inside ``with DAG(...)``.
+    """Create a task that runs an experiment, inside ``with DAG(...)`` of Hera.
 
-    Its outputs are the parameters best-parameters (JSON), best-value, best-model-uri and run-id:
-    ``task.get_parameter("best-parameters")``.
+    Its output parameters are best-parameters (JSON), best-value, best-model-uri and run-id; pass one to another task
+    with ``task.get_parameter("best-parameters")``.
 
     Args:
-        name: of the task.
-        template: the WorkflowTemplate that workflow_templates/ installs.
-        cluster_scope: it is the ClusterWorkflowTemplate of that name.
-        task: other fields of the task: depends, when ...
+        what: the experiment, or a function decorated with ``@kf.experiment``.
+        name: name of the task.
+        template: name of the WorkflowTemplate that workflow_templates/ installs.
+        cluster_scope: whether to use the ClusterWorkflowTemplate of that name instead.
+        task: further fields of the task, such as ``depends`` and ``when``.
 
     Raises:
         InvalidSpec: the experiment cannot run on a cluster.

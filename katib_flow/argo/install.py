@@ -1,4 +1,4 @@
-"""What a platform team installs once, as files for ``kubectl apply -k``. `make templates` writes workflow_templates/.
+"""The manifests that a platform team installs once with ``kubectl apply -k``. `make templates` writes them.
 
 python -m katib_flow.argo.install workflow_templates
 """
@@ -23,7 +23,7 @@ _SUBMITS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": [
 _READS = {"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["get"]}
 _OBJECTS = ["create", "delete", "get", "list", "watch"]
 NAMESPACE = "katib-flow"
-"""Another one is a kustomization of one's own with ``namespace:``, which also changes the bindings' subjects."""
+"""To install elsewhere, write a kustomization with ``namespace:``, which also changes the subjects of the bindings."""
 WATCHED = {
     "argoproj.io": ["workflows"],
     "batch": ["jobs"],
@@ -33,26 +33,26 @@ WATCHED = {
     "jobset.x-k8s.io": ["jobsets"],
 }
 DATABASE_CONNECTIONS = 40
-"""Of each process of MLflow's server, beside SQLAlchemy's 10 more: one for each of the 40 requests that it serves at a
-time. Left to itself it has 15, which requests that need two at once take up and then wait for each other."""
+"""Database connections per process of the MLflow server, in addition to SQLAlchemy's overflow of 10: one for each of
+the 40 requests that it serves at a time. With the default of 15, requests that need two connections can deadlock."""
 MLFLOW_IMAGE = "ghcr.io/mlflow/mlflow:v3.17.2"
 
 
 def files() -> dict[str, str]:
-    """Path -> text of every file."""
+    """Return the text of every file, keyed by path."""
     namespaced = {
         "accounts.yaml": accounts(),
         "settings.yaml": settings(),
         "katib-flow.yaml": [workflow_template(WorkflowTemplate)],
     }
     return {
-        **_folder("namespaced", namespaced, "Accounts, settings and the template katib-flow, in one namespace."),
+        **_folder("namespaced", namespaced, "Accounts, settings and the template katib-flow, for one namespace."),
         **_folder(
             "cluster-wide",
             {"katib-flow.yaml": [workflow_template(ClusterWorkflowTemplate)]},
-            "The template katib-flow for every namespace; each namespace needs the accounts and settings as well.",
+            "The template katib-flow for all namespaces; each namespace still needs the accounts and settings.",
         ),
-        **_folder("mlflow", {"mlflow.yaml": mlflow()}, "An MLflow server to try things with; see docs/argo.md."),
+        **_folder("mlflow", {"mlflow.yaml": mlflow()}, "An MLflow server for a trial installation; see docs/argo.md."),
     }
 
 
@@ -63,12 +63,13 @@ def _folder(name: str, manifests: Mapping[str, Sequence[Manifest]], about: str) 
         **({} if name == "cluster-wide" else {"namespace": NAMESPACE}),
         "resources": list(manifests),
     }
-    made = {f"{name}/{file}": _HEADER + "---\n".join(map(write_yaml, each)) for file, each in manifests.items()}
-    return {f"{name}/kustomization.yaml": f"{_HEADER}# {about}\n{write_yaml(kustomization)}", **made}
+    texts = {file: _HEADER + "---\n".join(map(write_yaml, objects)) for file, objects in manifests.items()}
+    texts = {"kustomization.yaml": f"{_HEADER}# {about}\n{write_yaml(kustomization)}", **texts}
+    return {f"{name}/{file}": text for file, text in texts.items()}
 
 
 def accounts() -> list[Manifest]:
-    """Five accounts with the least rights; tokens for the four whose pods may read them."""
+    """Return the namespace and five service accounts with the least rights; all but the trials' have a token."""
     names = pods.Accounts()
     reads_pods = [
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list"]},
@@ -103,7 +104,7 @@ def _role(name: str, rules: Sequence[Manifest], account: str) -> list[Manifest]:
 
 
 def settings() -> list[Manifest]:
-    """Where MLflow is, and how many trials that ask for it may run at a time."""
+    """Return the ConfigMaps of MLflow's address and of the semaphores that limit the trials running at a time."""
     return [
         {**_named("v1", "ConfigMap", pods.SETTINGS), "data": {"MLFLOW_TRACKING_URI": "http://mlflow:5000"}},
         {**_named("v1", "ConfigMap", LIMITS), "data": {"trials": "10", "gpu-trials": "4"}},
@@ -111,8 +112,8 @@ def settings() -> list[Manifest]:
 
 
 def workflow_template(kind: type[WorkflowTemplate] | type[ClusterWorkflowTemplate]) -> Manifest:
-    """``argo submit --from workflowtemplate/katib-flow -p spec="$(cat spec.yaml)"``, and its template for others."""
-    made = kind(
+    """Return the template for ``argo submit --from workflowtemplate/katib-flow`` and for templateRefs."""
+    template = kind(
         api_version="argoproj.io/v1alpha1",
         kind=kind.__name__,
         name=TEMPLATE,
@@ -121,14 +122,14 @@ def workflow_template(kind: type[WorkflowTemplate] | type[ClusterWorkflowTemplat
         service_account_name=pods.Accounts().submitter,
         templates=[run_experiment_template()],
     )
-    manifest: Manifest = made.to_dict()
+    manifest: Manifest = template.to_dict()
     if kind is WorkflowTemplate:
         manifest["metadata"]["namespace"] = NAMESPACE
     return manifest
 
 
 def mlflow() -> list[Manifest]:
-    """One server with a SQLite file on a volume; PostgreSQL and object storage by the Secret ``mlflow``."""
+    """Return an MLflow server with SQLite on a volume; the Secret ``mlflow`` may name PostgreSQL and object storage."""
     hosts = ["mlflow", "mlflow:5000", "localhost:5000"]
     hosts += [
         f"mlflow.$(NAMESPACE){domain}{port}" for domain in ("", ".svc", ".svc.cluster.local") for port in ("", ":5000")
@@ -192,6 +193,7 @@ def _named(api_version: str, kind: str, name: str) -> Manifest:
 
 
 def write(folder: Path) -> None:
+    """Write all files below a folder."""
     for name, text in files().items():
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
-"""Plain data -> YAML that Argo reads as it was meant.
+"""Write plain data as YAML that Argo parses correctly.
 
-Argo reads YAML 1.1 by Go's rules and PyYAML writes by its own: left to itself, PyYAML writes ``n``, ``1e-3`` and
-``0o7`` unquoted, and Argo then reads false, 0.001 and 7. So every text that is not a plain word is double-quoted, keys
-included.
+Argo parses YAML 1.1 by Go's rules. PyYAML writes ``n``, ``1e-3`` and ``0o7`` unquoted, which Argo reads as false, 0.001
+and 7. Therefore every string that is not a plain word is double-quoted, including keys.
 """
 
 import re
@@ -26,7 +25,7 @@ _RANK = {key: rank for rank, key in enumerate(_FIRST)} | {key: 1000 + rank for r
 
 class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
-        return True  # the Argo CLI finds no workflow in a file with anchors
+        return True  # the Argo CLI does not find a workflow in a file with anchors
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
@@ -38,7 +37,7 @@ _Dumper.add_representer(str, _represent_text)
 
 
 def write_yaml(data: Mapping[str, Any]) -> str:
-    """Block style, ASCII only, no anchors, no folded lines, keys in the order in which a person looks for them."""
+    """Write data in block style: ASCII, without anchors or folded lines, the most telling keys first."""
     style: dict[str, Any] = {"sort_keys": False, "default_flow_style": False, "width": 1 << 30, "allow_unicode": False}
     return yaml.dump(_ordered(data), Dumper=_Dumper, **style)
 
@@ -48,5 +47,5 @@ def _ordered(node: Any) -> Any:
         keys = sorted(node, key=lambda key: (_RANK.get(key, 500), key))
         return {key: _ordered(node[key]) for key in keys}
     if isinstance(node, list | tuple):
-        return [_ordered(each) for each in node]
+        return [_ordered(item) for item in node]
     return node

@@ -1,4 +1,4 @@
-"""What Argo keeps of the steps of a Workflow, read out of the Workflow's status. Pure."""
+"""Read the nodes of a Workflow, Argo's records of its steps, from the Workflow's status. No I/O."""
 
 import base64
 import gzip
@@ -21,9 +21,10 @@ class Node:
     """One node of a Workflow.
 
     Attributes:
-        name: path from the Workflow's name; an attempt's is its Retry node's with a number behind it.
+        name: path that begins with the Workflow's name; an attempt's is that of its Retry node followed by a number.
         kind: Pod, Retry, DAG, Steps, StepGroup, TaskGroup or Skipped.
-        started, finished: as text, "" where it has not.
+        started, finished: times as RFC 3339 text; "" if the node has not started or finished.
+        inputs: values of the input parameters by name.
     """
 
     id: str
@@ -46,34 +47,35 @@ class Node:
 
     @property
     def ended_from_outside(self) -> bool:
-        """Whether it was ended with its Workflow: by ``argo stop``, ``argo terminate`` or the Workflow's deadline."""
+        """Whether ``argo stop``, ``argo terminate`` or the Workflow's deadline ended the node with its Workflow."""
         return any(words in self.message for words in _ENDED_FROM_OUTSIDE)
 
     @property
     def step(self) -> str:
-        """The step of the experiment that it belongs to, for a person."""
+        """The step of the experiment that the node belongs to, for messages."""
         if self.template == _TRIAL and self.inputs.get("id"):
             return f"trial {self.inputs['id']}"
         return f"{self.template} of lane {self.inputs['lane']}" if self.inputs.get("lane") else self.template
 
 
 def phase_of(workflow: Manifest) -> str:
+    """Return the phase of a Workflow; Pending if the controller has not set one."""
     return (workflow.get("status") or {}).get("phase") or "Pending"
 
 
 def nodes_of(workflow: Manifest) -> list[Node] | None:
-    """The nodes of a Workflow, the oldest first; None where Argo keeps them elsewhere, or in a form unknown here."""
+    """Return the nodes of a Workflow, oldest first; None if Argo stores them elsewhere or in an unknown format."""
     status: Mapping[str, Any] = workflow.get("status") or {}
-    found: Mapping[str, Any] | None = status.get("nodes")
-    if not found:
+    nodes: Mapping[str, Any] | None = status.get("nodes")
+    if not nodes:
         if status.get("offloadNodeStatusVersion"):
             return None
-        found = _decompressed(status.get("compressedNodes") or "")
-    return None if found is None else sorted(map(_node, found.values()), key=lambda node: (node.started, node.name))
+        nodes = _decompressed(status.get("compressedNodes") or "")
+    return None if nodes is None else sorted(map(_node, nodes.values()), key=lambda node: (node.started, node.name))
 
 
 def _decompressed(text: str) -> Mapping[str, Any] | None:
-    """Nodes that Argo has compressed, as it does by default; None where they are compressed in another way."""
+    """Decompress the nodes of a large Workflow; None if they are not compressed in Argo's default way."""
     if not text:
         return {}
     try:
@@ -93,12 +95,12 @@ def _node(status: Mapping[str, Any]) -> Node:
         message=status.get("message") or "",
         started=status.get("startedAt") or "",
         finished=status.get("finishedAt") or "",
-        inputs={each["name"]: str(each.get("value", "")) for each in parameters},
+        inputs={parameter["name"]: str(parameter.get("value", "")) for parameter in parameters},
     )
 
 
 def tries_of(nodes: Sequence[Node], trial_id: str) -> list[Node]:
-    """The pods of a trial, in the order in which they were tried."""
+    """Return the nodes of a trial's pods, in the order of the attempts."""
     return [
         node
         for node in nodes
@@ -107,6 +109,6 @@ def tries_of(nodes: Sequence[Node], trial_id: str) -> list[Node]:
 
 
 def first_failure(nodes: Iterable[Node]) -> Node | None:
-    """The pod whose failure came first; one of a trial's, which is a result, only where no other step has failed."""
+    """Return the pod that failed first; a trial's pod, whose failure is a result, only if no step has failed."""
     bad = [node for node in nodes if node.kind == "Pod" and node.bad]
     return min(bad, key=lambda node: (node.template == _TRIAL, node.finished), default=None)

@@ -82,7 +82,7 @@ def test_what_is_submitted_holds_the_text(cluster: FakeCluster) -> None:
 def test_a_config_map_that_the_cluster_has_not_is_a_mistake_wherever_it_is_asked(cluster: FakeCluster) -> None:
     for command in ("validate", "compile", "import", "run", "submit"):
         done = call(command, "katib.yaml")
-        words = "found 'templates', need the name of a ConfigMap in the namespace kubeflow: the cluster"
+        words = "found 'templates', need the name of a ConfigMap in the namespace kubeflow: the kubeconfig's cluster"
         assert words in str(done.exception), done.output
 
 

@@ -71,7 +71,8 @@ def test_the_spec_passes_argo_and_kubernetes_unchanged(values: list[str]) -> Non
 
 def test_a_spec_that_does_not_fit_is_refused_with_what_to_do() -> None:
     data = spec(description="x" * 120_001)
-    with pytest.raises(KatibFlowError, match=r"the spec is 12\d kB as JSON, and 120 kB fit .* into an image"):
+    message = r"the spec is 12\d kB as JSON, but a Workflow holds at most 120 kB; .* into an image"
+    with pytest.raises(KatibFlowError, match=message):
         compile_experiment(Experiment.parse(data))
 
 
