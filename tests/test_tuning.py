@@ -340,7 +340,9 @@ def test_an_objective_whose_text_cannot_be_read_is_refused() -> None:
     scope: dict[str, Any] = {}
     exec("def hidden(parameters): return 1", scope)
     (line,) = refusal(scope["hidden"], backend="argo")
-    assert line.startswith("kf.tune: objective: found 'hidden', need a function defined with def whose source can be read")
+    assert line.startswith(
+        "kf.tune: objective: found 'hidden', need a function defined with def whose source can be read"
+    )
 
 
 def test_a_workflow_is_submitted_where_there_is_a_cluster(monkeypatch: pytest.MonkeyPatch) -> None:

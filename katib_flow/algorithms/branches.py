@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from katib_flow.algorithms.features import Array, Features
 
+MOST_ALONE = 0.5
+FEW_BRANCHES = 6
+
 Branch = NDArray[np.bool_]
 """Which parameters are inactive, shape (parameter,)."""
 
@@ -31,6 +34,16 @@ def least_searched(features: Features, units: Array) -> Branch:
     """
     counts = [np.sum(in_branch(units, branch)) / (active(branch) + 1) for branch in features.branches]
     return features.branches[int(np.argmin(counts))]
+
+
+def searched_alone(features: Features, index: int) -> bool:
+    """Whether a suggestion searches one branch.
+
+    Their share is that of a point's parameters that depend on its branch, a half at most: where branches share most of
+    their parameters, one model learns from all. With many branches it falls, since none would get enough of it.
+    """
+    share = min(MOST_ALONE, features.conditional_share) * min(1.0, FEW_BRANCHES / len(features.branches))
+    return len(features.branches) > 1 and int((index + 1) * share) > int(index * share)
 
 
 def active(branch: Branch) -> int:

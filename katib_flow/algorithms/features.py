@@ -61,6 +61,12 @@ class Features:
         return float(np.sum(~self._inactive, axis=1).mean())
 
     @cached_property
+    def conditional_share(self) -> float:
+        """The share of conditional parameters among those that are active at a random point, from 0 to 1."""
+        conditional = np.array([bool(column.parents) for column in self._columns])
+        return float(np.sum(~self._inactive & conditional) / np.sum(~self._inactive))
+
+    @cached_property
     def branches(self) -> NDArray[np.bool_]:
         """The branches of a conditional space, by which parameters are inactive there, shape (branch, parameter)."""
         return np.unique(self._inactive, axis=0)

@@ -4,8 +4,8 @@ Papers: Jones et al., "Efficient Global Optimization of Expensive Black-Box Func
 after Ament et al., "Unexpected Improvements to Expected Improvement", NeurIPS 2023, section 4.1.
 Departs from them: improvement is on the lowest mean of the model, not on the lowest noisy loss; bad losses are cut off
 before the model sees them, because how bad a point is says little about where the best one lies; of a long history the
-model sees a part, so that its time stays flat. In a conditional space every other suggestion searches one branch by a
-model of its own (``branches``): a few poor points make the model of all too sure that a branch is poor everywhere.
+model sees a part, so that its time stays flat. In a conditional space up to half of the suggestions search one branch
+by a model of its own (``branches``): a few poor points make the model of all branches too sure that one is poor.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from scipy import special
 
-from katib_flow.algorithms.branches import Branch, active, in_branch, least_searched
+from katib_flow.algorithms.branches import Branch, active, in_branch, least_searched, searched_alone
 from katib_flow.algorithms.evidence import Evidence, opening
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.gaussian_process import GaussianProcess, Priors, fitted
@@ -75,7 +75,7 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         rng = ask.rng(index)
         improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features)
         best = ranked
-        if len(features.branches) > 1 and index % 2 == 0:
+        if searched_alone(features, index):
             branch = least_searched(features, np.vstack([evidence.units, evidence.pending]))
             best, alone = _in_branch(features, branch, ranked, np.sort(losses), evidence.pending[-MOST:])
             improvement = _first(branch, alone or improvement, improvement)

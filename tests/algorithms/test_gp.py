@@ -8,7 +8,7 @@ import pytest
 from kit import experiment, trial
 from scipy import special, stats
 
-from katib_flow.algorithms.branches import least_searched
+from katib_flow.algorithms.branches import least_searched, searched_alone
 from katib_flow.algorithms.features import Features
 from katib_flow.algorithms.gaussian_process import (
     JITTER,
@@ -223,16 +223,33 @@ def test_every_other_suggestion_is_for_the_branch_that_was_searched_least() -> N
     values = [1.0 - (k / 16 - 0.5) ** 2 if point["model"] == "a" else -5.0 for k, point in enumerate(points)]
     history, asked = tried(points, values), search(THREE_BRANCHES)
     models = [suggest(asked, history, 1, start=index)[0].assignment["model"] for index in range(30, 36)]
-    assert models == ["b", "a", "b", "a", "b", "a"]
+    assert models == ["a", "b", "a", "b", "a", "b"]
 
 
 def test_a_branch_is_searched_where_it_improves_on_its_own_trials() -> None:
     points = [{"model": "a", "x": k / 8} for k in range(9)] + [{"model": "b", "y": k / 6} for k in range(7)]
     points += [{"model": "c", "z": k / 8} for k in range(9)]
     values = [{"a": 5.0, "b": 1 - (point.get("y", 0) - 0.4) ** 2, "c": -5.0}[point["model"]] for point in points]
-    (suggestion,) = suggest(search(THREE_BRANCHES), tried(points, values), 1, start=30)
+    (suggestion,) = suggest(search(THREE_BRANCHES), tried(points, values), 1, start=31)
     assert suggestion.assignment["model"] == "b"
     assert suggestion.assignment["y"] == pytest.approx(0.4, abs=0.05)
+
+
+def share_alone(parameters: dict[str, Any]) -> float:
+    features = Features(search_space(search(parameters)))
+    return sum(searched_alone(features, index) for index in range(1000)) / 1000
+
+
+def test_branches_are_searched_alone_the_less_the_more_parameters_they_share() -> None:
+    shared = {f"s{k}": {"type": "float", "min": 0, "max": 1} for k in range(6)}
+    assert share_alone(shared) == 0
+    assert share_alone(THREE_BRANCHES) == pytest.approx(1 / 2, abs=0.002)  # of two active parameters one depends
+    assert share_alone({**THREE_BRANCHES, **shared}) == pytest.approx(1 / 8, abs=0.002)
+    many = {
+        "model": {"type": "categorical", "values": [f"m{k}" for k in range(12)]},
+        **{f"x{k}": {"type": "float", "min": 0, "max": 1, "when": {"model": f"m{k}"}} for k in range(12)},
+    }
+    assert share_alone(many) == pytest.approx(1 / 4, abs=0.002)  # twice six branches, half as often
 
 
 def test_a_branch_is_searched_the_more_the_more_parameters_it_has() -> None:
