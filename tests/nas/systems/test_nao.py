@@ -2,12 +2,15 @@
 
 import numpy as np
 import pytest
+from kit import spec
 from landscape import ALONE, CELL, SLOTS, ended, play, search
 
 from katib_flow.algorithms.learning import taught
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, Kind, State, Suggestion, Trial
+from katib_flow.loop import suggest
 from katib_flow.spaces import search_space
+from katib_flow.spec import Experiment
 
 pytest.importorskip("torch", reason="needs torch (the extra nas)")
 from katib_flow.nas.systems.nao import LatentLearner, Learnt, _improved
@@ -136,3 +139,9 @@ def test_seeds_move_on_up_to_twelve_steps_and_then_neighbours_of_them_are_tried(
         assert sum(assignment[slot] != trials[seed].assignment[slot] for slot in SLOTS) == 1
     assert {origin.parents for _, origin in proposed[24:]} == {(0,), (1,)}
     assert {origin.kind for _, origin in proposed} == {Kind.MODIFY}
+
+
+def test_where_the_space_is_used_up_there_are_fewer():
+    cell = {"space": "cell", "settings": {"nodes": 2, "operations": ["skip", "conv3", "avg3"]}}
+    made = Experiment.parse(spec(parameters={}, architecture=cell, algorithm="nao"))
+    assert len(suggest(made, History(), 9)) == 3
