@@ -1,4 +1,4 @@
-"""What keeps a good experiment from running on a cluster: found before anything is compiled."""
+"""Check, before compiling, that a valid experiment can also run on a cluster."""
 
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
@@ -30,10 +30,10 @@ _LOCAL_SCHEMES = ("sqlite", "file", "")
 
 
 def check(experiment: Experiment) -> None:
-    """Raise what a user must put right.
+    """Check that an experiment can run on a cluster.
 
     Raises:
-        InvalidSpec: with every mistake.
+        InvalidSpec: it cannot; the error lists every problem.
     """
     rules = (
         check_architecture,
@@ -50,12 +50,12 @@ def check(experiment: Experiment) -> None:
         _substituted,
         _handed_on,
     )
-    if found := list(broken(experiment, rules)):
-        raise InvalidSpec(experiment.name, found)
+    if problems := list(broken(experiment, rules)):
+        raise InvalidSpec(experiment.name, problems)
 
 
 def _plugins(experiment: Experiment) -> Iterator[SpecError]:
-    """A pod has what is installed in its image; what a script of this machine has registered is nowhere in it."""
+    """Algorithms and stopping rules come from installed packages: a pod lacks those that a local script registered."""
     algorithm = find_algorithm(experiment.algorithm.registered_name)
     if algorithm is not None:
         yield from _installed("algorithm.name", experiment.algorithm.name, algorithm.propose, "katib_flow.algorithms")
@@ -67,16 +67,16 @@ def _plugins(experiment: Experiment) -> Iterator[SpecError]:
 def _installed(where: str, name: str, registered: Callable[..., Any], group: str) -> Iterator[SpecError]:
     home = registered.__module__
     if not any(home.startswith(f"{module}.") or home == module for module in ("katib_flow", *_entry_modules(group))):
-        need = f"one that the pods have: katib-flow's own, or one that an installed package names under {group}"
+        need = f"a name that the pods know: one of katib-flow's own, or an installed package's entry point {group}"
         yield SpecError(where, name, f"{need}; this one was registered by {home}, on this machine only")
 
 
 def _ports(experiment: Experiment) -> Iterator[SpecError]:
-    """Two services beside one step listen on loopback, which they share."""
+    """Two services in the pod of one step share the loopback interface, so their ports differ."""
     algorithm, stopping = experiment.algorithm.service, experiment.early_stopping
     other = stopping.service if stopping else None
     if algorithm and other and algorithm.image and other.image and algorithm.port == other.port:
-        need = "another port than algorithm.service has: both run in one pod"
+        need = "a port other than that of algorithm.service, because both run in one pod"
         yield SpecError("early_stopping.service.port", other.port, need)
 
 
@@ -86,12 +86,12 @@ def _entry_modules(group: str) -> list[str]:
 
 def _image(experiment: Experiment) -> Iterator[SpecError]:
     trial = experiment.trial
-    ours = bool(trial.code) or trial.function == TRAINER  # what katib-flow's own image can run
-    if trial.kind in ("function", "command") and not ours and experiment.argo.image is None:
-        need = f"an image that has katib-flow and what the {trial.kind} needs, because the trials are a {trial.kind}"
+    runs_in_own_image = bool(trial.code) or trial.function == TRAINER
+    if trial.kind in ("function", "command") and not runs_in_own_image and experiment.argo.image is None:
+        need = f"an image with katib-flow and the dependencies of trial.{trial.kind}"
         yield SpecError("argo.image", NOTHING, need + ("; or trial.code" if trial.kind == "function" else ""))
     if trial.kind == "container" and experiment.argo.trial.resources:
-        need = "nothing here: a container has its own, trial.container.resources"
+        need = "no value, because a container trial takes its resources from trial.container.resources"
         yield SpecError("argo.trial.resources", experiment.argo.trial.resources, need)
 
 
@@ -99,24 +99,26 @@ def _tracking(experiment: Experiment) -> Iterator[SpecError]:
     uri = experiment.tracking.uri
     if uri is not None and urlsplit(uri).scheme in _LOCAL_SCHEMES:
         need = "the address of an MLflow server (https://...), because pods cannot reach a file on this machine"
-        yield SpecError("tracking.uri", uri, f"{need}; left out, it is what the namespace's ConfigMap katib-flow names")
+        yield SpecError(
+            "tracking.uri", uri, f"{need}; without it, the namespace's ConfigMap katib-flow names the server"
+        )
     if uri is not None and has_password(uri):
-        need = "an address without a password: a Workflow can be read by many. Put MLFLOW_TRACKING_USERNAME and "
-        need += "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, into the namespace's Secret katib-flow"
+        need = "an address without a password, because many people can read a Workflow; put MLFLOW_TRACKING_USERNAME "
+        need += "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, into the namespace's Secret katib-flow"
         yield SpecError("tracking.uri", shown(uri), need)
 
 
 def _function(experiment: Experiment) -> Iterator[SpecError]:
     function = experiment.trial.function
     if function is not None and function.startswith("__main__:") and not experiment.trial.code:
-        yield SpecError("trial.function", function, "a function in a module that the image has: put it into a file")
+        yield SpecError("trial.function", function, "a function in a module file that the image contains")
 
 
 def _metrics(experiment: Experiment) -> Iterator[SpecError]:
-    """Sources that the pod can reach."""
+    """The metrics come from a source that the trial's pod can read."""
     metrics, kind = experiment.metrics, experiment.trial.kind
     if kind == "template" and metrics.source not in ("stdout", "push"):
-        need = "stdout or push, because the pods of a template are not ours to read files in"
+        need = "stdout or push, because katib-flow cannot read files in the pods of a template"
         yield SpecError("metrics.source", metrics.source, need)
     yield from _collector(experiment)
     path = PurePosixPath(metrics.path or "x")
@@ -127,7 +129,8 @@ def _metrics(experiment: Experiment) -> Iterator[SpecError]:
     folder = path.parent if metrics.source == "file" else path
     if ".." in path.parts or str(folder) == "/":
         what = "a file in a directory of its own" if metrics.source == "file" else "a directory"
-        yield SpecError("metrics.path", metrics.path, f"{what}, without '..': the pod's containers share the directory")
+        need = f"{what}, without '..', because the pod's containers share the directory"
+        yield SpecError("metrics.path", metrics.path, need)
     elif kind == "resource" and not path.is_absolute():
         yield SpecError(
             "metrics.path", metrics.path, "an absolute path, because the object's pods have no trial directory"
@@ -135,24 +138,23 @@ def _metrics(experiment: Experiment) -> Iterator[SpecError]:
 
 
 def _collector(experiment: Experiment) -> Iterator[SpecError]:
-    """A collector that the trials' pods can run."""
+    """A custom collector is one that the trials' pods can run."""
     metrics, kind = experiment.metrics, experiment.trial.kind
     if metrics.source != "custom":
         return
     if kind in ("container", "resource") and metrics.container is None:
-        yield SpecError("metrics.container", NOTHING, f"an image that reads the metrics of trials that are a {kind}")
+        yield SpecError("metrics.container", NOTHING, f"the collector's image, because the trials are a {kind}")
     elif kind == "resource" and metrics.container and metrics.container.starts == "after-trial":
-        need = "with-trial, because nothing in the object's pods tells it that the trial has ended"
+        need = "with-trial, because nothing in the object's pods tells the collector that the trial has ended"
         yield SpecError("metrics.container.starts", metrics.container.starts, need)
     elif kind in ("function", "command") and metrics.command is None:
-        need = f"a program in argo.image as well, because the trials are a {kind}: a container stands beside containers"
+        need = f"a program in argo.image, because a {kind} trial has no container for metrics.container to join"
         yield SpecError("metrics.command", NOTHING, need)
     if metrics.container is not None and metrics.container.command is None and kind == "container":
-        named = placeholders_in(metrics.container.model_dump(mode="json"), "metrics.container")
-        for where, name in named:
+        for where, name in placeholders_in(metrics.container.model_dump(mode="json"), "metrics.container"):
             if name not in COLLECTOR_KNOWS:
                 known = ", ".join(COLLECTOR_KNOWS)
-                need = f"one of {known}, because the command is the image's own: its arguments are those of every trial"
+                need = f"one of {known}, because without metrics.container.command all trials share its arguments"
                 yield SpecError(where, f"${{{name}}}", need)
 
 
@@ -171,44 +173,45 @@ def _resource(experiment: Experiment) -> Iterator[SpecError]:
         try:
             with_sidecar(resource.manifest, experiment, resource.primary_container, "")
         except KatibFlowError as error:
-            yield SpecError("metrics.source", experiment.metrics.source, f"stdout or push here: {error}")
+            yield SpecError("metrics.source", experiment.metrics.source, f"stdout or push, because of {error}")
 
 
 def _lanes(experiment: Experiment) -> Iterator[SpecError]:
-    """A lane that is given nothing to try ends, so an algorithm must not wait for the others."""
+    """A lane without a suggestion ends, so the algorithm must not wait for the trials of other lanes."""
     entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.argo.mode == "lanes" and entry is not None and entry.name in _WAITS:
-        need = f"barrier, because {entry.name} waits for whole rungs; or asha or bohb, which do not"
+        need = f"barrier, because {entry.name} waits for whole rungs; in lanes mode, use asha or bohb"
         yield SpecError("argo.mode", "lanes", need)
 
 
 def _substituted(experiment: Experiment) -> Iterator[SpecError]:
-    """Texts that stand in the manifest itself, where Argo would substitute them."""
-    found = [(f"argo.{path}", text) for path, text in texts(experiment.argo)]
-    found += [("tracking.uri", shown(experiment.tracking.uri or ""))]
+    """Text of the manifest itself contains no placeholders, which Argo would substitute."""
+    fields = [(f"argo.{path}", text) for path, text in texts(experiment.argo)]
+    fields += [("tracking.uri", shown(experiment.tracking.uri or ""))]
     if container := experiment.trial.container:
-        found += [
+        fields += [
             ("trial.container.image", container.image),
             ("trial.container.working_dir", container.working_dir or ""),
         ]
-        found += _amounts("trial.container", container.resources)
+        fields += _amounts("trial.container", container.resources)
     if collector := experiment.metrics.container:
         at = "metrics.container"
-        found += [(f"{at}.image", collector.image), (f"{at}.working_dir", collector.working_dir or "")]
-        found += _amounts(at, collector.resources)
-    for where, text in found:
+        fields += [(f"{at}.image", collector.image), (f"{at}.working_dir", collector.working_dir or "")]
+        fields += _amounts(at, collector.resources)
+    for where, text in fields:
         if "{{" in text or (where.startswith(("trial", "metrics")) and "${" in text):
-            yield SpecError(where, text, "text without placeholders: it is the same for every trial")
+            yield SpecError(where, text, "text without placeholders, because it is the same for every trial")
     if collector is not None and collector.command is None:
         words = [(f"metrics.container.args[{position}]", text) for position, text in enumerate(collector.args)]
         words += [(f"metrics.container.env.{name}", f"{name}{text}") for name, text in collector.env.items()]
         for where, text in words:
             if "{{" in text:
-                yield SpecError(where, text, "a text without {{, which Argo would substitute; or the command as well")
+                need = "text without {{, which Argo would substitute, or a metrics.container.command"
+                yield SpecError(where, text, need)
 
 
 def _amounts(at: str, resources: Resources) -> list[tuple[str, str]]:
-    """Texts in amounts of resources, by their path."""
+    """Return path and text of each resource amount."""
     return [
         (f"{at}.resources.{kind}.{name}", f"{name}{amount}")
         for kind, amounts in resources.items()
@@ -217,17 +220,15 @@ def _amounts(at: str, resources: Resources) -> list[tuple[str, str]]:
 
 
 def _handed_on(experiment: Experiment) -> Iterator[SpecError]:
-    """Values that a Workflow of the user's gets: Argo would substitute what looks like a template of its own."""
+    """Values passed to a trial that is a Workflow contain no ``{{``, which Argo would substitute."""
     if kind_of_trial(experiment) != WORKFLOW:
         return
     named = {name for _, name in placeholders(experiment.trial)}
-    found = [(f"trial.arguments.{name}", name, value) for name, value in experiment.trial.arguments.items()]
+    passed = [(f"trial.arguments.{name}", name, value) for name, value in experiment.trial.arguments.items()]
     for name, parameter in experiment.parameters.items():
         if isinstance(parameter, CategoricalParameter | OrdinalParameter):
             values = enumerate(parameter.values())
-            found += [(f"parameters.{name}.values[{position}]", name, value) for position, value in values]
-    for where, name, value in found:
+            passed += [(f"parameters.{name}.values[{position}]", name, value) for position, value in values]
+    for where, name, value in passed:
         if name in named and isinstance(value, str) and "{{" in value:
-            yield SpecError(
-                where, value, "a text without {{, which Argo would substitute in a trial that is a Workflow"
-            )
+            yield SpecError(where, value, "text without {{, which Argo would substitute in a trial that is a Workflow")

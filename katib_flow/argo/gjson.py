@@ -1,10 +1,10 @@
-"""GJSON paths on plain data, as far as conditions on the status of Kubernetes objects need them.
+"""The subset of GJSON paths that conditions on the status of Kubernetes objects need, applied to plain data.
 
     status.phase    items.0.name    names.#    status.conditions.#(type=="Complete")#|#(status=="True")#
     status.[@this].#(phase=="Succeeded")#    pods.#.status.phase    a\\.b    ready*
 
-Grammar: https://github.com/tidwall/gjson/blob/master/SYNTAX.md. Not here: modifiers but ``@this``, objects of paths
-(``{a,b}``), literals (``!``), ``~`` comparisons. Katib reads its conditions with that library.
+Grammar: https://github.com/tidwall/gjson/blob/master/SYNTAX.md. Modifiers other than ``@this``, multipath objects
+(``{a,b}``), literals (``!``) and ``~`` comparisons are not supported. Katib evaluates its conditions with that library.
 """
 
 import json
@@ -20,14 +20,14 @@ _PAIRS = {"(": ")", "[": "]", "{": "}"}
 
 
 class BadPath(KatibFlowError):
-    """Not a path that this module knows."""
+    """A path that is invalid, or that uses an unsupported feature."""
 
 
 def find(data: Any, path: str) -> Any:
-    """What a path finds, ``MISSING`` where it finds nothing.
+    """Return the value at a path, or ``MISSING`` if there is none.
 
     Raises:
-        BadPath: it is not a path.
+        BadPath: the path is invalid.
     """
     for segment in _split(path, "|"):
         data = _walk(data, list(_split(segment, ".")))
@@ -35,17 +35,21 @@ def find(data: Any, path: str) -> Any:
 
 
 def met(data: Any, path: str) -> Any:
-    """What a condition finds where it is met: the first of a list; None where it is not met."""
-    found = find(data, path)
-    if found is MISSING or not found:
+    """Return what a condition matches (of a list, the first item), or None if the condition is not met."""
+    match = find(data, path)
+    if match is MISSING or not match:
         return None
-    return found[0] if isinstance(found, list) else found
+    return match[0] if isinstance(match, list) else match
 
 
 def check(path: str) -> None:
-    """Raise BadPath where ``find`` would, whatever the data."""
+    """Check a path without data.
+
+    Raises:
+        BadPath: the path is invalid.
+    """
     if not path.strip():
-        raise BadPath("an empty path")
+        raise BadPath("the path is empty")
     for segment in _split(path, "|"):
         for part in _split(segment, "."):
             if part.startswith("#("):
@@ -54,7 +58,7 @@ def check(path: str) -> None:
                 for inner in _split(part[1:-1], ","):
                     check(inner)
             elif part.startswith(("{", "!")) or (part.startswith("@") and part != "@this"):
-                raise BadPath(f"{part}: not known here; keys, positions, #, #(...), #(...)# and @this are")
+                raise BadPath(f"{part}: not supported; use keys, positions, #, #(...), #(...)# or @this")
 
 
 def _check_query(part: str) -> None:
@@ -62,7 +66,7 @@ def _check_query(part: str) -> None:
     if left:
         check(left)
     if operator and right.startswith("~"):
-        raise BadPath(f"{part}: comparisons with ~ are not known here")
+        raise BadPath(f"{part}: comparisons with ~ are not supported")
 
 
 def _walk(data: Any, parts: Sequence[str]) -> Any:
@@ -72,25 +76,25 @@ def _walk(data: Any, parts: Sequence[str]) -> Any:
     if first == "#":
         if not isinstance(data, list):
             return MISSING
-        return _each(data, rest) if rest else len(data)
+        return _walk_items(data, rest) if rest else len(data)
     if first.startswith("#("):
         if not isinstance(data, list):
             return MISSING
-        matching = [each for each in data if _matches(each, first)]
+        matching = [item for item in data if _matches(item, first)]
         if first.endswith("#"):
-            return _each(matching, rest) if rest else matching
+            return _walk_items(matching, rest) if rest else matching
         return _walk(matching[0], rest) if matching else MISSING
     if first == "@this":
         return _walk(data, rest)
     if first.startswith("["):
-        found = [find(data, path) for path in _split(first[1:-1], ",")]
-        return _walk([each for each in found if each is not MISSING], rest)
+        values = [find(data, path) for path in _split(first[1:-1], ",")]
+        return _walk([value for value in values if value is not MISSING], rest)
     return _walk(_member(data, first), rest)
 
 
-def _each(items: Sequence[Any], rest: Sequence[str]) -> list[Any]:
-    found = [_walk(each, rest) for each in items]
-    return [each for each in found if each is not MISSING]
+def _walk_items(items: Sequence[Any], rest: Sequence[str]) -> list[Any]:
+    values = [_walk(item, rest) for item in items]
+    return [value for value in values if value is not MISSING]
 
 
 def _member(data: Any, key: str) -> Any:
@@ -107,19 +111,19 @@ def _member(data: Any, key: str) -> Any:
 
 def _matches(item: Any, part: str) -> bool:
     path, operator, text = _query(part)
-    found = find(item, path) if path else item
+    value = find(item, path) if path else item
     if not operator:
-        return found is not MISSING
-    if found is MISSING:
+        return value is not MISSING
+    if value is MISSING:
         return False
-    return _compare(found, operator, _value(text))
+    return _compare(value, operator, _literal(text))
 
 
 def _query(part: str) -> tuple[str, str, str]:
-    """Path, operator and value of ``#(...)`` or ``#(...)#``; no operator where it only asks whether it is there."""
+    """Return path, operator and value of ``#(...)`` or ``#(...)#``; without an operator, the path must only exist."""
     text = part.removesuffix("#")
     if not text.endswith(")"):
-        raise BadPath(f"{part}: a bracket that is not closed")
+        raise BadPath(f"{part}: unclosed bracket")
     text = text[2:-1]
     for at in _outside(text):
         for operator in _OPERATORS:
@@ -128,33 +132,33 @@ def _query(part: str) -> tuple[str, str, str]:
     return text.strip(), "", ""
 
 
-def _value(text: str) -> Any:
+def _literal(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-def _compare(found: Any, operator: str, value: Any) -> bool:
+def _compare(left: Any, operator: str, right: Any) -> bool:
     if operator in ("%", "!%"):
-        like = isinstance(found, str) and fnmatchcase(found, str(value).replace("[", "[[]"))
+        like = isinstance(left, str) and fnmatchcase(left, str(right).replace("[", "[[]"))
         return like is (operator == "%")
-    same = type(found) is type(value) or (_number(found) and _number(value))
+    comparable = type(left) is type(right) or (_is_number(left) and _is_number(right))
     if operator in ("=", "=="):
-        return same and found == value
+        return comparable and left == right
     if operator == "!=":
-        return not same or found != value
-    if not same or not isinstance(found, int | float | str):
+        return not comparable or left != right
+    if not comparable or not isinstance(left, int | float | str):
         return False
-    return {"<": found < value, "<=": found <= value, ">": found > value, ">=": found >= value}[operator]
+    return {"<": left < right, "<=": left <= right, ">": left > right, ">=": left >= right}[operator]
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _split(text: str, separator: str) -> Iterator[str]:
-    """Parts of a text, divided where the separator stands outside of brackets and quotes."""
+    """Split a text at the separators that are outside brackets and quotes."""
     start = 0
     for at in _outside(text):
         if text[at] == separator:
@@ -164,10 +168,10 @@ def _split(text: str, separator: str) -> Iterator[str]:
 
 
 def _outside(text: str) -> Iterator[int]:
-    """The places that are in no bracket and no quotes.
+    """Yield the positions that are outside brackets and quotes.
 
     Raises:
-        BadPath: one is not closed.
+        BadPath: a bracket or a quotation mark is not closed.
     """
     closing: list[str] = []
     quoted = False
@@ -188,4 +192,4 @@ def _outside(text: str) -> Iterator[int]:
             yield at
         at += 1
     if closing or quoted:
-        raise BadPath(f"{text}: a bracket or a quotation mark that is not closed")
+        raise BadPath(f"{text}: unclosed bracket or quotation mark")

@@ -1,4 +1,4 @@
-"""What a module's text says of itself without being run: the names it has, and the imports that a pod cannot follow."""
+"""Analyse a module's source without running it: its top-level names, and the imports that fail in a pod."""
 
 import ast
 import importlib.util
@@ -25,13 +25,19 @@ IN_IMAGE = frozenset(
         "protobuf",
     )
 ) | {"pydantic", "pyyaml", "requests", "scipy", "tenacity", "threadpoolctl"}
-"""Distributions that katib-flow's own image of the steps has, dockerfiles/steps-requirements.txt."""
+"""Distributions in katib-flow's own steps image, from dockerfiles/steps-requirements.txt."""
 _CATCH = ("ImportError", "ModuleNotFoundError", "Exception", "BaseException")
 
 
 @dataclass(frozen=True)
 class LeftBehind:
-    """An import of something that is on this machine and nowhere in a pod."""
+    """An import that works on this machine but fails in a pod.
+
+    Attributes:
+        line: its line in the module, from 1.
+        module: name of the imported module.
+        what: for messages, the file or the distribution that the pod lacks.
+    """
 
     line: int
     module: str
@@ -39,50 +45,52 @@ class LeftBehind:
 
 
 def binds(code: str, name: str) -> bool:
-    """Whether a module has a name at its top level, as far as its text tells; text that is no Python is not judged."""
+    """Whether a module binds a name at its top level; True for source that is not valid Python."""
     tree = _tree(code)
     return tree is None or any(name in _bound(node) or "*" in _bound(node) for node in _outside_functions(tree))
 
 
 def left_behind(code: str, packages: Sequence[str]) -> list[LeftBehind]:
-    """The imports of a module's text that lead to other files of the user's.
+    """Return the imports of a module that lead to other files of the user.
 
-    Imports that the text can do without are passed over: those in a ``try`` that catches their failure, and those under
-    ``if TYPE_CHECKING`` or ``if __name__ == "__main__"``.
+    Optional imports are ignored: those in a ``try`` that catches their failure, and those under ``if TYPE_CHECKING`` or
+    ``if __name__ == "__main__"``.
 
     Args:
-        packages: what pip installs into the pod, as requirements.
+        code: source of the module.
+        packages: requirements that pip installs into the pod.
     """
     installed = _named(packages)
-    found: dict[str, LeftBehind] = {}
+    missing: dict[str, LeftBehind] = {}
     for node in _imports(code):
         for module in _imported(node):
             top = module.partition(".")[0]
             if not top:
-                found.setdefault(module, LeftBehind(node.lineno, module, "a neighbour in its package"))
-            elif (path := _of_the_user(top)) and not _distributions(top) & installed:
-                found.setdefault(top, LeftBehind(node.lineno, top, f"which is {path} on this machine"))
-    return list(found.values())
+                missing.setdefault(module, LeftBehind(node.lineno, module, "a module of its own package"))
+            elif (path := _user_file(top)) and not _distributions(top) & installed:
+                missing.setdefault(top, LeftBehind(node.lineno, top, f"which is {path} on this machine"))
+    return list(missing.values())
 
 
 def not_in_image(code: str, packages: Sequence[str]) -> list[LeftBehind]:
-    """The imports of a module's text that lead to packages which katib-flow's own image lacks.
+    """Return the imports of a module that lead to packages that katib-flow's own image lacks.
 
     Args:
-        packages: what pip installs into the pod, as requirements.
+        code: source of the module.
+        packages: requirements that pip installs into the pod.
     """
     known = IN_IMAGE | _named(packages)
-    lacking: dict[str, LeftBehind] = {}
+    missing: dict[str, LeftBehind] = {}
     for node in _imports(code):
         for top in {module.partition(".")[0] for module in _imported(node)} - {""}:
             names = _distributions(top)
             if names and not names & known and top not in sys.stdlib_module_names:
-                lacking.setdefault(top, LeftBehind(node.lineno, top, sorted(names)[0]))
-    return list(lacking.values())
+                missing.setdefault(top, LeftBehind(node.lineno, top, sorted(names)[0]))
+    return list(missing.values())
 
 
 def _tree(code: str) -> ast.Module | None:
-    """None of a text that is no Python."""
+    """Parse source; None if it is not valid Python."""
     try:
         return ast.parse(code)
     except (SyntaxError, ValueError):
@@ -90,13 +98,13 @@ def _tree(code: str) -> ast.Module | None:
 
 
 def _imports(code: str) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports of a text that must not fail; none of what is no Python."""
+    """Yield the imports of a module that must succeed; none if the source is not valid Python."""
     if (tree := _tree(code)) is not None:
         yield from _needed(tree)
 
 
 def _named(packages: Sequence[str]) -> set[str]:
-    """The distributions that some requirements name."""
+    """Return the names of the distributions in some requirements."""
     return {_canonical(re.split(r"[^\w.-]", requirement, maxsplit=1)[0]) for requirement in packages}
 
 
@@ -108,7 +116,7 @@ def _outside_functions(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _bound(node: ast.AST) -> set[str]:
-    """The names that a statement gives to something."""
+    """Return the names that a statement binds."""
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         return {node.name}
     if isinstance(node, ast.Import | ast.ImportFrom):
@@ -117,7 +125,7 @@ def _bound(node: ast.AST) -> set[str]:
 
 
 def _needed(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """The imports below a node that must not fail."""
+    """Yield the imports below a node that must succeed."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import | ast.ImportFrom):
             yield child
@@ -141,16 +149,16 @@ def _imported(node: ast.Import | ast.ImportFrom) -> list[str]:
     return ["." * node.level + (node.module or "")]
 
 
-def _of_the_user(top: str) -> Path | None:
-    """Where a module lies that is neither Python's, nor ours, nor installed; None for any other."""
+def _user_file(top: str) -> Path | None:
+    """Return the path of a module of the user; None if it belongs to Python, katib-flow or an installed package."""
     if top == "katib_flow" or top in sys.stdlib_module_names:
         return None
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
-    places = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
-    path = next((Path(place) for place in places if place not in (None, "built-in", "frozen", "namespace")), None)
+    origins = [spec.origin, *(spec.submodule_search_locations or ())] if spec else []
+    path = next((Path(origin) for origin in origins if origin not in (None, "built-in", "frozen", "namespace")), None)
     standard = Path(sysconfig.get_path("stdlib"))
     if path is None or standard in path.parents or any(part in _INSTALLED for part in path.parts):
         return None

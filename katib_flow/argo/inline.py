@@ -1,4 +1,4 @@
-"""A function's module as text in the spec, so that no image need have it."""
+"""Put the source of a function's module into the spec, so that no image needs to contain it."""
 
 import importlib.util
 import inspect
@@ -17,33 +17,34 @@ _MAIN = "__main__"
 
 
 def check_importable(experiment: Experiment, function: Callable[..., Any]) -> None:
-    """Make sure that a pod, which imports the function by its name, gets this very function.
+    """Check that a pod, which imports the function by name, gets this very function.
 
     Raises:
-        InvalidSpec: the name stands for nothing, or for another function.
+        InvalidSpec: the name is missing from the module, or refers to another function.
     """
     reference = experiment.trial.function or ""
     if refers_to(reference, function):
         return
     module = reference.partition(":")[0]
     if "<locals>" in getattr(function, "__qualname__", ""):
-        need = "a function at the top level of its module: a pod imports it by name, and cannot do so inside another"
+        need = "a function at the top level of its module, because a pod cannot import one defined inside another"
     elif isinstance(function, MethodType):
-        need = "a function at the top level of its module: a pod imports it by name, and has no object of its method"
+        need = "a function at the top level of its module, because a pod does not have the object of a bound method"
     else:
-        need = f"the function that a pod imports under this name: {module} has another one there, or none"
+        need = f"a function that a pod can import by this name: {module} has another one there, or none"
     raise InvalidSpec(experiment.name, [SpecError("trial.function", reference, need)])
 
 
 def inlined(experiment: Experiment, function: Callable[..., Any] | None = None) -> Experiment:
-    """The experiment with the text of its function's module in ``trial.code``; one that has code keeps it.
+    """Return the experiment with the source of its function's module as ``trial.code``; existing code is kept.
 
     Args:
-        function: where it is at hand; else its module is looked for as for ``python -m``.
+        experiment: an experiment whose trials are a function.
+        function: the function, if at hand; otherwise its module is searched for as by ``python -m``.
 
     Raises:
-        SpecError: there is no such module, no text of it, or the text alone is not all that it takes.
-        KatibFlowError: the trial is no function.
+        SpecError: the module or its source cannot be found, or the module needs other local files.
+        KatibFlowError: the trials are not a function.
     """
     reference = experiment.trial.function
     if reference is None:
@@ -54,8 +55,8 @@ def inlined(experiment: Experiment, function: Callable[..., Any] | None = None) 
     code, file = _of_function(function, reference) if function else _of_module(module, reference, experiment.base)
     _check_alone(experiment, code, file)
     data = experiment.to_dict()
-    called = "trial_code" if module == _MAIN else module
-    data["trial"] = {**data["trial"], "function": f"{called}:{name}", "code": code}
+    module = "trial_code" if module == _MAIN else module
+    data["trial"] = {**data["trial"], "function": f"{module}:{name}", "code": code}
     return Experiment.parse(data, experiment.name)
 
 
@@ -64,33 +65,29 @@ def _of_function(function: Callable[..., Any], reference: str) -> tuple[str, Pat
     try:
         return (inspect.getsource(module), Path(inspect.getfile(module))) if module else ("", Path())
     except (OSError, TypeError):
-        need = "a function of a module in a file (a notebook has none: put it into one, or into an image)"
+        need = "a function in a module file; from a notebook, move it into a file or into an image"
         raise SpecError("trial.function", reference, need) from None
 
 
 def _of_module(module: str, reference: str, base: Path | None) -> tuple[str, Path]:
-    places = list(dict.fromkeys([str(base or Path.cwd()), str(Path.cwd())]))
-    sys.path[:0] = [place for place in places if place not in sys.path]
+    folders = list(dict.fromkeys([str(base or Path.cwd()), str(Path.cwd())]))
+    sys.path[:0] = [folder for folder in folders if folder not in sys.path]
     try:
-        found = importlib.util.find_spec(module)
+        module_spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
-        found = None
-    if found is None or found.origin is None or not found.origin.endswith(".py"):
-        raise SpecError(
-            "trial.function",
-            reference,
-            f"a module that is a file below {' or '.join(places)}",
-        )
-    return Path(found.origin).read_text(encoding="utf-8"), Path(found.origin)
+        module_spec = None
+    if module_spec is None or module_spec.origin is None or not module_spec.origin.endswith(".py"):
+        raise SpecError("trial.function", reference, f"a function in a module file below {' or '.join(folders)}")
+    return Path(module_spec.origin).read_text(encoding="utf-8"), Path(module_spec.origin)
 
 
 def _check_alone(experiment: Experiment, code: str, file: Path) -> None:
-    """A module that travels as text has the function, and needs no other file of this machine."""
+    """Check that a module whose source goes into the spec has the function and needs no other local file."""
     reference, trial = experiment.trial.function or "", experiment.trial
     name = reference.partition(":")[2].partition(".")[0]
     if not binds(code, name):
-        raise SpecError("trial.function", reference, f"a function in {file}, which has no {name}")
+        raise SpecError("trial.function", reference, f"a function that {file} defines; it has no {name}")
     if experiment.argo.image is None and (imports := left_behind(code, trial.packages)):
-        lines = "; ".join(f"line {each.line} imports {each.module}, {each.what}" for each in imports)
-        need = f"a module that a pod can import alone ({lines}): put all of it into {file.name}, or into an argo.image"
+        lines = "; ".join(f"line {entry.line} imports {entry.module}, {entry.what}" for entry in imports)
+        need = f"a module that needs no other local file ({lines}); move all code into {file.name} or an argo.image"
         raise SpecError("trial.function", reference, need)

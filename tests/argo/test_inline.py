@@ -113,8 +113,8 @@ def test_a_classmethod_travels_under_the_class_that_it_was_taken_from(module: An
 @pytest.mark.parametrize(
     ("made", "need"),
     [
-        (lambda module: module.closure(), "a pod imports it by name, and cannot do so inside another"),
-        (lambda module: module.Base().method, "a pod imports it by name, and has no object of its method"),
+        (lambda module: module.closure(), "a pod cannot import one defined inside another"),
+        (lambda module: module.Base().method, "a pod does not have the object of a bound method"),
         (lambda module: module.named_apart, "katib_flow_test_user has another one there, or none"),
     ],
 )
@@ -142,13 +142,13 @@ def test_a_module_without_the_function_is_told_before_a_pod_finds_out(tmp_path: 
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "katib_flow_test_user.py").write_text(CODE)
-    with pytest.raises(SpecError, match=r"katib_flow_test_user\.py, which has no trian"):
+    with pytest.raises(SpecError, match=r"katib_flow_test_user\.py defines; it has no trian"):
         inlined(Experiment.parse(spec(trial={"function": "katib_flow_test_user:trian"}, argo={})))
 
 
 def test_what_cannot_be_put_into_a_spec_is_told(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(SpecError, match="need a module that is a file below"):
+    with pytest.raises(SpecError, match="need a function in a module file below"):
         inlined(Experiment.parse(spec(trial={"function": "katib_flow_no_such:train"})))
     with pytest.raises(KatibFlowError, match=r"trial.command: only the code of a function"):
         inlined(Experiment.parse(spec(trial={"command": ["x"]})))
