@@ -1,7 +1,7 @@
-"""What a namespace needs to run experiments, looked at piece by piece, each with what to do where it is missing.
+"""Check that a namespace has everything that experiments need, and say how to fix what is missing.
 
-Nothing is changed; but for ``probe``, which runs one small pod and deletes it. The page "On Argo" says what each piece
-is for; ``install`` has the manifests.
+The checks change nothing, except that the probe runs one small pod and deletes it. The page "On Argo" explains each
+requirement; ``install`` has the manifests.
 """
 
 import re
@@ -18,16 +18,16 @@ from katib_flow.argo.names import RESTRICTED
 from katib_flow.errors import KatibFlowError
 
 CONTROLLER = "workflow-controller"
-OLDEST = (3, 7)  # of Argo Workflows, that this was tried with
+OLDEST = (3, 7)  # the oldest tested version of Argo Workflows
 DEPLOYMENT, SECRET = ("apps/v1", "Deployment"), ("v1", "Secret")
 REVIEW = ("authorization.k8s.io/v1", "SelfSubjectAccessReview")
 PROBE_SECONDS = 300.0
 _ASKED = (
     ("create", "argoproj.io", "workflows", "submit an experiment"),
-    ("get", "argoproj.io", "workflows", "watch one"),
-    ("list", "", "pods", "say what a Workflow waits for"),
+    ("get", "argoproj.io", "workflows", "watch an experiment"),
+    ("list", "", "pods", "see why a Workflow waits"),
 )
-"""Verbs that commands use, in the name of who asks: verb, group, resource, and what for."""
+"""Rights that the commands need from the user's own account: verb, group, resource, purpose."""
 _ASKS_MLFLOW = """\
 import os, sys, urllib.error, urllib.request
 uri = os.environ.get("MLFLOW_TRACKING_URI", "")
@@ -44,6 +44,8 @@ print(f"{uri} answers")
 
 
 class Health(StrEnum):
+    """The outcome of a check."""
+
     GOOD = "good"
     WRONG = "wrong"
     WARNING = "warning"
@@ -52,12 +54,13 @@ class Health(StrEnum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One piece that was looked at.
+    """The result of one check.
 
     Attributes:
-        what: the piece.
-        says: what there is.
-        do: what to do about it; empty where nothing is to be done.
+        what: the subject of the check.
+        health: the outcome.
+        says: the outcome in words.
+        do: how to fix it; empty if nothing needs fixing.
     """
 
     what: str
@@ -76,11 +79,13 @@ def examined(
     image: str = "",
     sleep: Callable[[float], None] = time.sleep,
 ) -> Iterator[Finding]:
-    """Everything that a namespace needs.
+    """Check everything that a namespace needs, and yield the findings one by one.
 
     Args:
+        cluster: the namespace.
         controllers: the namespaces in which Argo's controller may run.
-        image: of the steps; where it is given, a pod of it asks MLflow.
+        image: image of the steps; if given, a pod with this image asks MLflow for its health.
+        sleep: called with each pause in seconds while that pod runs.
     """
     pieces: list[tuple[str, Callable[[], Iterator[Finding]]]] = [
         ("Argo Workflows", lambda: _argo(cluster)),
@@ -100,7 +105,7 @@ def examined(
 
 
 def _who_may(error: ClusterError) -> str:
-    return "ask somebody who may read it" if error.status in (401, 403) else ""
+    return "ask somebody who has the right to read it" if error.status in (401, 403) else ""
 
 
 def _argo(cluster: Cluster) -> Iterator[Finding]:
@@ -129,18 +134,18 @@ def _controller(controllers: Sequence[Cluster]) -> Iterator[Finding]:
         return
     where = " or ".join(namespace.namespace for namespace in controllers) or "any namespace"
     yield Finding(
-        what, Health.UNKNOWN, f"no Deployment {CONTROLLER} in {where}", "name its namespace: --argo-namespace"
+        what, Health.UNKNOWN, f"no Deployment {CONTROLLER} in {where}", "state its namespace with --argo-namespace"
     )
 
 
 def _version(what: str, image: str) -> Finding:
     match = re.search(r":v?(\d+)\.(\d+)", image)
     if match is None:
-        return Finding(what, Health.UNKNOWN, f"{image}: its tag is no version")
+        return Finding(what, Health.UNKNOWN, f"the tag of {image} is not a version")
     version = (int(match[1]), int(match[2]))
     if version < OLDEST:
         need = ".".join(map(str, OLDEST))
-        return Finding(what, Health.WARNING, f"version {match[1]}.{match[2]}", f"{need} or newer was tried; upgrade it")
+        return Finding(what, Health.WARNING, f"version {match[1]}.{match[2]}", f"upgrade to {need}, the oldest tested")
     return Finding(what, Health.GOOD, f"version {match[1]}.{match[2]}")
 
 
@@ -150,8 +155,8 @@ def _requeue(container: Manifest) -> Finding:
     stated = values.get("DEFAULT_REQUEUE_TIME", "")
     if stated:
         return Finding(what, Health.GOOD, f"DEFAULT_REQUEUE_TIME={stated}")
-    do = f"kubectl set env deployment/{CONTROLLER} DEFAULT_REQUEUE_TIME=1s: a step takes 5 s less"
-    return Finding(what, Health.WARNING, "10 s, Argo's default: a step takes 10 s", do)
+    do = f"to save 5 s a step: kubectl set env deployment/{CONTROLLER} DEFAULT_REQUEUE_TIME=1s"
+    return Finding(what, Health.WARNING, "10 s, Argo's default: each step takes 10 s", do)
 
 
 def _rights(cluster: Cluster) -> Iterator[Finding]:
@@ -160,41 +165,42 @@ def _rights(cluster: Cluster) -> Iterator[Finding]:
         question = {"apiVersion": REVIEW[0], "kind": REVIEW[1], "metadata": {}}  # the cluster refuses metadata in it
         review = cluster.create({**question, "spec": {"resourceAttributes": attributes}})
         allowed = bool((review.get("status") or {}).get("allowed"))
-        says = f"you may {verb} {resource}" if allowed else f"you may not {verb} {resource}, to {purpose}"
+        says = f"you may {verb} {resource}" if allowed else f"you may not {verb} {resource}, as needed to {purpose}"
         yield Finding(
             "your rights", Health.GOOD if allowed else Health.WRONG, says, "" if allowed else "ask for the right"
         )
 
 
 def _accounts(cluster: Cluster) -> Iterator[Finding]:
-    """Of each account what is missing of it: itself, its token, or rights of its Role."""
+    """Check that each account exists, has its token and has the rights of its Role."""
     wanted = [manifest for manifest in accounts() if manifest["kind"] != "Namespace"]
     for account in (manifest["metadata"]["name"] for manifest in wanted if manifest["kind"] == "ServiceAccount"):
         pieces = [manifest for manifest in wanted if manifest["metadata"]["name"].split(".")[0] == account]
-        lacks = [piece for manifest in pieces if (piece := _lacks(cluster, manifest))]
+        problems = [problem for manifest in pieces if (problem := _problem_of(cluster, manifest))]
         what = f"account {account}"
-        if not lacks:
-            yield Finding(what, Health.GOOD, "is there, with its rights")
+        if not problems:
+            yield Finding(what, Health.GOOD, "exists and has its rights")
         elif account == pods.Accounts().watcher:
-            do = f"{INSTALL}, if you need it: only trials that are Kubernetes objects do"
-            yield Finding(what, Health.WARNING, "; ".join(lacks), do)
+            do = f"{INSTALL}; only trials that are Kubernetes objects need it"
+            yield Finding(what, Health.WARNING, "; ".join(problems), do)
         else:
-            yield Finding(what, Health.WRONG, "; ".join(lacks), INSTALL)
+            yield Finding(what, Health.WRONG, "; ".join(problems), INSTALL)
 
 
-def _lacks(cluster: Cluster, wanted: Manifest) -> str:
+def _problem_of(cluster: Cluster, wanted: Manifest) -> str:
+    """Say how an object falls short of its manifest; "" if it does not."""
     kind, name = wanted["kind"], wanted["metadata"]["name"]
     try:
-        there = cluster.get((wanted["apiVersion"], kind), name)
+        existing = cluster.get((wanted["apiVersion"], kind), name)
     except Missing:
         return f"{kind} {name} is missing"
-    if kind == "Role" and (rights := sorted(_rights_of(wanted) - _rights_of(there))):
-        return f"Role {name} lacks {', '.join(rights[:5])}"
+    if kind == "Role" and (rights := sorted(_rights_of(wanted) - _rights_of(existing))):
+        return f"Role {name} lacks the rights {', '.join(rights[:5])}"
     return ""
 
 
 def _rights_of(role: Manifest) -> set[str]:
-    """Of a Role: "verb resource.group" each."""
+    """Return the rights of a Role, each as "verb resource.group"."""
     return {
         f"{verb} {resource}{f'.{group}' if group else ''}"
         for rule in role.get("rules") or ()
@@ -216,7 +222,7 @@ def _address(cluster: Cluster) -> Iterator[Finding]:
     try:
         secret = cluster.get(SECRET, pods.SETTINGS)
     except Missing:
-        do = f"{INSTALL}; or state tracking.uri in the specs"
+        do = f"{INSTALL}; or set tracking.uri in the specs"
         yield Finding(what, Health.WRONG, f"neither ConfigMap nor Secret {pods.SETTINGS} has MLFLOW_TRACKING_URI", do)
         return
     stated = "MLFLOW_TRACKING_URI" in (secret.get("data") or {})
@@ -229,19 +235,19 @@ def _template(cluster: Cluster) -> Iterator[Finding]:
     try:
         cluster.get((WORKFLOW[0], "WorkflowTemplate"), TEMPLATE)
     except Missing:
-        do = f"{INSTALL}, to start experiments by argo submit --from"
-        yield Finding(what, Health.WARNING, "is not installed; katib-flow submit does without it", do)
+        do = f"{INSTALL}, to start experiments with argo submit --from"
+        yield Finding(what, Health.WARNING, "is not installed; katib-flow submit does not need it", do)
         return
     yield Finding(what, Health.GOOD, "is installed")
 
 
 def _probe(cluster: Cluster, image: str, sleep: Callable[[float], None]) -> Iterator[Finding]:
-    """A pod of the steps' image asks MLflow, as a step does."""
+    """Run a pod with the steps' image that asks MLflow for its health."""
     what, name = "MLflow from a pod", f"katib-flow-doctor-{int(time.time())}"
     try:
         cluster.create(probe_pod(name, image))
     except AlreadyExists:
-        yield Finding(what, Health.UNKNOWN, f"pod {name} is there already", "try again")
+        yield Finding(what, Health.UNKNOWN, f"pod {name} already exists", "try again")
         return
     try:
         yield _ended(cluster, what, name, image, sleep)
@@ -261,16 +267,17 @@ def _ended(cluster: Cluster, what: str, name: str, image: str, sleep: Callable[[
             says, good = " ".join(lines[-3:]), status["phase"] == "Succeeded"
             refused = "Host" in says and "403" in says
             do = (
-                "start MLflow with --allowed-hosts naming that host and port"
+                "add this host and port to MLflow's --allowed-hosts"
                 if refused
-                else "mend the address, or MLflow"
+                else "correct the address, or repair MLflow"
             )
             return Finding(what, Health.GOOD if good else Health.WRONG, says, "" if good else do)
         states = [container.get("state") or {} for container in status.get("containerStatuses") or ()]
         waiting = [state["waiting"] for state in states if "waiting" in state]
         if reason := next((state for state in waiting if "Image" in state.get("reason", "")), None):
             says = f"{image}: {reason['reason']}: {reason.get('message', '')}".rstrip(": ")
-            return Finding("image", Health.WRONG, says, "push the image where the nodes can pull it, or mend its name")
+            do = "push the image to a registry from which the nodes can pull, or correct its name"
+            return Finding("image", Health.WRONG, says, do)
         sleep(1.0)
         waited += 1.0
     return Finding(
@@ -279,7 +286,7 @@ def _ended(cluster: Cluster, what: str, name: str, image: str, sleep: Callable[[
 
 
 def probe_pod(name: str, image: str) -> Manifest:
-    """A pod that asks MLflow for its health, with the settings of a step."""
+    """Return a pod that asks MLflow for its health, with the settings of a step."""
     settings: list[dict[str, Any]] = [
         {"configMapRef": {"name": pods.SETTINGS, "optional": True}},
         {"secretRef": {"name": pods.SETTINGS, "optional": True}},

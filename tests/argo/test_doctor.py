@@ -95,7 +95,7 @@ def test_the_account_that_only_objects_need_is_a_warning() -> None:
     cluster = installed(lambda manifest: manifest["metadata"]["name"] == "kf-watcher")
     (finding,) = wrong(examined(cluster, [argo()]))
     assert finding.health is Health.WARNING
-    assert "only trials that are Kubernetes objects do" in finding.do
+    assert "only trials that are Kubernetes objects need it" in finding.do
 
 
 def test_a_right_that_a_role_lacks_is_named() -> None:
@@ -104,7 +104,7 @@ def test_a_right_that_a_role_lacks_is_named() -> None:
     rules = [{**rule, "verbs": [verb for verb in rule["verbs"] if verb != "create"]} for rule in role["rules"]]
     cluster.patch(("rbac.authorization.k8s.io/v1", "Role"), "kf-submitter", {"rules": rules})
     (finding,) = wrong(examined(cluster, [argo()]))
-    assert "Role kf-submitter lacks create workflows.argoproj.io" in finding.says
+    assert "Role kf-submitter lacks the rights create workflows.argoproj.io" in finding.says
 
 
 def test_where_mlflow_is_has_to_be_stated() -> None:
@@ -131,7 +131,7 @@ def test_where_mlflow_is_has_to_be_stated() -> None:
     ("container", "health", "says"),
     [
         ({**CONTROLLER, "image": "argo/workflow-controller:v3.4.8"}, Health.WARNING, "version 3.4"),
-        ({**CONTROLLER, "image": "argo/workflow-controller:latest"}, Health.UNKNOWN, "its tag is no version"),
+        ({**CONTROLLER, "image": "argo/workflow-controller:latest"}, Health.UNKNOWN, "is not a version"),
         ({"image": CONTROLLER["image"]}, Health.WARNING, "10 s, Argo's default"),
     ],
 )
@@ -151,7 +151,7 @@ def test_the_rights_of_who_asks_are_said() -> None:
     cluster = installed()
     cluster.forbidden = {"create workflows"}
     (finding,) = wrong(examined(cluster, [argo()]))
-    assert (finding.health, finding.says) == (Health.WRONG, "you may not create workflows, to submit an experiment")
+    assert (finding.health, finding.says) == (Health.WRONG, "you may not create workflows, as needed to submit an experiment")
 
 
 def test_a_cluster_without_argo_is_said() -> None:
@@ -168,7 +168,7 @@ def test_a_piece_that_may_not_be_read_is_unknown_and_the_rest_is_looked_at() -> 
     cluster.refusals.append(ClusterError("list Workflow: the cluster answers 403 Forbidden", 403))
     (finding,) = wrong(examined(cluster, [argo()]))
     assert (finding.what, finding.health) == ("Argo Workflows", Health.UNKNOWN)
-    assert finding.do == "ask somebody who may read it"
+    assert finding.do == "ask somebody who has the right to read it"
 
 
 def probed(states: list[Manifest], log: str = "") -> tuple[list[Finding], Reviewing]:
