@@ -1,6 +1,6 @@
-"""The objects of one Kubernetes namespace; the only door to the kubernetes client, imported when one is opened.
+"""Access to the objects of one Kubernetes namespace. Only this module uses the kubernetes client, imported when needed.
 
-``Cluster`` is all that handover, the watcher and ``submit`` need. ``katib_flow.testing.kubernetes`` has another one, in
+``Cluster`` is the interface that the steps and ``submit`` use; ``katib_flow.testing.kubernetes`` implements it in
 memory.
 """
 
@@ -27,26 +27,26 @@ NOTHING: Mapping[str, str] = {}
 
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _REQUEST_SECONDS = 30
-PATIENCE_SECONDS = 120.0  # of a step that asks the cluster something
+PATIENCE_SECONDS = 120.0  # how long a step retries a request to the cluster
 _LONGEST_PAUSE_SECONDS = 30.0
-WATCH_SECONDS = 240  # for which one call tells of changes
+WATCH_SECONDS = 240  # duration of one watch request
 
 T = TypeVar("T")
 
 
 class AlreadyExists(KatibFlowError):
-    """There is an object of that kind and name."""
+    """An object of that kind and name already exists."""
 
 
 class Missing(KatibFlowError):
-    """There is no object of that kind and name."""
+    """No object of that kind and name exists."""
 
 
 class ClusterError(KatibFlowError):
-    """The cluster refuses, or does not answer.
+    """The cluster refuses a request or does not answer.
 
     Attributes:
-        status: of HTTP; 0 where it does not answer.
+        status: HTTP status; 0 if the cluster does not answer.
     """
 
     def __init__(self, message: str, status: int = 0) -> None:
@@ -54,8 +54,8 @@ class ClusterError(KatibFlowError):
         self.status = status
 
     @property
-    def passing(self) -> bool:
-        """Whether it may answer when it is asked again: it was away, overloaded, or in conflict with itself."""
+    def transient(self) -> bool:
+        """Whether a retry may succeed: the cluster was unreachable or overloaded, or the request met a conflict."""
         return self.status >= 500 or self.status in (0, http.client.CONFLICT, http.client.TOO_MANY_REQUESTS)
 
 
@@ -66,51 +66,52 @@ class Cluster(Protocol):
     def namespace(self) -> str: ...
 
     def create(self, manifest: Manifest) -> Manifest:
-        """Create an object; the object as the cluster has it, ``generateName`` resolved. Raises AlreadyExists."""
+        """Create an object and return it as stored, with ``generateName`` resolved. Raises AlreadyExists."""
         ...
 
     def get(self, kind: Kind, name: str) -> Manifest:
-        """Raises Missing."""
+        """Return an object. Raises Missing."""
         ...
 
     def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
-        """The objects that have all of the labels, oldest first.
+        """Return the objects that have all of the labels, oldest first.
 
         Args:
-            fields: values of fields that they have too, by dotted path, of those that the cluster can select by.
+            labels: required labels.
+            fields: required values of fields, by dotted path; Kubernetes supports only some fields.
         """
         ...
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
-        """Merge changes into an object (RFC 7396). Raises Missing."""
+        """Merge changes into an object (RFC 7396) and return it. Raises Missing."""
         ...
 
     def delete(self, kind: Kind, name: str) -> None:
-        """Delete an object and, in the background, what it owns; nothing happens where it is gone already."""
+        """Delete an object and, in the background, the objects it owns. Do nothing if it does not exist."""
         ...
 
     def changes(
         self, kind: Kind, labels: Mapping[str, str], name: str = "", since: str = "", seconds: int = WATCH_SECONDS
     ) -> Iterator[str]:
-        """The version of the objects that have all of the labels, whenever one of them has changed, as it happens.
+        """Yield the resource version whenever one of the objects that have all of the labels changes.
 
-        It ends after some seconds, or when the cluster has enough of it; who goes on does so from the last version.
+        The iterator ends after ``seconds``, or when the cluster closes the watch. To continue, pass the last version.
 
         Args:
-            name: only the object of that name.
-            since: the version after which changes are told; "" for now, which is told first.
+            name: watch only the object of this name.
+            since: the version after which to report changes; by default the current one, which is then yielded first.
 
         Raises:
-            ClusterError: with status 410 where the cluster has forgotten what came after that version.
+            ClusterError: with status 410 if the cluster no longer has the changes since that version.
         """
         ...
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
-        """What a container has printed, each line after its time (RFC 3339) and a space; "" before it has started.
+        """Return a container's output, each line prefixed by its time (RFC 3339) and a space; "" before it starts.
 
         Args:
-            container: None for the only one.
-            since_seconds: only what it printed in the last so many seconds; it may give a little more.
+            container: name of the container; None if the pod has only one.
+            since_seconds: return the output of this many seconds only; a little more may be included.
 
         Raises:
             Missing: there is no such pod.
@@ -119,6 +120,7 @@ class Cluster(Protocol):
 
 
 def kind_of(manifest: Manifest) -> Kind:
+    """Return the apiVersion and kind of an object."""
     return manifest["apiVersion"], manifest["kind"]
 
 
@@ -126,30 +128,35 @@ def patiently(
     call: Callable[[], T],
     seconds: float = PATIENCE_SECONDS,
     *,
-    passing: Callable[[BaseException], bool] = lambda error: isinstance(error, ClusterError) and error.passing,
-    told: Callable[[BaseException], None] = lambda _: None,
+    transient: Callable[[BaseException], bool] = lambda error: isinstance(error, ClusterError) and error.transient,
+    on_first_error: Callable[[BaseException], None] = lambda _: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> T:
-    """The result of a call that is made again, with growing pauses, while what it asks is away.
+    """Call a function, and retry it with growing pauses while its errors are transient.
 
     Args:
-        seconds: for how long.
-        passing: whether an error may pass.
-        told: called with the first of them.
+        call: the function.
+        seconds: how long to keep trying.
+        transient: whether an error may pass.
+        on_first_error: called with the first error that is retried.
+        sleep: called with each pause in seconds.
+
+    Returns:
+        The result of the first call that succeeds.
 
     Raises:
-        ClusterError: or another: of the last try.
+        ClusterError: or another error of the call, if it is not transient or the time is up.
     """
 
     def first(state: RetryCallState) -> None:
         if state.attempt_number == 1 and state.outcome is not None and (error := state.outcome.exception()):
-            told(error)
+            on_first_error(error)
 
     def over(state: RetryCallState) -> bool:
         return max(state.idle_for, state.seconds_since_start or 0.0) >= seconds
 
     retrying = Retrying(
-        retry=retry_if_exception(passing),
+        retry=retry_if_exception(transient),
         wait=wait_exponential(multiplier=1, max=_LONGEST_PAUSE_SECONDS),
         stop=over,
         before_sleep=first,
@@ -160,10 +167,15 @@ def patiently(
 
 
 class KubernetesCluster:
-    """A namespace of a real cluster, by the pod's own account or by the user's kubeconfig.
+    """A namespace of a real cluster, reached with the pod's service account or the user's kubeconfig.
 
     Args:
-        seconds: for how long one request may be connecting, or without an answer.
+        namespace: by default that of the pod or of the kubeconfig's context.
+        in_pod: whether to use the pod's service account instead of the kubeconfig.
+        seconds: timeout of a request, both for connecting and for reading.
+
+    Raises:
+        KatibFlowError: neither names a cluster, or the cluster does not answer.
     """
 
     def __init__(self, namespace: str | None = None, *, in_pod: bool = True, seconds: float = _REQUEST_SECONDS) -> None:
@@ -191,9 +203,9 @@ class KubernetesCluster:
     def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
         pairs = {"label_selector": labels, "field_selector": fields}
         selectors = {name: _selector(pair) for name, pair in pairs.items() if pair}
-        found = self._call("list", kind, "", lambda of: of.get(**selectors, **self._where)).to_dict()
+        answer = self._call("list", kind, "", lambda of: of.get(**selectors, **self._where)).to_dict()
         return sorted(
-            found["items"], key=lambda each: (each["metadata"]["creationTimestamp"], each["metadata"]["name"])
+            answer["items"], key=lambda item: (item["metadata"]["creationTimestamp"], item["metadata"]["name"])
         )
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
@@ -258,16 +270,16 @@ class KubernetesCluster:
 
 
 class _Discovery:
-    """What the cluster calls the objects of a kind: one call for each apiVersion that is asked for.
+    """Looks up the resources of kinds with one request per apiVersion.
 
-    The client's own discovery begins with four calls, and a file beside, in every pod.
+    The client's own discovery starts with four requests and a cache file in every pod.
     """
 
     def __init__(self, client: Any, cache_file: str | None) -> None:
         self._client, self._resources = client, dict[Kind, Any]()
 
     def get(self, api_version: str, kind: str) -> Any:
-        """The resource of a kind. Raises ResourceNotFoundError."""
+        """Return the resource of a kind. Raises ResourceNotFoundError."""
         from kubernetes.dynamic.exceptions import NotFoundError, ResourceNotFoundError
         from kubernetes.dynamic.resource import Resource
 
@@ -278,17 +290,17 @@ class _Discovery:
             except NotFoundError:
                 raise ResourceNotFoundError(f"no {api_version}") from None
             where = {"prefix": prefix, "group": group, "api_version": version, "client": self._client}
-            for each in answer.to_dict()["resources"]:
-                if "/" not in each["name"]:  # else a part of one, its status say
-                    fields = {name: each[name] for name in ("name", "kind", "namespaced", "verbs")}
-                    self._resources[api_version, each["kind"]] = Resource(**where, **fields)
+            for resource in answer.to_dict()["resources"]:
+                if "/" not in resource["name"]:  # not a subresource such as jobs/status
+                    fields = {name: resource[name] for name in ("name", "kind", "namespaced", "verbs")}
+                    self._resources[api_version, resource["kind"]] = Resource(**where, **fields)
         if (api_version, kind) not in self._resources:
             raise ResourceNotFoundError(f"no {kind} in {api_version}")
         return self._resources[api_version, kind]
 
 
 def _called(what: str, call: Callable[[], Any]) -> Any:
-    """A call whose errors are ours."""
+    """Call the kubernetes client and translate its errors into those of this module."""
     from kubernetes.client.exceptions import ApiException
     from kubernetes.dynamic.exceptions import DynamicApiError
     from urllib3.exceptions import HTTPError
@@ -298,9 +310,9 @@ def _called(what: str, call: Callable[[], Any]) -> Any:
     except (ApiException, DynamicApiError) as error:
         status = int(error.status or 0)
         if status == http.client.CONFLICT and what.startswith("create"):
-            raise AlreadyExists(what) from None
+            raise AlreadyExists(f"{what}: it already exists") from None
         if status == http.client.NOT_FOUND:
-            raise Missing(what) from None
+            raise Missing(f"{what}: it does not exist") from None
         raise ClusterError(f"{what}: the cluster answers {status} {error.reason}", status) from None
     except (HTTPError, OSError) as error:
         raise ClusterError(f"{what}: the cluster does not answer: {error}") from None
@@ -311,7 +323,7 @@ def _selector(values: Mapping[str, str]) -> str:
 
 
 def _lines(response: Any) -> Iterator[bytes]:
-    """The lines of an answer as they come."""
+    """Yield the lines of a streamed response."""
     rest = b""
     for part in response.stream(2**16):
         *lines, rest = (rest + part).split(b"\n")

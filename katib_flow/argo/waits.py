@@ -1,4 +1,4 @@
-"""Which steps of a Workflow wait, and why: what a person would look up with argo and kubectl."""
+"""Find which steps of a Workflow wait, and why, as one would with argo and kubectl."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,17 +17,17 @@ _IMAGE = (
 )
 _QUOTED = re.compile(r'image \\?"([^"\\]+)')
 _ATTEMPT = re.compile(r"\(\d+\)$")
-_NAMED = 3  # steps that wait for one reason; of more, their number is told
+_NAMED = 3  # steps to name per reason; further ones are counted
 
 
 @dataclass(frozen=True)
 class Wait:
-    """Something that waits.
+    """A step that waits.
 
     Attributes:
-        step: for a person: suggest, trial t00003, the Workflow ...
-        why: what it waits for, or what failed before it is tried again.
-        about: what tells reasons apart; the same reason may be worded differently from look to look.
+        step: its name in messages: suggest, trial t00003, the Workflow ...
+        why: the reason, or the failure after which the step is retried.
+        about: identifies the reason, whose wording may change from look to look.
     """
 
     step: str
@@ -35,8 +35,8 @@ class Wait:
     about: str
 
 
-def told(waits: Iterable[Wait]) -> list[str]:
-    """Waits as lines, steps that wait for the same on one."""
+def as_lines(waits: Iterable[Wait]) -> list[str]:
+    """Describe waits, one line per reason."""
     steps: dict[str, list[str]] = {}
     for wait in waits:
         steps.setdefault(wait.why, []).append(wait.step)
@@ -50,40 +50,41 @@ def _steps(names: list[str]) -> str:
 
 
 def waits(cluster: Cluster, workflow: Manifest) -> list[Wait]:
-    """What waits in a Workflow that has not ended; nothing where all goes on.
+    """Return what waits in a Workflow that has not ended.
 
-    Where pods may not be listed, only what Argo itself says of them is told.
+    If the caller may not list pods, the reasons are those that Argo records in the Workflow.
 
     Raises:
         ClusterError: the cluster does not answer.
     """
     if workflow["spec"].get("suspend"):
         name = workflow["metadata"]["name"]
-        return [Wait("the Workflow", f"it is suspended; argo resume {name} goes on", "suspended")]
+        return [Wait("the Workflow", f"it is suspended; resume it with: argo resume {name}", "suspended")]
     status: Mapping[str, Any] = workflow.get("status") or {}
     if phase_of(workflow) == "Pending" and not status.get("nodes"):
-        why = status.get("message") or "Argo's controller has not begun with it"
+        why = status.get("message") or "Argo's controller has not started it"
         return [Wait("the Workflow", why, "controller")]
     nodes = nodes_of(workflow) or []
     pending = [node for node in nodes if node.kind == "Pod" and node.phase == "Pending"]
     pods = _pods(cluster, workflow) if pending else {}
-    found = [_waiting(cluster, node, pods.get(node.name)) for node in pending]
-    return [*(wait for wait in found if wait), *_tried_again(nodes)]
+    starting = [_waiting(cluster, node, pods.get(node.name)) for node in pending]
+    return [*(wait for wait in starting if wait), *_retrying(nodes)]
 
 
 def _pods(cluster: Cluster, workflow: Manifest) -> dict[str, Manifest]:
-    """The pods of a Workflow by the names of their nodes; none where they may not be listed."""
-    found = _allowed(cluster, POD, {_OF_WORKFLOW: workflow["metadata"]["name"]}, {})
-    return {(pod["metadata"].get("annotations") or {}).get(_OF_NODE, ""): pod for pod in found}
+    """Return the pods of a Workflow by node name; empty if the caller may not list pods."""
+    pods = _find_if_allowed(cluster, POD, {_OF_WORKFLOW: workflow["metadata"]["name"]}, {})
+    return {(pod["metadata"].get("annotations") or {}).get(_OF_NODE, ""): pod for pod in pods}
 
 
-def _allowed(
+def _find_if_allowed(
     cluster: Cluster, kind: tuple[str, str], labels: Mapping[str, str], fields: Mapping[str, str]
 ) -> list[Manifest]:
+    """Find objects; return none if the cluster refuses."""
     try:
         return cluster.find(kind, labels, fields)
     except ClusterError as error:
-        if error.passing:
+        if error.transient:
             raise
         return []
 
@@ -104,40 +105,40 @@ def _waiting(cluster: Cluster, node: Node, pod: Manifest | None) -> Wait | None:
 
 
 def _reasons(pod: Manifest) -> Iterator[tuple[str, str, str]]:
-    """Reason, message and image of each container that cannot start, then why the pod has no node."""
+    """Yield reason, message and image of each container that cannot start, then why the pod is not scheduled."""
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
     for kind in ("initContainer", "container"):
-        images = {each["name"]: each.get("image", "") for each in spec.get(f"{kind}s") or []}
-        for each in status.get(f"{kind}Statuses") or []:
-            waiting = (each.get("state") or {}).get("waiting") or {}
+        images = {container["name"]: container.get("image", "") for container in spec.get(f"{kind}s") or []}
+        for container in status.get(f"{kind}Statuses") or []:
+            waiting = (container.get("state") or {}).get("waiting") or {}
             if waiting.get("reason", "") not in _ON_ITS_WAY:
-                yield waiting["reason"], waiting.get("message") or "", images.get(each["name"], "")
+                yield waiting["reason"], waiting.get("message") or "", images.get(container["name"], "")
     for condition in status.get("conditions") or []:
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
             yield condition.get("reason") or "Unschedulable", condition.get("message") or "", ""
 
 
 def _split(message: str) -> tuple[str, str]:
-    """Reason and message of what Argo says of a pod; a reason is one word."""
+    """Split Argo's message about a pod into reason, one word, and message."""
     reason, _, rest = message.partition(": ")
     return (reason, rest) if re.fullmatch(r"[A-Za-z]+", reason) else (message, "")
 
 
 def _event(cluster: Cluster, pod: str) -> tuple[str, str]:
-    """Reason and message of the last warning about a pod, such as a volume's Secret that is missing."""
-    events = _allowed(cluster, EVENT, {}, {"involvedObject.name": pod, "type": "Warning"})
+    """Return reason and message of the last warning about a pod, such as a missing Secret of a volume."""
+    events = _find_if_allowed(cluster, EVENT, {}, {"involvedObject.name": pod, "type": "Warning"})
     last = max(events, key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "", default={})
     return last.get("reason") or "", last.get("message") or ""
 
 
-def _tried_again(nodes: Iterable[Node]) -> Iterator[Wait]:
-    """Steps whose last try has failed, and that wait for the next."""
+def _retrying(nodes: Iterable[Node]) -> Iterator[Wait]:
+    """Yield the steps whose last attempt has failed and that wait for the next one."""
     retries = {node.name: node for node in nodes if node.kind == "Retry" and not node.ended}
     last: dict[str, Node] = {}
-    for node in nodes:  # the oldest first
+    for node in nodes:  # oldest first
         if node.kind == "Pod" and (retry := retries.get(_ATTEMPT.sub("", node.name))):
             last[retry.name] = node
     for node in last.values():
         if node.bad:
             number = int(node.name[node.name.rindex("(") + 1 : -1]) + 1
-            yield Wait(node.step, f"try {number} failed, and it is tried again: {node.message}", node.message)
+            yield Wait(node.step, f"attempt {number} failed and is retried: {node.message}", node.message)

@@ -88,14 +88,14 @@ def test_a_pods_log_is_its_lines_with_their_times(cluster: Cluster, fake: FakeCl
         cluster.log("q", "main")
 
 
-@pytest.mark.parametrize(("status", "passing"), [(503, True), (429, True), (403, False)])
+@pytest.mark.parametrize(("status", "transient"), [(503, True), (429, True), (403, False)])
 def test_a_refusal_says_what_was_asked_and_whether_to_ask_again(
-    cluster: Cluster, fake: FakeCluster, status: int, passing: bool
+    cluster: Cluster, fake: FakeCluster, status: int, transient: bool
 ) -> None:
     fake.refusals += [ClusterError(f"get Workflow one: the cluster answers {status}", status)] * 9
     with pytest.raises(ClusterError, match=f"get Workflow one: the cluster answers {status}") as caught:
         cluster.get(WORKFLOW, "one")
-    assert caught.value.passing is passing
+    assert caught.value.transient is transient
 
 
 def test_an_unknown_kind_is_told_as_such(fake: FakeCluster, cluster: Cluster) -> None:
@@ -123,7 +123,7 @@ def test_changes_that_are_forgotten_are_told_as_such(cluster: Cluster, fake: Fak
     fake.forget_changes()
     with pytest.raises(ClusterError) as caught:
         list(cluster.changes(WORKFLOW, {}, "", before, seconds=1))
-    assert (caught.value.status, caught.value.passing) == (410, False)
+    assert (caught.value.status, caught.value.transient) == (410, False)
 
 
 def test_what_an_object_owns_goes_with_it(fake: FakeCluster) -> None:

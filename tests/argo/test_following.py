@@ -69,8 +69,8 @@ def test_an_api_server_that_is_away_is_waited_for_and_told_once(watched: Watched
     assert status is Status.SUCCEEDED
     (away, back) = watched.said
     assert "get Workflow run: the cluster does not answer" in away
-    assert "asking again for up to 10 minutes, run goes on meanwhile" in away
-    assert back == "they answer again"
+    assert "retrying for up to 10 minutes while run continues" in away
+    assert back == "the cluster and MLflow answer again"
 
 
 def test_an_api_server_that_answers_with_errors_is_waited_for_too(watched: Watched) -> None:
@@ -79,14 +79,14 @@ def test_an_api_server_that_answers_with_errors_is_waited_for_too(watched: Watch
 
     assert watched.watch(ill, nothing, nothing, nothing, nothing, nothing, nothing, watched.ended) is Status.SUCCEEDED
     assert [line.partition(";")[0] for line in watched.said] == [
-        "get Workflow run: the cluster answers 500 Internal Server Error", "they answer again",
+        "get Workflow run: the cluster answers 500 Internal Server Error", "the cluster and MLflow answer again",
     ]  # fmt: skip
 
 
 def test_the_second_outage_is_told_like_the_first(watched: Watched) -> None:
     stop, start = watched.server.stop, watched.server.start
     watched.watch(stop, start, nothing, stop, start, nothing, watched.ended)
-    assert [line == "they answer again" for line in watched.said] == [False, True, False, True]
+    assert [line == "the cluster and MLflow answer again" for line in watched.said] == [False, True, False, True]
 
 
 def test_after_ten_minutes_it_gives_up(watched: Watched) -> None:
@@ -113,7 +113,7 @@ def test_mlflow_away_is_waited_for_as_well(watched: Watched) -> None:
 
     assert watched.watch(nothing, nothing, watched.ended, store=Away()) is Status.SUCCEEDED
     assert [line.partition(";")[0] for line in watched.said] == [
-        "MLflow at http://mlflow:5000 does not answer", "they answer again",
+        "MLflow at http://mlflow:5000 does not answer", "the cluster and MLflow answer again",
     ]  # fmt: skip
 
 
@@ -135,7 +135,7 @@ def test_what_waits_is_told_once_and_when_it_goes_on(watched: Watched) -> None:
     watched.watch(waits, backs_off, backs_off, backs_off, goes_on, watched.ended)
     (told, over) = watched.said
     assert told.startswith(f"suggest waits: the image {IMAGE} cannot be pulled: {NOT_FOUND} (")
-    assert over == "nothing waits any more"
+    assert over == "nothing is waiting any more"
 
 
 def test_a_workflow_that_fails_before_mlflow_hears_of_it_says_why(watched: Watched) -> None:

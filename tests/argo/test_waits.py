@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from katib_flow.argo.cluster import EVENT, POD, WORKFLOW, ClusterError, Manifest
-from katib_flow.argo.waits import told, waits
+from katib_flow.argo.waits import as_lines, waits
 from katib_flow.testing.kubernetes import FakeCluster
 
 IMAGE = "registry.example.com/katib-flow:9"
@@ -52,7 +52,7 @@ def waiting(reason: str, message: str = "", *, name: str = "main") -> Manifest:
 
 
 def lines(cluster: FakeCluster) -> list[str]:
-    return told(waits(cluster, cluster.get(WORKFLOW, "run")))
+    return as_lines(waits(cluster, cluster.get(WORKFLOW, "run")))
 
 
 @pytest.mark.parametrize(
@@ -117,13 +117,13 @@ def test_where_there_is_no_pod_to_look_at_argo_tells(message: str, line: str | N
     cluster = cluster_with(node("run.trial(0)", message=message, id="t00001"))
     assert lines(cluster) == ([line] if line else [])
     cluster.refusals += [ClusterError("list Pod: the cluster answers 403 Forbidden", 403)]
-    assert told(waits(cluster, cluster.object(WORKFLOW, "run"))) == ([line] if line else [])
+    assert as_lines(waits(cluster, cluster.object(WORKFLOW, "run"))) == ([line] if line else [])
 
 
 def test_a_pod_that_is_refused_is_told_while_its_step_is_tried_again() -> None:
     tries = [node("run.suggest(0)", "Error", PRIVILEGED), node("run.suggest(1)", "Error", PRIVILEGED)]
     cluster = cluster_with(node("run.suggest", "Running", kind="Retry"), *tries)
-    assert lines(cluster) == [f"suggest waits: try 2 failed, and it is tried again: {PRIVILEGED}"]
+    assert lines(cluster) == [f"suggest waits: attempt 2 failed and is retried: {PRIVILEGED}"]
     ended = cluster_with(node("run.suggest", "Succeeded", kind="Retry"), *tries, node("run.suggest(2)", "Succeeded"))
     assert lines(ended) == []
 
@@ -134,7 +134,7 @@ def test_steps_that_wait_for_the_same_are_one_line() -> None:
 
 
 def test_a_workflow_that_nobody_has_begun_with_or_that_is_suspended_is_told() -> None:
-    assert lines(cluster_with(phase="")) == ["the Workflow waits: Argo's controller has not begun with it"]
+    assert lines(cluster_with(phase="")) == ["the Workflow waits: Argo's controller has not started it"]
     suspended = cluster_with(node("run.suggest(0)", "Succeeded"), spec={"suspend": True})
-    assert lines(suspended) == ["the Workflow waits: it is suspended; argo resume run goes on"]
+    assert lines(suspended) == ["the Workflow waits: it is suspended; resume it with: argo resume run"]
     assert lines(cluster_with(node("run.suggest(0)", "Running"))) == []

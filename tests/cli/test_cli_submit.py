@@ -151,7 +151,7 @@ def test_status_says_that_a_workflow_has_failed_which_mlflow_has_as_running(
         f"ml/{name} Failed: the workflow failed: too late" in call("status", "digits-mlp", "--tracking-uri", uri).output
     )
     cluster.delete(WORKFLOW, name)
-    assert f"ml/{name} is gone" in call("status", "digits-mlp", "--tracking-uri", uri).output
+    assert f"ml/{name} no longer exists" in call("status", "digits-mlp", "--tracking-uri", uri).output
 
 
 def test_status_without_a_cluster_says_so_and_the_rest(

@@ -74,7 +74,7 @@ def test_each_submit_is_an_experiment_of_its_own(cluster: FakeCluster) -> None:
     for name in names:
         assert cluster.object(WORKFLOW, name)["metadata"]["namespace"] == "ml"
     assert submit(cluster, experiment(), "given") == submit(cluster, experiment(), "given") == "given"
-    with pytest.raises(KatibFlowError, match="workflow given: found another's"):
+    with pytest.raises(KatibFlowError, match="workflow given: found one of another experiment"):
         submit(cluster, experiment(name="other"), "given")
 
 
@@ -119,7 +119,7 @@ def test_a_stopped_experiment_goes_on_in_its_next_segment_with_more_trials(clust
     record = store.keyed(run)
     assert record is not None
     store.set_control(record, stop=True)
-    with pytest.raises(KatibFlowError, match=f"outside: is running, as workflow {run}"):
+    with pytest.raises(KatibFlowError, match=f"outside: is already running as workflow {run}"):
         go_on(cluster, store, record)
     cluster.set_status(WORKFLOW, run, phase="Failed")
     assert go_on(cluster, store, record, max_trials=5) == f"{run}-s1"

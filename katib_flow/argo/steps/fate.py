@@ -72,7 +72,7 @@ class Fates:
         except Missing:
             return []
         except KatibFlowError as error:
-            if isinstance(error, ClusterError) and error.passing:
+            if isinstance(error, ClusterError) and error.transient:
                 raise
             return str(error)  # no right to read it, or no token of an account
         return f"Argo does not keep the nodes of workflow {name} in the Workflow itself" if nodes is None else nodes

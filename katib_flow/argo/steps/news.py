@@ -84,7 +84,7 @@ class News:
             except KatibFlowError as error:
                 self._told, since = False, ""  # what happened meanwhile is not told: one has to look
                 self._new.set()
-                if not (isinstance(error, ClusterError) and (error.passing or error.status == http.client.GONE)):
+                if not (isinstance(error, ClusterError) and (error.transient or error.status == http.client.GONE)):
                     return
             if since in ("", before):  # it failed, or it told of nothing for as long as it could
                 self._over.wait(pause)

@@ -162,7 +162,7 @@ class _Follower:
         except AlreadyExists:
             return self._adopt()
         except ClusterError as error:
-            if error.passing:
+            if error.transient:
                 raise
             raise _Refused(str(error)) from None
         print(f"{thing.kind[1]} {thing.name}: created", file=sys.stderr)
@@ -203,7 +203,7 @@ class _Follower:
     def _wait_for_the_cluster(self, error: ClusterError) -> None:
         now = self.clock()
         self.away_since = now if self.away_since is None else self.away_since
-        if not error.passing or now - self.away_since > AWAY_SECONDS:
+        if not error.transient or now - self.away_since > AWAY_SECONDS:
             raise error
         print(f"{error}; asking again", file=sys.stderr)
 
