@@ -1,0 +1,155 @@
+"""What the Python of the pages needs in order to run: what the text around a block says, in a table.
+
+A block is named by its page and by a text that it alone holds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from page_blocks import ROOT, Block
+
+SPEC = """\
+name: pipeline-search
+objective: {metric: accuracy, direction: maximize}
+parameters: {lr: {type: float, min: 0, max: 1}}
+algorithm: random
+limits: {max_trials: 2, parallel_trials: 2}
+trial: {container: {image: "registry.example.com/train:1", command: [train, "--lr=${lr}"]}}
+argo: {image: "registry.example.com/katib-flow:1"}
+tracking: {uri: "http://mlflow:5000"}
+"""
+SECTIONS = """
+import katib_flow as kf
+sections = {
+    "name": "page",
+    "objective": {"metric": "loss", "direction": "minimize"},
+    "parameters": {"optimizer": {"type": "categorical", "values": ["adam", "sgd"]}},
+    "limits": {"max_trials": 40},
+    "trial": {"command": ["train"]},
+}
+"""
+"""What an experiment of a check is made of."""
+FROM_ADAM = """
+sections["parameters"]["momentum"] = {"type": "float", "min": 0, "max": 1, "when": {"optimizer": "sgd"}}
+sections["parameters"]["steps"] = {"type": "int", "min": 1, "max": 9, "when": {"optimizer": "sgd"}}
+spec = kf.Experiment.parse({**sections, "algorithm": {"name": "hill-climb", "settings": {"width": 0.5}}})
+best = kf.Trial(kf.Suggestion(0, {"optimizer": "adam"}), kf.State.SUCCEEDED, {"loss": 1.0})
+steps = [suggestion.assignment for suggestion in kf.suggest(spec, kf.History([best]), 16)]
+assert {len(step) for step in steps} == {1, 3}, steps
+assert all(0 <= step["momentum"] <= 1 for step in steps if "momentum" in step), steps
+"""
+"""Steps from a trial in which two parameters are inactive, some of them to where they are active."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """How a block is run.
+
+    Attributes:
+        before: what the text of the page has introduced, as a program.
+        after: what must hold when the block has run.
+        replaced: shorter searches, and what stands in the place of an ellipsis.
+        files: what the block reads, by name.
+        needs: optional libraries; without one of them the test is skipped.
+    """
+
+    before: str = ""
+    after: str = ""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+
+
+PROGRAMS: dict[tuple[str, str], Program] = {
+    ("docs/algorithms.md", "class HillClimbSettings"): Program(after=SECTIONS + FROM_ADAM),
+    ("docs/algorithms.md", "class Counting"): Program(
+        after=SECTIONS
+        + """
+spec = kf.Experiment.parse({**sections, "algorithm": "counting"})
+assert len(kf.suggest(spec, kf.History(), 4)) == 4
+learner = Counting()
+known = learner.learn(None, learner.begin(None), {"optimizer": "sgd"}, 0)
+assert learner.unpack(None, learner.pack(known)) == {"sgd": 2, "adam": 1}
+"""
+    ),
+    ("docs/argo.md", "deploy("): Program(files={"spec.yaml": SPEC}),
+    ("docs/nas-results.md", "Table.load()"): Program(
+        after="assert 0 <= table.regret(table.position(decisions)) < 1", needs=("torch",)
+    ),
+    ("docs/nas-systems.md", "measured_table(networks)"): Program(
+        replaced={"range(3000)": "range(2)"},
+        files={"examples/nas-mnasnet.yaml": (ROOT / "examples" / "nas-mnasnet.yaml").read_text()},
+        needs=("torch",),
+    ),
+    ("docs/nas.md", "silu_conv"): Program(needs=("torch",)),
+    ("docs/nas.md", 'merge("max"'): Program(
+        after="assert maximum([torch.zeros(2), torch.tensor([-1.0, 1.0])]).tolist() == [0, 1]", needs=("torch",)
+    ),
+    ("docs/nas.md", 'preset("twice"'): Program(
+        after=SECTIONS
+        + """
+spec = kf.Experiment.parse({**sections, "architecture": "twice", "algorithm": "random"})
+assert len({suggestion.assignment["first"] for suggestion in kf.suggest(spec, kf.History(), 4)}) == 2
+"""
+    ),
+    ("docs/nas.md", 'yield {"loss": validation_loss}'): Program(
+        replaced={"...": "validation_loss = 1 / (1 + epoch)", "max_trials=40": "max_trials=1"},
+        after="""
+if __name__ == "__main__":
+    assert train.run().best.observations["loss"] == 0.1
+""",
+        needs=("torch",),
+    ),
+    ("docs/nas.md", 'modify(topology, [{"edit": "widen"'): Program(
+        before="""
+import katib_flow as kf
+edges = [
+    {"id": "conv1", "src": "x", "dst": "a", "op": "conv3", "params": {"c": 8}},
+    {"id": "conv2", "src": "a", "dst": "b", "op": "conv3"},
+    {"id": "head", "src": "b", "dst": "y", "op": "head", "params": {"classes": 10}},
+]
+graph = {"vertices": {"a": "add", "b": "add", "y": "add"}, "edges": edges}
+topology = kf.Topology.parse({"schema": "topology/1", "input": {"shape": [1, 8, 8]}, "output": {"classes": 10},
+                              "root": "net", "graphs": {"net": graph}})
+index, assignment, trial = 1, {}, kf.Trial(kf.Suggestion(0, {}))
+""",
+        after="assert child.parameters > topology.parameters",
+    ),
+    ("docs/simulator.md", "Simulator(programs"): Program(
+        files={"spec.yaml": SPEC}, after='assert workflow.phase == "Succeeded", workflow.phase'
+    ),
+    ("docs/start.md", "result.to_pandas()"): Program(
+        replaced={"...": "accuracy, loss = 1 - lr, lr * epoch", "max_trials=16": "max_trials=2"},
+        after="    print(len(result.to_pandas()))",
+        needs=("pandas",),
+    ),
+    ("docs/trials.md", 'stopping_rule("diverged")'): Program(
+        after=SECTIONS
+        + """
+from katib_flow.stopping import reason_to_stop
+spec = kf.Experiment.parse({**sections, "early_stopping": "diverged"})
+series = tuple(kf.Metric("loss", loss, step) for step, loss in enumerate((1.0, 5.0, 11.0)))
+trials = [kf.Trial(kf.Suggestion(0, {}), kf.State.RUNNING, series={"loss": series[:known]}) for known in (2, 3)]
+assert [reason_to_stop(spec, kf.History(), trial) for trial in trials] == ["", "its loss grew tenfold"]
+"""
+    ),
+}
+
+ELSEWHERE = {
+    ("README.md", "python"): "tests/examples/test_examples.py",
+    ("docs/callbacks.md", "python"): "tests/examples/test_callbacks_page.py",
+    ("docs/nas-model.md", "python"): "tests/examples/test_from_search_to_model.py",
+    ("docs/nas-model.md", "yaml"): "tests/examples/test_from_search_to_model.py",
+    ("docs/python.md", "running = train.start()"): "tests/examples/test_python_page.py",
+    ("docs/python.md", "with kf.ask_and_tell("): "tests/examples/test_python_page.py",
+    ("docs/python.md", "from katib_flow.sklearn import KatibFlowSearchCV"): "tests/examples/test_python_page.py",
+}
+"""What another module runs: of a page, every block of a language, or the block with a line."""
+
+
+def elsewhere(block: Block) -> str | None:
+    """The test module that runs a block; None where it is run here."""
+    for (page, key), module in ELSEWHERE.items():
+        if page == block.page and (key == block.language if key in ("python", "yaml") else key in block.text):
+            return module
+    return None

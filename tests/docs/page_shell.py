@@ -1,0 +1,74 @@
+"""The command lines of the pages: which pages are run line by line, and why a line is left out."""
+
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+from page_blocks import ROOT, Block
+from page_programs import SPEC
+
+NOT_RUN = {
+    "katib-flow ui": "serves until it is ended; tests/cli/test_cli_ui.py",
+    "katib-flow submit": "needs a cluster; tests/cli/test_cli_submit.py",
+    "katib-flow doctor": "needs a cluster; tests/argo/test_doctor.py",
+    "katib-flow run examples/": "takes minutes; tests/examples/test_examples.py compiles every example",
+    "katib-flow run benchmarks/": "takes half a minute",
+    "katib-flow run fashion.yaml": "takes minutes; tests/examples/test_from_search_to_model.py",
+    "katib-flow report fashion": "needs the search before it, which takes minutes",
+    "katib-flow register fashion": "needs the search before it; tests/tracking/test_tracking_registry.py",
+    "katib-flow import --own-nas": "tests/spec/test_katib_own_nas.py",
+    "katib-flow import sqlite:": "needs a study; tests/cli/test_cli_import_study.py",
+    "katib-flow import journal.log": "needs a study; tests/migration/test_optuna_studies.py",
+    "katib-flow import ~/ray_results": "needs results of Ray; tests/migration/test_ray_results.py",
+    "argo ": "needs a cluster",
+    "kubectl ": "needs a cluster",
+    "make ": "installs, builds images or runs all tests; the target is looked up in the Makefile",
+    "pip install ": "needs a network; the extra is looked up in pyproject.toml",
+    "python -m venv ": "is for what needs a network",
+    ".venv/peers/bin/": "needs what the line before it installs",
+    "python -m benchmarks.": "takes minutes to hours; the options are looked up in the module",
+    "python examples/local_search.py": "takes minutes; tests/examples/test_own_system.py runs the module",
+    "export KATIB_FLOW_": "is for tests on a cluster",
+}
+"""What a line begins with, and why it is not run: there is a reason, or a test that runs it otherwise, or both."""
+
+TRAIN = """\
+import argparse
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--C", type=float, default=1.0)
+parser.add_argument("--gamma", type=float, default=0.1)
+parser.add_argument("--kernel", default="rbf")
+parser.add_argument("--lr", type=float, default=0.1)
+parser.add_argument("--epochs", type=int, default=1)
+print(f"accuracy={1 / (1 + parser.parse_args().C)}")
+"""
+KATIB = (ROOT / "tests" / "spec" / "pasted" / "hyperband.yaml").read_text(encoding="utf-8")
+
+RUN = {
+    "README.md": {"train.py": TRAIN},
+    "docs/algorithms.md": {},
+    "docs/argo.md": {"spec.yaml": SPEC},
+    "docs/katib.md": {"experiment.yaml": KATIB},
+    "docs/start.md": {"train.py": TRAIN},
+}
+"""The pages whose lines are run, in one directory, with the files that are there before, beside the page's own."""
+
+
+def lines(block: Block) -> Iterator[list[str]]:
+    """The commands of a block, split into words; comments are left out, and what `&&` joins is apart."""
+    for line in block.text.replace("\\\n", " ").splitlines():
+        for part in line.split("&&"):
+            if words := shlex.split(part, comments=True):
+                yield words
+
+
+def reason(words: list[str]) -> str | None:
+    """Why a command is not run; None where it is."""
+    line = " ".join(words)
+    return next((reason for beginning, reason in NOT_RUN.items() if line.startswith(beginning)), None)
+
+
+def cited(text: str) -> list[Path]:
+    """The test modules that a reason names."""
+    return [ROOT / word.rstrip(";,") for word in text.split() if word.startswith("tests/")]
