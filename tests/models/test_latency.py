@@ -2,16 +2,18 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from scipy.stats import spearmanr
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.models.presets import space_of
 from katib_flow.spec.sections import Architecture
 
 pytest.importorskip("torch")
+import torch
+
 from katib_flow.models.build import build
 from katib_flow.models.latency import latency_seconds, load_table, measured_table, operations_on_maps, tabulated
 from katib_flow.training.trial import latency_of
@@ -82,10 +84,17 @@ def test_one_supernet_gives_the_table_of_every_network_of_its_space():
     assert len(table) == 2 + 4 * 3  # stem, head; four inverted residuals on each of three kinds of map
 
 
-def test_latency_grows_with_the_work() -> None:
-    topologies = [
-        space_of(Architecture(space="chain", settings={"layers": [channels] * 3})).initial
-        for channels in (2, 8, 32, 64, 128)
-    ]
-    seconds = [latency_seconds(build(topology, seed=0), runs=9) for topology in topologies]
-    assert spearmanr(seconds, [topology.flops for topology in topologies]).statistic > 0.7
+def test_latency_is_the_median_of_the_passes_after_the_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = [100.0, 50.0, 3.0, 1.0, 9.0, 2.0, 40.0]  # of each pass; the first two warm up
+    network, clock, modes = build(CHAIN, seed=0), iter(np.cumsum(seconds)), []
+    now = [0.0]
+
+    def advance(module: Any, *_: Any) -> None:
+        now[0] = float(next(clock))
+        modes.append((module.training, torch.get_num_threads()))
+
+    network.register_forward_hook(advance)
+    monkeypatch.setattr("katib_flow.models.latency.time.perf_counter", lambda: now[0])
+    assert latency_seconds(network, runs=5, warm_up=2) == 3.0
+    assert set(modes) == {(False, 1)}
+    assert network.training
