@@ -1,4 +1,4 @@
-"""build-model: the models of an iteration's topologies, recorded before anything is trained."""
+"""build-model: build the models of an iteration's topologies and store them in MLflow before training."""
 
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
 from katib_flow.argo.steps.models import build_models

@@ -1,4 +1,4 @@
-"""collect-metrics: close the trials whose pods are gone, judge the experiment, say whether it goes on."""
+"""collect-metrics: close the trials whose pods have ended, and decide whether the experiment continues."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
-"""handover: create the experiment's next Workflow, and let it take over."""
+"""handover: create the experiment's next Workflow, which then takes over."""
 
 from katib_flow.argo.cluster import KubernetesCluster
 from katib_flow.argo.steps.context import Context, exit_after, step_parser
 from katib_flow.argo.steps.handover import hand_over
 
 EXAMPLES = """\
-reads also: the token of the pod's service account
+also reads: the token of the pod's service account
 example:
   handover.py --namespace ml --workflow mnist-x7k2p --run mnist-x7k2p --segment 0     creates mnist-x7k2p-s1
 """
@@ -13,14 +13,14 @@ example:
 
 def main() -> None:
     parser = step_parser(__doc__, EXAMPLES)
-    parser.add_argument("--namespace", required=True, help="where the Workflows are")
+    parser.add_argument("--namespace", required=True, help="namespace of the Workflows")
     parser.add_argument("--workflow", required=True, help="name of this Workflow")
     args = parser.parse_args()
 
     def step() -> None:
         context, cluster = Context.open(args.run, args.segment), KubernetesCluster(args.namespace)
         print(hand_over(cluster, workflow=args.workflow, run=args.run, segment=args.segment))
-        context.take_over(args.segment + 1)  # from here on this segment's exit handler leaves everything alone
+        context.take_over(args.segment + 1)  # from now on, this segment's exit handler changes nothing
 
     exit_after(step)
 

@@ -1,4 +1,4 @@
-"""run-experiment: submit an experiment, wait for its end, write its best trial. A step of somebody's own workflow."""
+"""run-experiment: submit an experiment, wait for its end and write its best trial. It is a step for other workflows."""
 
 import argparse
 import os
@@ -12,8 +12,8 @@ from katib_flow.argo.steps.context import exit_after
 from katib_flow.errors import InvalidSpec
 
 EXAMPLES = f"""\
-reads: {SPEC_VARIABLE} (a spec, or a Katib manifest, as YAML or JSON), MLFLOW_TRACKING_URI, the pod's account's token
-exit codes: 0 done, 1 the experiment failed, or its spec is wrong, 143 the pod was told to go, 2 anything else
+reads: {SPEC_VARIABLE} (a spec, or a Katib manifest, as YAML or JSON), MLFLOW_TRACKING_URI, the pod's account token
+exit codes: 0 success, 1 the experiment failed or its spec is invalid, 143 the pod received SIGTERM, 2 other errors
 example:
   run_experiment.py --uid 8c1f... --node pipeline.tune --out /kf
       writes best-parameters, best-value, best-model-uri, run-id
@@ -23,17 +23,17 @@ example:
 def main() -> None:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLES, formatter_class=raw)
-    parser.add_argument("--uid", required=True, help="of the Workflow that this is a step of")
-    parser.add_argument("--node", required=True, help="name of the step's node in it")
+    parser.add_argument("--uid", required=True, help="uid of the Workflow that this step belongs to")
+    parser.add_argument("--node", required=True, help="name of the step's node in that Workflow")
     parser.add_argument("--out", required=True, type=Path, help="directory to write into")
     args = parser.parse_args()
 
     def step() -> int:
         try:
-            wanted = experiment.experiment_of(os.environ.get(SPEC_VARIABLE, ""))
-            name = experiment.workflow_name(wanted, args.uid, args.node)
-            return experiment.run(KubernetesCluster(), wanted, name, args.out, told=experiment.Told())
-        except InvalidSpec as problem:  # trying again does not help
+            spec = experiment.experiment_of(os.environ.get(SPEC_VARIABLE, ""))
+            name = experiment.workflow_name(spec, args.uid, args.node)
+            return experiment.run(KubernetesCluster(), spec, name, args.out, termination=experiment.Termination())
+        except InvalidSpec as problem:  # a retry would not help
             print(problem, file=sys.stderr)
             return 1
 

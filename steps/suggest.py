@@ -1,4 +1,4 @@
-"""suggest: the trials that an iteration starts, or a lane's next trial. The first one opens the experiment."""
+"""suggest: choose the trials that an iteration starts, or a lane's next trial. The first call opens the experiment."""
 
 import json
 from pathlib import Path
@@ -9,20 +9,20 @@ from katib_flow.argo.steps.fate import connect
 from katib_flow.argo.steps.suggest import suggest_iteration, suggest_lane
 
 EXAMPLES = """\
-reads also: the token of the pod's service account, in lanes, where a trial's pod has recorded no end
+also reads: the token of the pod's service account, in lanes mode, if the pod of a trial recorded no end
 examples:
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --out /kf          writes ids: ["t00000", "t00001"], or []
   suggest.py --run mnist-x7k2p --segment 0 --iteration 1 --lane 2 --lanes 4 --last 40 --out /kf
                                                                             writes id, go and handover
   suggest.py --run mnist-x7k2p --segment 0 --open                           opens the experiment, writes nothing
-  suggest.py --run mnist-x7k2p --serve /kf-algorithm                        writes busybox and serve.sh, asks nobody
+  suggest.py --run mnist-x7k2p --serve /kf-algorithm                        writes busybox and serve.sh, needs no MLflow
 """
 
 
 def main() -> None:
     parser = step_parser(__doc__, EXAMPLES)
-    parser.add_argument("--open", action="store_true", help="open the experiment and do no more")
-    parser.add_argument("--serve", type=Path, help="write what the user's program is run with, and do no more")
+    parser.add_argument("--open", action="store_true", help="open the experiment and exit")
+    parser.add_argument("--serve", type=Path, help="write the files that run the user's algorithm program, and exit")
     parser.add_argument("--iteration", type=int, default=1, help="number of the iteration in the segment, from 1")
     parser.add_argument("--lane", type=int, help="number of the lane, from 0 (lanes mode)")
     parser.add_argument("--lanes", type=int, default=1, help="number of lanes")

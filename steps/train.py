@@ -1,5 +1,5 @@
-"""train: one trial. `run` is the whole of it in one process; `prepare` and `collect` stand beside any other image;
-`watch` follows a Kubernetes object, and `metrics` reads for it what its pods do not print."""
+"""train: run one trial. `run` does all of it in one process; `prepare` and `collect` run beside any other image;
+`watch` follows a Kubernetes object, and `metrics` reads the metrics that the object's pods do not print."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from katib_flow.argo.steps import any_image, objects, sidecar, train
 from katib_flow.argo.steps.context import Context, exit_after, spec_of_environment, step_parser
 
 EXAMPLES = """\
-exit codes of run, watch: 0 a recorded result, 42 the trial's own failure, 143 the pod was told to go, 2 anything else
+exit codes of run, watch: 0 a recorded result, 42 the trial failed, 143 the pod received SIGTERM, 2 other errors
 examples:
   train.py run     --run mnist-x7k2p --trial t00003 --directory /kf/trial
   train.py prepare --run mnist-x7k2p --trial t00003 --directory /kf/trial     writes /kf/busybox, wrap.sh, run.sh
@@ -22,8 +22,10 @@ def main() -> None:
     parser = step_parser(__doc__, EXAMPLES)
     parser.add_argument("part", choices=["run", "prepare", "collect", "watch", "metrics"])
     parser.add_argument("--trial", required=True, help="id of the trial")
-    parser.add_argument("--directory", required=True, type=Path, help="of the trial; its parent is shared by the pod")
-    parser.add_argument("--workflow", help="watch: name of this Workflow, which owns the trial's object")
+    parser.add_argument(
+        "--directory", required=True, type=Path, help="the trial's directory; the pod shares its parent"
+    )
+    parser.add_argument("--workflow", help="watch: name of this Workflow, the owner of the trial's object")
     parser.add_argument("--uid", help="watch: uid of this Workflow")
     args = parser.parse_args()
 

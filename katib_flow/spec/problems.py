@@ -49,10 +49,16 @@ def matching(pattern: str, need: str) -> AfterValidator:
     return AfterValidator(check)
 
 
-def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """``"; did you mean 'x'?"`` for the nearest known word, or nothing."""
+def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """Return ``"; did you mean 'x'?"`` for the nearest known word, or "" if none is near.
+
+    Args:
+        word: the unknown word.
+        known: the known words.
+        cutoff: the least similarity of the two words, from 0 to 1, as in ``difflib.get_close_matches``.
+    """
     text = word if isinstance(word, str) else written_out(word)
-    near = difflib.get_close_matches(text, list(known), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(text, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -151,7 +151,10 @@ def test_the_rights_of_who_asks_are_said() -> None:
     cluster = installed()
     cluster.forbidden = {"create workflows"}
     (finding,) = wrong(examined(cluster, [argo()]))
-    assert (finding.health, finding.says) == (Health.WRONG, "you may not create workflows, as needed to submit an experiment")
+    assert (finding.health, finding.says) == (
+        Health.WRONG,
+        "you may not create workflows, as needed to submit an experiment",
+    )
 
 
 def test_a_cluster_without_argo_is_said() -> None:

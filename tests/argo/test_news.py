@@ -30,7 +30,7 @@ def fake() -> FakeCluster:
 @pytest.fixture
 def told(fake: FakeCluster, tmp_path: Path) -> Iterator[News]:
     with reached(fake, tmp_path) as cluster, News(cluster, WORKFLOW, "one") as made:
-        until(made, lambda: made.told)
+        until(made, lambda: made.notifies)
         yield made
 
 
@@ -56,7 +56,7 @@ def test_a_change_ends_the_wait(fake: FakeCluster, told: News) -> None:
 def test_where_the_cluster_has_forgotten_it_is_asked_anew(fake: FakeCluster, told: News) -> None:
     fake.forget_changes()
     assert told.wait(60)
-    until(told, lambda: told.told)
+    until(told, lambda: told.notifies)
     told.wait(0)
     changed(fake)
     assert told.wait(60)
@@ -70,10 +70,10 @@ def test_an_outage_is_looked_after_and_survived(fake: FakeCluster, tmp_path: Pat
     with reached(fake, tmp_path, port) as cluster:
         listening = News(cluster, WORKFLOW, "one")
         listening.__enter__()
-        until(listening, lambda: listening.told)
-    until(listening, lambda: not listening.told)
+        until(listening, lambda: listening.notifies)
+    until(listening, lambda: not listening.notifies)
     with reached(fake, tmp_path, port):
-        until(listening, lambda: listening.told)
+        until(listening, lambda: listening.notifies)
         listening.wait(0)
         changed(fake)
         assert listening.wait(60)
@@ -86,5 +86,5 @@ def test_who_may_not_be_told_asks_no_more_and_says_so(fake: FakeCluster, tmp_pat
         assert listening.wait(60)  # so that one looks at once
         thread: Any = vars(listening)["_thread"]
         thread.join(60)
-        assert not listening.told
+        assert not listening.notifies
     assert len([call for call in fake.calls if call[0] == "find"]) == 1

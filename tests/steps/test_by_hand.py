@@ -175,7 +175,7 @@ def test_a_step_without_its_inputs_says_so_in_one_line(hand: Any) -> None:
     workflow.parameters["spec"] = ""
     pod = workflow.pod("suggest", k="1")
     assert (pod.exit_code, pod.outputs) == (2, {})
-    assert pod.log == "KATIB_FLOW_SPEC: found nothing, need the spec as JSON; the compiled Workflow sets it\n"
+    assert pod.log == "KATIB_FLOW_SPEC: found nothing, need the spec as JSON, which a compiled Workflow sets\n"
 
 
 def test_lanes_start_different_trials_and_no_more_than_there_may_be(hand: Any) -> None:

@@ -334,7 +334,7 @@ def test_an_upload_that_fails_is_told_and_tried_again(
     with keeping() as (_, trial, checkpoint, store):
         (checkpoint / "weights").write_text("1")
         assert until(lambda: kept(store, trial, "weights"), "a checkpoint") == b"1"
-    assert "t00000: its checkpoint could not be kept: the store is full" in capsys.readouterr().err
+    assert "t00000: cannot save its checkpoint: the store is full" in capsys.readouterr().err
 
 
 def test_a_disk_that_is_full_is_told_once_and_fails_nothing(
@@ -352,7 +352,7 @@ def test_a_disk_that_is_full_is_told_once_and_fails_nothing(
         until(lambda: len(tries) > 2, "some tries")
         keeper.end(whole=True)
         assert store.checkpoints.find(trial.run_id) is None
-    told = "t00000: its checkpoint could not be kept: No space left on device\n"
+    told = "t00000: cannot save its checkpoint: No space left on device\n"
     assert capsys.readouterr().err.count(told) == 1
 
 
@@ -366,7 +366,7 @@ def test_a_last_checkpoint_that_cannot_be_held_is_told(
         (checkpoint / "weights").write_text("22")
         keeper.end(whole=True)
         assert kept(store, trial, "weights") == b"1"
-    assert "t00000: its checkpoint could not be kept: its files could not be held" in capsys.readouterr().err
+    assert "t00000: cannot save its checkpoint: no consistent snapshot" in capsys.readouterr().err
 
 
 def test_what_is_deleted_is_not_in_the_next_checkpoint(keeping: Any) -> None:

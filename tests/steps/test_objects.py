@@ -316,7 +316,7 @@ def test_a_name_that_belongs_to_another_is_left_alone(world: Any) -> None:
     here: World = world()
     here.cluster.create({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": here.name}})
     assert here.run() == 42
-    assert here.trial.message == f"Job {here.name}: found one that is not this trial's, need its name free"
+    assert here.trial.message == f"Job {here.name}: found one of another owner, need this name for the trial"
     assert here.cluster.names(JOB) == [here.name]
 
 

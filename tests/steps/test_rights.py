@@ -120,7 +120,7 @@ def submitted(store: Store, folder: Path) -> set[Right]:
         for workflow in (name, f"{name}-s1"):
             cluster.set_status(WORKFLOW, workflow, phase="Succeeded")
 
-    assert step.run(cluster, experiment, name, folder, told=step.Told(), sleep=over) == 0
+    assert step.run(cluster, experiment, name, folder, termination=step.Termination(), sleep=over) == 0
     return cluster.used
 
 

@@ -121,13 +121,13 @@ def test_what_needs_no_checkpoint_leaves_none(context: Any, tmp_path: Path) -> N
     trial = here.store.trial(here.record, first)
     assert trial is not None
     assert here.store.checkpoints.find(trial.run_id) is None
-    assert not checkpoints.resumed(checkpoints.place(here, trial, tmp_path / "other"))
+    assert not checkpoints.resumed(checkpoints.prepared(here, trial, tmp_path / "other"))
 
 
 def test_a_trial_whose_directory_was_not_prepared_is_refused_in_words(context: Any, tmp_path: Path) -> None:
     here: Context = context(trial={"container": {"image": "any", "command": ["train"]}}, argo={})
     first = suggest_iteration(here, 1)[0]
-    with pytest.raises(KatibFlowError, match="trial: found no directory; prepare makes it before a trial's container"):
+    with pytest.raises(KatibFlowError, match="trial: not found, need the directory that prepare creates"):
         any_image.collect(here, first, tmp_path / "trial")
     trial = here.store.trial(here.record, first)
     assert trial is not None

@@ -22,7 +22,7 @@ from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Change, Status, Store
 
 RUN = "in-process-x7k2p"
-NO_CLUSTER = "there is no cluster to be asked"
+NO_CLUSTER = "no cluster is connected"
 
 
 def experiment(**changes: Any) -> Experiment:
@@ -129,7 +129,7 @@ def test_a_trial_whose_pod_died_is_a_failure_that_says_so(opened: Any) -> None:
     assert collect_metrics(opened()) is True
     died = trials(opened())[second]
     assert died.state is State.FAILED
-    assert died.message == f"its pod ended without a result; why is not known here: {NO_CLUSTER}"
+    assert died.message == f"its pod ended without a result, and the reason could not be read: {NO_CLUSTER}"
 
 
 def test_a_used_up_space_ends_the_experiment(opened: Any) -> None:
@@ -249,14 +249,14 @@ def test_a_lane_that_died_before_it_had_counted_the_others_counts_them_when_it_i
     lanes = {"lanes": 2, "last": 40, "sleep": died}
     both = [opened(**limits), opened(**limits)]
     with monkeypatch.context() as dying:
-        dying.setattr("katib_flow.argo.steps.suggest._LaneTurn._seated", died)
+        dying.setattr("katib_flow.argo.steps.suggest._LaneTurn._admitted", died)
         for lane, context in enumerate(both):  # lane 1 has looked before lane 0 recorded anything, say
             dying.setattr(context.store, "history", lambda *_: History())
             with pytest.raises(KeyboardInterrupt):
                 suggest_lane(context, 1, lane=lane, **lanes)
     assert suggest_lane(opened(**limits), 1, lane=1, **lanes) == Turn()
     assert suggest_lane(opened(**limits), 1, lane=0, **lanes) == Turn("t00000")
-    assert trials(opened())["t00001"].message == "not started: other lanes had started the last ones"
+    assert trials(opened())["t00001"].message == "not started: other lanes started the last trials"
 
 
 def test_a_lane_waits_for_one_that_wants_the_last_trial_too_and_was_later(opened: Any) -> None:
@@ -350,7 +350,7 @@ def test_handover_creates_the_next_segment_once() -> None:
 def test_handover_takes_no_name_that_belongs_to_another_run() -> None:
     foreign = next_segment(submitted(), "another-run", 0)
     foreign["metadata"]["name"] = f"{RUN}-s1"
-    with pytest.raises(KatibFlowError, match=f"workflow {RUN}-s1: found one that is not of run {RUN}"):
+    with pytest.raises(KatibFlowError, match=f"workflow {RUN}-s1: found one of another run"):
         hand_over(cluster_with(submitted(), foreign), workflow=RUN, run=RUN, segment=0)
 
 

@@ -149,11 +149,11 @@ def test_time_that_is_up_is_up_for_the_next_segment_too_unless_it_gets_more(clus
     assert suggest_iteration(Context(store, record, 2), 1) != []
 
 
-class Quiet(step.Told):
-    """Told to go by the test alone."""
+class NoSignal(step.Termination):
+    """Requested by the test alone."""
 
     def __init__(self) -> None:
-        self.now = False
+        self.requested = False
 
 
 def test_a_step_runs_an_experiment_and_gives_its_best(
@@ -167,8 +167,8 @@ def test_a_step_runs_an_experiment_and_gives_its_best(
         end(store, name, Status.SUCCEEDED)
         cluster.set_status(WORKFLOW, name, phase="Succeeded")
 
-    assert step.run(cluster, experiment(), name, tmp_path, told=Quiet(), sleep=phases(cluster, over)) == 0
-    assert step.run(cluster, experiment(), name, tmp_path, told=Quiet()) == 0  # tried again, it finds it
+    assert step.run(cluster, experiment(), name, tmp_path, termination=NoSignal(), sleep=phases(cluster, over)) == 0
+    assert step.run(cluster, experiment(), name, tmp_path, termination=NoSignal()) == 0  # tried again, it finds it
     record = store.keyed(name)
     assert record is not None
     best = record.experiment.best(store.history(record))
@@ -181,7 +181,7 @@ def test_a_step_runs_an_experiment_and_gives_its_best(
         file = tmp_path / Path(model).name
         file.write_text("a model")
         store.write(record, [Change(best, artifacts={model: file})])
-        assert step.run(cluster, experiment(), name, tmp_path, told=Quiet()) == 0
+        assert step.run(cluster, experiment(), name, tmp_path, termination=NoSignal()) == 0
         uri = (tmp_path / "best-model-uri").read_text()
         assert uri == f"runs:/{best.run_id}/{model.partition('/')[0]}"
 
@@ -190,10 +190,10 @@ def test_a_step_that_is_told_to_go_stops_its_experiment(
     cluster: FakeCluster, store: Store, tmp_path: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store.uri)
-    name, told = step.workflow_name(experiment(), f"uid-{tmp_path}", "x"), Quiet()
+    name, termination = step.workflow_name(experiment(), f"uid-{tmp_path}", "x"), NoSignal()
     record = store.create(experiment(), key=name)
-    told.now = True
-    assert step.run(cluster, experiment(), name, tmp_path, told=told) == 143
+    termination.requested = True
+    assert step.run(cluster, experiment(), name, tmp_path, termination=termination) == 143
     assert store.control(record).stop is True
 
 

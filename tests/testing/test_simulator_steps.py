@@ -250,7 +250,7 @@ def test_a_trial_lost_too_often_says_how_its_last_pod_ended(cluster: Cluster) ->
     of = experiment(limits={"max_trials": 2, "parallel_trials": 2, "retries": 1, "max_failed_trials": 1})
     faults = Scripted({"trial(1:t00001)(0)": Fault.EVICTED, "trial(1:t00001)(1)": Fault.EVICTED})
     run = cluster.submit(of, faults=faults)
-    assert run.trials[1].message == "its pod ended without a result: main: Error (exit code 143), at try 2"
+    assert run.trials[1].message == "its pod ended without a result: main: Error (exit code 143), at attempt 2"
 
 
 ONE_NAME = "one-name"

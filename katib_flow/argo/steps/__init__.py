@@ -1,1 +1,1 @@
-"""What the programs of steps/ call. Each function is idempotent: run again after a crash, it finds what it recorded."""
+"""The functions behind the programs of steps/. Each is idempotent: after a crash, it finds what it has recorded."""

@@ -1,15 +1,17 @@
-"""train for any image: ``prepare`` puts a static busybox and two scripts beside it, ``collect`` reads what it prints.
+"""train for any image: ``prepare`` adds a static busybox and scripts to the pod, ``collect`` reads the trial's output.
 
 The containers share one directory:
 
-    busybox, wrap.sh, run.sh   written by prepare; wrap.sh is the user's container's command
-    final                      the exit code of a trial that had ended before this pod was there
-    await                      written by prepare where the trial waits for collect to listen; ready: it does
-    out, rc                    written by wrap.sh: what the trial printed, and its exit code
-    gone                       written by wrap.sh in the place of rc: the exit code of a trial whose pod goes
-    collect.sh                 written by prepare: the command of the user's own collector, where there is one
-    collected, collector.out   written by collect.sh: the exit code of that program, and what it printed
-    stop, done                 written by collect: end the trial; the exit code for the user's container
+    busybox, wrap.sh, run.sh   written by prepare; wrap.sh is the command of the user's container
+    final                      written by prepare if the trial has already ended: the container's exit code
+    await                      written by prepare if the trial must wait until collect listens
+    ready                      written by collect when it listens
+    out, rc                    written by wrap.sh: the trial's output and exit code
+    gone                       written by wrap.sh instead of rc if the pod is terminated: the trial's exit code
+    collect.sh                 written by prepare if there is a custom collector: its command
+    collected, collector.out   written by collect.sh: the collector's exit code and output
+    stop                       written by collect to end the trial
+    done                       written by collect: the exit code for the user's container
 """
 
 import contextlib
@@ -26,7 +28,7 @@ from katib_flow.argo.steps.context import Context, write_output
 from katib_flow.argo.steps.keeper import Keeper
 from katib_flow.argo.steps.pushed import pushed_to, source
 from katib_flow.argo.steps.script import as_words
-from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
+from katib_flow.argo.steps.train import begin, exit_code, find_trial, metrics_handler
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
@@ -50,7 +52,7 @@ from katib_flow.trial.reader import Reader
 from katib_flow.trial.runner import POLL_SECONDS, prepare_model
 
 WRAP = """\
-# katib-flow: runs run.sh, ends it when asked. Exit code: the collector's, else 0 or {failure}; 143 when the pod goes.
+# katib-flow: runs run.sh and ends it on request. Exit code: that in done, else 0 or {failure}; 143 on SIGTERM.
 b={shared}/busybox d={shared}
 [ -f $d/final ] && exit "$($b cat $d/final)"
 n=0; while [ -f $d/await ] && [ ! -f $d/ready ] && [ $n -lt {patience} ]; do $b sleep 0.2; n=$((n + 1)); done
@@ -69,119 +71,130 @@ while kill -0 $child 2> /dev/null; do
 done
 wait $child; rc=$?
 echo $rc > $d/rc.part; $b mv $d/rc.part $d/rc
-# for the collector; and for tail, which looks once a second, to show the last that was printed
+# wait for the collector, and for tail, which reads once a second, to print the last lines
 n=0; while [ $n -lt 6 ] || {{ [ ! -f $d/done ] && [ $n -lt {closing} ]; }}; do $b sleep 0.2; n=$((n + 1)); done
 kill $shown
 [ -f $d/done ] && exit "$($b cat $d/done)"
 if [ $rc = 0 ] || [ $stopped != 0 ]; then exit 0; else exit {failure}; fi
 """
-START_SECONDS = 300  # for which a trial waits until what it reports to is there: its image may have to be pulled
-CLOSING_SECONDS = 30  # for which it waits, when it has ended, until that is recorded
-GOING_SECONDS = 15.0  # for a trial to end that is told to go with its pod: half of the grace that a pod has
+START_SECONDS = 300  # how long a trial waits for collect to listen, whose image may have to be pulled
+CLOSING_SECONDS = 30  # how long an ended trial's container waits until the end is recorded
+GOING_SECONDS = 15.0  # how long a trial may take to end after SIGTERM: half of a pod's grace period
 
 
 def prepare(context: Context, trial_id: str, directory: Path) -> None:
-    """Write what the user's container is run with.
+    """Write the files with which the user's container runs.
 
     Args:
-        directory: the trial's own, in the directory that the containers share.
+        context: the experiment.
+        trial_id: id of the trial.
+        directory: the trial's directory, inside the directory that the containers share.
+
+    Raises:
+        KatibFlowError: this image has no busybox, or a value cannot be an argument.
     """
     shared = directory.parent
     shared.mkdir(parents=True, exist_ok=True)
-    put_busybox(shared)
+    copy_busybox(shared)
     closing = CLOSING_SECONDS + (COLLECT_SECONDS if context.experiment.metrics.container else 0)
     words = {"shared": shlex.quote(str(shared)), "failure": USER_FAILURE}
-    times = {"patience": 5 * START_SECONDS, "closing": round(5 * closing)}  # it looks five times a second
+    times = {"patience": 5 * START_SECONDS, "closing": round(5 * closing)}  # the script polls five times a second
     write_output(shared, "wrap.sh", WRAP.format(**words, **times))
     trial = find_trial(context, trial_id)
     if trial.state.final:
         write_output(shared, "final", str(exit_code(trial.state)))
         return
-    here = checkpoints.place(context, trial, directory)
-    here.create(context.experiment, trial.suggestion)
+    files = checkpoints.prepared(context, trial, directory)
+    files.create(context.experiment, trial.suggestion)
     if context.experiment.architecture is not None:
-        prepare_model(context.experiment, trial.suggestion, here)
+        prepare_model(context.experiment, trial.suggestion, files)
     if context.experiment.metrics.source in ("katib", "custom"):
         write_output(shared, "await", "")
-    write_output(shared, "run.sh", run_script(context, trial, here))
-    if script := collect_script(context, trial, here):
+    write_output(shared, "run.sh", run_script(context, trial, files))
+    if script := collect_script(context, trial, files):
         write_output(shared, "collect.sh", script)
     begin(context, trial)
 
 
-def put_busybox(shared: Path) -> None:
-    """Put a static busybox where another container of the pod finds it.
+def copy_busybox(shared: Path) -> None:
+    """Copy a static busybox to the directory that the containers share.
 
     Raises:
-        KatibFlowError: there is none here.
+        KatibFlowError: this image has no busybox.
     """
     source = shutil.which("busybox")
     if source is None:
-        raise KatibFlowError("busybox: found nothing, need a static one in this image; katib-flow's own image has it")
+        raise KatibFlowError("busybox: not found, need a static busybox in this image, as katib-flow's own image has")
     part = shared / ".busybox.part"
     shutil.copy(source, part)
     part.chmod(0o755)
     part.replace(shared / "busybox")
 
 
-def run_script(context: Context, trial: Trial, place: TrialDirectory) -> str:
-    """A script that becomes the user's program, every value one quoted word that no shell looks into.
+def run_script(context: Context, trial: Trial, files: TrialDirectory) -> str:
+    """Return a script that executes the user's program, with every value quoted as one word.
 
     Raises:
-        KatibFlowError: a value cannot be in an argument at all.
+        KatibFlowError: a value cannot be an argument, because it holds a NUL byte.
     """
     experiment, suggestion = context.experiment, trial.suggestion
     container = experiment.trial.container
     assert container is not None
-    values = substitutions(experiment, suggestion, place, run_id=trial.run_id, uri=context.store.uri)
-    ours = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
-    paths = {TRIAL_FILE: str(place.trial_file), REPORT_FILE: str(place.report_file)}
+    values = substitutions(experiment, suggestion, files, run_id=trial.run_id, uri=context.store.uri)
+    defaults = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
+    paths = {TRIAL_FILE: str(files.trial_file), REPORT_FILE: str(files.report_file)}
     reporting = {}
     if experiment.metrics.source == "katib":
         reporting = katib.reporting_to(trial_name(experiment, suggestion), experiment.metrics.port or katib.PORT)
-    variables = ours | pushed_to(context, trial) | reporting | substitute_env(container.env, values) | paths
+    variables = defaults | pushed_to(context, trial) | reporting | substitute_env(container.env, values) | paths
     argv = substitute_all([*container.command, *container.args], values)
-    exports, words = as_words(suggestion.id, variables, argv, place.path.parent)
+    exports, words = as_words(suggestion.id, variables, argv, files.path.parent)
     return "\n".join([*exports, f"exec {words}", ""])
 
 
 def collect(context: Context, trial_id: str, directory: Path, *, watch: Watch | None = None) -> None:
-    """Read a trial while it runs, record it, tell its container how to exit; record nothing where the pod goes."""
+    """Read a trial while it runs, record its result and write its container's exit code.
+
+    If the pod is terminated first, no result is recorded.
+
+    Raises:
+        KatibFlowError: ``prepare`` has not made the trial's directory.
+    """
     shared = directory.parent
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return
     if not directory.is_dir():
-        raise KatibFlowError(f"{directory}: found no directory; prepare makes it before a trial's container starts")
-    place, watch = TrialDirectory(directory), watch or Watch(context, trial)
-    earlier = checkpoints.earlier(context, trial, place)
+        raise KatibFlowError(f"{directory}: not found, need the directory that prepare creates for a trial")
+    files, watch = TrialDirectory(directory), watch or Watch(context, trial)
+    earlier = checkpoints.earlier(context, trial, files)
     watch.hear(earlier)
     reports, problem = _endpoint(context, trial)
     with (
         reports or contextlib.nullcontext(),
-        BoundedLog(place.log) as log,
+        BoundedLog(files.log) as log,
         Recorder(context.store, context.record) as recorder,
-        Keeper(context, trial, place, recorder) as keeper,
+        Keeper(context, trial, files, recorder) as keeper,
     ):
         write_output(shared, "ready", "")
-        heard = taken(trial, watch, recorder)
-        reader = Reader(context.experiment, place, log, heard, reports or source(context, trial), earlier)
+        on_metrics = metrics_handler(trial, watch, recorder)
+        reader = Reader(context.experiment, files, log, on_metrics, reports or source(context, trial), earlier)
         reader.failure = problem
-        theirs = Collector.of(context.experiment, shared, reader)
-        ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout, theirs)
+        collector = Collector.of(context.experiment, shared, reader)
+        ending = _follow(shared, reader, watch, context.experiment.limits.trial_timeout, collector)
         keeper.end(whole=(ending.exit_code if ending else _exit_code(shared / "gone")) == 0)
     watch.end()
-    files = model_files(place.model)
+    model = model_files(files.model)
     if ending is None:
-        context.store.write(context.record, [Change(trial, artifacts=files)] if files else [])
+        context.store.write(context.record, [Change(trial, artifacts=model)] if model else [])
         return
-    outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    context.store.write(context.record, [Change(outcome.applied_to(trial), (), place.log, files)])
+    outcome = conclude(context.experiment, files, ending, reader, trial.started or time.time())
+    context.store.write(context.record, [Change(outcome.applied_to(trial), (), files.log, model)])
     write_output(shared, "done", str(exit_code(outcome.state)))
 
 
 def _endpoint(context: Context, trial: Trial) -> tuple[katib.KatibReports | None, str]:
-    """Where the trial or its collector reports as to Katib, if one does; and why there is none, if one should."""
+    """Return the endpoint to which the trial or its collector reports as to Katib, and why it cannot be opened."""
     name = trial_name(context.experiment, trial.suggestion)
     try:
         return katib.reports_of(context.experiment, name, katib.PORT), ""
@@ -190,27 +203,31 @@ def _endpoint(context: Context, trial: Trial) -> tuple[katib.KatibReports | None
 
 
 def _follow(
-    shared: Path, reader: Reader, watch: Watch, timeout: float | None, theirs: Collector | None
+    shared: Path, reader: Reader, watch: Watch, timeout: float | None, collector: Collector | None
 ) -> Ending | None:
-    """Read until the trial has ended, and the user's own collector; None where this pod was told to go away before."""
-    printed, due, going = Tail(shared / "out"), math.inf, math.inf
+    """Read until the trial and a custom collector have ended; return None if the pod is terminated before.
+
+    Args:
+        timeout: the trial's time limit in seconds, from the start of its program.
+    """
+    output, due, deadline = Tail(shared / "out"), math.inf, math.inf
     request, timed_out = None, False
     while True:
         exit_code, gone = _exit_code(shared / "rc"), (shared / "gone").exists()
-        for data in printed.portions():
+        for data in output.portions():
             reader.printed(data)
         ending = None if exit_code is None else Ending(exit_code, request, timed_out)
-        over = ending is not None and not (theirs and theirs.busy(ending))
+        over = ending is not None and not (collector and collector.busy(ending))
         reader.read_on(end=over)
         if over:
             reader.printed(b"", end=True)
             return ending
         if watch.terminated:
-            going = min(going, time.monotonic() + GOING_SECONDS)
-        if gone or time.monotonic() > going:
+            deadline = min(deadline, time.monotonic() + GOING_SECONDS)
+        if gone or time.monotonic() > deadline:
             return None
-        if due == math.inf and timeout is not None and printed.path.exists():
-            due = time.monotonic() + timeout  # its time runs from its start, not from that of the pod
+        if due == math.inf and timeout is not None and output.path.exists():
+            due = time.monotonic() + timeout  # counted from the start of the program, not of the pod
         if request is None and not timed_out and not watch.terminated:
             request = watch()
             timed_out = request is None and exit_code is None and time.monotonic() > due
@@ -220,7 +237,7 @@ def _follow(
 
 
 def _exit_code(file: Path) -> int | None:
-    """The trial's exit code, negative for a signal, which a shell tells as 128 and more; None while it runs."""
+    """Read the trial's exit code, negative for a signal, which a shell adds to 128; None while the trial runs."""
     try:
         code = int(file.read_text())
     except (OSError, ValueError):

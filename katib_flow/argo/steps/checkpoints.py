@@ -1,7 +1,7 @@
-"""A trial's checkpoints across pods: its own of an earlier try, and its parent's.
+"""Bring a trial's checkpoints to its pod: those of its earlier attempts, and its parent's.
 
-They are on the volume that ``argo.checkpoints`` names, at ``<path>/<run>/<trial>``; without one they are in MLflow,
-where ``keeper`` puts them.
+Checkpoints are on the volume of ``argo.checkpoints``, at ``<path>/<run>/<trial>``. Without a volume they are in MLflow,
+where ``keeper`` uploads them.
 """
 
 import tarfile
@@ -15,74 +15,77 @@ from katib_flow.tracking.models import fetch_model
 from katib_flow.trial.archive import unpack
 from katib_flow.trial.protocol import TrialDirectory
 
-RESUMED = "resumed"  # beside the trial's checkpoints, where an earlier try left them
+RESUMED = "resumed"  # marks a trial's directory that holds checkpoints of an earlier attempt
 
 
-def place(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
-    """The trial's directory in this pod, with the checkpoints that there are and what it inherits from its parent."""
+def prepared(context: Context, trial: Trial, directory: Path) -> TrialDirectory:
+    """Return the trial's directory in this pod, with the checkpoints of earlier attempts and of its parent.
+
+    Raises:
+        KatibFlowError: a checkpoint cannot be read or unpacked.
+    """
     parent = parent_of(context, trial)
-    here = with_model(context, parent, TrialDirectory(directory))
-    if parent is not None and _bring(context, parent, _beside(directory)):
-        here = replace(here, parent=_beside(directory))
-    if _bring(context, trial, directory):
+    files = with_model(context, parent, TrialDirectory(directory))
+    if parent is not None and _fetch(context, parent, _parent_directory(directory)):
+        files = replace(files, parent=_parent_directory(directory))
+    if _fetch(context, trial, directory):
         (directory / RESUMED).touch()
-    return here
+    return files
 
 
-def resumed(here: TrialDirectory) -> bool:
-    """Whether the trial found a checkpoint of an earlier try of its own."""
-    return (here.path / RESUMED).exists()
+def resumed(files: TrialDirectory) -> bool:
+    """Whether the trial resumes from a checkpoint of an earlier attempt."""
+    return (files.path / RESUMED).exists()
 
 
-def earlier(context: Context, trial: Trial, here: TrialDirectory) -> list[Metric]:
-    """What earlier tries of a trial have reported; nothing where it begins anew."""
-    told = context.store.trial(context.record, trial.id, series=True) if resumed(here) else None
-    return told.reported if told else []
+def earlier(context: Context, trial: Trial, files: TrialDirectory) -> list[Metric]:
+    """Return the metrics that earlier attempts of a trial reported; empty if the trial starts from scratch."""
+    recorded = context.store.trial(context.record, trial.id, series=True) if resumed(files) else None
+    return recorded.reported if recorded else []
 
 
 def parent_of(context: Context, trial: Trial) -> Trial | None:
-    """The trial to continue or inherit from; None where there is none."""
+    """Return the trial to continue or inherit from; None if there is none."""
     index = trial.suggestion.parent
     if index is None:
         return None
     parent = context.store.trial(context.record, f"t{index:05d}")
     if parent is not None:
         return parent
-    return next((each for each in context.store.history(context.record) if each.index == index), None)
+    return next((other for other in context.store.history(context.record) if other.index == index), None)
 
 
-def with_model(context: Context, parent: Trial | None, here: TrialDirectory) -> TrialDirectory:
-    """The trial's directory; where it has a parent in a search of architectures, with the parent's model beside it."""
+def with_model(context: Context, parent: Trial | None, files: TrialDirectory) -> TrialDirectory:
+    """Return the trial's directory, in an architecture search with the parent's model in a directory beside it."""
     if context.experiment.architecture is None or parent is None:
-        return here
-    beside = _beside(here.path)
-    fetch_model(context.store, parent.run_id, TrialDirectory(beside).model)
-    return replace(here, parent=beside)
+        return files
+    directory = _parent_directory(files.path)
+    fetch_model(context.store, parent.run_id, TrialDirectory(directory).model)
+    return replace(files, parent=directory)
 
 
-def _beside(directory: Path) -> Path:
-    """Where the parent's files lie."""
+def _parent_directory(directory: Path) -> Path:
     return directory.with_name("parent")
 
 
-def _bring(context: Context, trial: Trial, directory: Path) -> bool:
-    """Put a trial's checkpoints into ``directory/checkpoint``; whether there are any."""
+def _fetch(context: Context, trial: Trial, directory: Path) -> bool:
+    """Bring a trial's checkpoints to ``directory/checkpoint``; return whether there are any."""
     target = TrialDirectory(directory).checkpoint
     directory.mkdir(parents=True, exist_ok=True)
     volume = context.experiment.argo.checkpoints
     if volume.claim is not None:
-        there = Path(volume.path) / context.record.key / trial.id
-        there.mkdir(parents=True, exist_ok=True)
+        stored = Path(volume.path) / context.record.key / trial.id
+        stored.mkdir(parents=True, exist_ok=True)
         if not target.is_symlink():
-            target.symlink_to(there)
-        return any(there.iterdir())
+            target.symlink_to(stored)
+        return any(stored.iterdir())
     if target.exists():
-        return any(target.iterdir())  # this pod's container has been started again
+        return any(target.iterdir())  # the pod's container was restarted
     archive = context.store.checkpoints.find(trial.run_id)
     if archive is None:
         return False
     try:
         unpack(archive, target)
     except (OSError, tarfile.TarError) as error:
-        raise KatibFlowError(f"{trial.id}: its checkpoint cannot be unpacked: {error}") from error
+        raise KatibFlowError(f"{trial.id}: cannot unpack its checkpoint: {error}") from error
     return True

@@ -1,4 +1,4 @@
-"""collect-metrics: close what pods left open, judge, and say whether to go on. finish: say how it ended."""
+"""collect-metrics: close abandoned trials and decide whether to continue. finish: record how the experiment ended."""
 
 import json
 from collections.abc import Sequence
@@ -17,16 +17,17 @@ STOPPED_BY_ARGO = "shutdown with strategy"
 
 
 def collect_metrics(context: Context, connect: Connect | None = None, iteration: int | None = None) -> bool:
-    """Whether the experiment goes on. All trials that may still run have ended when it is called.
+    """Close abandoned trials, and return whether the experiment continues. Call it when no pod of a trial runs.
 
-    Where a later iteration has started trials, a call before has said so, and closed what its own left open.
+    If a later iteration has started trials, an earlier call has already done this, and the result is True.
 
     Args:
-        iteration: the one that has ended; None in lanes.
-        connect: opens the cluster, to ask it what became of trials that recorded no end, and to delete their objects.
+        context: the experiment.
+        connect: opens the cluster, to find out why trials recorded no end and to delete their objects.
+        iteration: the iteration that has ended; None in lanes mode.
 
     Raises:
-        ClusterError: it has not answered for a while.
+        ClusterError: the cluster did not answer for as long as the step tried.
     """
     if not context.is_newest():
         return False
@@ -49,9 +50,9 @@ def collect_metrics(context: Context, connect: Connect | None = None, iteration:
 
 
 def _closed(context: Context, history: History, status: Status, reason: str) -> None:
-    """Set how the experiment stands; where it ends now, keep its report.
+    """Set the experiment's status; if it is final now, also store the report.
 
-    A pod that a report takes too much memory for is tried again, and then does without.
+    If the report exhausts the pod's memory, the next attempt skips it.
     """
     record = context.store.summarise(context.record, history, status, reason)
     if status.final and not context.record.status.final:
@@ -59,7 +60,7 @@ def _closed(context: Context, history: History, status: Status, reason: str) -> 
 
 
 def judge_at_rest(context: Context, history: History, control: Control) -> Verdict:
-    """The verdict while nothing runs: an algorithm that proposes nothing now never will."""
+    """Return the verdict while no trial runs: an algorithm that suggests nothing now never will."""
     verdict = judge(context, history, control)
     if verdict.go and not cut_short(history) and not context.proposed(history, verdict.may_start):
         return exhausted(context.experiment, history)
@@ -67,18 +68,19 @@ def judge_at_rest(context: Context, history: History, control: Control) -> Verdi
 
 
 def outcome(verdict: Verdict) -> tuple[Status, str]:
-    """The status of an experiment that a verdict ended."""
+    """Return the status and the reason of an experiment that a verdict ends."""
     if verdict.failed:
         return Status.FAILED, verdict.reason
     return (Status.STOPPED if verdict.end is End.STOPPED else Status.SUCCEEDED), verdict.reason
 
 
 def finish(context: Context, status: str, failures: str, connect: Connect | None = None) -> Status | None:
-    """Close every open run and set the final status; None where the next segment has taken over.
+    """Close every open run and set the final status; return None if the next segment has taken over.
 
     Args:
-        status, failures: the Workflow's, as Argo tells its exit handler.
-        connect: opens the cluster, where trials may be objects that run on.
+        context: the experiment.
+        status, failures: the Workflow's ``workflow.status`` and ``workflow.failures``, which Argo gives exit handlers.
+        connect: opens the cluster, to delete the objects of trials.
     """
     if not context.is_newest():
         _close_lanes(context, connect)
@@ -86,7 +88,7 @@ def finish(context: Context, status: str, failures: str, connect: Connect | None
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     if STOPPED_BY_ARGO in failures and context.experiment.argo.mode == "lanes":
-        store.set_control(record, stop=True)  # lanes of the segment before may be at work still
+        store.set_control(record, stop=True)  # lanes of the previous segment may still be running
     abandoned = history.open()
     killed = end(context, abandoned, CUT_SHORT)
     _delete_objects(context, connect, abandoned)
@@ -103,19 +105,19 @@ def finish(context: Context, status: str, failures: str, connect: Connect | None
 
 
 def _close_lanes(context: Context, connect: Connect | None) -> None:
-    """Lanes of this segment that were stopped leave trials open; the next one has lanes and trials of its own."""
+    """Close the trials that stopped lanes of this segment left open; those of the next segment's lanes go on."""
     if context.experiment.argo.mode == "lanes":
-        left = [
+        abandoned = [
             trial
             for trial in context.store.history(context.record).open()
             if trial.place and trial.place.segment == context.segment
         ]
-        end(context, left, CUT_SHORT)
-        _delete_objects(context, connect, left)
+        end(context, abandoned, CUT_SHORT)
+        _delete_objects(context, connect, abandoned)
 
 
 def _delete_objects(context: Context, connect: Connect | None, trials: Sequence[Trial]) -> None:
-    """Delete the objects of trials that are objects, and that nobody watches any more."""
+    """Delete the objects of trials that are Kubernetes objects and are no longer watched."""
     if trials and connect is not None and kind_of_trial(context.experiment) is not None:
         clean_up(context, connect(), trials)
 
@@ -133,11 +135,11 @@ def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str
 
 
 def _first_failure(failures: str) -> str:
-    """The earliest of the failed nodes that was no trial, for a person."""
+    """Describe the node that failed first, preferring nodes that are not trials."""
     try:
-        found = json.loads(failures)
-        nodes = json.loads(found) if isinstance(found, str) else found  # Argo quotes the JSON once more
+        data = json.loads(failures)
+        nodes = json.loads(data) if isinstance(data, str) else data  # Argo quotes the JSON once more
         nodes = sorted(nodes or [], key=lambda node: (node.get("templateName") == "trial", str(node.get("finishedAt"))))
-        return f"{nodes[0]['displayName']}: {nodes[0]['message']}" if nodes else "no step says why"
+        return f"{nodes[0]['displayName']}: {nodes[0]['message']}" if nodes else "no step gives a reason"
     except (ValueError, TypeError, KeyError, AttributeError):
-        return failures[:500] or "no step says why"
+        return failures[:500] or "no step gives a reason"

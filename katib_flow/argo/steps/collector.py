@@ -1,4 +1,4 @@
-"""A collector of the user's own beside a trial's container: how it is started, and when it is through."""
+"""A custom collector beside a trial's container: its start script, and whether it has finished."""
 
 import shlex
 import time
@@ -17,9 +17,9 @@ from katib_flow.trial.outcome import Ending
 from katib_flow.trial.protocol import COLLECT_SECONDS, TrialDirectory, substitutions, trial_name
 from katib_flow.trial.reader import Reader
 
-SILENCE_SECONDS = 5.0  # of a collector whose end cannot be seen, when every objective has a value
+SILENCE_SECONDS = 5.0  # after which a collector whose end cannot be observed counts as finished
 COLLECT = """\
-# katib-flow: runs the program that reads the metrics; nothing of it fails the pod.
+# katib-flow: runs the program that reads the metrics; its failure does not fail the pod.
 b={shared}/busybox d={shared}
 [ -f $d/final ] && exit 0
 {exports}
@@ -37,18 +37,19 @@ while [ ! -f $d/rc ] && [ ! -f $d/gone ]; do $b sleep 0.2; done
 
 
 def collect_script(context: Context, trial: Trial, directory: TrialDirectory) -> str:
-    """What the collector's container runs; "" where there is none, or its command is the image's own.
+    """Return the script of the collector's container; "" without a collector, or if it runs its image's own command.
 
     Raises:
-        KatibFlowError: a value cannot be in an argument at all.
+        KatibFlowError: a value cannot be an argument, because it holds a NUL byte.
     """
     experiment, suggestion, shared = context.experiment, trial.suggestion, directory.path.parent
     collector = experiment.metrics.container
     if collector is None or collector.command is None:
         return ""
     values = substitutions(experiment, suggestion, directory, run_id=trial.run_id, uri=context.store.uri)
-    given = collector_variables(experiment, trial_name(experiment, suggestion), directory, str(shared / "rc"))
-    variables = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1", **substitute_env(collector.env, values), **given}  # noqa: S108
+    protocol = collector_variables(experiment, trial_name(experiment, suggestion), directory, str(shared / "rc"))
+    defaults = {"HOME": "/tmp", "PYTHONUNBUFFERED": "1"}  # noqa: S108 - an emptyDir of the pod
+    variables = defaults | substitute_env(collector.env, values) | protocol
     argv = substitute_all([*collector.command, *collector.args], values)
     exports, command = as_words(suggestion.id, variables, argv, shared)
     wait = AFTER if collector.starts == "after-trial" else ""
@@ -57,10 +58,12 @@ def collect_script(context: Context, trial: Trial, directory: TrialDirectory) ->
 
 @dataclass
 class Collector:
-    """How far the collector of a trial is that has ended.
+    """The progress of a trial's collector after the trial has ended.
 
     Attributes:
-        known: whether our busybox runs it, and writes how it ends.
+        shared: the directory that the containers share.
+        reader: reads the metrics that the collector reports.
+        known: whether katib-flow's busybox runs the collector and so writes its exit code.
     """
 
     shared: Path
@@ -75,10 +78,9 @@ class Collector:
         return None if container is None else cls(shared, reader, container.command is not None)
 
     def busy(self, ending: Ending) -> bool:
-        """Whether the metrics of a trial are still being read.
+        """Whether the collector is still reading the metrics of a trial that ended by itself and successfully.
 
-        Of one that failed, or was ended, what has been reported so far is all. Where the collector fails, or takes too
-        long, the reader is told.
+        If the collector fails or takes too long, the reason becomes the reader's failure.
         """
         if ending != Ending(0):
             return False
@@ -94,7 +96,7 @@ class Collector:
         return False
 
     def _silent(self, now: float) -> bool:
-        """Whether every objective has been reported, and nothing for a while."""
+        """Whether every objective has been reported and nothing has followed for ``SILENCE_SECONDS``."""
         count = self.reader.thinning.reported
         if count != self._heard[0]:
             self._heard = (count, now)

@@ -1,4 +1,4 @@
-"""What every step starts from: the spec in its environment, the store, the run it belongs to."""
+"""The context of every step: the spec from its environment, the store, and the run that it belongs to."""
 
 import argparse
 import os
@@ -27,10 +27,12 @@ DEBUG = "KATIB_FLOW_DEBUG"
 
 @dataclass(frozen=True)
 class Context:
-    """One experiment as a step sees it.
+    """The experiment of a step.
 
     Attributes:
-        segment: number of the Workflow that the step runs in, of those that the experiment is spread over.
+        store: the experiment's store.
+        record: the experiment in the store.
+        segment: number of the step's Workflow among those of the experiment, from 0.
     """
 
     store: Store
@@ -43,12 +45,17 @@ class Context:
 
     @property
     def earlier(self) -> History:
-        """The trials of the experiments that this one starts from."""
+        """The trials of the earlier experiments that this one builds on."""
         return self.store.earlier(self.experiment)
 
     @classmethod
     def open(cls, run: str, segment: int = 0) -> "Context":
-        """The experiment of a run; recorded now, where this is its first step."""
+        """Open the experiment of a run, and record it if this is its first step.
+
+        Raises:
+            KatibFlowError: the environment has no valid spec or no tracking URI, or MLflow does not answer.
+            Held: a process outside the Workflow runs the experiment.
+        """
         experiment = spec_of_environment()
         store = patient_store(experiment)
         context = cls(store, store.create(settled(experiment), key=run), segment)
@@ -56,15 +63,15 @@ class Context:
         return context
 
     def hold(self) -> None:
-        """Show that the Workflow runs the experiment.
+        """Renew the Workflow's lease on the experiment.
 
         Raises:
-            Held: a process elsewhere does.
+            Held: a process outside the Workflow holds the lease.
         """
         self._lease().take()
 
     def release(self) -> None:
-        """Give the experiment back, so that it may go on elsewhere."""
+        """Release the lease, so that the experiment can be resumed elsewhere."""
         with self._lease():
             pass
 
@@ -73,7 +80,12 @@ class Context:
         return self.store.lease(self.record, lambda text: print(text, file=sys.stderr), own)
 
     def proposed(self, history: History, n: int, start: int | None = None) -> list[Suggestion]:
-        """Suggestions; what the algorithm learns for them is kept for the next pod.
+        """Ask the algorithm for suggestions, and keep what it has learnt for the next pod.
+
+        Args:
+            history: the trials so far.
+            n: the most suggestions to return.
+            start: index of the first suggestion; by default the next one of the history.
 
         Raises:
             KatibFlowError: the algorithm failed.
@@ -85,7 +97,7 @@ class Context:
         return list(answer.suggestions)
 
     def with_stopping_rules(self, history: History, suggestions: list[Suggestion]) -> list[Suggestion]:
-        """Suggestions with the rules that a service of early stopping gives for them, where there is one.
+        """Add the rules of the early-stopping service, if there is one, to suggestions.
 
         Raises:
             KatibFlowError: the service failed.
@@ -98,37 +110,38 @@ class Context:
         return with_rules(self.experiment, History(tuple(trials)), suggestions)
 
     def newest(self) -> int:
-        """Number of the newest segment there is, this one at least."""
+        """Return the number of the newest segment, which is at least this one."""
         newest = self.store.segment(self.record)
         if newest < self.segment:
             self.take_over(self.segment)
         return max(newest, self.segment)
 
     def is_newest(self) -> bool:
-        """The fence: False where a later segment has taken over, and this step must leave everything alone."""
+        """Whether this segment is the newest; if not, a later one has taken over and this step must change nothing."""
         return self.newest() == self.segment
 
     def take_over(self, segment: int) -> None:
+        """Record a segment as the newest."""
         self.store.set_segment(self.record, segment)
 
 
 def spec_of_environment() -> Experiment:
-    """The experiment in the environment.
+    """Read the experiment from the environment.
 
     Raises:
-        KatibFlowError: there is none, or it cannot be read.
+        KatibFlowError: the environment has no spec, or an invalid one.
     """
     text = os.environ.get(SPEC_VARIABLE)
     if not text:
-        raise KatibFlowError(f"{SPEC_VARIABLE}: found nothing, need the spec as JSON; the compiled Workflow sets it")
+        raise KatibFlowError(f"{SPEC_VARIABLE}: found nothing, need the spec as JSON, which a compiled Workflow sets")
     return decode_spec(text, SPEC_VARIABLE)
 
 
 def tracking_uri(experiment: Experiment) -> str:
-    """Where MLflow is: as the spec says, else as the pod's environment says.
+    """Return MLflow's address from the spec, else from the environment.
 
     Raises:
-        KatibFlowError: neither says it. A default on the pod's own disk would be lost with the pod.
+        KatibFlowError: neither has one. There is no default, because a store on the pod's disk is lost with the pod.
     """
     uri = experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
@@ -140,12 +153,12 @@ def tracking_uri(experiment: Experiment) -> str:
 
 
 def patient_store(experiment: Experiment) -> Store:
-    """The store of an experiment. A step that begins while MLflow is away waits for it like one in its midst."""
+    """Open the store of an experiment, waiting through an outage of MLflow from the first call on."""
     return Store(tracking_uri(experiment), experiment.tracking.experiment, contact_seconds=PATIENCE_SECONDS)
 
 
 def judge(context: Context, history: History, control: Control) -> Verdict:
-    """The verdict now, with the run-time knobs of the experiment."""
+    """Return the current verdict, taking into account the controls that users changed while the experiment ran."""
     return loop.verdict(
         context.experiment,
         history,
@@ -157,12 +170,12 @@ def judge(context: Context, history: History, control: Control) -> Verdict:
 
 
 def cut_short(history: History) -> list[Trial]:
-    """Trials that were open or killed when an earlier segment ended: they are started again first."""
+    """Return the trials that were open or killed when an earlier segment ended; they are restarted first."""
     return [trial for trial in history if not trial.state.over]
 
 
 def write_output(directory: Path, name: str, text: str) -> None:
-    """An output of the step: there wholly, or not at all."""
+    """Write an output of the step atomically."""
     directory.mkdir(parents=True, exist_ok=True)
     part = directory / f".{name}.part"
     part.write_text(text, encoding="utf-8")
@@ -170,8 +183,8 @@ def write_output(directory: Path, name: str, text: str) -> None:
 
 
 def step_parser(doc: str | None, examples: str) -> argparse.ArgumentParser:
-    """The parser of a step's arguments, with those that every step has."""
-    reads = f"reads: {SPEC_VARIABLE} (the spec as JSON), MLFLOW_TRACKING_URI where the spec has no tracking.uri\n"
+    """Return a parser with the arguments common to all steps."""
+    reads = f"reads: {SPEC_VARIABLE} (the spec as JSON), MLFLOW_TRACKING_URI if the spec has no tracking.uri\n"
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=doc, epilog=reads + examples, formatter_class=raw)
     parser.add_argument("--run", required=True, help="name of the experiment's first Workflow")
@@ -180,17 +193,18 @@ def step_parser(doc: str | None, examples: str) -> argparse.ArgumentParser:
 
 
 def exit_after(step: Callable[[], int | None], *, always: int | None = None) -> NoReturn:
-    """Run a step; every error is one message and exit code 2, or 75 where MLflow was away for too long.
+    """Run a step and exit. An error becomes one message and exit code 2, or 75 after a long outage of MLflow.
 
     Args:
-        always: the exit code whatever happens; a sidecar that fails would fail a good trial with it.
+        step: the step; it returns the exit code, or None for 0.
+        always: the exit code whatever happens, for sidecars, whose failure would fail a successful trial.
     """
     try:
         code = step() or 0
     except KatibFlowError as error:
         print(error, file=sys.stderr)
         code = TRY_LATER if isinstance(error, TrackingUnavailable) else BAD_INPUT
-    except Exception as error:  # noqa: BLE001 - whatever it is, a pod's log should say it in one line
+    except Exception as error:  # noqa: BLE001 - a pod's log should state any error in one line
         print(f"{type(error).__name__}: {error} (a bug; {DEBUG}=1 shows where)", file=sys.stderr)
         if os.environ.get(DEBUG):
             traceback.print_exc()

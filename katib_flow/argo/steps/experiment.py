@@ -1,6 +1,6 @@
-"""run-experiment: a whole experiment as one step of somebody's workflow. It submits it, waits, and tells the best.
+"""run-experiment: run an experiment as one step of another workflow, and output its best trial.
 
-Its name follows from the step that runs it, so a second try waits for the experiment of the first.
+The experiment's name is derived from the step, so a retry waits for the experiment of the first attempt.
 """
 
 import contextlib
@@ -26,39 +26,50 @@ from katib_flow.tracking import Record, Status, Store
 from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.faults import Faults
 
-MODEL, WEIGHTS = "model", "weights.safetensors"  # artifacts of a trial's run, if any
+MODEL, WEIGHTS = "model", "weights.safetensors"  # optional artifacts of a trial's run
 PATIENCE_SECONDS = 300.0
 OUTPUTS = ("best-parameters", "best-value", "best-model-uri", "run-id")
 _WITHOUT_RESULT = {"best-parameters": "{}", "best-value": "", "best-model-uri": "", "run-id": ""}
 
 
 def experiment_of(text: str) -> Experiment:
-    """The experiment of a spec or a Katib manifest, as YAML or JSON text."""
+    """Parse a spec or a Katib manifest from YAML or JSON text.
+
+    Raises:
+        KatibFlowError: the text is empty.
+        InvalidSpec: the spec is invalid.
+    """
     if not text.strip():
         raise KatibFlowError(f"{SPEC_VARIABLE}: found nothing, need a spec as text")
     return parse_spec(text, "spec", [check_architecture])
 
 
 def workflow_name(experiment: Experiment, workflow_uid: str, node: str) -> str:
-    """Of the experiment that a step runs; the same for every try of the step."""
-    step = re.sub(r"\(\d+\)$", "", node)  # Argo numbers the tries
+    """Return the name of the Workflow of the experiment that a step runs; the same for all attempts of the step.
+
+    Args:
+        experiment: the experiment.
+        workflow_uid: uid of the Workflow that the step belongs to.
+        node: name of the step's node in that Workflow.
+    """
+    step = re.sub(r"\(\d+\)$", "", node)  # without Argo's number of the attempt
     digest = hashlib.sha256(f"{workflow_uid}/{step}".encode()).hexdigest()[:8]
     return f"{experiment.name[:40].rstrip('-')}-{digest}"
 
 
-class Told:
-    """Whether this pod was told to go."""
+class Termination:
+    """Whether this pod has received SIGTERM."""
 
     def __init__(self) -> None:
-        self.now = False
+        self.requested = False
         signal.signal(signal.SIGTERM, self._on_sigterm)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        self.now = True
+        self.requested = True
 
 
-class _Going(Exception):
-    """This pod was told to go."""
+class _Terminated(Exception):
+    """This pod has received SIGTERM."""
 
 
 def run(
@@ -67,28 +78,38 @@ def run(
     name: str,
     out: Path,
     *,
-    told: Told,
+    termination: Termination,
     sleep: Callable[[float], None] = time.sleep,
 ) -> int:
-    """Run an experiment to its end and write what came of it.
+    """Run an experiment to its end and write its outputs.
+
+    If this pod is terminated, the experiment is stopped, because the calling workflow may have been stopped. A retry of
+    the step continues the experiment.
+
+    Args:
+        cluster: the namespace to run in.
+        experiment: the experiment.
+        name: name of its Workflow.
+        out: directory for the outputs.
+        termination: whether this pod has received SIGTERM.
+        sleep: called with each pause in seconds.
 
     Returns:
-        0, 1 where it failed, 143 where this pod was told to go: the experiment is then told to stop, as it must be
-        where the workflow that asked for it has been stopped; a further try goes on with it.
+        The exit code: 0, 1 if the experiment failed, 143 if this pod was terminated.
     """
     store = patient_store(experiment)
     run = submit(cluster, experiment, name)
     print(f"workflow {cluster.namespace}/{run}")
 
-    def waited(seconds: float) -> None:
-        if told.now:
-            raise _Going
+    def pause(seconds: float) -> None:
+        if termination.requested:
+            raise _Terminated
         sleep(seconds)
 
-    following = Following(cluster, run, store, sleep=waited)
+    following = Following(cluster, run, store, sleep=pause)
     try:
         status = following.wait()
-    except _Going:
+    except _Terminated:
         _stop(store, run)
         return TERMINATED
     record = following.record
@@ -105,12 +126,12 @@ def _stop(store: Store, run: str) -> None:
 
 
 def _results(store: Store, record: Record) -> dict[str, str]:
-    found = _WITHOUT_RESULT | {"run-id": record.run_id}
+    results = _WITHOUT_RESULT | {"run-id": record.run_id}
     best = record.experiment.best(store.history(record))
     if best is None:
-        return found
+        return results
     value = best.observations[record.experiment.objective[0].metric]
-    return found | {
+    return results | {
         "best-parameters": json.dumps(dict(best.assignment)),
         "best-value": json.dumps(value),
         "best-model-uri": _model_uri(store, best),
@@ -118,7 +139,7 @@ def _results(store: Store, record: Record) -> dict[str, str]:
 
 
 def _model_uri(store: Store, trial: Trial) -> str:
-    """Where a trial's model is: what it logged to its run as ``model``, else its weights; "" where it has neither."""
+    """Return the URI of a trial's model: the artifact ``model`` of its run, else its weights; "" if it has neither."""
     run = f"runs:/{trial.run_id}"
     artifacts = Artifacts(store.uri, Faults(store.uri, PATIENCE_SECONDS))
     if artifacts.names(run, MODEL):

@@ -1,4 +1,4 @@
-"""What became of a trial that MLflow has as open though nobody runs it any more: by Argo's own account of its pods."""
+"""Find out from Argo why a trial that no pod runs any more has recorded no end in MLflow."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,22 +10,23 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import Trial
 
 Connect = Callable[[], Cluster]
-"""Opens the cluster, for a step that may not need it."""
+"""Opens the cluster. Steps open it only when needed."""
 _DIED = "its pod ended without a result"
 
 
 def connect() -> Cluster:
-    """The cluster that this pod runs in, by the pod's own account."""
-    from katib_flow.argo.cluster import KubernetesCluster  # looked up when it is called: tests have one in memory
+    """Open the cluster that this pod runs in, with the pod's service account."""
+    from katib_flow.argo.cluster import KubernetesCluster  # imported on each call, because tests replace it
 
     return KubernetesCluster()
 
 
 class Fates:
-    """Why trials of an experiment died, each Workflow read once.
+    """Why trials of an experiment died. Each Workflow is read once.
 
     Args:
-        connect: None where there is no cluster to be asked.
+        context: the experiment.
+        connect: opens the cluster; None if there is none.
     """
 
     def __init__(self, context: Context, connect: Connect | None) -> None:
@@ -34,39 +35,39 @@ class Fates:
         self._read: dict[int, list[Node] | str] = {}
 
     def died_of(self, trial: Trial) -> str:
-        """Why an open trial has failed, for a person; "" where it was cut short, or never began, and is not to blame.
+        """Return why an open trial failed; "" if it was cut short or never started, which is not its fault.
 
-        The pods in the newest Workflow that has any tell. Where Argo cannot be asked, a trial of an earlier Workflow
-        that has not begun, as far as MLflow knows, was cut short.
+        The answer comes from the newest Workflow that has pods of the trial. If Argo cannot be asked, a trial of an
+        earlier Workflow that MLflow does not have as started counts as cut short.
 
         Raises:
-            ClusterError: the cluster has not answered for a while.
+            ClusterError: the cluster did not answer for as long as the step tried.
         """
         for segment in self._segments(trial):
             nodes = self._nodes(segment)
             if isinstance(nodes, str):
-                begun = trial.started is not None or segment == self._started_in(trial)
-                return f"{_DIED}; why is not known here: {nodes}" if begun else ""
-            if tries := tries_of(nodes, trial.id):
-                return _reason(tries)
+                started = trial.started is not None or segment == self._started_in(trial)
+                return f"{_DIED}, and the reason could not be read: {nodes}" if started else ""
+            if attempts := tries_of(nodes, trial.id):
+                return _reason(attempts)
         return ""
 
     def _segments(self, trial: Trial) -> Sequence[int]:
-        """Numbers of the Workflows that may have run it, this one first."""
+        """Return the numbers of the segments that may have run the trial, this one first."""
         return range(self._context.segment, self._started_in(trial) - 1, -1)
 
     def _started_in(self, trial: Trial) -> int:
         return min(trial.place.segment, self._context.segment) if trial.place else 0
 
     def _nodes(self, segment: int) -> list[Node] | str:
-        """The nodes of a Workflow, none where it is gone; or why they are not known."""
+        """Return the nodes of a segment, none if its Workflow no longer exists, or why they cannot be read."""
         if segment not in self._read:
             self._read[segment] = self._ask(segment_name(self._context.record.key, segment))
         return self._read[segment]
 
     def _ask(self, name: str) -> list[Node] | str:
         if self._connect is None:
-            return "there is no cluster to be asked"
+            return "no cluster is connected"
         try:
             nodes = nodes_of(patiently(lambda: self._open().get(WORKFLOW, name)))
         except Missing:
@@ -74,7 +75,7 @@ class Fates:
         except KatibFlowError as error:
             if isinstance(error, ClusterError) and error.transient:
                 raise
-            return str(error)  # no right to read it, or no token of an account
+            return str(error)  # no right to read the Workflow, or no token
         return f"Argo does not keep the nodes of workflow {name} in the Workflow itself" if nodes is None else nodes
 
     def _open(self) -> Cluster:
@@ -84,9 +85,9 @@ class Fates:
         return self._cluster
 
 
-def _reason(tries: Sequence[Node]) -> str:
-    last = tries[-1]
+def _reason(attempts: Sequence[Node]) -> str:
+    last = attempts[-1]
     if last.ended_from_outside or not last.ended:
         return ""
-    how = last.message or f"Argo has it as {last.phase} and says no more"
-    return f"{_DIED}: {how}" + (f", at try {len(tries)}" if len(tries) > 1 else "")
+    how = last.message or f"phase {last.phase}, and Argo gives no reason"
+    return f"{_DIED}: {how}" + (f", at attempt {len(attempts)}" if len(attempts) > 1 else "")

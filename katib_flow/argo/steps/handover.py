@@ -1,4 +1,4 @@
-"""handover: the next Workflow of the experiment, so that none grows past what Argo holds in one object."""
+"""handover: create the experiment's next Workflow, so that none outgrows the size limit of a Kubernetes object."""
 
 import copy
 from datetime import UTC, datetime
@@ -14,30 +14,36 @@ _LEAST_SECONDS = 60
 
 
 def hand_over(cluster: Cluster, *, workflow: str, run: str, segment: int) -> str:
-    """Create the next segment, under a name that a second try finds taken; returns the name.
+    """Create the next segment and return its name, which is the same for all attempts of the step.
+
+    Args:
+        cluster: the experiment's namespace.
+        workflow: name of this Workflow.
+        run: name of the run.
+        segment: number of this segment.
 
     Raises:
-        KatibFlowError: the name is taken by a Workflow that is not ours, or the cluster refuses.
-        Missing: the Workflow itself is gone.
+        KatibFlowError: a Workflow of another run has the name, or the cluster refuses.
+        Missing: this Workflow no longer exists.
     """
     following = next_segment(cluster.get(WORKFLOW, workflow), run, segment)
     name: str = following["metadata"]["name"]
     try:
         cluster.create(following)
     except AlreadyExists:
-        there = cluster.get(WORKFLOW, name)
-        if not _same_run(there, following, run):
-            message = f"workflow {name}: found one that is not of run {run}, need the name for its next segment"
+        existing = cluster.get(WORKFLOW, name)
+        if not _same_run(existing, following, run):
+            message = f"workflow {name}: found one of another run, need this name for the next segment of run {run}"
             raise KatibFlowError(message) from None
     return name
 
 
 def next_segment(mine: Manifest, run: str, segment: int) -> Manifest:
-    """My own spec and labels with the next segment's number, and what is left of the deadline."""
+    """Return the next segment's Workflow: this one's spec and labels, the next number and the rest of the deadline."""
     spec = {key: copy.deepcopy(value) for key, value in mine["spec"].items() if key not in _NOT_COPIED}
     parameters: list[dict[str, Any]] = spec.setdefault("arguments", {}).setdefault("parameters", [])
     for name, value in {"run": run, "segment": str(segment + 1)}.items():
-        known = next((each for each in parameters if each["name"] == name), None)
+        known = next((parameter for parameter in parameters if parameter["name"] == name), None)
         if known is None:
             parameters.append({"name": name, "value": value})
         else:
@@ -54,7 +60,8 @@ def _age_seconds(mine: Manifest) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(started)).total_seconds() if started else 0.0
 
 
-def _same_run(there: Manifest, following: Manifest, run: str) -> bool:
-    parameters = {each["name"]: each.get("value") for each in there["spec"].get("arguments", {}).get("parameters", [])}
-    labels = there["metadata"].get("labels", {})
+def _same_run(existing: Manifest, following: Manifest, run: str) -> bool:
+    entries = existing["spec"].get("arguments", {}).get("parameters", [])
+    parameters = {entry["name"]: entry.get("value") for entry in entries}
+    labels = existing["metadata"].get("labels", {})
     return labels.get(LABEL) == following["metadata"]["labels"].get(LABEL) and parameters.get("run") == run

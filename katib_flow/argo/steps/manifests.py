@@ -1,4 +1,4 @@
-"""The object that a resource or template trial creates: plain data with the trial's values in it."""
+"""Build the Kubernetes object of a resource or template trial from its template and the trial's values."""
 
 import hashlib
 from collections.abc import Mapping
@@ -12,17 +12,21 @@ from katib_flow.history import Value
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.template import Inactive, substitute
 
-_LONGEST_NAME = 45  # controllers append to it for pods and services, whose names end at 63
+_LONGEST_NAME = 45  # controllers append to it for pods and services, whose names are limited to 63 characters
 _WORKFLOW_SUCCEEDED = 'status.[@this].#(phase=="Succeeded")#'
 _WORKFLOW_FAILED = 'status.[@this].#(finishedAt>"")#|#(phase!="Succeeded")#'
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What is created, and how its end and its metrics are found.
+    """An object to create, and how to find its end and its metrics.
 
     Attributes:
-        pods: labels of the pods whose logs are read, beside belonging to the object.
+        manifest: the object.
+        success, failure: GJSON conditions on the object.
+        pods: labels of those of its pods whose logs are read.
+        container: the container whose log is read; None if each pod has only one.
+        retain: whether to keep the object after its end.
     """
 
     manifest: Manifest
@@ -41,17 +45,23 @@ class Watched:
         return self.manifest["metadata"]["name"]
 
     def owns(self, pod: Manifest) -> bool:
-        """Whether a pod belongs to the object: controllers begin its name with that of the object."""
+        """Whether a pod belongs to the object, with whose name controllers begin the pod's."""
         name = pod["metadata"]["name"]
         return name.startswith(f"{self.name}-") or (name == self.name and self.kind == POD)
 
 
 def watched(experiment: Experiment, run: str, trial_id: str, values: Mapping[str, Value], owner: Manifest) -> Watched:
-    """The object of a trial.
+    """Build the object of a trial.
 
     Args:
-        values: what ``${...}`` stands for, but for the trial's name, which is the object's.
-        owner: reference to the Workflow, with which the object goes.
+        experiment: the experiment, whose trials are a resource or a template.
+        run: name of the run.
+        trial_id: id of the trial.
+        values: values of the placeholders ``${...}``, except ``trial.name``, which is the object's name.
+        owner: reference to the Workflow; Kubernetes deletes the object with it.
+
+    Raises:
+        KatibFlowError: the manifest has no container for the metrics sidecar.
     """
     name = object_name(run, trial_id)
     values = {**values, "trial.name": name}
@@ -67,7 +77,7 @@ def watched(experiment: Experiment, run: str, trial_id: str, values: Mapping[str
         if experiment.metrics.source in READ_BY_SIDECAR:
             manifest = with_sidecar(manifest, experiment, container, steps_image(experiment), name, values)
         if experiment.metrics.container is not None:
-            container = container or first_container(manifest)  # of several, which is read must be said
+            container = container or first_container(manifest)  # Kubernetes requires the name if there are several
     else:
         assert template.template is not None
         manifest, pods = _of_template(experiment, values), template.template.primary_pod_labels
@@ -82,12 +92,12 @@ def watched(experiment: Experiment, run: str, trial_id: str, values: Mapping[str
 
 
 def labels_of(experiment: Experiment, run: str, trial_id: str) -> dict[str, str]:
-    """By which a trial's object is found, and known as ours."""
+    """Return the labels by which a trial's object is found and identified."""
     return {LABEL: experiment.name, RUN_LABEL: label_value(run), TRIAL_LABEL: trial_id}
 
 
 def kind_of_trial(experiment: Experiment) -> Kind | None:
-    """The kind of object that trials are; None where they run in their own pods."""
+    """Return the kind of the trials' objects; None if trials run in the Workflow's own pods."""
     template = experiment.trial
     if template.resource is not None:
         return kind_of(template.resource.manifest)
@@ -98,24 +108,25 @@ def _of_template(experiment: Experiment, values: Mapping[str, Value]) -> Manifes
     reference = experiment.trial.template
     assert reference is not None
     scope = {"clusterScope": True} if reference.cluster_scope else {}
-    given = filled(reference.arguments, values)
-    arguments = {"parameters": [{"name": key, "value": value} for key, value in given.items()]}
+    parameters = filled(reference.arguments, values)
+    arguments = {"parameters": [{"name": key, "value": value} for key, value in parameters.items()]}
     spec = {"workflowTemplateRef": {"name": reference.name, **scope}, "arguments": arguments}
     return {"apiVersion": WORKFLOW[0], "kind": WORKFLOW[1], "metadata": {}, "spec": spec}
 
 
 def filled(node: Any, values: Mapping[str, Value]) -> Any:
-    """Plain data with the placeholders in its texts replaced; what names an inactive parameter is left out."""
+    """Replace the placeholders in plain data; drop entries that refer to an inactive parameter."""
     if isinstance(node, str):
         return substitute(node, values)
     if isinstance(node, Mapping):
-        return {key: each[0] for key, value in node.items() if (each := _filled(value, values))}
+        return {key: active[0] for key, value in node.items() if (active := _filled(value, values))}
     if isinstance(node, list | tuple):
-        return [each[0] for value in node if (each := _filled(value, values))]
+        return [active[0] for value in node if (active := _filled(value, values))]
     return node
 
 
 def _filled(node: Any, values: Mapping[str, Value]) -> tuple[Any] | None:
+    """Return the filled node in a tuple; None if it refers to an inactive parameter."""
     try:
         return (filled(node, values),)
     except Inactive:
@@ -123,7 +134,7 @@ def _filled(node: Any, values: Mapping[str, Value]) -> tuple[Any] | None:
 
 
 def object_name(run: str, trial_id: str) -> str:
-    """The same for every try of a trial, and short enough for what controllers append."""
+    """Return the name of a trial's object: the same for all attempts, and short enough for controllers' suffixes."""
     name = f"{run}-{trial_id}"
     if len(name) <= _LONGEST_NAME:
         return name
@@ -132,5 +143,5 @@ def object_name(run: str, trial_id: str) -> str:
 
 
 def label_value(text: str) -> str:
-    """A label's value ends at 63 characters."""
+    """Shorten a text to a label value, at most 63 characters, keeping it unique."""
     return text if len(text) <= 63 else f"{text[:54]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"

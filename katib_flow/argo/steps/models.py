@@ -1,4 +1,4 @@
-"""build-model: the models of an iteration's trials, kept in MLflow before anything is trained."""
+"""build-model: build the models of an iteration's trials and store them in MLflow before training."""
 
 import tempfile
 import time
@@ -15,10 +15,10 @@ from katib_flow.trial.runner import prepare_model
 
 
 def build_models(context: Context, iteration: int) -> list[str]:
-    """Build and record the models of an iteration; a trial whose model is not sound has failed.
+    """Build and record the models of an iteration. A trial whose model cannot be built fails.
 
     Returns:
-        Ids of the trials that have a model now.
+        The ids of the trials whose models were built.
     """
     if not context.is_newest() or context.experiment.architecture is None:
         return []
@@ -33,13 +33,13 @@ def build_models(context: Context, iteration: int) -> list[str]:
 
 def _build(context: Context, trial: Trial) -> bool:
     with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
-        here = TrialDirectory(Path(scratch) / "trial")
-        here = checkpoints.with_model(context, checkpoints.parent_of(context, trial), here)
+        files = TrialDirectory(Path(scratch) / "trial")
+        files = checkpoints.with_model(context, checkpoints.parent_of(context, trial), files)
         try:
-            prepare_model(context.experiment, trial.suggestion, here)
+            prepare_model(context.experiment, trial.suggestion, files)
         except KatibFlowError as error:
             failed = replace(trial, state=State.FAILED, message=f"no model: {error}", ended=time.time())
             context.store.write(context.record, [Change(failed)])
             return False
-        context.store.write(context.record, [Change(trial, artifacts=model_files(here.model))])
+        context.store.write(context.record, [Change(trial, artifacts=model_files(files.model))])
     return True

@@ -1,7 +1,7 @@
-"""Of an object, that something has changed: the cluster tells, so that nobody has to ask all the time.
+"""Watch an object for changes, so that the caller need not poll it all the time.
 
-What has changed is not told, and nothing depends on it: who waits asks the cluster itself, at once where there is news
-and now and then where there is none. A change that the cluster did not tell of is found late, and never missed.
+The news is only that something has changed. The caller then reads the object, and also reads it now and then without
+news, so a change that the cluster does not report is noticed late but never missed.
 """
 
 import http.client
@@ -13,27 +13,27 @@ from typing import Protocol
 from katib_flow.argo.cluster import Cluster, ClusterError, Kind
 from katib_flow.errors import KatibFlowError
 
-AGAIN_SECONDS = 1.0  # after a call that failed, and twice as long after the next
+AGAIN_SECONDS = 1.0  # pause after a failed request; doubled after each further one
 LONGEST_SECONDS = 30.0
 
 
 class Waiting(Protocol):
-    """How one waits between two looks at an object."""
+    """How to wait between two looks at an object."""
 
     @property
-    def told(self) -> bool:
-        """Whether the cluster tells of changes; else one has to look."""
+    def notifies(self) -> bool:
+        """Whether the cluster reports changes; if not, the caller must poll."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """Wait for news, or so long; whether it is time to look."""
+        """Wait for news for at most ``seconds``; return whether to look at the object now."""
         ...
 
 
 class Asleep:
-    """Waits without news."""
+    """Waits without news, so that the caller polls."""
 
-    told = False
+    notifies = False
 
     def __init__(self, sleep: Callable[[float], None]) -> None:
         self._sleep = sleep
@@ -44,15 +44,15 @@ class Asleep:
 
 
 class News:
-    """News of an object, whether it is there already or not, from a thread of its own while a ``with`` block lasts.
+    """Watches an object, which need not exist yet, from its own thread inside a ``with`` block.
 
-    Where the cluster is away it is asked again, with growing pauses; where it does not allow to be told, no more.
+    While the cluster does not answer, the watch is retried with growing pauses. If the cluster refuses it, it ends.
     """
 
     def __init__(self, cluster: Cluster, kind: Kind, name: str) -> None:
         self._cluster, self._kind, self._name = cluster, kind, name
         self._new, self._over = threading.Event(), threading.Event()
-        self._told = False
+        self._notifies = False
         self._thread = threading.Thread(target=self._listen, name="katib-flow news", daemon=True)
 
     def __enter__(self) -> "News":
@@ -60,11 +60,11 @@ class News:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._over.set()  # the thread may wait for the cluster; it ends with the program
+        self._over.set()  # not joined: the thread may be waiting for the cluster, and ends with the process
 
     @property
-    def told(self) -> bool:
-        return self._told
+    def notifies(self) -> bool:
+        return self._notifies
 
     def wait(self, seconds: float) -> bool:
         news = self._new.wait(seconds)
@@ -77,15 +77,15 @@ class News:
             before = since
             try:
                 for version in self._cluster.changes(self._kind, {}, self._name, since):
-                    since, self._told, pause = version, True, AGAIN_SECONDS
+                    since, self._notifies, pause = version, True, AGAIN_SECONDS
                     self._new.set()
                     if self._over.is_set():
                         return
             except KatibFlowError as error:
-                self._told, since = False, ""  # what happened meanwhile is not told: one has to look
+                self._notifies, since = False, ""  # changes may be missed until the next watch
                 self._new.set()
                 if not (isinstance(error, ClusterError) and (error.transient or error.status == http.client.GONE)):
                     return
-            if since in ("", before):  # it failed, or it told of nothing for as long as it could
+            if since in ("", before):  # the watch failed, or ended without a change
                 self._over.wait(pause)
                 pause = min(2 * pause, LONGEST_SECONDS)

@@ -1,6 +1,6 @@
-"""train for any Kubernetes object: create it, follow it and its pods' logs to their end, delete it.
+"""train for a trial that is a Kubernetes object: create it, follow it and its pods' logs to the end, delete it.
 
-The object has one name for every try, so a pod that takes over finds what the last one created and goes on with it.
+The object has the same name in all attempts, so a pod that takes over continues with the object of the previous one.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ from katib_flow.argo.steps.news import Asleep, News, Waiting
 from katib_flow.argo.steps.pod_logs import PodLogs
 from katib_flow.argo.steps.pushed import source
 from katib_flow.argo.steps.sidecar import READ_BY_SIDECAR
-from katib_flow.argo.steps.train import begin, exit_code, find_trial, taken
+from katib_flow.argo.steps.train import begin, exit_code, find_trial, metrics_handler
 from katib_flow.argo.steps.watch import Watch
 from katib_flow.history import Metric, Trial
 from katib_flow.metrics.sources import NOTHING
@@ -41,23 +41,23 @@ from katib_flow.trial.outcome import Ending, conclude
 from katib_flow.trial.protocol import TrialDirectory, substitutions
 from katib_flow.trial.reader import Reader
 
-POLL_SECONDS = 2.0  # between looks at the logs; at the object where the cluster does not tell of changes
-NET_SECONDS = 30.0  # between looks at the object where it does
-AWAY_SECONDS = 600.0  # for which the cluster may not answer
+POLL_SECONDS = 2.0  # between reads of the logs, and of the object if the cluster does not report changes
+NET_SECONDS = 30.0  # between reads of the object if the cluster reports changes
+AWAY_SECONDS = 600.0  # the longest outage of the cluster that the step survives
 
 Sleep = Callable[[float], None]
 
 
 class _Refused(Exception):
-    """The object cannot be created; for a person."""
+    """The object cannot be created; the message says why."""
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How an object ended.
+    """The end of an object.
 
     Attributes:
-        message: of its failure; "" where it succeeded.
+        message: describes its failure; "" if it succeeded.
     """
 
     message: str = ""
@@ -74,42 +74,54 @@ def run(
     sleep: Sleep | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> int:
-    """Run a resource or template trial to its recorded end; the exit codes are those of ``train.run``.
+    """Run a resource or template trial and record its end.
 
     Args:
-        sleep: what it waits by, in the place of news from the cluster.
+        context: the experiment.
+        cluster: the experiment's namespace.
+        trial_id: id of the trial.
+        directory: directory for the trial's files.
+        owner: reference to the Workflow; Kubernetes deletes the object with it.
+        watching: makes the watch that may end the trial.
+        sleep: polls with these pauses instead of watching the object.
+        clock: returns a monotonic time in seconds.
+
+    Returns:
+        The exit code, as of ``train.run``.
     """
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return exit_code(trial.state)
     trial = begin(context, trial)
-    place, watch = TrialDirectory(directory), watching(context, trial)
-    place.create(context.experiment, trial.suggestion)
-    values = substitutions(context.experiment, trial.suggestion, place, run_id=trial.run_id, uri=context.store.uri)
+    files, watch = TrialDirectory(directory), watching(context, trial)
+    files.create(context.experiment, trial.suggestion)
+    values = substitutions(context.experiment, trial.suggestion, files, run_id=trial.run_id, uri=context.store.uri)
     values |= {"trial.namespace": cluster.namespace}
-    thing = watched(context.experiment, context.record.key, trial_id, values, owner)
-    with BoundedLog(place.log) as log, Recorder(context.store, context.record) as recorder:
-        heard = taken(trial, watch, recorder)
-        reader = Reader(context.experiment, place, log, heard, source(context, trial) or NOTHING)
-        with contextlib.nullcontext(Asleep(sleep)) if sleep else News(cluster, thing.kind, thing.name) as news:
+    target = watched(context.experiment, context.record.key, trial_id, values, owner)
+    with BoundedLog(files.log) as log, Recorder(context.store, context.record) as recorder:
+        on_metrics = metrics_handler(trial, watch, recorder)
+        reader = Reader(context.experiment, files, log, on_metrics, source(context, trial) or NOTHING)
+        with contextlib.nullcontext(Asleep(sleep)) if sleep else News(cluster, target.kind, target.name) as news:
             timeout = context.experiment.limits.trial_timeout
-            ending = _Follower(cluster, thing, reader, watch, timeout, news, clock).follow()
+            ending = _Follower(cluster, target, reader, watch, timeout, news, clock).follow()
     watch.end()
     if ending is None:
-        return TERMINATED  # the object runs on: another pod takes it over, or finish deletes it
-    outcome = conclude(context.experiment, place, ending, reader, trial.started or time.time())
-    context.store.write(context.record, [Change(outcome.applied_to(trial), (), place.log)])
+        return TERMINATED  # the object continues: another pod takes over, or finish deletes it
+    outcome = conclude(context.experiment, files, ending, reader, trial.started or time.time())
+    context.store.write(context.record, [Change(outcome.applied_to(trial), (), files.log)])
     if outcome.message:
         print(f"{trial.id}: {outcome.state}: {outcome.message}", file=sys.stderr)
-    if not thing.retain or ending.request or ending.timed_out:
-        _delete(context, cluster, thing.kind, trial_id)
+    if not target.retain or ending.request or ending.timed_out:
+        _delete(context, cluster, target.kind, trial_id)
     return exit_code(outcome.state)
 
 
 @dataclass
 class _Follower:
+    """Follows the object of one trial."""
+
     cluster: Cluster
-    thing: Watched
+    target: Watched
     reader: Reader
     watch: Watch
     timeout: float | None
@@ -117,18 +129,18 @@ class _Follower:
     clock: Callable[[], float]
 
     def follow(self) -> Ending | None:
-        """Create the object and wait until it has ended; None where this pod is told to go before."""
+        """Create the object and wait for its end; return None if this pod is terminated before."""
         self.away_since: float | None = None
-        logs = [PodLogs(self.cluster, self.thing, self.thing.container, self._printed, self.clock)]
+        logs = [PodLogs(self.cluster, self.target, self.target.container, self._printed, self.clock)]
         if self.reader.experiment.metrics.source in READ_BY_SIDECAR:
-            logs.append(PodLogs(self.cluster, self.thing, sidecar.NAME, self._reported, self.clock))
-        begun, created, due = self.clock(), False, -math.inf
+            logs.append(PodLogs(self.cluster, self.target, sidecar.NAME, self._reported, self.clock))
+        started, created, due = self.clock(), False, -math.inf
         while True:
-            found: Ended | None = None
+            ended: Ended | None = None
             try:
                 created = created or self._create()
                 if created and self.clock() >= due:
-                    found, due = self._ended(), self.clock() + NET_SECONDS
+                    ended, due = self._ended(), self.clock() + NET_SECONDS
                 for log in logs if created else ():
                     log.read()
                 self.away_since = None
@@ -136,58 +148,58 @@ class _Follower:
                 return self._failed(str(refusal))
             except ClusterError as error:
                 self._wait_for_the_cluster(error)
-                found, due = None, -math.inf
-            self.reader.read_on(end=found is not None)
-            if found is not None:
-                return self._failed(found.message) if found.message else Ending(0)
+                ended, due = None, -math.inf
+            self.reader.read_on(end=ended is not None)
+            if ended is not None:
+                return self._failed(ended.message) if ended.message else Ending(0)
             if self.watch.terminated:
                 return None
             if request := self.watch():
                 return Ending(None, request)
-            if self.timeout is not None and self.clock() - begun > self.timeout:
+            if self.timeout is not None and self.clock() - started > self.timeout:
                 return Ending(None, None, timed_out=True)
-            if self.news.wait(POLL_SECONDS) or not self.news.told:
+            if self.news.wait(POLL_SECONDS) or not self.news.notifies:
                 due = -math.inf
 
     def _create(self) -> bool:
-        """Create the object, or find the one of an earlier try; False where an old one is still being deleted.
+        """Create the object or adopt that of an earlier attempt; return False if an old one is still being deleted.
 
         Raises:
-            _Refused: the cluster will not have it, whenever it is asked.
-            ClusterError: it does not answer.
+            _Refused: the cluster refuses the object for good.
+            ClusterError: the cluster does not answer.
         """
-        thing = self.thing
+        target = self.target
         try:
-            self.cluster.create(thing.manifest)
+            self.cluster.create(target.manifest)
         except AlreadyExists:
             return self._adopt()
         except ClusterError as error:
             if error.transient:
                 raise
             raise _Refused(str(error)) from None
-        print(f"{thing.kind[1]} {thing.name}: created", file=sys.stderr)
+        print(f"{target.kind[1]} {target.name}: created", file=sys.stderr)
         return True
 
     def _adopt(self) -> bool:
-        thing = self.thing
+        target = self.target
         try:
-            there = self.cluster.get(thing.kind, thing.name)
+            existing = self.cluster.get(target.kind, target.name)
         except Missing:
             return False
-        if not _is_ours(there, thing.manifest["metadata"]["labels"]):
-            raise _Refused(f"{thing.kind[1]} {thing.name}: found one that is not this trial's, need its name free")
-        return "deletionTimestamp" not in there["metadata"]
+        if not _is_ours(existing, target.manifest["metadata"]["labels"]):
+            raise _Refused(f"{target.kind[1]} {target.name}: found one of another owner, need this name for the trial")
+        return "deletionTimestamp" not in existing["metadata"]
 
     def _ended(self) -> Ended | None:
-        thing = self.thing
+        target = self.target
         try:
-            there = self.cluster.get(thing.kind, thing.name)
+            existing = self.cluster.get(target.kind, target.name)
         except Missing:
-            return Ended(f"{thing.kind[1]} {thing.name} was deleted while it ran")
-        if (why := met(there, thing.failure)) is not None:
-            return Ended(f"{thing.kind[1]} {thing.name} failed{_told(why)}")
-        if met(there, thing.success) is not None:
-            self.reader.take(_outputs(there, self.reader.experiment.metric_names))
+            return Ended(f"{target.kind[1]} {target.name} was deleted while it ran")
+        if (condition := met(existing, target.failure)) is not None:
+            return Ended(f"{target.kind[1]} {target.name} failed{_described(condition)}")
+        if met(existing, target.success) is not None:
+            self.reader.take(_outputs(existing, self.reader.experiment.metric_names))
             return Ended()
         return None
 
@@ -205,38 +217,38 @@ class _Follower:
         self.away_since = now if self.away_since is None else self.away_since
         if not error.transient or now - self.away_since > AWAY_SECONDS:
             raise error
-        print(f"{error}; asking again", file=sys.stderr)
+        print(f"{error}; retrying", file=sys.stderr)
 
     def _failed(self, message: str) -> Ending:
         (self.reader.directory.path / "error.json").write_text(json.dumps(message))
         return Ending(1)
 
 
-def _told(found: Any) -> str:
-    """Reason and message of the condition that was met."""
-    if not isinstance(found, dict):
+def _described(condition: Any) -> str:
+    """Return reason and message of a condition that was met, as the rest of a sentence."""
+    if not isinstance(condition, dict):
         return ""
-    words = [str(found[key]) for key in ("reason", "message") if found.get(key)]
+    words = [str(condition[key]) for key in ("reason", "message") if condition.get(key)]
     return ": " + ": ".join(words) if words else ""
 
 
-def _outputs(there: Manifest, names: Sequence[str]) -> list[Metric]:
-    """Metrics among the output parameters of a Workflow: global ones, and those of its entrypoint."""
-    status = there.get("status") or {}
-    root = (status.get("nodes") or {}).get(there["metadata"]["name"]) or {}
-    found: list[Metric] = []
+def _outputs(workflow: Manifest, names: Sequence[str]) -> list[Metric]:
+    """Return the metrics among the output parameters of a Workflow: global ones, and those of its entrypoint."""
+    status = workflow.get("status") or {}
+    root = (status.get("nodes") or {}).get(workflow["metadata"]["name"]) or {}
+    metrics: list[Metric] = []
     for outputs in (status.get("outputs"), root.get("outputs")):
         for parameter in (outputs or {}).get("parameters") or []:
-            if parameter.get("name") in names and parameter["name"] not in [metric.name for metric in found]:
+            if parameter.get("name") in names and parameter["name"] not in [metric.name for metric in metrics]:
                 try:
-                    found.append(Metric(parameter["name"], float(parameter["value"]), 0, int(time.time() * 1000)))
+                    metrics.append(Metric(parameter["name"], float(parameter["value"]), 0, int(time.time() * 1000)))
                 except (KeyError, TypeError, ValueError):
                     continue
-    return found
+    return metrics
 
 
 def _delete(context: Context, cluster: Cluster, kind: Kind, trial_id: str) -> None:
-    """Delete a trial's object, and nobody else's. What cannot be deleted now goes with its Workflow."""
+    """Delete a trial's object if it is the trial's. If that fails, Kubernetes deletes it with its Workflow."""
     name = object_name(context.record.key, trial_id)
     try:
         if _is_ours(cluster.get(kind, name), labels_of(context.experiment, context.record.key, trial_id)):
@@ -247,21 +259,23 @@ def _delete(context: Context, cluster: Cluster, kind: Kind, trial_id: str) -> No
         print(error, file=sys.stderr)
 
 
-def _is_ours(there: Manifest, wanted: Mapping[str, str]) -> bool:
-    labels = there["metadata"].get("labels") or {}
+def _is_ours(existing: Manifest, wanted: Mapping[str, str]) -> bool:
+    labels = existing["metadata"].get("labels") or {}
     return all(labels.get(key) == wanted[key] for key in (RUN_LABEL, TRIAL_LABEL))
 
 
 def owner(workflow: str, uid: str) -> Manifest:
-    """Reference to the Workflow, with which a trial's object goes."""
+    """Return the owner reference of a trial's object to its Workflow."""
     return {"apiVersion": WORKFLOW[0], "kind": WORKFLOW[1], "name": workflow, "uid": uid}
 
 
 def clean_up(context: Context, cluster: Cluster | None, trials: Sequence[Trial]) -> None:
-    """Delete the objects of trials that nobody watches any more.
+    """Delete the objects of trials that are no longer watched.
 
     Args:
-        cluster: None where trials are no objects.
+        context: the experiment.
+        cluster: its namespace; None if trials are not objects.
+        trials: the trials.
     """
     kind = kind_of_trial(context.experiment)
     if cluster is not None and kind is not None:

@@ -1,4 +1,4 @@
-"""What pip installs into a pod before a function's code is imported."""
+"""Install packages with pip before a function's code is imported."""
 
 import subprocess
 import sys
@@ -11,11 +11,11 @@ _USERS_FAULT = ("No matching distribution found", "No module named pip", "Invali
 
 
 def install(packages: Sequence[str]) -> None:
-    """Install packages for this process and those it starts; what the image has already goes before them.
+    """Install packages for this process and its children. Packages of the image take precedence.
 
     Raises:
-        SpecError: there are no such packages, or the image has no pip.
-        KatibFlowError: pip failed for another reason, the index is away say; trying again may help.
+        SpecError: the packages do not exist, or the image has no pip.
+        KatibFlowError: pip failed for a reason that may pass, such as an unreachable index.
     """
     if not packages:
         return

@@ -1,4 +1,4 @@
-"""The logs of an object's pods, line by line as they grow."""
+"""Read the logs of an object's pods line by line as they grow."""
 
 import time
 from collections.abc import Callable
@@ -8,12 +8,12 @@ from datetime import datetime
 from katib_flow.argo.cluster import POD, Cluster, ClusterError, Missing
 from katib_flow.argo.steps.manifests import Watched
 
-OVERLAP_SECONDS = 10  # what is read twice, because clocks differ
+OVERLAP_SECONDS = 10  # read again on each call, because clocks differ
 
 
 @dataclass
-class _Place:
-    """How far a pod's log has been read: the time of its last line, and how many lines had that time."""
+class _Position:
+    """How far a pod's log has been read: the time of the last line, and the number of lines with that time."""
 
     last: str = ""
     count: int = 0
@@ -22,11 +22,14 @@ class _Place:
 
 @dataclass
 class PodLogs:
-    """Everything that a container in the pods of an object prints, each line once.
+    """Reads the output of one container in all pods of an object, each line once.
 
     Attributes:
-        container: None for the only one.
-        take: called with each line and its time in milliseconds.
+        cluster: the object's namespace.
+        watched: the object.
+        container: name of the container; None if each pod has only one.
+        take: called with each line and its time in milliseconds since the epoch.
+        clock: returns a monotonic time in seconds.
     """
 
     cluster: Cluster
@@ -34,28 +37,30 @@ class PodLogs:
     container: str | None
     take: Callable[[str, int], None]
     clock: Callable[[], float] = time.monotonic
-    _places: dict[str, _Place] = field(default_factory=dict[str, _Place])
+    _positions: dict[str, _Position] = field(default_factory=dict[str, _Position])
 
     def read(self) -> None:
-        """Read on. A pod that is gone is passed over: it may be deleted while we look."""
+        """Read the new lines. A pod that was deleted meanwhile is skipped."""
         for pod in self.cluster.find(POD, self.watched.pods):
             if self.watched.owns(pod):
                 self._read(pod["metadata"]["name"])
 
     def _read(self, pod: str) -> None:
-        place, now = self._places.setdefault(pod, _Place()), self.clock()
-        since = None if place.read_at is None or not place.last else int(now - place.read_at) + OVERLAP_SECONDS
+        position, now = self._positions.setdefault(pod, _Position()), self.clock()
+        since = None
+        if position.read_at is not None and position.last:
+            since = int(now - position.read_at) + OVERLAP_SECONDS
         try:
             text = self.cluster.log(pod, self.container, since)
         except Missing:
             return
         except ClusterError as error:
-            if error.status == 400:  # it has no such container
+            if error.status == 400:  # the pod has no such container
                 return
             raise
-        place.read_at = now
-        last, known = place.last, place.count  # before this call
-        for line in filter(None, text.split("\n")):  # a carriage return is part of a line, and begins no other
+        position.read_at = now
+        last, known = position.last, position.count  # before this call
+        for line in filter(None, text.split("\n")):  # not splitlines: a carriage return is part of a line
             stamp, _, rest = line.partition(" ")
             at = _comparable(stamp)
             if at < last:
@@ -63,13 +68,13 @@ class PodLogs:
             if at == last and known:
                 known -= 1
                 continue
-            place.count = place.count + 1 if at == place.last else 1
-            place.last = at
+            position.count = position.count + 1 if at == position.last else 1
+            position.last = at
             self.take(rest, _milliseconds(stamp))
 
 
 def _comparable(stamp: str) -> str:
-    """A time whose order as text is that of time: trailing zeros of the nanoseconds are left out in logs."""
+    """Pad a time to nanoseconds, because logs omit trailing zeros, so that text order is time order."""
     seconds, _, fraction = stamp.rstrip("Z").partition(".")
     return f"{seconds}.{fraction[:9]:0<9}"
 

@@ -1,4 +1,4 @@
-"""Metrics that a trial logs to its own MLflow run: what it is told, and what it has logged so far."""
+"""Metrics that a trial logs to its own MLflow run: the variables it needs, and the source that reads them."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ ASK_SECONDS = 15.0
 
 
 def pushed_to(context: Context, trial: Trial) -> dict[str, str]:
-    """Environment variables with which MLflow's clients log to the trial's run; none where nothing is pushed."""
+    """Return the variables with which MLflow clients log to the trial's run; empty if metrics are not pushed."""
     if context.experiment.metrics.source != "push":
         return {}
     ids = {"MLFLOW_RUN_ID": trial.run_id, "MLFLOW_EXPERIMENT_ID": context.record.mlflow_experiment_id}
@@ -18,7 +18,7 @@ def pushed_to(context: Context, trial: Trial) -> dict[str, str]:
 
 
 class Pushed:
-    """A source of metrics: what has been logged since it was last asked."""
+    """A source of metrics that returns those logged since the previous read, at most every ``ASK_SECONDS``."""
 
     def __init__(self, context: Context, trial: Trial, clock: Callable[[], float] = time.monotonic) -> None:
         self._context, self._trial, self._clock = context, trial, clock
@@ -30,12 +30,12 @@ class Pushed:
             return []
         self._due = self._clock() + ASK_SECONDS
         names = self._context.experiment.metric_names
-        found = self._context.store.reported([self._trial], names)[self._trial.id]
-        new = [metric for metric in found if metric not in self._seen]
+        logged = self._context.store.reported([self._trial], names)[self._trial.id]
+        new = [metric for metric in logged if metric not in self._seen]
         self._seen.update(new)
         return new
 
 
 def source(context: Context, trial: Trial) -> Pushed | None:
-    """Where the metrics of a trial that pushes them are read; None for any other."""
+    """Return the source of a trial that pushes its metrics; None for other trials."""
     return Pushed(context, trial) if context.experiment.metrics.source == "push" else None

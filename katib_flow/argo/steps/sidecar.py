@@ -1,7 +1,7 @@
-"""Metrics that an object's pods do not print: a sidecar in the manifest's own pods reads them and prints them.
+"""Metrics that an object's pods do not print: a sidecar in these pods reads them and prints them.
 
-It is a native sidecar (Kubernetes 1.29 and up), so that a Job ends with its trial, and is told to go when that has
-ended. What it prints is one report a line, ``{"metrics": {"accuracy": 0.9}, "step": 3}``.
+It is a native sidecar (Kubernetes 1.29 and newer), so that a Job ends with its trial: Kubernetes terminates the sidecar
+when the trial has ended. It prints one report per line, such as ``{"metrics": {"accuracy": 0.9}, "step": 3}``.
 """
 
 import copy
@@ -28,7 +28,7 @@ from katib_flow.trial.protocol import REPORT_FILE
 NAME = "katib-flow-metrics"
 COLLECTOR = "katib-flow-collector"
 READ_BY_SIDECAR = ("file", "tensorboard", "prometheus", "katib", "custom")
-_REPORTS = "/katib-flow"  # of the user's own collector, to a file
+_REPORTS = "/katib-flow"  # directory of the file to which a custom collector reports
 NO_VALUES: Mapping[str, Value] = {}
 _POLL_SECONDS = 1.0
 
@@ -41,28 +41,32 @@ def with_sidecar(
     trial: str = "",
     values: Mapping[str, Value] = NO_VALUES,
 ) -> Manifest:
-    """The manifest with a sidecar beside each container of a name, or beside the first there is.
+    """Return the manifest with a metrics sidecar beside each container of the given name, or beside the first one.
 
-    A collector of the user's own is a container beside it, as in Katib: the pod ends when both have ended.
+    A custom collector is a regular container, as in Katib: the pod ends when both it and the trial have ended.
 
     Args:
-        trial: the name of the trial.
-        values: what ``${...}`` stands for in the collector's arguments.
+        manifest: the object.
+        experiment: the experiment.
+        container: name of the trial's container; None for the first one.
+        image: image of the sidecar.
+        trial: name of the trial.
+        values: values of the placeholders ``${...}`` in the collector's arguments.
 
     Raises:
-        KatibFlowError: it has no such container.
+        KatibFlowError: the manifest has no such container.
     """
-    made = copy.deepcopy(manifest)
-    found = [
-        (spec, each)
-        for spec in _pod_specs(made)
-        for each in spec["containers"]
-        if container is None or each.get("name") == container
+    extended = copy.deepcopy(manifest)
+    targets = [
+        (spec, candidate)
+        for spec in _pod_specs(extended)
+        for candidate in spec["containers"]
+        if container is None or candidate.get("name") == container
     ]
-    if not found:
+    if not targets:
         what = f"a container {container!r}" if container else "a pod template with containers"
-        raise KatibFlowError(f"trial.resource.manifest: found no place for the metrics' reader, need {what}")
-    for spec, beside in found if container is not None else found[:1]:
+        raise KatibFlowError(f"trial.resource.manifest: found no container to add the metrics sidecar to, need {what}")
+    for spec, target in targets if container is not None else targets[:1]:
         reader: dict[str, Any] = {
             "name": NAME,
             "image": image,
@@ -71,25 +75,25 @@ def with_sidecar(
             "args": ["metrics", "--run", "-", "--trial", trial or "-", "--directory", "/"],
             "env": [{"name": SPEC_VARIABLE, "value": encode_spec(experiment)}],
             "securityContext": RESTRICTED,
-            "volumeMounts": _shared(spec, beside, experiment),
+            "volumeMounts": _shared(spec, target, experiment),
         }
         if experiment.metrics.source == "katib":
-            reader |= _reported_to(spec, beside, experiment, trial)
+            reader |= _report_to_sidecar(spec, target, experiment, trial)
         elif (collector := experiment.metrics.container) is not None:
-            theirs = _collecting(spec, collector, reader["volumeMounts"], values)
-            reader |= _reported_to(spec, theirs, experiment, trial)
+            collecting = _add_collector(spec, collector, reader["volumeMounts"], values)
+            reader |= _report_to_sidecar(spec, collecting, experiment, trial)
             reader["volumeMounts"] = [{"name": COLLECTOR, "mountPath": _REPORTS, "readOnly": True}]
         spec.setdefault("initContainers", []).append(reader)
-    return made
+    return extended
 
 
-def _collecting(
+def _add_collector(
     spec: dict[str, Any], collector: Collector, shared: list[dict[str, Any]], values: Mapping[str, Value]
 ) -> dict[str, Any]:
-    """The container of the user's own collector, put into a pod.
+    """Add the container of a custom collector to a pod, and return the container.
 
     Args:
-        shared: mounts of what the trial writes.
+        shared: mounts of the trial's output.
     """
     variables = {REPORT_FILE: f"{_REPORTS}/report.jsonl", **substitute_env(collector.env, values)}
     fields: dict[str, Any] = {
@@ -112,19 +116,21 @@ def _collecting(
     }
     for key in ("command", "args"):
         if key in container:
-            container[key] = [word.replace("$", "$$") for word in container[key]]  # Kubernetes halves it again
+            container[key] = [word.replace("$", "$$") for word in container[key]]  # Kubernetes turns $$ into $
     spec["containers"].append(container)
     spec.setdefault("volumes", []).append({"name": COLLECTOR, "emptyDir": {}})
-    spec.setdefault("shareProcessNamespace", True)  # Katib's collectors look for the trial's process
+    spec.setdefault("shareProcessNamespace", True)  # Katib's collectors watch the trial's process
     return container
 
 
-def _reported_to(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment, trial: str) -> dict[str, Any]:
-    """Have a pod's container report to the sidecar: fields of the sidecar."""
+def _report_to_sidecar(
+    spec: dict[str, Any], container: dict[str, Any], experiment: Experiment, trial: str
+) -> dict[str, Any]:
+    """Make a pod's container report to the sidecar, and return the fields that the sidecar needs for it."""
     port = experiment.metrics.port or katib.PORT
-    own = [variable.get("name") for variable in beside.setdefault("env", [])]
-    given = katib.reporting_to(trial, port).items()
-    beside["env"] += [{"name": name, "value": value} for name, value in given if name not in own]
+    own = [variable.get("name") for variable in container.setdefault("env", [])]
+    variables = katib.reporting_to(trial, port).items()
+    container["env"] += [{"name": name, "value": value} for name, value in variables if name not in own]
     spec.setdefault("hostAliases", []).append({"ip": "127.0.0.1", "hostnames": [*katib.DB_MANAGERS]})
     listens = f"import socket; socket.create_connection(('127.0.0.1', {port}), 1).close()"
     probe = {"exec": {"command": ["python3", "-c", listens]}, "periodSeconds": 1, "failureThreshold": 300}
@@ -132,34 +138,34 @@ def _reported_to(spec: dict[str, Any], beside: dict[str, Any], experiment: Exper
 
 
 def first_container(manifest: Manifest) -> str | None:
-    """The name of the container beside which a sidecar is put where none is named."""
+    """Return the name of the container that gets the sidecar by default; None if there is none."""
     return next((spec["containers"][0].get("name") for spec in _pod_specs(manifest) if spec["containers"]), None)
 
 
 def _pod_specs(node: Any) -> Iterator[dict[str, Any]]:
     if isinstance(node, list):
-        for each in node:
-            yield from _pod_specs(each)
+        for item in node:
+            yield from _pod_specs(item)
     elif isinstance(node, dict):
         if isinstance(node.get("containers"), list):
             yield node
-        for each in node.values():
-            yield from _pod_specs(each)
+        for value in node.values():
+            yield from _pod_specs(value)
 
 
-def _shared(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment) -> list[dict[str, Any]]:
-    """Mounts of the directory that the metrics are in, which both containers get; none for an endpoint."""
+def _shared(spec: dict[str, Any], container: dict[str, Any], experiment: Experiment) -> list[dict[str, Any]]:
+    """Share the directory of the metrics between both containers; return the sidecar's mounts, none for an endpoint."""
     if experiment.metrics.source in ("prometheus", "katib"):
         return []
     if experiment.metrics.path is None:
         return []
     path = PurePosixPath(experiment.metrics.path)
     folder = path.parent if experiment.metrics.source == "file" else path
-    for mount in beside.get("volumeMounts", []):
+    for mount in container.get("volumeMounts", []):
         if folder.is_relative_to(mount["mountPath"]):
             return [{**mount, "readOnly": True}]
     mount = {"name": NAME, "mountPath": str(folder)}
-    beside.setdefault("volumeMounts", []).append(mount)
+    container.setdefault("volumeMounts", []).append(mount)
     volumes = spec.setdefault("volumes", [])
     if NAME not in [volume["name"] for volume in volumes]:
         volumes.append({"name": NAME, "emptyDir": {}})
@@ -167,21 +173,22 @@ def _shared(spec: dict[str, Any], beside: dict[str, Any], experiment: Experiment
 
 
 def source(experiment: Experiment, base: Path, trial: str) -> Source:
-    """What the sidecar reads."""
+    """Return the source that the sidecar reads."""
     return katib.reports_of(experiment, trial, katib.PORT) or source_of(experiment, base) or NOTHING
 
 
 def print_metrics(source: Source, reports: Path = Path(_REPORTS, "report.jsonl")) -> None:
-    """What the sidecar does: print what a source gives, and what a collector has written, until it is told to go.
+    """Print the metrics of a source and the reports of a collector until SIGTERM. This is the sidecar's program.
 
     Args:
-        reports: the collector's file, which has the form of what is printed.
+        source: the source of metrics.
+        reports: the collector's file, whose lines are printed unchanged.
     """
     written = Lines(reports)
-    told = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: told.set())
+    terminated = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: terminated.set())
     while True:
-        ended = told.wait(_POLL_SECONDS)
+        ended = terminated.wait(_POLL_SECONDS)
         for metric in source.read(end=ended):
             print(json.dumps({"metrics": {metric.name: metric.value}, "step": metric.step}), flush=True)
         for line in written.read(end=ended):

@@ -1,4 +1,4 @@
-"""suggest: which trials an iteration starts, or which trial a lane does."""
+"""suggest: choose the trials that an iteration starts, or the next trial of a lane."""
 
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -11,37 +11,37 @@ from katib_flow.history import History, Place, State, Suggestion, Trial
 from katib_flow.tracking import Change, Control, Status
 
 CUT_SHORT = "ended before it had finished"
-NOT_STARTED = "not started: other lanes had started the last ones"
+NOT_STARTED = "not started: other lanes started the last trials"
 PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0
-"""For which a lane waits for others that want the last trials too."""
+"""How long a lane waits for other lanes that compete for the last trials."""
 
 
 def suggest_iteration(context: Context, iteration: int) -> list[str]:
-    """Ids of the trials of an iteration, recorded as pending; the same ids when it is asked again.
+    """Record the trials of an iteration as pending and return their ids; a retry returns the same ids.
 
-    Each trial says where it was started last, so an iteration that is recorded whole gives what it gave, whatever has
-    ended since. One of which a part is recorded has given nothing yet: it is derived again from the history before it.
+    Each trial records where it was last started, so an iteration that was recorded completely returns the same trials
+    even if some have ended since. One that was recorded in part is derived again from the history before it.
     """
     if not context.is_newest():
         return []
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     turn = (context.segment, iteration)
-    mine = {trial.id: place for trial in history if (place := trial.place) and place.turn == turn}
+    mine = {trial.id: start for trial in history if (start := trial.place) and start.turn == turn}
     if store.given(record) >= turn:
         return list(mine)
     before = History(tuple(trial for trial in history if trial.id not in mine or trial.index < mine[trial.id].first))
-    again = cut_short(before)
-    before = before.replaced(replace(trial, state=State.KILLED) for trial in again)  # they take up no room yet
+    restarts = cut_short(before)
+    before = before.replaced(replace(trial, state=State.KILLED) for trial in restarts)  # they hold no slot yet
     verdict = judge(context, before, control)
     if control.pause or not verdict.may_start:
         store.set_given(record, *turn)
         return []
-    again = again[: verdict.may_start]
-    fresh = [Trial(suggestion) for suggestion in _asked(context, before, verdict.may_start - len(again))]
-    place = Place(*turn, first=before.next_index)
-    started = [replace(trial, place=place) for trial in [*map(_restarted, again), *fresh]]
+    restarts = restarts[: verdict.may_start]
+    fresh = [Trial(suggestion) for suggestion in _suggestions(context, before, verdict.may_start - len(restarts))]
+    start = Place(*turn, first=before.next_index)
+    started = [replace(trial, place=start) for trial in [*map(_restarted, restarts), *fresh]]
     _begin(context, before)
     store.write(record, [Change(trial) for trial in started], lookup=True)
     store.set_given(record, *turn)
@@ -50,11 +50,11 @@ def suggest_iteration(context: Context, iteration: int) -> list[str]:
 
 @dataclass(frozen=True)
 class Turn:
-    """What a lane does next.
+    """The next turn of a lane.
 
     Attributes:
-        trial: id of its next trial; None where the lane ends.
-        hand_over: whether the next segment is to be created now, because no lane after this one should have to wait.
+        trial: id of the lane's next trial; None if the lane ends.
+        hand_over: whether to create the next segment now, so that no lane has to wait for it.
     """
 
     trial: str | None = None
@@ -71,44 +71,51 @@ def suggest_lane(
     *,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Turn:
-    """A lane's next trial. Tell and ask in one: it closes the lane's earlier trials first.
+    """Close a lane's earlier trials, and record and return its next one.
 
-    A lane's trials are those whose index, divided by the number of lanes, leaves the lane's number. The index of a
-    new one follows from segment, iteration and lane, so lanes that ask at the same moment draw from different streams
-    and no two write the same trial. Trials of the lane that were cut short are started again before a new one.
+    A lane owns the trials whose index modulo the number of lanes is the lane's number. The index of a new trial follows
+    from segment, iteration and lane, so lanes that ask at the same moment draw from different random streams, and no
+    two lanes write the same trial. Trials of the lane that were cut short are restarted before a new one is suggested.
 
-    Segments overlap: a lane goes on to the end of its segment though a later one is there, unless it is there already.
+    Segments overlap: a lane continues to the end of its segment even if a later segment exists, unless this lane runs
+    in the later one already.
 
     Args:
-        connect: where to ask what became of trials that nobody runs any more.
+        context: the experiment.
+        iteration: number of the turn in the segment, from 1.
+        lane: number of the lane, from 0.
+        lanes: number of lanes.
+        last: number of turns per segment.
+        connect: opens the cluster, to find out why trials recorded no end.
+        sleep: called with each pause in seconds.
 
     Raises:
-        ClusterError: it has not answered for a while.
+        ClusterError: the cluster did not answer for as long as the step tried.
     """
     newest = context.newest()
     history = context.store.history(context.record)
     index = ((context.segment * last) + iteration - 1) * lanes + lane
-    place = Place(context.segment, iteration, lane, registered=time.time())
-    if any(other and other.lane == lane and other.turn > place.turn for other in (trial.place for trial in history)):
+    start = Place(context.segment, iteration, lane, registered=time.time())
+    if any(other and other.lane == lane and other.turn > start.turn for other in (trial.place for trial in history)):
         return Turn()
-    found = _LaneTurn(context, index, lanes, place, connect, sleep).trial(history)
-    if found is None or iteration < last or newest != context.segment:
-        return Turn(found)
-    return Turn(found, _began_first(context, found, last))
+    trial_id = _LaneTurn(context, index, lanes, start, connect, sleep).trial(history)
+    if trial_id is None or iteration < last or newest != context.segment:
+        return Turn(trial_id)
+    return Turn(trial_id, _began_first(context, trial_id, last))
 
 
 def _began_first(context: Context, trial_id: str, last: int) -> bool:
-    """Whether no other lane began its last turn in this segment before the lane of a trial did.
+    """Whether the lane of a trial was the first to begin its last turn in this segment.
 
-    Every lane that asks has recorded its trial before, so the first of them all is told so, and told so again when its
-    pod is tried again. Where clocks differ a second lane may be told so too; the next segment is created once anyway.
+    Each lane records its trial before it asks, so the first lane gets True, also when its pod is retried. If clocks
+    differ, a second lane may get True as well, which is harmless: the next segment is created only once.
     """
     turns = [
         trial
         for trial in context.store.history(context.record)
         if trial.place
         and trial.place.turn == (context.segment, last)
-        and trial.state is not State.KILLED  # others had started the last ones
+        and trial.state is not State.KILLED  # not NOT_STARTED
     ]
     ids = [trial.id for trial in sorted(turns, key=_order)]
     return trial_id not in ids or ids[0] == trial_id
@@ -119,62 +126,62 @@ class _LaneTurn:
     """One turn of a lane.
 
     Attributes:
-        index: of the trial that is suggested in it, where none is started again.
-        place: of the trial that the turn starts, be it new or started again.
+        index: index of the trial that the turn suggests if it restarts none.
+        start: where and when the turn's trial is started.
     """
 
     context: Context
     index: int
     lanes: int
-    place: Place
+    start: Place
     connect: Connect | None
     sleep: Callable[[float], None]
 
     def trial(self, history: History) -> str | None:
-        """Id of the trial that the lane runs now, recorded as pending; None where it has none to run."""
+        """Record the lane's next trial as pending and return its id; None if the lane has none to run."""
         context, control = self.context, self.context.store.control(self.context.record)
         mine = [trial for trial in history if trial.index % self.lanes == self.index % self.lanes]
-        if own := next((trial for trial in mine if trial.place and trial.place.turn == self.place.turn), None):
-            return None if own.state is State.KILLED else self._seated(own, control)
-        left = [trial for trial in mine if not trial.state.final]
-        closed = end(context, left, CUT_SHORT) if control.stop else end_dead(context, left, self.connect)
+        if own := next((trial for trial in mine if trial.place and trial.place.turn == self.start.turn), None):
+            return None if own.state is State.KILLED else self._admitted(own, control)
+        unfinished = [trial for trial in mine if not trial.state.final]
+        closed = end(context, unfinished, CUT_SHORT) if control.stop else end_dead(context, unfinished, self.connect)
         history, own_ids = history.replaced(closed), {trial.id for trial in mine}
-        again = next((trial for trial in cut_short(history) if trial.id in own_ids), None)
-        history = history.replaced([replace(again, state=State.KILLED)] if again else [])  # it takes up no room yet
+        restart = next((trial for trial in cut_short(history) if trial.id in own_ids), None)
+        history = history.replaced([replace(restart, state=State.KILLED)] if restart else [])  # it holds no slot yet
         verdict = judge(context, history, control)
         if control.pause or not verdict.may_start:
             return None
         _begin(context, history)
-        trial = self._again(again) if again else self._new(history)
-        return self._seated(trial, control) if trial else None
+        trial = self._restart(restart) if restart else self._new(history)
+        return self._admitted(trial, control) if trial else None
 
-    def _again(self, trial: Trial) -> Trial:
-        """A trial that was cut short, recorded as started once more."""
-        change = Change(replace(_restarted(trial), place=self.place))
+    def _restart(self, trial: Trial) -> Trial:
+        """Record a trial that was cut short as started again."""
+        change = Change(replace(_restarted(trial), place=self.start))
         return self.context.store.write(self.context.record, [change])[0]
 
     def _new(self, history: History) -> Trial | None:
-        """A new trial, recorded as pending; None where the algorithm has nothing more to suggest."""
-        fresh = _asked(self.context, history, 1, start=self.index)
-        changes = [Change(Trial(suggestion, place=self.place)) for suggestion in fresh]
+        """Record a new trial as pending; return None if the algorithm has nothing more to suggest."""
+        fresh = _suggestions(self.context, history, 1, start=self.index)
+        changes = [Change(Trial(suggestion, place=self.start)) for suggestion in fresh]
         return next(iter(self.context.store.write(self.context.record, changes, lookup=True)), None)
 
-    def _seated(self, trial: Trial, control: Control) -> str | None:
-        """Id of a recorded trial where it may start; None where it is one more than there may be, and taken back.
+    def _admitted(self, trial: Trial, control: Control) -> str | None:
+        """Return the id of a recorded trial if it may start; otherwise withdraw the trial and return None.
 
-        Each lane records its trial first and counts the others afterwards. Of any two lanes, at least the one that
-        recorded last sees the other's, however late a record arrives: so no two start what there is room for once. Of
-        several that see each other, those that come first in an order which is the same for all of them wait, and the
-        others take theirs back.
+        Each lane records its trial first and counts the others' afterwards. Of any two lanes, at least the one that
+        recorded last sees the other's trial, however late a record arrives, so the last slot is never taken twice. If
+        several lanes see each other, those that come first in an order common to all lanes wait, and the others
+        withdraw their trials.
         """
         maximum, waited = control.most_trials(self.context.experiment), 0.0
         while maximum is not None and trial.state is State.PENDING:
             history = self.context.store.history(self.context.record)
-            others = [each for each in history if each.state is not State.KILLED and each.id != trial.id]
+            others = [other for other in history if other.state is not State.KILLED and other.id != trial.id]
             if len(others) < maximum:
                 break
-            first = [each for each in others if each.state is not State.PENDING or _order(each) < _order(trial)]
-            if len(first) >= maximum or waited >= PATIENCE_SECONDS:
+            ahead = [other for other in others if other.state is not State.PENDING or _order(other) < _order(trial)]
+            if len(ahead) >= maximum or waited >= PATIENCE_SECONDS:
                 end(self.context, [trial], NOT_STARTED)
                 return None
             self.sleep(PAUSE_SECONDS)
@@ -185,19 +192,22 @@ class _LaneTurn:
 def close(
     context: Context, history: History, trials: Iterable[Trial], control: Control, connect: Connect | None
 ) -> History:
-    """Close open trials that nobody runs any more: those that died have failed, the others were cut short.
+    """Close open trials that no pod runs any more: as failed if their pods died, as killed if they were cut short.
+
+    Returns:
+        The history with the closed trials.
 
     Raises:
-        ClusterError: what became of them cannot be asked now.
+        ClusterError: the cluster did not answer for as long as the step tried.
     """
     trials = list(trials)
     failed = [] if control.stop else end_dead(context, trials, connect)
     dead = {trial.id for trial in failed}
-    return history.replaced([*failed, *end(context, [each for each in trials if each.id not in dead], CUT_SHORT)])
+    return history.replaced([*failed, *end(context, [trial for trial in trials if trial.id not in dead], CUT_SHORT)])
 
 
 def end_dead(context: Context, trials: Sequence[Trial], connect: Connect | None) -> list[Trial]:
-    """Record as failed those of the open trials whose pods have died; the others were cut short, and stay open."""
+    """Record open trials whose pods died as failed and return them; trials that were cut short stay open."""
     fates = Fates(context, connect)
     reasons = {trial.id: fates.died_of(trial) for trial in trials}
     return [
@@ -206,25 +216,25 @@ def end_dead(context: Context, trials: Sequence[Trial], connect: Connect | None)
 
 
 def end(context: Context, trials: Sequence[Trial], message: str, state: State = State.KILLED) -> list[Trial]:
-    """Record the end of trials that can no longer do it themselves."""
+    """Record the end of trials whose pods can no longer do so."""
     changes = [Change(replace(trial, state=state, message=message, ended=time.time())) for trial in trials]
     return context.store.write(context.record, changes) if changes else []
 
 
 def _order(trial: Trial) -> tuple[float, str]:
-    """By when lanes recorded their trials, as far as their clocks tell: an order that is the same for all of them."""
+    """Return a sort key, the time at which a lane recorded a trial, that orders trials the same in all lanes."""
     return (trial.place.registered if trial.place else 0.0), trial.id
 
 
 def _restarted(trial: Trial) -> Trial:
-    """A trial that was cut short, as it is when it is started again; one that was left open stays as it is."""
+    """Reset a killed trial to pending; a trial that was left open stays as it is."""
     if trial.state is not State.KILLED:
         return trial
     return replace(trial, state=State.PENDING, started=None, ended=None, message="", observations={}, series={})
 
 
-def _asked(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
-    """Suggestions; an algorithm that cannot go on ends the experiment, and MLflow says why."""
+def _suggestions(context: Context, history: History, n: int, start: int | None = None) -> list[Suggestion]:
+    """Ask for suggestions. If the algorithm fails, record in MLflow that the experiment failed, and why."""
     try:
         suggestions = context.proposed(history, n, start) if n > 0 else []
         return context.with_stopping_rules(history, suggestions)
@@ -236,6 +246,6 @@ def _asked(context: Context, history: History, n: int, start: int | None = None)
 
 
 def _begin(context: Context, history: History) -> None:
-    """An experiment that was paused, stopped or failed runs again."""
+    """Record that an experiment that was paused, stopped or failed is running again."""
     if context.record.status is not Status.RUNNING:
         context.store.summarise(context.record, history, Status.RUNNING)

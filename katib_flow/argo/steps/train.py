@@ -1,4 +1,4 @@
-"""train: one trial from its pending suggestion to its recorded end, in an image that has katib-flow."""
+"""train: run one trial and record its end, in an image that contains katib-flow."""
 
 import os
 import sys
@@ -27,17 +27,23 @@ from katib_flow.trial.runner import run_trial
 
 
 def run(context: Context, trial_id: str, directory: Path) -> int:
-    """Run a trial; one that has ended already is left as it is.
+    """Run a trial, unless it has already ended.
+
+    Args:
+        context: the experiment.
+        trial_id: id of the trial.
+        directory: directory for the trial's files.
 
     Returns:
-        The exit code: 0, or that of a user's failure, or of a pod that was told to go away and is tried elsewhere.
+        The exit code: 0 for a recorded result, ``USER_FAILURE`` if the trial failed, or ``TERMINATED`` if the pod
+        received SIGTERM, in which case Argo retries it.
     """
     trial = find_trial(context, trial_id)
     if trial.state.final:
         return exit_code(trial.state)
-    here = checkpoints.place(context, trial, directory)
+    files = checkpoints.prepared(context, trial, directory)
     trial = begin(context, trial)
-    watch, follow, earlier = Watch(context, trial), Follow(here.log), checkpoints.earlier(context, trial, here)
+    watch, follow, earlier = Watch(context, trial), Follow(files.log), checkpoints.earlier(context, trial, files)
     watch.hear(earlier)
     os.environ.update(pushed.pushed_to(context, trial))
 
@@ -45,30 +51,31 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         follow.copy()
         return watch()
 
-    with Recorder(context.store, context.record) as recorder, Keeper(context, trial, here, recorder) as keeper:
+    with Recorder(context.store, context.record) as recorder, Keeper(context, trial, files, recorder) as keeper:
         try:
             install(context.experiment.trial.packages)
             function = trial_function(context.experiment)
-            on_metrics = taken(trial, watch, recorder)
+            on_metrics = metrics_handler(trial, watch, recorder)
             hooks: Any = {"on_metrics": on_metrics, "stop": stop, "source": pushed.source(context, trial)}
             hooks |= {"function": function, "earlier": earlier, "katib_port": katib.PORT}
-            outcome = run_trial(context.experiment, trial.suggestion, here, **hooks)
-        except SpecError as problem:  # the image lacks what the spec names: no machine's fault
+            outcome = run_trial(context.experiment, trial.suggestion, files, **hooks)
+        except SpecError as problem:  # the image lacks something that the spec names, so a retry would not help
             outcome = Outcome(State.FAILED, str(problem), ended=time.time())
         watch.end()
         follow.copy()
-        keeper.end(whole=outcome.whole)  # before the trial is final: its children look for it
-        files = model_files(here.model)
+        keeper.end(whole=outcome.whole)  # before the trial is final, because its children then read the checkpoint
+        model = model_files(files.model)
         if watch.terminated and outcome.state is State.KILLED:
-            recorder.put(Change(trial, artifacts=files))
-            return TERMINATED  # it stays open: another pod takes it over, or finish closes it
-        recorder.put(Change(outcome.applied_to(trial), (), here.log, files))
+            recorder.put(Change(trial, artifacts=model))
+            return TERMINATED  # the trial stays open: another pod takes over, or finish closes it
+        recorder.put(Change(outcome.applied_to(trial), (), files.log, model))
     if outcome.message:
         print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     return exit_code(outcome.state)
 
 
 def find_trial(context: Context, trial_id: str) -> Trial:
+    """Return a recorded trial. Raises NotFound."""
     trial = context.store.trial(context.record, trial_id)
     if trial is None:
         raise NotFound(f"{trial_id}: no such trial in run {context.record.key} ({context.record.run_id})")
@@ -76,19 +83,19 @@ def find_trial(context: Context, trial_id: str) -> Trial:
 
 
 def begin(context: Context, trial: Trial) -> Trial:
-    """The trial, recorded as running; a pod that finds it running already is another try."""
+    """Record a trial as running and return it. If it is running already, this pod is a retry."""
     retries = trial.retries + (trial.state is State.RUNNING)
     trial = replace(trial, state=State.RUNNING, started=time.time(), ended=None, message="", retries=retries)
     return context.store.write(context.record, [Change(replace(trial, observations={}))])[0]
 
 
 def exit_code(state: State) -> int:
-    """0 for a recorded result and for what we ended ourselves; Argo tries neither again."""
+    """Return the exit code for a trial's final state, which Argo does not retry."""
     return USER_FAILURE if state.failure else 0
 
 
-def taken(trial: Trial, watch: Watch, recorder: Recorder) -> OnMetrics:
-    """What to call with a trial's metrics as they come: they are judged, and recorded."""
+def metrics_handler(trial: Trial, watch: Watch, recorder: Recorder) -> OnMetrics:
+    """Return a callback for a trial's metrics that passes them to the stopping rule and records them."""
 
     def take(metrics: Sequence[Metric]) -> None:
         watch.hear(metrics)
@@ -98,12 +105,13 @@ def taken(trial: Trial, watch: Watch, recorder: Recorder) -> OnMetrics:
 
 
 class Follow:
-    """Copies a log as it grows to this program's own output, so that the pod's log shows it."""
+    """Copies a growing log to this program's output, so that it appears in the pod's log."""
 
     def __init__(self, path: Path) -> None:
         self._tail = Tail(path)
 
     def copy(self) -> None:
+        """Copy what has been added since the last call."""
         for data in self._tail.portions():
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()

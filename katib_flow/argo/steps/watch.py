@@ -1,4 +1,4 @@
-"""Who tells a running trial to end: the pod's SIGTERM, a user's stop, the experiment's time-out, a stopping rule."""
+"""Decide when a running trial must end: on SIGTERM, a user's stop, the experiment's timeout or a stopping rule."""
 
 import contextlib
 import signal
@@ -16,14 +16,14 @@ from katib_flow.stopping import judged_metrics, reason_to_stop
 from katib_flow.tracking.lease import Held
 from katib_flow.trial.outcome import StopTrial
 
-CONTROL_SECONDS = 15.0  # between looks at MLflow, which every running trial takes
+CONTROL_SECONDS = 15.0  # between the requests of each running trial to MLflow
 
 
 class Watch:
-    """Asked by the runner whether the trial should end; it never waits for MLflow.
+    """Tells the runner whether the trial should end. Calling it never waits for MLflow, which a thread asks.
 
     Attributes:
-        terminated: this pod was told to go away, or the experiment is another's.
+        terminated: whether the pod received SIGTERM, or another process has taken over the experiment.
     """
 
     def __init__(self, context: Context, trial: Trial, *, seconds: float = CONTROL_SECONDS) -> None:
@@ -33,7 +33,7 @@ class Watch:
         self._heard: list[Metric] = []
         self._judged_metrics = judged_metrics(context.experiment, trial.suggestion)
         self._judged = 0
-        self._curves: dict[str, tuple[Metric, ...]] = {}  # of trials that have ended, which do not change
+        self._curves: dict[str, tuple[Metric, ...]] = {}  # of ended trials, whose curves do not change
         self._over = threading.Event()
         self._begin()
 
@@ -45,10 +45,11 @@ class Watch:
         return StopTrial(State.KILLED) if self.terminated else self._request
 
     def hear(self, metrics: Sequence[Metric]) -> None:
-        """Take what the trial has reported, to be judged."""
+        """Take metrics that the trial has reported, for the stopping rule."""
         self._heard += [metric for metric in metrics if metric.name in self._judged_metrics]
 
     def end(self) -> None:
+        """Stop watching."""
         self._over.set()
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
@@ -61,9 +62,9 @@ class Watch:
     def look(self) -> None:
         """Ask MLflow whether the trial should end."""
         record = self._context.record
-        with contextlib.suppress(KatibFlowError):  # MLflow is away: the trial goes on
+        with contextlib.suppress(KatibFlowError):  # if MLflow does not answer, the trial continues
             if not self._held():
-                self.terminated = True  # it records nothing: the trial is another's now
+                self.terminated = True  # so that nothing is recorded: another process runs the trial now
                 return
             control = self._context.store.control(record)
             limit = control.longest_seconds(self._context.experiment)
@@ -74,7 +75,7 @@ class Watch:
                 self._request = StopTrial(State.EARLY_STOPPED, why)
 
     def _held(self) -> bool:
-        """Show that the Workflow runs the experiment; False where a process elsewhere has taken it over."""
+        """Renew the Workflow's lease on the experiment; return False if another process has taken it over."""
         try:
             self._context.hold()
         except Held as error:
@@ -83,7 +84,7 @@ class Watch:
         return True
 
     def reason_to_stop(self) -> str:
-        """Why the experiment's rule would have the trial end now; "" where nothing new was reported."""
+        """Return why the experiment's stopping rule ends the trial now; "" if it does not, or without new metrics."""
         heard = tuple(self._heard)
         if self._context.experiment.early_stopping is None or len(heard) == self._judged:
             return ""
@@ -94,7 +95,7 @@ class Watch:
         return reason_to_stop(self._context.experiment, history, replace(self._trial, series=series))
 
     def _history(self, name: str) -> History:
-        """The other trials with their curves; those of trials that have ended are asked for once."""
+        """Return the other trials with their curves of a metric; the curves of ended trials are read only once."""
         trials = [trial for trial in self._context.store.history(self._context.record) if trial.id != self._trial.id]
         asked = [trial for trial in trials if trial.run_id and trial.id not in self._curves]
         curves = self._context.store.curves(asked, [name])

@@ -3,7 +3,6 @@
 Katib has every setting as text. What has no counterpart is told in a note, and left out.
 """
 
-import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -79,9 +78,9 @@ def algorithm(draft: Draft, data: Any, names: Mapping[str, str]) -> manifest.Alg
     read = draft.read(manifest.Algorithm, data, "spec.algorithm", unsound=["algorithm", "budget", "limits"])
     if read is None:
         return None
-    meant = difflib.get_close_matches(read.algorithm_name, _LONG_NAMES, n=1, cutoff=0.9)
-    if meant and read.algorithm_name not in _LONG_NAMES:
-        need = f"the name of an algorithm of Katib's or katib-flow's; did you mean {meant[0]!r}?"
+    suggestion = did_you_mean(read.algorithm_name, _LONG_NAMES, cutoff=0.9)
+    if suggestion and read.algorithm_name not in _LONG_NAMES:
+        need = f"the name of an algorithm of Katib's or katib-flow's{suggestion}"
         draft.wrong("spec.algorithm.algorithmName", read.algorithm_name, need, unsound=["algorithm", "budget"])
     settings = {each.name: each.value for each in read.algorithm_settings}
     if read.algorithm_name == "hyperband":
