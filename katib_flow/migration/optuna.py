@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
+from importlib import import_module
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,7 @@ def read_optuna(storage: str, name: str | None = None) -> Study:
         KatibFlowError: Optuna is not installed, the storage cannot be read, or it has no such study.
     """
     try:
-        import optuna
+        optuna: Any = import_module("optuna")
     except ImportError:
         raise KatibFlowError(
             "a study of Optuna is read by Optuna, which is not installed: pip install optuna"
@@ -60,9 +61,7 @@ def read_optuna(storage: str, name: str | None = None) -> Study:
             return _study(optuna.load_study(study_name=name, storage=opened))
     except KatibFlowError:
         raise
-    except (
-        Exception
-    ) as error:  # whatever Optuna, SQLAlchemy or a driver raises of a storage that is not as it should be
+    except Exception as error:  # whatever Optuna, SQLAlchemy or a driver raises of a broken storage
         reason = str(error).splitlines()[0] if str(error) else ""
         raise KatibFlowError(f"{_shown(storage)}: Optuna cannot read it: {type(error).__name__}: {reason}") from error
     finally:
