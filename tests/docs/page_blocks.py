@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-PROGRAMS = ("katib-flow", "make", "pip", "python", "kubectl", "argo", "export")
+PROGRAMS = ("katib-flow", "make", "pip", "python", "kubectl", "argo", "kind", "minikube", "docker", "export")
 """What a line of an indented block begins with if the block is for a shell."""
 
 SHELLS = ("sh", "bash", "shell", "console")
