@@ -1,14 +1,13 @@
 """For LightGBM: ``lightgbm.train``, ``lightgbm.cv``, and its estimators for scikit-learn."""
 
-from pathlib import Path
 from typing import Any
 
-from katib_flow.callbacks.shared import Checkpoints, library, listen_for_stop, report_numbers, should_stop
+from katib_flow.callbacks.shared import RoundCheckpoints, library, listen_for_stop, report_numbers, should_stop
 
 _lightgbm = library("lightgbm")
 
 
-class KatibFlowCallback:
+class KatibFlowCallback(RoundCheckpoints):
     """Report every metric of every validation set after each round, and end the training when the trial should stop.
 
     The names are the validation set and the metric, ``valid_0-auc``. The step is the number of rounds boosted. Of
@@ -22,18 +21,7 @@ class KatibFlowCallback:
 
     order = 25  # after LightGBM's own callbacks that record and print, before its early stopping
 
-    def __init__(self, *, checkpoints: int = 0) -> None:
-        self._every, self._checkpoints = checkpoints, Checkpoints("round", ".txt")
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The model of this trial before a retry, or of the trial that it continues; None where there is none."""
-        return self._checkpoints.latest()
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds ``checkpoint`` has been boosted for; 0 where there is none."""
-        return self._checkpoints.count()
+    suffix = ".txt"
 
     def __call__(self, env: Any) -> None:
         """What LightGBM calls after each round.
@@ -45,8 +33,8 @@ class KatibFlowCallback:
             listen_for_stop()
         results, rounds = env.evaluation_result_list or [], env.iteration + 1
         report_numbers(dict(map(_named, results)), rounds)
-        if self._every and rounds % self._every == 0 and hasattr(env.model, "num_trees"):
-            self._checkpoints.keep(rounds, env.model.save_model)
+        if hasattr(env.model, "num_trees"):  # the models of a cross-validation have none
+            self.keep_model(rounds, env.model.save_model)
         if should_stop():
             raise _lightgbm.callback.EarlyStopException(env.iteration, results)
 

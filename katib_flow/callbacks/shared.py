@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.trial.user import checkpoint_dir, listen_for_stop, parent_checkpoint_dir, plain, report, should_stop
 
-__all__ = ["Checkpoints", "library", "listen_for_stop", "numbers", "report_numbers", "should_stop"]
+__all__ = ["Checkpoints", "RoundCheckpoints", "library", "listen_for_stop", "numbers", "report_numbers", "should_stop"]
 _COUNT = re.compile(r"-(\d+)")
 
 
@@ -104,6 +104,36 @@ class Checkpoints:
     def _number(self, path: Path) -> int:
         match = _COUNT.fullmatch(path.name[len(self._stem) : len(path.name) - len(self._suffix)])
         return int(match[1]) if match else -1
+
+
+class RoundCheckpoints:
+    """The part of a callback of boosting that keeps the model after every so many rounds, and goes on from it.
+
+    Args:
+        checkpoints: rounds between two checkpoints; 0 keeps none.
+    """
+
+    suffix: ClassVar[str]
+    """Of the files that the library writes."""
+
+    def __init__(self, *, checkpoints: int = 0) -> None:
+        super().__init__()
+        self._every, self._checkpoints = checkpoints, Checkpoints("round", self.suffix)
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The model of this trial before a retry, or of the trial that it continues; None where there is none."""
+        return self._checkpoints.latest()
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds ``checkpoint`` has been boosted for; 0 where there is none."""
+        return self._checkpoints.count()
+
+    def keep_model(self, rounds: int, save: Callable[[str], object]) -> None:
+        """Keep the model if a checkpoint is due after so many rounds."""
+        if self._every and rounds % self._every == 0:
+            self._checkpoints.keep(rounds, save)
 
 
 def _remove(path: Path) -> None:

@@ -1,15 +1,14 @@
 """For XGBoost: ``xgboost.train``, ``xgboost.cv``, and its estimators for scikit-learn."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from katib_flow.callbacks.shared import Checkpoints, library, listen_for_stop, report_numbers, should_stop
+from katib_flow.callbacks.shared import RoundCheckpoints, library, listen_for_stop, report_numbers, should_stop
 
 _xgboost = library("xgboost")
 
 
-class KatibFlowCallback(_xgboost.callback.TrainingCallback):
+class KatibFlowCallback(RoundCheckpoints, _xgboost.callback.TrainingCallback):
     """Report every metric of every evaluation set after each round, and end the training when the trial should stop.
 
     The names are those that XGBoost prints, ``valid-auc``: the evaluation set and the metric. The step is the number of
@@ -21,19 +20,7 @@ class KatibFlowCallback(_xgboost.callback.TrainingCallback):
             none.
     """
 
-    def __init__(self, *, checkpoints: int = 0) -> None:
-        super().__init__()
-        self._every, self._checkpoints = checkpoints, Checkpoints("round", ".ubj")
-
-    @property
-    def checkpoint(self) -> Path | None:
-        """The model of this trial before a retry, or of the trial that it continues; None where there is none."""
-        return self._checkpoints.latest()
-
-    @property
-    def rounds(self) -> int:
-        """How many rounds ``checkpoint`` has been boosted for; 0 where there is none."""
-        return self._checkpoints.count()
+    suffix = ".ubj"
 
     def before_training(self, model: Any) -> Any:
         listen_for_stop()
@@ -47,6 +34,6 @@ class KatibFlowCallback(_xgboost.callback.TrainingCallback):
         report_numbers(
             {name: value[0] if isinstance(value, tuple) else value for name, value in latest.items()}, rounds
         )
-        if self._every and rounds % self._every == 0 and hasattr(model, "save_model"):
-            self._checkpoints.keep(rounds, model.save_model)
+        if hasattr(model, "save_model"):  # the models of a cross-validation have none
+            self.keep_model(rounds, model.save_model)
         return should_stop()
