@@ -69,7 +69,8 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     units, losses = evidence.units[seen], evidence.losses[seen]
     priors = Priors.in_dimensions(features.dimensions)
     model = fitted(features.expand(units), standardised(winsorised(losses)), features.group, priors)
-    ranked = units[np.argsort(losses, kind="stable")]
+    order = np.argsort(losses, kind="stable")
+    ranked = units[order]
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
@@ -77,7 +78,7 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         best = ranked
         if searched_alone(features, index):
             branch = least_searched(features, np.vstack([evidence.units, evidence.pending]))
-            best, alone = _in_branch(features, branch, ranked, np.sort(losses), evidence.pending[-MOST:])
+            best, alone = _in_branch(features, branch, ranked, losses[order], evidence.pending[-MOST:])
             improvement = _first(branch, alone or improvement, improvement)
         found = maximised(improvement, features, best[:5], ask.settings.candidates, rng)
         if (chosen := evidence.take(found, rng)) is None:

@@ -168,7 +168,7 @@ def _edges(nodes: Sequence[Node], at: Mapping[int, Node], colour: str, width: fl
 def _dots(
     nodes: Sequence[Node], name: str, marker: dict[str, Any], objective: Objective | None, *, names: bool
 ) -> dict[str, Any]:
-    told = [
+    texts = [
         described(
             node.trial,
             f"{plain(objective.metric)} {node.trial.observations[objective.metric]:.6g}" if objective
@@ -184,7 +184,7 @@ def _dots(
         "name": name,
         "x": [node.depth for node in nodes],
         "y": [number(node.row) for node in nodes],
-        "customdata": told,
+        "customdata": texts,
         "hovertemplate": "%{customdata}<extra></extra>",
         "marker": marker,
         **({"text": [plain(node.trial.id) for node in nodes], "textposition": "bottom center", "textfont": {"size": 9}}

@@ -72,7 +72,7 @@ def _where(failed: Sequence[Trial], history: History, parameters: Mapping[str, P
 
 def _narrow(name: str, parameter: Parameter, failed: Sequence[object], tried: Sequence[object]) -> str:
     if isinstance(parameter, FloatParameter | IntParameter):
-        units, all_ = (parameter.units(each) for each in (failed, tried))  # type: ignore[arg-type]
+        units, all_ = (parameter.units(values) for values in (failed, tried))  # type: ignore[arg-type]
         if not units.max() - units.min() <= (all_.max() - all_.min()) / 4:  # nor where any is NaN
             return ""
         low, high = min(failed, key=_number), max(failed, key=_number)
@@ -87,45 +87,45 @@ def _number(value: object) -> float:
 
 def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> Iterator[Section]:
     """The causes with how many trials had each, and the first failures one by one; nothing where none failed."""
-    found = causes(history, parameters)
-    if not found:
+    every_cause = causes(history, parameters)
+    if not every_cause:
         return
     failed = [trial for trial in history if trial.state.failure]
-    shown = found[:MOST_CAUSES]
-    told = any(each.where for each in shown)
-    columns = ["trials", "state", "cause", *(["where"] if told else []), "for example"]
+    shown = every_cause[:MOST_CAUSES]
+    located = any(cause.where for cause in shown)
+    columns = ["trials", "state", "cause", *(["where"] if located else []), "for example"]
     rows = [
         [
-            len(each.trials), each.state, each.text or "(no message)", *([each.where] if told else []),
-            ", ".join(trial.id for trial in each.trials[:EXAMPLES]),
+            len(cause.trials), cause.state, cause.text or "(no message)", *([cause.where] if located else []),
+            ", ".join(trial.id for trial in cause.trials[:EXAMPLES]),
         ]
-        for each in shown
+        for cause in shown
     ]  # fmt: skip
-    blocks: list[Block] = [Text(_summary(found, failed, history))]
-    if len(found) > 1:
+    blocks: list[Block] = [Text(_summary(every_cause, failed, history))]
+    if len(every_cause) > 1:
         blocks.append(Chart(bars(shown), "", 90 + 28 * len(shown), "Failed trials by cause"))
     blocks.append(Table(columns, rows))
-    if len(found) > len(shown):
-        blocks.append(Text(f"{len(found) - len(shown):,} more causes are left out.", soft=True))
-    first = [[each.id, str(each.state), each.message, cell(each.assignment)] for each in failed[:MOST_FAILURES]]
+    if len(every_cause) > len(shown):
+        blocks.append(Text(f"{len(every_cause) - len(shown):,} more causes are left out.", soft=True))
+    first = [[trial.id, str(trial.state), trial.message, cell(trial.assignment)] for trial in failed[:MOST_FAILURES]]
     title = "The failures" if len(failed) <= MOST_FAILURES else f"The first {MOST_FAILURES} failures"
     blocks.append(Table(["trial", "state", "why", "parameters"], first, title=f"{title}, one by one"))
     yield Section("What went wrong", blocks)
 
 
-def _summary(found: Sequence[Cause], failed: Sequence[Trial], history: History) -> str:
-    count, trials = len(found), len(failed)
+def _summary(every_cause: Sequence[Cause], failed: Sequence[Trial], history: History) -> str:
+    count, trials = len(every_cause), len(failed)
     of_all = f"{trials:,} of {len(history):,} trials failed"
     return f"{of_all}, for {'one cause' if count == 1 else f'{count:,} causes'}."
 
 
-def bars(found: Sequence[Cause]) -> Figure:
+def bars(shown: Sequence[Cause]) -> Figure:
     """How many trials failed for each cause, the most frequent on top."""
-    labels = [plain(f"{number}. {each.text or each.state}", 42) for number, each in enumerate(found, start=1)][::-1]
+    labels = [plain(f"{number}. {cause.text or cause.state}", 42) for number, cause in enumerate(shown, start=1)][::-1]
     bar = {
         "type": "bar",
         "orientation": "h",
-        "x": [len(each.trials) for each in found][::-1],
+        "x": [len(cause.trials) for cause in shown][::-1],
         "y": labels,
         "marker": {"color": RED},
         "hovertemplate": "%{y}: %{x} trials<extra></extra>",

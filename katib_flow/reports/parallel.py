@@ -57,7 +57,7 @@ def parallel(objective: Objective, parameters: Mapping[str, Parameter], trials: 
         [*(_heights(name, parameter, lines) for name, parameter in parameters.items()), _scores(objective, lines)]
     )
     labels = [
-        [*(_told(name, trial) for name in parameters), f"{plain(objective.metric)} {_value(objective, trial):.6g}"]
+        [*(_setting(name, trial) for name in parameters), f"{plain(objective.metric)} {_value(objective, trial):.6g}"]
         for trial in lines
     ]
     ranked = sorted(objective.loss(_value(objective, trial)) for trial in trials)
@@ -104,7 +104,7 @@ def _ends(objective: Objective, trials: Sequence[Trial]) -> tuple[float, float]:
     return min(losses), max(losses) if spread is None else max(objective.loss(end) for end in spread)
 
 
-def _told(name: str, trial: Trial) -> str:
+def _setting(name: str, trial: Trial) -> str:
     if name not in trial.assignment:
         return f"{plain(name)} is not active"
     value = trial.assignment[name]
@@ -120,7 +120,7 @@ def _band(band: Any, trials: Sequence[Trial], heights: Array, labels: Sequence[S
         "mode": "lines",
         "name": name,
         "x": [x for _ in trials for x in (*range(count), None)],
-        "y": [y for row in heights for y in (*(number(float(each)) for each in row), None)],
+        "y": [y for row in heights for y in (*(number(float(height)) for height in row), None)],
         "text": [text for trial, row in zip(trials, labels, strict=True) for text in (*_texts(trial, row), "")],
         "hovertemplate": "%{text}<extra></extra>",
         "line": {"color": colour, "width": width},
@@ -136,32 +136,30 @@ def _layout(
     objective: Objective, parameters: Mapping[str, Parameter], heights: Array, trials: Sequence[Trial]
 ) -> dict[str, Any]:
     names = [*parameters, objective.metric]
-    marks = [
-        (place, height, text)
-        for place, parameter in enumerate(parameters.values())
-        for height, text in _ticks(parameter)
+    labels = [
+        (axis, height, text) for axis, parameter in enumerate(parameters.values()) for height, text in _ticks(parameter)
     ]
     low, high = _ends(objective, trials)
-    marks += [
+    labels += [
         (len(parameters), height, f"{objective.loss(high + (low - high) * height):.4g}")
         for height in (0.0, 0.25, 0.5, 0.75, 1.0)
     ]
     absent = bool((heights == INACTIVE).any())
     if absent:
-        marks += [(place, INACTIVE, "not active") for place in np.flatnonzero((heights == INACTIVE).any(axis=0))]
+        labels += [(axis, INACTIVE, "not active") for axis in np.flatnonzero((heights == INACTIVE).any(axis=0))]
     lines = [
         {
-            "type": "line", "x0": place, "x1": place, "y0": 0, "y1": 1, "layer": "below",
+            "type": "line", "x0": axis, "x1": axis, "y0": 0, "y1": 1, "layer": "below",
             "line": {"width": 1.5, "color": "#94a3b8"},
         }
-        for place in range(len(names))
+        for axis in range(len(names))
     ]  # fmt: skip
     notes = [
         {
-            "x": int(place), "y": height, "text": text, "showarrow": False, "xanchor": "right", "xshift": -3,
+            "x": int(axis), "y": height, "text": text, "showarrow": False, "xanchor": "right", "xshift": -3,
             "font": {"size": 10},
         }
-        for place, height, text in marks
+        for axis, height, text in labels
     ]  # fmt: skip
     x = {
         "tickvals": list(range(len(names))),

@@ -61,7 +61,7 @@ def rungs(
     spread, _ = window([trial.observations[objective.metric] for trial in shown], objective)
     line = _line(by_index, best)
     pairs = [(by_index[trial.suggestion.parent], trial) for trial in shown if trial.suggestion.parent in by_index]
-    pairs = [pair for pair in pairs if all(each.index in places for each in pair)]
+    pairs = [pair for pair in pairs if all(trial.index in places for trial in pair)]
     data: list[dict[str, Any]] = []
     for label, colour, width, chosen in (
         ("went on", GREY, 1, [pair for pair in pairs if pair[1].index not in line]),
@@ -71,8 +71,8 @@ def rungs(
             data.append(
                 {
                     "type": "scatter", "mode": "lines", "name": label, "hoverinfo": "skip", "opacity": 0.7,
-                    "x": [x for pair in chosen for x in (*(places[each.index] for each in pair), None)],
-                    "y": [y for pair in chosen for y in (*(_value(objective, each) for each in pair), None)],
+                    "x": [x for pair in chosen for x in (*(places[trial.index] for trial in pair), None)],
+                    "y": [y for pair in chosen for y in (*(_value(objective, trial) for trial in pair), None)],
                     "line": {"color": colour, "width": width},
                 }
             )  # fmt: skip

@@ -100,7 +100,7 @@ def timeline(trials: Sequence[Trial], lanes: Mapping[str, int], begin: float, en
                 "name": str(state),
                 "x": x,
                 "y": [lane for trial in chosen for lane in (lanes[trial.id] + 1, lanes[trial.id] + 1, None)],
-                "text": [text for each in texts for text in (each, each, None)],
+                "text": [end for text in texts for end in (text, text, None)],
                 "hovertemplate": "%{text}<extra></extra>",
                 "line": {"color": colour, "width": wide},
                 "opacity": 0.8,

@@ -38,10 +38,10 @@ def make(path: Path) -> bool:
 
 def migrations() -> str:
     """What tells the migrations of the MLflow that is installed from those of others; "" where there is none."""
-    found = find_spec("mlflow")  # of a package that is in no other: nothing is imported
-    if found is None or found.origin is None:
+    package = find_spec("mlflow")  # of a package that is in no other: nothing is imported
+    if package is None or package.origin is None:
         return ""
-    versions = Path(found.origin).parent / "store" / "db_migrations" / "versions"
+    versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
     names = sorted(path.name for path in versions.glob("*.py"))
     return hashlib.sha256("\n".join(names).encode()).hexdigest() if names else ""
 
