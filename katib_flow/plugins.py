@@ -15,7 +15,8 @@ from pydantic import ConfigDict, ValidationError
 
 from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.spec.model import Model
-from katib_flow.spec.problems import did_you_mean, spec_errors
+from katib_flow.spec.problems import spec_errors
+from katib_flow.wording import did_you_mean
 
 
 class Settings(Model):

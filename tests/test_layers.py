@@ -8,7 +8,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parents[1]
 PACKAGE = HERE / "katib_flow"
-EVERYWHERE = {"basis", "errors", "foreign", "history", "markup"}
+EVERYWHERE = {"basis", "errors", "foreign", "history", "markup", "wording"}
 Graph = dict[str, set[str]]
 
 

@@ -50,7 +50,7 @@ def algorithms(
     from katib_flow.cli.output import show, show_one
     from katib_flow.errors import NotFound
     from katib_flow.nas.settings import SystemSettings
-    from katib_flow.spec.problems import did_you_mean
+    from katib_flow.wording import did_you_mean
 
     if name is None:
         _show_algorithms(output)

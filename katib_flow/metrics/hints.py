@@ -5,8 +5,8 @@ from collections.abc import Collection, Iterable, Sequence
 
 from katib_flow.metrics.objects import object_of
 from katib_flow.metrics.text import filtered, number, pair_pattern
-from katib_flow.spec.problems import did_you_mean
 from katib_flow.spec.sections import Metrics
+from katib_flow.wording import did_you_mean
 
 NO_NUMBER = "which is no number: that has digits, at most one point and an exponent, and nothing between or behind"
 _MOST_NAMES = 5

@@ -20,7 +20,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import Metric, State
 from katib_flow.migration.study import Fields, Past, Study, conditions, renamed, safe_names
 from katib_flow.spec.load import Note
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 SCALARS = (bool, int, float, str, type(None))
 _LARGEST_STEP = 2**63 - 1

@@ -20,7 +20,7 @@ from katib_flow.foreign import END_OF_TIME, from_json, number_of
 from katib_flow.history import Metric, State, Value
 from katib_flow.migration.study import Fields, Past, Study, conditions, safe_names
 from katib_flow.spec.load import Note
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 LARGEST_FILE = 256 * 1024 * 1024  # bytes of result.json or progress.csv that are read
 LARGEST_CONFIG = 4 * 1024 * 1024

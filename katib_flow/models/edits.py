@@ -17,7 +17,7 @@ from katib_flow.models.layers import flow
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 from katib_flow.plugins import Registry
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 Fields = Mapping[str, Any]
 """An edit as plain data: ``{"edit": name, ...}``."""

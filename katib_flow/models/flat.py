@@ -12,7 +12,7 @@ from katib_flow.errors import SpecError
 from katib_flow.models.layers import Delay, Layer, Mixed, Shape, ShapeError, Zero, flow, total
 from katib_flow.models.merges import merge_of, merges
 from katib_flow.models.operations import layers_of
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 if TYPE_CHECKING:
     from katib_flow.models.topology import Edge, Graph

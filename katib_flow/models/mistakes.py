@@ -16,8 +16,9 @@ from katib_flow.models.operations import layers_of, operations
 from katib_flow.models.topology import SCHEMA, Input, Output
 from katib_flow.spec.model import Model, PlainData, Text
 from katib_flow.spec.parameters import Parameter
-from katib_flow.spec.problems import NOTHING, did_you_mean, spec_errors
+from katib_flow.spec.problems import NOTHING, spec_errors
 from katib_flow.spec.space import Assignment, SearchSpace
+from katib_flow.wording import did_you_mean
 
 _MOST = 4096  # combinations of one edge's slots that are gone through
 

@@ -30,7 +30,8 @@ from katib_flow.models.layers import (
     Zero,
 )
 from katib_flow.plugins import Registry, summary_of
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
+from katib_flow.wording import did_you_mean
 
 Make = Callable[..., Sequence[Layer]]
 

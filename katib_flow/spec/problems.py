@@ -1,9 +1,8 @@
 """How a validator says what is wrong; pydantic's findings as ``SpecError``s with the path the user wrote."""
 
-import difflib
 import re
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import AfterValidator, BaseModel, ValidationError
@@ -12,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from katib_flow.errors import SpecError, written_out
 from katib_flow.spec.habits import habit, type_habit
+from katib_flow.wording import did_you_mean
 
 Path = Sequence[int | str]
 
@@ -47,19 +47,6 @@ def matching(pattern: str, need: str) -> AfterValidator:
         return text
 
     return AfterValidator(check)
-
-
-def did_you_mean(word: object, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known word, or "" if none is near.
-
-    Args:
-        word: the unknown word.
-        known: the known words.
-        cutoff: the least similarity of the two words, from 0 to 1, as in ``difflib.get_close_matches``.
-    """
-    text = word if isinstance(word, str) else written_out(word)
-    near = difflib.get_close_matches(text, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def spec_errors(error: ValidationError, root: type[BaseModel], data: object, at: Path = ()) -> list[SpecError]:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spec.counting import active
 from katib_flow.spec.parameters import Parameter
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import circle
 from katib_flow.spec.template import BUILTIN, placeholders, placeholders_in
+from katib_flow.wording import did_you_mean
 
 if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment

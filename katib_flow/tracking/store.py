@@ -14,7 +14,6 @@ from katib_flow.errors import NotFound, TrackingError
 from katib_flow.foreign import END_OF_TIME, from_json
 from katib_flow.history import History, Metric, Trial
 from katib_flow.spec import Experiment, dump_yaml
-from katib_flow.spec.problems import did_you_mean
 from katib_flow.tracking import source, summary
 from katib_flow.tracking.api import Run, RunFilter
 from katib_flow.tracking.artifacts import Artifacts
@@ -32,6 +31,7 @@ from katib_flow.tracking.settled import Histories
 from katib_flow.tracking.sqlite import SqliteApi, SqliteBackend
 from katib_flow.tracking.trials import Trials
 from katib_flow.tracking.views import view_tags
+from katib_flow.wording import did_you_mean
 
 PATIENCE_SECONDS = 300.0
 SEGMENT, GIVEN = "katib_flow.segment", "katib_flow.given"

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 
 def shift(images: Tensor, rng: np.random.Generator) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 Images = NDArray[np.float32]
 Labels = NDArray[np.int64]

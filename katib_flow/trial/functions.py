@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.processes import die_with
 from katib_flow.spaces import architectures
-from katib_flow.spec.problems import did_you_mean
 from katib_flow.spec.trainer import TRAINER
 from katib_flow.trial.returned import Unusable, report_returned
+from katib_flow.wording import did_you_mean
 
 if TYPE_CHECKING:
     from katib_flow.spec.experiment import Experiment

@@ -10,7 +10,8 @@ from kit import spec
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spec import Experiment
-from katib_flow.spec.problems import NOTHING, did_you_mean, shown
+from katib_flow.spec.problems import NOTHING, shown
+from katib_flow.wording import did_you_mean
 
 
 def messages(**sections: object) -> list[str]:

@@ -12,7 +12,8 @@ from pydantic import Field, model_validator
 
 from katib_flow.models.presets import SpaceSettings, Template, edge, network, preset, slot
 from katib_flow.spec.model import Count, Model, Scalar
-from katib_flow.spec.problems import did_you_mean, problem
+from katib_flow.spec.problems import problem
+from katib_flow.wording import did_you_mean
 
 _KINDS = {
     "convolution": "conv",

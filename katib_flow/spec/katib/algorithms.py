@@ -11,7 +11,8 @@ from typing import Any
 from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.draft import Draft
 from katib_flow.spec.katib.sections import plain
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
+from katib_flow.wording import did_you_mean
 
 AT = "spec.algorithm.algorithmSettings"
 

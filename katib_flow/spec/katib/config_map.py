@@ -10,8 +10,9 @@ from katib_flow.spec.config_maps import Absent, ConfigMaps, NotNow
 from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.draft import Draft, get, items
 from katib_flow.spec.katib.substitution import SPEC
-from katib_flow.spec.problems import did_you_mean, shown
+from katib_flow.spec.problems import shown
 from katib_flow.spec.yaml12 import load_yaml
+from katib_flow.wording import did_you_mean
 
 TEMPLATE = "spec.trialTemplate"
 AT = f"{TEMPLATE}.configMap"

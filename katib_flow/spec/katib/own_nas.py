@@ -13,7 +13,8 @@ from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.algorithms import typed
 from katib_flow.spec.load import Note, Parsed
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
+from katib_flow.wording import did_you_mean
 
 AT = "spec.nasConfig"
 DIGITS = (8, 8, 1)  # height, width, channels of the images that the trainer has by default

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from katib_flow.spec.katib.draft import Draft
-from katib_flow.spec.problems import did_you_mean
+from katib_flow.wording import did_you_mean
 
 SPEC = "spec.trialTemplate.trialSpec"
 _PLACEHOLDER = re.compile(r"\$\{trialParameters\.([^{}]+)\}")

@@ -9,7 +9,8 @@ from katib_flow.spec.katib.container import fill_container
 from katib_flow.spec.katib.draft import Draft, get
 from katib_flow.spec.katib.job import Job
 from katib_flow.spec.katib.substitution import SPEC, escaped, substituted
-from katib_flow.spec.problems import NOTHING, did_you_mean
+from katib_flow.spec.problems import NOTHING
+from katib_flow.wording import did_you_mean
 
 AT = "spec.trialTemplate"
 _METADATA = re.compile(r"\$\{trialSpec\.(\w+)(?:\[(.+)\])?\}")
