@@ -5,6 +5,7 @@ A block is named by its page and by a text that it alone holds; a spec, or a par
 
 import importlib
 import json
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -13,10 +14,12 @@ import yaml
 from page_blocks import PAGES, ROOT, Block
 from page_blocks import name as page_name
 
+from katib_flow.errors import InvalidSpec
 from katib_flow.metrics.text import LineParser
 from katib_flow.models.topology import Topology
 from katib_flow.outside.protocol import Request, read_reply
 from katib_flow.spec import Experiment
+from katib_flow.spec.load import parse_spec
 
 Reader = Callable[[Block], object]
 WHOLE: dict[str, Any] = {
@@ -49,6 +52,28 @@ def reply(block: Block) -> None:
 def trial_file(block: Block) -> None:
     source = (ROOT / "katib_flow" / "trial" / "protocol.py").read_text()
     assert [key for key in json.loads(block.text) if f'"{key}": ' not in source] == []
+
+
+def tutorial_mistake(block: Block) -> None:
+    """The message that `validate` prints for the mistake that the tutorial suggests."""
+    page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    (text,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "scale: log}" in text]
+    with pytest.raises(InvalidSpec) as caught:
+        parse_spec(text.replace("scale: log}", "scales: log}", 1), "svm.yaml")
+    assert block.text.split() == ["error:", *str(caught.value).split()]
+
+
+def limits_of_namespace(block: Block) -> None:
+    """The ConfigMap is one that the manifests of a namespace have, too."""
+    limits = yaml.safe_load(block.text)
+    settings = (ROOT / "workflow_templates" / "namespaced" / "settings.yaml").read_text()
+    kinds = {(known["kind"], known["metadata"]["name"]) for known in yaml.safe_load_all(settings) if known}
+    assert (limits["kind"], limits["metadata"]["name"]) in kinds
+
+
+def overlay(block: Block) -> None:
+    folders = yaml.safe_load(block.text)["resources"]
+    assert all((ROOT / "docs" / folder / "kustomization.yaml").is_file() for folder in folders)
 
 
 def text_metrics(block: Block) -> None:
@@ -93,10 +118,13 @@ def template_task(block: Block) -> None:
 READERS: dict[tuple[str, str], Reader] = {
     ("docs/argo.md", "newName: registry.example.com/katib-flow-mlflow"): image_overlay,
     ("docs/argo.md", "templateRef:"): template_task,
-    ("docs/nas.md", '"schema": "topology/1"'): topology,
-    ("docs/nas.md", "input: {tokens: 97}"): topology,
+    ("docs/topology.md", '"schema": "topology/1"'): topology,
+    ("docs/topology.md", "input: {tokens: 97}"): topology,
     ("docs/own-algorithm.md", '"trials": ['): request,
     ("docs/own-algorithm.md", '"suggestions": ['): reply,
+    ("docs/share-cluster.md", "kind: ConfigMap"): limits_of_namespace,
+    ("docs/share-cluster.md", "namespace: team-vision"): overlay,
+    ("docs/tutorial.md", "parameters.C.scales"): tutorial_mistake,
     ("docs/trials.md", '"checkpoint_dir"'): trial_file,
     ("docs/trials.md", "epoch 3: accuracy=0.93"): text_metrics,
     ("docs/trials.md", "'eval_runtime'"): json_metrics,
@@ -111,6 +139,8 @@ EXCUSED = {
         "docs/first-cluster.md",
         "good     Argo Workflows",
     ): "what doctor prints on a cluster; tests/argo/test_doctor.py",
+    ("docs/tutorial.md", "t00000 succeeded"): "what a run prints; tests/local/test_local_progress.py",
+    ("docs/tutorial.md", "reached limits.max_trials (20)"): "what a run prints; tests/test_loop.py",
     ("docs/argo.md", "suggest waits: the image"): "what a cluster makes the program print; tests/argo/test_waits.py",
 }
 """Blocks that nothing here reads, and why."""

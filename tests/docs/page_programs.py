@@ -81,18 +81,18 @@ assert learner.unpack(None, learner.pack(known)) == {"sgd": 2, "adam": 1}
         files={"examples/nas-mnasnet.yaml": (ROOT / "examples" / "nas-mnasnet.yaml").read_text()},
         needs=("torch",),
     ),
-    ("docs/nas.md", "silu_conv"): Program(needs=("torch",)),
-    ("docs/nas.md", 'merge("max"'): Program(
+    ("docs/topology.md", "silu_conv"): Program(needs=("torch",)),
+    ("docs/topology.md", 'merge("max"'): Program(
         after="assert maximum([torch.zeros(2), torch.tensor([-1.0, 1.0])]).tolist() == [0, 1]", needs=("torch",)
     ),
-    ("docs/nas.md", 'preset("twice"'): Program(
+    ("docs/spaces.md", 'preset("twice"'): Program(
         after=SECTIONS
         + """
 spec = kf.Experiment.parse({**sections, "architecture": "twice", "algorithm": "random"})
 assert len({suggestion.assignment["first"] for suggestion in kf.suggest(spec, kf.History(), 4)}) == 2
 """
     ),
-    ("docs/nas.md", 'yield {"loss": validation_loss}'): Program(
+    ("docs/nas-trials.md", 'yield {"loss": validation_loss}'): Program(
         replaced={"...": "validation_loss = 1 / (1 + epoch)", "max_trials=40": "max_trials=1"},
         after="""
 if __name__ == "__main__":
@@ -100,7 +100,7 @@ if __name__ == "__main__":
 """,
         needs=("torch",),
     ),
-    ("docs/nas.md", 'modify(topology, [{"edit": "widen"'): Program(
+    ("docs/growing.md", 'modify(topology, [{"edit": "widen"'): Program(
         before="""
 import katib_flow as kf
 edges = [
@@ -118,10 +118,11 @@ index, assignment, trial = 1, {}, kf.Trial(kf.Suggestion(0, {}))
     ("docs/simulator.md", "Simulator(programs"): Program(
         files={"spec.yaml": SPEC}, after='assert workflow.phase == "Succeeded", workflow.phase'
     ),
-    ("docs/start.md", "result.to_pandas()"): Program(
-        replaced={"...": "accuracy, loss = 1 - lr, lr * epoch", "max_trials=16": "max_trials=2"},
-        after="    print(len(result.to_pandas()))",
-        needs=("pandas",),
+    ("docs/tutorial.md", "result.to_pandas()"): Program(
+        replaced={"max_trials=20": "max_trials=2"}, needs=("pandas", "sklearn")
+    ),
+    ("docs/tune-pytorch.md", "load_model(network"): Program(
+        replaced={"max_trials=20": "max_trials=4"}, needs=("torch", "safetensors", "sklearn")
     ),
     ("docs/trials.md", 'stopping_rule("diverged")'): Program(
         after=SECTIONS

@@ -35,6 +35,8 @@ NOT_RUN = {
     "python -m venv ": "is for what needs a network",
     ".venv/peers/bin/": "needs what the line before it installs",
     "python -m benchmarks.": "takes minutes to hours; the options are looked up in the module",
+    "katib-flow resume svm --argo": "needs a cluster; tests/cli/test_cli_submit.py",
+    "python tune.py": "tests/docs/test_pages_python.py runs the program",
     "python examples/local_search.py": "takes minutes; tests/examples/test_own_system.py runs the module",
     "export KATIB_FLOW_": "is for tests on a cluster",
 }
@@ -51,6 +53,13 @@ parser.add_argument("--lr", type=float, default=0.1)
 parser.add_argument("--epochs", type=int, default=1)
 print(f"accuracy={1 / (1 + parser.parse_args().C)}")
 """
+SVM = """\
+name: svm
+objective: {metric: accuracy, direction: maximize}
+parameters: {C: {type: float, min: 0, max: 1}}
+limits: {max_trials: 2}
+trial: {command: [python, train.py, "--C=${C}"]}
+"""
 KATIB = (ROOT / "tests" / "spec" / "pasted" / "hyperband.yaml").read_text(encoding="utf-8")
 
 RUN = {
@@ -58,9 +67,14 @@ RUN = {
     "docs/algorithms.md": {},
     "docs/argo.md": {"spec.yaml": SPEC},
     "docs/katib.md": {"experiment.yaml": KATIB},
-    "docs/start.md": {"train.py": TRAIN},
+    "docs/index.md": {"train.py": TRAIN},
+    "docs/resume.md": {"train.py": TRAIN, "svm.yaml": SVM},
+    "docs/tutorial.md": {"train.py": TRAIN},
 }
 """The pages whose lines are run, in one directory, with the files that are there before, beside the page's own."""
+
+BEFORE = {"docs/resume.md": [["katib-flow", "run", "svm.yaml"]]}
+"""What the reader of a page has run before."""
 
 
 def lines(block: Block) -> Iterator[list[str]]:
