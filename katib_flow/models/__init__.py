@@ -1,4 +1,4 @@
-"""Neural networks as plain data, and what is made of them: topology, operations, hash, spaces; torch only in build."""
+"""Neural networks as plain data: topologies, operations, hashes, search spaces. Only ``build`` needs torch."""
 
 from katib_flow.models.merges import merge
 from katib_flow.models.operations import operation

@@ -1,7 +1,7 @@
 """A topology -> a torch module. The only file of this package that needs torch, with ``supernet``.
 
-A module's tensors are named by the path of their edge (``cell0.0/0>1``), so weights fit the topology they belong to
-whatever else changed.
+A module's tensors are named after the path of their edge (``cell0.0/0>1``), so they can be matched with the edges of
+another topology.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,10 +24,10 @@ from katib_flow.models.topology import Topology
 from katib_flow.models.weights import FILE, Weights, WeightsError, save_weights
 
 ChoiceWeights = Tensor | Sequence[Tensor]
-"""Of the choices of a group, shape (choice,), or a number of each where only some have a gradient."""
+"""The weights of the choices of a group: shape (choice,), or one scalar per choice if only some have a gradient."""
 
 State = Mapping[str, Tensor]
-"""By delay, what it carries to the next token, shape (sequence, feature)."""
+"""What each delay carries to the next token, shape (sequence, feature), by the key of its edge."""
 _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
     "relu6": nn.ReLU6,
@@ -38,14 +38,18 @@ _ACTIVATIONS: Mapping[str, Callable[[], nn.Module]] = {
 
 
 class Provider(Protocol):
-    """Where weights come from that are not parameters of the network itself."""
+    """A source of weights that are not parameters of the network itself, such as a hypernetwork."""
 
     def module(self, edge: FlatEdge, layer: Layer, shape: Shape) -> nn.Module | None:
-        """What stands for a layer of an edge; None where the layer has weights of its own, as most have."""
+        """The module that computes a layer of an edge, or None if the layer has weights of its own, as most have.
+
+        Args:
+            shape: the shape of the layer's input, without the batch.
+        """
         ...
 
     def chosen(self, weights: Mapping[str, ChoiceWeights | None]) -> None:
-        """The choices of a supernet have been set: from here on its weights are those of this architecture."""
+        """Provide the weights of this architecture from now on: the choices of the supernet have been set."""
         ...
 
 
@@ -56,12 +60,13 @@ def build(
     affine: bool = True,
     provider: Callable[[Topology], Provider] | None = None,
 ) -> "Network":
-    """The module of a topology.
+    """Build the torch module of a topology.
 
     Args:
-        seed: of the first weights; the state of torch's own random numbers is used where it is left out.
-        affine: whether normalisation has a trained scale and shift; searching systems switch it off.
-        provider: makes what provides weights; one that is a module is a part of the network, and trained with it.
+        seed: for the initial weights; by default they are drawn from torch's global generator.
+        affine: whether normalisation has a trained scale and shift; systems that train a supernet switch it off.
+        provider: makes a provider of weights; a provider that is a module becomes part of the network and is trained
+            with it.
     """
     kind = RecurrentNetwork if topology.input.tokens else Network
     if seed is None:
@@ -75,11 +80,14 @@ class Network(nn.Module):
     """A network as the flat graph of its topology.
 
     Attributes:
-        topology: what it was made of.
-        operations: the module of each trained operation, by the name of its weights; edges that share have one.
-        architecture: the architecture weights of each group of mixed edges, shape (choice,); none in most networks.
-        drop_path: how paths are dropped while it trains; None for not at all.
-        provider: of weights that are not its own; None in most networks.
+        topology: the topology that it was built from.
+        operations: the module of each edge that computes something, by the name of its weights; edges that share
+            weights share a module.
+        architecture: the architecture weights of each group of mixed edges, shape (choice,); empty unless the network
+            is a supernet.
+        drop_path: how paths are dropped during training; None to drop none.
+        provider: source of weights that are not the network's own; None for most networks.
+        watch: called with the key of an edge and its output; see ``training.statistics``.
     """
 
     def __init__(self, topology: Topology, *, affine: bool = True, provider: Provider | None = None) -> None:
@@ -113,17 +121,17 @@ class Network(nn.Module):
             self._names[edge.key] = name
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits, shape (batch, class), of images, shape (batch, channel, height, width)."""
+        """Return the logits, shape (batch, class), of images, shape (batch, channel, height, width)."""
         return self._logits(self.values(images), images)
 
     def values(self, images: Tensor) -> dict[str, Tensor]:
-        """What each vertex between input and output is, shape (batch, ...)."""
+        """The value of each vertex from the input to the output, shape (batch, ...)."""
         values: dict[str, Tensor] = {self.flat.input: images}
         self._compute(self.flat.vertices, values, {})
         return values
 
     def _compute(self, vertices: Iterable[str], values: dict[str, Tensor], state: State) -> None:
-        """Add to some values those of further vertices, which come in their order."""
+        """Add the values of further vertices, given in topological order, to ``values``."""
         for vertex in vertices:
             if edges := self.flat.incoming[vertex]:
                 arriving = [self._through(edge, values, state) for edge in edges]
@@ -152,7 +160,7 @@ class Network(nn.Module):
         for layer in before:
             value = layer(value)
         out = last(value)
-        self.watch(edge.key, value if normalises and before else out)  # normalised, all features vary alike
+        self.watch(edge.key, value if normalises and before else out)  # after normalisation all features vary alike
         return out
 
     def _merged(self, vertex: str, arriving: Sequence[Tensor]) -> Tensor:
@@ -164,44 +172,45 @@ class Network(nn.Module):
         return merge.apply(arriving, self.gates[escaped(vertex)]) if merge.weighted else merge.apply(arriving)
 
     def operation(self, edge: FlatEdge) -> nn.Module:
-        """The module of an edge; it has none where it is the identity."""
+        """The module of an edge; an ``nn.Identity`` if the edge has no module of its own."""
         return self.operations[self._names[edge.key]] if edge.key in self._names else nn.Identity()
 
     def mixed(self) -> Mapping[str, Sequence["MixedOperation"]]:
-        """The mixed operations of a supernet, by their group."""
+        """The mixed operations of a supernet, by group; empty for any other network."""
         if self._mixed is None:
-            found: dict[str, list[MixedOperation]] = {}
+            by_group: dict[str, list[MixedOperation]] = {}
             for module in self.modules():
                 if isinstance(module, MixedOperation):
-                    found.setdefault(module.group, []).append(module)
-            self._mixed = found
+                    by_group.setdefault(module.group, []).append(module)
+            self._mixed = by_group
         return self._mixed
 
     def choose(self, weights: Mapping[str, "ChoiceWeights | None"]) -> None:
-        """Set the weights of the choices of each group; a choice of weight exactly 0 and without a gradient is not run.
+        """Set the weights of the choices of each group.
 
-        A tensor with a gradient gets one: softmax of ``architecture``, a Gumbel sample, gates of some of the choices.
+        Gradients flow into the weights that require them: a softmax of ``architecture``, a Gumbel sample, or gates of
+        some of the choices. A choice whose weight is exactly 0 and requires no gradient is not computed.
         """
         for group, operations in self.mixed().items():
-            for each in operations:
-                each.weights = weights.get(group)
+            for operation in operations:
+                operation.weights = weights.get(group)
         if self.provider is not None:
             self.provider.chosen(weights)
 
     def architecture_weights(self) -> Mapping[str, nn.Parameter]:
-        """The architecture weights by group; ``weights`` are all other parameters."""
+        """The architecture weights, by group; ``weights`` are all other parameters."""
         return {group: self.architecture[escaped(group)] for group in self.flat.groups}
 
     def weights(self) -> list[nn.Parameter]:
         """All parameters but the architecture weights."""
-        return [each for name, each in self.named_parameters() if not name.startswith("architecture.")]
+        return [parameter for name, parameter in self.named_parameters() if not name.startswith("architecture.")]
 
 
 class RecurrentNetwork(Network):
-    """A network that reads sequences of tokens, one after the other.
+    """A network that reads sequences of tokens, one token after another.
 
-    What does not hang on the token before, such as an embedding, is computed for all tokens at once, and so is what no
-    later token hangs on, such as the logits; only what lies between goes token by token.
+    Vertices that do not depend on the previous token, such as an embedding, are computed for all tokens at once; so are
+    those on which no later token depends, such as the logits. Only the vertices in between are computed token by token.
     """
 
     def __init__(self, topology: Topology, *, affine: bool = True, provider: Provider | None = None) -> None:
@@ -218,17 +227,17 @@ class RecurrentNetwork(Network):
         read = {edge.src for edge in edges if edge.dst in inside or edge.delayed} - inside
         self._entering = [vertex for vertex in self._before if vertex in read]
 
-    def forward(  # type: ignore[override]  # a sequence is read in pieces, so there is a state to go on with
+    def forward(  # type: ignore[override]  # sequences are read in pieces, so the state is passed on
         self, tokens: Tensor, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Logits of some tokens of sequences, and the state after the last, with which their next tokens are read.
+        """Read a piece of some sequences: the logits of its tokens, and the state for reading the next piece.
 
         Args:
-            tokens: from 0, shape (sequence, token), of type int64.
-            state: that an earlier call gave; left out at the beginning of the sequences.
+            tokens: numbered from 0, shape (sequence, token), of type int64.
+            state: the state that the call for the previous piece returned; None at the beginning of the sequences.
 
         Returns:
-            Logits, shape (sequence, token, class); the state, a tensor of shape (sequence, feature) for each delay.
+            The logits, shape (sequence, token, class), and the state, a tensor of shape (sequence, feature) per delay.
         """
         count, length = tokens.shape
         dtype = next((parameter.dtype for parameter in self.parameters()), torch.get_default_dtype())
@@ -250,27 +259,27 @@ class RecurrentNetwork(Network):
 
 @dataclass(frozen=True)
 class DropPath:
-    """Leaves out, image by image, what some edge brings to a vertex that others reach, too.
+    """Drops, independently for each image, the value that an edge brings to a vertex with several incoming edges.
 
-    Source: Larsson et al., "FractalNet", ICLR 2017; Zoph et al., CVPR 2018. What is left is scaled so that the mean is
-    what it was.
+    Source: Larsson et al., "FractalNet", ICLR 2017; Zoph et al., CVPR 2018. The values kept are divided by 1 - rate,
+    so that the expectation does not change.
 
     Attributes:
-        rate: the probability, at least 0 and below 1.
-        generator: what is dropped is drawn from; on the CPU.
+        rate: the probability of dropping a value, in [0, 1).
+        generator: source of the random numbers, on the CPU.
     """
 
     rate: float
     generator: torch.Generator
 
     def __call__(self, value: Tensor) -> Tensor:
-        """The value, shape (batch, ...), zero for some of the batch."""
+        """Return the value, shape (batch, ...), with the images dropped set to zero and the others scaled."""
         kept = torch.empty(len(value), *[1] * (value.dim() - 1)).bernoulli_(1 - self.rate, generator=self.generator)
         return value * (kept / (1 - self.rate)).to(value)
 
 
 class MixedOperation(nn.Module):
-    """The choices of an edge of a supernet, blended by ``weights``; their mean where none are set."""
+    """The choices of an edge of a supernet, summed with ``weights``; their mean until weights are set."""
 
     def __init__(self, layer: layers.Mixed, shape: Shape, *, affine: bool) -> None:
         super().__init__()
@@ -279,6 +288,7 @@ class MixedOperation(nn.Module):
         self.weights: ChoiceWeights | None = None
 
     def forward(self, value: Tensor) -> Tensor:
+        """Return the weighted sum of the outputs of the choices, each of shape (batch, ...)."""
         weights = self.weights
         if weights is None:
             return sum((path(value) for path in self.paths), start=value.new_zeros(())) / len(self.paths)
@@ -292,12 +302,12 @@ class MixedOperation(nn.Module):
 
 
 def first_weights(module: nn.Module) -> Iterator[nn.Conv2d | nn.Linear]:
-    """What reads what comes into a module with weights: the first layer, or the first of each of its choices."""
-    for each in module.children():
-        if isinstance(each, nn.Conv2d | nn.Linear):
-            yield each
-        elif isinstance(each, MixedOperation):
-            for path in each.paths:
+    """The layers with weights that read a module's input: its first one, or the first one of each of its choices."""
+    for child in module.children():
+        if isinstance(child, nn.Conv2d | nn.Linear):
+            yield child
+        elif isinstance(child, MixedOperation):
+            for path in child.paths:
                 yield from first_weights(path)
         else:
             continue
@@ -356,18 +366,19 @@ class _Residual(nn.Module):
 
 
 def module_of(
-    made: Sequence[Layer],
+    sequence: Sequence[Layer],
     shape: Shape,
     *,
     affine: bool = True,
     given: Callable[[Layer, Shape], nn.Module | None] | None = None,
 ) -> nn.Sequential:
-    """The module of some layers, for what comes in of a shape.
+    """Build the module of a sequence of layers.
 
     Args:
-        given: what stands for a layer; None where nothing does.
+        shape: the shape of the input, without the batch.
+        given: a module to use for a layer in place of its own, or None.
     """
-    pairs = list(zip(made, flow(made, shape), strict=False))
+    pairs = list(zip(sequence, flow(sequence, shape), strict=False))
     modules = [given(layer, at) if given else None for layer, at in pairs]
     own = (
         _module(layer, at, affine=affine) if module is None else module
@@ -414,14 +425,17 @@ def _module(layer: Layer, shape: Shape, *, affine: bool) -> nn.Module:
         case layers.Module():
             return layer.make(shape)
         case _:
-            raise TypeError(f"{type(layer).__name__}: no module is known for it; use layers.Module")
+            raise TypeError(f"no torch module is known for the layer {type(layer).__name__}; use layers.Module")
 
 
 def load_network(directory: Path, *, seed: int | None = None) -> Network:
-    """The network in a model's directory; what its weights file does not hold is drawn with the seed.
+    """Load the network in a model's directory.
+
+    Args:
+        seed: for the tensors that the weights file lacks, as in ``build``.
 
     Raises:
-        KatibFlowError: a file is missing or cut off, or the weights do not fit.
+        KatibFlowError: a file is missing or truncated, or the weights do not fit.
     """
     model = load_model(directory)
     network = build(model.topology, seed=seed)
@@ -430,22 +444,22 @@ def load_network(directory: Path, *, seed: int | None = None) -> Network:
 
 
 def put_weights(network: Network, weights: Weights) -> None:
-    """Give a network the weights of some of its tensors.
+    """Load weights for some of a network's tensors.
 
     Raises:
-        WeightsError: it has no such tensor, or one of another shape.
+        WeightsError: the network has no tensor of a name, or one of another shape.
     """
     own = network.state_dict()
     for name, value in weights.items():
-        found, shape = own.get(name), tuple(value.shape)
-        if found is None or tuple(found.shape) != shape:
-            need = f"shape {tuple(found.shape)}" if found is not None else "no tensor of this name"
-            raise WeightsError(f"weights: {name} has shape {shape}, the network needs {need}")
+        tensor, shape = own.get(name), tuple(value.shape)
+        if tensor is None or tuple(tensor.shape) != shape:
+            need = f"needs shape {tuple(tensor.shape)}" if tensor is not None else "has no tensor of this name"
+            raise WeightsError(f"weights: {name} has shape {shape}, but the network {need}")
     network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in weights.items()}, strict=False)
 
 
 def weights_of(network: Network) -> Weights:
-    """All tensors of a network, buffers among them, by name."""
+    """All tensors of a network, including buffers, by name, as copies on the CPU."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in network.state_dict().items()}
 
 

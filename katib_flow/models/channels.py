@@ -1,9 +1,10 @@
-"""Which channels of a network belong together: what must be widened, if one of them is.
+"""Which channels of a network belong together, so that widening one of them must widen the others.
 
-Every value of a network, between vertices and inside operations, is a vector of channels. Channels that meet in a sum,
-or that an operation keeps apart (normalisation, pooling, a depthwise convolution), are one class; so are the channels
-in and out of a convolution that keeps their number. A class that is made twice as wide is so everywhere at once, each
-channel followed by its copies; stacking then needs no special care, because the rule is the same at every place.
+Every value of a network, at vertices and inside operations, is a vector of channels. Channels that meet in a sum are in
+one class; so are the input and output channels of an operation that keeps channels apart (normalisation, pooling, a
+depthwise convolution) and of a convolution that keeps their number. When a class is widened, it is widened everywhere
+at once, each channel followed by its copies; concatenation needs no special case, because the same rule holds at every
+vertex.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ Vector = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Step:
-    """A layer of an edge in its place.
+    """A layer of an edge, with its channels.
 
     Attributes:
-        path: of its tensors, below those of the edge: ``2.``, ``0.inner.3.``.
-        before, after: the channels that go in and come out.
-        shape: that goes in.
+        path: prefix of the names of its tensors, below that of the edge: ``2.``, ``0.inner.3.``.
+        before, after: the input and output channels.
+        shape: the shape of the input.
     """
 
     path: str
@@ -36,11 +37,11 @@ class Step:
 
 @dataclass
 class Channels:
-    """The channels of a network, as numbers of classes.
+    """The channels of a network, numbered and joined into classes.
 
     Attributes:
         steps: the layers of each edge, by its key.
-        fixed: classes whose width is not ours to change: of the input, the logits, states, modules of the user's.
+        fixed: channels whose number cannot change: those of the input, logits, states and modules of the user's.
     """
 
     flat: Flat
@@ -61,7 +62,7 @@ class Channels:
             ]
             if len(arriving) > 1 and merge in ("concat", "pad-concat"):
                 at[vertex] = tuple(channel for vector in arriving for channel in vector)
-            elif len({len(vector) for vector in arriving}) > 1:  # which of them meet depends on their number
+            elif len({len(vector) for vector in arriving}) > 1:  # which channels meet depends on their number
                 self.fixed |= {channel for vector in arriving for channel in vector}
                 at[vertex] = arriving[0]
             else:
@@ -73,12 +74,12 @@ class Channels:
         self.at = at
 
     def classes(self, vector: Iterable[int]) -> Vector:
-        """The class of each channel; equal for channels that belong together."""
+        """The class of each channel; channels that belong together have the same class."""
         return tuple(self._root(channel) for channel in vector)
 
     @property
     def fixed_classes(self) -> set[int]:
-        """The classes of the channels that are fixed."""
+        """The classes of the fixed channels."""
         return set(self.classes(self.fixed))
 
     def _state(self, edge: FlatEdge) -> Vector:
@@ -89,21 +90,21 @@ class Channels:
 
     def _edge(self, edge: FlatEdge, vector: Vector) -> Vector:
         self.steps[edge.key] = []
-        if edge.dead:  # zeros are no one's channels
+        if edge.dead:  # zeros belong to no class
             return self._fresh(flow(edge.layers, self.shapes[edge.src])[-1][0])
         named: dict[int, Vector] = {}
         return self._through(edge.layers, vector, self.shapes[edge.src], "", self.steps[edge.key], named)
 
     def _through(
         self,
-        made: Sequence[Layer],
+        sequence: Sequence[Layer],
         vector: Vector,
         shape: Shape,
         path: str,
         steps: list[Step],
         named: dict[int, Vector],
     ) -> Vector:
-        for number, layer in enumerate(made):
+        for number, layer in enumerate(sequence):
             here = f"{path}{number}."
             if isinstance(layer, layers.Residual):
                 out = self._through(layer.layers, vector, shape, f"{here}inner.", steps, named)
@@ -123,7 +124,7 @@ class Channels:
             case layers.Flatten():
                 if layer.shape(shape) == shape[:1]:
                     return vector
-                self.fixed |= set(vector)  # a copy of a channel would stand between the places of the next one
+                self.fixed |= set(vector)  # flattened, a channel is several features: a copy would come between them
                 return self._fresh(layer.shape(shape)[0])
             case layers.Mixed() | layers.Module():
                 self.fixed |= set(vector)
@@ -148,7 +149,7 @@ class Channels:
         return out
 
     def _of_width(self, width: int, named: dict[int, Vector]) -> Vector:
-        """New channels; layers of one edge whose width is one parameter have their channels in common."""
+        """New channels; layers of an edge that have the same width share them, as one parameter may set both."""
         fresh = self._fresh(width)
         if width in named:
             self._join(named[width], fresh)
@@ -173,12 +174,12 @@ class Channels:
 
 
 def prefix(edge: FlatEdge) -> str:
-    """What the names of an edge's tensors begin with."""
+    """The prefix of the names of an edge's tensors."""
     return f"operations.{escaped(edge.weights)}."
 
 
 def escaped(name: str) -> str:
-    """A key as torch's containers take it: without dots; the way back is not needed."""
+    """A key without dots, as torch's containers require."""
     return name.replace(".", "·")
 
 
@@ -186,9 +187,9 @@ class Tensor(NamedTuple):
     """A tensor of a layer.
 
     Attributes:
-        name: below the edge.
-        shape: of the tensor.
-        rows, columns: whether its first, its second axis runs over the channels that come out, that go in.
+        name: its name below that of the edge.
+        rows: whether its first axis runs over the output channels.
+        columns: whether its second axis runs over the input channels.
     """
 
     name: str
@@ -198,7 +199,7 @@ class Tensor(NamedTuple):
 
 
 def tensors(step: Step) -> Iterator[Tensor]:
-    """The tensors of a layer."""
+    """The tensors of a layer, parameters and buffers, under torch's names."""
     layer, out, into = step.layer, len(step.after), len(step.before)
     match layer:
         case layers.Conv():

@@ -1,7 +1,8 @@
-"""How a trial that trains a supernet tells which networks its search has come to, and how an algorithm reads it.
+"""How a trial that trains a supernet reports the networks that its search has chosen, and how algorithms read them.
 
-A network is the position of a choice for each slot: ``choice/<slot>`` of the best, ``rival/<rank>/<slot>`` of the one
-that comes second, and so on. What a search thinks of each choice, ``alpha/<slot>/<choice>``, is for people.
+A network is reported as the position of its choice for each slot: ``choice/<slot>`` for the best network,
+``rival/2/<slot>`` for the second best, and so on. The weights of all choices, ``alpha/<slot>/<choice>``, are reported
+for people to look at.
 """
 
 import itertools
@@ -15,11 +16,11 @@ if TYPE_CHECKING:
     from katib_flow.models.space import Space
 
 PROGRESS = "search/progress"
-"""The metric that says how much of the search of a supernet is over: 1 when it is."""
+"""The metric for the progress of a supernet's search, from 0 to 1, when it is over."""
 
 
 def weight_metrics(supernet: Topology) -> Mapping[str, tuple[str, ...]]:
-    """For each slot, the metrics of the weights of its choices, in order: ``alpha/0>1/2-conv3``."""
+    """The names of the metrics for the weights of each slot's choices, in order: ``alpha/0>1/2-conv3``."""
     return {
         slot: tuple(f"alpha/{slot}/{position}-{name}" for position, name in enumerate(names))
         for slot, names in supernet.flat.groups.items()
@@ -27,7 +28,11 @@ def weight_metrics(supernet: Topology) -> Mapping[str, tuple[str, ...]]:
 
 
 def weights_told(supernet: Topology, weights: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """The metrics of the weights of all choices, by those of each slot."""
+    """The metrics that report the weights of all choices.
+
+    Args:
+        weights: those of each slot's choices, in order.
+    """
     return {
         name: weight
         for slot, names in weight_metrics(supernet).items()
@@ -36,12 +41,12 @@ def weights_told(supernet: Topology, weights: Mapping[str, Sequence[float]]) -> 
 
 
 def choice_metric(slot: str, rank: int = 1) -> str:
-    """The metric that is the position of the choice of a slot, in the network of a rank; the best has 1."""
+    """The name of the metric for a slot's choice in the network of a rank, where 1 is the best."""
     return f"choice/{slot}" if rank == 1 else f"rival/{rank}/{slot}"
 
 
 def choices_told(networks: Sequence[Mapping[str, int]]) -> dict[str, float]:
-    """The metrics of some networks, the best first: the position of the choice of each slot."""
+    """The metrics that report some networks, best first, each the position of its choice for each slot."""
     return {
         choice_metric(slot, rank): float(position)
         for rank, choice in enumerate(networks, 1)
@@ -50,7 +55,7 @@ def choices_told(networks: Sequence[Mapping[str, int]]) -> dict[str, float]:
 
 
 def choices_taken(supernet: Topology, observations: Mapping[str, float]) -> list[dict[str, int]]:
-    """The networks that a trial told, the best first, up to the first of which it did not tell every choice."""
+    """The networks that a trial reported, best first, up to the first one without a valid choice for every slot."""
     return list(itertools.takewhile(bool, (_taken(supernet, observations, rank) for rank in itertools.count(1))))
 
 
@@ -64,13 +69,13 @@ def _taken(supernet: Topology, observations: Mapping[str, float], rank: int) -> 
 
 
 def decisions_taken(space: "Space", trial: Trial) -> list[dict[str, Value]]:
-    """The decisions of the networks that a segment of the search of a supernet came to, the best first."""
+    """The decisions of the networks that a segment of a supernet's search reported, best first."""
     networks = choices_taken(space.supernet(), trial.observations)
     return [{slot: space.parameters[slot].nth(network[slot]) for slot in network} for network in networks]
 
 
 def slots_by_node(supernet: Topology) -> list[tuple[str, ...]]:
-    """The slots of the edges that lead to each vertex which has any."""
+    """The slots of the mixed edges into each vertex; vertices without such edges are left out."""
     nodes: dict[tuple[str, str], dict[str, None]] = {}
     for name, graph in supernet.to_dict()["graphs"].items():
         for edge in graph["edges"]:

@@ -1,4 +1,4 @@
-"""A topology being edited: one graph, cells unrolled, as plain data that can be changed."""
+"""A topology being edited: a single graph, its cells unrolled, as mutable plain data."""
 
 import copy
 from dataclasses import dataclass
@@ -12,7 +12,12 @@ from katib_flow.models.topology import Topology
 
 @dataclass
 class Draft:
-    """Vertices and edges of what lies between input and output; edges keep their keys, and so the names of weights."""
+    """The vertices and edges that lie between input and output; edges keep their keys, and so the names of weights.
+
+    Attributes:
+        frame: all fields of the topology but its graphs, root and edits.
+        vertices: name of each vertex -> its merge function.
+    """
 
     frame: dict[str, Any]
     input: str
@@ -22,47 +27,58 @@ class Draft:
 
     @classmethod
     def of(cls, topology: Topology) -> "Draft":
+        """A draft of a topology; parts that do not lie between its input and output are left out."""
         flat, shapes = topology.flat.live, topology.shapes
         frame = topology.model_dump(mode="json", by_alias=True, exclude={"graphs", "root", "edits"})
         edges: list[dict[str, Any]] = []
-        for each in flat.edges:
-            made: dict[str, Any] = {"id": each.key, "src": each.src, "dst": each.dst, "op": each.op}
-            made["params"] = copy.deepcopy(dict(each.params))
-            if each.weights != each.key:
-                made["weights"] = each.weights
-            if each.dead:
-                shape = list(flow(each.layers, shapes[each.src])[-1])
-                made |= {"src": flat.input, "op": "zeros", "params": {"shape": shape}}
-            edges.append(made)
+        for edge in flat.edges:
+            copied: dict[str, Any] = {"id": edge.key, "src": edge.src, "dst": edge.dst, "op": edge.op}
+            copied["params"] = copy.deepcopy(dict(edge.params))
+            if edge.weights != edge.key:
+                copied["weights"] = edge.weights
+            if edge.dead:
+                shape = list(flow(edge.layers, shapes[edge.src])[-1])
+                copied |= {"src": flat.input, "op": "zeros", "params": {"shape": shape}}
+            edges.append(copied)
         vertices = {name: merge for name, merge in flat.vertices.items() if name != flat.input}
         return cls(frame, flat.input, flat.output, vertices, edges)
 
     def topology(self) -> Topology:
-        """What it describes, without what no edge leads to.
+        """The topology of the draft; vertices that no edge leads to are dropped, with the edges that leave them.
 
         Raises:
-            InvalidSpec: that is no sound network.
+            InvalidSpec: the draft is not a sound network.
         """
         self._drop_unreached()
         graph = {"inputs": [self.input], "output": self.output, "vertices": self.vertices, "edges": self.edges}
         return Topology.parse({**self.frame, "root": "net", "graphs": {"net": graph}})
 
     def edge(self, key: str) -> dict[str, Any]:
-        return next(each for each in self.edges if each["id"] == key)
+        """The edge of a key, to be changed in place.
+
+        Raises:
+            StopIteration: there is no such edge.
+        """
+        return next(edge for edge in self.edges if edge["id"] == key)
 
     def add(self, key: str, src: str, dst: str, op: dict[str, Any]) -> None:
+        """Add an edge after all others.
+
+        Args:
+            op: ``{"op": name, "params": {...}}``.
+        """
         self.edges.append({"id": key, "src": src, "dst": dst, "params": {}, **op})
 
     def after(self, key: str, new: str, op: dict[str, Any]) -> None:
-        """Put an operation behind an edge, with a vertex between them."""
+        """Insert a vertex and an edge with an operation after an edge."""
         edge = self.edge(key)
         self.vertices[new] = "add"
         behind = {"id": new, "src": new, "dst": edge["dst"], "params": {}, **op}
         edge["dst"] = new
-        self.edges.insert(self.edges.index(edge) + 1, behind)  # in the same place, where the order matters
+        self.edges.insert(self.edges.index(edge) + 1, behind)  # next to it, as the order of edges may matter
 
     def beside(self, key: str, new: str) -> None:
-        """Put a second edge like one beside it; the two are summed before they go on."""
+        """Add a copy of an edge, with weights of its own, in parallel to it; their outputs are summed."""
         self.after(key, f"{new}=", {"op": "identity"})
         edge = self.edge(key)
         twin = {**copy.deepcopy(edge), "id": new}
@@ -70,20 +86,25 @@ class Draft:
         self.edges.insert(self.edges.index(edge) + 1, twin)
 
     def set(self, key: str, **params: Any) -> None:
-        """Change parameters of an edge; ``conv3`` becomes ``conv`` where it is the kernel."""
+        """Change parameters of an edge; to change one that its operation fixes, ``conv3`` becomes ``conv``.
+
+        Raises:
+            SpecError: the operation of the edge has no such parameter.
+        """
         edge = self.edge(key)
         known = operations.get(edge["op"], "op")
         if set(params) & known.fixed.keys():
             edge["op"], edge["params"] = known.base, {**known.fixed, **edge["params"]}
             known = operations.get(edge["op"], "op")
         if unknown := set(params) - set(known.parameters):
-            raise SpecError("edge", key, f"an operation with a parameter {unknown.pop()}")
+            raise SpecError("edge", key, f"an edge whose operation has a parameter {unknown.pop()}")
         edge["params"].update(params)
 
     def remove(self, key: str) -> None:
-        self.edges = [each for each in self.edges if each["id"] != key]
+        """Remove an edge, if there is one of this key."""
+        self.edges = [edge for edge in self.edges if edge["id"] != key]
 
     def _drop_unreached(self) -> None:
-        while gone := set(self.vertices) - {each["dst"] for each in self.edges} - {self.output}:
+        while gone := set(self.vertices) - {edge["dst"] for edge in self.edges} - {self.output}:
             self.vertices = {name: merge for name, merge in self.vertices.items() if name not in gone}
-            self.edges = [each for each in self.edges if each["src"] not in gone]
+            self.edges = [edge for edge in self.edges if edge["src"] not in gone]

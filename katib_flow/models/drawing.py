@@ -1,9 +1,9 @@
-"""A topology as a picture: SVG of its graphs from the top down, cells once beside the network, changes marked.
+"""A topology as an SVG drawing, from the top down: the network, each cell once beside it, changes highlighted.
 
-Operations are boxes, coloured by kind; what gives nothing (``none``) is not drawn. A vertex has its name beside it, and
-shows how it merges several values; one that only hands a value on is a line. Where a tall drawing is folded, a line
-that is cut says where it comes from and where it goes to. Hovering tells the details; the colours follow the reader's
-light or dark theme.
+Operations are boxes, coloured by kind; operations that output zeros (``none``) are not drawn. A vertex has its name
+beside it and shows how it merges several values; a vertex that only passes a value on is drawn as a line. A tall
+drawing is folded into columns, and the ends of a line that is cut name its source and target. Tooltips give details;
+the colours follow the reader's light or dark theme.
 """
 
 from collections.abc import Iterator, Mapping
@@ -65,12 +65,12 @@ class _Panel:
         return max(self.places.width, 90.0)
 
     def source_of(self, link: int) -> str:
-        """The vertex that a link comes from, be it through an operation; the operation where the vertex is a line."""
+        """The vertex at which a link starts, directly or through an operation; the operation, if it is not drawn."""
         node = self.links[link][0]
         return self._named(node, self._edge(node).src[0]) if isinstance(node, tuple) else str(node)
 
     def target_of(self, link: int) -> str:
-        """The vertex that a link goes to, be it through an operation; the operation where the vertex is a line."""
+        """The vertex at which a link ends, directly or through an operation; the operation, if it is not drawn."""
         node = self.links[link][1]
         return self._named(node, self._edge(node).dst) if isinstance(node, tuple) else str(node)
 
@@ -82,7 +82,12 @@ class _Panel:
 
 
 def svg(topology: Topology, parent: Topology | None = None) -> str:
-    """The network as SVG; an amber frame is new since the parent, a dashed one changed; what is gone is named."""
+    """Draw a network as SVG.
+
+    Args:
+        parent: the topology to compare with. Edges that are new since the parent get an amber frame, changed ones a
+            dashed frame, and those that are gone are listed below the drawing.
+    """
     panels = [_panel(name, topology) for name in _used(topology)]
     width = sum(panel.width + 2 * _MARGIN for panel in panels) + _MARGIN
     gone = _gone(topology, parent) if parent else []
@@ -106,12 +111,12 @@ def svg(topology: Topology, parent: Topology | None = None) -> str:
 
 
 def _top(parent: Topology | None) -> float:
-    """Where the graphs begin, below the heading."""
+    """The height at which the graphs begin, below the heading."""
     return _TITLE + (14.0 if parent else 0.0)
 
 
 def _used(topology: Topology) -> list[str]:
-    """The root graph, then the cells that it holds, those within them after them."""
+    """The root graph, then the cells that it contains, then the cells within those."""
     order = [topology.root]
     for name in order:
         cells = (edge for edge in topology.graphs[name].edges if edge.op.startswith("@"))
@@ -125,7 +130,7 @@ def _uses(topology: Topology, name: str) -> int:
 
 
 def _panel(name: str, topology: Topology) -> _Panel:
-    """Vertices and operations as nodes; an identity is a plain line."""
+    """Lay out a graph with vertices and operations as nodes; an identity is a plain line."""
     graph = topology.graphs[name]
     widths: dict[Node, float] = {vertex: _vertex_width(vertex) for vertex in graph.inputs}
     links: list[tuple[Node, Node]] = []
@@ -150,12 +155,12 @@ def _panel(name: str, topology: Topology) -> _Panel:
 
 
 def _drawn_from(edge: Edge) -> tuple[str, ...]:
-    """The vertices from which lines are drawn to an edge's operation; that of a delay, which goes back, is named."""
+    """The vertices from which lines lead to an edge's operation; empty for a delay, whose label names its source."""
     return () if edge.op == _DELAY else edge.src
 
 
 def _gives_nothing(topology: Topology, edge: Edge) -> bool:
-    """Whether an edge gives zeros: by its operation, or because nothing leads to the output of the graph it holds."""
+    """Whether an edge outputs zeros: by its operation, or because nothing leads to the output of its graph."""
     if not edge.op.startswith("@"):
         return edge.op in _NOTHING
     graph = topology.graphs[edge.op[1:]]
@@ -164,7 +169,7 @@ def _gives_nothing(topology: Topology, edge: Edge) -> bool:
 
 
 def _hand_on(vertex: Node, widths: dict[Node, float], links: list[tuple[Node, Node]]) -> None:
-    """Make one link of two, where a vertex has one link that leads to it and one that leaves it."""
+    """Replace a vertex that has one link to it and one from it by a single link."""
     arriving, leaving = ([link for link in links if link[end] == vertex] for end in (1, 0))
     if len(arriving) == len(leaving) == 1:
         links[links.index(arriving[0])] = (arriving[0][0], leaving[0][1])
@@ -173,7 +178,7 @@ def _hand_on(vertex: Node, widths: dict[Node, float], links: list[tuple[Node, No
 
 
 def _vertex_width(name: str) -> float:
-    """Of a vertex with its name on its right, and as much on its left, so that lines meet its middle."""
+    """The width of a vertex with its name on the right and as much space on the left, so that lines meet its centre."""
     return 2 * (_RADIUS + 3 + _SMALL * min(len(name), _LONGEST_NAME))
 
 
@@ -183,7 +188,7 @@ def _loose(graph: Graph) -> list[str]:
 
 
 def _ordered(graph: Graph, edges: list[Edge]) -> Iterator[str]:
-    """Vertices, each after those it depends on."""
+    """The vertices, each after those that it depends on."""
     done, waiting = set(graph.inputs), list(graph.vertices)
     while waiting:
         ready = [v for v in waiting if all(set(_drawn_from(edge)) <= done for edge in edges if edge.dst == v)]
@@ -221,7 +226,7 @@ def _arriving(panel: _Panel, vertex: str) -> int:
 
 
 def _vertex(at: Point, name: str, merge: str | None, *, inside: bool) -> str:
-    """A vertex: a dot where one value comes, else a circle that says how several are merged; and its name."""
+    """A vertex with its name: a dot if one value arrives, or else a circle that shows how the values are merged."""
     radius = _DOT if merge is None and inside else _RADIUS
     label = (
         f'<text class="soft small" x="{at.x + radius + 3:.1f}" y="{at.y + 3.4:.1f}">'
@@ -254,8 +259,8 @@ def _line(line: Line, panel: _Panel) -> str:
 
 
 def _stubs(panel: _Panel) -> str:
-    """Where lines that a fold cuts go to and come from, as far as there is room to write it."""
-    ends: list[tuple[Point, str, float]] = []  # with the way to a second row of text
+    """The sources and targets of lines that a fold cuts, written where there is room."""
+    ends: list[tuple[Point, str, float]] = []  # with the offset of a second row of text
     for line in panel.places.lines:
         if not line.ends:
             ends.append((line.points[-1], f"to {panel.target_of(line.link)}", -11.0))
@@ -263,7 +268,7 @@ def _stubs(panel: _Panel) -> str:
             first = line.points[0]
             ends.append((Point(first.x, first.y + 8), f"from {panel.source_of(line.link)}", 11.0))
     parts: list[str] = []
-    reached: dict[float, float] = {}  # by height, how far to the right there is text
+    reached: dict[float, float] = {}  # how far to the right the text of each row reaches, by the row's height
     for point, text, second in sorted(ends):
         rows = [y for y in (point.y, point.y + second) if point.x >= reached.get(y, -1.0)]
         if rows:
@@ -294,7 +299,7 @@ def _box(at: Point, edge: Edge, change: str) -> str:
 
 
 def _curve(points: tuple[Point, ...]) -> str:
-    """A smooth line, upright where it starts, passes and ends."""
+    """A smooth line, vertical where it starts, passes a point and ends."""
     path = f"M{points[0].x:.1f} {points[0].y:.1f}"
     for one, other in pairwise(points):
         middle = (one.y + other.y) / 2
@@ -307,7 +312,7 @@ def _kind(op: str) -> str:
 
 
 def _label(edge: Edge) -> str:
-    """The operation, its kernel where it does not name it, its channels and stride."""
+    """The operation with its kernel, unless its name has it, its channels and its stride."""
     params = dict(edge.params)
     if edge.op == "mixed":
         return f"one of {len(params.get('among', ()))}"
@@ -331,10 +336,10 @@ def _written(params: Mapping[str, Any]) -> str:
 
 def _heading(topology: Topology, parent: Topology | None) -> str:
     name = topology.name or "topology"
-    marks = f'<text class="soft" x="{_MARGIN}" y="50">{_MARKS}</text>' if parent else ""
+    legend = f'<text class="soft" x="{_MARGIN}" y="50">{_MARKS}</text>' if parent else ""
     return (
         f'<text class="title" x="{_MARGIN}" y="20">{escape(_cut(name, 60))}</text>'
-        f'<text class="soft" x="{_MARGIN}" y="36">{escape(_subtitle(topology))}</text>{marks}'
+        f'<text class="soft" x="{_MARGIN}" y="36">{escape(_subtitle(topology))}</text>{legend}'
     )
 
 
@@ -352,15 +357,16 @@ def _cut(text: str, most: int) -> str:
 
 
 def _change(parent: Topology, graph: str, edge: Edge) -> str:
-    """``new``: the parent has no such edge, or another operation there; ``changed``: it stands there otherwise."""
+    """``new`` if the parent has no such edge or another operation on it, ``changed`` if anything else differs."""
     known = parent.graphs[graph].edges if graph in parent.graphs else ()
-    for each in known:
-        if each.id == edge.id:
-            return "" if each == edge else "changed" if each.op == edge.op else "new"
-    for each in parent.flat.edges:
-        if each.key == edge.id:
-            same = (each.op, dict(each.params), (each.src,), each.dst) == (edge.op, edge.params, edge.src, edge.dst)
-            return "" if same else "changed" if each.op == edge.op else "new"
+    for known_edge in known:
+        if known_edge.id == edge.id:
+            return "" if known_edge == edge else "changed" if known_edge.op == edge.op else "new"
+    for flat_edge in parent.flat.edges:
+        if flat_edge.key == edge.id:
+            before = (flat_edge.op, dict(flat_edge.params), (flat_edge.src,), flat_edge.dst)
+            same = before == (edge.op, edge.params, edge.src, edge.dst)
+            return "" if same else "changed" if flat_edge.op == edge.op else "new"
     return "new"
 
 

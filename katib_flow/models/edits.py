@@ -1,7 +1,7 @@
-"""The registry of edits, what they look at, and those that change what a network computes.
+"""The registry of edits, helpers that they share, and the edits that change the function of a network.
 
-An edit is a function of a topology and of its own fields, and one of the weights. See ``morphisms`` for those that keep
-the function.
+An edit has two parts: one changes a topology, by the edit's fields; the other transfers the weights. See ``morphisms``
+for the edits that preserve the function.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,10 +22,11 @@ from katib_flow.wording import did_you_mean
 Fields = Mapping[str, Any]
 """An edit as plain data: ``{"edit": name, ...}``."""
 Apply = Callable[[Topology, Fields], Draft | Topology]
-"""Gives the child, or a draft of it."""
+"""From a topology and the fields of an edit to the child, or a draft of it."""
 Transfer = Callable[[Topology, Weights, Topology, Fields], Weights]
+"""From the parent, its weights, the child and the fields of an edit to the child's weights."""
 HOMOGENEOUS = (layers.Pool, layers.GlobalMean, layers.Flatten)
-"""Layers that give half of what they gave where half comes in."""
+"""Layers whose output is halved when their input is halved."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Edit:
     Attributes:
         apply: topology and fields -> the child, or the draft of it.
         transfer: parent, its weights, child and fields -> the child's weights.
-        preserves: whether the child computes what the parent does.
+        preserves: whether the child computes the same function as the parent.
     """
 
     name: str
@@ -49,7 +50,7 @@ edits = Registry[Edit]("an edit", "katib_flow.edits")
 
 
 def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply], Apply]:
-    """Register an edit: what it makes of a topology, and of the weights."""
+    """Register a function as an edit; the arguments are those of ``Edit``."""
 
     def register(apply: Apply) -> Apply:
         edits.add(Edit(name, apply, transfer, preserves))
@@ -58,28 +59,37 @@ def edit(name: str, transfer: Transfer, *, preserves: bool) -> Callable[[Apply],
     return register
 
 
-def in_words(each: Fields) -> str:
-    """An edit for a person: ``widen conv1, to 16``."""
-    what, edge = str(each.get("edit", "edit")), str(each.get("edge", ""))
+def in_words(fields: Fields) -> str:
+    """Describe an edit for a person: ``widen conv1, to 16``."""
+    what, edge = str(fields.get("edit", "edit")), str(fields.get("edge", ""))
     rest = [
         f"{name} {len(value) if isinstance(value, list | tuple | dict) else value}"
-        for name, value in each.items()
+        for name, value in fields.items()
         if name not in ("edit", "edge", "seed") and value
     ]
     return ", ".join([f"{what} {edge}".strip(), *rest])
 
 
 def edge_of(topology: Topology, key: str) -> FlatEdge:
-    for each in topology.flat.live.edges:
-        if each.key == key and not each.dead:
-            return each
-    known = [each.key for each in topology.flat.live.edges]
+    """The live edge of a key.
+
+    Raises:
+        SpecError: the network has no such edge between input and output.
+    """
+    for edge in topology.flat.live.edges:
+        if edge.key == key and not edge.dead:
+            return edge
+    known = [edge.key for edge in topology.flat.live.edges]
     raise SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")
 
 
-def ends_of(topology: Topology, each: Fields) -> tuple[str, str]:
-    """The vertices ``src`` and ``dst`` of an edit, of which the second comes later."""
-    src, dst = str(each["src"]), str(each["dst"])
+def ends_of(topology: Topology, fields: Fields) -> tuple[str, str]:
+    """The vertices ``src`` and ``dst`` of an edit.
+
+    Raises:
+        SpecError: one of them is unknown, or ``dst`` does not come after ``src``.
+    """
+    src, dst = str(fields["src"]), str(fields["dst"])
     order = list(topology.flat.vertices)
     for name, vertex in (("src", src), ("dst", dst)):
         if vertex not in order:
@@ -90,8 +100,8 @@ def ends_of(topology: Topology, each: Fields) -> tuple[str, str]:
 
 
 def new_key(topology: Topology, base: str, what: str) -> str:
-    """A name that no edge has yet."""
-    known = {each.key for each in topology.flat.edges}
+    """A key that no edge has: ``<base>.<what>1``, or the first number that is free."""
+    known = {edge.key for edge in topology.flat.edges}
     number = 1
     while f"{base}.{what}{number}" in known:
         number += 1
@@ -99,11 +109,12 @@ def new_key(topology: Topology, base: str, what: str) -> str:
 
 
 def shape_after(topology: Topology, edge: FlatEdge) -> layers.Shape:
+    """The shape of an edge's output, without the batch."""
     return flow(edge.layers, topology.shapes[edge.src])[-1]
 
 
 def nonnegative(topology: Topology, edge: FlatEdge) -> bool:
-    """Whether nothing that an edge gives can be negative."""
+    """Whether the output of an edge is never negative; False if that is not certain."""
     for layer in reversed(edge.layers):
         if isinstance(layer, layers.Activation) and layer.name in ("relu", "relu6", "sigmoid"):
             return True
@@ -112,26 +123,26 @@ def nonnegative(topology: Topology, edge: FlatEdge) -> bool:
     vertex = edge.src
     incoming = topology.flat.live.incoming.get(vertex, ())
     sums = topology.flat.vertices[vertex] in ("add", "mean", "concat", "mul", "primary")
-    return bool(incoming) and sums and all(nonnegative(topology, each) for each in incoming)
+    return bool(incoming) and sums and all(nonnegative(topology, before) for before in incoming)
 
 
-def _carry(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+def _carry(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
     return carried(parent, weights, child)
 
 
 @edit("prune", _carry, preserves=False)
-def _prune(parent: Topology, each: Fields) -> Draft:
-    """``{edit: prune, edge}``: an edge away; with it what then leads nowhere."""
-    edge = edge_of(parent, each["edge"])
+def _prune(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: prune, edge}``: remove an edge, and the parts of the network that then lead nowhere."""
+    edge = edge_of(parent, fields["edge"])
     draft = Draft.of(parent)
     draft.remove(edge.key)
     return draft
 
 
 @edit("remove", _carry, preserves=False)
-def _remove(parent: Topology, each: Fields) -> Draft:
-    """``{edit: remove, edge}``: what comes to an edge goes on as it is."""
-    edge = edge_of(parent, each["edge"])
+def _remove(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: remove, edge}``: remove the operation of an edge, so that its input passes on unchanged."""
+    edge = edge_of(parent, fields["edge"])
     draft = Draft.of(parent)
     if len(parent.flat.live.incoming[edge.dst]) == 1 and edge.dst != parent.flat.output:
         draft.remove(edge.key)
@@ -144,23 +155,23 @@ def _remove(parent: Topology, each: Fields) -> Draft:
 
 
 @edit("set", _carry, preserves=False)
-def _set(parent: Topology, each: Fields) -> Draft:
-    """``{edit: set, edge, op, params}``: another operation on an edge; its weights are new where its layers are."""
-    edge = edge_of(parent, each["edge"])
+def _set(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: set, edge, op, params}``: change the operation of an edge; layers that are new get new weights."""
+    edge = edge_of(parent, fields["edge"])
     draft = Draft.of(parent)
-    draft.edge(edge.key).update({"op": each.get("op", edge.op), "params": dict(each.get("params", edge.params))})
+    draft.edge(edge.key).update({"op": fields.get("op", edge.op), "params": dict(fields.get("params", edge.params))})
     return draft
 
 
 @edit("append", _carry, preserves=False)
-def _append(parent: Topology, each: Fields) -> Draft:
-    """``{edit: append, vertices, edges, redirect}``: vertices and edges more; edges that read one vertex read another.
+def _append(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: append, vertices, edges, redirect}``: add vertices and edges.
 
-    ``redirect``: {vertex: new vertex} for the edges that were there before.
+    ``redirect``, {vertex: new vertex}, makes the existing edges that read a vertex read another one instead.
     """
     draft = Draft.of(parent)
-    for made in draft.edges:
-        made["src"] = each.get("redirect", {}).get(made["src"], made["src"])
-    draft.vertices |= dict(each.get("vertices", {}))
-    draft.edges += [dict(made) for made in each.get("edges", ())]
+    for edge in draft.edges:
+        edge["src"] = fields.get("redirect", {}).get(edge["src"], edge["src"])
+    draft.vertices |= dict(fields.get("vertices", {}))
+    draft.edges += [dict(edge) for edge in fields.get("edges", ())]
     return draft

@@ -1,6 +1,6 @@
-"""A network as one graph: cells unrolled, edges in an order in which values can be computed.
+"""A network as a single graph: cells unrolled, vertices and edges in topological order.
 
-Every edge has the path of its cells as key (``n1/e01``); that is the name of its weights too.
+The key of an edge is its path through the cells (``n1/e01``), which is also the name of its weights by default.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,7 +12,7 @@ from katib_flow.errors import SpecError
 from katib_flow.models.layers import Delay, Layer, Mixed, Shape, ShapeError, Zero, flow, total
 from katib_flow.models.merges import merge_of, merges
 from katib_flow.models.operations import layers_of
-from katib_flow.wording import did_you_mean
+from katib_flow.wording import counted, did_you_mean
 
 if TYPE_CHECKING:
     from katib_flow.models.topology import Edge, Graph
@@ -27,10 +27,10 @@ class FlatEdge:
     """One operation.
 
     Attributes:
-        key: path of the edge through the cells it lies in.
-        weights: name of its weights; its key where it shares them with none.
-        layers: what it does; none is the identity.
-        dead: it gives zeros whatever comes in.
+        key: path of the edge through its cells.
+        weights: name of its weights; its key, unless edges share weights.
+        layers: the layers of its operation; empty for the identity.
+        dead: whether it outputs zeros whatever its input.
     """
 
     key: str
@@ -44,16 +44,19 @@ class FlatEdge:
 
     @property
     def delayed(self) -> bool:
-        """Whether it carries what its source was at the token before."""
+        """Whether it carries the value of its source at the previous token."""
         return any(isinstance(layer, Delay) for layer in self.layers)
 
     @property
     def zero(self) -> bool:
+        """Whether its operation outputs zeros."""
         return any(isinstance(layer, Zero) for layer in self.layers)
 
 
 @dataclass(frozen=True)
 class Counts:
+    """Size and cost of a network: trained numbers, and multiply-accumulates for one image or token."""
+
     parameters: int
     macs: int
 
@@ -63,9 +66,10 @@ class Flat:
     """A network without cells.
 
     Attributes:
-        vertices: each vertex, the input among them -> its merge function; a vertex comes after those it depends on at
-            the same token.
-        edges: in the order of their targets, and among those in the order written (a concatenation's order).
+        vertices: the merge function of each vertex, including the input; a vertex comes after those that it depends on
+            at the same token.
+        edges: in the order of their targets, and for each target in the order written, which is that of a
+            concatenation.
     """
 
     input: str
@@ -75,24 +79,26 @@ class Flat:
 
     @cached_property
     def incoming(self) -> Mapping[str, tuple[FlatEdge, ...]]:
-        found: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
+        """The edges into each vertex, dead ones included."""
+        by_vertex: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
         for edge in self.edges:
-            found[edge.dst].append(edge)
-        return {vertex: tuple(edges) for vertex, edges in found.items()}
+            by_vertex[edge.dst].append(edge)
+        return {vertex: tuple(edges) for vertex, edges in by_vertex.items()}
 
     @cached_property
     def outgoing(self) -> Mapping[str, tuple[FlatEdge, ...]]:
-        found: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
+        """The edges from each vertex, without dead ones."""
+        by_vertex: dict[str, list[FlatEdge]] = {vertex: [] for vertex in self.vertices}
         for edge in self.edges:
             if not edge.dead:
-                found[edge.src].append(edge)
-        return {vertex: tuple(edges) for vertex, edges in found.items()}
+                by_vertex[edge.src].append(edge)
+        return {vertex: tuple(edges) for vertex, edges in by_vertex.items()}
 
     @cached_property
     def live(self) -> "Flat":
-        """Without edges that carry zeros, and without what does not lie between input and output.
+        """The network without edges that carry zeros and parts that do not lie between input and output.
 
-        Where zeros are not summed but stacked, say, they take up room: such an edge stays, and is ``dead``.
+        Zeros that are not summed but, for instance, concatenated add channels: such an edge stays, and is ``dead``.
         """
         carrying = [(edge.src, edge.dst) for edge in self.edges if not edge.zero]
         reached = spread({self.input}, carrying)
@@ -109,44 +115,44 @@ class Flat:
         return Flat(self.input, self.output, vertices, tuple(edges))
 
     def shapes(self, shape: Shape) -> dict[str, Shape]:
-        """The shape of every vertex, for an input of a shape.
+        """The shape of every vertex, for the shape of the input.
 
         Raises:
-            SpecError: an operation cannot take what comes to it, or what meets at a vertex does not agree.
+            SpecError: an operation does not accept the shape of its input, or shapes that meet at a vertex disagree.
         """
         if shape not in self._shapes:
-            self._shapes[shape] = self._found_shapes(shape)
+            self._shapes[shape] = self._computed_shapes(shape)
         return self._shapes[shape]
 
     @cached_property
     def _shapes(self) -> dict[Shape, dict[str, Shape]]:
         return {}
 
-    def _found_shapes(self, shape: Shape) -> dict[str, Shape]:
-        found: dict[str, Shape] = {self.input: shape}
+    def _computed_shapes(self, shape: Shape) -> dict[str, Shape]:
+        shapes: dict[str, Shape] = {self.input: shape}
         for vertex, merge in self.vertices.items():
             if vertex == self.input:
                 continue
-            arriving = [_arriving(edge, found) for edge in self.incoming[vertex]]
+            arriving = [_arriving(edge, shapes) for edge in self.incoming[vertex]]
             try:
-                found[vertex] = arriving[0] if len(arriving) == 1 else merge_of(merge).shape(arriving)
+                shapes[vertex] = arriving[0] if len(arriving) == 1 else merge_of(merge).shape(arriving)
             except ShapeError as error:
                 raise SpecError(f"vertex {vertex}", f"{merge} of {len(arriving)}", f"{error}") from error
         for edge in self.edges:
             if edge.delayed:
-                _through(edge, found[edge.src])
-        return found
+                _through(edge, shapes[edge.src])
+        return shapes
 
     def counts(self, shape: Shape) -> Counts:
-        """Parameters and multiply-accumulates of ``live``; shared weights are counted once."""
+        """Parameters and multiply-accumulates of ``live``, for the shape of the input; shared weights count once."""
         shapes, live = self.shapes(shape), self.live
         parameters: dict[str, int] = {}
         macs = 0
         for edge in live.edges:
             if edge.dead:
                 continue
-            parameters[edge.weights], each = total(edge.layers, shapes[edge.src])
-            macs += each
+            parameters[edge.weights], cost = total(edge.layers, shapes[edge.src])
+            macs += cost
         gates = sum(
             len(edges)
             for vertex, edges in live.incoming.items()
@@ -156,37 +162,43 @@ class Flat:
 
     @cached_property
     def groups(self) -> Mapping[str, tuple[str, ...]]:
-        """The groups of architecture weights of a supernet -> names of the operations to choose from."""
+        """For each group of architecture weights of a supernet, the names of the operations to choose from."""
         return {layer.group: layer.names for edge in self.edges for layer in _mixed(edge.layers)}
 
     def check(self, shape: Shape, out: Shape) -> None:
-        """Raise SpecError where shapes do not agree, ends are loose, or the output is not what it should be."""
+        """Check that shapes agree, that every vertex is connected, and that the output has the shape ``out``.
+
+        Raises:
+            SpecError: one of these is not so.
+        """
         for vertex, edges in self.incoming.items():
             if not edges and vertex != self.input:
-                raise SpecError(f"vertex {vertex}", "no edge that leads to it", "at least one")
+                raise SpecError(f"vertex {vertex}", "no edge that leads to it", "at least one edge")
         for vertex, edges in self.outgoing.items():
             if not edges and vertex == self.input:
                 raise SpecError(f"vertex {vertex}", "an input that no edge reads", "at least one edge from it")
         if len(shape) > 1 and (delay := next((edge for edge in self.edges if edge.delayed), None)):
             raise SpecError(f"edge {delay.key}", f"{delay.op} in a network for images", f"input: {_TOKENS}")
-        found = self.shapes(shape)[self.output]
-        if found != out:
-            raise SpecError(f"vertex {self.output}", f"an output of shape {found}", f"{out}, a logit a class")
+        output = self.shapes(shape)[self.output]
+        if output != out:
+            raise SpecError(
+                f"vertex {self.output}", f"an output of shape {output}", f"shape {out}, one logit per class"
+            )
 
 
 def spread(start: Iterable[str], pairs: Sequence[tuple[str, str]]) -> set[str]:
-    """Whatever can be come to from a start along some pairs; one pass does where these are in order."""
-    found, before = set(start), 0
-    while len(found) > before:
-        before = len(found)
+    """Everything that can be reached from ``start`` along some pairs; one pass is enough if these are in order."""
+    reached, before = set(start), 0
+    while len(reached) > before:
+        before = len(reached)
         for src, dst in pairs:
-            if src in found:
-                found.add(dst)
-    return found
+            if src in reached:
+                reached.add(dst)
+    return reached
 
 
 def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
-    """The mixed layers among some, and those that are choices of these."""
+    """The mixed layers of a sequence, including those within their choices."""
     for layer in layers:
         if isinstance(layer, Mixed):
             yield layer
@@ -194,10 +206,10 @@ def _mixed(layers: Sequence[Layer]) -> Iterator[Mixed]:
                 yield from _mixed(path)
 
 
-def _arriving(edge: FlatEdge, found: Mapping[str, Shape]) -> Shape:
-    """The shape that an edge brings; what a delay brings is known before its source is."""
+def _arriving(edge: FlatEdge, shapes: Mapping[str, Shape]) -> Shape:
+    """The shape of an edge's output; that of a delay is known before the shape of its source."""
     delay = next((layer for layer in edge.layers if isinstance(layer, Delay)), None)
-    return (delay.features,) if delay else _through(edge, found[edge.src])
+    return (delay.features,) if delay else _through(edge, shapes[edge.src])
 
 
 def _through(edge: FlatEdge, shape: Shape) -> Shape:
@@ -216,7 +228,8 @@ def flatten(graphs: Mapping[str, "Graph"], root: str) -> Flat:
     """Unroll the cells of the root graph.
 
     Raises:
-        SpecError: a name that is not there, graphs that hold each other, a circle of edges, more than can be run.
+        SpecError: a name is unknown, graphs contain each other, edges form a cycle, or there are more than
+            ``MAX_EDGES`` edges.
     """
     if root not in graphs:
         raise SpecError("root", root, f"a graph: {', '.join(graphs)}{did_you_mean(root, graphs)}")
@@ -225,31 +238,38 @@ def flatten(graphs: Mapping[str, "Graph"], root: str) -> Flat:
     (source,) = graphs[root].inputs
     unrolled = _Unrolled(graphs)
     unrolled.vertices[source] = "add"
-    output = unrolled.place(root, {source: source}, "", {}, ())
+    output = unrolled.insert(root, {source: source}, "", {}, ())
     return _ordered(source, output, unrolled.vertices, unrolled.edges)
 
 
 class _Unrolled:
-    """Vertices and edges as cells are put in their places."""
+    """The vertices and edges gathered while cells are unrolled."""
 
     def __init__(self, graphs: Mapping[str, "Graph"]) -> None:
         self.graphs = graphs
         self.vertices: dict[str, str] = {}
         self.edges: list[FlatEdge] = []
 
-    def place(
+    def insert(
         self, name: str, inputs: Mapping[str, str], path: str, given: Mapping[str, Any], within: tuple[str, ...]
     ) -> str:
-        """Put a graph in its place; its output vertex."""
+        """Insert a graph, unrolled, and return the name of its output vertex.
+
+        Args:
+            inputs: the vertex for each of its inputs.
+            path: prefix of the names of its vertices and edges.
+            given: the values of its ``$name`` parameters.
+            within: the graphs that contain it, outermost first.
+        """
         graph = self.graphs[name]
         if name in within or len(within) > MAX_DEPTH:
             raise SpecError(
-                f"graphs.{name}", " in ".join([name, *reversed(within)]), "graphs that do not hold themselves"
+                f"graphs.{name}", " in ".join([name, *reversed(within)]), "graphs that do not contain themselves"
             )
         names = dict(inputs)
         for vertex, merge in graph.vertices.items():
             if vertex in graph.inputs:
-                raise SpecError(f"graphs.{name}.vertices.{vertex}", vertex, "a name that is not an input's")
+                raise SpecError(f"graphs.{name}.vertices.{vertex}", vertex, "a name that no input has")
             merges.get(merge, f"graphs.{name}.vertices.{vertex}")
             names[vertex] = path + vertex
             self.vertices[path + vertex] = merge
@@ -270,16 +290,16 @@ class _Unrolled:
         within: tuple[str, ...],
     ) -> None:
         where = f"graphs.{graph}.edges.{edge.id}"
-        for end, vertex in [*(("src", each) for each in edge.src), ("dst", edge.dst)]:
+        for end, vertex in [*(("src", vertex) for vertex in edge.src), ("dst", edge.dst)]:
             if vertex not in names:
                 need = f"a vertex: {', '.join(names)}{did_you_mean(vertex, names)}"
                 raise SpecError(f"{where}.{end}", vertex, need)
         if edge.dst in self.graphs[graph].inputs:
             raise SpecError(f"{where}.dst", edge.dst, "a vertex that is not an input")
         if len(self.edges) >= MAX_EDGES:
-            raise SpecError(where, f"more than {MAX_EDGES} edges, cells unrolled", "a smaller network")
+            raise SpecError(where, f"more than {MAX_EDGES:,} edges, with cells unrolled", "a smaller network")
         params, key = _given(edge.params, given, where), path + edge.id
-        sources, target = [names[each] for each in edge.src], names[edge.dst]
+        sources, target = [names[vertex] for vertex in edge.src], names[edge.dst]
         if edge.op.startswith("@"):
             self._cell(edge, where, sources, target, key, params, within)
             return
@@ -287,7 +307,7 @@ class _Unrolled:
             raise SpecError(f"{where}.src", list(edge.src), f"one vertex, because {edge.op} has one input")
         layers = layers_of(edge.op, params, where)
         if any(isinstance(layer, Delay) for mixed in _mixed(layers) for path in mixed.paths for layer in path):
-            raise SpecError(f"{where}.op", "delay among operations to choose from", "an edge of its own for a delay")
+            raise SpecError(f"{where}.op", "delay among operations to choose from", "a delay on an edge of its own")
         weights = key if edge.weights is None else edge.weights
         self.edges.append(FlatEdge(key, sources[0], target, edge.op, params, weights, layers))
 
@@ -306,15 +326,15 @@ class _Unrolled:
             known = [f"@{name}" for name in self.graphs]
             raise SpecError(f"{where}.op", edge.op, f"a graph: {', '.join(known)}{did_you_mean(edge.op, known)}")
         if len(sources) != len(inner.inputs):
-            need = f"{len(inner.inputs)} vertices, because {edge.op} has as many inputs"
+            need = f"{counted(len(inner.inputs), 'vertex', 'vertices')}, one per input of {edge.op}"
             raise SpecError(f"{where}.src", list(edge.src), need)
         inputs = dict(zip(inner.inputs, sources, strict=True))
-        output = self.place(edge.op[1:], inputs, f"{key}/", params, within)
+        output = self.insert(edge.op[1:], inputs, f"{key}/", params, within)
         self.edges.append(FlatEdge(f"{key}/=", output, target, "identity", {}, f"{key}/=", ()))
 
 
 def _edges(name: str, graph: "Graph") -> Iterator["Edge"]:
-    """The edges of a graph, with those that join loose ends."""
+    """The edges of a graph, and those that join its loose ends to the output."""
     from katib_flow.models.topology import Edge
 
     seen: set[str] = set()
@@ -326,27 +346,27 @@ def _edges(name: str, graph: "Graph") -> Iterator["Edge"]:
     if graph.loose:
         read = {vertex for edge in graph.edges for vertex in edge.src}
         loose = [vertex for vertex in graph.loose if vertex not in read]
-        yield from (Edge(id=f"{each}=", src=(each,), dst=graph.output, op="identity") for each in loose)
+        yield from (Edge(id=f"{vertex}=", src=(vertex,), dst=graph.output, op="identity") for vertex in loose)
 
 
 def _given(params: Mapping[str, Any], given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Parameters with ``$name`` replaced by what the edge to the cell gives for it."""
+    """Parameters with ``$name`` replaced by the value that the edge of the cell gives for it."""
     filled: dict[str, Any] = {}
     for name, value in params.items():
         if isinstance(value, str) and value.startswith("$"):
             if value[1:] not in given:
-                need = f"one of the parameters the cell is given: {', '.join(given) or 'it is given none'}"
-                raise SpecError(f"{where}.params.{name}", value, need)
+                listed = f": {', '.join(given)}" if given else " (it is given no parameters)"
+                raise SpecError(f"{where}.params.{name}", value, f"a parameter that the cell is given{listed}")
             value = given[value[1:]]
         filled[name] = value
     return filled
 
 
 def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Sequence[FlatEdge]) -> Flat:
-    """The same, vertices in an order in which each comes after those it depends on, but for what is delayed.
+    """The network in topological order, apart from the edges with a delay.
 
     Raises:
-        SpecError: edges go round in a circle without a delay.
+        SpecError: edges without a delay form a cycle.
     """
     waiting = dict.fromkeys(vertices, 0)
     leaving: dict[str, list[str]] = {vertex: [] for vertex in vertices}
@@ -365,13 +385,13 @@ def _ordered(source: str, output: str, vertices: Mapping[str, str], edges: Seque
     if len(order) < len(vertices):
         stuck = {vertex for vertex in vertices if waiting[vertex]}
         while ends := stuck - {edge.src for edge in immediate if edge.src in stuck and edge.dst in stuck}:
-            stuck -= ends  # what only hangs on a circle
-        round_ = ", ".join(edge.key for edge in immediate if edge.src in stuck and edge.dst in stuck)
-        raise SpecError("edges", f"a circle through {round_}", "edges that do not go round")
-    place = {vertex: position for position, vertex in enumerate(order)}
+            stuck -= ends  # vertices that only depend on a cycle
+        cycle = ", ".join(edge.key for edge in immediate if edge.src in stuck and edge.dst in stuck)
+        raise SpecError("edges", f"a cycle through {cycle}", "edges that form no cycle, except through a delay")
+    position_of = {vertex: position for position, vertex in enumerate(order)}
     return Flat(
         source,
         output,
         {vertex: vertices[vertex] for vertex in order},
-        tuple(sorted(edges, key=lambda edge: place[edge.dst])),
+        tuple(sorted(edges, key=lambda edge: position_of[edge.dst])),
     )

@@ -1,8 +1,8 @@
-"""How long a network takes for one image: measured on this machine, or summed from a table that was, on some device.
+"""The latency of a network for one image: measured on this machine, or estimated from a table measured on a device.
 
-No count of operations tells it. A table has the milliseconds of each operation on a map of each shape, as JSON:
-``{"conv(c=8,k=3) on 8x16x16": 0.21, ...}``. Its sum leaves out what happens between operations, and compares networks
-where nothing else runs as it does (Tan et al., CVPR 2019, measure; Cai et al., ICLR 2019, sum).
+A count of operations does not predict latency. A table has the milliseconds of each operation on a map of each shape,
+as JSON: ``{"conv(c=8,k=3) on 8x16x16": 0.21, ...}``. The sum of its entries leaves out the time between operations, but
+compares networks for a device that is not at hand (Tan et al., CVPR 2019, measure; Cai et al., ICLR 2019, sum).
 """
 
 import statistics
@@ -26,11 +26,12 @@ Table = Mapping[str, float]
 
 @torch.no_grad()
 def latency_seconds(network: Network, *, runs: int = 50, warm_up: int = 5, batch: int = 1) -> float:
-    """Median time of a forward pass of an image, or of a token, in evaluation mode, on one thread.
+    """Median time, in seconds, of a forward pass of an image or a token, in evaluation mode on one thread.
 
     Args:
-        runs: passes that are timed, after ``warm_up`` that are not.
-        batch: images, or sequences, at once.
+        runs: number of timed passes.
+        warm_up: number of passes before them that are not timed.
+        batch: number of images or sequences in a pass.
     """
     device = next(network.parameters(), torch.empty(0)).device
     if (shape := network.topology.input.shape) is None:
@@ -61,9 +62,9 @@ def _timed(module: nn.Module, value: Tensor) -> float:
 
 @torch.no_grad()
 def measured_table(topologies: Iterable[Topology], *, runs: int = 50, warm_up: int = 5) -> dict[str, float]:
-    """The milliseconds of every operation of some networks on this machine, each measured alone.
+    """Measure the milliseconds of every operation of some networks on this machine, each on its own.
 
-    Of a supernet, each choice of an edge is an operation, so that one supernet gives the table of a space.
+    Each choice of a supernet's edge counts as an operation, so one supernet gives the table of a whole space.
     """
     table: dict[str, float] = {}
     for operation in (operation for topology in topologies for operation in operations_on_maps(topology)):
@@ -74,36 +75,38 @@ def measured_table(topologies: Iterable[Topology], *, runs: int = 50, warm_up: i
 
 
 def tabulated(topology: Topology, table: Table) -> float:
-    """The milliseconds that a network takes for one image by a table: the sum of those of its operations.
+    """The latency of a network for one image, in milliseconds: the sum of its operations' entries in a table.
 
     Raises:
-        KatibFlowError: the table has not all of them.
+        KatibFlowError: the table lacks an operation of the network.
     """
     return sum(milliseconds(operations_on_maps(topology), table))
 
 
 def milliseconds(operations: Iterable["OperationOnMap"], table: Table) -> list[float]:
-    """What each of some operations takes by a table.
+    """The entry of each operation in a table.
 
     Raises:
-        KatibFlowError: the table has not all of them.
+        KatibFlowError: the table lacks one of the operations.
     """
     entries = [operation.entry for operation in operations]
     if missing := list(dict.fromkeys(entry for entry in entries if entry not in table)):
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
-        raise KatibFlowError(f"latency: the table has no {', '.join(missing[:3])}{more}; measured_table adds them")
+        raise KatibFlowError(
+            f"latency: the table has no entry for {', '.join(missing[:3])}{more}; measure them with measured_table"
+        )
     return [table[entry] for entry in entries]
 
 
 @dataclass(frozen=True)
 class OperationOnMap:
-    """What a table has an entry for.
+    """An operation on an input of a shape, for which a table has an entry.
 
     Attributes:
         name: the operation with its parameters, as one word.
-        layers: what it does.
-        shape: of what comes in, (channel, height, width).
-        choice: the group and the position of which it is the choice, in a supernet.
+        layers: its layers.
+        shape: the shape of its input, such as (channel, height, width).
+        choice: in a supernet, the group and the position of the choice that it is.
     """
 
     name: str
@@ -113,12 +116,12 @@ class OperationOnMap:
 
     @property
     def entry(self) -> str:
-        """What a table calls it."""
+        """Its key in a table: ``conv(c=8,k=3) on 8x16x16``."""
         return f"{self.name} on {'x'.join(map(str, self.shape))}"
 
 
 def operations_on_maps(topology: Topology) -> Iterator[OperationOnMap]:
-    """What a network computes, operation by operation; identities and zeros take no time."""
+    """The operations of a network that take time: all but identities and zeros."""
     for edge in topology.flat.live.edges:
         shape = topology.shapes[edge.src]
         if edge.op == "mixed":
@@ -131,10 +134,10 @@ def operations_on_maps(topology: Topology) -> Iterator[OperationOnMap]:
 
 
 def load_table(path: Path) -> Table:
-    """The table in a file.
+    """Load a table from a file.
 
     Raises:
-        KatibFlowError: it cannot be read, or has something else than numbers from 0.
+        KatibFlowError: the file cannot be read, or has other values than finite numbers of at least 0.
     """
     need = "need JSON that gives the milliseconds of each operation"
     try:

@@ -1,6 +1,6 @@
-"""Where the nodes of a layered drawing stand: ranks by the longest path, order by barycentre, x by least squares.
+"""The positions of the nodes of a layered drawing: rank by longest path, order by barycentre, x by least squares.
 
-A drawing with many ranks is folded into columns, cut where the fewest lines pass.
+A drawing with many ranks is folded into columns, cut where the fewest lines cross.
 """
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -14,26 +14,28 @@ from scipy.optimize import isotonic_regression
 Node = Hashable
 SWEEPS = 6
 MOST_RANKS = 16
-"""Of a column; a drawing with more is folded."""
+"""The most ranks of a column; a drawing with more is folded."""
 STUB = 13.0
-"""Length of the end of a line that a fold cuts, in pixels."""
+"""Length, in pixels, of the loose end of a line that a fold cuts."""
 COLUMN_GAP = 56.0
-"""On the right of a column, for the names of what its lines come from and go to."""
+"""Space on the right of a column, in pixels, for the names of the sources and targets of its lines."""
 
 
 class Point(NamedTuple):
+    """A position in pixels, from the top left corner."""
+
     x: float
     y: float
 
 
 @dataclass(frozen=True)
 class Line:
-    """What is drawn of a link, in one piece.
+    """One piece of the line of a link.
 
     Attributes:
-        points: which it passes, from the centre of its source to that of its target where no fold cuts it.
+        points: the points that it passes, from the centre of the source to that of the target unless a fold cuts it.
         link: position of the link.
-        starts, ends: whether it starts at the source, and ends at the target, of the link; a fold cuts it otherwise.
+        starts, ends: whether it starts at the link's source, and ends at its target; otherwise a fold cuts it there.
     """
 
     points: tuple[Point, ...]
@@ -44,7 +46,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Layout:
-    """Centres of nodes, and the lines of links."""
+    """The centres of nodes, the lines of links, and the size of the drawing, in pixels."""
 
     at: Mapping[Node, Point]
     lines: Sequence[Line]
@@ -53,7 +55,7 @@ class Layout:
 
 
 class _Bend(NamedTuple):
-    """Where a long link passes a rank."""
+    """The point at which a long link passes a rank."""
 
     link: int
     rank: int
@@ -65,8 +67,10 @@ def layout(
     """Place nodes from the top down.
 
     Args:
-        widths: of each node, the sources of links before their targets.
-        gap: between neighbours; ``step``: between ranks.
+        widths: the width of each node, in pixels; the source of a link comes before its target.
+        links: pairs of source and target.
+        gap: distance between neighbours.
+        step: distance between ranks.
     """
     ranks = dict.fromkeys(widths, 0)
     for node in widths:
@@ -82,7 +86,7 @@ def layout(
             rows[bend.rank].append(bend)  # type: ignore[union-attr]
     above, below = _neighbours(chains)
     size = {node: widths.get(node, 4.0) for row in rows for node in row}
-    x = {node: float(place) for row in rows for place, node in enumerate(row)}
+    x = {node: float(position) for row in rows for position, node in enumerate(row)}
     for sweep in range(SWEEPS):
         order = range(len(rows)) if sweep % 2 == 0 else range(len(rows) - 1, -1, -1)
         for rank in order:
@@ -102,13 +106,13 @@ def _folded(
     size: Mapping[Node, float],
     step: float,
 ) -> Layout:
-    """The rows in columns of at most ``MOST_RANKS``, side by side."""
+    """Arrange the rows in columns of at most ``MOST_RANKS`` ranks, side by side."""
     rank_of = {node: rank for rank, row in enumerate(rows) for node in row}
     starts = _column_starts(len(rows), [(rank_of[chain[0]], rank_of[chain[-1]]) for chain in chains])
     at: dict[Node, Point] = {}
     column_of: dict[Node, int] = {}
     shift, tallest = 0.0, 0
-    above = STUB if len(starts) > 1 else 0.0  # room for the ends of lines that come from the column before
+    above = STUB if len(starts) > 1 else 0.0  # room for the loose ends of lines from the previous column
     for column, (first, end) in enumerate(pairwise([*starts, len(rows)])):
         nodes = [node for row in rows[first:end] for node in row]
         left = min((x[node] - size[node] / 2 for node in nodes), default=0.0)
@@ -119,15 +123,15 @@ def _folded(
         shift, tallest = shift + right - left + COLUMN_GAP, max(tallest, end - first)
     lines = [line for link, chain in enumerate(chains) for line in _pieces(link, chain, at, column_of, step)]
     nodes_at = {node: point for node, point in at.items() if not isinstance(node, _Bend)}
-    beside = 0.0 if len(starts) > 1 else COLUMN_GAP  # what a fold has room for on the right, too
+    beside = 0.0 if len(starts) > 1 else COLUMN_GAP  # without a fold there are no names on the right
     return Layout(nodes_at, lines, shift - beside, step * tallest + 2 * above)
 
 
 def _column_starts(ranks: int, spans: Sequence[tuple[int, int]]) -> list[int]:
-    """The rank at which each column starts: columns of about one length, cut where the fewest links pass.
+    """The rank at which each column starts: columns of similar length, cut where the fewest links cross.
 
     Args:
-        spans: of each link, the ranks of its source and its target.
+        spans: the ranks of the source and the target of each link.
     """
     columns = -(-ranks // MOST_RANKS)
     starts = [0]
@@ -144,8 +148,10 @@ def _column_starts(ranks: int, spans: Sequence[tuple[int, int]]) -> list[int]:
 def _pieces(
     link: int, chain: Sequence[Node], at: Mapping[Node, Point], column_of: Mapping[Node, int], step: float
 ) -> Iterator[Line]:
-    """A link's line, cut where its nodes change their column."""
-    cuts = [place for place in range(1, len(chain)) if column_of[chain[place]] != column_of[chain[place - 1]]]
+    """The line of a link, cut where its nodes change columns."""
+    cuts = [
+        position for position in range(1, len(chain)) if column_of[chain[position]] != column_of[chain[position - 1]]
+    ]
     for first, end in pairwise([0, *cuts, len(chain)]):
         points = [at[node] for node in chain[first:end]]
         if first > 0:
@@ -177,14 +183,14 @@ def _arrange(
     size: Mapping[Node, float],
     gap: float,
 ) -> None:
-    """Order a row by the middle of each one's neighbours, then space it."""
+    """Order a row by the mean position of each node's neighbours, then space it."""
     row.sort(key=lambda node: _middle(node, near, x))
     _space(row, near, x, size, gap)
 
 
 def _middle(node: Node, near: Mapping[Node, Sequence[Node]], x: Mapping[Node, float]) -> float:
-    found = near.get(node, ())
-    return float(np.mean([x[each] for each in found])) if found else x[node]
+    neighbours = near.get(node, ())
+    return float(np.mean([x[neighbour] for neighbour in neighbours])) if neighbours else x[node]
 
 
 def _space(
@@ -194,7 +200,7 @@ def _space(
     size: Mapping[Node, float],
     gap: float,
 ) -> None:
-    """As near to the middle of their neighbours as a row's order and widths allow, in least squares."""
+    """Move nodes as near to the mean of their neighbours as a row's order and widths allow, by least squares."""
     if not row:
         return
     wanted = np.array([_middle(node, near, x) for node in row])

@@ -1,7 +1,7 @@
-"""The ModelManager: makes the model of a suggestion, keeps it as files, takes weights over from the parent's.
+"""The ModelManager: creates the model of a suggestion, stores it as files, and takes over weights from its parent.
 
-A model is a directory: ``topology.json``, ``topology.svg`` and, where there are any, ``weights.safetensors``. What lies
-there becomes artifacts of the trial's run. Nothing here needs torch: the trial builds the module (``kf.load_model``).
+A model is a directory with ``topology.json``, ``topology.svg`` and, if it has weights, ``weights.safetensors``. The
+files become artifacts of the trial's run. Nothing here needs torch: the trial builds the module (``kf.load_model``).
 """
 
 import json
@@ -24,7 +24,7 @@ TOPOLOGY, DRAWING = "topology.json", "topology.svg"
 
 @dataclass(frozen=True)
 class Model:
-    """A topology with its weights, none of which may be there yet."""
+    """A topology with its weights, which may be empty."""
 
     topology: Topology
     weights: Weights
@@ -38,29 +38,30 @@ def build_model(
     decisions: Mapping[str, Any],
     parent: Path | None = None,
 ) -> Model:
-    """Make the model of a suggestion; done again, it comes out the same.
+    """Create the model of a suggestion; repeating it gives the same model.
 
     Args:
-        topology: of the suggestion; where it has none, what its decisions stand for in the space.
-        parent: directory of the parent's model. What of its weights fits, or its edits carry over, is taken.
+        directory: where to store the model.
+        topology: the suggestion's topology; without one, its ``decisions`` select an architecture of the space.
+        parent: directory of the parent's model, from whose weights those that fit are taken over.
 
     Raises:
-        KatibFlowError: the topology is not sound, or the parent's files are not; the message says how.
+        KatibFlowError: the topology or a file of the parent is not sound; the message says why.
     """
     if topology is not None:
-        made = Topology.parse(topology, "topology")
+        child = Topology.parse(topology, "topology")
     elif space is not None:
-        made = space.topology(decisions)
+        child = space.topology(decisions)
     else:
-        raise KatibFlowError("topology: found nothing, need one: the experiment searches no architecture")
+        raise KatibFlowError("topology: found nothing, need a topology, because the experiment has no search space")
     before = load_model(parent) if parent is not None and (parent / TOPOLOGY).exists() else None
-    weights = inherited(before.topology, before.weights, made) if before else {}
-    store_model(directory, Model(made, weights), parent=before.topology if before else None)
-    return Model(made, weights)
+    weights = inherited(before.topology, before.weights, child) if before else {}
+    store_model(directory, Model(child, weights), parent=before.topology if before else None)
+    return Model(child, weights)
 
 
 def store_model(directory: Path, model: Model, *, parent: Topology | None = None) -> None:
-    """Write a model's files; the drawing marks what is not in the parent."""
+    """Write a model's files; the drawing highlights the changes from the parent."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / TOPOLOGY).write_text(json.dumps(model.topology.to_dict(), indent=1), encoding="utf-8")
     (directory / DRAWING).write_text(svg(model.topology, parent), encoding="utf-8")
@@ -71,10 +72,10 @@ def store_model(directory: Path, model: Model, *, parent: Topology | None = None
 
 
 def load_model(directory: Path) -> Model:
-    """The model in a directory.
+    """Load the model in a directory.
 
     Raises:
-        KatibFlowError: a file is missing or cut off, or the weights are those of another topology.
+        KatibFlowError: a file is missing or truncated, or the weights belong to another topology.
     """
     topology = load_topology(directory / TOPOLOGY)
     path = directory / WEIGHTS
@@ -82,13 +83,13 @@ def load_model(directory: Path) -> Model:
 
 
 def load_topology(path: Path) -> Topology:
-    """The topology in a file.
+    """Load the topology in a file.
 
     Raises:
-        KatibFlowError: it cannot be read, or is not sound.
+        KatibFlowError: the file cannot be read, or the topology is not sound.
     """
     try:
         data = from_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise KatibFlowError(f"{path}: not a topology ({error}); need JSON with the schema topology/1") from None
+        raise KatibFlowError(f"{path}: not a topology ({error}); need JSON of schema topology/1") from None
     return Topology.parse(data, str(path))

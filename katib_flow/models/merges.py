@@ -1,4 +1,4 @@
-"""Merge functions: how a vertex makes one value of those that come to it."""
+"""Merge functions: how a vertex combines the values of its incoming edges."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from katib_flow.plugins import Registry
 
 @dataclass(frozen=True)
 class Merge:
-    """How a vertex makes one value of several.
+    """How a vertex combines several values.
 
     Attributes:
-        shape: the shapes that come in -> the one that comes out; raises ShapeError.
-        apply: the tensors, in the order of the edges -> one tensor.
-        ordered: whether it matters in which order they come.
-        weighted: whether each edge that comes in has a trained weight, which ``apply`` gets as a second argument.
+        shape: from the shapes of the values to that of the result; raises ShapeError if they do not fit together.
+        apply: from the tensors, in the order of the edges, to one tensor.
+        ordered: whether the order of the values matters.
+        weighted: whether each incoming edge has a trained weight; ``apply`` gets them as its second argument.
     """
 
     name: str
@@ -33,7 +33,7 @@ merges = Registry[Merge]("a merge function", "katib_flow.merges")
 def merge(
     name: str, shape: Callable[[Sequence[Shape]], Shape], *, ordered: bool = False, weighted: bool = False
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register a function of a list of tensors as a merge; the other arguments as in ``Merge``."""
+    """Register a function of a list of tensors as a merge function; the other arguments are those of ``Merge``."""
 
     def register(apply: Callable[..., Any]) -> Callable[..., Any]:
         merges.add(Merge(name, shape, apply, ordered, weighted))
@@ -43,10 +43,10 @@ def merge(
 
 
 def merge_of(name: str) -> Merge:
-    """The merge function of a name that has been checked."""
-    found = merges.find(name)
-    assert found is not None, name
-    return found
+    """The merge function of a name, which must be registered."""
+    function = merges.find(name)
+    assert function is not None, name
+    return function
 
 
 def _equal(shapes: Sequence[Shape]) -> Shape:
@@ -80,8 +80,8 @@ def _mean(tensors: Sequence[Any]) -> Any:
 @merge("mul", _equal)
 def _product(tensors: Sequence[Any]) -> Any:
     out = tensors[0]
-    for each in tensors[1:]:
-        out = out * each
+    for tensor in tensors[1:]:
+        out = out * tensor
     return out
 
 
@@ -99,17 +99,17 @@ def _concat(tensors: Sequence[Any]) -> Any:
 
 @merge("pad-concat", _padded, ordered=True)
 def _pad_concat(tensors: Sequence[Any]) -> Any:
-    """Smaller maps are padded with zeros around them (Zoph and Le, ICLR 2017, section 3.3)."""
+    """Concatenate channels, with smaller maps zero-padded on all sides (Zoph and Le, ICLR 2017, section 3.3)."""
     import torch
     from torch.nn.functional import pad
 
-    high, wide = max(each.shape[2] for each in tensors), max(each.shape[3] for each in tensors)
+    high, wide = max(tensor.shape[2] for tensor in tensors), max(tensor.shape[3] for tensor in tensors)
 
     def fitted(tensor: Any) -> Any:
         down, right = high - tensor.shape[2], wide - tensor.shape[3]
         return pad(tensor, (right // 2, right - right // 2, down // 2, down - down // 2))
 
-    return torch.cat([fitted(each) for each in tensors], dim=1)
+    return torch.cat([fitted(tensor) for tensor in tensors], dim=1)
 
 
 def _first(shapes: Sequence[Shape]) -> Shape:
@@ -122,8 +122,8 @@ def _first(shapes: Sequence[Shape]) -> Shape:
 def _primary(tensors: Sequence[Any]) -> Any:
     """The sum in the shape of the first edge, the primary one, to which the others are resized.
 
-    Maps are resized by the nearest value, channels left out at the end or filled up with zeros (Real et al., ICML 2017,
-    section 3.2).
+    Maps are resized by nearest-neighbour interpolation; surplus channels are dropped, missing ones filled with zeros
+    (Real et al., ICML 2017, section 3.2).
     """
     from torch.nn.functional import interpolate, pad
 

@@ -1,7 +1,7 @@
-"""What is wrong with the template of a space: every value of every slot is looked at in every place where it may stand.
+"""The mistakes in the template of a space: every value of every slot is checked wherever it may be used.
 
-Names and parameters are a matter of one edge: of each, all that its own slots may say is gone through, which are few,
-and never the space, which is their product. Whether shapes agree is seen by building: see ``Space``.
+Names and parameters can be checked edge by edge: for each edge, the few combinations of its own slots are checked,
+never the whole space, which is their product. Whether shapes agree is checked by building architectures: see ``Space``.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,7 +20,7 @@ from katib_flow.spec.problems import NOTHING, spec_errors
 from katib_flow.spec.space import Assignment, SearchSpace
 from katib_flow.wording import did_you_mean
 
-_MOST = 4096  # combinations of one edge's slots that are gone through
+_MOST = 4096  # combinations of an edge's slots that are checked
 
 
 class _Edge(Model):
@@ -61,7 +61,7 @@ class _Template(Model):
 
 
 def shape_mistakes(template: Mapping[str, Any]) -> list[SpecError]:
-    """Keys and types that no template has."""
+    """Unknown keys and wrong types in a template."""
     try:
         _Template.model_validate(template)
     except ValidationError as error:
@@ -70,7 +70,7 @@ def shape_mistakes(template: Mapping[str, Any]) -> list[SpecError]:
 
 
 def slot_path(slots: Mapping[str, Any], name: str, position: int) -> str:
-    """The path of a value of a slot, as it was written."""
+    """The path of a slot's value as the user wrote it."""
     written = slots.get(name, {})
     for key in ("among", "values"):
         if isinstance(written, Mapping) and key in written:
@@ -79,10 +79,10 @@ def slot_path(slots: Mapping[str, Any], name: str, position: int) -> str:
 
 
 def condition_mistakes(parameters: Mapping[str, Parameter]) -> Iterator[SpecError]:
-    """Slots that are not countable, and conditions on what no slot is, or can have."""
+    """Slots whose values are not countable, and conditions on unknown slots or on values that a slot cannot have."""
     for name, parameter in parameters.items():
         if parameter.size is None:
-            yield SpecError(f"slots.{name}", "a float without a step", "countable values")
+            yield SpecError(f"slots.{name}", "a float without a step", "a slot with countable values")
         yield from _conditions(f"slots.{name}.when", parameter.when, parameters)
 
 
@@ -93,18 +93,19 @@ def _conditions(where: str, when: Mapping[str, Any], parameters: Mapping[str, Pa
             yield SpecError(f"{where}.{name}", name, f"a slot: {', '.join(parameters)}{did_you_mean(name, parameters)}")
             continue
         listed = isinstance(written, list | tuple)
-        for place, value in enumerate(written if listed else [written]):
+        for position, value in enumerate(written if listed else [written]):
             if parent.size is not None and not parent.contains(value):
-                known = [str(each) for each in islice(parent.values(), 20)]
-                at = f"{where}.{name}[{place}]" if listed else f"{where}.{name}"
+                known = [str(known_value) for known_value in islice(parent.values(), 20)]
+                at = f"{where}.{name}[{position}]" if listed else f"{where}.{name}"
                 yield SpecError(at, value, f"a value of slot {name}: {', '.join(known)}{did_you_mean(value, known)}")
 
 
 class Checker:
-    """The mistakes of a template whose keys and slots are sound.
+    """Finds the mistakes in a template whose keys and slots are sound.
 
     Args:
-        slots: as they were written.
+        slots: the slots as the user wrote them.
+        parameters: the slots as parameters.
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Checker:
         self.unknown: set[str] = set()
 
     def mistakes(self) -> Iterator[SpecError]:
-        """All, each once, by its path."""
+        """All mistakes, one per path."""
         seen: set[str] = set()
         for problem in self._all():
             if problem.where not in seen:
@@ -127,18 +128,18 @@ class Checker:
     def _all(self) -> Iterator[SpecError]:
         yield from self._references({"graphs": self.graphs}, "")
         if self.unknown:
-            return  # nothing can be said of what hangs on them
+            return  # nothing can be said about the parts that use them
         if self.root not in self.graphs:
             yield _unknown("root", self.root, "a graph", self.graphs)
-        for name, each in self.own.items():
-            yield from self._operation(name, each)
+        for name, own_operation in self.own.items():
+            yield from self._operation(name, own_operation)
         for name, graph in self.graphs.items():
             yield from self._graph(f"graphs.{name}", name, graph)
         used = {name for _, name in _slots_in(self.graphs)} | self._conditioning()
         for name in self.parameters:
             if name not in used:
                 yield SpecError(
-                    f"slots.{name}", name, f"the name of a slot that something uses{did_you_mean(name, used)}"
+                    f"slots.{name}", name, f"the name of a slot that the template uses{did_you_mean(name, used)}"
                 )
 
     def _conditioning(self) -> set[str]:
@@ -152,14 +153,14 @@ class Checker:
                 self.unknown.add(name)
                 yield _unknown(where, name, "a slot", self.parameters)
 
-    def _operation(self, name: str, each: Mapping[str, Any]) -> Iterator[SpecError]:
+    def _operation(self, name: str, written: Mapping[str, Any]) -> Iterator[SpecError]:
         where = f"operations.{name}"
         try:
-            known = operations.get(each["op"], f"{where}.op")
+            known = operations.get(written["op"], f"{where}.op")
         except SpecError as problem:
             yield problem
             return
-        for key in each.get("params", {}):
+        for key in written.get("params", {}):
             if key not in known.parameters:
                 yield _unknown(f"{where}.params.{key}", key, f"a parameter of {known.name}", known.parameters)
 
@@ -175,17 +176,17 @@ class Checker:
         output = graph.get("output", "y")
         if output not in vertices:
             yield _unknown(f"{where}.output", output, "a vertex", vertices)
-        for place, vertex in enumerate(graph.get("loose", ())):
+        for position, vertex in enumerate(graph.get("loose", ())):
             if vertex not in vertices:
-                yield _unknown(f"{where}.loose[{place}]", vertex, "a vertex", vertices)
+                yield _unknown(f"{where}.loose[{position}]", vertex, "a vertex", vertices)
         read = {str(value) for edge in edges for one in _listed(edge["src"]) for _, value in self._values("", one)}
-        for place, vertex in enumerate(inputs):
+        for position, vertex in enumerate(inputs):
             if vertex not in read:
                 need = f"an input that an edge reads{did_you_mean(vertex, read - vertices.keys())}"
-                yield SpecError(f"{where}.inputs[{place}]", vertex, need)
+                yield SpecError(f"{where}.inputs[{position}]", vertex, need)
         wrong = False
-        for place, edge in enumerate(edges):
-            for problem in self._edge(f"{where}.edges[{place}]", name, edge, (*inputs, *vertices), tuple(vertices)):
+        for position, edge in enumerate(edges):
+            for problem in self._edge(f"{where}.edges[{position}]", name, edge, (*inputs, *vertices), tuple(vertices)):
                 wrong = True
                 yield problem
         reached = {str(value) for edge in edges for _, value in self._values("", edge["dst"])}
@@ -204,8 +205,8 @@ class Checker:
         for key, known in (("src", sources), ("dst", targets)):
             written = edge[key]
             many = isinstance(written, list | tuple)
-            for place, one in enumerate(written if many else [written]):
-                for at, value in self._values(f"{where}.{key}[{place}]" if many else f"{where}.{key}", one):
+            for position, one in enumerate(written if many else [written]):
+                for at, value in self._values(f"{where}.{key}[{position}]" if many else f"{where}.{key}", one):
                     if value not in known:
                         yield _unknown(at, value, "a vertex", known)
         unmet = list(_conditions(f"{where}.when", edge.get("when", {}), self.parameters))
@@ -226,7 +227,7 @@ class Checker:
             yield from self._tried(where, graph, edge)
 
     def _parameters_of(self, op: object) -> Sequence[str] | None:
-        """The parameters of an operation or graph; None where there is none of the name."""
+        """The parameters of an operation or a graph; None if no such operation or graph exists."""
         if isinstance(op, str) and op.startswith("@"):
             inner = self.graphs.get(op[1:])
             return None if inner is None else sorted(_given_names(inner))
@@ -235,7 +236,7 @@ class Checker:
         return None if known is None else known.parameters
 
     def _values(self, where: str, written: Any) -> Iterator[tuple[str, Any]]:
-        """All that may stand in a place, each with the path at which it was written."""
+        """All values that a written value may stand for, each with its path."""
         if isinstance(written, Mapping) and set(written) == {"slot"}:  # pyright: ignore[reportUnknownArgumentType]
             name = str(written["slot"])
             for position, value in enumerate(islice(self.parameters[name].values(), _MOST)):
@@ -243,7 +244,7 @@ class Checker:
         else:
             yield where, written
 
-    # an edge, with all that its own slots may say
+    # an edge, with every combination of its own slots
 
     def _tried(self, where: str, graph: str, edge: Mapping[str, Any]) -> Iterator[SpecError]:
         space = self._near([name for _, name in _slots_in([edge["op"], edge.get("params", {})])], edge.get("when", {}))
@@ -253,7 +254,7 @@ class Checker:
         for key, values in given.items():
             if not values and graph != self.root and self._used(graph):
                 yield SpecError(
-                    f"{where}.params.{key}", edge["params"][key], "a parameter that what uses the graph gives"
+                    f"{where}.params.{key}", edge["params"][key], "a parameter that an edge with this graph sets"
                 )
                 return
         for decided in islice(space.enumerate() if space.parameters else iter([{}]), _MOST):
@@ -269,12 +270,12 @@ class Checker:
     def _once(
         self, where: str, edge: Mapping[str, Any], decided: Assignment, given: Mapping[str, Any]
     ) -> Iterator[SpecError]:
-        op = _put(edge["op"], decided)
+        op = _filled(edge["op"], decided)
         if op is None or str(op).startswith("@"):
             return
         known = self._parameters_of(op) or ()
         own: Mapping[str, Any] = self.own.get(op, {})
-        params = {key: given.get(key, _put(value, decided)) for key, value in edge.get("params", {}).items()}
+        params = {key: given.get(key, _filled(value, decided)) for key, value in edge.get("params", {}).items()}
         inactive = [
             key for key, value in edge.get("params", {}).items() if _is_slot(value) and value["slot"] not in decided
         ]
@@ -287,7 +288,7 @@ class Checker:
     def _blamed(
         self, where: str, edge: Mapping[str, Any], decided: Assignment, op: Any, problem: SpecError
     ) -> SpecError:
-        """The place where what an operation does not take was written."""
+        """The mistake at the path where the user wrote the value that an operation does not accept."""
         key = problem.where.removeprefix("params.").split(".")[0].split("[")[0]
         written = edge.get("params", {}).get(key)
         if key in self.own.get(op, {}).get("params", {}):
@@ -307,11 +308,11 @@ class Checker:
         return SpecError(slot_path(self.slots, name, self.parameters[name].position(value)), value, need)
 
     def _near(self, wanted: Sequence[str], conditions: Iterable[str]) -> SearchSpace:
-        """Some slots with what they hang on: the conditions of an edge, and parents without parents of their own.
+        """A space of some slots, the slots in the conditions of their edge, and their parents, without grandparents.
 
-        In a sequence of slots that each hang on the one before, there are too many assignments of all of them.
+        In a chain of slots that each depend on the one before, all slots together have too many assignments.
         """
-        if not wanted:  # then the conditions change nothing
+        if not wanted:  # then the conditions make no difference
             return SearchSpace({})
         names = {*wanted, *conditions, *(parent for name in wanted for parent in self.parameters[name].when)}
         return SearchSpace(
@@ -332,7 +333,7 @@ class Checker:
                     yield name, edge
 
     def _bound(self, graph: str, name: str, depth: int = 0) -> list[Any]:
-        """All that the edges which use a graph give for ``$name``."""
+        """All values that the edges with a graph give for ``$name``."""
         values: list[Any] = []
         for user, edge in self._users(graph) if depth < len(self.graphs) else ():
             written = edge.get("params", {}).get(name)
@@ -344,9 +345,10 @@ class Checker:
         return values
 
 
-def _unknown(where: str, found: object, what: str, known: Any) -> SpecError:
-    names = [str(each) for each in known]
-    return SpecError(where, found, f"{what}: {', '.join(names) or 'there is none'}{did_you_mean(found, names)}")
+def _unknown(where: str, value: object, what: str, known: Any) -> SpecError:
+    names = [str(known_name) for known_name in known]
+    listed = f": {', '.join(names)}" if names else " (none exist)"
+    return SpecError(where, value, f"{what}{listed}{did_you_mean(value, names)}")
 
 
 def _is_given(value: object) -> bool:
@@ -358,7 +360,7 @@ def _is_slot(value: Any) -> bool:
 
 
 def _given_names(graph: Mapping[str, Any]) -> set[str]:
-    """The names that the edges of a graph are given."""
+    """The names of the ``$name`` parameters that the edges of a graph use."""
     params = [value for edge in graph["edges"] for value in edge.get("params", {}).values()]
     return {str(value)[1:] for value in params if _is_given(value)}
 
@@ -367,12 +369,12 @@ def _listed(values: Any) -> Sequence[Any]:
     return values if isinstance(values, list | tuple) else [values]
 
 
-def _put(value: Any, decided: Assignment) -> Any:
+def _filled(value: Any, decided: Assignment) -> Any:
     return decided.get(value["slot"]) if _is_slot(value) else value
 
 
 def _slots_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The slots that stand in a part of a template, each with its path."""
+    """The slots in a part of a template, each with its path."""
     if isinstance(value, Mapping):
         if _is_slot(value):
             yield f"{path}.slot", str(value["slot"])

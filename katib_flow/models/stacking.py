@@ -1,7 +1,7 @@
-"""The morphism ``concat``: an earlier vertex is stacked onto a later one, and what reads the stack does not look yet.
+"""The morphism ``concat``: the channels of an earlier vertex are concatenated to a later one, at first unused.
 
 Paper: Elsken et al., "Simple and Efficient Architecture Search for Convolutional Neural Networks", 2017, section 3,
-network morphism of type II: what reads the stack has zeros for the channels that are new.
+network morphism of type II: the layers that read the concatenation have zero weights for the new channels.
 """
 
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
 
 
-def _concat_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
-    before, after = places(parent), places(_marked(child, _key(parent, each)))
+def _concat_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
+    before, after = places(parent), places(_marked(child, _key(parent, fields)))
     new = dict(weights)
     for name in places(child).keys() & weights.keys():
         (shape, *labels), (_, *old_labels) = after[name], before[name]
@@ -29,7 +29,7 @@ def _concat_transfer(parent: Topology, weights: Weights, child: Topology, each: 
 
 
 def _placed(old: Array, name: str, shape: Sequence[int], labels: list[Labels], old_labels: list[Labels]) -> Array:
-    """A tensor in the channels that it had; the others are zero, of a normalisation those of an identity."""
+    """A tensor with its old channels in their new positions; new ones are zero, or the identity for normalisation."""
     ones = name.endswith(".running_var") or (name.endswith(".weight") and len(shape) == 1)
     new = np.full(shape, float(ones), dtype=old.dtype)
     axes = [
@@ -41,13 +41,13 @@ def _placed(old: Array, name: str, shape: Sequence[int], labels: list[Labels], o
 
 
 def _positions(labels: Labels, old: Labels) -> NDArray[np.int_]:
-    """Where each channel that there was stands now."""
-    at = {label: place for place, label in enumerate(labels)}
+    """The new position of each old channel."""
+    at = {label: position for position, label in enumerate(labels)}
     return np.array([at[label] for label in old], dtype=int)
 
 
 def _marked(child: Topology, key: str) -> Topology:
-    """The child with a convolution before the new edge, so that the channels that are new go by names of their own."""
+    """The child with a convolution before the new edge, which gives the new channels labels of their own."""
     draft = Draft.of(child)
     edge, mark = draft.edge(key), f"{key}.mark"
     channels = child.shapes[edge["src"]][0]
@@ -57,18 +57,18 @@ def _marked(child: Topology, key: str) -> Topology:
     return draft.topology()
 
 
-def _key(parent: Topology, each: Fields) -> str:
-    return new_key(parent, f"{each['src']}>{each['dst']}", "concat")
+def _key(parent: Topology, fields: Fields) -> str:
+    return new_key(parent, f"{fields['src']}>{fields['dst']}", "concat")
 
 
 @edit("concat", _concat_transfer, preserves=True)
-def _concat(parent: Topology, each: Fields) -> Topology:
-    """``{edit: concat, src, dst}``: the channels of a vertex stacked onto a later one, for all that read it."""
-    src, dst = ends_of(parent, each)
+def _concat(parent: Topology, fields: Fields) -> Topology:
+    """``{edit: concat, src, dst}``: concatenate the channels of a vertex to a later one, for all edges that read it."""
+    src, dst = ends_of(parent, fields)
     before, after = parent.shapes[src], parent.shapes[dst]
     if len(before) != 3 or len(after) != 3 or dst == parent.flat.output:
         raise SpecError("dst", dst, "a vertex with maps, and a src with maps")
-    key, stride = _key(parent, each), -(-before[1] // after[1])
+    key, stride = _key(parent, fields), -(-before[1] // after[1])
     draft = Draft.of(parent)
     for edge in draft.edges:
         edge["src"] = key if edge["src"] == dst else edge["src"]
@@ -80,5 +80,5 @@ def _concat(parent: Topology, each: Fields) -> Topology:
     for edge in child.flat.live.edges:
         whole = any(isinstance(layer, layers.Mixed | layers.Module) for layer in edge.layers)
         if whole and child.shapes[edge.src] != parent.shapes[edge.src if edge.src != key else dst]:
-            raise SpecError("dst", dst, f"a vertex that {edge.key} does not read: its weights cannot grow")
+            raise SpecError("dst", dst, f"a vertex that {edge.key} does not read, because its weights cannot grow")
     return child

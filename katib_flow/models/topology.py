@@ -1,9 +1,10 @@
-"""A neural network as plain data: named graphs of vertices and edges, versioned, frozen, checked.
+"""A neural network as plain data: named graphs of vertices and edges, versioned, frozen and checked.
 
-A graph is G = {V, E} (Zhou et al., OpML 2019, section 3.2). An edge (src, dst) takes the value of ``src`` through its
-operation to ``dst``; a vertex merges what comes to it: V_dst = g({o_k(V_src)}). The paper writes the formula the other
-way round from its own definition of an edge; this is the reading used everywhere here. An edge's operation is one of
-the library, or ``@name``, another graph: so cells, motifs and whole networks are the same thing.
+A graph is G = {V, E} (Zhou et al., OpML 2019, section 3.2). An edge (src, dst) applies its operation to the value of
+``src`` and passes the result to ``dst``; a vertex merges the values that it receives: V_dst = g({o_k(V_src)}). The
+paper's formula swaps src and dst compared with its own definition of an edge; this project uses the form above. The
+operation of an edge is one of the library, or ``@name`` for another graph, so cells, motifs and whole networks are all
+graphs.
 """
 
 from collections.abc import Mapping
@@ -30,10 +31,10 @@ class Edge(Model):
     """An operation between vertices.
 
     Attributes:
-        src: the vertex it reads; several where the operation is a graph with several inputs, in their order.
+        src: the vertex that it reads; for a graph with several inputs, one vertex per input, in order.
         op: an operation of the library, or ``@graph``.
-        params: of the operation; of a graph, what stands for ``$name`` in the parameters of its edges.
-        weights: name of the weights, for edges that share theirs; each edge has its own where it is left out.
+        params: parameters of the operation; for a graph, the values of ``$name`` in the parameters of its edges.
+        weights: name of the weights, for edges that share weights; without it, the edge has weights of its own.
     """
 
     id: Text
@@ -48,8 +49,8 @@ class Graph(Model):
     """Vertices and edges.
 
     Attributes:
-        vertices: name of each vertex, the inputs left out -> its merge function.
-        loose: vertices that are joined to the output where no edge reads them, in this order.
+        vertices: the merge function of each vertex except the inputs.
+        loose: vertices that are joined to the output, in this order, if no edge reads them.
     """
 
     inputs: tuple[Text, ...] = ("x",)
@@ -60,7 +61,11 @@ class Graph(Model):
 
 
 class Input(Model):
-    """What a network reads: an image of a shape (channel, height, width), or a sequence of tokens, so many kinds."""
+    """What a network reads: images of shape (channel, height, width), or sequences of tokens.
+
+    Attributes:
+        tokens: number of different tokens.
+    """
 
     shape: tuple[Count, Count, Count] | None = None
     tokens: Count | None = None
@@ -68,30 +73,32 @@ class Input(Model):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if (self.shape is None) == (self.tokens is None):
-            need = "either shape: [channels, height, width], of images, or tokens: how many kinds a sequence is made of"
+            need = "either shape: [channels, height, width], for images, or tokens: the number of different tokens"
             raise problem("", NOTHING if self.shape is None else "both shape and tokens", need)
         return self
 
     @property
     def size(self) -> Shape:
-        """The shape of what comes in at once: an image, or a token as a one-hot vector."""
+        """The shape of one input: an image, or a token as a one-hot vector."""
         return self.shape or (self.tokens or 0,)
 
 
 class Output(Model):
+    """What a network outputs: one logit per class."""
+
     classes: Count
 
 
 class Topology(Model):
-    """A neural network as data. Made with ``parse``; equal hashes mean equal networks.
+    """A neural network as data. Create it with ``parse``; equal hashes mean equal networks.
 
     Attributes:
-        input, output: shape of an image (channel, height, width) or number of tokens, and the number of classes.
-        graphs: by name; ``root`` is the network.
-        weights: what a trial that has a parent starts from: ``inherit`` its weights, by the edits; its tensors of the
-            same name and ``shape``; those of ``edges`` that have the same operation on the same vertex; or ``fresh``
-            ones.
-        edits: what was done to the parent's topology to come here (``morphisms``); lineage, not part of the hash.
+        input, output: the shape of an image or the number of tokens; the number of classes.
+        root: the name of the graph that is the network; ``graphs`` has all graphs by name.
+        weights: what a trial with a parent starts from. ``inherit``: the parent's weights, transferred by the edits;
+            ``shape``: its tensors of the same name and shape; ``edges``: those of edges with the same operation on the
+            same vertex; ``fresh``: new weights.
+        edits: the edits that turned the parent's topology into this one (``morphisms``); not part of the hash.
         meta: notes, plain JSON; not part of the hash.
     """
 
@@ -107,10 +114,13 @@ class Topology(Model):
 
     @classmethod
     def parse(cls, data: Any, source: str = "topology") -> Self:
-        """A topology of plain data, checked: acyclic, connected, known operations, shapes that agree.
+        """Create a topology from plain data, and check it: acyclic, connected, known operations, matching shapes.
+
+        Args:
+            source: what error messages call the data.
 
         Raises:
-            InvalidSpec: with every mistake found, by the graph and the vertex or edge.
+            InvalidSpec: the data is not a sound topology; it names the graph and the vertex or edge of each mistake.
         """
         if strange := unwritable(data):
             raise InvalidSpec(source, strange)
@@ -134,16 +144,16 @@ class Topology(Model):
 
     @cached_property
     def flat(self) -> Flat:
-        """The network as one graph, cells unrolled.
+        """The network as a single graph, with its cells unrolled.
 
         Raises:
-            SpecError: graphs hold each other, or an edge names what is not there.
+            SpecError: graphs contain each other, or an edge has an unknown name.
         """
         return flatten(self.graphs, self.root)
 
     @cached_property
     def hash(self) -> str:
-        """32 hex digits, equal for networks that are one up to names: see ``canonical``."""
+        """32 hex digits, equal for networks that differ only in names: see ``canonical``."""
         return digest(self.flat, self.shapes, (self.input.size, self.output.classes))
 
     @cached_property
@@ -153,17 +163,17 @@ class Topology(Model):
 
     @cached_property
     def counts(self) -> Counts:
-        """Parameters and multiply-accumulates of what lies between input and output."""
+        """Parameters and multiply-accumulates of the parts between input and output."""
         return self.flat.counts(self.input.size)
 
     @property
     def parameters(self) -> int:
-        """Number of trained numbers."""
+        """Number of trained parameters."""
         return self.counts.parameters
 
     @property
     def flops(self) -> int:
-        """Floating-point operations for one image or token: two a multiply-accumulate."""
+        """Floating-point operations for one image or token: two per multiply-accumulate."""
         return 2 * self.counts.macs
 
     def __hash__(self) -> int:

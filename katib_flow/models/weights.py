@@ -1,4 +1,4 @@
-"""Weights as files: safetensors, which hold no code; each says which topology it belongs to. No torch needed."""
+"""Weights as safetensors files, which contain no code; each names its topology. No torch needed."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +14,11 @@ FILE = "weights.safetensors"
 
 
 class WeightsError(KatibFlowError):
-    """A weights file that cannot be used; the message names it, and says what is wrong and what would be right."""
+    """Weights that cannot be used; the message says what is wrong and what would be right."""
 
 
 def save_weights(path: Path, topology: Topology, weights: Mapping[str, NDArray[np.generic]]) -> None:
-    """Write weights so that they are there wholly or not at all."""
+    """Write weights to a file atomically, with the hash of their topology."""
     from safetensors.numpy import save_file
 
     part = path.with_suffix(".part")
@@ -28,13 +28,13 @@ def save_weights(path: Path, topology: Topology, weights: Mapping[str, NDArray[n
 
 
 def load_weights(path: Path, topology: Topology | None = None) -> Weights:
-    """The tensors of a file, by name.
+    """Load the tensors of a file, by name.
 
     Args:
-        topology: the one they must belong to.
+        topology: the topology that they must belong to; None for any.
 
     Raises:
-        WeightsError: the file is cut off or no weights file, or belongs to another topology.
+        WeightsError: the file is truncated or no weights file, or belongs to another topology.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -44,9 +44,9 @@ def load_weights(path: Path, topology: Topology | None = None) -> Weights:
             weights: Weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(
-            f"{path}: not a whole safetensors file ({error}); save it again with kf.save_model"
+            f"{path}: not a complete safetensors file ({error}); save it again with kf.save_model"
         ) from None
     if topology is not None and metadata.get("topology") != topology.hash:
-        found = metadata.get("topology", "nothing about a topology")
-        raise WeightsError(f"{path}: weights of topology {found}, need those of {topology.hash}")
+        saved_for = metadata.get("topology", "unknown")
+        raise WeightsError(f"{path}: found weights of topology {saved_for}, need those of {topology.hash}")
     return weights

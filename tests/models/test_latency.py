@@ -42,7 +42,7 @@ def test_what_a_table_lacks_is_named():
     with pytest.raises(KatibFlowError) as caught:
         tabulated(CHAIN, {})
     assert str(caught.value) == (
-        f"latency: the table has no {', '.join(keys[:3])} and {len(keys) - 3} more; measured_table adds them"
+        f"latency: the table has no entry for {', '.join(keys[:3])} and {len(keys) - 3} more; measure them with measured_table"
     )
 
 

@@ -72,7 +72,7 @@ def test_a_model_that_is_made_again_is_the_same(stored, tmp_path):
 def test_a_weights_file_that_was_cut_off_is_refused(stored, size):
     path = stored / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(WeightsError, match=r"weights\.safetensors: not a whole safetensors file"):
+    with pytest.raises(WeightsError, match=r"weights\.safetensors: not a complete safetensors file"):
         load_model(stored)
 
 
@@ -86,7 +86,9 @@ def test_tensors_that_do_not_fit_are_refused_by_name(stored):
     from katib_flow.models.build import load_network
 
     save_weights(stored / "weights.safetensors", SPACE.initial, {"operations.conv1.0.weight": np.zeros((2, 2))})
-    with pytest.raises(WeightsError, match=r"operations.conv1.0.weight has shape \(2, 2\), the network needs shape"):
+    with pytest.raises(
+        WeightsError, match=r"operations.conv1.0.weight has shape \(2, 2\), but the network needs shape"
+    ):
         load_network(stored)
 
 

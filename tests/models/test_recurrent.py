@@ -202,7 +202,7 @@ def test_different_cells_have_different_hashes_and_what_does_not_matter_changes_
             [("a", "x", "b", "linear", width(4)), ("b", "b", "c", "act"), ("c", "c", "b", "act"),
              ("d", "b", "y", "linear", width(5))],
             None,
-            r"a circle through b, c",
+            r"a cycle through b, c",
         ),
         (
             [("a", "x", "h", "linear", width(4)), ("d", "h", "h", "delay", width(3)),

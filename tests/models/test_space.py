@@ -160,7 +160,10 @@ def test_a_space_of_ones_own_has_conditions_operations_and_edges_that_come_and_g
     [
         ({"slots": {**TEMPLATE["slots"], "op": {"among": ["conv", "skipp"]}}}, "found 'skipp', need an operation"),
         ({"slots": {"op": TEMPLATE["slots"]["op"]}}, "graphs.net.edges[0].params.k.slot: found 'k', need a slot: op"),
-        ({"slots": {**TEMPLATE["slots"], "k": {"type": "float", "min": 0.0, "max": 1.0}}}, "need countable values"),
+        (
+            {"slots": {**TEMPLATE["slots"], "k": {"type": "float", "min": 0.0, "max": 1.0}}},
+            "need a slot with countable values",
+        ),
         ({"slots": {**TEMPLATE["slots"], "k": {"among": [2, 4]}}}, "an odd kernel is needed"),
         ({"slots": {**TEMPLATE["slots"], "k": {"among": []}}}, "slots.k.among: found []"),
     ],

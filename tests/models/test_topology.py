@@ -37,7 +37,7 @@ def test_a_topology_cannot_be_changed():
     [
         ({"a": "add", "b": "add"},
          [("1", "x", "a", "conv3"), ("2", "a", "b", "conv3"), ("3", "b", "a", "skip"), mean("b")],
-         "topology: edges: found 'a circle through 2, 3', need edges that do not go round"),
+         "topology: edges: found 'a cycle through 2, 3', need edges that form no cycle"),
         ({"a": "add"}, [("1", "x", "a", "conv3", {"c": 8}), ("2", "x", "a", "skip"), mean("a")],
          "topology: vertex a: found 'add of 2', need equal shapes, not (8, 8, 8), (4, 8, 8)"),
         ({"a": "add"}, [("1", "x", "a", "convv3"), mean("a")], "did you mean 'conv3'?"),
@@ -45,12 +45,12 @@ def test_a_topology_cannot_be_changed():
          "graphs.net.edges.1.params.channels: found 3, need a parameter of conv3: c, s, d, order"),
         ({"a": "add"}, [("1", "x", "a", "conv", {"k": 2}), mean("a")], "an odd kernel is needed"),
         ({"a": "added"}, [("1", "x", "a", "conv3"), mean("a")], "graphs.net.vertices.a: found 'added', need a merge"),
-        ({"a": "add"}, [mean("x")], "topology: vertex a: found 'no edge that leads to it', need at least one"),
+        ({"a": "add"}, [mean("x")], "topology: vertex a: found 'no edge that leads to it', need at least one edge"),
         ({}, [("1", "z", "y", "global-mean")], "graphs.net.edges.1.src: found 'z', need a vertex: x, y"),
         ({}, [mean("x"), mean("x")], "graphs.net.edges.out: found 'out', need an id that no other edge"),
         ({}, [("1", "x", "y", "@cell")], "graphs.net.edges.1.op: found '@cell', need a graph: @net"),
-        ({}, [("1", "x", "y", "@net")], "graphs.net: found 'net in net', need graphs that do not hold themselves"),
-        ({}, [("1", "x", "y", "conv3")], "vertex y: found 'an output of shape (4, 8, 8)', need (4,), a logit a class"),
+        ({}, [("1", "x", "y", "@net")], "graphs.net: found 'net in net', need graphs that do not contain themselves"),
+        ({}, [("1", "x", "y", "conv3")], "vertex y: found 'an output of shape (4, 8, 8)', need shape (4,), one logit per class"),
         ({"a": "add"}, [("1", "x", "a", "global-mean"), ("2", "a", "y", "conv3")],
          "edge 2: found 'conv3 after vertex a', need maps of (channel, height, width) for a convolution, not"),
         ({"a": "add"}, [("1", "x", "a", "max", {"k": 9, "s": 8}), ("2", "a", "y", "head", {"classes": -1})],
@@ -74,7 +74,7 @@ def test_a_cell_takes_parameters_from_the_edge_it_stands_on():
     data = {**net({}, []), "graphs": {"net": outer, "cell": inner}}
     assert Topology.parse(data).shapes["1/y"] == (4, 8, 8)
     del placed["params"]
-    assert "graphs.cell.edges.1.params.c: found '$c', need one of the parameters the cell is given" in wrong(data)
+    assert "graphs.cell.edges.1.params.c: found '$c', need a parameter that the cell is given" in wrong(data)
 
 
 def test_graphs_that_hold_each_other_are_refused_before_they_are_unrolled():

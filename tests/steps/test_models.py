@@ -111,4 +111,4 @@ def test_a_truncated_file_of_the_parents_fails_the_child_with_a_clear_message(co
     child = Suggestion(1, {}, parent=0, topology=parent.suggestion.topology)
     made.store.write(made.record, [Change(Trial(child, place=HERE))])
     assert models.build_models(made, 1) == []
-    assert "not a whole safetensors file" in trial_of(made, "t00001").message
+    assert "not a complete safetensors file" in trial_of(made, "t00001").message

@@ -43,7 +43,7 @@ def test_a_network_differs_from_another_by_what_its_choices_take(space, tmp_path
 def test_a_choice_that_the_table_lacks_is_named(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(json.dumps({name: 1.0 for name in table_of(SPACE) if "e=6" not in name}))
-    with pytest.raises(KatibFlowError, match=r"latency: the table has no mbconv\(c=2,e=6,k=3\) on 2x8x8"):
+    with pytest.raises(KatibFlowError, match=r"latency: the table has no entry for mbconv\(c=2,e=6,k=3\) on 2x8x8"):
         choice_times(SPACE.supernet(), str(path))
 
 
