@@ -219,7 +219,7 @@ def test_every_mistake_is_told_by_its_argument() -> None:
         ({"of": lambda p: 1}, "made by def"),
         ({"of": lambda_of_budget, "parameters": {"c": 1}}, "parameters: found nothing, need at least one parameter, or an architecture to search"),
         ({"parameters": None}, "parameters: found nothing, need a dict of kf.search.double(...) and the like, by name"),
-        ({"max_trial_count": None}, "max_trial_count: found nothing, need what ends the experiment: max_trials, a timeout, or a goal in objective"),
+        ({"max_trial_count": None}, "max_trial_count: found nothing, need a condition that ends the experiment: max_trials, a timeout, or a goal in objective"),
         ({"objective_metric_name": None}, "objective_metric_name: found nothing, need a value here, it is required"),
         ({"trial_active_deadline_seconds": -1}, "trial_active_deadline_seconds: found -1.0, need a number above 0"),
         ({"parameters": {"a b": kf.search.int(1, 2)}}, "parameters: found 'a b', need a name of letters, digits, '_', '-' and '.', no digit first"),

@@ -1,4 +1,4 @@
-"""Algorithms: (space, history, seed, index) -> suggestions. A file each; registering brings the rest."""
+"""Algorithms: pure functions from an experiment and its history to suggestions. Each has a file of its own."""
 
 from katib_flow.algorithms.registry import (
     Ask,

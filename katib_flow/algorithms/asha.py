@@ -1,8 +1,8 @@
-"""ASHA: successive halving without waiting; a trial is promoted as soon as it is among the best of its rung.
+"""ASHA: asynchronous successive halving; a trial is promoted as soon as it is among the best of its rung.
 
 Paper: Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020, Algorithm 2 (s = 0).
-Departs from it: a promoted trial continues from its parent's checkpoint; failed trials count in their rung, and are
-never promoted.
+Departs from it: a promoted trial continues from its parent's checkpoint; failed trials count towards the size of their
+rung, but are never promoted.
 """
 
 from collections.abc import Iterator
@@ -22,14 +22,16 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
 
 @algorithm("asha", check=_check, budget=True)
 def asha(ask: Ask[Settings]) -> list[Suggestion]:
-    """Promotions from the highest rung down, then new trials on the lowest (procedure get_job)."""
+    """Promote trials, from the highest rung down; then start new ones on the lowest rung (procedure get_job)."""
     assert ask.experiment.budget is not None
     budgets = ladder(ask.experiment.budget)
     promotions = list(_promotions(ask, budgets))[: len(ask.indices)]
     drawn = len(marked(ask.history, rung=0))
     new = random(replace(ask, indices=range(drawn, drawn + len(ask.indices) - len(promotions))))
-    fresh = [replace(each, budget=budgets[0], info={"rung": 0}) for each in new]
-    return [replace(each, index=index) for index, each in zip(ask.indices, [*promotions, *fresh], strict=False)]
+    fresh = [replace(suggestion, budget=budgets[0], info={"rung": 0}) for suggestion in new]
+    return [
+        replace(suggestion, index=index) for index, suggestion in zip(ask.indices, [*promotions, *fresh], strict=False)
+    ]
 
 
 def _promotions(ask: Ask[Settings], budgets: tuple[int, ...]) -> Iterator[Suggestion]:

@@ -1,8 +1,8 @@
-"""Automatic: the algorithm that measured best for an experiment like this one; it says which, and why.
+"""Automatic: the algorithm that did best in benchmarks of similar experiments; the choice and its reason are recorded.
 
-The rules rest on benchmarks/search.py, multi_budget.py and, for architectures, whose slots are parameters like others,
-nas_search.py; see "Which algorithm" in docs/algorithms.md. They look at the spec alone, never at results, so that the
-choice holds for the whole experiment; a recorded experiment has the choice in the place of auto.
+The rules rest on benchmarks/search.py, multi_budget.py and, for architectures, whose slots are ordinary parameters,
+nas_search.py; see "Which algorithm" in docs/algorithms.md. They look only at the spec, never at results, so that the
+choice holds for the whole experiment; in a recorded experiment the choice replaces auto.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,54 +15,59 @@ from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import CategoricalParameter
 from katib_flow.spec.sections import AUTO
+from katib_flow.wording import counted
 
-MANY_PARAMETERS = 100  # for a Gaussian process to have a lengthscale of each
-MANY_TRIALS = 1000  # from where cmaes finds what gp does, at a tenth of its time
-MANY_TRIALS_OF_SEVERAL = 500
+MANY_PARAMETERS = 100  # too many for a Gaussian process with a lengthscale per parameter
+MANY_TRIALS = 1000  # above this, cmaes finds points as good as those of gp in a tenth of the time
+MANY_TRIALS_OF_SEVERAL = 500  # the same limit for several objectives, above which nsga2 takes over
 
 
 @dataclass(frozen=True)
 class Choice:
-    """An algorithm, and why it was chosen, for a person."""
+    """The name of an algorithm, and the reason for choosing it, as a phrase for people."""
 
     name: str
     why: str
 
 
 def choice(experiment: Experiment) -> Choice:
-    """What auto stands for in an experiment."""
+    """The algorithm that auto stands for in an experiment."""
     objectives, trials = len(experiment.objective), experiment.limits.max_trials
     space, about = search_space(experiment), described(experiment)
     if objectives > 1:
         if trials is not None and trials > MANY_TRIALS_OF_SEVERAL:
-            return Choice("nsga2", f"{objectives} objectives, and trials enough for a population ({trials})")
-        return Choice("gp", f"{objectives} objectives: the trial expected to add most to their front comes next")
+            return Choice("nsga2", f"{objectives} objectives and {trials} trials, enough for a population")
+        return Choice("gp", f"{objectives} objectives: the next trial is the one expected to extend their front most")
     if experiment.budget is not None:
-        return Choice("bohb", f"trials have a budget: most of the {about} settings need little of it to be told apart")
+        return Choice(
+            "bohb", f"{about}, and trials have a budget: a small part of it is enough to rule out most assignments"
+        )
     if not len(space):
-        return Choice("random", "there is nothing to choose: an architecture without decisions, and no parameters")
+        return Choice("random", "nothing to search: no parameters, and no slots in the architecture")
     if space.size is not None and trials is not None and space.size <= trials:
-        return Choice("sobol", f"all {space.size} points can be tried, each once")
+        return Choice(
+            "sobol", f"{counted(trials, 'trial')} can cover the whole space of {counted(space.size, 'point')}"
+        )
     simple = "cmaes" if not list(_refused(experiment, "cmaes")) else "tpe"
     if len(space) > MANY_PARAMETERS:
         return Choice(simple, f"{about}: more than {MANY_PARAMETERS} are too many for a Gaussian process")
     if trials is not None and trials > MANY_TRIALS:
-        return Choice(simple, f"{about}, {trials} trials: it thinks little, and learns from all of them")
-    return Choice("gp", f"{about}, {'no limit' if trials is None else f'{trials} trials'}: it needs the fewest")
+        return Choice(simple, f"{about}, {counted(trials, 'trial')}: {simple} is fast, and learns from every trial")
+    limit = "no limit on trials" if trials is None else counted(trials, "trial")
+    return Choice("gp", f"{about}, {limit}: gp needs the fewest trials")
 
 
 def described(experiment: Experiment) -> str:
-    """The parameters, in a few words."""
+    """The number and the kinds of the parameters: "3 parameters (1 categorical)"."""
     parameters = search_space(experiment).parameters.values()
-    categorical = sum(isinstance(each, CategoricalParameter) for each in parameters)
-    conditional = sum(bool(each.when) for each in parameters)
+    categorical = sum(isinstance(parameter, CategoricalParameter) for parameter in parameters)
+    conditional = sum(bool(parameter.when) for parameter in parameters)
     parts = [f"{categorical} categorical"] * bool(categorical) + [f"{conditional} conditional"] * bool(conditional)
-    count = len(parameters)
-    return f"{count} parameter{'s' * (count != 1)}" + (f" ({', '.join(parts)})" if parts else "")
+    return counted(len(parameters), "parameter") + (f" ({', '.join(parts)})" if parts else "")
 
 
 def settled(experiment: Experiment) -> Experiment:
-    """The experiment with auto's choice in the place of auto; any other as it is."""
+    """The experiment with auto replaced by its choice; unchanged if it names another algorithm."""
     if experiment.algorithm.registered_name != AUTO:
         return experiment
     chosen = choice(experiment)
@@ -71,7 +76,7 @@ def settled(experiment: Experiment) -> Experiment:
 
 
 def _refused(experiment: Experiment, name: str) -> Iterator[SpecError]:
-    """Why an algorithm could not search an experiment."""
+    """The reasons why an algorithm cannot search an experiment; nothing if it can."""
     entry = find_algorithm(name)
     assert entry is not None
     if entry.check:
@@ -84,7 +89,7 @@ def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
 
 @algorithm(AUTO, check=_check, several=True)
 def auto(ask: Ask[Settings]) -> Sequence[Suggestion]:
-    """What the chosen algorithm proposes."""
+    """The suggestions of the chosen algorithm."""
     chosen = settled(ask.experiment)
     entry = find_algorithm(chosen.algorithm.registered_name)
     assert entry is not None

@@ -4,9 +4,9 @@ Papers: Hansen, "The CMA Evolution Strategy: A Tutorial", arXiv 1604.00772; inte
 "CatCMA with Margin", GECCO 2025, both of the library cmaes; restarts after Auger and Hansen, CEC 2005 (IPOP), and
 Hansen, GECCO 2009 workshop (BIPOP).
 Departs from them: a generation is the next trials in the order of their index, whichever distribution they were drawn
-from, so that no worker waits for the last of a generation; it is told their ranks, so that a failed trial is the worst,
-and nothing more. An inactive parameter keeps a coordinate, which drifts. Only two values are no order. It begins at the
-best of earlier experiments.
+from, so that no worker waits for the last trial of a generation; the strategy sees ranks only, so that a failed trial
+is simply the worst. An inactive parameter keeps a coordinate, which drifts. Parameters with two values are treated as
+unordered. The search begins at the best trial of earlier experiments.
 """
 
 import math
@@ -34,67 +34,76 @@ from katib_flow.spec.space import SearchSpace
 if TYPE_CHECKING:
     from cmaes import CatCMAwM
 
-ATTEMPTS = 16  # samples that have been tried already, in a row, before any other point is taken
-CONVERGED = 1e-3  # standard deviation of a generation's points, as a share of the range, at which a run has converged
+ATTEMPTS = 16  # consecutive samples that are already known, before a random new point is taken instead
+CONVERGED = 1e-3  # a run has converged if its generation's standard deviation is below this share of the range
 LEAST_POPULATION = 4
 
 
 class CMAESSettings(Settings):
+    """Settings of ``cmaes``."""
+
     sigma: Annotated[float, Field(gt=0, le=1)] = 0.15
-    """Standard deviation at the start, as a share of each parameter's range on its scale."""
+    """Initial standard deviation, as a share of each parameter's range on its scale."""
     population: Annotated[int, Field(ge=LEAST_POPULATION)] | None = None
-    """Trials in a generation; 4 + 3 ln(parameters) where it is not given."""
+    """Number of trials in a generation; by default 4 + 3 ln(parameters)."""
     restart_strategy: Literal["none", "ipop", "bipop"] = "ipop"
-    """What follows when a run has converged: nothing, ever larger populations, or large and small ones in turn."""
+    """The run after a converged one: none; with twice the population (ipop); or large and small in turn (bipop)."""
 
 
 @dataclass(frozen=True)
 class Axes:
-    """Parameters by how they are searched: positions of real, of stepped and of unordered ones in the space."""
+    """The parameters of a space by kind: real, stepped, unordered or constant."""
 
     space: SearchSpace
 
     @cached_property
     def kinds(self) -> list[str]:
+        """The kind of every parameter, in the order of the space."""
         return [_kind(parameter) for parameter in self.space.parameters.values()]
 
-    def of(self, kind: str) -> NDArray[np.intp]:
-        return np.flatnonzero([each == kind for each in self.kinds])
+    def positions(self, kind: str) -> NDArray[np.intp]:
+        """Positions of the parameters of one kind in the space."""
+        return np.flatnonzero([own_kind == kind for own_kind in self.kinds])
 
     @cached_property
     def ordered(self) -> NDArray[np.intp]:
-        """Of the coordinates of the normal distribution: first the real, then the stepped parameters."""
-        return np.concatenate([self.of("real"), self.of("stepped")])
+        """Positions of the parameters that the normal distribution covers: first the real, then the stepped ones."""
+        return np.concatenate([self.positions("real"), self.positions("stepped")])
 
     def units(self, solution: "CatCMAwM.Solution") -> Array:
-        """A sample as a point of the unit cube."""
+        """A sample as a point of the unit cube, shape (parameter,)."""
         units = np.full(len(self.space), 0.5)
         for kind, values in (("real", solution.x), ("stepped", solution.z)):
             if values is not None:
-                units[self.of(kind)] = values
+                units[self.positions(kind)] = values
         if solution.c is not None:
-            units[self.of("unordered")] = (np.argmax(solution.c, axis=1) + 0.5) / self._sizes("unordered")
+            units[self.positions("unordered")] = (np.argmax(solution.c, axis=1) + 0.5) / self._sizes("unordered")
         return units
 
     def one_hot(self, assignment: dict[str, Value]) -> NDArray[np.bool_] | None:
-        """The categories of an assignment, shape (unordered, most categories); the first where one is inactive."""
+        """The categories of an assignment, shape (unordered, largest size); the first one if inactive.
+
+        None if the space has no unordered parameters.
+        """
         sizes = self._sizes("unordered")
         if not len(sizes):
             return None
-        units = np.nan_to_num(self.space.encode(assignment)[self.of("unordered")], nan=0.0)
+        units = np.nan_to_num(self.space.encode(assignment)[self.positions("unordered")], nan=0.0)
         return (units * sizes).astype(int)[:, None] == np.arange(sizes.max())[None, :]
 
     def _sizes(self, kind: str) -> NDArray[np.int64]:
         parameters = list(self.space.parameters.values())
-        return np.array([parameters[place].size for place in self.of(kind)], dtype=np.int64)
+        return np.array([parameters[position].size for position in self.positions(kind)], dtype=np.int64)
 
     def optimizer(self, mean: Array, sigma: float, population: int) -> "CatCMAwM":
+        """A new distribution with a mean in the unit cube, shape (ordered,)."""
         from cmaes import CatCMAwM
 
         parameters = list(self.space.parameters.values())
-        steps = [[each.unit(value) for value in each.values()] for each in (parameters[i] for i in self.of("stepped"))]
+        stepped = [parameters[position] for position in self.positions("stepped")]
+        steps = [[parameter.unit(value) for value in parameter.values()] for parameter in stepped]
         return CatCMAwM(
-            x_space=[[0.0, 1.0]] * len(self.of("real")) or None,
+            x_space=[[0.0, 1.0]] * len(self.positions("real")) or None,
             z_space=steps or None,
             c_space=self._sizes("unordered").tolist() or None,
             population_size=population,
@@ -116,18 +125,18 @@ def _kind(parameter: Parameter) -> str:
 def _check(experiment: Experiment, settings: CMAESSettings) -> Iterator[SpecError]:
     space = search_space(experiment)
     if space.parameters and not len(Axes(space).ordered):
-        need = "a number, or an ordinal, of three values or more, because cmaes moves a mean; tpe and gp need none"
+        need = "a number or an ordinal with three values or more, because cmaes moves a mean; tpe and gp do without"
         yield SpecError("parameters", "categories only", need)
 
 
 @dataclass
 class Run:
-    """One run of the strategy, from a start to where it has converged.
+    """One run of the strategy, from its start until it has converged.
 
     Attributes:
-        number: 0 for the first, one more each restart.
-        doublings: of the population of large runs so far.
-        spent: trials told, by whether the run's population is large.
+        number: 0 for the first run; each restart adds one.
+        doublings: how often the population of large runs has been doubled so far.
+        spent: number of trials used, by whether the run's population is large.
     """
 
     axes: Axes
@@ -138,14 +147,14 @@ class Run:
     doublings: int = 0
     spent: dict[bool, int] = field(default_factory=lambda: {True: 0, False: 0})
     best: float = math.inf
-    stale: int = 0  # generations since the best was found
+    stale: int = 0  # generations since the best loss was reached
     converged: bool = False
 
     def tell(self, members: Sequence[Trial], losses: Sequence[float]) -> None:
-        """One generation: ranks of the losses, the older of equals first."""
+        """Update the distribution by the ranks of one generation's losses; of equal losses the older ranks first."""
         ranks = np.argsort(np.argsort(losses, kind="stable"))
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # of the library, where all of a generation are alike
+            warnings.simplefilter("ignore", RuntimeWarning)  # the library warns if all trials of a generation are equal
             self.optimizer.tell(
                 [(self._solution(trial), float(rank)) for trial, rank in zip(members, ranks, strict=True)]
             )
@@ -163,16 +172,16 @@ class Run:
 
 
 def _point(trial: Trial) -> Array:
-    """Where the distribution was sampled; unlike the assignment, it may lie outside the bounds."""
+    """The sampled point; unlike the assignment, it may lie outside the bounds."""
     return np.array(trial.suggestion.info["point"], dtype=float)
 
 
 @algorithm("cmaes", settings=CMAESSettings, check=_check, earlier=True)
 def cmaes(ask: Ask[CMAESSettings]) -> list[Suggestion]:
-    """Samples of the distribution that the history leads to."""
+    """Samples of the distribution that results from the history."""
     axes = Axes(ask.space)
     run = _replayed(ask, axes)
-    known = Known.of(ask, (trial for trial in ask.history if trial.assignment in ask.space))
+    known = Known.from_ask(ask, (trial for trial in ask.history if trial.assignment in ask.space))
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         drawn = _drawn(ask, axes, run, index, known)
@@ -187,11 +196,11 @@ def cmaes(ask: Ask[CMAESSettings]) -> list[Suggestion]:
 def _drawn(
     ask: Ask[CMAESSettings], axes: Axes, run: Run, index: int, known: Known
 ) -> tuple[dict[str, Value], list[float]] | None:
-    """An assignment that nobody has tried, and its point, where the distribution was sampled; None if there is none."""
+    """A new assignment and its sampled point; None if the space is used up."""
     run.optimizer.reseed_rng(np.random.SeedSequence((ask.seed, index)).generate_state(4))  # type: ignore[arg-type]
     solutions = (run.optimizer.ask() for _ in range(ATTEMPTS))
-    if found := known.first((ask.space.decode(axes.units(solution)), solution) for solution in solutions):
-        return found[0], [float(x) for x in np.asarray(found[1]._v_raw)]
+    if proposal := known.first((ask.space.decode(axes.units(solution)), solution) for solution in solutions):
+        return proposal[0], [float(x) for x in np.asarray(proposal[1]._v_raw)]
     assignment = known.drawn(ask.rng(index))
     if assignment is None:
         return None
@@ -199,7 +208,7 @@ def _drawn(
 
 
 def _replayed(ask: Ask[CMAESSettings], axes: Axes) -> Run:
-    """The run that the history has come to, told all its complete generations."""
+    """The current run, after all complete generations of the history."""
     run = started(ask, axes, None)
     while True:
         members = marked(ask.history, run=run.number)
@@ -221,8 +230,8 @@ def _losses(ask: Ask[CMAESSettings], trials: Sequence[Trial]) -> list[float]:
 
 
 def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
-    """The first run, or the one after another has converged."""
-    dimensions = len(axes.ordered) + len(axes.of("unordered"))
+    """Start the first run, or the run that follows one that has converged."""
+    dimensions = len(axes.ordered) + len(axes.positions("unordered"))
     usual = ask.settings.population or 4 + math.floor(3 * math.log(dimensions))
     if before is None:
         mean = _beginning(ask, axes)
@@ -242,7 +251,7 @@ def started(ask: Ask[CMAESSettings], axes: Axes, before: Run | None) -> Run:
 
 
 def _beginning(ask: Ask[CMAESSettings], axes: Axes) -> Array:
-    """The middle, or the best trial of earlier experiments."""
+    """The best trial of earlier experiments, or the middle of the space; shape (ordered,)."""
     known = ask.experiment.ranked([trial for trial in ask.earlier if trial.assignment in ask.space])
     units = ask.space.encode(known[0].assignment) if known else np.full(len(ask.space), 0.5)
     return np.nan_to_num(units, nan=0.5)[axes.ordered]

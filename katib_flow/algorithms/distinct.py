@@ -1,7 +1,7 @@
-"""A stream of points of the unit cube -> distinct assignments, so that a finite space is covered exactly once.
+"""Distinct assignments from a stream of points of the unit cube, so that a finite space is covered exactly once.
 
-Random search and Sobol read the same stream whenever they are asked: what stands at an index depends on the seed and
-the index alone. Nothing is kept but a memo of the replay. ``Known`` is what every other algorithm proposes against.
+Random search and Sobol replay the same stream at every call: the assignment at an index depends only on the seed and
+the index. Only a memo of the replay is kept. All other algorithms avoid repeated trials by means of ``Known``.
 """
 
 import itertools
@@ -20,27 +20,29 @@ from katib_flow.spec.space import Assignment, SearchSpace, Units
 if TYPE_CHECKING:
     from katib_flow.models.space import Space
 
-PATIENCE = 64  # known assignments in a row, before what is left is gone through instead
-MOST_ALIKE = 10_000  # decisions looked at that all make known networks, before a space is taken to be used up
+PATIENCE = 64  # consecutive known assignments, before the rest of the space is enumerated instead
+MOST_ALIKE = 10_000  # consecutive assignments that give known networks, before the space counts as used up
 P = TypeVar("P")
 
 
 class DistinctStream:
-    """The assignments of a finite space in the order in which a stream of points comes upon them."""
+    """The assignments of a finite space, in the order in which a stream of points reaches them."""
 
     def __init__(
         self, space: SearchSpace, points: Iterator[Units], seed: int, architectures: "Space | None" = None
     ) -> None:
         self._space, self._points, self._seed, self._architectures = space, points, seed, architectures
-        self._found: list[Assignment] = []
+        self._assignments: list[Assignment] = []
         self._stream = self._distinct()
         self._lock = threading.Lock()
 
     def suggestions(self, indices: range) -> list[Suggestion]:
-        """What stands at some indices; fewer where the space has no more."""
+        """The suggestions at some indices; fewer if the space has no more assignments."""
         with self._lock:
-            self._found += itertools.islice(self._stream, max(0, indices.stop - len(self._found)))
-        return [Suggestion(index, dict(self._found[index])) for index in indices if index < len(self._found)]
+            self._assignments += itertools.islice(self._stream, max(0, indices.stop - len(self._assignments)))
+        return [
+            Suggestion(index, dict(self._assignments[index])) for index in indices if index < len(self._assignments)
+        ]
 
     def _distinct(self) -> Iterator[Assignment]:
         seen: set[Hashable] = set()
@@ -57,7 +59,7 @@ class DistinctStream:
         yield from self._rest(seen)
 
     def _rest(self, seen: set[Hashable]) -> Iterator[Assignment]:
-        """What has not been seen."""
+        """The assignments that the stream has not reached, in a random order."""
         size, in_vain = self._space.size or 0, 0
         everything = scattered(self._space, np.random.default_rng((self._seed, len(seen)))) if len(seen) < size else ()
         for assignment in everything:
@@ -74,23 +76,23 @@ class DistinctStream:
 
 
 def scattered(space: SearchSpace, rng: np.random.Generator) -> Iterator[dict[str, Value]]:
-    """All of a finite space, each once, in equal strides through the list of all, which is never made."""
+    """Every assignment of a finite space once, in equal strides through their list, which is never built."""
     size = space.size
-    assert size, "only a finite space can be gone through"
+    assert size, "only a finite space can be enumerated"
     start, stride = (int(number) for number in rng.integers(1 << 62, size=2))
-    while math.gcd(stride, size) != 1:  # so that the strides come by everywhere
+    while math.gcd(stride, size) != 1:  # coprime, so that the strides reach every assignment
         stride += 1
     return (space.nth((start + step * stride) % size) for step in range(size))
 
 
 @dataclass
 class Known:
-    """What has been tried, or is about to be, so that nothing is tried twice.
+    """The assignments that have been tried or suggested, so that none is tried twice.
 
-    Where architectures are searched, decisions that make one network are one point.
+    In a search for architectures, assignments that give the same network count as one.
 
     Attributes:
-        trials: index of the trial that tried it, by ``key``.
+        trials: the index of the trial of each known assignment, by its ``key``.
     """
 
     space: SearchSpace
@@ -98,17 +100,17 @@ class Known:
     trials: dict[Hashable, int]
 
     @classmethod
-    def of(cls, ask: Ask[Any], trials: Iterable[Trial] | None = None) -> "Known":
-        """What some trials tried, those of the history where none are given."""
+    def from_ask(cls, ask: Ask[Any], trials: Iterable[Trial] | None = None) -> "Known":
+        """The assignments of some trials, by default of the whole history."""
         tried = ask.history if trials is None else trials
         return cls(ask.space, ask.key, {ask.key(trial.assignment): trial.index for trial in tried})
 
     def take(self, assignment: Assignment, index: int) -> None:
-        """From now on it is known."""
+        """Mark an assignment as known."""
         self.trials[self.key(assignment)] = index
 
     def suggestions(self, indices: Iterable[int], propose: Callable[[int], Suggestion | None]) -> list[Suggestion]:
-        """What is proposed for each index, known to the proposals after it, up to the first that there is none for."""
+        """The proposals for some indices, up to the first index without one; each is known to those after it."""
         suggestions: list[Suggestion] = []
         for index in indices:
             suggestion = propose(index)
@@ -119,25 +121,31 @@ class Known:
         return suggestions
 
     def trial(self, assignment: Assignment) -> int:
-        """The trial that tried what is known."""
+        """The index of the trial that tried a known assignment."""
         return self.trials[self.key(assignment)]
 
     def first(self, proposals: Iterable[tuple[Assignment, P]]) -> tuple[dict[str, Value], P] | None:
-        """The first proposal that is not known, with what comes along with it; None where all are.
+        """The first proposal whose assignment is not known; None if all are.
 
-        A generator is asked for its next proposal only when the one before it was known.
+        A generator is asked for its next proposal only if the one before it was known.
+
+        Args:
+            proposals: assignments, each with anything that belongs to it.
         """
-        return next(((dict(each), more) for each, more in proposals if self.key(each) not in self.trials), None)
+        return next(
+            ((dict(assignment), more) for assignment, more in proposals if self.key(assignment) not in self.trials),
+            None,
+        )
 
     def drawn(self, rng: np.random.Generator) -> dict[str, Value] | None:
-        """What is not known, drawn where it can be; None where a finite space is used up.
+        """A random assignment that is not known; None if a finite space is used up.
 
-        In a space that is not finite, but in which almost all is known, it may be known.
+        In an infinite space in which nearly every draw is known, the result may be known as well.
         """
-        if found := self.first((self.space.draw(rng), None) for _ in range(PATIENCE)):
-            return found[0]
+        if new := self.first((self.space.draw(rng), None) for _ in range(PATIENCE)):
+            return new[0]
         drawn = self.space.draw(rng)
         if self.space.size is None:
             return drawn
         rest = itertools.islice(scattered(self.space, rng), len(self.trials) + MOST_ALIKE)
-        return next((each for each in rest if self.key(each) not in self.trials), None)
+        return next((assignment for assignment in rest if self.key(assignment) not in self.trials), None)

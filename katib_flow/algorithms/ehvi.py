@@ -1,10 +1,10 @@
-"""Bayesian optimisation of several objectives: where most is expected to be added to the volume the front dominates.
+"""Bayesian optimisation of several objectives by the expected hypervolume improvement.
 
 Papers: Emmerich et al., "Single- and Multiobjective Evolutionary Optimization Assisted by Gaussian Random Field
 Metamodels", IEEE Trans. Evol. Comput. 2006 (the criterion); Yang et al., "Efficient computation of expected hypervolume
 improvement using box decomposition algorithms", J. Global Optimization 2019 (exact, for any number of objectives).
 Departs from them: each objective has a Gaussian process of its own; the front is that of the models' means at the
-trials, not of noisy losses; boxes come from slices, and a front with too many is thinned out where it is crowded.
+trials, not of noisy losses; boxes come from slices, and a front that needs too many is thinned out where it is crowded.
 """
 
 from dataclasses import dataclass, replace
@@ -23,17 +23,17 @@ from katib_flow.algorithms.registry import Ask
 from katib_flow.history import History, State, Suggestion, Trial
 
 MOST_BOXES = 512
-MARGIN = 0.1  # of the reference behind the worst of the front, in ranges of the front
+MARGIN = 0.1  # distance of the reference point from the worst of the front, as a share of the front's range
 
 
 def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
-    """What no point of a front dominates, up to the reference, as boxes that share no volume.
+    """The region that no point of a front dominates, up to the reference, as disjoint boxes.
 
     Args:
         front: shape (n, objective), lower is better.
 
     Returns:
-        The lower and upper corners, shape (box, objective); what is open below has -infinity.
+        The lower and upper corners, shape (box, objective); a side that is open below has -infinity.
     """
     inside = front[(front < reference).all(axis=1)]
     if len(reference) == 1:
@@ -51,10 +51,10 @@ def boxes(front: Array, reference: Array) -> tuple[Array, Array]:
 
 
 def expected_volume(mean: Array, deviation: Array, lower: Array, upper: Array) -> Array:
-    """The volume that independent normal losses are expected to dominate of some boxes, shape (n,).
+    """The expected volume of some boxes that independent normal losses dominate, shape (n,).
 
-    The volume that y dominates of a box is the product over objectives of (upper - y)+ - (lower - y)+; of independent
-    objectives the expectation is the product of the expectations.
+    The volume of a box that y dominates is the product over objectives of (upper - y)+ - (lower - y)+; for independent
+    objectives its expectation is the product of the expectations.
 
     Args:
         mean, deviation: shape (n, objective).
@@ -64,7 +64,7 @@ def expected_volume(mean: Array, deviation: Array, lower: Array, upper: Array) -
     def below(edge: Array) -> Array:
         """The expectation of (edge - y)+, shape (n, box, objective)."""
         z = (edge[None] - mean[:, None]) / deviation[:, None]
-        finite = np.maximum(z, -40.0)  # further out there is nothing left
+        finite = np.maximum(z, -40.0)  # further out the density underflows
         density = np.exp(-0.5 * finite * finite) / np.sqrt(2 * np.pi)
         return np.where(z < -40.0, 0.0, deviation[:, None] * (finite * special.ndtr(finite) + density))
 
@@ -72,13 +72,13 @@ def expected_volume(mean: Array, deviation: Array, lower: Array, upper: Array) -
 
 
 def reference_of(front: Array, losses: Array) -> Array:
-    """A little worse than the worst of the front, and no better than what is usual."""
+    """The reference point: a little worse than the worst of the front, and no better than the median loss."""
     worst, best = front.max(axis=0), front.min(axis=0)
     return np.maximum(worst + MARGIN * (worst - best), np.median(losses, axis=0))
 
 
 def thinned(front: Array) -> Array:
-    """The front, or as many of its points, the most isolated first, as make no more boxes than ``MOST_BOXES``."""
+    """The most isolated points of a front, as many as give at most ``MOST_BOXES`` boxes."""
     size, width = len(front), front.shape[1]
     while size > 2 and special.comb(size + width - 1, width - 1) > MOST_BOXES:
         size -= 1
@@ -87,12 +87,13 @@ def thinned(front: Array) -> Array:
 
 @dataclass
 class Evidences:
-    """What each objective's model learns from; a trial that lacks one of the values has failed in all."""
+    """The evidence for the model of each objective; a trial without a value of one objective failed in all of them."""
 
-    each: list[Evidence]
+    per_objective: list[Evidence]
 
     @classmethod
-    def of(cls, ask: Ask[Any]) -> "Evidences":
+    def from_ask(cls, ask: Ask[Any]) -> "Evidences":
+        """The trials of an experiment and of earlier ones, once for each objective."""
         names = [objective.metric for objective in ask.experiment.objective]
 
         def sound(trial: Trial) -> Trial:
@@ -100,17 +101,20 @@ class Evidences:
             return replace(trial, state=State.FAILED) if failed else trial
 
         history, earlier = (History(tuple(map(sound, trials))) for trials in (ask.history, ask.earlier))
-        alone = [ask.experiment.model_copy(update={"objective": (each,)}) for each in ask.experiment.objective]
-        return cls([Evidence.of(replace(ask, experiment=each, history=history, earlier=earlier)) for each in alone])
+        experiments = [
+            ask.experiment.model_copy(update={"objective": (single,)}) for single in ask.experiment.objective
+        ]
+        asks = [replace(ask, experiment=single, history=history, earlier=earlier) for single in experiments]
+        return cls([Evidence.from_ask(single) for single in asks])
 
 
 def proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
-    """For each index the point of highest expected improvement, given that those before it come out as expected."""
-    evidences, features = Evidences.of(ask).each, Features(ask.space)
-    evidence = evidences[0]
+    """For each index, the point with the highest expected improvement if the points before it turn out as expected."""
+    per_objective, features = Evidences.from_ask(ask).per_objective, Features(ask.space)
+    evidence = per_objective[0]
     if evidence.scored < ask.settings.startup:
         return opening(ask, evidence)
-    losses = np.column_stack([each.losses for each in evidences])
+    losses = np.column_stack([evidence.losses for evidence in per_objective])
     seen = informative(np.argsort(survivors(losses, len(losses))).astype(float))
     units = evidence.units[seen]
     priors = Priors.in_dimensions(features.dimensions)
@@ -126,22 +130,22 @@ def proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
         means = np.column_stack([model.posterior(model.inputs)[0] for model in believing])
         best = np.flatnonzero(~pareto.dominated(means, means))
         value = improvement(believing, features, means[best], reference_of(means[best], means))
-        found = maximised(value, features, np.vstack([units, pending])[best], ask.settings.candidates, rng)
-        if (chosen := evidence.take(found, rng)) is None:
+        points = maximised(value, features, np.vstack([units, pending])[best], ask.settings.candidates, rng)
+        if (chosen := evidence.take(points, rng)) is None:
             break
         suggestions.append(Suggestion(index, chosen))
     return suggestions
 
 
 def improvement(models: list[GaussianProcess], features: Features, front: Array, reference: Array) -> Acquisition:
-    """The expected hypervolume improvement on a front at snapped units."""
+    """The expected hypervolume improvement on a front, at snapped units."""
     lower, upper = boxes(thinned(front), reference)
-    chunk = max(1, 200_000 // lower.size)  # points at a time, so that a few megabytes do
+    chunk = max(1, 200_000 // lower.size)  # points at a time, to keep memory to a few megabytes
 
     def value(units: Array) -> Array:
         posteriors = [model.posterior(features.expand(units)) for model in models]
-        mean = np.column_stack([each[0] for each in posteriors])
-        deviation = np.sqrt(np.column_stack([each[1] for each in posteriors]))
+        mean = np.column_stack([mean for mean, _ in posteriors])
+        deviation = np.sqrt(np.column_stack([variance for _, variance in posteriors]))
         starts = range(0, len(units), chunk)
         return np.concatenate(
             [expected_volume(mean[at : at + chunk], deviation[at : at + chunk], lower, upper) for at in starts]

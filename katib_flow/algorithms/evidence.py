@@ -1,7 +1,7 @@
-"""What a model learns from: the history as points and losses, and which points are taken.
+"""The data of a surrogate model: the history as points and losses, and which points are taken.
 
-Failed trials, and those without a finite value, count as no better than the worst that has one: a model learns to stay
-away from what breaks. Killed trials are started again and are as good as pending.
+Failed trials, and those without a finite value, get the loss of the worst trial with a value: the model learns to avoid
+points that fail. Killed trials will be started again, so they count as pending.
 """
 
 import math
@@ -24,13 +24,13 @@ FAILURES = (State.FAILED, State.METRICS_UNAVAILABLE, State.SUCCEEDED, State.EARL
 
 @dataclass
 class Evidence:
-    """The trials of an experiment so far, and of earlier ones that it starts from; grows as points are taken.
+    """The trials of an experiment so far, and of the earlier experiments that it learns from; taken points are added.
 
     Attributes:
-        units: of the trials that have ended, shape (n, parameter), NaN where inactive.
+        units: points of the trials that have ended, shape (n, parameter), NaN where inactive.
         losses: lower is better, shape (n,).
-        pending: units of trials without a result yet, shape (m, parameter).
-        scored: how many trials have a finite value.
+        pending: points of the trials without a result yet, shape (m, parameter).
+        scored: number of trials with a finite value.
     """
 
     space: SearchSpace
@@ -41,7 +41,8 @@ class Evidence:
     _known: Known
 
     @classmethod
-    def of(cls, ask: Ask[Any]) -> "Evidence":
+    def from_ask(cls, ask: Ask[Any]) -> "Evidence":
+        """The trials inside the current space; earlier ones only if they have ended."""
         space, objective = ask.space, ask.objective
         everything = [*ask.history, *(trial for trial in ask.earlier if trial.state.over)]
         units, inside = space.encode_all([trial.assignment for trial in everything])
@@ -59,21 +60,25 @@ class Evidence:
             losses=losses[ended],
             pending=units[:own][waiting],
             scored=int(np.sum(scored)),
-            _known=Known.of(ask, known[:own]),
+            _known=Known.from_ask(ask, known[:own]),
         )
 
     def exclude(self, trials: Iterable[Trial]) -> None:
-        """Trials that teach nothing here, and need not be tried again."""
+        """Mark trials as tried, without learning from them."""
         for trial in trials:
             if trial.assignment in self.space:
                 self._known.take(trial.assignment, trial.index)
 
     def take(self, candidates: Array, rng: np.random.Generator) -> dict[str, Value] | None:
-        """The first candidate that nobody has tried, or any other such point; None where none is left."""
+        """Take the first candidate that is new, or a random new point; None if the space is used up.
+
+        Args:
+            candidates: units, shape (n, parameter), the best first.
+        """
         proposals = ((self.space.decode(np.nan_to_num(units, nan=0.5)), None) for units in candidates)
-        new = self._known.first(proposals)  # a branch may be finite where the space is not
-        found = new[0] if new else self._known.drawn(rng)
-        return None if found is None else self._take(found)
+        new = self._known.first(proposals)  # all candidates of a branch may be known, even in an infinite space
+        assignment = new[0] if new else self._known.drawn(rng)
+        return None if assignment is None else self._take(assignment)
 
     def _take(self, assignment: dict[str, Value]) -> dict[str, Value]:
         self.pending = np.vstack([self.pending, self.space.encode(assignment)[None]])
@@ -82,8 +87,8 @@ class Evidence:
 
 
 def opening(ask: Ask[Any], evidence: Evidence) -> list[Suggestion]:
-    """What a model begins with: the points of a Sobol sequence that nobody has tried."""
-    points = {each.index: each.assignment for each in sobol(replace(ask, settings=Settings()))}
+    """The suggestions before there is a model: new points of a Sobol sequence."""
+    points = {point.index: point.assignment for point in sobol(replace(ask, settings=Settings()))}
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         candidates = _units(ask.space, [points[index]] if index in points else [])
@@ -93,4 +98,4 @@ def opening(ask: Ask[Any], evidence: Evidence) -> list[Suggestion]:
 
 
 def _units(space: SearchSpace, assignments: Sequence[Mapping[str, Value]]) -> Array:
-    return np.array([space.encode(each) for each in assignments]).reshape(-1, len(space))
+    return np.array([space.encode(assignment) for assignment in assignments]).reshape(-1, len(space))

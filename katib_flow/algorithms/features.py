@@ -1,7 +1,7 @@
-"""Points of the unit cube as a model sees them: many at a time, snapped to values that exist, one-hot where unordered.
+"""Points of the unit cube as the features of a model: snapped to existing values, with categories one-hot encoded.
 
-A row of *units* has a coordinate for each parameter, NaN where it is inactive; a row of *features* is numbers only: a
-number's unit, a category's one-hot coordinates, and for a conditional parameter whether it is active.
+A row of *units* has one coordinate per parameter, NaN if it is inactive. A row of *features* has no NaN: the unit of a
+number, the one-hot coordinates of a category and, for a conditional parameter, a flag for whether it is active.
 """
 
 from dataclasses import dataclass, field
@@ -15,19 +15,19 @@ from katib_flow.spec.space import SearchSpace
 
 Array = NDArray[np.float64]
 FINE = 4096
-"""Parameters with more values than this are taken for continuous: their steps are too small to matter to a model."""
-SAMPLE = 1024  # points from which the branches of a space are known: what is rarer is no branch to look into
+"""Parameters with more values than this are treated as continuous: such small steps do not matter to a model."""
+SAMPLE = 1024  # random points that reveal the branches of a space; rarer branches are ignored
 ABSENT = 0.5  # the coordinate of an inactive number
 
 
 @dataclass(frozen=True)
 class _Column:
-    """One parameter: its cells' borders and middles where it is countable, and when it is active."""
+    """One parameter: the borders and middles of its cells, None if it is continuous, and when it is active."""
 
     edges: Array | None
     middles: Array | None
-    one_hot: int  # number of categories, 0 for what has an order
-    parents: tuple[tuple[int, NDArray[np.bool_]], ...]  # (column, which of its values make this one active)
+    one_hot: int  # number of categories, 0 if its values are ordered
+    parents: tuple[tuple[int, NDArray[np.bool_]], ...]  # (column, which of its values activate this one)
 
 
 @dataclass
@@ -35,7 +35,8 @@ class Features:
     """The map from units to features.
 
     Attributes:
-        group: for each feature, the number of the lengthscale it shares: one for each parameter, and one for all flags.
+        group: the number of each feature's lengthscale, shape (feature,): one for the coordinates of each parameter,
+            and one for the flag of each conditional parameter.
     """
 
     space: SearchSpace
@@ -57,27 +58,27 @@ class Features:
 
     @cached_property
     def dimensions(self) -> float:
-        """How many parameters are active at a random point, on average: what distances grow with."""
+        """The mean number of active parameters at a random point; distances grow with it."""
         return float(np.sum(~self._inactive, axis=1).mean())
 
     @cached_property
     def conditional_share(self) -> float:
-        """The share of conditional parameters among those that are active at a random point, from 0 to 1."""
+        """The share of conditional parameters among the active ones at random points, from 0 to 1."""
         conditional = np.array([bool(column.parents) for column in self._columns])
         return float(np.sum(~self._inactive & conditional) / np.sum(~self._inactive))
 
     @cached_property
     def branches(self) -> NDArray[np.bool_]:
-        """The branches of a conditional space, by which parameters are inactive there, shape (branch, parameter)."""
+        """Which parameters are inactive in each branch of a conditional space, shape (branch, parameter)."""
         return np.unique(self._inactive, axis=0)
 
     @property
     def categories(self) -> NDArray[np.int64]:
-        """Number of categories of each parameter, 0 for what has an order."""
+        """Number of categories of each parameter, 0 if its values are ordered; shape (parameter,)."""
         return np.array([column.one_hot for column in self._columns], dtype=np.int64)
 
     def snap(self, units: Array) -> Array:
-        """The nearest points that exist, shape (n, parameter): middles of cells, NaN where inactive."""
+        """The nearest existing points, shape (n, parameter): the middles of cells, NaN for inactive parameters."""
         snapped = np.clip(units, 0.0, 1.0)
         cells = np.zeros(units.shape, dtype=np.int64)
         for number, column in enumerate(self._columns):
@@ -93,7 +94,7 @@ class Features:
         return snapped
 
     def expand(self, units: Array) -> Array:
-        """Features, shape (n, feature), of snapped units."""
+        """The features of snapped units, shape (n, parameter) -> (n, feature)."""
         parts: list[Array] = []
         for number, column in enumerate(self._columns):
             here = units[:, number]

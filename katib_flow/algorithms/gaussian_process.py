@@ -1,8 +1,8 @@
-"""A Gaussian process in NumPy: Matern-5/2 with a lengthscale a group of features, hyper-parameters by MAP.
+"""A Gaussian process in NumPy: a Matern-5/2 kernel with one lengthscale per group of features, fitted by MAP.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1, equations 4.17 and 5.9.
-The priors are normal on the logarithms of lengthscales, signal and noise variance. The constant mean has a normal prior
-of its own, which is a constant added to the kernel (equation 2.39 with a constant basis).
+The logarithms of the lengthscales, the signal variance and the noise variance have normal priors. So has the constant
+mean, which adds a constant to the kernel (equation 2.39 with a constant basis).
 """
 
 from dataclasses import dataclass
@@ -13,15 +13,15 @@ from scipy import linalg, optimize
 
 Array = NDArray[np.float64]
 ROOT5 = np.sqrt(5.0)
-MEAN_VARIANCE = 1.0  # of the constant mean, in units of the standardised outputs
+MEAN_VARIANCE = 1.0  # prior variance of the constant mean, in units of the standardised outputs
 JITTER = 1e-8
 LENGTHSCALE_IN_FOUR = -0.3  # mean of the logarithm of a lengthscale in four dimensions
-REACH = 4  # deviations of its prior within which a hyper-parameter is looked for
+REACH = 4  # bounds of the search for a hyper-parameter, in standard deviations of its prior
 
 
 @dataclass(frozen=True)
 class Priors:
-    """Mean and standard deviation of the logarithms."""
+    """Mean and standard deviation of the normal priors on the logarithms of the hyper-parameters."""
 
     lengthscale: tuple[float, float]
     signal: tuple[float, float] = (0.0, 0.7)
@@ -29,26 +29,26 @@ class Priors:
 
     @classmethod
     def in_dimensions(cls, d: float) -> "Priors":
-        """Lengthscales grow with the square root of the dimensions, as distances in the unit cube do.
+        """Lengthscales that grow with the square root of the dimension d, as distances in the unit cube do.
 
         Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML 2024, section 4.
         """
         return cls((LENGTHSCALE_IN_FOUR + 0.5 * float(np.log(d / 4)), 0.6))
 
-    def of(self, size: int) -> tuple[Array, Array]:
-        """Mean and deviation of each of ``size`` hyper-parameters, in the order of ``theta``."""
+    def moments(self, size: int) -> tuple[Array, Array]:
+        """Mean and standard deviation of ``size`` hyper-parameters in the order of ``theta``, shape (size,) each."""
         mean, deviation = np.array([self.lengthscale] * (size - 2) + [self.signal, self.noise]).T
         return mean, deviation
 
 
 def matern52(squared: Array) -> Array:
-    """The kernel at squared distances, in lengthscales."""
+    """The kernel at squared distances in units of the lengthscale, any shape (equation 4.17)."""
     r = ROOT5 * np.sqrt(squared)
     return (1 + r + r * r / 3) * np.exp(-r)
 
 
 def group_distances(one: Array, other: Array, group: NDArray[np.int64]) -> Array:
-    """Squared distances by group of features, shape (group, n, m)."""
+    """Squared distances within each group of features: (n, feature), (m, feature) -> (group, n, m)."""
     total = np.zeros((int(group.max()) + 1, len(one), len(other)))
     for feature, number in enumerate(group):
         total[number] += (one[:, feature, None] - other[None, :, feature]) ** 2
@@ -57,11 +57,15 @@ def group_distances(one: Array, other: Array, group: NDArray[np.int64]) -> Array
 
 @dataclass(frozen=True)
 class GaussianProcess:
-    """A posterior, given hyper-parameters.
+    """The posterior for fixed hyper-parameters.
 
     Attributes:
-        inputs: shape (n, feature). outputs: shape (n,), standardised.
-        theta: logarithms of the lengthscales, then of the signal and of the noise variance.
+        inputs: shape (n, feature).
+        outputs: shape (n,), standardised.
+        group: the number of each feature's lengthscale, shape (feature,).
+        theta: logarithms of the lengthscales, of the signal variance and of the noise variance, in this order.
+        factor: lower Cholesky factor of the kernel matrix, shape (n, n).
+        weights: the kernel matrix solved for the outputs, shape (n,).
     """
 
     inputs: Array
@@ -72,7 +76,8 @@ class GaussianProcess:
     weights: Array
 
     @classmethod
-    def given(cls, inputs: Array, outputs: Array, group: NDArray[np.int64], theta: Array) -> "GaussianProcess":
+    def from_theta(cls, inputs: Array, outputs: Array, group: NDArray[np.int64], theta: Array) -> "GaussianProcess":
+        """Compute the posterior (algorithm 2.1, lines 2 and 3)."""
         kernel = _covariance(inputs, inputs, group, theta)
         kernel[np.diag_indices_from(kernel)] += np.exp(theta[-1]) + JITTER
         factor = linalg.cholesky(kernel, lower=True, check_finite=False)
@@ -80,21 +85,21 @@ class GaussianProcess:
         return cls(inputs, outputs, group, theta, factor, weights)
 
     def posterior(self, points: Array) -> tuple[Array, Array]:
-        """Mean and variance of the function (without noise) at points, shape (m, feature) -> (m,), (m,)."""
+        """Mean and variance of the noise-free function at points, shape (m, feature) -> (m,), (m,)."""
         cross = _covariance(self.inputs, points, self.group, self.theta)
         half = linalg.solve_triangular(self.factor, cross, lower=True, check_finite=False)
         prior = np.exp(self.theta[-2]) + MEAN_VARIANCE
         return cross.T @ self.weights, np.maximum(prior - np.sum(half * half, axis=0), 1e-12)
 
     def believing(self, points: Array) -> "GaussianProcess":
-        """The posterior as if its own mean had been observed at points that are still being tried.
+        """The posterior after observing its own mean at pending points.
 
         Ginsbourger et al., "Kriging Is Well-Suited to Parallelize Optimization", 2010 (the kriging believer).
         """
         if not len(points):
             return self
         inputs, outputs = np.vstack([self.inputs, points]), np.concatenate([self.outputs, self.posterior(points)[0]])
-        return GaussianProcess.given(inputs, outputs, self.group, self.theta)
+        return GaussianProcess.from_theta(inputs, outputs, self.group, self.theta)
 
 
 def _covariance(one: Array, other: Array, group: NDArray[np.int64], theta: Array) -> Array:
@@ -106,7 +111,11 @@ def _covariance(one: Array, other: Array, group: NDArray[np.int64], theta: Array
 
 @dataclass(frozen=True)
 class Objective:
-    """The negative log of likelihood times prior of the hyper-parameters, and its gradient."""
+    """The negative log posterior density of the hyper-parameters, up to a constant, and its gradient in theta.
+
+    Attributes:
+        distances: squared distances of the inputs by group of features, shape (group, n, n).
+    """
 
     distances: Array
     outputs: Array
@@ -134,22 +143,22 @@ class Objective:
         gradient[:-2] = 0.5 * inverse * np.tensordot(self.distances, by_lengthscale, axes=2)
         gradient[-2] = 0.5 * np.sum(slope * signal)
         gradient[-1] = 0.5 * noise * np.trace(slope)
-        mean, deviation = self.priors.of(len(theta))
+        mean, deviation = self.priors.moments(len(theta))
         z = (theta - mean) / deviation
         return float(value + 0.5 * z @ z), gradient + z / deviation
 
 
 def fitted(inputs: Array, outputs: Array, group: NDArray[np.int64], priors: Priors) -> GaussianProcess:
-    """The posterior with the hyper-parameters of highest posterior density that L-BFGS finds from the prior's mode.
+    """The posterior with the MAP hyper-parameters that L-BFGS reaches from the mode of the prior.
 
     Args:
         inputs: shape (n, feature).
         outputs: shape (n,), standardised.
-        group: for each feature, the number of its lengthscale.
+        group: the number of each feature's lengthscale, shape (feature,).
     """
     objective = Objective(group_distances(inputs, inputs, group), outputs, priors)
-    mean, deviation = priors.of(int(group.max()) + 3)
+    mean, deviation = priors.moments(int(group.max()) + 3)
     bounds = np.stack([mean - REACH * deviation, mean + REACH * deviation], axis=1)
     options = {"maxiter": 50}
-    found = optimize.minimize(objective, mean, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return GaussianProcess.given(inputs, outputs, group, np.asarray(found.x))
+    optimum = optimize.minimize(objective, mean, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return GaussianProcess.from_theta(inputs, outputs, group, np.asarray(optimum.x))

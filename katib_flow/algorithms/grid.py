@@ -1,4 +1,4 @@
-"""Grid search: every combination once, the last parameter changing fastest; then the experiment ends."""
+"""Grid search: every combination once, with the last parameter changing fastest; then the experiment ends."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -16,15 +16,17 @@ from katib_flow.spec.space import SearchSpace
 
 
 class GridSettings(Settings):
+    """Settings of ``grid``."""
+
     points: Annotated[int, Field(ge=2, le=100_000), NotBoolean] | None = None
-    """How many values a float without a step is given, evenly spaced on its scale, bounds included."""
+    """Number of values of a float without a step, evenly spaced on its scale and including both bounds."""
 
 
 def _check(experiment: Experiment, settings: GridSettings) -> Iterator[SpecError]:
     if settings.points is None:
         for name, parameter in search_space(experiment).parameters.items():
             if parameter.size is None:
-                need = "a step, or algorithm.settings.points; algorithms random and sobol need neither"
+                need = "a step, or algorithm.settings.points; the algorithms random and sobol need neither"
                 yield SpecError(f"parameters.{name}", "a float without a step", need)
 
 
@@ -37,7 +39,8 @@ def _countable(parameter: Parameter, points: int | None) -> Parameter:
 
 @algorithm("grid", settings=GridSettings, check=_check, ends=True, several=True)
 def grid(ask: Ask[GridSettings]) -> list[Suggestion]:
-    """The combinations at the indices asked for; fewer at the end of the grid."""
-    space = SearchSpace({name: _countable(each, ask.settings.points) for name, each in ask.space.parameters.items()})
+    """The combinations at the requested indices; fewer at the end of the grid."""
+    parameters = ask.space.parameters.items()
+    space = SearchSpace({name: _countable(parameter, ask.settings.points) for name, parameter in parameters})
     assert space.size is not None
     return [Suggestion(index, space.nth(index)) for index in ask.indices if index < space.size]

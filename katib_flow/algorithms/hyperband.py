@@ -1,8 +1,9 @@
-"""Hyperband: brackets of successive halving, from many trials on a small budget to a few on the whole.
+"""Hyperband: brackets of successive halving, from many trials with a small budget to a few with the full budget.
 
 Paper: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018, Algorithm 1.
-Departs from it: a bracket does not wait for the one before, so that no worker is idle while a rung's last trial runs;
-and a promoted trial continues from its parent's checkpoint. Killed trials are waited for, failed ones not promoted.
+Departs from it: a bracket does not wait for the one before it, so that no worker is idle while a rung's last trial
+runs; and a promoted trial continues from its parent's checkpoint. A rung waits for killed trials, which will be started
+again; failed ones are not promoted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,8 +26,10 @@ Draw = Callable[[int], Assignment | None]
 
 
 class HyperbandSettings(Settings):
+    """Settings of ``hyperband``."""
+
     rounds: Annotated[int, Field(ge=1)] = 1
-    """How often all brackets are run; then the experiment ends."""
+    """How many times all brackets run; then the experiment ends."""
 
 
 def _check(experiment: Experiment, settings: HyperbandSettings) -> Iterator[SpecError]:
@@ -35,23 +38,25 @@ def _check(experiment: Experiment, settings: HyperbandSettings) -> Iterator[Spec
 
 @algorithm("hyperband", settings=HyperbandSettings, check=_check, ends=True, budget=True)
 def hyperband(ask: Ask[HyperbandSettings]) -> list[Suggestion]:
-    """The next trials of the brackets; fewer while a rung waits for its last results, none when all have run."""
+    """The next trials of the brackets; fewer while rungs wait for results, none when all brackets have run."""
     assert ask.experiment.budget is not None
     brackets = hyperband_brackets(ask.experiment.budget) * ask.settings.rounds
     return first_of(ask, halving(ask, brackets, lambda position: drawn(ask, position)))
 
 
 def first_of(ask: Ask[Any], proposals: Iterator[Suggestion]) -> list[Suggestion]:
-    """As many as are asked for, with the indices asked for."""
+    """As many proposals as were requested, with the requested indices."""
     pairs = zip(ask.indices, islice(proposals, len(ask.indices)), strict=False)
-    return [replace(each, index=index) for index, each in pairs]
+    return [replace(suggestion, index=index) for index, suggestion in pairs]
 
 
 def halving(ask: Ask[Any], brackets: Iterable[tuple[Rung, ...]], draw: Draw) -> Iterator[Suggestion]:
-    """What can start now, in the order of the brackets; ends with the first bracket that finds nothing to begin with.
+    """The trials that can start now, in the order of the brackets.
+
+    Ends at the first bracket for which there is no new assignment.
 
     Args:
-        draw: a new assignment, given its position among all that are drawn; None where there is none left.
+        draw: gives a new assignment for a position among all draws; None if the space is used up.
     """
     members, position = by_rung(ask.history), 0
     for number, rungs in enumerate(brackets):
@@ -69,7 +74,7 @@ def _bracket(
 ) -> Iterator[Suggestion]:
     below = members.get((number, 0), [])
     waiting = False
-    for proposal in _begun(number, rungs[0], position, below, draw):  # one at a time: a draw may take a model
+    for proposal in _begun(number, rungs[0], position, below, draw):  # one at a time: a draw may be expensive
         waiting = True
         yield proposal
     for level, rung in enumerate(rungs[1:], start=1):

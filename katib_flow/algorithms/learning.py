@@ -1,9 +1,8 @@
-"""How an algorithm learns from its history, lesson after lesson, so that nothing is learnt twice.
+"""Incremental learning: an algorithm learns from its history lesson by lesson, and no lesson is learnt twice.
 
-What an algorithm knows after some lessons depends on the experiment and on these lessons alone. So it makes no
-difference whether it goes on from what was kept when it was last asked, or learns anew from the whole history: both
-come to the same, bit for bit. What is kept is named by a digest of the lessons, and counts only where the history
-still begins with them.
+What an algorithm knows after some lessons depends only on the experiment and on these lessons. Therefore continuing
+from the knowledge that an earlier call kept, and learning anew from the whole history, give the same result, bit for
+bit. Kept knowledge is identified by a digest of its lessons, and is used only if the history still begins with them.
 """
 
 import hashlib
@@ -26,46 +25,47 @@ K = TypeVar("K")
 
 
 class Learner(ABC, Generic[S, L, K]):
-    """What an algorithm learns by: S is its settings, L a lesson, K what it knows."""
+    """How an algorithm learns. S is the type of its settings, L that of a lesson, K that of its knowledge."""
 
     @abstractmethod
     def lessons(self, ask: "Ask[S]") -> Sequence[L]:
-        """What there is to learn from so far, in order: plain data, or data classes of it.
+        """The lessons so far, in order: plain data, or data classes of plain data.
 
-        New trials should add lessons at the end; where they change an earlier one, all is learnt anew.
+        New trials should add lessons at the end; if one changes an earlier lesson, everything is learnt anew.
         """
 
     @abstractmethod
     def begin(self, ask: "Ask[S]") -> K:
-        """What is known before the first lesson; the history of the question is empty."""
+        """The knowledge before the first lesson; the history of ``ask`` is empty."""
 
     @abstractmethod
     def learn(self, ask: "Ask[S]", known: K, lesson: L, number: int) -> K:
-        """What is known after one more lesson; ``known`` may be changed. The history of the question is empty.
+        """The knowledge after one more lesson. The history of ``ask`` is empty.
 
         Args:
-            number: of the lesson, from 0.
+            known: the knowledge before this lesson; it may be changed in place.
+            number: the number of the lesson, from 0.
         """
 
     @abstractmethod
     def pack(self, known: K) -> bytes:
-        """All that is known, without loss; no pickle: whoever can write to the store can change it."""
+        """Serialise the knowledge without loss, and without pickle: anyone who can write to the store can change it."""
 
     @abstractmethod
     def unpack(self, ask: "Ask[S]", content: bytes) -> K:
-        """What was packed. The history of the question is empty.
+        """The inverse of ``pack``. The history of ``ask`` is empty.
 
         Raises:
-            ValueError: it is not what this algorithm knows of this experiment.
+            ValueError: the content is not valid for this algorithm and this experiment.
         """
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What an algorithm answers.
+    """The reply of an algorithm to an ``Ask``.
 
     Attributes:
-        learnt: what it knows now, to be kept; None where that is nothing, or what was kept already.
+        learnt: its knowledge, to be kept; None if it knows nothing, or what is kept is up to date.
     """
 
     suggestions: Sequence[Suggestion]
@@ -73,43 +73,46 @@ class Answer:
 
 
 def taught(learner: Learner[S, L, K], ask: "Ask[S]", kept: Iterable[Learnt]) -> tuple[K, Learnt | None]:
-    """What an algorithm knows after all lessons so far, and the same to be kept, where it is new.
+    """The knowledge after all lessons so far; also packed, to be kept, if any lesson was new.
 
     Args:
-        kept: at earlier asks; it is looked at only where there are lessons, and only until something of it fits.
+        kept: packed knowledge of earlier calls. It is read only if there are lessons, and only up to the first match.
     """
     lessons = learner.lessons(ask)
-    marks = digests(ask, lessons)
+    prefixes = digests(ask, lessons)
     alone = replace(ask, history=History(), earlier=History(), indices=range(0))
-    count, known = _remembered(learner, alone, marks, kept if lessons else ())
+    count, known = _remembered(learner, alone, prefixes, kept if lessons else ())
     for number in range(count, len(lessons)):
         known = learner.learn(alone, known, lessons[number], number)
     if count == len(lessons):
         return known, None
-    return known, Learnt(len(lessons), marks[-1], learner.pack(known))
+    return known, Learnt(len(lessons), prefixes[-1], learner.pack(known))
 
 
 def _remembered(
-    learner: Learner[S, L, K], alone: "Ask[S]", marks: Sequence[str], kept: Iterable[Learnt]
+    learner: Learner[S, L, K], alone: "Ask[S]", prefixes: Sequence[str], kept: Iterable[Learnt]
 ) -> tuple[int, K]:
-    """The first of what was kept that fits, and from how many lessons it was learnt."""
+    """The first kept knowledge that fits the lessons, and the number of its lessons; a new start if none fits."""
     for learnt in kept:
-        if 0 < learnt.lessons < len(marks) and learnt.digest == marks[learnt.lessons]:
+        if 0 < learnt.lessons < len(prefixes) and learnt.digest == prefixes[learnt.lessons]:
             try:
                 return learnt.lessons, learner.unpack(alone, learnt.content)
-            except ValueError:  # it agrees with its digest, but another program wrote it
+            except ValueError:  # the digest matches, but another program wrote the content
                 continue
     return 0, learner.begin(alone)
 
 
 def digests(ask: "Ask[Any]", lessons: Sequence[object]) -> list[str]:
-    """Of the experiment and the first 0, 1, 2 ... lessons, and of our version: another one may learn otherwise."""
+    """Digests of the first 0, 1, 2, ... lessons, with the experiment and the version of katib-flow.
+
+    The version counts because another one may learn differently.
+    """
     digest = hashlib.sha256(_text([version("katib-flow"), ask.experiment.to_dict()]))
-    marks = [digest.hexdigest()]
+    prefixes = [digest.hexdigest()]
     for lesson in lessons:
         digest.update(b"\n" + _text(lesson))
-        marks.append(digest.hexdigest())
-    return marks
+        prefixes.append(digest.hexdigest())
+    return prefixes
 
 
 def _text(value: object) -> bytes:
@@ -119,4 +122,4 @@ def _text(value: object) -> bytes:
 def _plain(value: Any) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
-    raise TypeError(f"a lesson must be plain data or a data class, found {type(value).__name__}")
+    raise TypeError(f"a lesson must be plain data or a data class, not {type(value).__name__}")

@@ -1,5 +1,4 @@
-"""The standard normal distribution, for arrays: ``scipy.special`` has it too, and takes longer to import than a whole
-suggestion takes to draw."""
+"""The standard normal distribution for arrays; importing ``scipy.special`` takes longer than drawing a suggestion."""
 
 import math
 from statistics import NormalDist
@@ -13,12 +12,12 @@ _inverse = np.frompyfunc(NormalDist().inv_cdf, 1, 1)
 
 
 def cdf(x: Array) -> Array:
-    """The probability of a number of at most x; NaN of NaN."""
+    """The probability that a standard normal number is at most x; NaN for NaN."""
     return 0.5 * np.asarray(_erfc(-x / math.sqrt(2)), dtype=float)
 
 
 def quantile(p: Array) -> Array:
-    """The number that ``cdf`` gives p for: -inf for 0, inf for 1, NaN for what is no probability."""
+    """The inverse of ``cdf``: -inf for 0, inf for 1, NaN if p is outside [0, 1]."""
     inside = (p > 0) & (p < 1)
     values = np.where(p == 0, -np.inf, np.where(p == 1, np.inf, np.nan))
     values[inside] = np.asarray(_inverse(p[inside]), dtype=float)

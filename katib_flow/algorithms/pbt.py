@@ -1,10 +1,11 @@
-"""Population based training: members train side by side; the worst take over the best's weights and explore from there.
+"""Population based training: the worst members copy the weights of the best and continue with perturbed parameters.
 
 Paper: Jaderberg et al., "Population Based Training of Neural Networks", arXiv 1711.09846, Algorithm 1 and section 4.1.1
-(truncation selection; perturbation by 1.2 or 0.8). Settings have the names of Katib's service.
+(truncation selection; perturbation by 1.2 or 0.8). The settings have the names of Katib's service.
 Departs from it: a member is a chain of trials, each of which continues from its parent's checkpoint. A category is kept
-unless it is resampled, an ordinal moves to a neighbour. A failed trial is the worst, and always taken over.
-Gives: the parent is the trial whose checkpoint is continued, a member's own last one or, after exploiting, another's.
+unless it is resampled; an ordinal moves to a neighbouring value. A failed trial is the worst, and is always replaced.
+Gives: the parent is the trial whose checkpoint is continued: the member's own last trial or, after exploiting, that of
+another member.
 """
 
 from collections.abc import Iterator
@@ -26,41 +27,45 @@ FACTORS = (0.8, 1.2)
 
 
 class PBTSettings(Settings):
+    """Settings of ``pbt``."""
+
     n_population: Annotated[int, Field(ge=2)] = 20
-    """Members that train side by side."""
+    """Number of members, which train in parallel."""
     truncation_threshold: Annotated[float, Field(gt=0, le=0.5)] = 0.2
-    """Share of the members that are taken over by, and the share that they are taken over from."""
+    """Share of the members that count as the worst, and are replaced; the same share counts as the best."""
     resample_probability: Annotated[float, Field(ge=0, le=1)] | None = None
-    """How often a parameter is drawn anew instead of perturbed when a member explores; never where it is not given."""
+    """Probability that a parameter is drawn anew instead of perturbed when a member explores; 0 by default."""
 
 
 def _check(experiment: Experiment, settings: PBTSettings) -> Iterator[SpecError]:
-    if experiment.budget is None:  # each trial then trains as long as it does, and only a limit ends the experiment
+    if experiment.budget is None:  # then only a limit ends the experiment
         yield from endless(experiment)
 
 
 @dataclass(frozen=True)
 class Member:
-    """A member with its last trial; None before its first."""
+    """A member and its last trial, None before its first."""
 
     number: int
     last: Trial | None = None
 
     @property
     def generation(self) -> int:
-        """Of its next trial."""
+        """The generation of its next trial, from 0."""
         return 0 if self.last is None else int(str(self.last.suggestion.info["generation"])) + 1
 
 
 @algorithm("pbt", settings=PBTSettings, check=_check, ends=True, budget=True)
 def pbt(ask: Ask[PBTSettings]) -> list[Suggestion]:
-    """The next trial of each member that has none running, the least trained first; fewer while all train."""
+    """The next trials of the members that are not training, the least trained first; fewer if most are training."""
     members = population(ask)
-    last = [each.last for each in members if each.last is not None]
+    last = [member.last for member in members if member.last is not None]
     ready = [
-        each for each in members if each.last is None or (each.last.state.over and _goes_on(ask.experiment, each.last))
+        member
+        for member in members
+        if member.last is None or (member.last.state.over and _goes_on(ask.experiment, member.last))
     ]
-    ready.sort(key=lambda each: (each.generation, each.number))
+    ready.sort(key=lambda member: (member.generation, member.number))
     return [_next(ask, index, member, last) for index, member in zip(ask.indices, ready, strict=False)]
 
 
@@ -74,7 +79,7 @@ def population(ask: Ask[PBTSettings]) -> list[Member]:
 
 
 def _goes_on(experiment: Experiment, trial: Trial) -> bool:
-    """Whether there is budget left to continue a trial with."""
+    """Whether the trial has not spent the maximum budget."""
     budget = experiment.budget
     return budget is None or (trial.suggestion.budget or 0) < budget.max
 
@@ -82,7 +87,7 @@ def _goes_on(experiment: Experiment, trial: Trial) -> bool:
 def _next(ask: Ask[PBTSettings], index: int, member: Member, last: list[Trial]) -> Suggestion:
     rng, budget = ask.rng(index), ask.experiment.budget
     parent = None if member.last is None else exploited(ask, member.last, last, rng)
-    if parent is None:  # its first, or nobody has trained anything that could be continued
+    if parent is None:  # the member's first trial, or there is no trial to continue
         assignment = (drawn(ask, member.number) if member.last is None else None) or ask.space.draw(rng)
     elif parent is member.last:
         assignment = dict(parent.assignment)
@@ -99,24 +104,30 @@ def _next(ask: Ask[PBTSettings], index: int, member: Member, last: list[Trial]) 
 
 
 def exploited(ask: Ask[PBTSettings], own: Trial, last: list[Trial], rng: np.random.Generator) -> Trial | None:
-    """The trial to continue: one of the best members' where this one is among the worst or has failed.
+    """The trial to continue: that of one of the best members if ``own`` is among the worst or has failed.
+
+    None if no trial can be continued.
 
     Args:
-        last: the last trial of every member; those without a result yet do not count.
+        last: the last trial of every member; those without a result do not count.
     """
     ranked = ask.experiment.ranked(last)
     share = int(ask.settings.truncation_threshold * len(ranked) + 1e-9)
     share = max(share, 1) if len(ranked) > 1 else 0
-    if any(each is own for each in ranked[: len(ranked) - share]):
+    if any(trial is own for trial in ranked[: len(ranked) - share]):
         return own
-    best = [each for each in ranked[: max(share, 1)] if _goes_on(ask.experiment, each)]
+    best = [trial for trial in ranked[: max(share, 1)] if _goes_on(ask.experiment, trial)]
     if best:
         return best[int(rng.integers(len(best)))]
-    return own if any(each is own for each in ranked) else None
+    return own if any(trial is own for trial in ranked) else None
 
 
 def explored(space: SearchSpace, old: Assignment, resample: float, rng: np.random.Generator) -> dict[str, Value]:
-    """An assignment with each parameter perturbed, or drawn anew; what becomes active is drawn."""
+    """An assignment with each parameter perturbed or drawn anew; parameters that become active are drawn.
+
+    Args:
+        resample: the probability that a parameter is drawn anew.
+    """
     new: dict[str, Value] = {}
     for name, parameter in space.parameters.items():
         drawn, again, up = float(rng.random()), rng.random() < resample, bool(rng.random() < 0.5)
@@ -126,7 +137,7 @@ def explored(space: SearchSpace, old: Assignment, resample: float, rng: np.rando
 
 
 def perturbed(parameter: Parameter, value: Value, up: bool) -> Value:
-    """A number times 1.2 or 0.8, by a step at least; the neighbour of an ordinal; a category as it is."""
+    """A number times 1.2 or 0.8, moved by at least one step; the neighbour of an ordinal; a category unchanged."""
     if isinstance(parameter, CategoricalParameter):
         return value
     if isinstance(parameter, OrdinalParameter):

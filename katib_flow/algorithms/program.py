@@ -1,8 +1,8 @@
-"""A program of the user's own, in any language, that suggests: ``algorithm.command`` or ``algorithm.container``.
+"""An algorithm as a program of the user's, in any language: ``algorithm.command`` or ``algorithm.container``.
 
-It is started once for each question, and reads and writes JSON as ``katib_flow.outside.protocol`` says. Nothing that it
-answers is trusted. A program that is killed or takes too long is asked again, twice; one that fails, or answers what
-is no sound reply, ends the experiment with a message that says what it did.
+The program is started once per request, and reads and writes JSON as described in ``katib_flow.outside.protocol``. Its
+reply is validated. A program that is killed or exceeds its time limit is asked again, up to two times; one that fails,
+or gives an invalid reply, ends the experiment with a message that says what it did.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ from katib_flow.spec.sections import PROGRAM
 def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]:
     spec = experiment.algorithm
     if spec.command is None and spec.container is None:
-        need = "a program: algorithm: {command: [...]} on this machine, {container: {image, command}} on a cluster"
+        need = "a program: algorithm: {command: [...]} on this machine, or {container: {image, command}} on a cluster"
         yield SpecError("algorithm.command", NOTHING, need)
 
 
 @algorithm(PROGRAM, settings=AnySettings, check=_check, several=True, earlier=True, budget=True, stateful=True)
 def program(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
-    """What the program suggests, and the state that it wants to be kept."""
+    """The suggestions of the program, and the state that it wants to keep."""
     experiment = ask.experiment
     try:
         asked = protocol.request(
@@ -47,9 +47,9 @@ def program(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
 
 
 def state_of(experiment: Experiment, indices: range, kept: Iterable[Learnt]) -> Any:
-    """The state that was written when earlier trials were suggested last; None where there is none.
+    """The state of the last request for earlier trials; None before the first.
 
-    A question that is asked again, because what asked it was killed, finds the state that it found before.
+    A request that is repeated, because the process that made it was killed, gets the same state again.
     """
     digest = _digest(experiment)
     for learnt in kept:
@@ -62,6 +62,7 @@ def state_of(experiment: Experiment, indices: range, kept: Iterable[Learnt]) -> 
 
 
 def kept_state(experiment: Experiment, indices: range, state: Any) -> Learnt | None:
+    """A state in the form in which it is kept; None for the state None, which is not kept."""
     return None if state is None else Learnt(indices.stop, _digest(experiment), json.dumps(state).encode())
 
 
@@ -70,12 +71,12 @@ def _digest(experiment: Experiment) -> str:
 
 
 def _answer(experiment: Experiment, asked: bytes) -> bytes:
-    """What the program answers: in the container beside this one, else on this machine."""
+    """The reply of the program: in the container next to this one if there is one, else on this machine."""
     spec, beside = experiment.algorithm, os.environ.get(mailbox.VARIABLE)
     if beside:
         return process.asked_again(mailbox.ask, Path(beside), asked, spec.answer_seconds)
     if spec.command is None:
-        raise KatibFlowError("runs on a cluster only; give algorithm.command for this machine")
+        raise KatibFlowError("runs only on a cluster; set algorithm.command to run on this machine")
     command = located(spec.command, experiment.base)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     return process.asked_again(process.run, command, asked, spec.answer_seconds, environment)

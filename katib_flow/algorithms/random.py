@@ -27,17 +27,17 @@ def _stream(space: SearchSpace, architectures: "Space | None", seed: int) -> Dis
 
 @algorithm("random", several=True)
 def random(ask: Ask[Settings]) -> list[Suggestion]:
-    """What stands at an index depends on the seed and the index alone."""
+    """One draw per index; it depends only on the seed and the index."""
     if ask.space.size is None:
         return [Suggestion(index, ask.space.draw(ask.rng(index))) for index in ask.indices]
     return _stream(ask.space, ask.architectures, ask.seed).suggestions(ask.indices)
 
 
 def drawn(ask: Ask[Any], position: int) -> Assignment | None:
-    """What stands at a position of random search, so that the order in which trials end changes nothing.
+    """The assignment at a position of random search, whatever the order in which trials end.
 
     Returns:
-        None in a finite space with no more points.
+        The assignment; None if a finite space is used up.
     """
-    found = random(replace(ask, indices=range(position, position + 1), settings=Settings()))
-    return found[0].assignment if found else None
+    suggestions = random(replace(ask, indices=range(position, position + 1), settings=Settings()))
+    return suggestions[0].assignment if suggestions else None

@@ -1,4 +1,4 @@
-"""How an algorithm is written, registered and asked: a pure function of an ``Ask``, in a file of its own."""
+"""The registry of algorithms. An algorithm is a pure function of an ``Ask``, in a file of its own."""
 
 import importlib
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -29,12 +29,12 @@ S = TypeVar("S", bound=Settings)
 
 @dataclass(frozen=True)
 class Ask(Generic[S]):
-    """What an algorithm is asked: propose a suggestion for each index.
+    """A request to an algorithm: propose a suggestion for each index.
 
     Attributes:
-        indices: positions of the wanted suggestions; an algorithm may answer fewer: it waits for running trials, or
+        indices: indices of the requested suggestions. An algorithm may give fewer, if it waits for running trials or
             has nothing left to propose.
-        earlier: trials of earlier experiments, to learn from; they are no trials of this one.
+        earlier: trials of earlier experiments, to learn from; they do not belong to this one.
     """
 
     experiment: Experiment
@@ -45,62 +45,69 @@ class Ask(Generic[S]):
 
     @cached_property
     def space(self) -> SearchSpace:
+        """The search space: the parameters, and the slots of the architecture."""
         return search_space(self.experiment)
 
     @cached_property
     def architectures(self) -> "Space | None":
-        """The space of architectures; None where none is searched. Its slots are part of ``space``."""
+        """The space of architectures, whose slots are part of ``space``; None if no architecture is searched."""
         return architectures(self.experiment)
 
     def key(self, assignment: Assignment) -> Hashable:
-        """Equal for assignments that are one trial: equal parameters, and one network, whatever decides on it."""
+        """A key that is equal for equivalent assignments: equal parameters, and slots that give the same network."""
         return identity(self.space, self.architectures, assignment)
 
     @property
     def objective(self) -> Objective:
-        """The first objective, the only one for most algorithms."""
+        """The first objective; for most algorithms the only one."""
         return self.experiment.objective[0]
 
     def loss(self, trial: Trial) -> float:
-        """What a trial with a result came to by the first objective; lower is better."""
+        """The loss of a trial by the first objective; lower is better.
+
+        Raises:
+            KeyError: the trial has no observation of the objective.
+        """
         return self.objective.loss(trial.observations[self.objective.metric])
 
     @property
     def seed(self) -> int:
+        """The seed of the experiment, ``algorithm.seed``."""
         return self.experiment.algorithm.seed
 
     def rng(self, index: int) -> "np.random.Generator":
-        """The random stream of one index: the same numbers whenever it is asked for."""
-        import numpy as np  # slow to import, and most programs ask no algorithm
+        """A new random generator for an index; it gives the same numbers at every call."""
+        import numpy as np  # slow to import, and most programs use no algorithm
 
         return np.random.default_rng((self.seed, index))
 
 
 def identity(space: SearchSpace, architectures: "Space | None", assignment: Assignment) -> Hashable:
-    """What tells trials apart: the values, and in the place of decisions the canonical hash of their network."""
+    """The identity of an assignment: its values, with the canonical hash of the network in place of the slots."""
     network = architectures.identity(assignment) if architectures is not None and assignment in space else None
     if architectures is None or network is None:
         return space.key(assignment)
-    return network, space.key({name: each for name, each in assignment.items() if name not in architectures.parameters})
+    others = {name: value for name, value in assignment.items() if name not in architectures.parameters}
+    return network, space.key(others)
 
 
 Propose = Callable[..., Any]
-"""``propose(ask)`` gives suggestions; of an algorithm that learns, ``propose(ask, known)``; of one that keeps a state
-of its own, ``propose(ask, kept)`` gives an ``Answer``."""
+"""``propose(ask)`` returns suggestions. For an algorithm that learns it is ``propose(ask, known)``; for a stateful one
+``propose(ask, kept)``, which returns an ``Answer``."""
 Check = Callable[[Experiment, Any], Iterator[SpecError]]
 Segment = Callable[..., Iterator[dict[str, object]]]
-"""Trains what a system suggests, in a trial: ``segment(settings, data, seed=0, threads=1)`` -> its metrics."""
+"""Trains a suggestion of a system in a trial: ``segment(settings, data, seed=0, threads=1)`` yields its metrics."""
 Draw = Callable[[Trial, "Topology", "Topology | None"], "Iterator[Block]"]
-"""What only the algorithm knows of a trial, for the report: ``draw(trial, its network, the next network)``."""
+"""Draws, for the report, what only the algorithm knows of a trial: ``draw(trial, network, next_network)``."""
 Strategy = Literal["generation", "modification"]
-"""How a system of architecture search comes to a network: it makes each anew, or changes one that there is."""
+"""How a system of architecture search proposes a network: it generates a new one, or modifies an existing one."""
 Scope = Literal["network", "cell"]
-"""What a system of architecture search decides on: a whole network, or a cell that is repeated."""
+"""What a system of architecture search searches: a whole network, or a cell that is repeated."""
 
 
 @dataclass(frozen=True)
 class Algorithm:
-    """A registered algorithm."""
+    """A registered algorithm, with the arguments of ``algorithm``; ``summary`` is the first line of its file."""
 
     name: str
     propose: Propose
@@ -122,14 +129,19 @@ class Algorithm:
     stateful: bool = False
 
     def settings_of(self, experiment: Experiment) -> Settings:
+        """The settings that an experiment gives, with defaults filled in.
+
+        Raises:
+            pydantic.ValidationError: they are invalid; ``check_algorithm`` reports this earlier.
+        """
         return self.settings.model_validate(experiment.algorithm.settings)
 
     def answer(self, ask: Ask[Any], kept: Iterable[Learnt] = ()) -> Answer:
-        """What it suggests, with what it has learnt.
+        """Its suggestions, and its knowledge if there is something new to keep.
 
         Args:
-            kept: what it had learnt when it was asked before, the newest first; the answer is the same without it,
-                unless the algorithm runs elsewhere.
+            kept: the knowledge of earlier calls, the newest first. It saves time, and changes the answer only for
+                stateful algorithms.
         """
         if self.stateful:
             return self.propose(ask, kept)
@@ -140,7 +152,7 @@ class Algorithm:
 
 
 _PACKAGES = {"katib": ("grpc",), "nas": ("torch", "safetensors")}
-"""What is imported of each extra that an algorithm may need."""
+"""The packages to import from each extra that an algorithm may need."""
 
 _registry = Registry[Algorithm](
     "an algorithm", "katib_flow.algorithms", ("katib_flow.algorithms", "katib_flow.nas.systems")
@@ -169,24 +181,24 @@ def algorithm(
     """Register a function as an algorithm.
 
     Args:
-        name: what a spec calls it.
+        name: its name in a spec.
         settings: the model of its settings.
-        check: yields what is wrong with an experiment for this algorithm, before anything is run.
-        ends: whether it has only so much to propose, be the space uncountable.
-        several: whether it takes several objectives; else it is refused where there are.
-        aliases: other names it answers to.
-        segment: how a trial trains the segments that it suggests, where it suggests any.
-        train: how a trial trains whatever it suggests, where no trainer that comes along does.
-        draw: what a report shows, beside a network, that only the algorithm knows.
-        learner: how it learns what it could not cheaply learn anew whenever it is asked; the function then takes what
-            it knows as its second argument.
-        extra: of katib-flow, whose packages it needs to suggest: nas for PyTorch, katib for gRPC.
-        strategy: of a system of architecture search, how it comes to a network.
-        scope: of a system of architecture search, what it decides on.
-        earlier: whether it learns from the trials of earlier experiments (``warm_start``).
-        budget: whether it gives each trial a budget, where the experiment has one.
-        stateful: whether it runs elsewhere, and has a state of its own kept: the function takes what was kept as its
-            second argument, and gives an ``Answer``.
+        check: yields the reasons why this algorithm cannot search an experiment, before anything runs.
+        ends: True if it stops by itself, even in an infinite space.
+        several: True if it supports several objectives.
+        aliases: other names for it.
+        segment: trains, in a trial, the segments that it suggests, if it suggests any.
+        train: trains, in a trial, any of its suggestions, if the standard trainers cannot.
+        draw: draws, for a report, what only the algorithm knows of a trial.
+        learner: how it learns, if learning anew at every call would be too expensive; the function then takes its
+            knowledge as the second argument.
+        extra: the extra of katib-flow that it needs to suggest: nas for PyTorch, katib for gRPC.
+        strategy: for a system of architecture search, how it proposes a network.
+        scope: for a system of architecture search, what it searches.
+        earlier: True if it learns from the trials of earlier experiments (``warm_start``).
+        budget: True if it assigns budgets to trials when the experiment has a budget.
+        stateful: True if it runs outside katib-flow, and keeps a state of its own: the function takes the kept states
+            as the second argument, and returns an ``Answer``.
     """
 
     def register(propose: Propose) -> Propose:
@@ -202,17 +214,17 @@ def algorithm(
 
 
 def registered_algorithms() -> Mapping[str, Algorithm]:
-    """Every algorithm under its own name, in the order of the alphabet."""
+    """All algorithms by name, without aliases, in alphabetical order."""
     return _registry.all()
 
 
 def find_algorithm(name: str) -> Algorithm | None:
-    """The algorithm of a name or alias; imports its own file only, where there is one."""
+    """The algorithm with a name or alias, or None. Imports only the file of that name if there is one."""
     return _registry.find(name)
 
 
 def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
-    """What is wrong with the algorithm's name, its settings, or the experiment it is asked to search."""
+    """Errors in the algorithm's name or settings, and reasons why it cannot search the experiment."""
     spec = experiment.algorithm
     wrong = list(_registry.check("algorithm", spec.registered_name, spec.settings))
     yield from wrong
@@ -220,15 +232,18 @@ def check_algorithm(experiment: Experiment) -> Iterator[SpecError]:
     if entry and not entry.ends:
         yield from endless(experiment)
     if entry and len(experiment.objective) > 1 and not entry.several:
-        able = ", ".join(each.name for each in registered_algorithms().values() if each.several)
-        need = f"one objective for {entry.name}; several can be searched with {able}"
+        able = ", ".join(other.name for other in registered_algorithms().values() if other.several)
+        need = f"one objective for {entry.name}; these algorithms support several: {able}"
         yield SpecError("objective", f"{len(experiment.objective)} objectives", need)
     if entry and entry.check and not wrong:
         yield from entry.check(experiment, entry.settings_of(experiment))
 
 
 def check_installed(experiment: Experiment) -> Iterator[SpecError]:
-    """What the algorithm needs to suggest that is not installed here, where ``check_algorithm`` has nothing to say."""
+    """The packages that the algorithm needs to suggest, if they are not installed here.
+
+    The experiment must have passed ``check_algorithm``.
+    """
     entry = find_algorithm(experiment.algorithm.registered_name)
     if entry is None or entry.extra is None:
         return
@@ -241,10 +256,10 @@ def check_installed(experiment: Experiment) -> Iterator[SpecError]:
 
 
 def endless(experiment: Experiment) -> Iterator[SpecError]:
-    """What is missing where neither the algorithm nor a limit ends the experiment."""
+    """The error of an experiment that neither its search space nor a limit or goal ends."""
     limits = experiment.limits
     ends = (limits.max_trials, limits.timeout, *(objective.goal for objective in experiment.objective))
     endless_space = experiment.architecture is not None or search_space(experiment).size is None
     if endless_space and all(end is None for end in ends):
-        need = "what ends the experiment: max_trials, a timeout, or a goal in objective"
+        need = "a condition that ends the experiment: max_trials, a timeout, or a goal in objective"
         yield SpecError("limits", NOTHING, need)

@@ -1,8 +1,8 @@
-"""Successive halving by integer arithmetic: which budgets there are, and how many trials each is for.
+"""The budgets of successive halving, and the number of trials for each, computed with integers.
 
 Papers: Li et al., "Hyperband: A Novel Bandit-Based Approach to Hyperparameter Optimization", JMLR 2018, Algorithm 1.
 Departs from it: budgets are whole units between ``budget.min`` and ``budget.max``, so R is their ratio; and logarithms
-are counted in integers, because floor(log(243, 3)) is 4 in floats, and should be 5.
+are computed with integers, because floor(log(243, 3)) is 4 in floats, and should be 5.
 """
 
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ class Rung:
     """A level at which trials compete.
 
     Attributes:
-        size: how many trials come here.
-        budget: what each may spend, in whole units.
+        size: number of trials on this rung.
+        budget: the budget of each trial, in whole units.
     """
 
     size: int
@@ -29,7 +29,7 @@ class Rung:
 
 
 def levels(budget: Budget) -> int:
-    """How often ``min`` times eta fits below ``max``: s_max, the number of brackets less one."""
+    """s_max, the largest s with ``min`` * eta**s <= ``max``: the number of brackets minus one."""
     s_max = 0
     while budget.min * budget.eta ** (s_max + 1) <= budget.max:
         s_max += 1
@@ -44,35 +44,35 @@ def bracket(budget: Budget, s: int) -> tuple[Rung, ...]:
 
 
 def hyperband_brackets(budget: Budget) -> tuple[tuple[Rung, ...], ...]:
-    """All brackets, the one that halves most often first."""
+    """All brackets, the one with the most rungs first."""
     return tuple(bracket(budget, s) for s in range(levels(budget), -1, -1))
 
 
 def ladder(budget: Budget) -> tuple[int, ...]:
-    """The budgets of asynchronous halving, from the lowest to ``max``."""
+    """The budgets of asynchronous successive halving, from the lowest to ``max``."""
     s_max = levels(budget)
     return tuple(budget.max * budget.eta**i // budget.eta**s_max for i in range(s_max + 1))
 
 
-def marked(history: History, **marks: object) -> list[Trial]:
-    """The trials that an algorithm put these notes on."""
+def marked(history: History, **notes: object) -> list[Trial]:
+    """The trials whose suggestion has these values in its ``info``."""
     return [
-        trial for trial in history if all(trial.suggestion.info.get(name) == value for name, value in marks.items())
+        trial for trial in history if all(trial.suggestion.info.get(name) == value for name, value in notes.items())
     ]
 
 
 def by_rung(history: History) -> dict[tuple[int, int], list[Trial]]:
-    """The trials of each bracket and rung."""
-    found: dict[tuple[int, int], list[Trial]] = {}
+    """The trials of each (bracket, rung)."""
+    trials: dict[tuple[int, int], list[Trial]] = {}
     for trial in history:
         bracket_, rung = trial.suggestion.info.get("bracket"), trial.suggestion.info.get("rung")
         if isinstance(bracket_, int) and isinstance(rung, int):
-            found.setdefault((bracket_, rung), []).append(trial)
-    return found
+            trials.setdefault((bracket_, rung), []).append(trial)
+    return trials
 
 
 def needs_budget(experiment: Experiment, name: str) -> Iterator[SpecError]:
-    """What is missing for an algorithm that halves."""
+    """The error of an experiment without a budget, for an algorithm that needs one."""
     if experiment.budget is None:
-        need = f"parameter, min, max and eta, because {name} gives trials budgets; random and gp need none"
+        need = f"parameter, min, max and eta, because {name} assigns budgets to trials; random and gp do without"
         yield SpecError("budget", NOTHING, need)

@@ -1,7 +1,7 @@
-"""A service that suggests over Katib's gRPC API: an existing suggestion image of Katib's, or one of the user's own.
+"""An algorithm as a service that implements Katib's suggestion API (gRPC): an image of Katib's, or one of the user's.
 
-``algorithm.name`` and ``settings`` are what the service is asked for. Nothing that it answers is trusted. One that
-cannot be reached or takes too long is asked again, twice.
+The service gets ``algorithm.name`` and ``algorithm.settings``. Its replies are validated. A service that cannot be
+reached, or exceeds its time limit, is asked again, up to two times.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -35,7 +35,7 @@ def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]
 
 @algorithm(SERVICE, settings=AnySettings, check=_check, extra="katib", stateful=True)
 def asked_service(ask: Ask[AnySettings], kept: Iterable[Learnt]) -> Answer:
-    """What the service suggests, and the settings that it wants to be asked with from now on."""
+    """The suggestions of the service, and the settings that it wants to get from now on."""
     spec = ask.experiment.algorithm
     assert spec.service is not None
     state = state_of(ask.experiment, ask.indices, kept)
@@ -54,11 +54,11 @@ def _reply(ask: Ask[AnySettings], service: outside.Ask, settings: Mapping[str, V
     from katib_flow.katib_api.messages import message
     from katib_flow.katib_api.suggestion import experiment_message, trial_message
 
-    said = experiment_message(ask.experiment, ask.space, settings)
+    described = experiment_message(ask.experiment, ask.space, settings)
     if not ask.history:
-        service("ValidateAlgorithmSettings", message("ValidateAlgorithmSettingsRequest")(experiment=said))
+        service("ValidateAlgorithmSettings", message("ValidateAlgorithmSettingsRequest")(experiment=described))
     asked = message("GetSuggestionsRequest")(
-        experiment=said,
+        experiment=described,
         trials=[trial_message(ask.experiment, trial) for trial in ask.history],
         current_request_number=len(ask.indices),
         total_request_number=ask.indices.stop,

@@ -1,4 +1,4 @@
-"""Sobol search: a scrambled low-discrepancy sequence, which fills the space more evenly than chance.
+"""Sobol search: a scrambled low-discrepancy sequence, which covers the space more evenly than random search.
 
 Paper: Joe and Kuo, "Constructing Sobol sequences with better two-dimensional projections", SIAM J. Sci. Comput. 2008;
 scrambling after Owen, "Scrambling Sobol' and Niederreiter-Xing points", Journal of Complexity 1998.
@@ -21,22 +21,22 @@ from katib_flow.spec.space import SearchSpace, Units
 if TYPE_CHECKING:
     from katib_flow.models.space import Space
 
-BLOCK = 256  # points made at a time, a power of two
-MOST = 21_201  # dimensions for which Joe and Kuo give direction numbers
+BLOCK = 256  # points computed at a time, a power of two
+MOST = 21_201  # largest number of dimensions with direction numbers from Joe and Kuo
 
 
 def _check(experiment: Experiment, settings: Settings) -> Iterator[SpecError]:
     if not 0 < (count := len(search_space(experiment))) <= MOST:
-        need = f"from 1 to {MOST} parameters for sobol; random takes any number"
+        need = f"from 1 to {MOST} parameters for sobol; random supports any number"
         yield SpecError("parameters", f"{count} parameters", need)
 
 
 def _points(dimensions: int, seed: int, start: int = 0) -> Iterator[Units]:
-    """The sequence from a position on."""
+    """The points of the sequence, from a position on."""
     from scipy.stats import qmc  # slow to import, and not every algorithm needs it
 
     sequence = qmc.Sobol(dimensions, scramble=True, rng=np.random.default_rng(seed))
-    if start:  # by 0 it cannot go
+    if start:  # fast_forward(0) raises an error
         sequence.fast_forward(start)
     while True:
         yield from sequence.random(BLOCK)
@@ -49,7 +49,7 @@ def _stream(space: SearchSpace, architectures: "Space | None", seed: int) -> Dis
 
 @algorithm("sobol", check=_check, several=True)
 def sobol(ask: Ask[Settings]) -> list[Suggestion]:
-    """The points of the sequence at the indices asked for; in a finite space, each assignment once."""
+    """The points of the sequence at the requested indices; in a finite space, every assignment once."""
     if ask.space.size is not None:
         return _stream(ask.space, ask.architectures, ask.seed).suggestions(ask.indices)
     points = _points(len(ask.space), ask.seed, ask.indices.start)

@@ -1,4 +1,4 @@
-"""One thread for linear algebra on small matrices: more would only wait for cores that trials have."""
+"""Single-threaded linear algebra for small matrices: more threads would compete with the trials for cores."""
 
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -12,5 +12,5 @@ def _blas() -> ThreadpoolController:
 
 
 def one_thread() -> AbstractContextManager[object]:
-    """While it is entered, BLAS computes in the calling thread. What is to compute must have been imported before."""
+    """A context in which BLAS computes in the calling thread; only libraries imported before it are affected."""
     return _blas().limit(limits=1)

@@ -1,9 +1,9 @@
-"""Tree-structured Parzen estimator: sample where good trials are dense, keep what is densest there against the rest.
+"""Tree-structured Parzen estimator: suggest points where good trials are dense relative to the rest.
 
 Papers: Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011, section 4; one kernel over all
 parameters at once after Falkner et al., "BOHB", ICML 2018, section 3.2; bandwidth n^(-1/(d+4)) after Scott, 1992.
-Departs from them: kernels are cut off at the bounds; a parameter that is inactive in a trial is unknown there, so that
-its kernel is the prior, and one density covers all branches of a conditional space; pending trials count among the bad.
+Departs from them: kernels are truncated at the bounds; a parameter that is inactive in a trial is unknown there, so its
+kernel is the prior, and one density covers all branches of a conditional space; pending trials count as bad.
 """
 
 import math
@@ -20,28 +20,30 @@ from katib_flow.algorithms.normal import cdf, quantile
 from katib_flow.algorithms.registry import Ask, Settings, algorithm
 from katib_flow.history import Suggestion
 
-CATEGORY_WEIGHT = 0.8  # of its own category in a kernel of few trials; the rest is spread evenly
-BANDWIDTH = 0.1  # of one kernel, as a share of the range
+CATEGORY_WEIGHT = 0.8  # weight of a kernel's own category if there are few trials; the rest is spread evenly
+BANDWIDTH = 0.1  # bandwidth of a single kernel, as a share of the range
 LEAST_BANDWIDTH = 0.01
 
 
 class TPESettings(Settings):
+    """Settings of ``tpe``."""
+
     startup: Annotated[int, Field(ge=1)] = 10
-    """Trials of a Sobol sequence before the densities are asked."""
+    """Number of trials from a Sobol sequence before the densities are used."""
     candidates: Annotated[int, Field(ge=1)] = 128
-    """Points drawn from the density of the good trials, of which the best is kept."""
+    """Number of points drawn from the density of the good trials; the best one is suggested."""
     independent: bool = False
-    """Whether each parameter has densities of its own, as in the first paper, instead of all one together."""
+    """True for separate densities of each parameter, as in the first paper; False for joint densities."""
 
 
 @dataclass(frozen=True)
 class Density:
-    """A mixture of kernels at trials, and the uniform prior as one kernel more.
+    """A mixture of one kernel per trial and the uniform prior as an additional kernel, all with equal weights.
 
     Attributes:
         centres: units of the trials, shape (n, parameter), NaN where inactive.
-        bandwidth: of each ordered parameter, shape (parameter,).
-        categories: number of categories of each parameter, 0 for what has an order.
+        bandwidth: bandwidth of each parameter, shape (parameter,); unused for unordered ones.
+        categories: number of categories of each parameter, 0 if its values are ordered; shape (parameter,).
     """
 
     centres: Array
@@ -50,11 +52,12 @@ class Density:
 
     @classmethod
     def at(cls, centres: Array, categories: NDArray[np.int64], dimensions: int) -> "Density":
+        """The mixture of kernels at some centres, with bandwidths by Scott's rule n^(-1/(d+4)), d = ``dimensions``."""
         width = max(LEAST_BANDWIDTH, BANDWIDTH * (len(centres) + 1) ** (-1 / (dimensions + 4)))
         return cls(centres, np.full(centres.shape[1], width), categories)
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
-        """Units drawn from the mixture, shape (count, parameter); what no kernel knows is drawn from the prior."""
+        """Units drawn from the mixture, shape (count, parameter); what a kernel does not know comes from the prior."""
         which = rng.integers(len(self.centres) + 1, size=count)
         prior = rng.random((count, self.centres.shape[1]))
         centres = np.vstack([self.centres, np.full((1, self.centres.shape[1]), np.nan)])[which]
@@ -65,14 +68,23 @@ class Density:
         return np.where(np.isnan(centres), prior, drawn)
 
     def _own_weight(self) -> Array:
-        """How much a categorical kernel adds to its own category: less spread evenly, the more trials there are."""
+        """The weight of a categorical kernel's own category, shape (parameter,); it grows with the number of trials."""
         return np.full(len(self.categories), 1 - (1 - CATEGORY_WEIGHT) * (len(self.centres) + 1) ** (-1 / 4))
 
-    def log(self, points: Array, place: int) -> Array:
-        """Logarithm of each kernel's density of one parameter at points, shape (point, kernel); 0 where inactive."""
-        here, centres, bandwidth = points[:, place, None], self.centres[None, :, place], self.bandwidth[place]
-        if count := self.categories[place]:
-            own = self._own_weight()[place]
+    def log(self, points: Array, parameter: int) -> Array:
+        """Log density of each kernel for one parameter, shape (point, kernel); 0 where inactive.
+
+        Args:
+            points: units, shape (point, parameter).
+            parameter: position of the parameter.
+        """
+        here, centres, bandwidth = (
+            points[:, parameter, None],
+            self.centres[None, :, parameter],
+            self.bandwidth[parameter],
+        )
+        if count := self.categories[parameter]:
+            own = self._own_weight()[parameter]
             density = np.where(np.abs(here - centres) * count < 0.5, math.log(own * count + 1 - own), math.log(1 - own))
         else:
             inside = cdf((1 - centres) / bandwidth) - cdf(-centres / bandwidth)
@@ -82,34 +94,34 @@ class Density:
         return np.where(inactive, 0.0, density) if inactive.any() else density
 
     def log_mixture(self, points: Array) -> Array:
-        """Logarithm of the density at points over all parameters together, shape (point,)."""
+        """Log density of the mixture over all parameters jointly, shape (point,)."""
         joint = np.zeros((len(points), len(self.centres) + 1))  # the last kernel is the prior
-        for place in range(points.shape[1]):
-            joint[:, :-1] += self.log(points, place)
+        for parameter in range(points.shape[1]):
+            joint[:, :-1] += self.log(points, parameter)
         return _log_mean(joint)
 
     def log_marginals(self, points: Array) -> Array:
-        """The same for each parameter by itself, shape (point, parameter)."""
+        """Log density of the mixture for each parameter separately, shape (point, parameter)."""
         prior = np.zeros((len(points), 1))
-        each = [_log_mean(np.hstack([self.log(points, place), prior])) for place in range(points.shape[1])]
-        return np.column_stack(each)
+        marginals = [_log_mean(np.hstack([self.log(points, parameter), prior])) for parameter in range(points.shape[1])]
+        return np.column_stack(marginals)
 
 
 def _log_mean(logarithms: Array) -> Array:
-    """The logarithm of the mean of each row's numbers, given their logarithms."""
+    """The logarithm of the mean of exp(``logarithms``) in each row."""
     highest = logarithms.max(axis=1, keepdims=True)
     return np.log(np.mean(np.exp(logarithms - highest), axis=1)) + highest[:, 0]
 
 
 def good_count(trials: int) -> int:
-    """How many of the trials count as good: a tenth, at least two, at most 25."""
+    """The number of trials that count as good: a tenth, but at least 2 and at most 25."""
     return min(max(2, math.ceil(0.1 * trials)), 25)
 
 
 @algorithm("tpe", settings=TPESettings, earlier=True)
 def tpe(ask: Ask[TPESettings]) -> list[Suggestion]:
-    """For each index the candidate with the highest ratio of the good trials' density to that of the rest."""
-    evidence = Evidence.of(ask)
+    """For each index, the candidate with the highest ratio of the density of good trials to that of the rest."""
+    evidence = Evidence.from_ask(ask)
     if evidence.scored < ask.settings.startup:
         return opening(ask, evidence)
     features = Features(ask.space)
@@ -132,7 +144,7 @@ def tpe(ask: Ask[TPESettings]) -> list[Suggestion]:
 
 
 def _recombined(features: Features, candidates: Array, above: Density, below: Density) -> Array:
-    """The best value of each parameter by itself, first; then the candidates as they were drawn."""
+    """The candidates, preceded by a point that combines the best value of each parameter."""
     ratio = above.log_marginals(candidates) - below.log_marginals(candidates)
     ratio = np.where(np.isnan(candidates), -np.inf, ratio)
     best = candidates[np.argmax(ratio, axis=0), np.arange(candidates.shape[1])]

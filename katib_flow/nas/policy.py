@@ -168,7 +168,7 @@ class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
 
 def proposed(ask: Ask[Any], taught: Policy) -> list[Suggestion]:
     """What a policy decides on; fewer than asked for where the space is used up."""
-    known = Known.of(ask)
+    known = Known.from_ask(ask)
     return known.suggestions(ask.indices, lambda index: _decided(ask, index, taught, known))
 
 

@@ -1,4 +1,4 @@
-"""Early stopping: running trial + history -> why it should end now. A file each; registering brings the rest."""
+"""Early stopping: rules that decide from the history whether a running trial should end. Each has its own file."""
 
 from katib_flow.stopping.registry import (
     Running,

@@ -1,4 +1,4 @@
-"""Patience: end a trial that has not got better for some number of reports."""
+"""Patience: end a trial that has not improved for a number of reports."""
 
 from typing import Annotated
 
@@ -7,19 +7,23 @@ from pydantic import Field
 from katib_flow.plugins import Settings
 from katib_flow.spec.model import Count, Real
 from katib_flow.stopping.registry import Running, stopping_rule
+from katib_flow.wording import counted
 
 
 class PatienceSettings(Settings):
+    """Settings of the rule ``patience``."""
+
     patience: Count = 5
-    """how many reports in a row without a better value end the trial"""
+    """Number of consecutive reports without an improvement after which a trial ends."""
     min_delta: Annotated[Real, Field(ge=0)] = 0.0
-    """by how much a value must be better to count as better"""
+    """Smallest change that counts as an improvement, in units of the metric."""
     start_step: Count = 1
-    """how many values a trial has reported when its patience begins"""
+    """Number of reported values after which the reports are counted."""
 
 
 @stopping_rule("patience", settings=PatienceSettings)
 def patience_rule(running: Running[PatienceSettings]) -> str:
+    """Count the reports since the last improvement."""
     settings, losses = running.settings, running.curve.losses
     best, since = losses[0], 0
     for count, loss in enumerate(losses, 1):
@@ -29,4 +33,4 @@ def patience_rule(running: Running[PatienceSettings]) -> str:
     if since < settings.patience:
         return ""
     name = running.experiment.objective[0].metric
-    return f"its {name} has not got better than {running.shown(best)} in {since} reports"
+    return f"its {name} has not improved on {running.shown(best)} in {counted(since, 'report')}"

@@ -1,8 +1,9 @@
-"""A service that speaks Katib's gRPC API says when trials should end: ``early_stopping.service``.
+"""Early stopping by a service that implements Katib's gRPC API: ``early_stopping.service``.
 
-As in Katib, it is asked when trials are suggested, and gives rules that a trial carries with it: "accuracy is less
-than 0.7 from the fourth report on". A trial ends when all of them have been met; a rule on the objective looks at the
-best value so far. Departs from Katib's collector: that looks at the value of one report alone, number ``start_step``.
+As in Katib, the service is asked when trials are suggested, and returns rules that a trial carries with it, such as
+"accuracy is less than 0.7 from the fourth report on". A trial ends when it has met all of its rules; a rule on the
+objective applies to the best value so far. Departs from Katib's metrics collector, which compares only the value of
+report number ``start_step``.
 """
 
 import math
@@ -19,11 +20,15 @@ from katib_flow.spec.model import Model, Real, Text
 from katib_flow.spec.sections import Objective
 
 RULES = "stopping_rules"
-"""Key of ``Suggestion.info``: the rules that a trial carries."""
+"""The key of a trial's rules in ``Suggestion.info``."""
 
 
 class CarriedRule(Model):
-    """A trial may end once ``metric`` has met this."""
+    """A condition on a metric; a trial ends when it has met all of its rules.
+
+    Attributes:
+        start_step: number of the first report that counts, from 1; 0 counts all.
+    """
 
     metric: Text
     value: Real
@@ -31,13 +36,15 @@ class CarriedRule(Model):
     start_step: int = Field(0, ge=0)
 
     def met(self, objective: Objective, reports: Sequence[Metric]) -> bool:
-        """Whether one of the reports meets it, from number ``start_step`` on; of the objective, the best until then."""
+        """Whether a report from number ``start_step`` on meets the rule; for the objective, the best value up to it."""
         best_loss = math.inf
         values = [report.value for report in reports if not isinstance(report.value, tuple)]
         for count, value in enumerate(values, 1):
             loss = objective.loss(value)
             best_loss = loss if loss < best_loss else best_loss  # NaN is never good
-            judged = objective.loss(best_loss) if self.metric == objective.metric else value  # it is its own inverse
+            judged = (
+                objective.loss(best_loss) if self.metric == objective.metric else value
+            )  # loss() is its own inverse
             if count >= self.start_step and _compared(judged, self.comparison, self.value):
                 return True
         return False
@@ -55,13 +62,13 @@ def _compared(value: float, comparison: str, other: float) -> bool:
 
 
 def with_rules(experiment: Experiment, history: History, suggestions: Sequence[Suggestion]) -> list[Suggestion]:
-    """Suggestions with the rules that the service gives for them; as they are where there is no service.
+    """Add the rules of the early-stopping service to suggestions; without a service they stay unchanged.
 
     Args:
-        history: with the series of the first objective.
+        history: the history, with the series of the first objective.
 
     Raises:
-        KatibFlowError: the service cannot be asked, or its answer is unsound.
+        KatibFlowError: the service cannot be reached, or its reply is invalid.
     """
     spec = experiment.early_stopping
     if spec is None or spec.service is None or not suggestions:
@@ -85,7 +92,7 @@ def _rules(experiment: Experiment, history: History, ask: outside.Ask) -> list[d
 
 
 def rules_of(suggestion: Suggestion) -> list[CarriedRule]:
-    """The rules that a suggestion carries; none where somebody has edited them in the store to what are none."""
+    """The rules that a suggestion carries; empty if they are invalid, because somebody edited them in the store."""
     try:
         return _RULES.validate_python(suggestion.info.get(RULES, ()))
     except ValidationError:
@@ -93,11 +100,11 @@ def rules_of(suggestion: Suggestion) -> list[CarriedRule]:
 
 
 def reason_of_rules(experiment: Experiment, trial: Trial) -> str:
-    """Why a trial, with its series so far, should end; "" where it should not."""
+    """The reason why a trial, with its series so far, should end; "" if it should not."""
     rules, objective = rules_of(trial.suggestion), experiment.objective[0]
     series: Mapping[str, Sequence[Metric]] = trial.series
     if not rules or not all(rule.met(objective, series.get(rule.metric, ())) for rule in rules):
         return ""
     assert experiment.early_stopping is not None
     met = "; ".join(map(str, rules))
-    return f"it met what {experiment.early_stopping.name} ends trials for: {met}"
+    return f"it met the stopping rules of {experiment.early_stopping.name}: {met}"

@@ -183,15 +183,15 @@ def test_an_inactive_parameter_keeps_a_coordinate() -> None:
 def test_a_space_of_categories_only_is_refused_and_an_alternative_named(parameters: Any) -> None:
     (problem,) = check_algorithm(search(parameters))
     assert problem.where == "parameters"
-    assert "tpe and gp need none" in str(problem)
+    assert "tpe and gp do without" in str(problem)
 
 
 def test_the_axes_of_a_space() -> None:
     axes = Axes(search_space(search({**MIXED, "one": {"type": "int", "min": 3, "max": 3}})))
     names = list(axes.space.parameters)
     assert [names[place] for place in axes.ordered] == ["x0", "x1", "x2", "x3", "layers"]
-    assert [names[place] for place in axes.of("unordered")] == ["kind", "flag"]
-    assert [names[place] for place in axes.of("constant")] == ["one"]
+    assert [names[at] for at in axes.positions("unordered")] == ["kind", "flag"]
+    assert [names[at] for at in axes.positions("constant")] == ["one"]
 
 
 def test_trials_of_others_are_not_suggested_again() -> None:

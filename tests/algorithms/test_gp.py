@@ -59,7 +59,7 @@ def test_the_posterior_is_the_closed_form() -> None:
     points = np.random.default_rng(1).random((5, 3))
     covariance = kernel(inputs, inputs) + (math.exp(THETA[-1]) + JITTER) * np.eye(len(inputs))
     inverse, cross = np.linalg.inv(covariance), kernel(points, inputs)
-    mean, variance = GaussianProcess.given(inputs, outputs, GROUP, THETA).posterior(points)
+    mean, variance = GaussianProcess.from_theta(inputs, outputs, GROUP, THETA).posterior(points)
     np.testing.assert_allclose(mean, cross @ inverse @ outputs, rtol=1e-6)
     np.testing.assert_allclose(variance, np.diag(kernel(points, points) - cross @ inverse @ cross.T), rtol=1e-6)
 
@@ -70,7 +70,7 @@ def test_the_objective_is_likelihood_times_prior_and_its_gradient_that_of_finite
     objective = Objective(group_distances(inputs, inputs, GROUP), outputs, priors)
     covariance = kernel(inputs, inputs) + (math.exp(THETA[-1]) + JITTER) * np.eye(len(inputs))
     likelihood = stats.multivariate_normal(np.zeros(len(outputs)), covariance).logpdf(outputs)
-    means, deviations = priors.of(len(THETA))
+    means, deviations = priors.moments(len(THETA))
     constant = -0.5 * len(outputs) * math.log(2 * math.pi)
     by_hand = -(likelihood - constant) + 0.5 * np.sum(((THETA - means) / deviations) ** 2)
     assert objective(THETA)[0] == pytest.approx(by_hand)

@@ -82,7 +82,7 @@ def test_a_grid_of_a_billion_is_asked_for_its_end_at_once():
 
 def test_a_float_without_a_step_or_points_is_a_mistake():
     made = experiment(algorithm="grid")
-    need = "a step, or algorithm.settings.points; algorithms random and sobol need neither"
+    need = "a step, or algorithm.settings.points; the algorithms random and sobol need neither"
     assert [str(problem) for problem in check_algorithm(made)] == [
         f"parameters.lr: found 'a float without a step', need {need}"
     ]

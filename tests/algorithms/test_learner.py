@@ -60,7 +60,7 @@ def test_an_unusable_one_is_passed_over_for_the_one_before(made: Experiment) -> 
 
 
 def test_a_lesson_that_is_no_plain_data_is_told(made: Experiment) -> None:
-    with pytest.raises(TypeError, match="a lesson must be plain data or a data class, found object"):
+    with pytest.raises(TypeError, match="a lesson must be plain data or a data class, not object"):
         digests(_ask(made, History()), [object()])
 
 

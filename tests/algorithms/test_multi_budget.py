@@ -184,4 +184,4 @@ def test_new_trials_of_asha_are_those_of_random_search() -> None:
 def test_without_a_budget_it_is_said_what_is_missing(name: str) -> None:
     made = Experiment.model_construct(**(vars(search(name)) | {"budget": None}))
     assert [problem.where for problem in check_algorithm(made)] == ["budget"]
-    assert "random and gp need none" in str(next(check_algorithm(made)))
+    assert "random and gp do without" in str(next(check_algorithm(made)))

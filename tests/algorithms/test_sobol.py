@@ -62,5 +62,5 @@ def test_more_parameters_than_there_are_direction_numbers_are_a_mistake():
     (problem,) = check_algorithm(experiment(parameters=many, algorithm="sobol"))
     assert (
         str(problem)
-        == "parameters: found '21202 parameters', need from 1 to 21201 parameters for sobol; random takes any number"
+        == "parameters: found '21202 parameters', need from 1 to 21201 parameters for sobol; random supports any number"
     )

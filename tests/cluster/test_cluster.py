@@ -105,7 +105,7 @@ def test_a_running_container_is_stopped_early(bench: Bench) -> None:
     )
     assert trial.state is State.EARLY_STOPPED
     assert 4 <= len(trial.series["score"]) < 300
-    assert "has not got better" in trial.message
+    assert "has not improved" in trial.message
 
 
 def test_argo_stop_closes_every_run_and_the_experiment_goes_on_later(bench: Bench) -> None:

@@ -104,7 +104,7 @@ def test_a_trial_ends_when_all_of_its_rules_are_met() -> None:
     of = search("here:1")
     assert reason_to_stop(of, History(), running(both, score=[0.1, 0.2], epoch=[1, 2])) == ""
     assert reason_to_stop(of, History(), running(both, score=[0.9, 0.2], epoch=[1, 2, 3])) == ""
-    why = "it met what medianstop ends trials for: score < 0.5 from report 2 on; epoch == 3"
+    why = "it met the stopping rules of medianstop: score < 0.5 from report 2 on; epoch == 3"
     assert reason_to_stop(of, History(), running(both, score=[0.1, 0.2], epoch=[1, 2, 3])) == why
     assert reason_to_stop(of, History(), running([], score=[0.1])) == ""
     assert judged_metrics(of, running(both).suggestion) == {"score", "epoch"}
@@ -208,7 +208,7 @@ def test_a_search_with_a_service_stops_what_the_median_rule_would(
     assert [trial.state for trial in result.history] == expected
     assert [value for value, state in zip(values, expected, strict=True) if state is State.EARLY_STOPPED] == [0.1, 0.2]
     stopped = next(trial for trial in result.history if trial.state is State.EARLY_STOPPED)
-    assert stopped.message.startswith("stopped early: it met what medianstop ends trials for: score < ")
+    assert stopped.message.startswith("stopped early: it met the stopping rules of medianstop: score < ")
     recorded = store.history(store.get(result.run_id))
     assert all(outcome.equal for outcome in replay(of, recorded))  # rules are no part of what was suggested
 

@@ -203,7 +203,7 @@ def test_katibs_defaults_are_written_down():
 def test_an_experiment_without_an_end_is_refused():
     data = with_spec(maxTrialCount=None, objective={"type": "minimize", "objectiveMetricName": "loss"})
     (told,) = mistakes(data)
-    assert told.startswith("spec.maxTrialCount: found nothing, need what ends the experiment")
+    assert told.startswith("spec.maxTrialCount: found nothing, need a condition that ends the experiment")
 
 
 def test_a_resume_policy_is_told_to_be_needless():
@@ -305,7 +305,7 @@ def test_median_stop_has_a_counterpart():
     read = parsed(with_spec(earlyStopping=algorithm("medianstop", min_trials_required="1", start_step="2")))
     assert read.data["early_stopping"] == {"name": "median", "settings": {"min_trials": 1, "start_step": 2}}
     assert mistakes(with_spec(earlyStopping={"algorithmName": "meanstop"}))[0].startswith(
-        "spec.earlyStopping.algorithmName: found 'meanstop', need a rule of early stopping"
+        "spec.earlyStopping.algorithmName: found 'meanstop', need an early-stopping rule"
     )
 
 

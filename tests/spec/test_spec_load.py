@@ -266,7 +266,7 @@ def test_load_asks_what_ends_an_experiment_that_could_go_on_for_ever(tmp_path):
     path = file(tmp_path, GOOD.replace("limits: {max_trials: 10}\n", ""))
     with pytest.raises(InvalidSpec) as caught:
         load(path)
-    need = "what ends the experiment: max_trials, a timeout, or a goal in objective"
+    need = "a condition that ends the experiment: max_trials, a timeout, or a goal in objective"
     assert str(caught.value) == f"{path}:1: limits: found nothing, need {need}"
 
 

@@ -205,7 +205,7 @@ def test_a_rule_ends_a_container_that_runs_and_what_it_reported_counts(hand: Any
     store, record = workflow.store()
     trial = store.history(record)[0]
     assert (trial.state, trial.observations) == (State.EARLY_STOPPED, {"score": 0.5})
-    assert trial.message.startswith("stopped early: its score has not got better than 0.5")
+    assert trial.message.startswith("stopped early: its score has not improved on 0.5")
 
 
 @needs_busybox

@@ -99,7 +99,7 @@ def asha(**settings: Any) -> Experiment:
 def test_asha_ends_a_trial_that_is_not_in_the_best_half_of_those_that_were_at_the_rung_before() -> None:
     others = History((trial(0, [5, 3]), trial(1, [6, 4])))
     assert reason_to_stop(asha(), others, running(2, [9, 3.5], at=10)) == (
-        "its loss after 2 values, 3.5 is number 2 of the 3 that came so far; one in 2 goes on"
+        "its loss after 2 values, 3.5, ranks 2 of 3; the best 1/2 of the trials continue"
     )
     assert reason_to_stop(asha(), others, running(2, [9, 2.9], at=10)) == ""
 
@@ -154,7 +154,7 @@ def test_patience(values: list[float], settings: dict[str, Any], ends: bool) -> 
 
 def test_patience_says_how_long_it_had() -> None:
     why = reason_to_stop(rule("patience", patience=2), History(), running(0, [5, 4, 4, 6]))
-    assert why == "its loss has not got better than 4 in 2 reports"
+    assert why == "its loss has not improved on 4 in 2 reports"
 
 
 # plateau
@@ -190,16 +190,16 @@ def test_any_curves_are_judged_and_the_order_of_the_history_does_not_matter(name
 
 @pytest.mark.parametrize("name", RULES)
 def test_every_rule_and_setting_says_what_it_is(name: str) -> None:
-    found = registered_rules()[name]
-    assert found.summary.endswith(".")
-    assert all(found.settings.about().get(field) for field in found.settings.model_fields)
+    entry = registered_rules()[name]
+    assert entry.summary.endswith(".")
+    assert all(entry.settings.about().get(field) for field in entry.settings.model_fields)
 
 
 def test_a_rule_that_is_not_known_and_a_setting_that_is_wrong() -> None:
     (unknown,) = check_stopping(rule("medain"))
     assert (
         str(unknown)
-        == "early_stopping.name: found 'medain', need a rule of early stopping: asha, median, patience, plateau; "
+        == "early_stopping.name: found 'medain', need an early-stopping rule: asha, median, patience, plateau; "
         "did you mean 'median'?"
     )
     (wrong,) = check_stopping(rule("median", min_trials=0))

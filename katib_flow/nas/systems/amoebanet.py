@@ -45,7 +45,7 @@ def _check(experiment: Experiment, settings: AmoebaNetSettings) -> Iterator[Spec
 )
 def amoebanet(ask: Ask[AmoebaNetSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    alive, known = youngest(ask, ask.settings.population), Known.of(ask)
+    alive, known = youngest(ask, ask.settings.population), Known.from_ask(ask)
     return known.suggestions(ask.indices, lambda index: _mutant(ask, index, alive, known) or drawn(ask, index, known))
 
 

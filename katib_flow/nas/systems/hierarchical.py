@@ -55,7 +55,7 @@ def hierarchical(ask: Ask[HierarchicalSettings]) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
     space = ask.architectures
     assert space is not None
-    evaluated, known, genotype = ask.history.completed(ask.objective.metric), Known.of(ask), levels(space)
+    evaluated, known, genotype = ask.history.completed(ask.objective.metric), Known.from_ask(ask), levels(space)
 
     def propose(index: int) -> Suggestion | None:
         rng = ask.rng(index)

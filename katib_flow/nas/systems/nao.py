@@ -169,7 +169,7 @@ def _model(ask: Ask[NaoSettings], seed: int) -> latent.LatentModel:
 )  # fmt: skip
 def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    tried = Known.of(ask)
+    tried = Known.from_ask(ask)
 
     def propose(index: int) -> Suggestion | None:
         rng = ask.rng(index)

@@ -154,7 +154,7 @@ class RenasLearner(EditLearner[RenasSettings]):
 )  # fmt: skip
 def renas(ask: Ask[RenasSettings], taught: encoder.Editor) -> list[Suggestion]:
     """Fewer than asked for where the space is used up."""
-    alive, known = youngest(ask, ask.settings.population), Known.of(ask)
+    alive, known = youngest(ask, ask.settings.population), Known.from_ask(ask)
     return known.suggestions(
         ask.indices, lambda index: _mutant(ask, index, taught, alive, known) or drawn(ask, index, known)
     )
