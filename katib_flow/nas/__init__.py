@@ -1,6 +1,6 @@
-"""Neural architecture search: the systems, a file each, and what they have in common.
+"""Neural architecture search: the systems, one file per system, and the code that they share.
 
-``trial: {function: "katib_flow.nas:train"}`` trains whatever a system suggests.
+``trial: {function: "katib_flow.nas:train"}`` trains the suggestions of every system.
 """
 
 from katib_flow.nas.trainer import train

@@ -1,13 +1,12 @@
-"""A recurrent controller: an LSTM that decides slot by slot, and learns from rewards.
+"""A recurrent controller: an LSTM that chooses the value of one slot after another, and learns from rewards.
 
 Papers: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017, section 3; Williams, "Simple
 Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine Learning 1992; Schulman et
 al., "Proximal Policy Optimization Algorithms", arXiv 1707.06347, equation 7.
 
-A decision is a token: the position of a slot's value, -1 where the slot is inactive. Arrays of tokens have shape
-(sequence, slot). What was decided last is embedded and read by the LSTM; a linear map for each slot gives its logits.
-All numbers are 64-bit, and one thread computes them, so that a controller comes to the same bits whenever it is taught
-the same.
+A decision is a token: the position of a slot's value, -1 if the slot is inactive. Arrays of tokens have shape
+(sequence, slot). The LSTM reads an embedding of the last decision; a linear map for each slot gives its logits. All
+numbers are 64-bit, and one thread computes them, so that the same lessons give the same controller, bit for bit.
 """
 
 import math
@@ -35,7 +34,10 @@ L = TypeVar("L", bound="Learning[Any]")
 
 @contextmanager
 def one_thread() -> Generator[None]:
-    """Sums are added in one order, whatever the number of processors; and nothing waits for cores that trials have."""
+    """A context in which torch computes in one thread.
+
+    Sums then do not depend on the number of processors, and the trials keep their cores.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -46,14 +48,14 @@ def one_thread() -> Generator[None]:
 
 @dataclass(frozen=True)
 class Shape:
-    """What a policy is.
+    """The shape of a policy, and its initial weights.
 
     Attributes:
-        choices: how many values each slot has.
-        units: of each layer of the LSTM.
-        spread: the first weights are drawn evenly from -spread to spread.
-        squash: logits become ``squash * tanh(logits / 5)`` (Bello et al., 2017; Pham et al., 2018); as they are without
-            it.
+        choices: number of values of each slot.
+        units: number of units of each layer of the LSTM.
+        layers: number of layers of the LSTM.
+        spread: the initial weights are uniform between -spread and spread.
+        squash: if given, logits become ``squash * tanh(logits / 5)`` (Bello et al., 2017; Pham et al., 2018).
     """
 
     choices: tuple[int, ...]
@@ -64,18 +66,18 @@ class Shape:
 
 
 class Policy(nn.Module):
-    """A distribution over sequences of decisions."""
+    """A distribution over sequences of decisions, one per slot."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         super().__init__()
         self.shape = shape
         slots, most, units = len(shape.choices), max(shape.choices), shape.units
         self.start = nn.Parameter(torch.empty(units))
-        self.embedded = nn.Parameter(torch.empty(slots, most + 1, units))  # the first for an inactive slot
+        self.embedded = nn.Parameter(torch.empty(slots, most + 1, units))  # position 0 is that of an inactive slot
         self.core = nn.LSTM(units, units, shape.layers, batch_first=True)
         self.out = nn.Parameter(torch.empty(slots, units, most))
         self.bias = nn.Parameter(torch.empty(slots, most))
-        self.there = torch.arange(most) < torch.tensor(shape.choices)[:, None]  # (slot, choice)
+        self.valid = torch.arange(most) < torch.tensor(shape.choices)[:, None]  # (slot, choice)
         self.double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -83,24 +85,28 @@ class Policy(nn.Module):
                 weight.uniform_(-shape.spread, shape.spread, generator=generator)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Logarithms of the chances of every choice, given the decisions before it; shape (sequence, slot, choice)."""
+        """Log probabilities of all choices, given the decisions before them; shape (sequence, slot, choice)."""
         count, slots = tokens.shape
         before = self.embedded[torch.arange(slots - 1), tokens[:, :-1] + 1]
         hidden, _ = self.core(torch.cat([self.start.expand(count, 1, -1), before], dim=1))
         return self._log_chances(torch.einsum("nsu,suc->nsc", hidden, self.out) + self.bias, slice(None))
 
     def lean(self, biases: Sequence[Sequence[float]]) -> None:
-        """Begin with logits for the choices of each slot."""
+        """Set the biases of the logits, to begin with a preference.
+
+        Args:
+            biases: for each slot, a number for each choice.
+        """
         with torch.no_grad():
             for slot, bias in enumerate(biases):
                 self.bias[slot, : len(bias)] = torch.as_tensor(bias)
 
     def log_probability(self, tokens: Tensor) -> Tensor:
-        """Of each decision, 0 where there was none; shape (sequence, slot)."""
+        """Log probability of each decision, 0 for inactive slots; shape (sequence, slot)."""
         return chosen(self(tokens), tokens)
 
     def sample(self, rng: np.random.Generator, count: int = 1, is_active: IsActive = lambda *_: True) -> Tokens:
-        """Decide ``count`` times on every slot, one after the other."""
+        """Draw ``count`` sequences, slot by slot; shape (count, slot)."""
         tokens = np.full((count, len(self.shape.choices)), -1)
         read, state = self.start.expand(count, 1, -1), None
         with torch.inference_mode():
@@ -110,66 +116,67 @@ class Policy(nn.Module):
                 drawn, before = rng.random(count), tokens[:, :slot].tolist()
                 for row in range(count):
                     if is_active(row, slot, before[row]):
-                        place = int(np.searchsorted(np.cumsum(chances[row]), drawn[row], side="right"))
-                        tokens[row, slot] = min(place, self.shape.choices[slot] - 1)
+                        position = int(np.searchsorted(np.cumsum(chances[row]), drawn[row], side="right"))
+                        tokens[row, slot] = min(position, self.shape.choices[slot] - 1)
                 read = self.embedded[slot, torch.from_numpy(tokens[:, slot] + 1)][:, None]
         return tokens
 
     def _step(self, read: Tensor, state: State | None) -> tuple[Tensor, State]:
-        """What the LSTM gives after one more decision, shape (sequence, unit), and its states."""
+        """The output of the LSTM after one more decision, shape (sequence, unit), and its states."""
         hidden, after = self.core(read, state)
         return hidden[:, 0], after
 
     def _log_chances(self, logits: Tensor, slots: int | slice) -> Tensor:
         if self.shape.squash is not None:
             logits = self.shape.squash * torch.tanh(logits / 5)
-        return logits.masked_fill(~self.there[slots], -math.inf).log_softmax(dim=-1)
+        return logits.masked_fill(~self.valid[slots], -math.inf).log_softmax(dim=-1)
 
 
 def chosen(logs: Tensor, tokens: Tensor) -> Tensor:
-    """What an array of shape (sequence, slot, choice) has at tokens, 0 where there are none; shape (sequence, slot)."""
+    """The entries of an array (sequence, slot, choice) at some tokens, 0 for inactive slots; shape (sequence, slot)."""
     taken = logs.gather(2, tokens.clamp(min=0)[:, :, None])[:, :, 0]
     return torch.where(tokens >= 0, taken, 0.0)
 
 
 class Rule(Protocol):
-    """What a policy learns by.
-
-    Attributes:
-        epochs: steps along each batch.
-    """
+    """The learning rule of a policy."""
 
     @property
-    def epochs(self) -> int: ...
+    def epochs(self) -> int:
+        """Number of gradient steps on each batch."""
+        ...
 
     def objective(self, now: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
-        """What is maximised of each decision.
+        """The quantity to maximise, for each decision; shape (sequence, slot).
 
         Args:
-            now, before: logarithms of its chance, as it is and as it was when the batch came; shape (sequence, slot).
-            advantage: by how much the reward was better than expected, shape (sequence, 1).
+            now, before: log probability of each decision under the current policy, and under the policy before the
+                first step on this batch; shape (sequence, slot).
+            advantage: the reward minus its baseline, shape (sequence, 1).
         """
         ...
 
 
 @dataclass(frozen=True)
 class Reinforce:
-    """The score function: its mean gradient is that of the expected reward (Williams, 1992)."""
+    """The score function estimator: its expected gradient is that of the expected reward (Williams, 1992)."""
 
     epochs: int = 1
 
     def objective(self, now: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
+        """The log probability, weighted by the advantage."""
         return advantage * now
 
 
 @dataclass(frozen=True)
 class PPO:
-    """The clipped surrogate (Schulman et al., equation 7): nothing is gained by going further than ``clip``."""
+    """Proximal policy optimisation: steps beyond a ratio of 1 +/- ``clip`` gain nothing."""
 
     epochs: int = 4
     clip: float = 0.2
 
     def objective(self, now: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
+        """The clipped surrogate objective (Schulman et al., equation 7)."""
         ratio = (now - before).exp()
         return torch.minimum(ratio * advantage, ratio.clamp(1 - self.clip, 1 + self.clip) * advantage)
 
@@ -180,10 +187,12 @@ class Teaching:
 
     Attributes:
         lr: learning rate of Adam.
-        decay: of the baseline, an exponential moving mean of earlier rewards; the first rewards are their own.
-        entropy: weight of the entropy of each decision in what is maximised.
-        wanted: slots, with the distribution that each is drawn towards and how strongly: the weight of the divergence
-            KL(policy, wanted) that is subtracted (Pham et al., 2018: skip connections).
+        decay: decay of the baseline, an exponential moving mean of earlier rewards; the baseline of the first batch is
+            its own mean.
+        rule: the learning rule.
+        entropy: weight of the entropy of each decision in the objective.
+        wanted: slots whose distribution is pulled towards a target: (slot, target, weight) subtracts
+            weight * KL(policy, target) from the objective (Pham et al., 2018, for skip connections).
     """
 
     lr: float
@@ -194,7 +203,7 @@ class Teaching:
 
 
 class Learning(Generic[P]):
-    """A policy that learns by Adam from rewards, of which a baseline is subtracted.
+    """A policy that learns from rewards, minus a baseline, by Adam.
 
     Attributes:
         baseline: moving mean of the rewards; NaN before the first.
@@ -206,21 +215,21 @@ class Learning(Generic[P]):
         self._adam = Adam(policy, lr)
 
     def advantages(self, rewards: NDArray[np.float64]) -> Tensor:
-        """By how much rewards are better than the baseline, which then moves towards their mean; shape (sequence,)."""
+        """Rewards minus the baseline, which is then updated by their mean; shape (sequence,)."""
         mean = float(rewards.mean())
         baseline = mean if math.isnan(self.baseline) else self.baseline
         self.baseline = self.decay * baseline + (1 - self.decay) * mean
         return torch.from_numpy(rewards - baseline)
 
     def ascend(self, objective: Tensor) -> None:
-        """Take a step up along the slope of what is maximised."""
+        """Take one step of gradient ascent on an objective."""
         self.policy.zero_grad()
         objective.backward()
         self._adam.step()
 
     @one_thread()
     def state(self) -> dict[str, Tensor]:
-        """All that it has learnt, by name, for ``restore``."""
+        """The weights, the moments of Adam and the baseline by name, for ``restore``."""
         counts = {"baseline": self.baseline, "steps": float(self._adam.steps)}
         kept = {name: torch.tensor(count, dtype=torch.float64) for name, count in counts.items()}
         for kind, tensors in self._tensors().items():
@@ -232,10 +241,10 @@ class Learning(Generic[P]):
 
     @one_thread()
     def restore(self, kept: Mapping[str, Tensor]) -> None:
-        """Go on from what a policy of the same shape had learnt.
+        """Load the state of a policy of the same shape.
 
         Raises:
-            ValueError: it is not the state of such a policy.
+            ValueError: names, shapes or types of the tensors differ, or numbers are not finite.
         """
         now = self.state()
         if unlike := [name for name in now.keys() | kept.keys() if not _alike(name, now.get(name), kept.get(name))]:
@@ -248,7 +257,7 @@ class Learning(Generic[P]):
 
 
 class Controller(Learning[Policy]):
-    """A policy over sequences of decisions that learns."""
+    """A learning policy over sequences of decisions."""
 
     @one_thread()
     def __init__(self, shape: Shape, teaching: Teaching, seed: int) -> None:
@@ -256,12 +265,17 @@ class Controller(Learning[Policy]):
         self.teaching = teaching
 
     def sample(self, rng: np.random.Generator, count: int = 1, is_active: IsActive = lambda *_: True) -> Tokens:
-        """Decide ``count`` times on every slot, one after the other; shape (sequence, slot)."""
+        """Draw ``count`` sequences, slot by slot; shape (count, slot)."""
         with one_thread():
             return self.policy.sample(rng, count, is_active)
 
     def learn(self, tokens: Tokens, rewards: NDArray[np.float64]) -> None:
-        """Take a batch of sequences and their rewards in: a step of Adam for each epoch."""
+        """Learn from a batch: ``epochs`` steps of Adam.
+
+        Args:
+            tokens: shape (sequence, slot).
+            rewards: shape (sequence,).
+        """
         advantage, decided = self.advantages(rewards)[:, None], torch.from_numpy(tokens)
         with one_thread():
             with torch.no_grad():
@@ -270,14 +284,14 @@ class Controller(Learning[Policy]):
                 self.ascend(self.objective(decided, before, advantage))
 
     def objective(self, tokens: Tensor, before: Tensor, advantage: Tensor) -> Tensor:
-        """The mean over sequences of what is maximised."""
+        """The quantity to maximise: a sum over decisions, and the mean over sequences."""
         logs = self.policy(tokens)
         gain = self.teaching.rule.objective(chosen(logs, tokens), before, advantage)
         return ((gain + self._regular(logs)) * (tokens >= 0)).sum(dim=1).mean()
 
     def _regular(self, logs: Tensor) -> Tensor:
-        """Entropy, less the divergence from what is wanted; shape (sequence, slot)."""
-        shares, logs = logs.exp(), logs.masked_fill(~self.policy.there, 0.0)  # 0 log 0 = 0
+        """The entropy bonus minus the weighted divergence from the targets; shape (sequence, slot)."""
+        shares, logs = logs.exp(), logs.masked_fill(~self.policy.valid, 0.0)  # 0 log 0 = 0
         regular = -self.teaching.entropy * (shares * logs).sum(dim=2)
         for slot, wanted, weight in self.teaching.wanted:
             count = len(wanted)
@@ -287,10 +301,13 @@ class Controller(Learning[Policy]):
 
 
 class Adam:
-    """Kingma and Ba, "Adam", ICLR 2015, Algorithm 1, uphill: torch's own imports its compiler, which takes a second.
+    """Gradient ascent by Adam (Kingma and Ba, ICLR 2015, Algorithm 1).
+
+    The optimiser of torch is not used because it imports torch's compiler, which takes a second.
 
     Attributes:
-        first, second: moments of each weight; ``steps`` how many gradients they come from.
+        first, second: the moments of each weight.
+        steps: number of gradients in the moments.
     """
 
     def __init__(self, model: nn.Module, lr: float) -> None:
@@ -300,6 +317,7 @@ class Adam:
         self.lr, self.steps = lr, 0
 
     def step(self) -> None:
+        """Update the weights by their gradients; weights without a gradient stay as they are."""
         self.steps += 1
         rate, root = self.lr / (1 - BETA1**self.steps), math.sqrt(1 - BETA2**self.steps)
         with torch.no_grad():
@@ -311,12 +329,12 @@ class Adam:
 
 
 def packed(controller: Learning[Any]) -> bytes:
-    """All that a controller has learnt, as safetensors."""
+    """The state of a controller as safetensors."""
     return save(controller.state())
 
 
 def unpacked(controller: L, content: bytes) -> L:
-    """A new controller, once it has learnt what another one of its shape had.
+    """Load packed state into a new controller of the same shape, and return it.
 
     Raises:
         ValueError: the content is not the state of such a controller.
@@ -326,19 +344,19 @@ def unpacked(controller: L, content: bytes) -> L:
 
 
 def tensors_of(content: bytes) -> dict[str, Tensor]:
-    """The tensors of some safetensors, by name.
+    """Read safetensors: the tensors by name.
 
     Raises:
-        ValueError: the content is none.
+        ValueError: the content is not valid safetensors.
     """
     try:
         return load(content)
-    except (SafetensorError, KeyError, TypeError, OverflowError) as error:  # KeyError: a type that torch has not
-        raise ValueError(f"no safetensors: {error}") from error
+    except (SafetensorError, KeyError, TypeError, OverflowError) as error:  # KeyError: a type that torch does not have
+        raise ValueError(f"not valid safetensors: {error}") from error
 
 
 def _at(slot: int, logs: Tensor) -> Tensor:
-    """1 at a slot, 0 at the others."""
+    """1 at a slot, 0 at the others; shape (slot,)."""
     return (torch.arange(logs.shape[1]) == slot).double()
 
 

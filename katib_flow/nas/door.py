@@ -1,11 +1,11 @@
-"""Modules that are imported when something of them is first used: asking a system needs no torch, training does."""
+"""Lazy imports: most of a system's file needs no torch, so torch is imported only when it is used."""
 
 import importlib
 from typing import Any
 
 
 class Later:
-    """Stands for a module until something of it is asked for, and hands that on."""
+    """A placeholder for a module, which is imported at the first access to one of its attributes."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -1,13 +1,13 @@
-"""A policy over edits: an encoder that reads a network of any length, and heads that choose what becomes of it.
+"""A policy over edits: an encoder that reads a network of any length, and heads that choose how to change it.
 
 Papers: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018 (tokens of layers are embedded
 and read by a bidirectional LSTM; a classifier that all layers share, and a decoder that begins with the last state of
 the encoder); Chen et al., "RENAS", CVPR 2019 (attention over the states of earlier nodes); Williams, "Simple
 Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning", Machine Learning 1992.
 
-A *move* is a function of the policy, the tokens of a network, and a way to choose. It is written once: a choice that is
-drawn makes an edit, and the same choice that is made again has the probability to learn from. All numbers are 64-bit,
-and one thread computes them, so that a policy comes to the same bits whenever it is taught the same.
+A *move* is a function of the policy, the tokens of a network, and a way to choose. The same function serves two ends:
+with random choices it makes an edit, and with recorded choices it gives their probability, to learn from. All numbers
+are 64-bit, and one thread computes them, so that the same lessons give the same policy, bit for bit.
 """
 
 import math
@@ -24,26 +24,26 @@ from katib_flow.nas.moves import Episode, Move
 
 __all__ = ["EditPolicy", "Editor", "Encoded", "Shape", "Teaching", "packed", "unpacked"]
 Choose = Callable[[Tensor], int]
-"""A position, by logits of shape (choice,)."""
+"""Chooses a position, given logits of shape (choice,)."""
 Make = Callable[["EditPolicy", Sequence[int], Choose], object]
-"""Makes a move: looks at the tokens of a network, and chooses."""
+"""Makes a move: reads the tokens of a network, and chooses."""
 
 
 class Impossible(ValueError):
-    """A move that this policy cannot have made."""
+    """A recorded move that this policy cannot have made."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What a policy is.
+    """The shape of a policy.
 
     Attributes:
-        vocabulary: how many tokens there are.
-        heads: name -> how many numbers it makes of a state of the encoder.
-        decoded: of each choice of the decoder, among how many; there is no decoder without.
-        outside: what attention may look at that no token stands for; None without attention.
-        embedding: numbers that stand for a token.
-        units: of the LSTM, in each direction.
+        vocabulary: number of tokens.
+        heads: number of outputs of each head, a linear map of the encoder's states.
+        decoded: number of options of each choice of the decoder; empty if there is no decoder.
+        outside: number of positions without a token that attention may select; None if there is no attention.
+        embedding: size of the embedding of a token.
+        units: number of units of the LSTM in each direction.
     """
 
     vocabulary: int
@@ -56,11 +56,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A network that was read.
+    """An encoded network.
 
     Attributes:
-        states: one for each token, shape (token, state).
-        last: hidden and cell states after the last and the first token, shape (1, state) each.
+        states: the state of each token, shape (token, state).
+        last: final hidden and cell states of both directions, shape (1, state) each.
     """
 
     states: Tensor
@@ -68,12 +68,12 @@ class Encoded:
 
 
 class EditPolicy(nn.Module):
-    """The encoder and its heads. A state is 2 ``units`` numbers, both directions."""
+    """The encoder, the heads and the decoder. A state has 2 ``units`` numbers, for both directions."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         super().__init__()
         self.shape, state = shape, 2 * shape.units
-        self.read: dict[tuple[int, ...], Encoded] = {}  # with the weights as they are, for networks are read often
+        self.read: dict[tuple[int, ...], Encoded] = {}  # memo for the current weights
         self.embedded = nn.Parameter(torch.empty(shape.vocabulary, shape.embedding))
         self.encoder = nn.LSTM(shape.embedding, shape.units, bidirectional=True)
         self.heads = nn.ModuleDict({name: nn.Linear(state, count) for name, count in shape.heads.items()})
@@ -96,7 +96,7 @@ class EditPolicy(nn.Module):
         """Read the tokens of a network in both directions.
 
         Raises:
-            Impossible: there are none, or they are no tokens of this policy.
+            Impossible: there are no tokens, or some are not in the vocabulary.
         """
         if not seen or not all(0 <= token < self.shape.vocabulary for token in seen):
             raise Impossible("tokens of another policy")
@@ -106,22 +106,22 @@ class EditPolicy(nn.Module):
         return self.read[key]
 
     def logits(self, head: str, states: Tensor) -> Tensor:
-        """What a head makes of states, shape (..., state); shape (..., choice)."""
+        """The outputs of a head for some states, shape (..., state) -> (..., choice)."""
         return self.heads[head](states)
 
     def flag(self, head: str, state: Tensor) -> Tensor:
-        """No or yes, the second with the sigmoid of what a head makes of a state."""
+        """Logits of no and yes, shape (2,); the probability of yes is the sigmoid of the head's output."""
         return torch.cat([torch.zeros(1, dtype=torch.float64), self.logits(head, state)])
 
     def attention(self, state: Tensor, keys: Sequence[Tensor]) -> Tensor:
-        """How much a state looks at each of some others; shape (key,)."""
+        """Attention scores of a state over some others; shape (key,)."""
         return torch.stack(list(keys)) @ (self.query @ state) / math.sqrt(len(state))
 
     def decode(self, encoded: Encoded, choose: Choose, among: Callable[[Sequence[int]], int]) -> list[int]:
-        """Choose one after the other, beginning with the last state of the encoder.
+        """Make the choices of the decoder, which starts from the last state of the encoder.
 
         Args:
-            among: from how many of the first positions is chosen, after some choices; 0 ends it.
+            among: the number of options of the next choice, given the choices so far; 0 ends the sequence.
         """
         read, memory = self.start, encoded.last
         choices: list[int] = []
@@ -136,7 +136,7 @@ class EditPolicy(nn.Module):
 
 @dataclass
 class Drawn:
-    """Chooses by chance, as likely as the policy has it."""
+    """Draws every choice from the distribution of the policy."""
 
     rng: np.random.Generator
     chosen: list[int] = field(default_factory=list[int])
@@ -149,11 +149,11 @@ class Drawn:
 
 @dataclass
 class Repeated:
-    """Chooses what was chosen.
+    """Repeats recorded choices.
 
     Attributes:
-        logs: logarithm of the chance of each choice.
-        entropies: of what it was chosen from.
+        logs: log probability of each choice.
+        entropies: entropy of the distribution of each choice.
     """
 
     chosen: Sequence[int]
@@ -171,10 +171,10 @@ class Repeated:
 
 
 class Editor(Learning[EditPolicy]):
-    """A policy over edits that makes moves, and learns by the score function (Williams, 1992).
+    """A policy over edits that makes moves, and learns by the score function estimator (Williams, 1992).
 
     Args:
-        moves: by kind.
+        moves: the function that makes a move, by kind.
     """
 
     @one_thread()
@@ -183,30 +183,30 @@ class Editor(Learning[EditPolicy]):
         self.moves, self.teaching = moves, teaching
 
     def draw(self, kind: str, seen: Sequence[int], rng: np.random.Generator) -> Move:
-        """Make a move by chance."""
+        """Make a random move."""
         drawn = Drawn(rng)
         with one_thread(), torch.no_grad():
             self.moves[kind](self.policy, seen, drawn)
         return Move(kind, tuple(seen), tuple(drawn.chosen))
 
     def repeat(self, move: Move) -> Repeated:
-        """Make a move again.
+        """Repeat a recorded move, to get its probability.
 
         Raises:
-            Impossible: this policy cannot have made it.
+            Impossible: this policy cannot have made the move.
         """
         repeated = Repeated(move.chosen)
         if move.kind not in self.moves:
-            raise Impossible(f"a move that there is not: {move.kind}")
+            raise Impossible(f"unknown kind of move: {move.kind}")
         self.moves[move.kind](self.policy, move.seen, repeated)
         if len(repeated.logs) < len(move.chosen):
-            raise Impossible("more choices than there are")
+            raise Impossible("more choices than the move has")
         return repeated
 
     def learn(self, episodes: Sequence[Episode], rewards: NDArray[np.float64]) -> None:
-        """Take a batch of episodes and their rewards in; those that this policy cannot have made are left out."""
+        """Learn from a batch of episodes and their rewards; episodes that this policy cannot have made are ignored."""
         with one_thread():
-            self.policy.read.clear()  # without slopes
+            self.policy.read.clear()  # drop states that were computed without gradients
             terms = [self._terms(episode) for episode in episodes]
             possible = [number for number, term in enumerate(terms) if term is not None]
             if possible:
@@ -216,7 +216,7 @@ class Editor(Learning[EditPolicy]):
             self.policy.read.clear()
 
     def _terms(self, episode: Episode) -> Tensor | None:
-        """The logarithm of its chance and the sum of the entropies, shape (2,); None of one that is impossible."""
+        """Log probability of an episode and the sum of its entropies, shape (2,); None if it is impossible or empty."""
         try:
             repeated = [self.repeat(move) for move in episode]
         except Impossible:

@@ -1,4 +1,4 @@
-"""An ensemble that grows: its last subnetwork is trained, the others stay as they are, and then all are weighed."""
+"""A growing ensemble: the last subnetwork is trained while the others stay fixed, then all are weighted."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from katib_flow.training.loop import Epoch, Recipe, device_of, tensors, train
 
 @dataclass(frozen=True)
 class Fit:
-    """What an ensemble is worth.
+    """The weights of an ensemble, and its objective.
 
     Attributes:
-        weights: of the subnetworks, shape (member,).
+        weights: the weight of each subnetwork, shape (member,).
         value: F on the training images with these weights.
     """
 
@@ -30,7 +30,7 @@ class Fit:
 
 
 class Grown(nn.Module):
-    """A network of which only the last subnetwork is trained; no tensor of the others changes, no statistic either."""
+    """A network of which only the last subnetwork is trained; all tensors of the others are fixed, also statistics."""
 
     def __init__(self, network: Network, members: int) -> None:
         super().__init__()
@@ -41,12 +41,14 @@ class Grown(nn.Module):
             module.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Grown":
+        """Set the mode of the last subnetwork; the others stay in evaluation mode."""
         super().train(mode)
         for module in self.fixed:
             module.eval()
         return self
 
     def forward(self, images: Tensor) -> Tensor:
+        """The logits of the whole ensemble, shape (image, class)."""
         return self.network(images)
 
 
@@ -60,16 +62,16 @@ def train_last(
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Epoch]:
-    """Train the last of some subnetworks, with its weight in the ensemble, in place; as ``loop.train`` does."""
+    """Train the last subnetwork and its weight in place; the arguments are those of ``loop.train``."""
     how: Mapping[str, Any] = {"seed": seed, "checkpoint": checkpoint, "stop": stop}
     yield from train(Grown(network, members), data, recipe, **how)
 
 
 def weigh(network: Network, data: Split, penalties: Array) -> Fit:
-    """Give the subnetworks the weights that minimise F, which is then no more than it was without the last.
+    """Set the weights of the subnetworks to the minimum of F, which is at most F without the last one.
 
     Args:
-        penalties: of each, shape (member,).
+        penalties: the penalty of each subnetwork, shape (member,).
     """
     scales = [_scale(network, member) for member in range(1, len(penalties) + 1)]
     outputs = outputs_of(network, data, len(penalties))
@@ -83,7 +85,7 @@ def weigh(network: Network, data: Split, penalties: Array) -> Fit:
 
 @torch.no_grad()
 def outputs_of(network: Network, data: Split, members: int) -> Array:
-    """What each subnetwork gives for some images, the network in evaluation mode; shape (member, image, class)."""
+    """The outputs of each subnetwork in evaluation mode; shape (member, image, class)."""
     network.eval()
     values = network.values(tensors(data, device_of(network))[0])
     return np.stack([values[output_of(member)].double().cpu().numpy() for member in range(1, members + 1)])

@@ -1,7 +1,7 @@
-"""Networks that edits make of those of earlier trials: what a system that modifies networks begins with and suggests.
+"""Networks made by edits from the networks of earlier trials, for the systems that modify networks.
 
-A candidate is a network with the trial it was made of and the edits that made it, so that its weights can be inherited
-through them.
+A candidate is a network together with its parent trial and the edits that made it, so that it can inherit the parent's
+weights.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -32,45 +32,45 @@ from katib_flow.spec.space import Assignment
 Array = NDArray[np.float64]
 Weights = Literal["inherit", "shape", "fresh"]
 Draw = Callable[[Topology, np.random.Generator], Sequence[Fields]]
-"""Draws edits of a network; they may not fit, and there may be none."""
+"""Draws edits of a network. The result may be empty, or impossible for this network."""
 
 
 class GrowthSettings(SystemSettings):
-    """What the settings of systems have in common that modify one network."""
+    """Settings shared by the systems that modify a network."""
 
     max_parameters: Count = 50_000
-    """The most weights of a network."""
+    """Largest number of weights of a network."""
 
 
 def check_start(experiment: Experiment, settings: GrowthSettings, *, bare: bool = False) -> Iterator[SpecError]:
-    """What is wrong with the space of a system that modifies one network.
+    """Errors in the space of a system that modifies a network.
 
     Args:
-        bare: whether the network to start from may have no convolution.
+        bare: True if the initial network may have no convolution.
     """
-    need = "a space without slots, the network to start from, such as chain"
+    need = "a space without slots, which is the initial network, such as chain"
     if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
     elif space.slots:
         yield SpecError("architecture.space", experiment.architecture.space, need)
     elif space.input.tokens is not None:
-        need = "a network to start from that reads images, such as chain"
+        need = "an initial network that reads images, such as chain"
         yield SpecError("architecture.space", experiment.architecture.space, need)
     elif not (bare or convolutions(space.initial)):
-        need = "a network to start from with a convolution, such as chain with the layers that it has by itself"
+        need = "an initial network with a convolution, such as chain with its default layers"
         yield SpecError("architecture.space", experiment.architecture.space, need)
     elif (least := space.initial.parameters) > (most := settings.max_parameters):
-        need = f"at least {least}, the weights of the network to start from"
+        need = f"at least {least}, the number of weights of the initial network"
         yield SpecError("algorithm.settings.max_parameters", most, need)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that may be tried.
+    """A network that may be suggested.
 
     Attributes:
-        parent: the trial of whose network it was made; None where that is the network to start from.
-        edits: that made it.
+        parent: the trial whose network it was made from; None if it was made from the initial network.
+        edits: the edits that made it.
     """
 
     topology: Topology
@@ -78,7 +78,7 @@ class Candidate:
     edits: tuple[Fields, ...] = ()
 
     def edited(self, edits: Sequence[Fields], max_parameters: int) -> "Candidate | None":
-        """With further edits; None where there are none, where they do not fit, or where it has too many weights."""
+        """The candidate after further edits; None without edits, if they do not fit, or with too many weights."""
         try:
             child = modify(self.topology, edits) if edits else None
         except InvalidSpec:
@@ -88,12 +88,13 @@ class Candidate:
         return Candidate(child, self.parent, (*self.edits, *edits))
 
     def suggestion(self, index: int, assignment: Assignment, weights: Weights, **info: object) -> Suggestion:
-        """To try it.
+        """A suggestion to try the network.
 
         Args:
-            assignment: the parameters beside it.
-            weights: whether it begins with fresh weights, with what the edits make of its parent's (``inherit``), or
-                with those of its parent's that have the same ``shape``.
+            assignment: the values of the parameters, which are not part of the network.
+            weights: the initial weights: new ones (``fresh``), the parent's as changed by the edits (``inherit``), or
+                those tensors of the parent that have the same ``shape``.
+            info: more entries of the suggestion's ``info``.
         """
         parent = None if self.parent is None else self.parent.index
         lineage = {"edits": () if parent is None else self.edits, "weights": weights}
@@ -112,11 +113,11 @@ class Grown:
     """The networks of an experiment so far.
 
     Attributes:
-        start: the network to start from.
-        evaluated: those with a result, of which the last ``earlier`` are of earlier experiments.
-        losses: theirs, lower is better, shape (n,).
-        pending: those without a result yet, and those that are about to be tried.
-        tried: the hashes of all.
+        start: the initial network.
+        evaluated: the networks with a result; the last ``earlier`` of them belong to earlier experiments.
+        losses: their losses, lower is better, shape (n,).
+        pending: the networks without a result yet, new suggestions included.
+        tried: the hashes of all networks of this experiment.
     """
 
     start: Candidate
@@ -127,8 +128,8 @@ class Grown:
     earlier: int = 0
 
     @classmethod
-    def of(cls, ask: Ask[Any]) -> "Grown":
-        """Networks of earlier experiments are no trial's here: nothing can be inherited from them."""
+    def from_ask(cls, ask: Ask[Any]) -> "Grown":
+        """The networks of the history, and of earlier experiments, whose weights cannot be inherited."""
         assert ask.architectures is not None
         start, metric = ask.architectures.initial, ask.objective.metric
         completed = [trial for trial in ask.history.completed(metric) if trial.suggestion.topology]
@@ -146,12 +147,12 @@ class Grown:
         )
 
     def take(self, candidate: Candidate) -> None:
-        """From now on it is being tried."""
+        """Mark a candidate as pending."""
         self.pending.append(candidate)
         self.tried.add(candidate.topology.hash)
 
     def first(self, rng: np.random.Generator, draw: Draw, max_parameters: int) -> Candidate | None:
-        """What to begin with: the network to start from, then what drawn edits make of it; None where all are known."""
+        """The next network as long as there are no results: the initial one, then random edits of it, or None."""
         candidates = [self.start]
         for _ in range(PATIENCE):
             if candidates[-1].topology.hash not in self.tried:
@@ -162,7 +163,7 @@ class Grown:
         return None
 
     def new(self, candidates: Iterable[Candidate | None]) -> list[Candidate]:
-        """Those that nobody has tried, each network once."""
+        """The candidates that are new, each network once."""
         hashes = set(self.tried)
         fresh: list[Candidate] = []
         for candidate in candidates:
@@ -173,7 +174,7 @@ class Grown:
 
 
 def convolutions(network: Topology) -> list[FlatEdge]:
-    """The edges of a network with a convolution that something comes through."""
+    """The edges of a network with a convolution, dead edges excluded."""
     return [
         edge
         for edge in network.flat.live.edges
@@ -182,12 +183,12 @@ def convolutions(network: Topology) -> list[FlatEdge]:
 
 
 def _alike(one: Topology, other: Topology) -> bool:
-    """Whether two networks classify the same images into the same classes, for all that can be told."""
+    """Whether two networks have the same input and output, and so may be compared."""
     return (one.input, one.output) == (other.input, other.output)
 
 
 def network_of(trial: Trial) -> Topology:
-    """The network of a trial that has one; the same object for the same network."""
+    """The network of a trial, which must have one; equal networks are the same object."""
     return _parsed(dumps(trial.suggestion.topology))
 
 
@@ -197,10 +198,10 @@ def _parsed(text: str) -> Topology:
 
 
 def one_of(among: Sequence[Any], rng: np.random.Generator) -> Any:
-    """One of some things, each as likely.
+    """A uniformly random element.
 
     Raises:
-        IndexError: there are none.
+        IndexError: ``among`` is empty.
     """
     if not among:
         raise IndexError("nothing to draw from")
@@ -208,7 +209,7 @@ def one_of(among: Sequence[Any], rng: np.random.Generator) -> Any:
 
 
 def most_telling(losses: Array, most: int) -> NDArray[np.intp]:
-    """Positions of at most so many trials, in their order: half of them the best, and an even spread of the others."""
+    """Positions of at most ``most`` trials, in ascending order: half of them the best, the others spread in rank."""
     order = np.argsort(losses, kind="stable")
     best, others = np.split(order, [max(1, most // 2)])
     count = min(len(others), most - len(best))

@@ -1,11 +1,11 @@
-"""An encoder, a predictor and a decoder: sequences of decisions as points of a space in which a better one is near.
+"""An encoder, a predictor and a decoder: sequences of decisions as points of a continuous space, to move uphill in.
 
 Paper: Luo et al., "Neural Architecture Optimization", NeurIPS 2018, section 3: an LSTM encodes a sequence of tokens as
-its hidden states, a predictor maps their mean to how good the network is, a decoder with attention writes a sequence
-from such states. What predicts and what writes are trained together on networks whose result is known.
+its hidden states, a predictor maps their mean to the performance of the network, and a decoder with attention turns
+such states into a sequence. The three are trained together on the networks with a known result.
 
-A decision is a token: the position of a slot's value, -1 where the slot is inactive. All numbers are 64-bit, and one
-thread computes them, so that a model comes to the same bits whenever it is trained on the same.
+A decision is a token: the position of a slot's value, -1 if the slot is inactive. All numbers are 64-bit, and one
+thread computes them, so that the same data give the same model, bit for bit.
 """
 
 import math
@@ -29,11 +29,12 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Shape:
-    """What a model is.
+    """The shape of a model.
 
     Attributes:
-        choices: how many values each slot has.
-        embedding, hidden: sizes of an embedded token, and of the states of both LSTMs and the predictor's layer.
+        choices: number of values of each slot.
+        embedding: size of the embedding of a token.
+        hidden: size of the states of both LSTMs, and of the hidden layer of the predictor.
     """
 
     choices: tuple[int, ...]
@@ -42,20 +43,22 @@ class Shape:
 
 
 class LatentModel(nn.Module):
-    """The three parts, with a token of its own for each value of each slot."""
+    """The encoder, the predictor and the decoder; every value of every slot has an embedding of its own."""
 
     def __init__(self, shape: Shape, seed: int) -> None:
         super().__init__()
         self.shape, hidden = shape, shape.hidden
         slots, most = len(shape.choices), max(shape.choices)
-        self.embedded = nn.Parameter(torch.empty(slots, most + 1, shape.embedding))  # the first for an inactive slot
+        self.embedded = nn.Parameter(
+            torch.empty(slots, most + 1, shape.embedding)
+        )  # position 0 is that of an inactive slot
         self.start = nn.Parameter(torch.empty(shape.embedding))
         self.encoder = nn.LSTM(shape.embedding, hidden, batch_first=True)
         self.predictor = nn.Sequential(nn.Linear(hidden, hidden), nn.ReLU(), nn.Linear(hidden, 1))
         self.decoder = nn.LSTM(shape.embedding, hidden, batch_first=True)
         self.join = nn.Linear(2 * hidden, hidden)
         self.out = nn.Parameter(torch.empty(slots, hidden, most))
-        self.there = torch.arange(most) < torch.tensor(shape.choices)[:, None]  # (slot, choice)
+        self.valid = torch.arange(most) < torch.tensor(shape.choices)[:, None]  # (slot, choice)
         self.double()
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
@@ -64,22 +67,27 @@ class LatentModel(nn.Module):
                 weight.uniform_(-spread, spread, generator=generator)
 
     def encode(self, tokens: Tensor, drop: float = 0.0) -> Tensor:
-        """States of unit length, one for each decision; shape (sequence, slot, hidden)."""
+        """The state of each decision, of unit length; shape (sequence, slot, hidden).
+
+        Args:
+            tokens: shape (sequence, slot).
+            drop: the probability of dropout on the embeddings.
+        """
         states, _ = self.encoder(dropout(self._embed(tokens), drop, training=drop > 0))
         return normalize(states, dim=2)
 
     def predict(self, states: Tensor) -> Tensor:
-        """How good the networks of some states are, from 0 to 1; shape (sequence,)."""
+        """Predicted performance, from 0 to 1; shape (sequence, slot, hidden) -> (sequence,)."""
         return torch.sigmoid(self.predictor(states.mean(dim=1)))[:, 0]
 
     def log_chances(self, states: Tensor, tokens: Tensor, drop: float = 0.0) -> Tensor:
-        """Logarithms of the chances of every choice, given the decisions before it; shape (sequence, slot, choice)."""
+        """Log probabilities of all choices, given the decisions before them; shape (sequence, slot, choice)."""
         before = torch.cat([self.start.expand(len(tokens), 1, -1), self._embed(tokens)[:, :-1]], dim=1)
         written, _ = self.decoder(dropout(before, drop, training=drop > 0), self._begin(states))
         return self._choices(self._attended(written, states), slice(None))
 
     def decode(self, states: Tensor, is_active: IsActive = lambda *_: True) -> Tokens:
-        """The likeliest decisions, one after the other; shape (sequence, slot)."""
+        """The most likely decision for one slot after another; shape (sequence, slot)."""
         tokens = np.full((len(states), len(self.shape.choices)), -1)
         with torch.no_grad(), one_thread():
             read, memory = self.start.expand(len(states), 1, -1), self._begin(states)
@@ -93,7 +101,7 @@ class LatentModel(nn.Module):
         return tokens
 
     def improved(self, tokens: Tokens, step: float) -> Tensor:
-        """States of some sequences, moved by a step along the slope of what is predicted (section 3.3, equation 4)."""
+        """The states of some sequences after a step of gradient ascent on the prediction (section 3.3, equation 4)."""
         with one_thread(), torch.enable_grad():
             states = self.encode(torch.from_numpy(tokens)).detach().requires_grad_()
             (slope,) = torch.autograd.grad(self.predict(states).sum(), states)
@@ -113,7 +121,7 @@ class LatentModel(nn.Module):
     def _choices(self, hidden: Tensor, slots: int | slice) -> Tensor:
         how = "nsh,shc->nsc" if isinstance(slots, slice) else "nh,hc->nc"
         logits = torch.einsum(how, hidden, self.out[slots])
-        return logits.masked_fill(~self.there[slots], -math.inf).log_softmax(dim=-1)
+        return logits.masked_fill(~self.valid[slots], -math.inf).log_softmax(dim=-1)
 
 
 @dataclass(frozen=True)
@@ -121,9 +129,10 @@ class Fit:
     """How a model is trained.
 
     Attributes:
-        steps: of Adam at rate ``lr``, each on all sequences.
-        balance: weight of the predictor's squared error; what is left is that of the mean log likelihood of a decision.
-        drop: share of an embedded token's numbers that are left out while it is trained.
+        steps: number of steps of Adam, each on all sequences.
+        lr: learning rate of Adam.
+        balance: weight of the predictor's squared error; 1 - balance is that of the mean log likelihood of a decision.
+        drop: probability of dropout on the embeddings during training.
     """
 
     steps: int = 200
@@ -136,8 +145,8 @@ def fit(model: LatentModel, batches: Iterator[Tokens], scores: Floats, how: Fit,
     """Train a model in place (section 3.2, equation 3).
 
     Args:
-        batches: of each step: all sequences, shape (sequence, slot), written in one of the ways that mean the same.
-        scores: how good they are, from 0 to 1, shape (sequence,).
+        batches: for each step all sequences, shape (sequence, slot), each in one of its equivalent forms.
+        scores: the performance of the networks, from 0 to 1, shape (sequence,).
     """
     wanted, adam = torch.from_numpy(scores), Adam(model, how.lr)
     with one_thread(), torch.random.fork_rng(devices=[]):
@@ -153,14 +162,14 @@ def fit(model: LatentModel, batches: Iterator[Tokens], scores: Floats, how: Fit,
 
 
 def twins(names: Sequence[str]) -> list[tuple[int, int]]:
-    """Slots of the first and the second input of one node, ``2.in0`` and ``2.in1`` or ``2.op0`` and ``2.op1``."""
+    """Positions of the slots for the two inputs of each node: ``2.in0`` with ``2.in1``, ``2.op0`` with ``2.op1``."""
     positions = {name: position for position, name in enumerate(names)}
     ends = ((name, re.sub(r"(in|op)0$", r"\g<1>1", name)) for name in names)
     return [(positions[one], positions[other]) for one, other in ends if one != other and other in positions]
 
 
 def written_otherwise(tokens: Tokens, names: Sequence[str], seed: int) -> Iterator[Tokens]:
-    """The same networks again and again, the two inputs of each node exchanged by chance."""
+    """Endless equivalent forms of some networks: the two inputs of each node are exchanged at random."""
     rng, nodes = np.random.default_rng(seed), dict[str, list[tuple[int, int]]]()
     for one, other in twins(names):
         nodes.setdefault(names[one].rpartition(".")[0], []).append((one, other))
@@ -174,16 +183,16 @@ def written_otherwise(tokens: Tokens, names: Sequence[str], seed: int) -> Iterat
 
 
 def packed(model: LatentModel | None, arrays: Mapping[str, NDArray[Any]]) -> bytes:
-    """The weights of a model, where there is one, and some arrays, as safetensors."""
+    """The weights of a model, if there is one, and some arrays as safetensors."""
     weights = {} if model is None else {f"weight/{name}": weight for name, weight in model.state_dict().items()}
     return save({**weights, **{name: torch.from_numpy(array) for name, array in arrays.items()}})
 
 
 def unpacked(model: LatentModel, content: bytes) -> tuple[LatentModel | None, dict[str, NDArray[Any]]]:
-    """What was packed, the weights in a model of the same shape.
+    """The inverse of ``packed``: the weights are loaded into a model of the same shape.
 
     Raises:
-        ValueError: the content is not that.
+        ValueError: the content is not valid safetensors, or its weights do not fit the model.
     """
     kept = tensors_of(content)
     weights = {name.removeprefix("weight/"): kept[name] for name in kept if name.startswith("weight/")}

@@ -1,8 +1,8 @@
-"""A mixture of what classifiers give: the weights that minimise a cross-entropy with a penalty of their size.
+"""A mixture of classifiers: the weights that minimise the cross-entropy plus a penalty on their size.
 
 F(w) = mean_i loss(sum_k w_k h_k(x_i), y_i) + sum_k G_k |w_k|  (Cortes et al., "AdaNet", ICML 2017, equation 4, with the
-cross-entropy, which for two classes is the logistic loss). F is convex in w. The minimum is where its slope, the loss's
-at w_k, is -G_k sign(w_k), or between -G_k and G_k where w_k is 0.
+cross-entropy, which for two classes is the logistic loss). F is convex in w. At its minimum the derivative of the loss
+in w_k is -G_k sign(w_k), or between -G_k and G_k if w_k is 0.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ Labels = NDArray[np.int64]
 
 
 def objective(weights: Array, outputs: Array, labels: Labels, penalties: Array) -> float:
-    """F.
+    """F(w).
 
     Args:
         weights, penalties: w and G, shape (member,).
@@ -28,16 +28,16 @@ def objective(weights: Array, outputs: Array, labels: Labels, penalties: Array) 
 
 
 def slope(weights: Array, outputs: Array, labels: Labels) -> Array:
-    """Of the loss without the penalty, in the weights, shape (member,)."""
+    """The gradient of the loss, without the penalty, in w; shape (member,)."""
     wrong = softmax(np.tensordot(weights, outputs, axes=1), axis=1)
     wrong[np.arange(len(labels)), labels] -= 1
     return np.einsum("kic,ic->k", outputs, wrong) / len(labels)
 
 
 def mixture(outputs: Array, labels: Labels, penalties: Array, start: Array) -> Array:
-    """The weights at the minimum of F, where F is not above what it is at the start; arguments as for ``objective``.
+    """The weights at the minimum of F; arguments as for ``objective``. F is never higher there than at ``start``.
 
-    Each weight is the difference of two that are not negative, so that F is smooth, and zeros are exact.
+    Each weight is the difference of two non-negative variables, so that F is smooth in them, and zeros are exact.
     """
     count = len(start)
 

@@ -1,8 +1,8 @@
-"""Modifiers of networks: small changes that need not keep what a network computes, each drawn as edits.
+"""Modifiers of networks: small random changes, as edits, that need not keep the function of a network.
 
 Paper: Kandasamy et al., "Neural Architecture Search with Bayesian Optimisation and Optimal Transport", NeurIPS 2018,
-table of modifiers: the units of a layer or of many change by an eighth, a path is doubled, a layer removed, one wedged
-in, a skip connection added, or a label swapped.
+table of modifiers: change the units of one layer, or of many, by an eighth; duplicate a path; remove a layer; insert
+one; add a skip connection; or swap a label.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,14 +22,14 @@ Modifier = Callable[[Topology, Edges, np.random.Generator], list[Fields]]
 
 
 def modification(topology: Topology, rng: np.random.Generator) -> list[Fields]:
-    """One of the modifiers, drawn evenly, as edits; they may not fit, and there may be none."""
+    """The edits of a random modifier, drawn uniformly; they may be empty, or impossible for this network."""
     live = [edge for edge in topology.flat.live.edges if not edge.dead]
     inner = [edge for edge in live if any(isinstance(layer, layers.Conv | layers.Pool) for layer in edge.layers)]
     return one_of(MODIFIERS, rng)(topology, inner, rng) if inner else []
 
 
-def _of_widths(edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    """An eighth of their units more, or less, for some edges."""
+def _scaled_widths(edges: Edges, rng: np.random.Generator) -> list[Fields]:
+    """Raise, or lower, the units of some edges by an eighth."""
     sign = one_of((-1, 1), rng)
     own = [(edge, edge.params["c"]) for edge in edges if edge.params.get("c")]
     new = [(edge, max(1, units + sign * max(1, round(units / 8)))) for edge, units in own]
@@ -37,18 +37,18 @@ def _of_widths(edges: Edges, rng: np.random.Generator) -> list[Fields]:
 
 
 def _one_width(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    return _of_widths([one_of(edges, rng)], rng)
+    return _scaled_widths([one_of(edges, rng)], rng)
 
 
 def _many_widths(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    """En masse: a half of few layers, a quarter of more than four, an eighth of more than eight."""
+    """En masse: half of up to 4 layers, a quarter of up to 8, an eighth of more."""
     count = max(1, len(edges) // (8 if len(edges) > 8 else 4 if len(edges) > 4 else 2))
     chosen = [edges[at] for at in sorted(rng.choice(len(edges), count, replace=False))]
-    return _of_widths(chosen, rng)
+    return _scaled_widths(chosen, rng)
 
 
 def _swapped_label(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    """Another kernel or kind of convolution; the other kind of pooling."""
+    """Another kernel size or kind of convolution; the other kind of pooling."""
     edge = one_of(edges, rng)
     if not any(isinstance(layer, layers.Conv) for layer in edge.layers):
         other = {"max": "avg", "avg": "max", "max3": "avg3", "avg3": "max3"}.get(edge.op)
@@ -76,7 +76,7 @@ def _skip(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fi
 
 
 def _doubled_path(topology: Topology, edges: Edges, rng: np.random.Generator) -> list[Fields]:
-    """A path of one to three layers a second time; the two are stacked where it ends."""
+    """Duplicate a path of one to three layers; the outputs of both are concatenated."""
     inner, path = {edge.key for edge in edges}, [one_of(edges, rng)]
     for _ in range(int(rng.integers(3))):
         onward = [edge for edge in topology.flat.live.outgoing[path[-1].dst] if edge.key in inner]

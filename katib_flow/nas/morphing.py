@@ -1,4 +1,4 @@
-"""Morphisms of a network, drawn at random: a layer more, a wider layer, a skip connection by a sum or by a stack."""
+"""Random morphisms of a network: a new layer, a wider layer, or a skip connection that adds or concatenates."""
 
 from collections.abc import Sequence
 
@@ -14,11 +14,11 @@ KINDS = ("deepen", "widen", "skip", "concat")
 def morphism(
     network: Topology, rng: np.random.Generator, *, kernels: Sequence[int] = (3,), factors: Sequence[int] = (2,)
 ) -> list[Fields]:
-    """A morphism as edits, each kind as likely; it may not fit, and there may be none.
+    """The edits of a random morphism, its kind drawn uniformly; they may be empty, or impossible for this network.
 
     Args:
-        kernels: of a layer more, sides of its filter, each as likely.
-        factors: by which a layer may become wider, each as likely.
+        kernels: possible kernel sizes of a new layer, drawn uniformly.
+        factors: possible factors of widening, drawn uniformly.
     """
     kind = one_of(KINDS, rng)
     if kind in ("skip", "concat"):

@@ -1,8 +1,9 @@
-"""A policy over edits as an algorithm: the moves by which it changes networks, and how trials teach it.
+"""A policy over edits as an algorithm: the moves by which it changes networks, and how it learns from trials.
 
-What the policy saw and chose travels with a suggestion, in its ``info``, as tokens and positions: what it has to learn
-from a trial needs no network. Choices that led to what is known are not tried again: they count with the result that
-it had. It learns in order of index, from all batches that are over, so that nobody waits. ``encoder`` has the policy.
+The ``info`` of a suggestion records what the policy read and chose, as tokens and positions, so that it can learn from
+a trial without its network. Choices that lead to a known network are not tried again; they count with that network's
+result. The policy learns in the order of the indices from all batches that have ended, so that no trial has to wait.
+The policy itself is in ``encoder``.
 """
 
 from __future__ import annotations
@@ -26,19 +27,19 @@ if TYPE_CHECKING:
 else:
     encoder = Later("katib_flow.nas.encoder")
 
-REPEATS = 16  # at most count again
+REPEATS = 16  # the largest number of recorded repeats per suggestion
 Natural = Annotated[int, Field(ge=0, lt=1 << 31)]
 S = TypeVar("S", bound=LearningSettings)
 
 
 @dataclass(frozen=True)
 class Move:
-    """What a policy chose.
+    """A recorded move of a policy.
 
     Attributes:
-        kind: which of its moves it is.
-        seen: the tokens of the network that it looked at.
-        chosen: positions, one choice after the other.
+        kind: the kind of the move.
+        seen: the tokens of the network that the policy read.
+        chosen: the positions that it chose, in order.
     """
 
     kind: str
@@ -53,37 +54,37 @@ _REPEATS = TypeAdapter(list[tuple[Natural, Episode]])
 
 
 def notes(episode: Episode, repeats: Sequence[tuple[int, Episode]]) -> dict[str, object]:
-    """What a suggestion is to keep.
+    """The entries of a suggestion's ``info``.
 
     Args:
-        episode: that led to it.
-        repeats: those before it, which led to networks that are known, each with the index of its trial.
+        episode: the moves that led to the suggestion.
+        repeats: earlier episodes, which led to known networks, each with the index of that network's trial.
     """
     known = {"repeats": _REPEATS.dump_python(list(repeats[:REPEATS]), mode="json")} if repeats else {}
     return {"moves": _EPISODE.dump_python(episode, mode="json"), **known}
 
 
 def episodes(trial: Trial) -> list[tuple[int, Episode]]:
-    """What led to a trial, and to those that were come upon before it, each with its index; none where none is kept."""
+    """The episodes that a trial records, its own and its repeats, each with a trial index; empty if they are invalid."""
     info = trial.suggestion.info
     try:
         own = _EPISODE.validate_python(info["moves"]) if "moves" in info else ()
         repeats = _REPEATS.validate_python(info.get("repeats", []))
-    except ValidationError:  # whoever can write to the store can change it
+    except ValidationError:  # somebody edited it in the store
         return []
     return [*([(trial.index, own)] if own else []), *repeats]
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """What an update is made of: episodes, and their rewards."""
+    """The data of one update: episodes and their rewards."""
 
     episodes: tuple[Episode, ...]
     rewards: tuple[float, ...]
 
 
 def lessons(ask: Ask[Any], reward: Reward) -> Iterator[Lesson]:
-    """What the batches that are over teach, the earliest first."""
+    """One lesson for each batch that has ended, the earliest first."""
     tried = {trial.index for trial in ask.history}
     for fresh, seen in ended_batches(ask):
         known = [
@@ -99,22 +100,28 @@ def lessons(ask: Ask[Any], reward: Reward) -> Iterator[Lesson]:
 
 @dataclass
 class EditLearner(Learner[S, Lesson, "encoder.Editor"]):
-    """A policy over edits that learns from batches, one lesson a batch."""
+    """A policy over edits that learns from batches of trials, one lesson per batch."""
 
     reward: Reward
 
     def lessons(self, ask: Ask[S]) -> list[Lesson]:
+        """One lesson for each batch that has ended."""
         return list(lessons(ask, self.reward))
 
     @abstractmethod
-    def begin(self, ask: Ask[S]) -> encoder.Editor: ...
+    def begin(self, ask: Ask[S]) -> encoder.Editor:
+        """A new policy."""
+        ...
 
     def learn(self, ask: Ask[S], known: encoder.Editor, lesson: Lesson, number: int) -> encoder.Editor:
+        """Update the policy in place."""
         known.learn(lesson.episodes, np.array(lesson.rewards))
         return known
 
     def pack(self, known: encoder.Editor) -> bytes:
+        """The state of the policy as safetensors."""
         return encoder.packed(known)
 
     def unpack(self, ask: Ask[S], content: bytes) -> encoder.Editor:
+        """A policy with a packed state."""
         return encoder.unpacked(self.begin(ask), content)

@@ -1,8 +1,8 @@
-"""Mutations of a network of any depth, each drawn as edits; there may be none, and they may not fit.
+"""Random mutations of a network of any depth, as edits, which may be empty, or impossible for the network.
 
-Paper: Real et al., "Large-Scale Evolution of Image Classifiers", ICML 2017, section 3.2: convolutions come and go, and
-change their stride, channels and filter; identities are inserted; skip connections come and go. At a vertex that
-several edges reach, the first is primary: the merge function ``primary``.
+Paper: Real et al., "Large-Scale Evolution of Image Classifiers", ICML 2017, section 3.2: insert, remove
+and alter convolutions (stride, channels, filter size); insert identities; add and remove skip connections. Of several
+edges into a vertex, the first is primary: the merge function ``primary``.
 """
 
 import math
@@ -17,28 +17,28 @@ from katib_flow.models.topology import Topology
 from katib_flow.nas.growth import convolutions, one_of
 
 Mutation = Callable[[Topology, np.random.Generator], Sequence[Fields]]
-"""Raises IndexError where the network has nothing that it fits."""
+"""Draws the edits of a mutation; raises IndexError if the network has nothing to mutate in this way."""
 
 
 def rescaled(number: float, rng: np.random.Generator) -> float:
-    """A number in [number / 2, 2 number], log-uniformly."""
+    """A log-uniform random number in [number / 2, 2 number]."""
     return number * math.exp(rng.uniform(-math.log(2), math.log(2)))
 
 
 def backbone(network: Topology) -> list[FlatEdge]:
-    """The primary edges that lead to maps."""
+    """The primary edges that lead to feature maps."""
     live = network.flat.live
     return [edges[0] for vertex, edges in live.incoming.items() if edges and len(network.shapes[vertex]) == 3]
 
 
 def skips(network: Topology) -> list[FlatEdge]:
-    """Edges that are not primary where they lead."""
+    """The edges that are not primary at their destination."""
     live = network.flat.live
     return [edge for vertex, merge in live.vertices.items() if merge == "primary" for edge in live.incoming[vertex][1:]]
 
 
 def _insert_convolution(network: Topology, rng: np.random.Generator) -> Sequence[Fields]:
-    """3 x 3, as many channels as come in, stride 1 or 2, with or without normalisation and activation."""
+    """Insert a 3 x 3 convolution with as many channels as its input, stride 1 or 2, with or without bn and relu."""
     edge = one_of(backbone(network), rng)
     order = one_of(("conv-bn-relu", "conv"), rng)
     params = {"c": network.shapes[edge.dst][0], "k": 3, "s": one_of((1, 2), rng), "order": order}
@@ -73,7 +73,7 @@ def _alter_channels(network: Topology, rng: np.random.Generator) -> Sequence[Fie
 
 
 def _alter_filter_size(network: Topology, rng: np.random.Generator) -> Sequence[Fields]:
-    """One side of the filter, to an odd number."""
+    """Change one side of a filter to an odd number."""
     edge = _convolution(network, rng)
     size = operations.get(edge.op, "op").fixed.get("k") or edge.params.get("k", 3)
     sides = list(size) if isinstance(size, list | tuple) else [size, size]
@@ -87,7 +87,7 @@ def _insert_one_to_one(network: Topology, rng: np.random.Generator) -> Sequence[
 
 
 def _add_skip(network: Topology, rng: np.random.Generator) -> Sequence[Fields]:
-    """From a vertex with maps to a later one, which has no edge from it yet."""
+    """Connect a vertex with feature maps to a later one, unless they are connected already."""
     maps = [vertex for vertex in network.flat.live.vertices if len(network.shapes[vertex]) == 3]
     dst = int(rng.integers(1, len(maps))) if len(maps) > 1 else 0
     src, reached = one_of(maps[:dst], rng), network.flat.live.incoming[maps[dst]]

@@ -1,10 +1,10 @@
-"""A recurrent controller as an algorithm: it decides on assignments slot by slot, and learns from batches of trials.
+"""A recurrent controller as an algorithm: it chooses assignments slot by slot, and learns from batches of trials.
 
-What systems with a controller differ in, its shape, its rule and its reward, they say themselves. What they share:
-parameters that are no decisions of an architecture are decided alike; of those with many values the controller decides
-on one of 16 parts of their range, and chance inside it. It learns in order of index, from all batches that are over, so
-that nobody waits. What it decides on again is not trained again: it counts with the result it had
-(``Origin.repeats``); a controller that has made up its mind is given a neighbour of what it decided on.
+Systems with a controller differ in its shape, its learning rule and its reward. They have in common: parameters outside
+the architecture are chosen in the same way; for a parameter with many values the controller chooses one of 16 parts of
+its range, and the value is random within it. The controller learns in the order of the indices from all batches that
+have ended, so that no trial has to wait. An assignment that it chooses again is not trained again, but counts with its
+result (``Origin.repeats``); a controller that only repeats itself gets a neighbour of its last choice instead.
 """
 
 from __future__ import annotations
@@ -35,57 +35,57 @@ if TYPE_CHECKING:
 else:
     controller = Later("katib_flow.nas.controller")
 
-REPEATS = 16  # of what is known, before the controller is taken to have made up its mind
+REPEATS = 16  # consecutive known assignments, before neighbours are tried instead
 Results = NDArray[np.float64]
-"""By trial index and objective, shape (trial, objective): the losses, NaN where there is none or it is too late."""
+"""Losses by trial index, shape (trial, objective); NaN for a trial without a result, or one after the batch."""
 Reward = Callable[[Any, Results, Sequence[int]], Sequence[float]]
-"""``reward(settings, results, members)``: of some trials by index, from what all up to the last of the batch gave."""
+"""``reward(settings, results, members)``: rewards of some trials, by index, given the results up to their batch."""
 
 
 class Policy(Protocol):
-    """Decides on all slots, some time over."""
+    """Samples sequences of decisions."""
 
     sample: Sample
 
 
 def objective_rewards(settings: Any, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """The objective of some trials, the higher the better; for one that failed, the lowest of all so far."""
+    """The objective of some trials, higher is better; a failed trial gets the lowest value so far."""
     values = -results[:, 0]
     lowest = float(np.nanmin(values)) if not np.isnan(values).all() else 0.0
     return np.where(np.isnan(values[list(members)]), lowest, values[list(members)]).tolist()
 
 
 def shares(results: Results, members: Sequence[int]) -> NDArray[np.float64]:
-    """Of some trials, the share of all that were no better, whatever the objective; NaN for one that failed."""
+    """The share of all trials that are not better than each of ``members``, from 0 to 1; NaN for a failed trial."""
     losses = results[:, 0]
     ranked, mine = np.sort(losses[~np.isnan(losses)]), losses[list(members)]
     return np.where(np.isnan(mine), np.nan, 1 - np.searchsorted(ranked, mine, side="left") / max(1, len(ranked)))
 
 
 class LearningSettings(SystemSettings):
-    """How a policy learns from rewards; a system has its own defaults."""
+    """Settings of a policy that learns from rewards; every system has its own defaults."""
 
     batch: Annotated[int, Field(ge=1)]
-    """Trials from which the controller learns at once."""
+    """Number of trials in a batch, from which the controller learns together."""
     lr: Annotated[float, Field(gt=0)]
     """Learning rate of Adam."""
     units: Annotated[int, Field(ge=1, le=512)]
-    """Of each layer of the LSTM."""
+    """Number of units of each layer of the LSTM."""
     baseline_decay: Annotated[float, Field(ge=0, lt=1)]
-    """Of the moving mean of the rewards."""
+    """Decay of the moving mean of the rewards, which is the baseline."""
     entropy: Annotated[float, Field(ge=0)]
-    """Weight of the entropy of the decisions in what the controller maximises; more explores longer."""
+    """Weight of the entropy in the controller's objective; a larger weight means longer exploration."""
 
 
 class PolicySettings(LearningSettings):
-    """How a controller learns; a system has its own defaults."""
+    """Settings of a controller; every system has its own defaults."""
 
     layers: Annotated[int, Field(ge=1, le=4)]
-    """Of the LSTM."""
+    """Number of layers of the LSTM."""
 
 
 class ProximalSettings(PolicySettings):
-    """How a controller of one layer learns by proximal policy optimisation, as Zoph et al., CVPR 2018, have it."""
+    """Settings of a one-layer controller with proximal policy optimisation (Zoph et al., CVPR 2018)."""
 
     paper: ClassVar = {"batch": 20, "lr": 3.5e-4}
     batch: Annotated[int, Field(ge=1)] = 5
@@ -95,24 +95,24 @@ class ProximalSettings(PolicySettings):
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     entropy: Annotated[float, Field(ge=0)] = 1e-5
     clip: Annotated[float, Field(gt=0)] = 0.2
-    """How far from 1 the ratio of a decision's new and old probability is worth going."""
+    """Largest deviation from 1 of the ratio of new to old probability that is rewarded."""
     updates: Annotated[int, Field(ge=1)] = 4
-    """Steps of the controller along a batch."""
+    """Number of gradient steps on each batch."""
 
 
 def proximal(settings: ProximalSettings) -> controller.PPO:
-    """The rule that such settings describe."""
+    """The learning rule that the settings describe."""
     return controller.PPO(settings.updates, settings.clip)
 
 
 def needs_slots(experiment: Experiment, space: str, *, architecture: bool = True) -> Iterator[SpecError]:
-    """What is missing for a system that decides on slots.
+    """The error of an experiment without slots, for a system that searches slots.
 
     Args:
-        space: one that has them, for the message.
-        architecture: whether it searches nothing else.
+        space: the name of a space with slots, for the message.
+        architecture: True if the slots must be those of an architecture; False if parameters are enough.
     """
-    need = f"a space with slots to decide on, such as {space}"
+    need = f"a space with slots to search, such as {space}"
     searched = architectures(experiment)
     if experiment.architecture is None or searched is None:
         if architecture:
@@ -123,7 +123,7 @@ def needs_slots(experiment: Experiment, space: str, *, architecture: bool = True
 
 @dataclass(frozen=True)
 class Batch:
-    """What an update is made of: decisions, shape (sequence, slot), and their rewards."""
+    """The data of one update: tokens, shape (sequence, slot), and rewards, shape (sequence,)."""
 
     tokens: tuple[tuple[int, ...], ...]
     rewards: tuple[float, ...]
@@ -131,11 +131,12 @@ class Batch:
 
 @dataclass
 class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
-    """A controller that learns from batches, one lesson a batch.
+    """A controller that learns from batches of trials, one lesson per batch.
 
     Attributes:
-        rule: what it learns by, of its settings.
-        spread: its first weights are drawn evenly from -spread to spread.
+        reward: the reward of a system.
+        rule: gives the learning rule for some settings.
+        spread: the initial weights are uniform between -spread and spread.
     """
 
     reward: Reward
@@ -143,9 +144,11 @@ class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
     spread: float
 
     def lessons(self, ask: Ask[PolicySettings]) -> list[Batch]:
+        """One lesson for each batch that has ended."""
         return list(batches(ask, self.reward))
 
     def begin(self, ask: Ask[PolicySettings]) -> controller.Controller:
+        """A new controller."""
         settings = ask.settings
         counts = tuple(choices(parameter) for parameter in ask.space.parameters.values())
         shape = controller.Shape(counts, settings.units, settings.layers, self.spread)
@@ -156,24 +159,27 @@ class TokenPolicy(Learner[PolicySettings, Batch, "controller.Controller"]):
     def learn(
         self, ask: Ask[PolicySettings], known: controller.Controller, lesson: Batch, number: int
     ) -> controller.Controller:
+        """Update the controller in place."""
         known.learn(np.array(lesson.tokens), np.array(lesson.rewards))
         return known
 
     def pack(self, known: controller.Controller) -> bytes:
+        """The state of the controller as safetensors."""
         return controller.packed(known)
 
     def unpack(self, ask: Ask[PolicySettings], content: bytes) -> controller.Controller:
+        """A controller with a packed state."""
         return controller.unpacked(self.begin(ask), content)
 
 
 def proposed(ask: Ask[Any], taught: Policy) -> list[Suggestion]:
-    """What a policy decides on; fewer than asked for where the space is used up."""
+    """The suggestions of a policy; fewer than requested if the space is used up."""
     known = Known.from_ask(ask)
     return known.suggestions(ask.indices, lambda index: _decided(ask, index, taught, known))
 
 
 def _decided(ask: Ask[Any], index: int, taught: Policy, known: Known) -> Suggestion | None:
-    """What the controller decides on first that is not known, else a neighbour of it; None in a space used up."""
+    """The first new assignment of the policy, else a neighbour of a known one; None if the space is used up."""
     rng, repeats = ask.rng(index), list[int]()
 
     def proposals() -> Iterator[tuple[Assignment, Origin]]:
@@ -186,17 +192,17 @@ def _decided(ask: Ask[Any], index: int, taught: Policy, known: Known) -> Suggest
             assignment = ask.space.mutate(assignment, rng)
             yield assignment, neighbour
 
-    if found := known.first(proposals()):
-        return Suggestion(index, found[0], origin=replace(found[1], repeats=tuple(repeats)))
+    if proposal := known.first(proposals()):
+        return Suggestion(index, proposal[0], origin=replace(proposal[1], repeats=tuple(repeats)))
     drawn = known.drawn(rng)
     return None if drawn is None else Suggestion(index, drawn, origin=Origin(repeats=tuple(repeats)))
 
 
-# what the controller learns from
+# lessons
 
 
 def batches(ask: Ask[Any], reward: Reward) -> Iterator[Batch]:
-    """The batches that are over, the earliest first."""
+    """The batches that have ended, the earliest first."""
     tokens = {trial.index: encoded(ask.space, trial.assignment) for trial in proposed_trials(ask)}
     for fresh, seen in ended_batches(ask):
         repeated = [index for trial in fresh for index in trial.suggestion.origin.repeats if index in tokens]
@@ -206,7 +212,7 @@ def batches(ask: Ask[Any], reward: Reward) -> Iterator[Batch]:
 
 
 def ended_batches(ask: Ask[Any]) -> Iterator[tuple[Sequence[Trial], Results]]:
-    """The trials of each batch that is over, the earliest first, and what all up to the last of them gave."""
+    """The trials of each batch that has ended, the earliest first, and the results of all trials up to its last."""
     mine, results, size = proposed_trials(ask), results_of(ask), ask.settings.batch
     for first in range(0, len(mine) - size + 1, size):
         fresh = mine[first : first + size]
@@ -216,12 +222,12 @@ def ended_batches(ask: Ask[Any]) -> Iterator[tuple[Sequence[Trial], Results]]:
 
 
 def proposed_trials(ask: Ask[Any]) -> list[Trial]:
-    """Those that were not named by the user."""
+    """The trials of the history whose assignments were not given by the user."""
     return [trial for trial in ask.history if trial.suggestion.origin.kind is not Kind.GIVEN]
 
 
 def results_of(ask: Ask[Any]) -> Results:
-    """Of all trials."""
+    """The results of all trials of the history."""
     objectives = ask.experiment.objective
     results = np.full((ask.history.next_index, len(objectives)), np.nan)
     for trial in ask.history:

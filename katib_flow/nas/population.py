@@ -1,4 +1,4 @@
-"""A population of trials that evolves: who is alive, and who of them has a child.
+"""A population of trials that evolves: the trials that are alive, and the choice of a parent.
 
 Paper: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019, Algorithm 1.
 """
@@ -14,16 +14,16 @@ from katib_flow.history import Suggestion, Trial
 
 
 def youngest(ask: Ask[Any], count: int) -> Sequence[Trial]:
-    """The last so many trials with a result; fewer while there are not as many."""
+    """The last ``count`` trials with a result, or all if there are fewer."""
     return ask.history.completed(ask.objective.metric)[-count:]
 
 
 def best_rival(ask: Ask[Any], alive: Sequence[Trial], count: int, rng: np.random.Generator) -> Trial:
-    """The best of so many rivals, drawn with replacement."""
+    """The best of ``count`` rivals, drawn with replacement."""
     return min((alive[position] for position in rng.integers(len(alive), size=count)), key=ask.loss)
 
 
 def drawn(ask: Ask[Any], index: int, known: Known) -> Suggestion | None:
-    """A draw from the space that is not known; None where a finite space is used up."""
+    """A random new assignment; None if a finite space is used up."""
     assignment = known.drawn(ask.rng(index))
     return None if assignment is None else Suggestion(index, assignment)

@@ -1,10 +1,10 @@
-"""A table of what decisions are worth, learnt from whole sequences of them by Q-learning.
+"""A table of the values of decisions, learnt from whole sequences by Q-learning.
 
 Papers: Watkins and Dayan, "Q-learning", Machine Learning 1992; Baker et al., "Designing Neural Network Architectures
 using Reinforcement Learning", ICLR 2017 (replay of earlier sequences, updates from the last decision back).
 
-A decision is a token: the position of a slot's value, -1 where the slot is inactive. A state is what is known when a
-slot is decided on: the tokens of its own layer so far and those of the layer before.
+A decision is a token: the position of a slot's value, -1 if the slot is inactive. The state of a decision consists of
+the tokens of the slot's own layer so far and those of the layer before.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from pydantic import Field, TypeAdapter
 from katib_flow.nas.tokens import IsActive
 
 State = tuple[int, ...]
-"""The position of a slot, the tokens of its layer before it, and the tokens of the layer before."""
+"""The position of a slot, followed by the tokens of the layer before and those of its own layer so far."""
 Shaping = Literal["even", "none"]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -29,7 +29,7 @@ class Slots:
     """The slots of a sequence, by layer.
 
     Attributes:
-        counts: values of each slot.
+        counts: number of values of each slot.
         layers: the layer of each slot, from 0.
     """
 
@@ -38,27 +38,28 @@ class Slots:
 
     @classmethod
     def named(cls, names: Sequence[str], counts: Sequence[int]) -> "Slots":
-        """Slots in a row whose names agree up to the last point, such as ``2.kind`` and ``2.first``, are one layer."""
+        """Consecutive slots with names equal up to the last point, as ``2.kind`` and ``2.first``, form a layer."""
         layers: list[int] = []
         for layer, (_, group) in enumerate(groupby(names, key=lambda name: name.rpartition(".")[0] or name)):
             layers += [layer] * len(list(group))
         return cls(tuple(counts), tuple(layers))
 
     def state(self, slot: int, before: Sequence[int]) -> State:
-        """The state in which a slot is decided on after some tokens."""
+        """The state of the decision on a slot, after some tokens."""
         near = (self.layers[slot], self.layers[slot] - 1)
         return (slot, *(int(before[other]) for other in range(slot) if self.layers[other] in near))
 
 
 @dataclass
 class QTable:
-    """A policy that chooses what is worth most, or anything, with probability ``epsilon``.
+    """An epsilon-greedy policy: the decision with the highest value, or a random one with probability ``epsilon``.
 
     Attributes:
-        rate: how far a value moves towards what was learnt, alpha.
-        discount: of what later decisions are worth, gamma.
-        shaping: whether every decision has an even share of the reward (Zhong et al., 2018), or only the last has it.
-        values: of each state that was learnt, what every token is worth; others are worth 0.
+        rate: learning rate alpha.
+        discount: discount gamma of later decisions.
+        shaping: even, every decision gets the same share of the reward (Zhong et al., 2018); none, only the last one
+            gets it.
+        values: the value of each token in each state learnt so far; other values are 0.
     """
 
     slots: Slots
@@ -71,7 +72,7 @@ class QTable:
     def sample(
         self, rng: np.random.Generator, count: int = 1, is_active: IsActive = lambda *_: True
     ) -> NDArray[np.intp]:
-        """Decide ``count`` times on every slot, one after the other; tokens of shape (sequence, slot)."""
+        """Draw ``count`` sequences, slot by slot; shape (count, slot)."""
         rows: list[list[int]] = []
         for row in range(count):
             tokens: list[int] = []
@@ -87,10 +88,10 @@ class QTable:
         return int(rng.choice(np.flatnonzero(np.equal(worth, max(worth)))))
 
     def learn(self, tokens: Sequence[int], reward: float) -> None:
-        """Take a sequence and its reward in, from its last decision back."""
+        """Learn from a sequence and its reward, from the last decision back."""
         steps = [(slot, token) for slot, token in enumerate(tokens) if token >= 0]
         share = reward / len(steps) if self.shaping == "even" else 0.0
-        following = 0.0  # the most that what follows is worth
+        following = 0.0  # the highest value in the next state
         for position, (slot, token) in reversed(list(enumerate(steps))):
             last = position == len(steps) - 1
             target = reward if last else share + self.discount * following
@@ -109,10 +110,10 @@ def packed(table: QTable) -> Rows:
 
 
 def unpacked(table: QTable, rows: object) -> None:
-    """Put values that were packed into a table of the same slots.
+    """Load packed values into a table with the same slots.
 
     Raises:
-        ValueError: they are not those of such a table.
+        ValueError: the values do not fit the table.
     """
     values = dict(_ROWS.validate_python(rows))
     for state, worth in values.items():

@@ -1,4 +1,4 @@
-"""Settings of a system with two sets of values: those that suit two cores, and its paper's."""
+"""Settings with two sets of defaults: values for a machine with two cores, and those of the paper."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -9,15 +9,15 @@ from katib_flow.plugins import Settings
 
 
 class SystemSettings(Settings):
-    """What the settings of a system have in common.
+    """Base of the settings of every system.
 
     Attributes:
-        paper: the paper's values, where they are others than the defaults.
+        paper: the values of the paper that differ from the defaults.
     """
 
     paper: ClassVar[Mapping[str, Any]] = {}
     preset: Literal["small", "paper"] = "small"
-    """Where the values come from that are not given: small suits two cores, paper has those of the paper."""
+    """Source of the defaults: small, values for a machine with two cores; paper, those of the paper."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,8 +1,8 @@
-"""A Gaussian process over networks that are known by their distances alone.
+"""A Gaussian process over networks of which only the distances are known.
 
 Source: Rasmussen and Williams, "Gaussian Processes for Machine Learning", 2006, algorithm 2.1, equations 2.30 and 5.9.
 The kernel is a sum over groups of distances, k = sum_g a_g exp(-sum_i b_gi d_gi) (Kandasamy et al., NeurIPS 2018,
-section 4). Distances are taken in units of their mean; the priors are normal on the logarithms of a, b and the noise.
+section 4). Distances are scaled by their mean; the logarithms of a, b and the noise variance have normal priors.
 """
 
 import math
@@ -17,23 +17,24 @@ from katib_flow.algorithms.normal import cdf
 
 Array = NDArray[np.float64]
 Distances = Sequence[Array]
-"""A group each: shape (distance, network, network), and so is what is passed for others, (distance, network, m)."""
-AMPLITUDE = (-0.5, 0.7)  # mean and deviation of the logarithm
+"""One array per group: among n networks of shape (distance, n, n), to m others of shape (distance, n, m)."""
+AMPLITUDE = (-0.5, 0.7)  # mean and standard deviation of the logarithm of a
 RATE = (-0.5, 1.0)
 NOISE = (math.log(1e-2), 1.5)
-REACH = 3  # deviations of its prior within which a hyper-parameter is looked for
-LEAST = 1e-6  # noise variance, and the least eigenvalue of the kernel
+REACH = 3  # bounds of the search for a hyper-parameter, in standard deviations of its prior
+LEAST = 1e-6  # lower bound of the noise variance
 
 
 @dataclass(frozen=True)
 class Surrogate:
-    """A posterior of the function, given hyper-parameters.
+    """The posterior for fixed hyper-parameters.
 
     Attributes:
-        theta: logarithms: of each group its amplitude and then its rates, last the noise variance.
-        scales: of each group the mean of each distance.
+        theta: logarithms of the hyper-parameters: for each group the amplitude a and the rates b, then the noise
+            variance.
+        scales: for each group, the mean of each distance.
         precision: the inverse of the kernel matrix with noise, shape (n, n).
-        outputs: shape (n,), standardised; of networks without a result, the mean that was expected of them.
+        outputs: shape (n,), standardised; for networks without a result, their expected mean.
     """
 
     theta: Array
@@ -42,12 +43,12 @@ class Surrogate:
     outputs: Array
 
     @classmethod
-    def given(cls, distances: Distances, outputs: Array, theta: Array) -> "Surrogate":
-        """The posterior.
+    def from_theta(cls, distances: Distances, outputs: Array, theta: Array) -> "Surrogate":
+        """Compute the posterior.
 
         Args:
-            outputs: of the first networks; the others are still being tried, and the posterior's own mean is believed
-                of them (Ginsbourger et al., 2010, the kriging believer).
+            outputs: the outputs of the first networks, standardised; the other networks are pending, and are assumed to
+                give the posterior mean (kriging believer, Ginsbourger et al., 2010).
         """
         scales = _scales(distances)
         kernel, _ = _covariance(_scaled(distances, scales), theta)
@@ -58,14 +59,14 @@ class Surrogate:
         return cls(theta, scales, _inverse(kernel, theta), outputs)
 
     def posterior(self, distances: Distances) -> tuple[Array, Array]:
-        """Mean and variance of the function (without noise) at others, by their distances to the n networks."""
+        """Mean and variance of the noise-free function at m networks, by their distances to the n; shape (m,) each."""
         cross, _ = _covariance(_scaled(distances, self.scales), self.theta)
         prior = sum(np.exp(self.theta[at]) for at in _amplitudes(distances))
         explained = np.einsum("nm,nk,km->m", cross, self.precision, cross)
         return cross.T @ (self.precision @ self.outputs), np.maximum(prior - explained, 1e-9)
 
     def expected_improvement(self, distances: Distances, lowest: float) -> Array:
-        """How far below ``lowest`` others are expected to come, by their distances to the n networks; shape (m,)."""
+        """Expected improvement below ``lowest`` at m other networks, by their distances to the n; shape (m,)."""
         mean, variance = self.posterior(distances)
         deviation = np.sqrt(variance)
         z = (lowest - mean) / deviation
@@ -73,15 +74,15 @@ class Surrogate:
 
     @property
     def lowest(self) -> float:
-        """The lowest output."""
+        """The lowest of the outputs."""
         return float(self.outputs.min())
 
 
 def fitted(distances: Distances, outputs: Array) -> Surrogate:
-    """The posterior with the hyper-parameters of highest posterior density that L-BFGS finds from the prior's mode.
+    """The posterior with the MAP hyper-parameters that L-BFGS reaches from the mode of the prior.
 
     Args:
-        outputs: as in ``Surrogate.given``.
+        outputs: as for ``Surrogate.from_theta``.
     """
     have = len(outputs)
     known = [group[:, :have, :have] for group in distances]
@@ -91,13 +92,13 @@ def fitted(distances: Distances, outputs: Array) -> Surrogate:
     objective = _Objective(_scaled(known, _scales(known)), outputs, mean, deviation)
     bounds = np.stack([mean - REACH * deviation, mean + REACH * deviation], axis=1)
     options = {"maxiter": 40}
-    found = optimize.minimize(objective, mean, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
-    return Surrogate.given(distances, outputs, np.asarray(found.x))
+    optimum = optimize.minimize(objective, mean, jac=True, method="L-BFGS-B", bounds=bounds, options=options)
+    return Surrogate.from_theta(distances, outputs, np.asarray(optimum.x))
 
 
 @dataclass(frozen=True)
 class _Objective:
-    """The negative log of likelihood times prior, and its gradient."""
+    """The negative log posterior density of the hyper-parameters, up to a constant, and its gradient in theta."""
 
     distances: Distances
     outputs: Array
@@ -110,7 +111,7 @@ class _Objective:
         kernel[np.diag_indices_from(kernel)] += noise + LEAST
         try:
             factor = linalg.cholesky(kernel, lower=True, check_finite=False)
-        except linalg.LinAlgError:  # a distance need not give a kernel that is positive
+        except linalg.LinAlgError:  # not every distance gives a positive definite kernel
             return 1e10, np.zeros_like(theta)
         weights = linalg.cho_solve((factor, True), self.outputs, check_finite=False)
         precision = linalg.cho_solve((factor, True), np.eye(len(kernel)), check_finite=False)
@@ -128,7 +129,7 @@ class _Objective:
 
 
 def _covariance(distances: Distances, theta: Array) -> tuple[Array, list[Array]]:
-    """The kernel, and each group's part of it."""
+    """The kernel, and the term of each group."""
     parts: list[Array] = []
     for start, group in zip(_amplitudes(distances), distances, strict=True):
         rates = np.exp(theta[start + 1 : start + 1 + len(group)])
@@ -152,16 +153,17 @@ def _scaled(distances: Distances, scales: Sequence[Array]) -> Distances:
 
 
 def _inverse(kernel: Array, theta: Array) -> Array:
-    """Of the kernel made positive by leaving out its negative eigenvalues, with the noise."""
+    """The inverse of the kernel with noise, after negative eigenvalues are set to 0."""
     values, vectors = linalg.eigh(kernel, check_finite=False)
     return (vectors / (np.maximum(values, 0.0) + np.exp(theta[-1]) + LEAST)) @ vectors.T
 
 
 def joined(distances: Distances, cross: Distances, own: Distances) -> Distances:
-    """The distances of n networks with those of m more.
+    """The distances among n + m networks, from those among the first n.
 
     Args:
-        cross: of the n to the m. own: of the m to each other.
+        cross: distances from the n networks to m more.
+        own: distances among the m.
     """
     with_more: list[Array] = []
     for group, across, among in zip(distances, cross, own, strict=True):

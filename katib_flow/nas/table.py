@@ -1,8 +1,8 @@
-"""The table of systems of architecture search: how each comes to a network, and what of it is searched.
+"""The table of systems for architecture search: how a system proposes a network, and what it searches.
 
 Paper: Zhou et al., "Katib: A Distributed General AutoML Platform on Kubernetes", OpML 2019, table 1. A system
-*generates* each network anew or *modifies* one that there is; it searches a whole *network* or a *cell* that is
-repeated. Two of the paper's 20 systems stand in two boxes.
+*generates* new networks or *modifies* existing ones; it searches a whole *network* or a *cell* that is repeated. Two of
+the paper's 20 systems stand in two boxes.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,16 +17,16 @@ PAPER: Mapping[tuple[Strategy, Scope], tuple[str, ...]] = {
     ("modification", "network"): ("Network Morphism", "ProxylessNAS", "Large-Scale Evolution", "NASH", "EAS"),
     ("modification", "cell"): ("AmoebaNet", "SNAS", "DARTS", "EnvelopeNet", "NAO", "AdaNet", "RENAS"),
 }
-"""The names of the paper's systems; one that is registered goes by its own."""
+"""The names of the paper's systems; for a registered system the table shows its registered name."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """One of the four boxes.
+    """One of the four boxes of the table.
 
     Attributes:
-        here: systems that are registered for it: those of the paper in its order, then others.
-        missing: systems of the paper that are not.
+        here: the registered systems: those of the paper in its order, then others.
+        missing: the systems of the paper that are not registered.
     """
 
     here: tuple[str, ...]
@@ -34,7 +34,7 @@ class Box:
 
 
 def boxes(registered: Iterable[Algorithm]) -> dict[tuple[Strategy, Scope], Box]:
-    """The table as some algorithms fill it, each by the strategy and the scopes that it registers with."""
+    """The table, filled with some algorithms by their strategy and scopes."""
     systems = [entry for entry in registered if entry.strategy is not None]
     names = {_letters(name): entry for entry in systems for name in (entry.name, *entry.aliases)}
     filled: dict[tuple[Strategy, Scope], Box] = {}
@@ -49,7 +49,7 @@ def boxes(registered: Iterable[Algorithm]) -> dict[tuple[Strategy, Scope], Box]:
 
 
 def rows(registered: Iterable[Algorithm]) -> list[dict[str, str]]:
-    """The table for a person: a row a strategy, a column a scope, a line a system."""
+    """The table for people: one row per strategy, one column per scope, one line per system."""
     filled = boxes(registered)
     titles = {"network": "whole network", "cell": "cell"}
     return [
@@ -59,12 +59,12 @@ def rows(registered: Iterable[Algorithm]) -> list[dict[str, str]]:
 
 
 def caption(registered: Iterable[Algorithm]) -> str:
-    """How much of the paper's table is filled."""
+    """A sentence that says how much of the paper's table is filled."""
     missing = [name for box in boxes(registered).values() for name in box.missing]
     places = [name for names in PAPER.values() for name in names]
     systems, filled = len(set(places)), len(places) - len(missing)
     here = systems - len(set(missing))
-    return f"{here} of the {systems} systems of the paper are here, in {filled} of its {len(places)} places."
+    return f"{here} of the {systems} systems in the paper are implemented, in {filled} of their {len(places)} places."
 
 
 def _lines(box: Box) -> str:
@@ -72,5 +72,5 @@ def _lines(box: Box) -> str:
 
 
 def _letters(name: str) -> str:
-    """A name without what people write in several ways."""
+    """The letters and digits of a name, in lower case, to compare spellings."""
     return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,4 +1,4 @@
-"""The function of a trial that trains what a system suggests, on images or text, be it a segment of a search or not."""
+"""The trial function that trains the suggestions of a system on images or text, segments of a supernet included."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -13,13 +13,13 @@ from katib_flow.trial import user
 
 
 def train(**arguments: Any) -> Iterator[dict[str, object]]:
-    """A segment of a supernet's search, and what needs more than a ``trainer``, as the experiment's algorithm has it.
+    """Train a suggestion: by its algorithm, if that has a trainer of its own for it, else by ``trainer``.
 
-    How to search is in ``algorithm.settings``. The arguments are those of the trainer; a system that trains by itself
-    takes ``data``, ``train_size``, ``seed`` and ``threads``.
+    The settings of a segment's search are those in ``algorithm.settings``. The arguments are those of ``trainer``; an
+    algorithm with a trainer of its own uses only ``data``, ``train_size``, ``seed`` and ``threads``.
 
     Raises:
-        KatibFlowError: the suggestion is a segment, and its algorithm trains none.
+        KatibFlowError: the suggestion is a segment, and its algorithm cannot train segments.
     """
     trial = user.trial_file()
     name, settings = (trial.get("algorithm", {}).get(key) for key in ("name", "settings"))
@@ -28,7 +28,8 @@ def train(**arguments: Any) -> Iterator[dict[str, object]]:
     own = algorithm and (algorithm.segment if segment else algorithm.train)
     if algorithm is None or own is None:
         if segment:
-            raise KatibFlowError(f"trial {trial['trial']}: is a segment of a supernet's search, and {name} trains none")
+            what = f"this suggestion is a segment of a supernet's search, which {name} cannot train"
+            raise KatibFlowError(f"trial {trial['trial']}: {what}")
         yield from trainer(user.topology().input)(**arguments)
         return
     bound = _CLASSIFY.bind(**arguments)
@@ -40,10 +41,10 @@ def train(**arguments: Any) -> Iterator[dict[str, object]]:
 
 
 def trainer(given: Input) -> Callable[..., Iterator[dict[str, object]]]:
-    """What trains a network that reads images, ``classify``, or a sequence of tokens, ``predict``."""
+    """The standard trainer for an input: ``classify`` for images, ``predict`` for sequences of tokens."""
     return classify if given.tokens is None else predict
 
 
 _CLASSIFY = inspect.signature(classify)
-train.__signature__ = _CLASSIFY  # type: ignore[attr-defined]  # what a spec's parameters are checked against
-train.katib_flow_trainer = trainer  # type: ignore[attr-defined]  # whose signature that is where a space reads tokens
+train.__signature__ = _CLASSIFY  # type: ignore[attr-defined]  # a spec's parameters are checked against it
+train.katib_flow_trainer = trainer  # type: ignore[attr-defined]  # gives the signature for spaces that read tokens

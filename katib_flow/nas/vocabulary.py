@@ -1,6 +1,6 @@
-"""Networks as sequences of tokens for an encoder to read: one for each layer, whatever the depth, or for each slot.
+"""Networks as sequences of tokens for an encoder: one token per layer, for any depth, or one per slot.
 
-Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018, of layers.
+Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018 (layers).
 """
 
 from bisect import bisect_right
@@ -25,28 +25,28 @@ from katib_flow.spec.space import Assignment, SearchSpace
 
 def _rising(levels: tuple[int, ...]) -> tuple[int, ...]:
     if any(one >= two for one, two in pairwise(levels)):
-        raise problem("", list(levels), "rising numbers")
+        raise problem("", list(levels), "numbers in ascending order")
     return levels
 
 
 def _odd(kernels: tuple[int, ...]) -> tuple[int, ...]:
     if any(kernel % 2 == 0 for kernel in kernels):
-        raise problem("", list(kernels), "odd numbers: an even kernel has no middle")
+        raise problem("", list(kernels), "odd numbers, because an even kernel has no middle")
     return kernels
 
 
 Levels = Annotated[tuple[Count, ...], Field(min_length=1), AfterValidator(_rising)]
-"""Of a width."""
+"""Levels of width, in ascending order."""
 Kernels = Annotated[Levels, AfterValidator(_odd)]
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Tokens of layers: a convolution by its level of width and its kernel, a dense layer by its level, a pooling.
+    """Tokens of layers: a convolution by its width and kernel size, a dense layer by its width, and a pooling.
 
     Attributes:
-        channels, features: the levels of width of a convolution and of a dense layer, rising.
-        kernels: that are told apart; all others are one.
+        channels, features: levels of width of a convolution and of a dense layer, in ascending order.
+        kernels: kernel sizes with tokens of their own; all other sizes share one.
     """
 
     channels: tuple[int, ...]
@@ -55,16 +55,16 @@ class Vocabulary:
 
     @property
     def dense(self) -> int:
-        """The first token of a dense layer; those of convolutions are before it."""
+        """The first token of a dense layer; smaller tokens are those of convolutions."""
         return (len(self.channels) + 1) * (len(self.kernels) + 1)
 
     @property
     def pool(self) -> int:
-        """The last token."""
+        """The token of a pooling, which is the last one."""
         return self.dense + len(self.features) + 1
 
     def tokens(self, network: Topology) -> dict[str, int]:
-        """The token of each layer of a network, by its edge; the classifier at its end has none."""
+        """The token of each layer of a network, by the key of its edge; the final classifier is left out."""
         tokens: dict[str, int] = {}
         flat = network.flat.live
         for edge in flat.edges:
@@ -86,7 +86,7 @@ class Vocabulary:
         return bisect_right(self.channels, width) * (len(self.kernels) + 1) + known
 
     def wider(self, token: int) -> int:
-        """The next level of a layer's width; 0 where there is none."""
+        """The next level of width for the layer of a token; 0 if it has the highest level, or is a pooling."""
         if token < self.dense:
             levels, level = self.channels, token // (len(self.kernels) + 1)
         else:
@@ -94,7 +94,7 @@ class Vocabulary:
         return levels[level] if token < self.pool and level < len(levels) else 0
 
     def blocks(self, tokens: Sequence[int]) -> list[list[int]]:
-        """The positions of the layers between poolings, of each block that has any."""
+        """The positions of the layers of each block; blocks are separated by poolings, and empty ones are left out."""
         blocks: list[list[int]] = [[]]
         for position, token in enumerate(tokens):
             if token < self.pool:
@@ -105,18 +105,18 @@ class Vocabulary:
 
 
 Read = Sequence[tuple[str, int]]
-"""Slots, and the positions of their values."""
+"""Slots with the positions of their values."""
 
 
 @dataclass(frozen=True)
 class SlotTokens:
-    """Tokens of slots: one for each value of each, or for each part of its range."""
+    """Tokens of slots: one for each value of a slot, or for each part of its range."""
 
     space: SearchSpace
 
     @cached_property
     def values(self) -> dict[str, list[str]]:
-        """Of each slot, as text; of one with a range, the numbers of its parts."""
+        """The values of each slot as text; for a slot with a range, the numbers of its parts."""
         values: dict[str, list[str]] = {}
         for name, parameter in self.space.parameters.items():
             count, whole = choices(parameter), choices(parameter) == parameter.size
@@ -125,30 +125,32 @@ class SlotTokens:
 
     @cached_property
     def ends(self) -> list[int]:
-        """By slot, the number of tokens up to its last."""
+        """For each slot, the first token after its own."""
         return list(accumulate(map(len, self.values.values())))
 
     @property
     def size(self) -> int:
+        """The number of tokens."""
         return self.ends[-1]
 
     def tokens(self, assignment: Assignment) -> list[int]:
-        """Those of the slots that are active, in their order."""
+        """The tokens of the active slots of an assignment, in their order."""
         positions = zip([0, *self.ends], encoded(self.space, assignment), strict=False)
         return [start + position for start, position in positions if position >= 0]
 
     def read(self, tokens: Sequence[int]) -> Read:
+        """The slots and the positions of their values that some tokens stand for."""
         names, starts = list(self.values), [0, *self.ends]
         slots = [bisect_right(self.ends, token) for token in tokens]
         return [(names[slot], token - starts[slot]) for slot, token in zip(slots, tokens, strict=True)]
 
     def read_by(self, slot: str) -> list[str]:
-        """The nodes that the values of a slot name: of ``normal.2.in0``, ``normal.0`` and ``normal.1``."""
+        """The nodes that the values of a slot name: for ``normal.2.in0``, ``normal.0`` and ``normal.1``."""
         cell, point, _ = node_of(slot).rpartition(".")
         return [f"{cell}{point}{value}" for value in self.values[slot]]
 
     def changed(self, assignment: Assignment, changes: Mapping[str, int], rng: np.random.Generator) -> dict[str, Value]:
-        """An assignment with the values at other positions; what hangs on them is drawn where it is missing."""
+        """An assignment after changes, by slot and position of the new value; slots that become active are drawn."""
         new: dict[str, Value] = {}
         for name, parameter in self.space.parameters.items():
             if self.space.is_active(name, new):
@@ -158,5 +160,5 @@ class SlotTokens:
 
 
 def node_of(slot: str) -> str:
-    """``normal.2`` of ``normal.2.in0``; a slot without a point is a node by itself."""
+    """The node of a slot: ``normal.2`` for ``normal.2.in0``; a slot without a point is a node by itself."""
     return slot.rpartition(".")[0] or slot

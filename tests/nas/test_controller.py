@@ -264,7 +264,7 @@ def test_what_is_packed_goes_on_as_if_nothing_had_been(rule):
     ids=["empty", "json", "pickle", "other slots", "other units"],
 )
 def test_what_is_no_state_of_such_a_controller_is_refused(content):
-    with pytest.raises(ValueError, match=r"no safetensors|not the state of this controller"):
+    with pytest.raises(ValueError, match=r"not valid safetensors|not the state of this controller"):
         unpacked(controller(), content)
 
 

@@ -19,7 +19,7 @@ OUTPUTS = np.array([0.3, 0.1, -1.2, 0.5, 0.8])
 
 
 def test_the_posterior_is_that_of_the_closed_form():
-    surrogate = Surrogate.given(line(POINTS), OUTPUTS, THETA)
+    surrogate = Surrogate.from_theta(line(POINTS), OUTPUTS, THETA)
     new = np.array([0.2, 5.0])
     units = [group.mean() for group in line(POINTS)]
 
@@ -42,8 +42,8 @@ def test_the_gradient_is_that_of_differences():
 
 def test_a_network_that_is_being_tried_is_believed_and_is_no_longer_unknown():
     everything = np.append(POINTS, 3.5)
-    before = Surrogate.given(line(POINTS), OUTPUTS, THETA)
-    after = Surrogate.given(line(everything), OUTPUTS, THETA)
+    before = Surrogate.from_theta(line(POINTS), OUTPUTS, THETA)
+    after = Surrogate.from_theta(line(everything), OUTPUTS, THETA)
     mean, variance = after.posterior(line(everything, np.array([3.5])))
     assert variance[0] < 0.1 * before.posterior(line(POINTS, np.array([3.5])))[1][0]
     assert mean[0] == pytest.approx(after.outputs[-1], abs=0.05)
@@ -51,7 +51,7 @@ def test_a_network_that_is_being_tried_is_believed_and_is_no_longer_unknown():
 
 def test_of_a_network_that_is_being_tried_what_is_known_nearby_is_believed():
     for at, output in ((1.11, -1.2), (2.31, 0.8)):
-        surrogate = Surrogate.given(line(np.append(POINTS, at)), OUTPUTS, THETA)
+        surrogate = Surrogate.from_theta(line(np.append(POINTS, at)), OUTPUTS, THETA)
         assert surrogate.outputs[-1] == pytest.approx(output, abs=0.3)
 
 
@@ -62,7 +62,7 @@ def test_distances_that_give_no_kernel_do_no_harm():
     gram = np.exp(-(wild[0] ** 2) / np.mean(wild[0] ** 2))
     assert np.linalg.eigvalsh(gram).min() < -0.1
     groups = [np.stack(wild), np.stack(wild) ** 2]
-    surrogate = Surrogate.given(groups, rng.normal(size=12), np.array([0, -1, -1, 0, -1, -1, -7.0]))
+    surrogate = Surrogate.from_theta(groups, rng.normal(size=12), np.array([0, -1, -1, 0, -1, -1, -7.0]))
     mean, variance = surrogate.posterior(groups)
     assert np.isfinite(mean).all()
     assert np.linalg.eigvalsh(surrogate.precision).min() > 0

@@ -61,7 +61,9 @@ def test_any_other_trial_is_trained_as_classify_does(tmp_path: Path, monkeypatch
 
 def test_a_segment_of_an_algorithm_that_trains_none_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (first,) = suggest(searched("darts"), History(), 1)
-    with pytest.raises(KatibFlowError, match=r"t00000: is a segment of a supernet.s search, and random trains none"):
+    with pytest.raises(
+        KatibFlowError, match=r"t00000: this suggestion is a segment of a supernet.s search, which random cannot train"
+    ):
         trained(tmp_path, monkeypatch, first, searched("random"))
 
 
@@ -139,5 +141,5 @@ def test_no_recurrent_network_is_grown(name: str) -> None:
     graphs = {"net": {"vertices": {"h": "add", "y": "add"}, "edges": edges}}
     space = {"input": {"tokens": 3}, "output": {"classes": 3}, "graphs": graphs}
     made = Experiment.parse(spec(architecture={"space": space}, parameters={}, algorithm=name))
-    with pytest.raises(InvalidSpec, match="a network to start from that reads images, such as chain"):
+    with pytest.raises(InvalidSpec, match="an initial network that reads images, such as chain"):
         suggest(made, History(), 1)

@@ -59,7 +59,7 @@ def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
 
 
 def _suggested(ask: Ask[NasbotSettings]) -> Iterator[Suggestion]:
-    grown, settings = Grown.of(ask), ask.settings
+    grown, settings = Grown.from_ask(ask), ask.settings
     for index in ask.indices:
         rng = ask.rng(index)
         if index + grown.earlier < settings.initial or not grown.evaluated:

@@ -69,7 +69,7 @@ def _children_of(ask: Ask[NashSettings], step: int) -> int:
 
 def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range) -> Iterator[Suggestion]:
     """The children of a step with some numbers, from 0; of the step after the last, the current network alone."""
-    parent, tried = Candidate(network_of(current), current), Grown.of(ask).tried
+    parent, tried = Candidate(network_of(current), current), Grown.from_ask(ask).tried
     for index, number in zip(ask.indices, numbers, strict=False):
         child = parent if number == 0 else _child(parent, tried, ask.settings, ask.rng(index))
         tried.add(child.topology.hash)

@@ -62,7 +62,7 @@ def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
 
 
 def _suggested(ask: Ask[NetworkMorphismSettings]) -> Iterator[Suggestion]:
-    grown, settings = Grown.of(ask), ask.settings
+    grown, settings = Grown.from_ask(ask), ask.settings
     for index in ask.indices:
         rng = ask.rng(index)
         if len(grown.evaluated) > grown.earlier:

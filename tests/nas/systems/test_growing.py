@@ -90,7 +90,7 @@ def test_fewer_weights_than_the_network_to_start_from_has_are_refused(name):
     start = space_of(Architecture(space="chain")).initial
     assert str(problem) == (
         "algorithm.settings.max_parameters: found 10, "
-        f"need at least {start.parameters}, the weights of the network to start from"
+        f"need at least {start.parameters}, the number of weights of the initial network"
     )
 
 

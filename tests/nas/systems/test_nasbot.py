@@ -96,7 +96,7 @@ def test_random_mutants_build_run_and_learn():
 
 
 def test_the_improvement_is_that_of_the_integral(monkeypatch):
-    grown = Grown.of(ask_of("nasbot"))
+    grown = Grown.from_ask(ask_of("nasbot"))
     costs = np.linspace(-1, 1, len(grown.evaluated))
     surrogates: list[Surrogate] = []
     monkeypatch.setattr(nasbot, "fitted", lambda *given: surrogates.append(fitted(*given)) or surrogates[-1])

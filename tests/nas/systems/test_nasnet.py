@@ -56,4 +56,4 @@ def test_it_beats_random_search_at_equal_cost() -> None:
 def test_it_needs_slots(sections: dict[str, str]) -> None:
     made = Experiment.parse(spec(algorithm="nasnet", **sections))
     (problem,) = check_algorithm(made)
-    assert "a space with slots to decide on" in problem.need
+    assert "a space with slots to search" in problem.need
