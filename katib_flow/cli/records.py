@@ -24,7 +24,7 @@ MOST_CHARACTERS = 80  # of a value in a table of differences
 def as_seen_here(record: Record) -> Record:
     """An experiment as it stands; MLflow has one as running whose process was killed, until somebody resumes it."""
     if record.status is Status.RUNNING and record.lease is not None and record.lease.abandoned(time.time()):
-        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume goes on")
+        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume it to continue")
     return record
 
 

@@ -1,6 +1,6 @@
 """The loop on this machine.
 
-What is named here is imported when it is first used: a worker, which is forked for every trial, needs none of it.
+The names below are imported on first use: a worker, which is forked for every trial, does not need them.
 """
 
 from importlib import import_module

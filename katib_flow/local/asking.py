@@ -1,4 +1,4 @@
-"""The door to a search by hand: ``kf.ask_and_tell``."""
+"""The entry point of the ask-and-tell interface: ``kf.ask_and_tell``."""
 
 import sys
 from collections.abc import Mapping
@@ -27,27 +27,29 @@ def ask_and_tell(
     timeout: float | None = None,
     **described: Any,
 ) -> Search:
-    """A search that this program drives: ``ask`` says what to try, ``tell`` takes what came of it.
+    """Start a search that this program drives: ``ask`` returns a trial to evaluate, ``tell`` takes its result.
 
     Args:
-        what: an experiment, whose own trials are not run; or the name or run id of one to go on with. Left out, the
-            arguments of ``kf.experiment`` describe one: ``parameters``, ``minimize`` ...
-        store, tracking_uri: where it is recorded; the experiment's, else ``sqlite:///katib_flow.db`` in this directory.
-        record: False keeps it in memory alone.
-        max_trials, timeout: limits, in all; of an experiment that there is, in the place of its own.
+        what: an experiment, whose own trial is ignored, or the name or run id of a recorded one to continue. Without
+            it, the other arguments describe an experiment as those of ``kf.experiment`` do: ``parameters``,
+            ``minimize`` ...
+        store, tracking_uri: where to record it; by default the experiment's own tracking URI, or
+            ``sqlite:///katib_flow.db`` in this directory.
+        record: if False, the search is kept only in memory.
+        max_trials, timeout: total limits; for a recorded experiment, they replace its own.
 
     Raises:
         InvalidSpec: with every mistake.
-        NotFound: there is no experiment of this name.
-        KatibFlowError: it cannot be searched here, or another process does so.
+        NotFound: the store has no experiment of this name.
+        KatibFlowError: the search cannot run on this machine, or another process is running it.
     """
     if described and what is not None:
-        need = "nothing beside an experiment: its spec says it already"
+        need = "no argument that describes an experiment, because one is given"
         raise InvalidSpec("kf.ask_and_tell", [SpecError(name, value, need) for name, value in described.items()])
     if isinstance(what, str):
         if not record:
-            raise InvalidSpec("kf.ask_and_tell", [SpecError("record", False, "True, to go on with what is recorded")])
-        kept = Kept.gone_on_with(store or _there(tracking_uri), what, _say, max_trials=max_trials, timeout=timeout)
+            raise InvalidSpec("kf.ask_and_tell", [SpecError("record", False, "True to continue a recorded experiment")])
+        kept = Kept.resumed(store or _existing(tracking_uri), what, _say, max_trials=max_trials, timeout=timeout)
         return _with(kept.record.experiment, kept)
     spec = _limited(_described(what, described), max_trials, timeout)
     check_here(spec, trials=False)
@@ -58,11 +60,11 @@ def ask_and_tell(
     return _with(spec, Kept.begun(store, spec, _say))
 
 
-def _there(uri: str | None) -> Store:
-    """A store that there is already: none is made to look for an experiment in it."""
+def _existing(uri: str | None) -> Store:
+    """Open an existing store; looking for an experiment does not create one."""
     address, path = located(uri)
     if path is not None and not path.exists():
-        raise NoStore(f"{path}: there is no store, and so no experiment to go on with")
+        raise NoStore(f"{path}: there is no store, and so no experiment to continue")
     return Store(address)
 
 
@@ -81,7 +83,7 @@ def _described(what: object, described: Mapping[str, Any]) -> Experiment:
     if isinstance(what, FunctionExperiment):
         return what.spec
     if not isinstance(what, Experiment):
-        need = "an experiment, the name of one that is recorded, or parameters=... and the like"
+        need = "an experiment, the name of a recorded one, or keyword arguments such as parameters=..."
         raise InvalidSpec("kf.ask_and_tell", [SpecError("what", what, need)])
     return what
 

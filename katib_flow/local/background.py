@@ -1,6 +1,6 @@
-"""An experiment that runs in the background of the program that started it: a notebook's, say."""
+"""An experiment that runs in the background of the program that started it, such as a notebook."""
 
-# MLflow imports it, which fails once the main thread has ended
+# MLflow imports this module, which fails once the main thread has ended
 import concurrent.futures.thread  # noqa: F401  # pyright: ignore[reportUnusedImport]
 import sys
 import threading
@@ -22,7 +22,7 @@ WATCH_SECONDS = 0.5
 
 
 class Running:
-    """An experiment in a thread of this process, which ends in order when the program does; ``kf.start`` makes one."""
+    """An experiment in a thread of this process, as ``kf.start`` returns it; it ends in order when the program ends."""
 
     def __init__(self, experiment: Experiment, progress: Progress | None, **options: Any) -> None:
         self.experiment = experiment
@@ -42,8 +42,8 @@ class Running:
             self._result = run_experiment(self.experiment, progress=self._watcher, begun=self._begun, **options)
         except BaseException as error:  # noqa: BLE001 - wait raises it
             self._error = error
-            if self._scheduler is not None or not self._leaving:  # else the program has ended before it began
-                self._watcher.say(f"{self.experiment.name}: ended by an error, which wait() raises: {error}")
+            if self._scheduler is not None or not self._leaving:  # else the program ended before the experiment began
+                self._watcher.say(f"{self.experiment.name}: ended with an error, which wait() raises: {error}")
 
     def _begun(self, scheduler: Scheduler) -> None:
         with self._lock:
@@ -53,7 +53,7 @@ class Running:
                 scheduler.interrupt()
 
     def _end_with_the_program(self) -> None:
-        """Interrupt it when the main thread has ended: the interpreter then waits for this experiment."""
+        """Interrupt the experiment when the main thread has ended: the interpreter then waits for it."""
         program = threading.main_thread()
         while program.is_alive():
             if not self._thread.is_alive():
@@ -71,40 +71,41 @@ class Running:
 
     @property
     def history(self) -> History:
+        """The trials so far, as the scheduler last showed them."""
         return self._result.history if self._result is not None else self._watcher.history
 
     @property
     def best(self) -> Trial | None:
-        """The best trial so far by the first objective; None where no trial has a finite value yet."""
+        """The best trial so far by the first objective; None if no trial has a finite value yet."""
         return self.experiment.best(self.history)
 
     @property
     def status(self) -> Status:
-        """How it stands: running, or how it ended; failed where ``wait`` raises."""
+        """Running, or how the experiment ended; failed if ``wait`` raises an error."""
         if self._thread.is_alive():
             return Status.RUNNING
         return Status.FAILED if self._result is None else self._result.status
 
     def stop(self) -> None:
-        """End it, as ``katib-flow stop`` does; running trials are cut short. ``wait`` waits until it has ended."""
+        """Request the end of the experiment, as ``katib-flow stop`` does; its running trials are killed."""
         with self._lock:
             self._stopping = True
             if self._scheduler is not None:
                 self._scheduler.stop_asked = True
 
     def wait(self, timeout: float | None = None) -> Result:
-        """Wait until it has ended; Ctrl-C ends the waiting only.
+        """Wait until the experiment has ended; Ctrl-C ends only the wait.
 
         Args:
-            timeout: for how many seconds; as long as it takes, where it is not given.
+            timeout: the longest wait, in seconds; by default there is no limit.
 
         Raises:
-            TimeoutError: it was still running then, and is.
-            KatibFlowError: whatever ended it.
+            TimeoutError: the experiment is still running.
+            KatibFlowError: the error that ended the experiment.
         """
         self._thread.join(timeout)
         if self._thread.is_alive():
-            raise TimeoutError(f"{self.experiment.name}: found it running after {timeout:g} s; it goes on")
+            raise TimeoutError(f"{self.experiment.name}: still running after {timeout:g} s; it continues")
         if self._error is not None:
             raise self._error
         assert self._result is not None
@@ -126,7 +127,7 @@ class Running:
 
 
 class _Watcher:
-    """Keeps the history as the scheduler last showed it: its own must not be read from another thread."""
+    """Keeps the history that the scheduler last showed: the scheduler's own must not be read from another thread."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress, self.history = progress, NOTHING
@@ -143,7 +144,7 @@ class _Watcher:
 
 
 class _Complaining(Silent):
-    """Nobody watches, and what a person should know goes to stderr."""
+    """Shows no progress, and prints messages to stderr."""
 
     def say(self, text: str) -> None:
         print(printable(text), file=sys.stderr, flush=True)

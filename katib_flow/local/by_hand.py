@@ -1,7 +1,7 @@
-"""A search whose trials the user's own program evaluates: it asks what to try, and tells what came of it.
+"""A search whose trials the user's own program evaluates: it asks for a trial, and tells its result.
 
-What decides is ``loop``, and what is remembered is in MLflow, as in any other experiment; only the workers are missing.
-So a search that was cut off is gone on with: its open trials are asked again first.
+As in any other experiment, the decisions are made in ``loop``, and the state is in MLflow; only the workers are
+missing. So a search that was cut short can be continued: ``ask`` returns its open trials again first.
 """
 
 import threading
@@ -27,13 +27,18 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import PROGRAM, SERVICE
 from katib_flow.stopping import judged_metrics, reason_to_stop, with_rules
 from katib_flow.tracking import Change, Control, Status
+from katib_flow.trial.outcome import CUT_SHORT
 from katib_flow.trial.protocol import assigned
+from katib_flow.wording import counted
 
-_ANY_NUMBER = 1_000_000  # of open trials: how many run at once is for the program to say
+_ANY_NUMBER = 1_000_000  # of open trials: the program decides how many it evaluates at once
 
 
 class Search:
-    """A search in the hands of a program; several threads may use it. ``kf.ask_and_tell`` makes one."""
+    """A search that a program drives, as ``kf.ask_and_tell`` returns it.
+
+    Several threads may use it. It is a context manager, which closes it, and an iterator over the trials to evaluate.
+    """
 
     def __init__(self, spec: Experiment, kept: Kept | None) -> None:
         self.experiment, self._kept = spec, kept
@@ -44,7 +49,7 @@ class Search:
         self._reports: dict[str, Reports] = {}
         self._stopping: dict[str, str] = {}
         self._again: list[Suggestion] = []
-        self._next: list[Suggestion] = []  # asked for to know whether there is any, and not given yet
+        self._next: list[Suggestion] = []  # suggested to find out whether there are more, and not returned yet
         self._learnt: list[Learnt] = []
         self._exhausted = self._closed = False
         self._stands = (Status.RUNNING, "")
@@ -62,28 +67,29 @@ class Search:
         if kept.record.status is not Status.RUNNING:
             kept.stands(self.history, Status.RUNNING)
 
-    # what is known
+    # state
 
     @property
     def history(self) -> History:
         """All trials so far."""
         with self._lock:
-            if self._history is None:  # thousands are not sorted anew at every question
+            if self._history is None:  # sorted once per change: there may be thousands
                 self._history = History(tuple(self._trials.values()))
             return self._history
 
     @property
     def trials(self) -> tuple[Trial, ...]:
+        """All trials so far, by index."""
         return self.history.trials
 
     @property
     def best(self) -> Trial | None:
-        """The best trial by the first objective; None where no trial has a finite value."""
+        """The best trial by the first objective; None if no trial has a finite value."""
         return self.experiment.best(self.history)
 
     @property
     def verdict(self) -> Verdict:
-        """Whether it goes on, and why it does not."""
+        """Whether more trials may start, and the reason if not."""
         with self._lock:
             history, control = self.history, self._control()
             seconds = self._kept.seconds() if self._kept else time.monotonic() - self._began
@@ -95,7 +101,7 @@ class Search:
 
     @property
     def done(self) -> bool:
-        """Whether no more trials may start: it reached a limit or its goal, ran out of points, or was ended."""
+        """True if no more trials may start: a limit or the goal is reached, or the search is exhausted or closed."""
         with self._lock:
             if self._closed or not self.verdict.go or self._control().pause:
                 return True
@@ -104,56 +110,61 @@ class Search:
             return not self.verdict.go
 
     def _may_run_out(self) -> bool:
-        """Whether the algorithm may have nothing more to suggest: it is asked, to know."""
+        """True if the algorithm may have no more suggestions, which only asking it can show."""
         entry = find_algorithm(self.experiment.algorithm.registered_name)
         finite = self.experiment.architecture is None and search_space(self.experiment).size is not None
         return finite or entry is None or entry.ends or entry.name in (PROGRAM, SERVICE)
 
     @property
     def result(self) -> Result:
-        """The search as ``kf.run`` gives it back.
+        """The search as a ``Result``, which ``kf.run`` returns too.
 
         Raises:
-            KatibFlowError: nothing is recorded.
+            KatibFlowError: the search is not recorded.
         """
         if self._kept is None:
-            raise KatibFlowError(
-                "result: found a search in memory, need one that is recorded; best and trials are here"
-            )
+            need = "a recorded one; best and trials work without a store"
+            raise KatibFlowError(f"result: found a search in memory, need {need}")
         record = self._kept.record
         where = (record.run_id, record.name, self._kept.store)
         return Result(self.experiment, self.history, self.verdict, *self._stands, *where)
 
     def parameters(self, trial: Trial) -> dict[str, Value]:
-        """The parameters of a trial, its budget among them."""
+        """The parameters of a trial, including its budget."""
         return assigned(self.experiment, trial.suggestion)
 
     # asking
 
     @overload
-    def ask(self) -> Trial: ...
-    @overload
-    def ask(self, n: int) -> list[Trial]: ...
-    def ask(self, n: int | None = None) -> Trial | list[Trial]:
-        """The next trial to evaluate; with a number, a list of up to so many.
+    def ask(self) -> Trial:
+        """Return the next trial to evaluate."""
+        ...
 
-        Fewer, or none, come where a limit allows no more, and where the algorithm waits for open trials.
+    @overload
+    def ask(self, n: int) -> list[Trial]:
+        """Return a list of up to ``n`` trials to evaluate."""
+        ...
+
+    def ask(self, n: int | None = None) -> Trial | list[Trial]:
+        """Return the next trial to evaluate or, with ``n``, a list of up to ``n`` trials.
+
+        The list is shorter, or empty, if a limit allows no more or the algorithm waits for open trials.
 
         Raises:
-            KatibFlowError: there is none, where one was asked for; or the algorithm failed.
+            KatibFlowError: no trial is available and ``n`` is not given, or the algorithm failed.
         """
         if n is not None and (isinstance(n, bool) or not isinstance(n, int) or n < 1):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidSpec("ask", [SpecError("n", n, "a whole number from 1, or nothing")])
+            raise InvalidSpec("ask", [SpecError("n", n, "a whole number of at least 1, or None")])
         with self._lock:
             trials = self._started(n or 1)
             if n is not None:
                 return trials
             if not trials:
-                raise KatibFlowError(f"ask: {self._why_none()}")
+                raise KatibFlowError(f"ask: {self._no_trial_reason()}")
             return trials[0]
 
     def __iter__(self) -> Iterator[Trial]:
-        """Trials until the search is done; each is to be told before the next."""
+        """Yield trials until the search is done; tell the result of one before taking the next."""
         while not self.done:
             yield self.ask()
 
@@ -167,10 +178,10 @@ class Search:
                 self._start(suggestion)
                 started.append(suggestion.id)
         self._flush()
-        return [self._trials[each] for each in started]
+        return [self._trials[trial_id] for trial_id in started]
 
     def _portion(self, n: int) -> list[Suggestion]:
-        """Some of ``n`` suggestions: those that are asked again, else as many as a scheduler would ask for at once."""
+        """Up to ``n`` suggestions: those to evaluate again, else as many as a scheduler would ask for at once."""
         if self._again:
             again, self._again = self._again[:n], self._again[n:]
             return again
@@ -200,43 +211,43 @@ class Search:
         self._exhausted = not suggestions and not history.open()
         return suggestions
 
-    def _why_none(self) -> str:
-        found = self.verdict
+    def _no_trial_reason(self) -> str:
+        verdict = self.verdict
         if self._control().pause:
             return f"the search is paused; {HOW}"
-        if not found.go:
-            return f"the search has ended: {found.reason}"
+        if not verdict.go:
+            return f"the search has ended: {verdict.reason}"
         waiting = ", ".join(trial.id for trial in self.history.open())
-        return f"the algorithm waits for what came of {waiting}, which were asked and not told"
+        return f"the algorithm waits for the results of open trials ({waiting}); tell them first"
 
     # telling
 
     def report(
         self, trial: Trial | str, metrics: Mapping[str, Any] | None = None, /, *, step: int | None = None, **named: Any
     ) -> None:
-        """Report metrics of a trial that goes on, at a step: ``report(trial, loss=0.3, step=1)``.
+        """Report metrics of an open trial at a step: ``report(trial, loss=0.3, step=1)``.
 
         Args:
-            metrics, named: numbers, or vectors of them.
-            step: where it is left out, each report of a metric is one step after the last.
+            metrics, named: numbers, or vectors of numbers.
+            step: by default one more than that of the last report of the metric, from 0.
 
         Raises:
-            KatibFlowError: the trial is not open, or a value is no number.
+            KatibFlowError: the trial is not open, or a value is not a number.
         """
         with self._lock:
             known = self._asked(trial)
             self._take(known, {**(metrics or {}), **named}, step)
 
     def should_stop(self, trial: Trial | str) -> bool:
-        """Whether a trial should end now: the rule of early stopping says so, or the search has ended meanwhile.
+        """True if a trial should end now: its early stopping rule says so, or the search has ended.
 
-        The trial is then to be told, and counts as stopped early with what it has reported.
+        Then stop evaluating it and ``tell`` it: it is recorded as early-stopped, with the metrics reported so far.
         """
         with self._lock:
-            known, found = self._asked(trial), self.verdict
+            known, verdict = self._asked(trial), self.verdict
             why = self._stopping.get(known.id, "") or reason_to_stop(self.experiment, self.history, known)
-            if not why and found.end not in (End.NOT_YET, End.MAX_TRIALS, End.EXHAUSTED):
-                why = found.reason
+            if not why and verdict.end not in (End.NOT_YET, End.MAX_TRIALS, End.EXHAUSTED):
+                why = verdict.reason
             if why:
                 self._stopping[known.id] = why
             return bool(why)
@@ -244,14 +255,15 @@ class Search:
     def tell(
         self, trial: Trial | str, metrics: Mapping[str, Any] | float | None = None, *, error: object = None
     ) -> Trial:
-        """Say what came of a trial; the trial as it is recorded.
+        """Record the result of a trial, and return the trial as recorded.
 
         Args:
-            metrics: its last report: the objective's value, or metrics by name; nothing where all has been reported.
+            metrics: its last report: the value of the objective, or metrics by name; None if all have been reported.
             error: why it failed, as text or an exception. It counts against ``limits.max_failed_trials``.
 
         Raises:
-            KatibFlowError: the trial is not open, a value is no number, or an objective has none; then it stays open.
+            KatibFlowError: the trial is not open, a value is not a number, or an objective has no value. The trial
+                stays open.
         """
         with self._lock:
             known = self._asked(trial)
@@ -277,7 +289,7 @@ class Search:
             return metrics or {}
         names = [objective.metric for objective in self.experiment.objective]
         if len(names) > 1:
-            need = f"a mapping with a value of {' and '.join(map(repr, names))}"
+            need = f"a mapping with values for {' and '.join(map(repr, names))}"
             raise InvalidSpec("tell", [SpecError(trial.id, metrics, need)])
         return {names[0]: metrics}
 
@@ -287,18 +299,19 @@ class Search:
         more = {name: (*trial.series.get(name, ()), *(m for m in metrics if m.name == name)) for name in judged}
         trial = self._set(replace(trial, series=more))
         if metrics and self._kept:
-            self._kept.put(Change(trial, tuple(metrics)))
+            self._kept.queue(Change(trial, tuple(metrics)))
         return trial
 
     def _asked(self, trial: object) -> Trial:
-        """The open trial that is meant."""
+        """The open trial that an argument names."""
         self._check_open()
         name = trial.id if isinstance(trial, Trial) else trial
         known = self._trials.get(name) if isinstance(name, str) else None
         if known is None or known.state is not State.RUNNING:
-            there = ", ".join(each.id for each in self.history.open()) or "none is"
+            open_ids = ", ".join(known.id for known in self.history.open())
             what = f"{known.id}, which is {known.state}" if known else repr(trial)
-            raise KatibFlowError(f"trial: found {what}, need one that was asked and is open ({there})")
+            are = f"open: {open_ids}" if open_ids else "no trial is open"
+            raise KatibFlowError(f"trial: found {what}, need an open trial that ask() returned ({are})")
         return known
 
     # the store
@@ -314,13 +327,13 @@ class Search:
 
     def _put(self, trial: Trial) -> None:
         if self._kept:
-            self._kept.put(Change(trial))
+            self._kept.queue(Change(trial))
 
     def _flush(self) -> None:
-        """Wait until all is recorded: what was told is never lost, and a trial knows its run."""
+        """Wait until all is recorded, so that no result is lost, and give new trials the ids of their runs."""
         if self._kept:
             self._kept.flush()
-            for trial in [self._trials[each] for each in self._without_run]:
+            for trial in [self._trials[trial_id] for trial_id in self._without_run]:
                 if run_id := self._kept.run_id(trial):
                     self._set(replace(trial, run_id=run_id))
                     self._without_run.discard(trial.id)
@@ -330,9 +343,9 @@ class Search:
             raise KatibFlowError(f"{self.experiment.name}: the search is closed")
 
     def close(self) -> None:
-        """Record how the search stands, and let go of it.
+        """Record the status of the search, and release it for other processes.
 
-        Trials that are open then were cut short; whoever goes on is asked to evaluate them again.
+        Open trials are recorded as killed; when the search is continued, ``ask`` returns them again.
         """
         with self._lock:
             if self._closed:
@@ -346,10 +359,9 @@ class Search:
                     self._kept.close()
 
     def _conclude(self, kept: Kept) -> None:
-        paused = kept.look(self.history).pause  # raises where somebody else has taken over
+        paused = kept.look(self.history).pause  # raises if another process has taken over
         for trial in self.history.open():
-            message = "ended before it had finished"
-            self._put(self._set(replace(trial, state=State.KILLED, message=message, ended=time.time())))
+            self._put(self._set(replace(trial, state=State.KILLED, message=CUT_SHORT, ended=time.time())))
         self._stands = standing(self.verdict, interrupted=not paused, paused=paused, how=HOW)
         for trial in kept.stands(self.history, *self._stands):
             self._set(trial)
@@ -363,7 +375,7 @@ class Search:
         try:
             self.close()
         except KatibFlowError:
-            if error is None:  # what ended the block is told first
+            if error is None:  # the error that ended the block takes precedence
                 raise
 
     def _repr_html_(self) -> str:
@@ -371,5 +383,5 @@ class Search:
 
     def __repr__(self) -> str:
         best = self.best
-        found = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"
-        return f"<Search {self.experiment.name}: {len(self.history)} trials, {found}>"
+        text = f"best {best.id} {dict(best.assignment)} {dict(best.observations)}" if best else "no trial with a value"
+        return f"<Search {self.experiment.name}: {counted(len(self.history), 'trial')}, {text}>"

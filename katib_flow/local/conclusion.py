@@ -1,4 +1,4 @@
-"""How an experiment on this machine stands when nothing runs any more, and what is then recorded of it."""
+"""The status of an experiment on this machine once nothing is running, and the final record of it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,13 +9,15 @@ from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Record, Status, Store
 from katib_flow.tracking.registry import keep_model
 
+CONTINUE = "resume it to continue"
 
-def standing(verdict: Verdict, *, interrupted: bool, paused: bool, how: str = "resume goes on") -> tuple[Status, str]:
+
+def standing(verdict: Verdict, *, interrupted: bool, paused: bool, how: str = CONTINUE) -> tuple[Status, str]:
     """The status to record, with its reason.
 
     Args:
-        interrupted, paused: whether it was, by the user; neither matters to one that has ended.
-        how: to go on with one that has not.
+        interrupted, paused: whether the user interrupted or paused the experiment; ignored if it has ended by itself.
+        how: how to continue an experiment that has not ended.
     """
     if interrupted and verdict.go:
         return Status.INTERRUPTED, f"interrupted; {how}"
@@ -29,13 +31,15 @@ def standing(verdict: Verdict, *, interrupted: bool, paused: bool, how: str = "r
 def conclude(
     store: Store, record: Record, history: History, run_id: Callable[[str], str], status: Status, reason: str
 ) -> History:
-    """Record how an experiment stands, with its report where it has ended; its trials, with their runs.
+    """Record the status of an experiment, and its report and model if it has ended.
 
     Args:
-        run_id: of a trial, by its id.
+        run_id: maps the id of a trial to that of its MLflow run.
+
+    Returns:
+        The history, in which each trial has the id of its run.
     """
-    known = ((trial, trial.run_id or run_id(trial.id)) for trial in history)
-    history = History(tuple(replace(trial, run_id=each) for trial, each in known))
+    history = History(tuple(replace(trial, run_id=trial.run_id or run_id(trial.id)) for trial in history))
     record = store.summarise(record, history, status, reason)
     if status.final and status is not Status.INTERRUPTED:
         keep_report(store, record, history)

@@ -1,4 +1,4 @@
-"""How an experiment that a program drives itself is kept in MLflow as it goes: by the same means as the scheduler's."""
+"""Records an experiment that a program drives itself in MLflow, in the same way as the scheduler does."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,13 +17,13 @@ SUMMARY_SECONDS = 10.0
 
 
 class Kept:
-    """An experiment in a store, in the hands of this process until ``close``.
+    """An experiment in a store, held by this process until ``close``.
 
     Args:
-        say: called with what a person should know.
+        say: called with messages for the user.
 
     Raises:
-        KatibFlowError: somebody else runs it, or the store cannot be used.
+        KatibFlowError: another process is running the experiment, or the store cannot be used.
     """
 
     def __init__(self, store: Store, record: Record, say: Callable[[str], None]) -> None:
@@ -37,11 +37,11 @@ class Kept:
 
     @classmethod
     def begun(cls, store: Store, experiment: Experiment, say: Callable[[str], None]) -> Self:
-        """A new experiment."""
+        """Create a new experiment."""
         return cls(store, store.create(experiment, key=Spool.new_key()), say)
 
     @classmethod
-    def gone_on_with(
+    def resumed(
         cls,
         store: Store,
         name: str,
@@ -50,28 +50,28 @@ class Kept:
         max_trials: int | None = None,
         timeout: float | None = None,
     ) -> Self:
-        """An experiment that there is already.
+        """Take over an existing experiment.
 
         Args:
-            max_trials, timeout: in all, in the place of its limits.
+            max_trials, timeout: new totals, in trials and seconds, that replace its limits.
 
         Raises:
-            NotFound: there is none of this name.
+            NotFound: the store has no experiment of this name.
         """
         kept = cls(store, store.find(name), say)
         try:
             kept.control = store.go_on(kept.record, max_trials=max_trials, timeout=timeout)
-            kept._lease.confirm()  # of two that began at once
+            kept._lease.confirm()  # two processes may have taken it at the same time
         except BaseException:
             kept.close()
             raise
         return kept
 
     def look(self, history: History) -> Control:
-        """What a user asks for; the record is brought up to date now and then.
+        """Read the user's requests every ``CONTROL_SECONDS``, and update the record every ``SUMMARY_SECONDS``.
 
         Raises:
-            LeaseLost: somebody else has taken the experiment over.
+            LeaseLost: another process has taken the experiment over.
         """
         if self._lease.lost:
             raise LeaseLost(self._lease.lost)
@@ -84,32 +84,34 @@ class Kept:
         return self.control
 
     def seconds(self) -> float:
-        """For how long the experiment has run."""
+        """How long the experiment has run in all, in seconds."""
         return self.control.running_seconds(self.record, time.time())
 
-    def put(self, change: Change) -> None:
-        """Have a change recorded soon."""
-        self._recorder.put(change)
+    def queue(self, change: Change) -> None:
+        """Queue a change for recording."""
+        self._recorder.queue(change)
 
     def flush(self) -> None:
-        """Wait until all that was put is durable."""
+        """Wait until all queued changes are recorded."""
         self._recorder.flush()
 
     def run_id(self, trial: Trial) -> str:
+        """The id of a trial's MLflow run; "" if it is not known yet."""
         return trial.run_id or self._recorder.run_id(trial.id)
 
     def learnings(self) -> Iterator[Learnt]:
-        """What the algorithm has learnt before, read when it is asked for."""
+        """The algorithm's recorded states, the newest first, read lazily."""
         return self.store.learnings.find(self.record)
 
     def keep_learnt(self, learnt: Learnt) -> None:
+        """Record a state of the algorithm."""
         self.store.learnings.keep(self.record, learnt)
 
     def stands(self, history: History, status: Status, reason: str = "") -> History:
-        """Record how the experiment stands; its trials, with their runs."""
+        """Record the status of the experiment, and return its trials with the ids of their runs."""
         self.flush()
         return conclude(self.store, self.record, history, self._recorder.run_id, status, reason)
 
     def close(self) -> None:
-        """Record what is left, and give the experiment out of hand."""
+        """Record the queued changes, and release the experiment."""
         self._open.close()

@@ -1,4 +1,4 @@
-"""What a person sees while an experiment runs: a live display on a terminal, a line a trial elsewhere."""
+"""The progress of a running experiment: a live display on a terminal, one line per trial elsewhere."""
 
 import sys
 import time
@@ -30,17 +30,20 @@ class Lines:
         self.begun = False
 
     def show(self, history: History, most_trials: int | None) -> None:
-        if not self.begun and (best := self.experiment.best(history)):  # of one that is resumed
+        """Print nothing; the first call takes the best value so far from the history."""
+        if not self.begun and (best := self.experiment.best(history)):  # the experiment was resumed
             self._mark(best)
         self.begun = True
 
     def trial_ended(self, trial: Trial) -> None:
+        """Print the line of a trial."""
         seconds = f"{trial.ended - trial.started:.1f} s" if trial.ended and trial.started else ""
         facts = [_values(self.experiment, trial), cell(decided(self.experiment, trial)), seconds, trial.message]
         line = f"{trial.id} {trial.state}{self._mark(trial)}: {'; '.join(fact for fact in facts if fact)}"
         print(printable(line), flush=True)
 
     def say(self, text: str) -> None:
+        """Print a message."""
         print(printable(text), flush=True)
 
     def _mark(self, trial: Trial) -> str:
@@ -53,13 +56,14 @@ class Lines:
 
 
 class Live:
-    """A bar, the best so far, the running trials and the time left."""
+    """A display with a bar, the best trial so far, the running trials and the time left."""
 
     def __init__(self, experiment: Experiment, live: Any) -> None:
         self.experiment, self.live = experiment, live
         self.begun, self.shown, self.ended = time.monotonic(), 0.0, 0
 
     def trial_ended(self, trial: Trial) -> None:
+        """Count the trial, and print its message if it failed."""
         self.ended += 1
         if trial.state.failure:
             self.live.console.print(
@@ -67,9 +71,11 @@ class Live:
             )
 
     def say(self, text: str) -> None:
+        """Print a message above the display."""
         self.live.console.print(printable(text), markup=False, highlight=False)
 
     def show(self, history: History, most_trials: int | None) -> None:
+        """Draw the display again, at most every ``REFRESH_SECONDS``."""
         now = time.monotonic()
         if now - self.shown > REFRESH_SECONDS:
             self.shown = now
@@ -89,7 +95,7 @@ class Live:
         bar.add_row(
             Text(self.experiment.name),
             ProgressBar(total, done, width=30),
-            Text(f"{progress} trials, {_clock(seconds)}{left}"),
+            Text(f"{progress} trial{'' if (total or done) == 1 else 's'}, {_clock(seconds)}{left}"),
         )
         lines = [Text(", ".join(f"{count} {state}" for state, count in sorted(counts.items()) if count))]
         if best := self.experiment.best(history):
@@ -115,20 +121,23 @@ class Live:
 
 @dataclass
 class Guarded:
-    """Whoever watches, without any say in whether the search goes on: a terminal that is gone ends no experiment."""
+    """A progress display whose failure, such as a closed terminal, does not end the experiment."""
 
     watcher: Progress
-    _told: bool = False
+    _warned: bool = False
 
     def show(self, history: History, most_trials: int | None) -> None:
+        """Show the history, as ``Progress`` says."""
         with self._alive():
             self.watcher.show(history, most_trials)
 
     def trial_ended(self, trial: Trial) -> None:
+        """Show the end of a trial, as ``Progress`` says."""
         with self._alive():
             self.watcher.trial_ended(trial)
 
     def say(self, text: str) -> None:
+        """Show a message, as ``Progress`` says."""
         with self._alive():
             self.watcher.say(text)
 
@@ -137,10 +146,10 @@ class Guarded:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the trials matter more
-            if not self._told:
-                self._told = True
+            if not self._warned:
+                self._warned = True
                 with suppress(Exception):
-                    text = printable(f"note: the display failed, and the search goes on: {error!r}")
+                    text = printable(f"note: the display failed; the search continues: {error!r}")
                     print(text, file=sys.stderr, flush=True)
 
 
@@ -152,7 +161,7 @@ def _clock(seconds: float) -> str:
 
 @contextmanager
 def watching(experiment: Experiment, *, quiet: bool = False) -> Generator[Progress | None]:
-    """A display of a running experiment that suits where stdout goes."""
+    """Yield a display for stdout: live on a terminal, lines otherwise, None if quiet."""
     if quiet:
         yield None
     elif not sys.stdout.isatty():
@@ -166,7 +175,7 @@ def watching(experiment: Experiment, *, quiet: bool = False) -> Generator[Progre
 
 
 class _Refreshing:
-    """A Rich display that is drawn whenever it is updated, and never from a thread of its own."""
+    """A Rich display that is drawn on each update, and never from a thread of its own."""
 
     def __init__(self, live: Any) -> None:
         self.console = live.console

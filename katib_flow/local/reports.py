@@ -1,4 +1,4 @@
-"""What a trial reports that the user's program evaluates: checked, numbered by step, reduced to observations."""
+"""The metrics of a trial that the user's program evaluates: checked, numbered by step, reduced to observations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,11 +10,11 @@ from katib_flow.metrics.text import now_ms
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.user import plain
 
-LARGEST_STEP = 2**63 - 1  # what a database keeps
+LARGEST_STEP = 2**63 - 1  # the largest integer that a database holds
 
 
 class Reports:
-    """All that one trial has reported."""
+    """All metrics that one trial has reported."""
 
     def __init__(self, experiment: Experiment) -> None:
         self._experiment = experiment
@@ -22,14 +22,14 @@ class Reports:
         self._reduced: dict[str, Reduction] = {}
 
     def take(self, trial: str, values: Mapping[str, Any], step: int | None) -> list[Metric]:
-        """Take a report.
+        """Take a report, and return its metrics.
 
         Args:
-            trial: its id, for errors.
-            step: one after the last, of each metric, where it is None.
+            trial: the id of the trial, for errors.
+            step: None for one more than the last step of each metric.
 
         Raises:
-            InvalidSpec: with every value that is no number; nothing of the report is taken.
+            InvalidSpec: with every value that is not a number; no part of the report is taken.
         """
         numbers = self._numbers(trial, values)
         if step is not None and (type(step) is not int or abs(step) > LARGEST_STEP):
@@ -43,25 +43,25 @@ class Reports:
         return metrics
 
     def check_complete(self, trial: str, values: Mapping[str, Any]) -> None:
-        """Make sure that every objective has a value, with a last report.
+        """Check that every objective has a value, in earlier reports or in ``values``.
 
         Raises:
-            InvalidSpec: one has none.
+            InvalidSpec: an objective has no value.
         """
         numbers = self._numbers(trial, values)
         known = {*self._reduced, *(name for name, value in numbers.items() if not isinstance(value, tuple))}
-        missing = [each.metric for each in self._experiment.objective if each.metric not in known]
+        missing = [objective.metric for objective in self._experiment.objective if objective.metric not in known]
         if missing:
-            need = f"a value of {' and '.join(map(repr, missing))}, or error= where there is none"
+            need = f"a value for {' and '.join(map(repr, missing))}, or error=... if the trial failed"
             raise InvalidSpec("tell", [SpecError(trial, sorted(known), need)])
 
     @property
     def observations(self) -> dict[str, float]:
-        """The value of each metric, reduced as the spec says."""
+        """The value of each metric, reduced by the strategies of the spec."""
         return observations(self._reduced, self._experiment.metrics.strategy)
 
     def _numbers(self, trial: str, values: Mapping[str, Any]) -> dict[str, float | tuple[float, ...]]:
-        """The values as numbers and vectors; a vector of one is a number where the spec names the metric."""
+        """The values as numbers and vectors; a vector of length one is a number if the spec names the metric."""
         numbers: dict[str, float | tuple[float, ...]] = {}
         wrong: list[SpecError] = []
         for name, value in values.items():

@@ -1,4 +1,4 @@
-"""Run an experiment on this machine, or go on with one."""
+"""Run an experiment on this machine, or continue one."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -44,14 +44,14 @@ def run_experiment(
     """Run an experiment to its end, or until it is interrupted.
 
     Args:
-        function: the function of a function trial, where it is at hand (a notebook's, say); else it is imported.
-        store: where to record; the spec's tracking URI, else the local default.
+        function: the function of a function trial, if it cannot be imported, as in a notebook.
+        store: where to record; by default the store at the spec's tracking URI, or the local one.
         barrier: suggest only when no trial is running, as an iteration on Argo does.
-        begun: given the scheduler before the first trial starts, to stop it from another thread.
+        begun: called with the scheduler before the first trial starts, so that another thread can stop it.
 
     Raises:
-        InvalidSpec: the experiment cannot run as it is written; nothing was recorded.
-        KatibFlowError: it cannot run here.
+        InvalidSpec: the spec has mistakes; nothing was recorded.
+        KatibFlowError: the experiment cannot run on this machine.
     """
     check_here(experiment)
     experiment = settled(experiment)
@@ -71,8 +71,8 @@ def run_experiment(
             record = store.create(experiment, key=spool.key)
             watcher = Guarded(progress or Silent())
             with store.lease(record, watcher.say if progress else _complain).take() as lease:
-                for each in map(store.find, record.experiment.warm_start):
-                    tell(out_of_space(experiment, each.name, store.history(each).trials))
+                for earlier in map(store.find, record.experiment.warm_start):
+                    tell(out_of_space(experiment, earlier.name, store.history(earlier).trials))
                 return _drive(store, record, lease, workers, spool, watcher, barrier=barrier, begun=begun)
         finally:
             workers.close()
@@ -91,18 +91,18 @@ def resume_experiment(
     progress: Progress | None = None,
     barrier: bool = False,
 ) -> Result:
-    """Go on with an experiment that was interrupted, stopped, paused or killed, or give a finished one more trials.
+    """Continue an experiment that was interrupted, stopped, paused or killed, or give a finished one more trials.
 
     Args:
-        max_trials, timeout: in all, in the place of ``limits.max_trials`` and ``limits.timeout`` (seconds).
+        max_trials, timeout: new totals that replace ``limits.max_trials`` and ``limits.timeout`` (seconds).
 
     Raises:
         NotFound: the store has no such experiment.
-        KatibFlowError: it cannot run here, or another process is running it.
+        KatibFlowError: the experiment cannot run on this machine, or another process is running it.
     """
     record = store.find(name)
     if record.experiment.trial.function == BY_HAND:
-        raise KatibFlowError(f"{record.name}: found an experiment that a program drives itself, in which {HOW}")
+        raise KatibFlowError(f"{record.name}: found an experiment whose trials a program evaluates itself; {HOW}")
     watcher = Guarded(progress or Silent())
     with store.lease(record, watcher.say if progress else _complain).take() as lease:
         spool = Spool(record.key or record.run_id)
@@ -113,7 +113,7 @@ def resume_experiment(
             workers = _workers(record.experiment.based_on(spool.base()), pickled, spool, store.uri)
             try:
                 _wait_until_one_is_ready(workers)
-                lease.confirm()  # of two that began at once
+                lease.confirm()  # two processes may have taken it at the same time
                 return _drive(store, record, lease, workers, spool, watcher, barrier=barrier)
             finally:
                 workers.close()
@@ -122,21 +122,21 @@ def resume_experiment(
 
 
 def check_here(experiment: Experiment, *, trials: bool = True) -> None:
-    """Make sure that an experiment can run on this machine, as far as can be told before its workers start.
+    """Check, before any worker starts, that an experiment can run on this machine.
 
     Args:
-        trials: whether its trials are to run here, too, and not only what suggests them.
+        trials: whether its trials run here too, and not only its algorithm.
 
     Raises:
         InvalidSpec: with every mistake.
     """
     rules = (check_architecture, check_algorithm, check_installed, check_stopping, _algorithm_not_here)
-    if found := list(broken(experiment, (*rules, _not_here) if trials else rules)):
-        raise InvalidSpec(experiment.name, found)
+    if problems := list(broken(experiment, (*rules, _not_here) if trials else rules)):
+        raise InvalidSpec(experiment.name, problems)
 
 
 def _complain(text: str) -> None:
-    """What a person should know even where progress is not wanted."""
+    """Print a message that matters even if no progress is shown."""
     print(printable(text), file=sys.stderr, flush=True)
 
 
@@ -145,7 +145,7 @@ def _pickled(experiment: Experiment, function: Function) -> bytes:
         return cloudpickle.dumps(function)
     except Exception as error:
         what = f"{type(error).__name__}: {error}"
-        need = f"a function that can be sent to another process, or one that can be imported by its name ({what})"
+        need = f"a function that can be pickled, or imported by its name ({what})"
         raise SpecError("trial.function", experiment.trial.function, need) from error
 
 
@@ -153,17 +153,17 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
     kind, command = experiment.trial.kind, experiment.trial.command
     if kind not in ("function", "command"):
         need = (
-            f"a function or a command on this machine. A {kind} runs on a cluster: katib-flow submit SPEC, or argo "
-            "submit of what katib-flow compile SPEC prints; to try it here, name a program of this machine, "
+            f"a function or a command on this machine. A {kind} runs on a cluster: use katib-flow submit SPEC, or argo "
+            "submit with the output of katib-flow compile SPEC; to try it here, name a program on this machine, "
             "trial: {command: [...]}"
         )
         return [SpecError(f"trial.{kind}", f"a {kind} trial", need)]
     if command is not None and (
-        found := list(missing(command, experiment.trial.env, experiment.base, "trial.command"))
+        problems := list(missing(command, experiment.trial.env, experiment.base, "trial.command"))
     ):
-        return found
+        return problems
     if experiment.metrics.source == "push":
-        need = "another source for a trial on this machine; kf.report takes metrics from anywhere in it"
+        need = "another source for a trial on this machine, in which kf.report works anywhere"
         return [SpecError("metrics.source", experiment.metrics.source, need)]
     if experiment.metrics.port is not None and experiment.limits.parallel_trials > 1:
         reported = "the trials on this machine would all report to"
@@ -174,26 +174,26 @@ def _not_here(experiment: Experiment) -> list[SpecError]:
     if experiment.metrics.command is not None:
         return list(missing(experiment.metrics.command, {}, experiment.base, "metrics.command"))
     if experiment.metrics.container is not None:
-        need = "command as well, a program of this machine: a container runs on a cluster only"
+        need = "the command of a program on this machine as well: a container runs only on a cluster"
         return [SpecError("metrics.command", NOTHING, need)]
     if experiment.metrics.source == "katib" and find_spec("grpc") is None:
-        need = "gRPC, which is not installed here: pip install 'katib-flow[katib]'; or another source"
+        need = "gRPC, which is not installed here (pip install 'katib-flow[katib]'), or another source"
         return [SpecError("metrics.source", "katib", need)]
     return []
 
 
 def _algorithm_not_here(experiment: Experiment) -> Iterator[SpecError]:
-    """Why what suggests, or what stops trials, cannot be asked on this machine."""
+    """Why the algorithm, or the early stopping service, cannot be used from this machine."""
     spec = experiment.algorithm
     if spec.command is not None:
         yield from missing(spec.command, {}, experiment.base, "algorithm.command")
     elif spec.container is not None:
-        need = "command as well, a program of this machine: a container runs on a cluster only"
+        need = "the command of a program on this machine as well: a container runs only on a cluster"
         yield SpecError("algorithm.command", NOTHING, need)
     stopping = experiment.early_stopping
     for at, service in (("algorithm", spec.service), ("early_stopping", stopping.service if stopping else None)):
         if service is not None and service.address is None:
-            need = "the address of the service as well: its image runs on a cluster only"
+            need = "the address of the service as well: its image runs only on a cluster"
             yield SpecError(f"{at}.service.address", NOTHING, need)
 
 
@@ -206,7 +206,7 @@ def _workers(experiment: Experiment, pickled: bytes | None, spool: Spool, uri: s
 
 
 def _wait_until_one_is_ready(workers: Workers) -> None:
-    """Raises SpecError, or KatibFlowError, where no trial of this experiment can run."""
+    """Raises SpecError or KatibFlowError if no trial of this experiment can run."""
     while not workers.idle():
         workers.fill()
         list(workers.events(1.0))
@@ -224,11 +224,11 @@ def _drive(
         try:
             with scheduler.interruptible():
                 scheduler.recover()
-                if record.status is not Status.RUNNING:  # resumed: it shows as running while it does
+                if record.status is not Status.RUNNING:  # resumed: the record shows it as running from now on
                     store.summarise(record, scheduler.history, Status.RUNNING)
                 return scheduler.run()
         except TrackingError:
-            raise  # nothing can be recorded now; what has ended is on disk, and resume records it
+            raise  # nothing can be recorded now; the results of ended trials are on disk, and resume records them
         except KatibFlowError as error:
             scheduler.conclude(Status.FAILED, str(error))
             raise

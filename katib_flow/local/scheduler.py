@@ -1,8 +1,8 @@
-"""The loop on this machine: asynchronous workers, a free one gets the next suggestion at once.
+"""The loop on this machine, with asynchronous workers: an idle worker gets the next suggestion at once.
 
-What decides is in ``loop``; what is remembered is in MLflow (and, until it is there, in the spool). The scheduler only
-moves trials from one state to the next. ``barrier`` waits for all running trials before it suggests again, as an
-iteration on Argo does.
+The decisions are made in ``loop``, and the state is in MLflow (until it has arrived there, in the spool). The scheduler
+only moves trials from one state to the next. With ``barrier`` it waits for all running trials before it suggests again,
+as an iteration on Argo does.
 """
 
 import itertools
@@ -31,42 +31,60 @@ from katib_flow.stopping import judged_metrics, reason_to_stop, with_rules
 from katib_flow.tracking import Change, Control, Record, Recorder, Status, Store
 from katib_flow.tracking.lease import Holding, LeaseLost
 from katib_flow.tracking.models import fetch_model
-from katib_flow.trial.outcome import Outcome, StopTrial
+from katib_flow.trial.outcome import CUT_SHORT, Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory, model_files
 from katib_flow.trial.tracked import Tracked
 from katib_flow.trial.tree import end_left_over
+from katib_flow.wording import counted
 
 TICK_SECONDS = 0.2
-CONTROL_SECONDS = 2.0  # between looks at what `katib-flow stop` and `pause` wrote
+CONTROL_SECONDS = 2.0  # how often the requests of `katib-flow stop` and `pause` are read
 SUMMARY_SECONDS = 10.0
-STORE_SECONDS = 5.0  # for which the loop waits for the store itself, while trials run
-AWAY_SECONDS = 10.0  # after which a store that does not answer is told of,
-AWAY_AGAIN_SECONDS = 300.0  # and then as often
+STORE_SECONDS = 5.0  # how long the loop waits for the store itself, while trials run
+AWAY_SECONDS = 10.0  # when the user first hears that the store does not answer,
+AWAY_AGAIN_SECONDS = 300.0  # and how often after that
 
 
 class Progress(Protocol):
-    """Who watches: told of every change, and regularly in between."""
+    """An observer of a running experiment, called on every change and regularly in between."""
 
-    def show(self, history: History, most_trials: int | None) -> None: ...
+    def show(self, history: History, most_trials: int | None) -> None:
+        """Called several times a second with the trials so far; ``most_trials`` is their limit, if any."""
+        ...
 
-    def trial_ended(self, trial: Trial) -> None: ...
+    def trial_ended(self, trial: Trial) -> None:
+        """Called once with each trial that has ended."""
+        ...
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Called with a message for the user."""
+        ...
 
 
 class Silent:
-    """Nobody watches."""
+    """A progress observer that shows nothing."""
 
-    def show(self, history: History, most_trials: int | None) -> None: ...
+    def show(self, history: History, most_trials: int | None) -> None:
+        """Show nothing."""
 
-    def trial_ended(self, trial: Trial) -> None: ...
+    def trial_ended(self, trial: Trial) -> None:
+        """Show nothing."""
 
-    def say(self, text: str) -> None: ...
+    def say(self, text: str) -> None:
+        """Show nothing."""
 
 
 @dataclass
 class Scheduler:
-    """Runs one experiment to its end, or until it is interrupted."""
+    """Runs one experiment to its end, or until it is interrupted.
+
+    Attributes:
+        barrier: suggest only when no trial is running.
+        again: suggestions whose trials are to be started again.
+        interrupts: how often the user has interrupted: 1 ends the trials in order, 2 kills them.
+        stop_asked: the same request as that of ``katib-flow stop``, from within this process.
+        exhausted: the algorithm had no suggestions when no trial was running.
+    """
 
     store: Store
     record: Record
@@ -78,9 +96,9 @@ class Scheduler:
     barrier: bool = False
     again: list[Suggestion] = field(default_factory=list[Suggestion])
     interrupts: int = 0
-    stop_asked: bool = False  # by who holds this scheduler, as a user does elsewhere by the store
+    stop_asked: bool = False
     exhausted: bool = False
-    _told: bool = False
+    _announced: bool = False
     _judged_once: bool = False
     _full: str = ""
     control: Control = field(default_factory=Control)
@@ -91,13 +109,14 @@ class Scheduler:
         self._history: History | None = None
         self._learnt: list[Learnt] = []
         self.earlier = self.store.earlier(self.experiment)
-        self._looked = self._summarised = time.monotonic()  # a clock that is set moves none of these
+        self._looked = self._summarised = time.monotonic()  # changes of the system clock do not move these
         self._clock = time.time() - self._looked
-        self._away, self._told_away = 0.0, 0.0
+        self._away, self._away_announced = 0.0, 0.0
 
     @property
     def history(self) -> History:
-        if self._history is None:  # sorting thousands of trials several times an event would be most of our work
+        """All trials so far."""
+        if self._history is None:  # sorting thousands of trials several times per event would take most of our time
             self._history = History(tuple(self._trials.values()))
         return self._history
 
@@ -106,36 +125,39 @@ class Scheduler:
         return trial
 
     def recover(self) -> None:
-        """Take over what an earlier scheduler left: results MLflow does not have, trials that were cut short."""
+        """Take over what an earlier scheduler left: results that MLflow does not have, trials that were cut short."""
         for trial in self.store.history(self.record, series=self.experiment.early_stopping is not None):
             self._set(replace(trial, series=self._kept(trial)))
         for suggestion in self.spool.suggestions():
             end_left_over(self.spool.directory(suggestion))
             known = self._trials.get(suggestion.id, Trial(suggestion))
-            if _proposal(known) != _proposal(Trial(suggestion)):  # it was resumed elsewhere since
+            if _proposal(known) != _proposal(Trial(suggestion)):  # the experiment was resumed elsewhere since
                 self.spool.drop(suggestion)
-                self.progress.say(f"{known.id}: another was recorded since this one ran here; what it left is dropped")
+                self.progress.say(
+                    f"{known.id}: the store holds another trial of this id, recorded since; the files of the one that "
+                    "ran here are deleted"
+                )
                 continue
             known = self._set(replace(known, suggestion=suggestion))
             if known.state.over:
                 self.spool.remove(suggestion)
             elif outcome := self._ended_on_disk(suggestion):
                 self._close(known, outcome)
-            elif known.ended is not None:  # recorded as killed, here or elsewhere: the store knows all of it
+            elif known.ended is not None:  # recorded as killed, here or elsewhere: the store has all of it
                 self.spool.remove(suggestion)
         self.again = [trial.suggestion for trial in self.history if not trial.state.over]
-        for suggestion in self.again:  # not started yet: open trials take up room, killed ones do not
+        for suggestion in self.again:  # not started yet: open trials count as running, killed ones do not
             self._set(replace(self._trials[suggestion.id], state=State.KILLED))
 
     def _ended_on_disk(self, suggestion: Suggestion) -> Outcome | None:
-        """How a trial ended of which that was not handled; None where it is to be started again."""
+        """The outcome of a trial whose end was not handled; None if the trial should be started again."""
         outcome = read_result(self.spool.directory(suggestion))
         return None if outcome is None or outcome.fault or outcome.state is State.KILLED else outcome
 
     def run(self) -> Result:
-        """Until a verdict ends it and no trial is running.
+        """Run until a verdict ends the experiment and no trial is running.
 
-        While the store is away no trials start, and the results of those that run wait on the disk.
+        While the store does not answer, no trials start, and the results of running trials wait on disk.
         """
         self.recorder.patient = not self.interrupts
         while self.turn():
@@ -145,7 +167,7 @@ class Scheduler:
         return self.finish()
 
     def turn(self) -> bool:
-        """Start and end the trials that are to be; False where nothing runs, and nothing will."""
+        """Start and stop trials as decided; False if no trial is running and none will start."""
         self._look_for_requests()
         verdict = self._verdict()
         if verdict.go and not self.interrupts and not self.control.pause and self.store.away_since is None:
@@ -174,7 +196,7 @@ class Scheduler:
         idle = self.workers.idle()
         room = min(may_start, len(idle))
         if self.barrier and room < min(may_start, self.workers.size):
-            return  # an iteration starts whole: some workers are still coming up
+            return  # an iteration starts as a whole: some workers are not ready yet
         started: list[tuple[Suggestion, TrialDirectory, Sequence[Metric], str]] = []
         with suppress(TrackingUnavailable), self.store.patience(STORE_SECONDS):
             fresh = self._suggest(room - len(self.again)) if room > len(self.again) else []
@@ -191,26 +213,26 @@ class Scheduler:
             worker.send(worker.running)
 
     def _begun(self, suggestion: Suggestion) -> tuple[Suggestion, TrialDirectory, Sequence[Metric], str]:
-        """A trial that is to be recorded as running: with its directory, what it reported before, and its run."""
+        """Record a trial as running: its suggestion, its directory, its earlier metrics and the id of its run."""
         here = self.spool.directory(suggestion, self._parent(suggestion))
         earlier = self._earlier(suggestion, here)
         trial = self._started(suggestion, earlier)
         known = trial.run_id or self.recorder.run_id(trial.id)
-        run_id = known or self.store.reserve(self.record, trial.id)  # before it is written
-        self.recorder.put(Change(trial))
+        run_id = known or self.store.reserve(self.record, trial.id)  # before the trial is written
+        self.recorder.queue(Change(trial))
         return suggestion, here, earlier, run_id
 
     def _kept_on_disk(self, suggestion: Suggestion) -> bool:
-        """Whether a trial may start, because the disk has it; else it waits for room."""
+        """Write a suggestion to disk; False if that fails, and the trial has to wait."""
         try:
             self.spool.add(suggestion)
         except OSError as error:
             if not self._full:
                 self._full = f"{self.spool.path}: cannot be written: {error.strerror}"
-                self.progress.say(f"{self._full}; no trials start until it can, what has ended goes to MLflow")
+                self.progress.say(f"{self._full}; no trials start until it can; finished trials are still recorded")
             return False
         if self._full:
-            self.progress.say(f"{self.spool.path}: can be written again; trials start")
+            self.progress.say(f"{self.spool.path}: can be written again; trials start again")
             self._full = ""
         return True
 
@@ -222,12 +244,12 @@ class Scheduler:
             self._learnt = [answer.learnt]
             self.store.learnings.keep(self.record, answer.learnt)
         self.exhausted = not suggestions and not self.workers.running()
-        for suggestion in suggestions:  # not started yet: it takes up no room
+        for suggestion in suggestions:  # not started yet: it does not count as running
             self._set(Trial(suggestion, State.KILLED))
         return suggestions
 
     def _earlier(self, suggestion: Suggestion, here: TrialDirectory) -> Sequence[Metric]:
-        """What a trial reported that is started again, where it left a checkpoint to go on from."""
+        """The earlier metrics of a trial that is started again; empty if it has no checkpoint to continue from."""
         if suggestion.id not in self._trials or not here.checkpoint.is_dir() or not any(here.checkpoint.iterdir()):
             return ()
         self.recorder.flush()
@@ -248,15 +270,15 @@ class Scheduler:
             return None
         model = self.spool.directory(parent.suggestion).model
         if self.experiment.architecture is not None and parent.run_id and not model.is_dir():
-            fetch_model(self.store, parent.run_id, model)  # it was trained elsewhere, or the directory was cleared
+            fetch_model(self.store, parent.run_id, model)  # the parent ran elsewhere, or the directory was cleared
         return parent.suggestion
 
     def handle(self, event: Event) -> None:
-        """Take what a worker said."""
+        """Take an event of a worker: metrics, the outcome of a trial, or the loss of the worker."""
         run, message = event
         trial = self._trials[run.suggestion.id]
         if isinstance(message, Reported):
-            self.recorder.put(Change(trial, tuple(message.metrics)))
+            self.recorder.queue(Change(trial, tuple(message.metrics)))
             if self.experiment.early_stopping is not None:
                 self._judge(run, self._set(replace(trial, series=self._kept(trial, message.metrics))))
         elif isinstance(message, Done):
@@ -265,13 +287,13 @@ class Scheduler:
             self._lost(run, trial, message)
 
     def _lost(self, run: Run, trial: Trial, lost: Lost) -> None:
-        end_left_over(run.directory)  # its worker cannot do it any more
-        if not self.interrupts:  # else it was killed with us, or by us: see finish
-            why = f"its worker process ended (exit code {lost.exit_code})"
+        end_left_over(run.directory)  # the worker cannot do this any more
+        if not self.interrupts:  # otherwise it was killed together with us, or by us: see finish
+            why = f"its worker process ended unexpectedly (exit code {lost.exit_code})"
             self._ended(trial, Outcome(State.FAILED, why, started=trial.started or 0, ended=time.time(), fault=True))
 
     def _kept(self, trial: Trial, more: Sequence[Metric] = ()) -> Mapping[str, tuple[Metric, ...]]:
-        """The series to keep in memory: thousands of trials are, and MLflow has their curves."""
+        """The series to keep in memory: only those that are judged, because there may be thousands of trials."""
         return {
             name: (*trial.series.get(name, ()), *(metric for metric in more if metric.name == name))
             for name in judged_metrics(self.experiment, trial.suggestion)
@@ -299,22 +321,22 @@ class Scheduler:
         """Record a trial's end.
 
         Args:
-            reported: its metrics have been handed to the recorder as they came.
+            reported: True if its metrics have been passed to the recorder as they came.
         """
         trial = outcome.applied_to(replace(trial, series={}))
         self._set(replace(trial, series=self._kept(trial)))
         here = self.spool.directory(trial.suggestion)
         metrics = () if reported else outcome.metrics
-        self.recorder.put(Change(trial, metrics, here.log, model_files(here.model)))
+        self.recorder.queue(Change(trial, metrics, here.log, model_files(here.model)))
         self.progress.trial_ended(trial)
 
     def _stop_trials(self, verdict: Verdict) -> None:
         ends_trials = verdict.end not in (End.NOT_YET, End.MAX_TRIALS, End.EXHAUSTED)
         if self.interrupts > 1:
             self.workers.close()
-        elif self.interrupts and self.workers.running() and not self._told:
-            self._told = True
-            self.progress.say("ending the running trials; Ctrl-C again kills them")
+        elif self.interrupts and self.workers.running() and not self._announced:
+            self._announced = True
+            self.progress.say("stopping the running trials; press Ctrl-C again to kill them")
         if self.interrupts or ends_trials:
             for worker in self.workers.running():
                 worker.stop(StopTrial(State.KILLED))
@@ -322,7 +344,7 @@ class Scheduler:
     def _look_for_requests(self) -> None:
         if self.lease.lost:
             raise LeaseLost(self.lease.lost)
-        self._tell_of_the_store()
+        self._announce_store()
         now, away = time.monotonic(), self.store.away_since is not None
         if now - self._looked <= (STORE_SECONDS if away else CONTROL_SECONDS):
             return
@@ -334,69 +356,69 @@ class Scheduler:
                 self.store.summarise(self.record, self.history)
 
     def _waits_for_the_store(self) -> bool:
-        self._tell_of_the_store()
+        self._announce_store()
         return not self.interrupts
 
-    def _tell_of_the_store(self) -> None:
-        """Tell since when the store is away, where it is, and that it is back."""
+    def _announce_store(self) -> None:
+        """Tell the user since when the store has not answered, or that it answers again."""
         since, now = self.store.away_since, time.monotonic()
         if since is None:
-            if self._told_away:
+            if self._away_announced:
                 self.progress.say(f"MLflow answers again, after {now - self._away:.0f} s")
-            self._away = self._told_away = 0.0
+            self._away = self._away_announced = 0.0
             return
         self._away = self._away or now
-        due = self._told_away + AWAY_AGAIN_SECONDS if self._told_away else self._away + AWAY_SECONDS
+        due = self._away_announced + AWAY_AGAIN_SECONDS if self._away_announced else self._away + AWAY_SECONDS
         if now >= due:
-            self._told_away = now
+            self._away_announced = now
             at = datetime.fromtimestamp(since).strftime("%H:%M:%S")
             count = self.recorder.results
-            results = f"{count} result{'s' * (count != 1)} wait{'s' * (count == 1)} on the disk"
-            self.progress.say(f"MLflow has not answered since {at}: {results}, and no trials start until it does")
+            results = f"{counted(count, 'result')} {'waits' if count == 1 else 'wait'} on disk"
+            self.progress.say(f"MLflow has not answered since {at}; {results}, and no trials start until it does")
 
     def finish(self) -> Result:
-        """Record how the experiment stands, with the trials that have not ended as cut short."""
+        """Record the status of the experiment, and its unfinished trials as killed."""
         waiting = [self._trials[suggestion.id] for suggestion in self.again]
         unfinished = [trial for trial in waiting if trial.ended is None]  # the others are recorded as killed already
-        for trial in (*self.history.open(), *unfinished):  # open ones after a second Ctrl-C: their processes are gone
+        for trial in (*self.history.open(), *unfinished):  # some are open after a second Ctrl-C: their processes ended
             if outcome := self._ended_on_disk(trial.suggestion):
                 self._close(trial, outcome)
                 continue
-            self._close(trial, Outcome(State.KILLED, "ended before it had finished", ended=time.time()), reported=True)
-        self.recorder.flush(lambda: self._tell_of_the_store() is None)
-        verdict = self._verdict()  # now that those that were cut short count no more
+            self._close(trial, Outcome(State.KILLED, CUT_SHORT, ended=time.time()), reported=True)
+        self.recorder.flush(lambda: self._announce_store() is None)
+        verdict = self._verdict()  # again, because killed trials do not count
         status, reason = self._status(verdict)
         history = self._concluded(status, reason)
         run_id, name = self.record.run_id, self.record.name
         return Result(self.experiment, history, verdict, status, reason, run_id, name, self.store)
 
     def _concluded(self, status: Status, reason: str) -> History:
-        """As ``conclude``, however long the store is away, unless somebody interrupts."""
+        """Call ``conclude`` until the store answers, or the user interrupts."""
         while not self.interrupts:
             with suppress(TrackingUnavailable), self.store.patience(STORE_SECONDS):
                 return self.conclude(status, reason)
-            self._tell_of_the_store()
+            self._announce_store()
         return self.conclude(status, reason)
 
     def conclude(self, status: Status, reason: str) -> History:
-        """Record how the experiment stands."""
+        """Record the status of the experiment, with its report and model if it has ended."""
         return conclude(self.store, self.record, self.history, self.recorder.run_id, status, reason)
 
     def _status(self, verdict: Verdict) -> tuple[Status, str]:
         return standing(verdict, interrupted=bool(self.interrupts), paused=self.control.pause)
 
     def interrupt(self) -> None:
-        """Have it end in order; once more, its trials end at once. Another thread may call this."""
+        """End the experiment in order; a second call kills its trials. Any thread may call this."""
         self.interrupts += 1
         self.recorder.patient = False
         if self.interrupts == 2:
-            self.workers.kill()  # from here: the loop may be waiting for MLflow
+            self.workers.kill()  # here, because the loop may be waiting for MLflow
 
     @contextmanager
     def interruptible(self) -> Generator[None]:
-        """SIGINT, SIGTERM and SIGHUP, of a terminal that is closed, end the experiment in order.
+        """Have SIGINT, SIGTERM and SIGHUP (a closed terminal) end the experiment in order.
 
-        A second one ends its trials at once, a third everything.
+        A second signal kills its trials, and a third raises KeyboardInterrupt.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -417,5 +439,5 @@ class Scheduler:
 
 
 def _proposal(trial: Trial) -> str:
-    """What a trial tries, to be compared; its topology is kept beside the record, and may not have come so far."""
+    """A trial's suggestion as text, for comparison; without its topology, which may not have been recorded yet."""
     return json.dumps(replace(trial.suggestion, topology=None, basis=None).to_dict(), sort_keys=True)

@@ -1,8 +1,8 @@
 """One worker of the local scheduler: a process that runs one trial at a time, each in a process of its own.
 
-It stays lean, so that forking a function trial is cheap, and it ends with the scheduler, taking along its trial and all
-that the trial started. It is given one end of a socket pair; everything on it comes from and goes to our own scheduler,
-so pickle is safe there.
+It stays small, so that forking a function trial is cheap. It ends when the scheduler ends, together with its trial and
+all processes that the trial has started. It talks to the scheduler over one end of a socket pair, which nobody else can
+reach, so pickle is safe there.
 """
 
 import contextlib
@@ -33,15 +33,16 @@ from katib_flow.trial.runner import run_trial
 from katib_flow.trial.tracked import Tracked, without_run
 
 IN_WORKER = "KATIB_FLOW_WORKER"
-FULL_SECONDS = 2.0  # before a trial for which the disk had no room is tried again
+FULL_SECONDS = 2.0  # the wait before a trial is tried again that failed because the disk was full
 
 
 @dataclass(frozen=True)
 class Start:
-    """The first message: what every trial of this worker is run with.
+    """The first message to a worker, with what all of its trials share.
 
     Attributes:
-        tracking_uri: of the experiment's store, for a module that uses MLflow when it is imported.
+        pickled_function: the trial function; None if it is imported by its name.
+        tracking_uri: URI of the experiment's store, for modules that use MLflow when they are imported.
     """
 
     experiment: Experiment
@@ -51,11 +52,11 @@ class Start:
 
 @dataclass(frozen=True)
 class Run:
-    """One trial.
+    """The message that starts a trial.
 
     Attributes:
-        tracked: where it is recorded.
-        earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
+        tracked: where the trial is recorded.
+        earlier: the metrics of earlier attempts, if the trial continues from its checkpoint.
     """
 
     suggestion: Suggestion
@@ -66,10 +67,10 @@ class Run:
 
 @dataclass(frozen=True)
 class Ready:
-    """The worker's first answer.
+    """The first message from a worker.
 
     Attributes:
-        problem: why no trial of this experiment can run.
+        problem: why no trial of this experiment can run; None if they can.
     """
 
     problem: SpecError | None = None
@@ -77,20 +78,24 @@ class Ready:
 
 @dataclass(frozen=True)
 class Reported:
+    """The message with new metrics of the running trial."""
+
     metrics: Sequence[Metric]
 
 
 @dataclass(frozen=True)
 class Done:
+    """The message with the outcome of the trial."""
+
     outcome: Outcome
 
 
 def save_result(directory: TrialDirectory, outcome: Outcome) -> None:
-    """Write a trial's outcome so that it is there wholly or not at all: it outlives the scheduler."""
+    """Write a trial's outcome to disk, atomically, so that it outlives the scheduler."""
     content = {
         "state": outcome.state,
         "message": outcome.message,
-        "metrics": [[each.name, each.value, each.step, each.timestamp_ms] for each in outcome.metrics],
+        "metrics": [[metric.name, metric.value, metric.step, metric.timestamp_ms] for metric in outcome.metrics],
         "started": outcome.started,
         "ended": outcome.ended,
         "fault": outcome.fault,
@@ -102,7 +107,7 @@ def save_result(directory: TrialDirectory, outcome: Outcome) -> None:
 
 
 def read_result(directory: TrialDirectory) -> Outcome | None:
-    """What ``save_result`` wrote; None where the trial did not get that far, or has written something else there."""
+    """Read the outcome that ``save_result`` wrote; None if the file is missing or damaged."""
     try:
         content: dict[str, Any] = json.loads(directory.result.read_text(encoding="utf-8"))
         started, ended = number_of(content["started"]), number_of(content["ended"])
@@ -128,13 +133,18 @@ def _metric(name: object, value: object, step: object, timestamp_ms: object) -> 
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGHUP):  # Ctrl-C and a closed terminal are the scheduler's to handle
+    """Run trials until the scheduler hangs up.
+
+    Its arguments in ``sys.argv``: the descriptor of the connection, ``sys.path`` as JSON (read before this module is
+    imported), the process id of the scheduler, and the descriptors to hold open.
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):  # the scheduler handles Ctrl-C and a closed terminal
         signal.signal(number, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # not a hard end: run_trial must end what the trial started
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # in order: run_trial must end what the trial started
     die_with(int(sys.argv[3]), signal.SIGTERM)
     os.environ[IN_WORKER] = "1"
     connection = Connection(int(sys.argv[1]))
-    for descriptor in map(int, (sys.argv[1], *sys.argv[4:])):  # the connection, and what is held while this lives
+    for descriptor in map(int, (sys.argv[1], *sys.argv[4:])):  # the connection, and the files to hold open
         os.set_inheritable(descriptor, False)
         not_for_trials.add(descriptor)
     try:
@@ -147,20 +157,20 @@ def main() -> None:
             connection.send(Ready(problem))
             return
         gc.collect()
-        gc.freeze()  # what is here by now: a trial that collects garbage would copy every page that it is forked with
+        gc.freeze()  # or a collection in a forked trial would copy every page of the objects that exist now
         connection.send(Ready())
         while True:
             message = connection.recv()
             if isinstance(message, Run):
                 _run(connection, start.experiment, message, function)
     except (EOFError, ConnectionError):
-        pass  # the scheduler is gone, or has no more work
+        pass  # the scheduler has ended, or has no more work
 
 
 def look_for_modules_in(base: Path | None) -> None:
-    """Modules are looked for beside the spec's file, then in the working directory, as ``python -m`` does.
+    """Put the directory of the spec's file first in ``sys.path``, then the working directory, as ``python -m`` does.
 
-    Where an experiment was made in Python, they are where that program found them, else there.
+    An experiment made in Python has no ``base``: the path of that program comes first, then the working directory.
     """
     here = str(Path.cwd())
     if base is not None:
@@ -179,20 +189,20 @@ def _use_store(uri: str) -> None:
 
 def _function(start: Start) -> Function | None:
     if start.experiment.architecture is not None and start.experiment.trial.function:
-        with contextlib.suppress(ImportError):  # once for all trials: they take seconds, a fork of them none
-            importlib.import_module("katib_flow.models.build")  # torch
-            importlib.import_module("torch._dynamo")  # which torch imports when the first optimiser is made
+        with contextlib.suppress(ImportError):  # once for all trials: the imports take seconds, a fork does not
+            importlib.import_module("katib_flow.models.build")  # imports torch
+            importlib.import_module("torch._dynamo")  # otherwise imported with the first optimiser
     return trial_function(start.experiment, _sent(start))
 
 
 def _sent(start: Start) -> Function | None:
-    """The function that was sent along; None where it is to be imported."""
+    """The function that was sent with the first message; None if it is imported by its name."""
     if start.pickled_function is None:
         return None
     try:
         return cloudpickle.loads(start.pickled_function)
     except Exception as error:
-        need = f"a function that can be made again in another process ({type(error).__name__}: {error})"
+        need = f"a function that can be unpickled in another process ({type(error).__name__}: {error})"
         raise SpecError("trial.function", start.experiment.trial.function, need) from error
 
 
@@ -201,7 +211,7 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
 
     def stop() -> StopTrial | None:
         nonlocal requested
-        while connection.poll():  # EOFError, when the scheduler is gone, ends the trial on its way up
+        while connection.poll():  # raises EOFError if the scheduler has ended, which ends the trial
             message = connection.recv()
             if isinstance(message, StopTrial):
                 requested = message
@@ -214,20 +224,21 @@ def _run(connection: Connection, experiment: Experiment, run: Run, function: Fun
         hooks: Any = {"on_metrics": on_metrics, "stop": stop, "function": function, "earlier": run.earlier}
         hooks["tracked"] = run.tracked
         outcome = run_trial(experiment, run.suggestion, run.directory, **hooks)
-    except OSError as error:  # the disk is full, say: the trial is lost, the worker is not
+    except OSError as error:  # a full disk, for example: the trial is lost, but not the worker
         if isinstance(error, ConnectionError):
             raise
         outcome = Outcome(
             State.FAILED, f"could not be run: {error}", started=time.time(), ended=time.time(), fault=True
         )
         _pause(connection, stop)
-    with contextlib.suppress(OSError):  # then the scheduler alone has it, and MLflow soon
+    with contextlib.suppress(OSError):  # the scheduler gets the outcome anyway
         save_result(run.directory, outcome)
     connection.send(Done(outcome))
 
 
 def _pause(connection: Connection, stop: Callable[[], StopTrial | None]) -> None:
-    """Wait a little before the trial is tried again: else all tries of all trials are over before there is room."""
+    """Wait before the trial is tried again, or all attempts of all trials would fail before the disk has space."""
+
     until = time.monotonic() + FULL_SECONDS
     while stop() is None and (left := until - time.monotonic()) > 0:
         connection.poll(left)

@@ -22,10 +22,12 @@ _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from katib_flo
 
 @dataclass
 class Worker:
-    """One process and what it is doing.
+    """One worker process and the trial that it runs.
 
     Attributes:
-        pidfd: readable once the process has ended; None where the system has no such thing.
+        pidfd: a file descriptor that is readable once the process has ended; None if the system has no pidfds.
+        running: its trial; None while it is idle.
+        stopping: True once its trial was asked to stop.
     """
 
     process: subprocess.Popen[bytes]
@@ -36,16 +38,19 @@ class Worker:
     stopping: bool = False
 
     def send(self, message: object) -> None:
-        with contextlib.suppress(OSError):  # its end is noticed when it is read from
+        """Send a message; a lost worker is noticed by ``Workers.events``."""
+        with contextlib.suppress(OSError):
             self.connection.send(message)
 
     def hang_up(self) -> None:
+        """Close the connection, upon which the worker ends its trial and itself."""
         self.connection.close()
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
 
     def stop(self, request: StopTrial) -> None:
+        """Ask the running trial to stop, once."""
         if self.running and not self.stopping:
             self.stopping = True
             self.send(request)
@@ -70,10 +75,11 @@ Event = tuple[Run, Reported | Done | Lost]
 
 @dataclass
 class Workers:
-    """A pool of worker processes that is kept at its size.
+    """A pool of worker processes of constant size.
 
     Attributes:
-        keep: file descriptors that each worker holds as long as it lives.
+        keep: file descriptors that every worker holds open while it lives.
+        deaths: workers in a row that ended before they were ready.
     """
 
     start: Start
@@ -83,7 +89,7 @@ class Workers:
     deaths: int = 0
 
     def fill(self) -> None:
-        """Start workers until there are as many as there should be."""
+        """Start workers until the pool has its size."""
         while len(self.members) < self.size:
             ours, theirs = socket.socketpair()
             command = [sys.executable, "-c", _MAIN, str(theirs.fileno()), json.dumps(sys.path), str(os.getpid())]
@@ -95,13 +101,15 @@ class Workers:
             self.members.append(worker)
 
     def idle(self) -> list[Worker]:
+        """The workers that are ready for a trial."""
         return [worker for worker in self.members if worker.ready and worker.running is None]
 
     def running(self) -> list[Worker]:
+        """The workers that run a trial."""
         return [worker for worker in self.members if worker.running is not None]
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """What the workers said within the time, or as soon as one says anything.
+        """Yield the events of all workers, after waiting for the first one for at most ``timeout`` seconds.
 
         Raises:
             SpecError: no trial of this experiment can run.
@@ -110,7 +118,7 @@ class Workers:
         by_source: dict[Any, Worker] = {worker.connection: worker for worker in self.members}
         by_source |= {worker.pidfd: worker for worker in self.members if worker.pidfd is not None}
         for worker in {id(by_source[source]): by_source[source] for source in wait(list(by_source), timeout)}.values():
-            over = worker.process.poll() is not None  # before its last words are read
+            over = worker.process.poll() is not None  # checked before its last messages are read
             try:
                 while worker.connection.poll():
                     yield from self._received(worker, worker.connection.recv())
@@ -140,16 +148,16 @@ class Workers:
             self.deaths += 1
             if self.deaths > 3:
                 raise KatibFlowError(
-                    f"worker processes end as soon as they start (exit code {exit_code}); see the messages above"
+                    f"{self.deaths} worker processes in a row ended on start (exit code {exit_code}); see above"
                 )
 
     def kill(self) -> None:
-        """Have every worker end now, and kill what it runs; that they are gone is noticed later."""
+        """Terminate every worker together with its trial, without waiting; ``events`` reports them as lost."""
         for worker in self.members:
             worker.process.terminate()
 
     def close(self) -> None:
-        """End every worker, and with it whatever it runs."""
+        """End every worker together with its trial, and wait for it."""
         for worker in self.members:
             worker.hang_up()
         for worker in self.members:

@@ -1,6 +1,6 @@
-"""History out to MLflow and back in: the only door to it.
+"""The history in MLflow, written and read: the only package that talks to MLflow.
 
-MLflow itself is imported only for a store that it must make, or that the thin ways to one do not know.
+MLflow itself is imported only to create a store, or for a store that our own lightweight clients do not support.
 """
 
 from katib_flow.tracking.connect import located

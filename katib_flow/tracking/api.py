@@ -1,4 +1,4 @@
-"""What we need of MLflow: a dozen operations, carried out by its REST API, in its SQLite file, or by its client."""
+"""The dozen operations of MLflow that we use, through its REST API, in its SQLite file, or through its client."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +10,12 @@ from katib_flow.tracking.encode import Point
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of MLflow's.
+    """A run in MLflow.
 
     Attributes:
         status: RUNNING, SCHEDULED, FINISHED, FAILED or KILLED.
         start_ms, end_ms: milliseconds since the epoch.
-        metrics: the latest value of each.
+        metrics: the latest value of each metric.
     """
 
     run_id: str
@@ -30,14 +30,14 @@ class Run:
 
 
 class Page(NamedTuple):
-    """A part of a list of runs, with the token that asks for the next part; None where this is the last."""
+    """A page of a list of runs, with the token of the next page; None on the last page."""
 
     runs: Sequence[Run]
     token: str | None
 
 
 class Group(NamedTuple):
-    """An experiment of MLflow's, which holds runs."""
+    """An MLflow experiment, which holds runs."""
 
     experiment_id: str
     active: bool
@@ -45,14 +45,14 @@ class Group(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class RunFilter:
-    """Conditions that a run must meet, all of them.
+    """Conditions on runs, all of which must hold.
 
     Attributes:
-        tags: tag -> its value.
-        prefixes: tag -> what its value begins with; more may be found, as SQL's LIKE takes ``_`` for any character.
-        since_ms, before_ms: bounds of the start, the second one excluded.
-        run_ids: the runs that are asked for; None for any.
-        deleted: look among the deleted runs, not among the others.
+        tags: tag -> value.
+        prefixes: tag -> prefix of its value. A search may return more, because ``_`` matches any character in a LIKE.
+        since_ms, before_ms: bounds of the start time; ``before_ms`` is exclusive.
+        run_ids: the runs to search; None for all.
+        deleted: search the deleted runs instead of the active ones.
     """
 
     tags: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -63,10 +63,10 @@ class RunFilter:
     deleted: bool = False
 
     def text(self) -> str:
-        """The filter in MLflow's language.
+        """The filter in MLflow's search syntax.
 
         Raises:
-            TrackingError: a value cannot be written in it.
+            TrackingError: a value cannot be quoted in it.
         """
         conditions = [f"tags.`{tag}` = {quoted(value)}" for tag, value in self.tags.items()]
         conditions += [f"tags.`{tag}` LIKE {quoted(f'{prefix}%')}" for tag, prefix in self.prefixes.items()]
@@ -80,21 +80,27 @@ class RunFilter:
 
 
 class Api(Protocol):
-    """One MLflow store. Every call may fail with any error; ``Faults`` says what it means and whether to try again."""
+    """One MLflow store. A call may fail with any error; ``Faults`` explains it and decides whether to try again."""
 
-    def experiment(self, name: str) -> Group | None: ...
+    def experiment(self, name: str) -> Group | None:
+        """The MLflow experiment of a name; None if it does not exist."""
+        ...
 
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
-        """Make an experiment; its id."""
+        """Create an experiment, and return its id."""
         ...
 
-    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None: ...
+    def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an MLflow experiment."""
+        ...
 
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
-        """Open a run, with a single request: a second one could open a second run."""
+        """Create a run, with a single request: a second request could create a second run."""
         ...
 
-    def run(self, run_id: str) -> Run: ...
+    def run(self, run_id: str) -> Run:
+        """One run."""
+        ...
 
     def search(
         self,
@@ -105,28 +111,34 @@ class Api(Protocol):
         limit: int = 1000,
         token: str | None = None,
     ) -> Page:
-        """Runs in the order of their start."""
+        """Return a page of the matching runs, in the order of their start."""
         ...
 
     def log_batch(
         self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]
-    ) -> None: ...
+    ) -> None:
+        """Log params, tags and metrics of a run; the server limits the size of one call."""
+        ...
 
-    def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None: ...
+    def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set the status of a run, and its end in milliseconds since the epoch, if given."""
+        ...
 
-    def delete_run(self, run_id: str) -> None: ...
+    def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
+        ...
 
     def metric_history(self, run_id: str, key: str) -> list[Point]:
-        """Every value of a metric, in the order they came."""
+        """All values of a metric, in the order in which they were logged."""
         ...
 
 
 class ApiError(Exception):
-    """MLflow, or what stands before it, refuses a request.
+    """MLflow, or a proxy before it, refused a request.
 
     Attributes:
-        status: of HTTP; None where no server was asked.
-        error_code: MLflow's name of the error, such as RESOURCE_DOES_NOT_EXIST, or "".
+        status: the HTTP status; None if no server was involved.
+        error_code: MLflow's name for the error, such as RESOURCE_DOES_NOT_EXIST, or "".
     """
 
     def __init__(self, message: str, *, status: int | None = None, error_code: str = "") -> None:
@@ -135,18 +147,19 @@ class ApiError(Exception):
 
 
 def quoted(text: str) -> str:
-    """A text as a filter of MLflow has it, which knows no escapes.
+    """A text in quotes, for MLflow's search syntax, which has no escapes.
 
     Raises:
-        TrackingError: it holds both kinds of quotes.
+        TrackingError: the text contains both kinds of quotes.
     """
     if "'" not in text:
         return f"'{text}'"
     if '"' not in text:
         return f'"{text}"'
-    raise TrackingError(f"{text!r}: found both kinds of quotes, need at most one, because MLflow cannot search for it")
+    need = "at most one kind, because MLflow cannot search for both"
+    raise TrackingError(f"{text!r}: found both kinds of quotes, need {need}")
 
 
 def order(*, newest_first: bool) -> str:
-    """The order of a search, in MLflow's language."""
+    """The order of a search by start time, in MLflow's search syntax."""
     return f"attributes.start_time {'DESC' if newest_first else 'ASC'}"

@@ -1,4 +1,4 @@
-"""Files kept with a run. The address of a run's artifacts is all that is needed: no query goes to MLflow's database."""
+"""Artifacts of runs. All that is needed is the address of a run's artifacts: no query goes to MLflow's database."""
 
 import shutil
 import tempfile
@@ -17,27 +17,29 @@ from katib_flow.tracking.server import Server
 
 
 class Artifacts:
-    """Puts and gets artifacts at an address: a file of this machine directly, what a tracking server keeps through
-    that server, everything else through MLflow.
+    """Writes and reads artifacts at an address.
+
+    Files on this machine are accessed directly, artifacts that a tracking server serves through that server, and all
+    others through MLflow.
 
     Args:
-        server: the tracking server, where there is one that MLflow is not needed for.
+        server: the tracking server, if it can be used without MLflow.
     """
 
     def __init__(self, tracking_uri: str, faults: Faults, server: Server | None = None) -> None:
         self._tracking_uri, self._faults, self._server = tracking_uri, faults, server
         self._lock = threading.Lock()
 
-    def put(self, uri: str, name: str, content: Path | str, patience_seconds: float | None = None) -> None:
-        """Keep a file, a directory or a text as the artifact ``name``, in the place of what was there.
+    def write(self, uri: str, name: str, content: Path | str, patience_seconds: float | None = None) -> None:
+        """Write a file, a directory or a text as the artifact ``name``, and replace an existing one.
 
         Raises:
             TrackingError: it cannot be written.
         """
-        self._faults.run(lambda: self._put(uri, name, content), patience_seconds)
+        self._faults.run(lambda: self._write(uri, name, content), patience_seconds)
 
     def get(self, uri: str, name: str, patience_seconds: float | None = None) -> Path:
-        """A local file or directory with an artifact: not to be changed, and gone with the process.
+        """A local path to the content of an artifact; do not change it. A download is deleted when the process ends.
 
         Raises:
             NotFound: there is no such artifact.
@@ -46,14 +48,14 @@ class Artifacts:
         return self._faults.run(lambda: self._get(uri, name), patience_seconds)
 
     def names(self, uri: str, folder: str, patience_seconds: float | None = None) -> list[str]:
-        """Names of the artifacts in a folder, in order; none where there is no such folder."""
+        """The names of the artifacts in a folder, sorted; empty if the folder does not exist."""
         return self._faults.run(lambda: self._names(uri, folder), patience_seconds)
 
     def delete(self, uri: str, name: str) -> None:
-        """Delete an artifact; nothing happens where there is none.
+        """Delete an artifact, if it exists.
 
         Raises:
-            TrackingError: the store does not delete.
+            TrackingError: the store refuses to delete it.
         """
         self._faults.run(lambda: self._delete(uri, name), 0)
 
@@ -64,18 +66,18 @@ class Artifacts:
         else:
             self._repository(uri).delete_artifacts(name)
 
-    def _put(self, uri: str, name: str, content: Path | str) -> None:
+    def _write(self, uri: str, name: str, content: Path | str) -> None:
         check_inside(name)
         if (root := local_path(uri)) is not None:
-            _place(content, root / name)
+            _copy(content, root / name)
             return
         repository, folder = self._repository(uri), str(PurePosixPath(name).parent)
         with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
-            named = Path(scratch) / PurePosixPath(name).name  # MLflow keeps the name that the file has here
+            named = Path(scratch) / PurePosixPath(name).name  # MLflow takes the name of the local file
             if isinstance(content, Path) and content.name == named.name:
                 named = content
             else:
-                _place(content, named)
+                _copy(content, named)
             if named.is_dir():
                 repository.log_artifacts(str(named), name)
             else:
@@ -111,7 +113,7 @@ class Artifacts:
         return sorted(names)
 
     def _repository(self, uri: str) -> Any:
-        """What MLflow calls an artifact repository."""
+        """The artifact repository, in MLflow's terms, of an address."""
         if self._server is not None and (root := Served.root(uri)) is not None:
             return Served(self._server, root)
         from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -120,27 +122,27 @@ class Artifacts:
 
 
 def _listed(repository: Any, name: str) -> bool:
-    """Whether an artifact is in the list of its folder; servers of MLflow 3.9 answer 500 for one that is missing."""
+    """True if an artifact is listed in its folder: MLflow 3.9 servers answer 500 for a missing artifact."""
     path = PurePosixPath(name)
     entries = repository.list_artifacts("" if str(path.parent) == "." else str(path.parent))
     return path.name in {PurePosixPath(str(entry.path)).name for entry in entries}
 
 
 def check_inside(name: str) -> None:
-    """Raises TrackingError where the name of an artifact, which a store may give, leads out of its run's."""
+    """Raises TrackingError if an artifact's name, which may come from a store, leads outside its run's artifacts."""
     if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts or "\\" in name or "\0" in name:
-        raise TrackingError(f"{name!r}: found as the name of an artifact, need a path below its run's artifacts")
+        raise TrackingError(f"artifact {name!r}: found a path that leaves its run's artifacts, need one inside them")
 
 
 def local_path(uri: str) -> Path | None:
-    """The directory that an artifact address names on this machine; None where it names another place."""
+    """The directory on this machine that an artifact address names; None for any other address."""
     if urlsplit(uri).scheme not in ("", "file"):
         return None
     return Path(url2pathname(urlsplit(uri).path) if uri.startswith("file:") else uri)
 
 
-def _place(content: Path | str, target: Path) -> None:
-    """Put a copy at its place in one step, so that no reader sees half of it."""
+def _copy(content: Path | str, target: Path) -> None:
+    """Copy a text or a file atomically, so that no reader sees half of it; a directory file by file."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if isinstance(content, Path) and content.is_dir():
         shutil.copytree(content, target, dirs_exist_ok=True)

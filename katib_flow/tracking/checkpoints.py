@@ -1,7 +1,7 @@
-"""A running trial's checkpoint in MLflow: one archive, which counts from when the trial's run names it in a tag.
+"""A running trial's checkpoint in MLflow: one archive, which is valid once a tag of the trial's run names it.
 
-So it is there wholly or not at all, and holds no file of an older one, whatever is cut off in its midst; MLflow itself
-can neither replace a directory nor take two steps in one.
+So a checkpoint is complete or does not exist, and never mixes with files of an older one, even if an upload is cut
+short; MLflow itself can neither replace a directory nor make two changes in one transaction.
 """
 
 import contextlib
@@ -20,18 +20,23 @@ _STARTED = "katib_flow.started"
 
 
 class Checkpoints:
-    """Args:
-    run: looks a run up by its id.
+    """Writes and finds the checkpoints of running trials.
+
+    Args:
+        run: looks up a run by its id.
     """
 
     def __init__(self, backend: ApiBackend, artifacts: Artifacts, run: Callable[[str], Run]) -> None:
         self._backend, self._artifacts, self._run = backend, artifacts, run
 
     def keep(self, trial: Trial, archive: Path | None, patience_seconds: float | None = None) -> bool:
-        """Have a trial's checkpoint be an archive, whose name no other one of the trial has; None for no checkpoint.
+        """Replace a trial's checkpoint.
+
+        Args:
+            archive: a file whose name is unique within the trial; None removes the checkpoint.
 
         Returns:
-            False where another try of the trial has begun: it is left alone.
+            False if another attempt of the trial has begun, whose checkpoint is left alone.
 
         Raises:
             TrackingError: it cannot be written.
@@ -39,7 +44,7 @@ class Checkpoints:
         address = self._run(trial.run_id).artifact_uri
         name = f"{FOLDER}/{archive.name}" if archive else ""
         if archive:
-            self._artifacts.put(address, name, archive, patience_seconds)
+            self._artifacts.write(address, name, archive, patience_seconds)
         if self._run(trial.run_id).tags.get(_STARTED) != str(milliseconds(trial.started)):
             return False
         self._backend.log(trial.run_id, {}, {TAG: name}, ())
@@ -47,14 +52,14 @@ class Checkpoints:
         return True
 
     def _drop_others(self, address: str, name: str) -> None:
-        """Delete the archives that no longer count, where the store can; one that cannot keeps them."""
+        """Delete the other archives, unless the store refuses to delete."""
         with contextlib.suppress(KatibFlowError):
             for other in self._artifacts.names(address, FOLDER):
                 if other != name:
                     self._artifacts.delete(address, other)
 
     def find(self, run_id: str) -> Path | None:
-        """A local file with the archive that a run names; None where it names none.
+        """A local copy of the archive that a run names; None if the run has no checkpoint.
 
         Raises:
             TrackingError: it cannot be read.
@@ -63,6 +68,6 @@ class Checkpoints:
             try:
                 return self._artifacts.get(run.artifact_uri, name)
             except NotFound:
-                if self._run(run_id).tags.get(TAG) == name:  # else a newer one has taken its place
+                if self._run(run_id).tags.get(TAG) == name:  # otherwise a newer checkpoint has replaced it
                     raise
         return None

@@ -1,4 +1,4 @@
-"""Commands that a message prints, for a shell: they act on the store that the message is about."""
+"""Shell commands that messages suggest; they act on the store that the message is about."""
 
 import shlex
 import shutil
@@ -9,12 +9,12 @@ from katib_flow.tracking.faults import shown
 
 
 def mlflow_command(uri: str) -> str:
-    """How MLflow's own command is called for a store; it knows the store by its environment only.
+    """The start of a shell command that calls MLflow's own program for a store, which it finds by its environment.
 
-    A password in the address is left out: MLflow takes it from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
+    A password in the address is left out; MLflow reads it from MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD.
     """
     beside = Path(sys.executable).parent / "mlflow"
-    found = shutil.which("mlflow")
-    ours = found is not None and Path(found).resolve() == beside.resolve()
+    installed = shutil.which("mlflow")
+    ours = installed is not None and Path(installed).resolve() == beside.resolve()
     program = "mlflow" if ours else f"{shlex.quote(sys.executable)} -m mlflow"
     return f"MLFLOW_TRACKING_URI={shlex.quote(shown(uri))} {program}"

@@ -1,7 +1,7 @@
-"""Opening a store: where it is, that it answers, and by which way it is reached.
+"""Opens a store: locates it, checks that it answers, and chooses the client for it.
 
-MLflow itself takes two to four seconds to import. So a server is asked by its REST API, and a SQLite file whose schema
-we know is read and written as it stands, a new one made likewise; MLflow's own client serves every other store.
+MLflow itself takes two to four seconds to import. So a server is used through its REST API, and a SQLite file with a
+schema that we know is created, read and written directly; MLflow's own client serves every other store.
 """
 
 import fcntl
@@ -22,32 +22,39 @@ from katib_flow.tracking.server import Server, connection
 from katib_flow.tracking.sqlite import SqliteApi
 
 DEFAULT = "katib_flow.db"
-CONTACT_SECONDS = 5.0  # for the answer to the first request
+CONTACT_SECONDS = 5.0  # the timeout of the first request
 
 
 def located(uri: str | None) -> tuple[str, Path | None]:
-    """The full address of a store, and its file where it is SQLite; None stands for the user's default."""
+    """The full address of a store, and the path of its file if it is SQLite.
+
+    Args:
+        uri: None for MLFLOW_TRACKING_URI or, without that, ``katib_flow.db`` in the working directory.
+
+    Raises:
+        TrackingError: the address is that of a SQLite database in memory.
+    """
     uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{DEFAULT}"
     if not uri.startswith("sqlite:"):
         return uri, None
     name, _, options = uri.removeprefix("sqlite:///").partition("?")
     if not uri.startswith("sqlite:///") or not name or ":memory:" in name or "mode=memory" in options:
-        raise TrackingError(f"{uri}: found a store in memory, need a file, sqlite:///PATH")
+        raise TrackingError(f"{uri}: found a store in memory, need a file: sqlite:///PATH")
     path = Path(name).absolute()
     return f"sqlite:///{path}" + (f"?{options}" if options else ""), path
 
 
 def artifact_root(path: Path) -> Path:
-    """Where the artifacts of a SQLite store are: beside it."""
+    """The directory of the artifacts of a SQLite store, beside its file."""
     return path.with_name("katib_flow_artifacts" if path.name == DEFAULT else f"{path.stem}_artifacts")
 
 
 class Connection:
-    """The way to a store.
+    """The connection to a store.
 
     Args:
-        path: of a SQLite store; None for any other.
-        thin: False has MLflow's own client do all the work, whatever the store.
+        path: the file of a SQLite store; None for any other store.
+        thin: False to use MLflow's own client for every store.
     """
 
     def __init__(self, uri: str, path: Path | None, faults: Faults, *, thin: bool = True) -> None:
@@ -55,14 +62,14 @@ class Connection:
 
     @cached_property
     def server(self) -> Server | None:
-        """The server that is asked by REST; None where the store is reached by another way."""
+        """The server, if the store is used through the REST API; else None."""
         return connection(self._uri) if self._thin and self._uri.startswith("http") else None
 
     def open(self, contact_seconds: float) -> Api:
-        """The store, which was found to answer.
+        """Open the store, and check that it answers.
 
         Raises:
-            TrackingError: it does not, within ``contact_seconds``, or cannot be written.
+            TrackingError: it does not answer within ``contact_seconds``, or cannot be written.
         """
         if self.server is not None:
             api = RestApi(self.server)
@@ -82,7 +89,7 @@ class Connection:
     def _open_file(self, path: Path, *, known: bool) -> Api:
         thin = self._thin and "?" not in self._uri
         if not thin or not known:
-            with alone(path):  # MLflow's own migrations of a new file do not bear two at once
+            with alone(path):  # MLflow's migrations of a new file must not run twice at the same time
                 there = thin and (is_known(path) or self._faults.run(lambda: fresh.make(path)))
                 official = None if there else self._official
             if official is not None and (not thin or not is_known(path)):
@@ -96,7 +103,10 @@ class Connection:
 
 @contextmanager
 def alone(path: Path | None) -> Generator[None]:
-    """Hold a lock on a SQLite store among the processes of this machine: on its directory, so that no file is made."""
+    """Hold a lock on a SQLite store among the processes of this machine; None locks nothing.
+
+    The lock is on the directory of the file, so that no file is created.
+    """
     if path is None:
         yield
         return

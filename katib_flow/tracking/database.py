@@ -1,8 +1,8 @@
-"""MLflow's SQLite file, opened without MLflow: the versions of its tables that we know, connections, transactions.
+"""MLflow's SQLite file, opened without MLflow: the schema revisions that we know, connections, transactions.
 
-A SQLite file is put into write-ahead logging with ``synchronous=NORMAL``: a process that is killed, by ``kill -9`` too,
-loses nothing it committed, readers and one writer do not wait for each other, and only a crash of the whole machine may
-take the last moments with it. Two processes that write at once wait for each other (the busy timeout).
+A SQLite file is switched to write-ahead logging with ``synchronous=NORMAL``: a process that is killed, even by
+``kill -9``, loses nothing that it has committed, readers and one writer do not wait for each other, and only a crash of
+the whole machine may lose the last moments. Two processes that write at once wait for each other (the busy timeout).
 """
 
 import sqlite3
@@ -49,15 +49,15 @@ KNOWN = frozenset(
         "dc11669786a5",
     ]
 )
-"""Revisions of MLflow's schema, from that of 3.5 on, in which the tables of runs are as we read and write them."""
+"""Revisions of MLflow's schema, from MLflow 3.5 on, in which the tables of runs are as we read and write them."""
 
 
 MLFLOWS = frozenset({"alembic_version", "experiments", "runs"})
-"""Tables of which every store has one, a new one too whose making was cut short."""
+"""Every store has at least one of these tables, even if its creation was cut short."""
 
 
 class Database:
-    """A SQLite file of MLflow's, with a connection for each thread."""
+    """A SQLite store of MLflow, with one connection per thread."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -66,10 +66,10 @@ class Database:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """This thread's connection, without a transaction.
+        """This thread's connection, outside a transaction.
 
         Raises:
-            TrackingError: the file is no longer the one that was opened. SQLite would go on, and write to the old one.
+            TrackingError: the file was deleted or replaced. SQLite would continue to write to the old one.
         """
         if _file(self.path) != self._file:
             happened = "replaced by another file" if self.path.exists() else "deleted"
@@ -83,12 +83,12 @@ class Database:
         return connection
 
     def rows(self, query: str, *values: Any) -> list[Any]:
-        """Every row of a query."""
+        """All rows of a query; ``values`` are its parameters."""
         return self.connection.execute(query, values).fetchall()
 
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
-        """A block whose writes are kept all together or not at all."""
+        """Run the block in a transaction, which is rolled back if the block raises an error."""
         connection = self.connection
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -100,7 +100,7 @@ class Database:
 
 
 def _file(path: Path) -> tuple[int, int] | None:
-    """What tells a file from another of the same name; None where there is none."""
+    """The device and inode of a file; None if it does not exist."""
     try:
         status = path.stat()
     except OSError:
@@ -109,7 +109,7 @@ def _file(path: Path) -> tuple[int, int] | None:
 
 
 def revisions_of(path: Path) -> frozenset[str]:
-    """The revision of MLflow's schema that a file says it has; none where it says none."""
+    """The revisions of MLflow's schema that a file records; empty if it records no revision or cannot be read."""
     try:
         with closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
             return frozenset(revision for (revision,) in connection.execute("SELECT version_num FROM alembic_version"))
@@ -118,16 +118,16 @@ def revisions_of(path: Path) -> frozenset[str]:
 
 
 def is_known(path: Path) -> bool:
-    """Whether a file has tables of MLflow's in a version that we know."""
+    """True if a file has MLflow's tables in a revision that we know."""
     revisions = revisions_of(path)
     return len(revisions) == 1 and revisions <= KNOWN
 
 
 def check_is_mlflows(path: Path) -> None:
-    """Make sure that a SQLite file, where there is one, is a store of MLflow's: no table is added to another's.
+    """Check that an existing file is an MLflow store, so that no tables are added to another program's database.
 
     Raises:
-        TrackingError: it is another program's, or no SQLite file.
+        TrackingError: the file is not a SQLite database, or belongs to another program.
     """
     if not path.is_file() or path.stat().st_size == 0:
         return
@@ -135,20 +135,20 @@ def check_is_mlflows(path: Path) -> None:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", timeout=BUSY_SECONDS, uri=True)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     except sqlite3.DatabaseError as error:
-        if "not a database" not in str(error):  # locked, say: whoever writes next will be told
+        if "not a database" not in str(error):  # locked, for example: the next write raises the error
             return
-        raise TrackingError(f"{path}: found a file that is no SQLite database, need a store of MLflow's") from error
+        raise TrackingError(f"{path}: found a file that is not a SQLite database, need an MLflow store") from error
     if tables and not tables & MLFLOWS:
         some = ", ".join(sorted(tables)[:3])
-        found = f"a SQLite database of another program, with the tables {some}"
-        raise TrackingError(f"{path}: found {found}, need a store of MLflow's, or a file that is not there yet")
+        what = f"a SQLite database of another program, with the tables {some}"
+        raise TrackingError(f"{path}: found {what}, need an MLflow store, or the path of a new file")
 
 
 def check_writable(path: Path) -> None:
-    """Make sure that a SQLite file can be written, and put it into write-ahead logging.
+    """Check that a SQLite file can be written, and switch it to write-ahead logging.
 
     Raises:
-        TrackingError: it cannot.
+        TrackingError: it cannot be created or written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,8 +1,7 @@
-"""A change of a trial -> what MLflow is to hold of it, and a run of MLflow -> the trial. Pure: no MLflow in here.
+"""Encodes a change of a trial for MLflow, and decodes an MLflow run into a trial. Pure functions, without MLflow.
 
-A child run has one param an assignment, for reading; the suggestion as it was, to the byte, is JSON in
-``katib_flow.suggestion``, and the reduced observations are JSON in ``katib_flow.observations``, so that a history is
-read without any series.
+A child run has one param per parameter, for people; the exact suggestion is JSON in ``katib_flow.suggestion``, and the
+observations are JSON in ``katib_flow.observations``, so that a history can be read without the series of metrics.
 """
 
 import json
@@ -40,7 +39,7 @@ RUN_STATUS = {
 
 
 class Point(NamedTuple):
-    """One value of a metric, as MLflow has it."""
+    """One value of a metric, as MLflow stores it."""
 
     key: str
     value: float
@@ -50,12 +49,12 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What to write about one run.
+    """The data to write to one run.
 
     Attributes:
-        identity: tags that never change, written with a new run; empty for one that is there.
-        tags: tags of the state it is in; the state itself comes last, so that what is cut off is not final.
-        marks: tags that say an artifact is there, written after it.
+        identity: tags that never change, written with a new run; empty for an existing run.
+        tags: tags of its state; the state itself comes last, so that a write that is cut short leaves no final state.
+        artifact_tags: tags that say that an artifact exists, written after it.
     """
 
     name: str
@@ -66,12 +65,12 @@ class Entry:
     identity: Mapping[str, str]
     tags: Mapping[str, str]
     metrics: Sequence[Point]
-    marks: Mapping[str, str] = field(default_factory=dict[str, str])
+    artifact_tags: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A run as read."""
+    """A run as read from MLflow."""
 
     run_id: str
     start_ms: int
@@ -82,10 +81,10 @@ class Row:
 
 
 def seconds_in(milliseconds: object) -> float:
-    """Seconds since the epoch of a time in milliseconds that somebody else wrote.
+    """Convert a time that others may have written from milliseconds to seconds since the epoch.
 
     Raises:
-        ValueError: it is none, or not one of the years to 9999.
+        ValueError: it is not an integer, or not between the years 1970 and 9999.
     """
     if (
         not isinstance(milliseconds, int)
@@ -97,6 +96,7 @@ def seconds_in(milliseconds: object) -> float:
 
 
 def milliseconds(seconds: float | None) -> int | None:
+    """Convert seconds to milliseconds; None stays None."""
     return None if seconds is None else round(seconds * 1000)
 
 
@@ -110,11 +110,15 @@ def entry(
     common: Mapping[str, str],
     least_ms: int = 0,
 ) -> Entry:
-    """What to write about a trial.
+    """The data to write for a trial.
 
     Args:
+        metrics: the metrics to add to its run.
+        parent_run_id: the run of its experiment.
+        new: True to create its run.
+        params: True to write its parameters.
         common: tags that all trials of the experiment share.
-        least_ms: a new run does not begin before it in MLflow.
+        least_ms: the earliest start of a new run in MLflow, in milliseconds since the epoch.
     """
     started = milliseconds(trial.started)
     started_ms = max(_now() if started is None else started, least_ms)
@@ -138,7 +142,7 @@ def entry(
 
 
 def _within(number: int, least: int = -_MOST) -> int:
-    """The nearest number that MLflow has room for: a log line may claim any step."""
+    """The nearest integer that MLflow can store: a log line may claim any step."""
     return min(max(number, least), _MOST)
 
 
@@ -165,7 +169,7 @@ def _identity(trial: Trial) -> dict[str, str]:
 
 
 def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
-    """Tags of the state; a new run goes without those that say nothing."""
+    """The tags of a trial's state; a new run has no empty ones."""
     tags: dict[str, str] = {}
     if trial.observations or not new:
         tags |= json_tags(
@@ -183,7 +187,7 @@ def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
 
 
 def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
-    """A suggestion as plain data, without its topology; what has its default is left out."""
+    """A suggestion as plain data, without its topology and without default values."""
     data: dict[str, Any] = {"index": suggestion.index, "assignment": dict(suggestion.assignment)}
     optional: dict[str, Any] = {
         "budget": suggestion.budget,
@@ -197,13 +201,14 @@ def suggestion_out(suggestion: Suggestion) -> dict[str, Any]:
 
 
 def suggestion_in(data: Mapping[str, Any], topology: Mapping[str, object] | None = None) -> Suggestion:
+    """The suggestion that ``suggestion_out`` encoded, with its topology."""
     return Suggestion.from_dict({**data, "topology": topology})
 
 
 def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
     """The trial that a run records, without its series."""
     tags = row.tags
-    state, place = State(tags["katib_flow.state"]), read_json("katib_flow.place", tags)
+    state, position = State(tags["katib_flow.state"]), read_json("katib_flow.place", tags)
     started = tags.get("katib_flow.started", str(row.start_ms))
     return Trial(
         suggestion=suggestion_in(read_json("katib_flow.suggestion", tags), topology),
@@ -216,13 +221,13 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
         message=tags.get("katib_flow.message", ""),
         run_id=row.run_id,
         retries=int(tags.get("katib_flow.retries", "0")),
-        place=Place.from_dict(place) if place else None,
+        place=Place.from_dict(position) if position else None,
     )
 
 
 def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] = ()) -> Trial:
-    """A trial with every value it reported, by metric, as if it had been tried once."""
-    names = {escape(name): name for name in one.observations}  # a name that was cut is known from here alone
+    """A trial with all values that it reported, by metric, as if it had been run in a single attempt."""
+    names = {escape(name): name for name in one.observations}  # the only source for names that were shortened
     reported = [
         metric_of(names.get(point.key) or unescape(point.key), metric_in(point.value), point.step, point.timestamp_ms)
         for point in points
@@ -234,15 +239,15 @@ def with_series(one: Trial, points: Iterable[Point], vectors: Iterable[Metric] =
 
 
 def as_one_try(trial: Trial, metrics: Iterable[Metric]) -> list[Metric]:
-    """What a trial reported in all its tries, ``continued``, in the order of time, then step."""
+    """The metrics of all attempts of a trial as one series, as ``continued`` joins them, by time and then step."""
     ordered = sorted(metrics, key=lambda metric: (metric.timestamp_ms, metric.step))
-    begun_ms = milliseconds(trial.started) or 0  # by the last try
+    begun_ms = milliseconds(trial.started) or 0  # the start of the last attempt
     earlier = [metric for metric in ordered if metric.timestamp_ms < begun_ms]
     return continued(earlier, ordered[len(earlier) :])
 
 
 def once(trials: Iterable[Trial]) -> list[Trial]:
-    """Each trial once: two pods that raced may have recorded one twice. The one that got further counts."""
+    """Remove duplicates, which two competing pods may have recorded; the copy that got further is kept."""
     best: dict[str, Trial] = {}
     for one in trials:
         other = best.get(one.id)
@@ -256,7 +261,7 @@ def once(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def vectors_out(metrics: Iterable[Metric]) -> str:
-    """Vector metrics as JSON lines; "" where there are none."""
+    """The vector metrics among some metrics as JSON lines; "" if there are no vectors."""
     return "".join(
         json.dumps(
             [metric.name, _within(metric.step), _within(metric.timestamp_ms, 0), list(map(number_out, metric.value))]
@@ -268,5 +273,6 @@ def vectors_out(metrics: Iterable[Metric]) -> str:
 
 
 def vectors_in(text: str) -> list[Metric]:
+    """The metrics that ``vectors_out`` encoded."""
     rows = [from_json(line) for line in text.splitlines()]
     return [metric_of(name, tuple(map(number_of, values)), step, timestamp) for name, step, timestamp, values in rows]

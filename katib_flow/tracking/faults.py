@@ -1,4 +1,4 @@
-"""What can go wrong between us and MLflow: retried where that may help, and explained in one clear message."""
+"""Faults between us and MLflow: retried if that may help, and explained in one clear message."""
 
 import re
 import sqlite3
@@ -15,23 +15,23 @@ from katib_flow.errors import KatibFlowError, TrackingError, TrackingUnavailable
 from katib_flow.tracking.api import ApiError
 
 T = TypeVar("T")
-FIRST_PAUSE_SECONDS = 0.1  # at most; each may be twice as long as the one before
+FIRST_PAUSE_SECONDS = 0.1  # upper bound; that of each further pause is twice as long
 LONGEST_PAUSE_SECONDS = 10.0
-PASSING = (408, 429, 500, 502, 503, 504, *range(520, 528))  # statuses of a server; the last are Cloudflare's
+PASSING = (408, 429, 500, 502, 503, 504, *range(520, 528))  # HTTP statuses; the last ones are Cloudflare's
 _BUSY = re.compile(
     r"database (table )?is (locked|busy)|deadlock"
-    r"|UNIQUE constraint failed|violates unique constraint|Duplicate entry"  # two wrote one row: the next try sees it
-    r"|QueuePool limit of size",  # every connection of MLflow's to its database is taken; it calls this a bad request
+    r"|UNIQUE constraint failed|violates unique constraint|Duplicate entry"  # a race: the next attempt sees the row
+    r"|QueuePool limit of size",  # all of MLflow's database connections are taken, which it calls a bad request
     re.IGNORECASE,
 )
 _UNREACHED = re.compile(r"^API request to .* failed with (timeout )?exception", re.MULTILINE)
-_ANSWERED = re.compile(  # a status that MLflow leaves in the text only
-    r"^API request to endpoint \S+ failed with error code (\d{3})"  # the answer was no JSON
+_ANSWERED = re.compile(  # a status that MLflow leaves only in the text
+    r"^API request to endpoint \S+ failed with error code (\d{3})"  # the answer was not JSON
     r"|^(\d{3}) (?:Client|Server) Error"  # a download failed: requests
     r"|^An error occurred \((\d{3})\)",  # and boto3
     re.MULTILINE,
 )
-_DATABASE_AWAY = re.compile(  # what drivers of PostgreSQL and MySQL say of a database that is down, starting or full
+_DATABASE_AWAY = re.compile(  # messages of PostgreSQL and MySQL drivers for a database that is down, starting or full
     r"connection (was |is |has been )?(refused|reset|lost|closed|bad|timed out|timeout)|closed the connection"
     r"|terminating connection|lost connection|gone away|(could not|can't|cannot) connect|is starting up"
     r"|is shutting down|recovery mode|not yet accepting connections|too many (clients|connections)|connection slots"
@@ -42,16 +42,16 @@ _DATABASE_AWAY = re.compile(  # what drivers of PostgreSQL and MySQL say of a da
 _DATABASE_REFUSES = re.compile(r"authentication failed|access denied|does not exist|no pg_hba|unknown database", re.I)
 _HOPELESS = re.compile(r"CERTIFICATE_VERIFY_FAILED|certificate verify failed|No connection adapters|Invalid URL")
 _DRIVERS = {"MySQLdb": "mysqlclient", "psycopg": "'psycopg[binary]'", "psycopg2": "psycopg2-binary"}
-"""Packages of the modules that SQLAlchemy imports for a database, where they have another name."""
+"""The packages of the modules that SQLAlchemy imports for a database, if their names differ."""
 _WRAPPING = ("[SQL:", "[parameters:", "(Background on", "The following failures occurred", "##### File")
 
 
 class Faults:
-    """Runs calls to MLflow: faults of a server are tried again for ``patience_seconds``, with growing pauses.
+    """Runs calls to MLflow: after a server fault, a call is tried again for ``patience_seconds``, with growing pauses.
 
     Attributes:
-        away_since: when the first call failed of those since the last that succeeded, in seconds since the epoch; None
-            where the last one succeeded.
+        away_since: when the first call failed since the last one that succeeded, in seconds since the epoch; None if
+            the last call succeeded.
     """
 
     def __init__(self, uri: str, patience_seconds: float) -> None:
@@ -61,7 +61,7 @@ class Faults:
 
     @contextmanager
     def patience(self, seconds: float) -> Generator[None]:
-        """Try calls of this thread again for so long in the block."""
+        """Replace ``patience_seconds`` for the calls of this thread in the block."""
         self._own.patience_seconds = seconds
         try:
             yield
@@ -69,11 +69,11 @@ class Faults:
             del self._own.patience_seconds
 
     def run(self, call: Callable[[], T], patience_seconds: float | None = None) -> T:
-        """The result of a call.
+        """Return the result of a call.
 
         Raises:
-            TrackingUnavailable: it failed, however often it was tried, and may succeed later.
-            TrackingError: it failed, and trying again would not help.
+            TrackingUnavailable: all attempts failed; a later call may succeed.
+            TrackingError: the call failed, and another attempt would not help.
         """
         own: float = getattr(self._own, "patience_seconds", self.patience_seconds)
         retrying = Retrying(
@@ -94,7 +94,7 @@ class Faults:
             raise TrackingUnavailable(message + (f" (tried for {_duration(waited)})" if waited >= 1 else "")) from error
 
     def _noted(self, call: Callable[[], T]) -> T:
-        """The result of a call that is made once."""
+        """Make the call once, and note whether the store answers."""
         try:
             result = call()
         except Exception as error:
@@ -105,20 +105,20 @@ class Faults:
         return result
 
     def transient(self, error: BaseException) -> bool:
-        """Whether the same call may succeed a little later."""
+        """True if the same call may succeed a little later."""
         text = str(error)
         if isinstance(error, KatibFlowError) or _HOPELESS.search(text):
             return False
         if _BUSY.search(text):
             return True
-        if not self.uri.startswith("http"):  # MLflow's SQL store: its error codes do not tell what may pass
-            reason = text.partition("[SQL:")[0]  # what follows holds values that users wrote
+        if not self.uri.startswith("http"):  # MLflow's SQL store: its error codes do not show what is transient
+            reason = text.partition("[SQL:")[0]  # the rest may contain values from users
             return bool(_DATABASE_AWAY.search(reason)) and not _DATABASE_REFUSES.search(reason)
         return isinstance(error, ConnectionError | TimeoutError) or http_status(error) in PASSING
 
 
 def http_status(error: BaseException) -> int | None:
-    """The HTTP status behind an error of MLflow or of requests; 503 where no answer came."""
+    """The HTTP status behind an error of MLflow or of requests; 503 if there was no answer, None if it is unknown."""
     return next((status for cause in _causes(error) if (status := _status(cause)) is not None), None)
 
 
@@ -135,13 +135,13 @@ def _status(error: Any) -> int | None:
         return int(answered[answered.lastindex or 0])
     if _UNREACHED.search(str(error)) or _module(error) == "requests":
         return 503
-    if type(error).__name__ == "RestException":  # the server's own words; other errors of MLflow's are made here
+    if type(error).__name__ == "RestException":  # an answer of the server; MLflow raises its other errors locally
         return int(error.get_http_status_code())
     return None
 
 
 def error_code(error: BaseException) -> str:
-    """MLflow's name of an error, such as RESOURCE_DOES_NOT_EXIST, or ""."""
+    """MLflow's name for an error, such as RESOURCE_DOES_NOT_EXIST, or ""."""
     return next((str(code) for cause in _causes(error) if (code := getattr(cause, "error_code", None))), "")
 
 
@@ -157,35 +157,35 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def shown(uri: str) -> str:
-    """A store's address, or a text about it, without the password that may be in it: to print, and to keep.
+    """A store's address, or a text that contains it, without passwords, to be printed or stored.
 
-    A user's name stays where a password follows it; alone it may be a token.
+    A user name stays if it is followed by a password; alone it may be a token.
     """
     text = re.sub(
-        r"://(?!/)(?:([^\s'\":/@]*):)?[^\s'\"]*@", lambda found: f"://{found[1]}@" if found[1] else "://", uri
+        r"://(?!/)(?:([^\s'\":/@]*):)?[^\s'\"]*@", lambda match: f"://{match[1]}@" if match[1] else "://", uri
     )
     return re.sub(r"([?&](?:\w*passw(?:or)?d|\w*token|\w*secret)=)[^&\s'\"]*", r"\1", text, flags=re.IGNORECASE)
 
 
 def has_password(uri: str) -> bool:
-    """Whether an address holds what must not be shown."""
+    """True if an address contains a password, a token or a secret."""
     return shown(uri) != uri
 
 
 def explain(uri: str, error: BaseException) -> str:
-    """One message that says where, what happened and what would help."""
+    """Explain an error in one message: where it happened, what happened and what would help."""
     text, where = shown(_short(error)), f"MLflow at {shown(uri)}"
     if "Invalid Host header" in str(error):
         host = urlsplit(uri).netloc.rpartition("@")[2]
         return (
             f"{where} refuses the host name {host!r} (403 Invalid Host header): start the server with "
-            f"--allowed-hosts {host} (a list of every name and port that clients call it by)"
+            f"--allowed-hosts {host} (a list of all names and ports that clients use for it)"
         )
     if not uri.startswith("http"):
         reason = "the disk is full" if isinstance(error, sqlite3.Error) and "full" in text else text
         if driver := next((cause.name for cause in _causes(error) if isinstance(cause, ModuleNotFoundError)), None):
             package = _DRIVERS.get(driver, driver)
-            reason = f"its driver, the module {driver}, is not installed here: pip install {package}"
+            reason = f"its driver, the module {driver}, is not installed: pip install {package}"
         return f"{shown(uri.removeprefix('sqlite:///'))}: the MLflow store cannot be used: {reason}"
     status = http_status(error)
     if status in (401, 403):
@@ -201,7 +201,7 @@ def _duration(seconds: float) -> str:
 
 
 def _short(error: BaseException) -> str:
-    """The first line of an error, without what SQLAlchemy and urllib3 wrap around it."""
+    """The first line of an error, without the text that SQLAlchemy and urllib3 wrap around it."""
     text = str(error)
     if inner := re.search(r"Caused by \w+\((?:['\"]?<[^>]*>: )?(.*?)\)+$", text, re.DOTALL):
         text = inner[1].strip("'\"")

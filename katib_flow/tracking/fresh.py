@@ -1,8 +1,8 @@
-"""A new SQLite store, its tables made as MLflow makes them, without MLflow.
+"""Creates a SQLite store with the tables that MLflow would create, without MLflow.
 
-Importing MLflow and running its migrations, one after another, takes four seconds of processor time, which is most of
-the first minute. What they come to is in ``fresh.sql``, and it is taken where the MLflow that is installed has the very
-migrations it was made with; with any other, MLflow makes the store itself. ``make schema`` writes the file anew.
+Importing MLflow and running all of its migrations takes four seconds of processor time. Their result is in
+``fresh.sql``, which is used if the installed MLflow has the same migrations as the one that wrote the file; with any
+other, MLflow creates the store itself. ``make schema`` writes the file again.
 """
 
 import hashlib
@@ -20,7 +20,11 @@ _MIGRATIONS = "-- migrations "
 
 
 def make(path: Path) -> bool:
-    """Make the tables of a new store in a file that has none yet, all or nothing; whether that was done."""
+    """Create the tables of a new store, in one transaction.
+
+    Returns:
+        False if the file has tables already, or the installed MLflow has other migrations than ``fresh.sql``.
+    """
     head, _, script = FILE.read_text(encoding="utf-8").partition("\n")
     if head != _MIGRATIONS + migrations():
         return False
@@ -37,8 +41,8 @@ def make(path: Path) -> bool:
 
 
 def migrations() -> str:
-    """What tells the migrations of the MLflow that is installed from those of others; "" where there is none."""
-    package = find_spec("mlflow")  # of a package that is in no other: nothing is imported
+    """A digest of the migrations of the installed MLflow; "" if MLflow, or its migrations, are not found."""
+    package = find_spec("mlflow")  # a top-level package, so nothing is imported
     if package is None or package.origin is None:
         return ""
     versions = Path(package.origin).parent / "store" / "db_migrations" / "versions"
@@ -47,7 +51,7 @@ def migrations() -> str:
 
 
 def script_of(path: Path) -> str:
-    """What makes the tables of a store that MLflow has just made, with their rows but for its first experiment."""
+    """The SQL script for the tables of a new store that MLflow has created, with their rows except experiments."""
     return "".join(f"{line}\n" for line in _statements(path))
 
 
@@ -64,7 +68,7 @@ def _statements(path: Path) -> Iterator[str]:
 
 
 def main() -> None:
-    """Write the file, from the MLflow here."""
+    """Write ``fresh.sql`` from the installed MLflow."""
     from katib_flow.tracking.official import MlflowApi
 
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,8 @@
-"""What an algorithm has learnt, beside the history in the parent run: a copy and no more, learnt anew where it is gone.
+"""The learnt state of an algorithm, as artifacts of the parent run: a cache, which is learnt again if it is lost.
 
-Each is an artifact of its own, named by the number of its lessons, their digest, and the SHA-256 of its content. So
-nothing is ever overwritten by something else, whoever writes at the same time, and what was damaged is told by its
-name. Earlier ones are deleted when a later one is there; the last of them stays, for who has read a history just now
-that is a little shorter.
+Each state is an artifact of its own, named by the number of its lessons, their digest, and the SHA-256 of its content.
+So concurrent writers never overwrite different content, and damage shows in the name. Earlier states are deleted once
+there is a later one, except the last of them, for a process that has just read a slightly shorter history.
 """
 
 import hashlib
@@ -25,27 +24,27 @@ _NAME = re.compile(r"(\d{8,15})-([0-9a-f]{64})-([0-9a-f]{64})")
 
 
 class Learnings:
-    """Keeps and finds what algorithms have learnt. No fault of the store is an error: it only costs time."""
+    """Writes and finds the learnt states of algorithms. Faults of the store are no errors: they only cost time."""
 
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts
 
     def find(self, record: Record) -> Iterator[Learnt]:
-        """What is kept, that of most lessons first; nothing is read before it is asked for.
+        """The stored states, that with the most lessons first, read lazily.
 
-        What is damaged is told, and left out.
+        Damaged states are skipped, with a note on stderr.
         """
         for entry in reversed(self._entries(record)):
             content = b""
-            with suppress(KatibFlowError, OSError):  # deleted meanwhile, because a later one is there
+            with suppress(KatibFlowError, OSError):  # it may have been deleted since, because there is a later one
                 content = self._artifacts.get(record.artifact_uri, entry.path, patience_seconds=0).read_bytes()
             if hashlib.sha256(content).hexdigest() == entry.content:
                 yield Learnt(entry.lessons, entry.digest, content)
             elif content:
-                _tell(entry.path, "it is damaged (its SHA-256 is not that of its name); what it held is learnt again")
+                _note(entry.path, "damaged (its SHA-256 differs from that in its name); its content is learnt again")
 
     def keep(self, record: Record, learnt: Learnt | None) -> None:
-        """Keep what is new, then delete what nobody will ask for again; nothing happens where nothing is new."""
+        """Store a new state, then delete the outdated ones; None does nothing."""
         if learnt is None:
             return
         entry = _Entry(learnt.lessons, learnt.digest, hashlib.sha256(learnt.content).hexdigest())
@@ -53,25 +52,25 @@ class Learnings:
             with tempfile.TemporaryDirectory(prefix="katib-flow-") as scratch:
                 file = Path(scratch) / PurePosixPath(entry.path).name
                 file.write_bytes(learnt.content)
-                self._artifacts.put(record.artifact_uri, entry.path, file, patience_seconds=0)
+                self._artifacts.write(record.artifact_uri, entry.path, file, patience_seconds=0)
         except (KatibFlowError, OSError) as error:
-            _tell(FOLDER, f"what was learnt could not be kept, and is learnt again when it is needed: {error}")
+            _note(FOLDER, f"the learnt state could not be stored, and is learnt again when needed: {error}")
             return
         for other in outdated(self._entries(record), entry):
             with suppress(KatibFlowError, OSError):
                 self._artifacts.delete(record.artifact_uri, other.path)
 
     def _entries(self, record: Record) -> "list[_Entry]":
-        """What is kept, that of fewest lessons first."""
+        """The stored states, that with the fewest lessons first."""
         with suppress(KatibFlowError, OSError):
             names = self._artifacts.names(record.artifact_uri, FOLDER, patience_seconds=0)
             parts = (_NAME.fullmatch(PurePosixPath(name).name) for name in names)
-            return sorted(_Entry(int(found[1]), found[2], found[3]) for found in parts if found)
+            return sorted(_Entry(int(match[1]), match[2], match[3]) for match in parts if match)
         return []
 
 
 class _Entry(NamedTuple):
-    """What the name of an artifact says."""
+    """The parts of an artifact's name."""
 
     lessons: int
     digest: str
@@ -83,15 +82,18 @@ class _Entry(NamedTuple):
 
 
 def outdated(entries: "list[_Entry]", newest: "_Entry") -> "list[_Entry]":
-    """Those that nobody will ask for, now that the newest is there, of entries in order.
+    """The entries that nobody needs any more once ``newest`` is stored.
 
-    The last one before it stays, and all that come after it: another process has learnt more. Of two with as many
-    lessons each writer deletes the same one, so that one is left.
+    The last entry before it stays, and so do those after it, from a process that has learnt more. Of two entries with
+    the same number of lessons, every writer deletes the same one, so that one is left.
+
+    Args:
+        entries: in ascending order.
     """
     same = [entry for entry in entries if entry.lessons == newest.lessons and entry > newest]
     before = [entry for entry in entries if entry.lessons < newest.lessons]
     return [*before[:-1], *same]
 
 
-def _tell(what: str, text: str) -> None:
+def _note(what: str, text: str) -> None:
     print(f"note: {what}: {text}", file=sys.stderr, flush=True)

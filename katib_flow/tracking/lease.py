@@ -1,8 +1,9 @@
-"""Who runs an experiment: a tag of its run that the owner renews, so that no two run it at once, wherever they are.
+"""The lease of an experiment: a tag of its run that the owner renews, so that no two processes run it at once.
 
-MLflow has no lock and no compare-and-swap. So whoever begins writes the tag and reads it again before the first trial
-starts; of two that begin at once, the one whose tag was overwritten gives up, at once or when it renews. A process that
-is gone is known on its own machine. Elsewhere its lease is watched: clocks differ, but a lease that is renewed changes.
+MLflow has no lock and no compare-and-swap. So a process writes the tag and reads it again before its first trial
+starts; of two that start at once, the one whose tag was overwritten gives up, at once or at its next renewal. Whether
+the owner's process still exists can be checked on its own machine. On others its lease is watched: clocks differ, but a
+lease that is renewed changes.
 """
 
 import contextlib
@@ -24,29 +25,29 @@ from katib_flow.processes import PROC, boot, born
 TAG = "katib_flow.lease"
 BEAT_SECONDS = 20.0
 STALE_SECONDS = 90.0
-WATCH_SECONDS = 30.0  # for which a lease that looks stale must not change
+WATCH_SECONDS = 30.0  # how long a lease that looks stale must stay unchanged
 
 _held: set[str] = set()  # owners in this process
 
 
 class Held(KatibFlowError):
-    """Somebody else runs the experiment."""
+    """Another process is running the experiment."""
 
 
 class LeaseLost(TrackingError):
-    """Somebody else has taken over: this process must leave the experiment alone."""
+    """Another process has taken over: this one must leave the experiment alone."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """Who runs an experiment.
+    """The owner of an experiment.
 
     Attributes:
-        owner: unlike any other.
-        host, what: where it runs, and what it is there, for a person.
+        owner: a unique id.
+        host, what: where it runs and as what, for people.
         since, beat: when it began and when it was last renewed, in seconds since the epoch, by the owner's clock.
-        machine: where its process can be looked up; "" for a Workflow, which is more than one process.
-        pid, born: its process, which is another where the number was given out anew.
+        machine: where its process can be looked up; "" for a Workflow, which has more than one process.
+        pid, born: the process id and the start of its process; the start differs if the id was used again.
     """
 
     owner: str
@@ -60,14 +61,14 @@ class Lease:
 
     @classmethod
     def own(cls, now: float) -> "Lease":
-        """That of this process."""
+        """A new lease of this process."""
         pid = os.getpid()
         host = socket.gethostname()
         return cls(uuid.uuid4().hex, host, f"process {pid}", now, now, _machine(), pid, born(pid) or 0)
 
     @classmethod
     def read(cls, tags: Mapping[str, str]) -> "Lease | None":
-        """The lease among the tags of a run; None where there is none, or somebody wrote something else there."""
+        """The lease in the tags of a run; None if the tag is missing, empty or damaged."""
         try:
             data: dict[str, Any] = from_json(tags.get(TAG) or "null")
             owner, host, what, machine = (str(data[name])[:200] for name in ("owner", "host", "what", "machine"))
@@ -77,7 +78,7 @@ class Lease:
             return None
 
     def gone(self) -> bool | None:
-        """Whether its process is gone; None where that cannot be seen from here."""
+        """True if its process has ended; None if that cannot be seen from this machine."""
         if not self.machine or self.machine != _machine():
             return None
         if self.pid == os.getpid():
@@ -85,11 +86,11 @@ class Lease:
         return born(self.pid) != self.born
 
     def stale(self, now: float) -> bool:
-        """Whether it is long since it was renewed, as far as the two clocks agree."""
+        """True if the last renewal is more than ``STALE_SECONDS`` away, assuming that the clocks agree."""
         return abs(now - self.beat) > STALE_SECONDS
 
     def abandoned(self, now: float) -> bool:
-        """Whether nobody runs the experiment any more. A Workflow may wait for a machine for any time."""
+        """True if nobody runs the experiment any more. Never for a Workflow, which may wait for a machine for long."""
         return bool(self.machine) and (self.stale(now) if (gone := self.gone()) is None else gone)
 
     def __str__(self) -> str:
@@ -98,7 +99,7 @@ class Lease:
 
 
 def _machine() -> str:
-    """A name of this boot of this machine, and of the container in it; "" where processes cannot be looked up."""
+    """A name for this boot of this machine and its container; "" if processes cannot be looked up."""
     with contextlib.suppress(OSError):
         if name := boot():
             return f"{name}/{(PROC / 'self/ns/pid').readlink()}"
@@ -107,13 +108,14 @@ def _machine() -> str:
 
 @dataclass
 class Holding:
-    """The lease of an experiment in the hands of this process.
+    """The lease that this process holds on an experiment; as a context manager, it renews the lease in a thread.
 
     Attributes:
-        read, write: the tags of the experiment's run.
-        name: the experiment's.
-        lost: who has taken over; "" while nobody has.
-        clock, sleep, say: as ``time.time``, ``time.sleep``, and what there is to tell a person.
+        read, write: read and write the tags of the experiment's run.
+        name: the name of the experiment.
+        say: called with messages for the user.
+        clock, sleep: replacements for ``time.time`` and ``time.sleep``.
+        lost: a message that says who has taken over; "" while nobody has.
     """
 
     read: Callable[[], Mapping[str, str]]
@@ -128,16 +130,16 @@ class Holding:
     _writing: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self) -> Self:
-        """Become the owner, or show that it is there.
+        """Become the owner, or renew the lease.
 
         Raises:
-            Held: somebody else is the owner.
+            Held: another process is the owner.
             TrackingError: the store does not answer.
         """
         own = self.own or Lease.own(self.clock())
         lease = Lease.read(self.read())
         if lease is not None and lease.owner != own.owner:
-            self._wait_until_it_is_nobodys(lease)
+            self._wait_until_free(lease)
         elif lease is not None:
             own = replace(own, since=lease.since)
         _held.add(own.owner)
@@ -146,31 +148,32 @@ class Holding:
             self._write(own)
         return self
 
-    def _wait_until_it_is_nobodys(self, lease: Lease) -> None:
+    def _wait_until_free(self, lease: Lease) -> None:
         if (gone := lease.gone()) is False or (gone is None and not lease.stale(self.clock())):
             raise Held(self._refusal(lease))
         if gone is None:
             self.say(
-                f"{self.name}: {lease} was not heard of for long; watching for {WATCH_SECONDS:.0f} s whether it is"
+                f"{self.name}: {lease} has not renewed its lease; watching for {WATCH_SECONDS:.0f} s for signs of it"
             )
             self.sleep(WATCH_SECONDS)
             now = Lease.read(self.read())
             if now is not None and now != lease:
                 raise Held(self._refusal(now))
-        self.say(f"{self.name}: taken over from {lease}, which is gone")
+        self.say(f"{self.name}: taken over from {lease}, which has ended")
 
     def _refusal(self, lease: Lease) -> str:
         seen = max(0.0, self.clock() - lease.beat)
         return (
-            f"{self.name}: another process is running this experiment: {lease}, last heard of {seen:.0f} s ago; stop "
-            f"it first (katib-flow stop {self.name}); one that is gone can be taken over after {STALE_SECONDS:.0f} s"
+            f"{self.name}: another process is running this experiment: {lease}, last seen {seen:.0f} s ago; stop it "
+            f"first (katib-flow stop {self.name}). If it has ended, try again {STALE_SECONDS:.0f} s after it was last "
+            "seen"
         )
 
     def renew(self) -> None:
-        """Show that the owner is there.
+        """Renew the lease.
 
         Raises:
-            LeaseLost: somebody else has taken over.
+            LeaseLost: another process has taken over.
         """
         with self._writing:
             if self._over.is_set() or self.own is None:
@@ -180,15 +183,15 @@ class Holding:
             self._write(self.own)
 
     def confirm(self) -> None:
-        """Make sure that nobody else has taken over.
+        """Check that no other process has taken over.
 
         Raises:
-            LeaseLost: somebody has.
+            LeaseLost: another process has.
         """
         assert self.own is not None
-        there = Lease.read(self.read())
-        if there is not None and there.owner != self.own.owner:
-            self.lost = f"{self.name}: {there} has taken over this experiment, and it is left to it"
+        current = Lease.read(self.read())
+        if current is not None and current.owner != self.own.owner:
+            self.lost = f"{self.name}: {current} has taken over this experiment; this process leaves it alone"
         if self.lost:
             raise LeaseLost(self.lost)
 
@@ -200,7 +203,7 @@ class Holding:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Give it back, unless the store is away, or whoever interrupts waits for nothing more."""
+        """Release the lease, unless the store does not answer, or a KeyboardInterrupt must not wait for it."""
         self._over.set()
         if self.own is not None:
             _held.discard(self.own.owner)
@@ -213,11 +216,11 @@ class Holding:
 
     def _beat(self) -> None:
         while not self._over.wait(BEAT_SECONDS):
-            with contextlib.suppress(TrackingError):  # it is away, or ``lost`` says who is the owner now
+            with contextlib.suppress(TrackingError):  # the store does not answer, or ``lost`` names the new owner
                 self.renew()
 
 
 def workflow_lease(namespace: str, run: str, now: float) -> Lease:
-    """That of the Workflows of an experiment, which is the same in all of their pods, and in no other namespace."""
+    """The lease of an experiment's Workflows, the same in all of their pods and different in other namespaces."""
     where = f"{namespace}/{run}" if namespace else run
     return Lease(f"argo/{where}", "a cluster", f"Workflow {where}", now, now)

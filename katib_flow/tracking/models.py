@@ -1,4 +1,4 @@
-"""A trial's model, brought back from the artifacts of its run."""
+"""Downloads a trial's model from the artifacts of its run."""
 
 import contextlib
 import shutil
@@ -11,9 +11,9 @@ FILES = ("topology.json", "weights.safetensors")
 
 
 def fetch_model(store: Store, run_id: str, directory: Path) -> None:
-    """Copy what there is of the model of a run into a directory."""
+    """Copy the files of a run's model into a directory; missing files are skipped."""
     for name in FILES:
         with contextlib.suppress(NotFound):
-            found = store.read_artifact(run_id, name)
+            path = store.read_artifact(run_id, name)
             directory.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(found, directory / name)
+            shutil.copyfile(path, directory / name)

@@ -1,8 +1,8 @@
-"""Names, texts and numbers in a form that every MLflow store takes, and back.
+"""Encodes names, texts and numbers in a form that every MLflow store accepts, and decodes them.
 
-MLflow refuses most characters in the name of a param or metric, and paths that do not stand for themselves (``a//b``).
-Such a character becomes its code point between colons: ``val/acc@5`` is recorded as ``val/acc:40:5``. A colon is always
-escaped, so the way back is unambiguous. Values of params are for reading; what must read back exactly is JSON in tags.
+MLflow refuses most characters in the name of a param or metric, and paths that are not normalised (``a//b``). Such a
+character becomes its code point between colons: ``val/acc@5`` is recorded as ``val/acc:40:5``. A colon is always
+escaped, so decoding is unambiguous. Values of params are for people; exact values are JSON in tags.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from katib_flow.foreign import first_of_json
 MAX_NAME = 250
 MAX_PARAM = 6000
 MAX_TAG = 4500
-"""Characters to a tag: older MLflow servers stop at 5000."""
+"""Characters per tag: older MLflow servers allow 5000."""
 
 _REFUSED = re.compile(r"[^/\w.\- ]")
 _ESCAPED = re.compile(r":([0-9A-F]*):")
-_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL is refused by PostgreSQL, a lone surrogate by UTF-8
-_HUGE = 1.7976931348623157e308  # what MLflow's SQL store writes for infinity
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # PostgreSQL refuses NUL, and UTF-8 lone surrogates
+_HUGE = 1.7976931348623157e308  # MLflow's SQL store writes this for infinity
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -34,9 +34,9 @@ def _escaped(match: re.Match[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def escape(name: str) -> str:
-    """A name that MLflow takes; different names stay different.
+    """A name that MLflow accepts; different names stay different.
 
-    A name that is too long is cut, with a hash in the place of the rest, and then does not unescape to itself.
+    The end of a name of more than ``MAX_NAME`` characters is replaced by a hash; ``unescape`` cannot restore it.
     """
     text = _REFUSED.sub(_escaped, name) if name else "::"
     if posixpath.normpath(text) != text or text.startswith(("/", ".")):
@@ -49,7 +49,7 @@ def escape(name: str) -> str:
 
 @lru_cache(maxsize=4096)
 def unescape(text: str) -> str:
-    """The name of ``escape``; of a text that others wrote, what is no code point stays as it is."""
+    """The name that ``escape`` encoded; in a text that others wrote, anything that is not a code point stays."""
     return _ESCAPED.sub(_unescaped, text) if ":" in text else text
 
 
@@ -61,30 +61,30 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 def readable(text: str, limit: int) -> str:
-    """Text for people: what no store takes is replaced, and what is too long is cut with an ellipsis."""
+    """A text for people: characters that no store accepts are replaced, and an ellipsis ends it at ``limit``."""
     text = _UNSTORABLE.sub("\ufffd", text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def chunked(key: str, text: str) -> Iterator[tuple[str, str]]:
-    """The tags ``key``, ``key.1``, ``key.2`` ... that hold a text."""
+    """The tags ``key``, ``key.1``, ``key.2`` ... that hold a text, in parts of ``MAX_TAG`` characters."""
     yield key, text[:MAX_TAG]
     for number, start in enumerate(range(MAX_TAG, len(text), MAX_TAG), start=1):
         yield f"{key}.{number}", text[start : start + MAX_TAG]
 
 
 def json_tags(key: str, data: object) -> dict[str, str]:
-    """The tags that hold plain data as JSON, in ASCII so that a character counts the same in every store."""
+    """The tags that hold plain data as JSON, in ASCII, so that every store counts the same number of characters."""
     return dict(chunked(key, json.dumps(data, separators=(",", ":"))))
 
 
 def read_json(key: str, tags: Mapping[str, str]) -> Any:
-    """The data of ``json_tags``; None where there is none.
+    """The data that ``json_tags`` encoded; None if there is no such tag.
 
-    What follows the JSON is not read: a text that grew shorter leaves its last chunks behind.
+    Text after the JSON is ignored: when data became shorter, its last tags are left behind.
 
     Raises:
-        ValueError: it is no JSON.
+        ValueError: the text is not JSON.
     """
     parts = [tags.get(key, "")]
     if not parts[0]:
@@ -95,17 +95,17 @@ def read_json(key: str, tags: Mapping[str, str]) -> Any:
 
 
 def number_out(value: float) -> float | str:
-    """A number as strict JSON has it: NaN and the infinities are text."""
+    """A number for strict JSON: NaN and the infinities become text."""
     return value if math.isfinite(value) else str(float(value))
 
 
 def metric_in(value: float) -> float:
-    """A metric as MLflow's SQL store gives it: infinity comes back as the largest number."""
+    """Decode a metric from MLflow's SQL store, which returns the largest number for infinity."""
     return math.copysign(math.inf, value) if abs(value) >= _HUGE else value
 
 
 def metric_out(value: float) -> tuple[float, bool]:
-    """A metric as MLflow's SQL store keeps it, and whether it is NaN."""
+    """Encode a metric for MLflow's SQL store: its number, and whether it is NaN."""
     if math.isnan(value):
         return 0.0, True
     return (math.copysign(_HUGE, value) if math.isinf(value) else value), False

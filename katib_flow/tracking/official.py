@@ -1,4 +1,4 @@
-"""MLflow's own client: for every store that the thin ways do not know. Slow to import."""
+"""MLflow's own client, for the stores that our lightweight clients do not support. Slow to import."""
 
 import logging
 import os
@@ -24,15 +24,14 @@ TIMEOUTS = {
     "pyodbc": ("timeout",),
     "pymssql": ("login_timeout",),
 }
-"""What SQLAlchemy's drivers call the whole seconds for which they wait for an address that does not answer."""
+"""The names of the timeouts, in whole seconds, of SQLAlchemy's drivers."""
 
 
 def contact(uri: str, seconds: float) -> None:
-    """Connect to a database once, so that one that is away is noticed: MLflow would try it for 100 seconds.
+    """Connect to a database once, to notice one that does not answer: MLflow would try for 100 seconds.
 
     Args:
-        seconds: for which an address may not answer, rounded up; a driver may take 2 where it is less, and what the
-            address itself says of it goes first.
+        seconds: the timeout, rounded up. A driver may use at least 2, and a timeout in the address takes precedence.
     """
     if uri.partition(":")[0].partition("+")[0] in DATABASES:
         from sqlalchemy import create_engine, make_url
@@ -45,13 +44,13 @@ def contact(uri: str, seconds: float) -> None:
 
 
 def check_not_newer(path: Path, revisions: Iterable[str]) -> None:
-    """Make sure that MLflow here knows the schema of a file; it takes any that it does not know for one too old.
+    """Check that the installed MLflow knows the schema of a file; MLflow itself calls an unknown schema outdated.
 
     Args:
-        revisions: what the file says of its schema.
+        revisions: the revisions of the schema that the file records.
 
     Raises:
-        TrackingError: it does not know it, so that no migration leads on from it.
+        TrackingError: the schema is unknown, so MLflow cannot migrate it.
     """
     from alembic.script import ScriptDirectory
     from alembic.util import CommandError
@@ -61,9 +60,9 @@ def check_not_newer(path: Path, revisions: Iterable[str]) -> None:
         try:
             migrations.get_revision(revision)
         except CommandError:
-            here = f"which MLflow {version('mlflow')} here does not know"
-            need = "one that is at least as new as the MLflow that wrote it"
-            raise TrackingError(f"{path}: found schema {revision}, {here}; need another MLflow, {need}") from None
+            here = f"which the installed MLflow {version('mlflow')} does not know"
+            need = "an MLflow at least as new as the one that wrote the file"
+            raise TrackingError(f"{path}: found schema {revision}, {here}; need {need}") from None
 
 
 class MlflowApi:
@@ -77,24 +76,29 @@ class MlflowApi:
 
     @property
     def store(self) -> Any:
-        """MLflow's store behind the client, such as a ``SqlAlchemyStore``."""
+        """The store object behind MLflow's client, such as a ``SqlAlchemyStore``."""
         return self._client._tracking_client.store
 
     def experiment(self, name: str) -> Group | None:
+        """The MLflow experiment of a name; None if it does not exist."""
         group = self._client.get_experiment_by_name(name)
         return None if group is None else Group(str(group.experiment_id), group.lifecycle_stage == "active")
 
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
+        """Create an experiment, and return its id."""
         return str(self._client.create_experiment(name, artifact_root, tags=dict(tags)))
 
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an MLflow experiment, one call per tag."""
         for key, value in tags.items():
             self._client.set_experiment_tag(experiment_id, key, value)
 
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
+        """Create a run, with a single request."""
         return _run(self._client.create_run(experiment_id, started_ms, dict(tags), name))
 
     def run(self, run_id: str) -> Run:
+        """One run."""
         return _run(self._client.get_run(run_id))
 
     def search(
@@ -106,6 +110,7 @@ class MlflowApi:
         limit: int = 1000,
         token: str | None = None,
     ) -> Page:
+        """Return a page of the matching runs, in the order of their start."""
         from mlflow.entities import ViewType
 
         page = self._client.search_runs(
@@ -121,6 +126,7 @@ class MlflowApi:
     def log_batch(
         self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]
     ) -> None:
+        """Log params, tags and metrics of a run."""
         from mlflow.entities import Metric, Param, RunTag
 
         self._client.log_batch(
@@ -128,19 +134,21 @@ class MlflowApi:
             metrics=[Metric(point.key, point.value, point.timestamp_ms, point.step) for point in metrics],
             params=[Param(key, value) for key, value in params.items()],
             tags=[RunTag(key, value) for key, value in tags.items()],
-            synchronous=True,  # whatever MLFLOW_ENABLE_ASYNC_LOGGING says
+            synchronous=True,  # overrides MLFLOW_ENABLE_ASYNC_LOGGING
         )
 
     def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
-        """``MlflowClient.set_terminated`` would end a run that only begins, and prints a link."""
+        """Set the status without ``MlflowClient.set_terminated``, which sets an end even if None, and prints a link."""
         from mlflow.entities import RunStatus
 
         self.store.update_run_info(run_id, RunStatus.from_string(status), ended_ms, None)
 
     def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
         self._client.delete_run(run_id)
 
     def metric_history(self, run_id: str, key: str) -> list[Point]:
+        """All values of a metric, in the order in which they were logged."""
         history = self._client.get_metric_history(run_id, key)
         return [Point(key, metric.value, metric.timestamp, metric.step) for metric in history]
 
@@ -161,9 +169,9 @@ def _run(run: Any) -> Run:
 
 
 def _quiet() -> None:
-    """MLflow tells of migrations and downloads, and prints tracebacks where we say a sentence; it only confuses.
+    """Silence MLflow's messages about migrations and downloads, and its tracebacks, where we print one message.
 
-    Nor does it send usage data from here, unless the user's environment says so.
+    Also disable its telemetry, unless the user's environment enables it.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")

@@ -1,4 +1,4 @@
-"""An asynchronous writer for the local scheduler: a thread that groups and merges what there is to record."""
+"""An asynchronous writer for the local scheduler: a thread that groups and merges changes before it records them."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,28 +14,29 @@ from katib_flow.tracking.store import Store
 
 LINGER_SECONDS = 0.1
 AGAIN_SECONDS = 1.0
-"""Between two writes of the same, of which each is tried again by itself."""
+"""The pause between two writes of the same group, each of which the store itself tries several times."""
 TICK_SECONDS = 0.2
 GROUP = 500
 
 
 class Recorder:
-    """Writes changes of trials in the background, in the order they came.
+    """Writes changes of trials in the background, in the order in which they were queued.
 
-    The thread waits ``linger_seconds`` after a change for others to join it. Changes of one trial that wait together
-    become one, so that a trial that does nothing costs one write; a slow one shows as running after that moment.
+    The thread waits ``linger_seconds`` after a change for others to join it. Waiting changes of one trial are merged,
+    so that a very short trial costs one write; a longer one shows as running after that moment.
 
     Attributes:
-        patient: whether to wait for a store that is away for as long as it is; else a write that was tried again for as
-            long as the store tries has failed for good.
+        patient: True to wait for a store that does not answer without limit; otherwise a write fails for good once the
+            store's own attempts have failed.
 
     Args:
-        on_written: called, in the thread, with each trial whose final state is durable.
-        confirm: called, in the thread, before a store that was away is written to again; it raises where nothing may
-            be written any more.
+        on_written: called, in the thread, with each trial whose final state is recorded.
+        confirm: called, in the thread, before writing to a store that did not answer; it raises an error if nothing
+            may be written any more.
 
     Raises:
-        TrackingError: by ``put``, ``flush`` and ``close``, once a write failed for good. Nothing is written after that.
+        TrackingError: from ``queue``, ``flush`` and ``close``, once a write has failed for good. Nothing is written
+            after that.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Recorder:
         self._store, self._record, self._on_written, self._linger = store, record, on_written, linger_seconds
         self._confirm, self.patient = confirm, False
         self._waiting: dict[str, list[Change]] = {}  # by trial id, in the order of the first change
-        self._group: list[Change] = []  # that is being written
+        self._group: list[Change] = []  # the changes that are being written
         self._run_ids: dict[str, str] = {}
         self._error: BaseException | None = None
         self._writing = self._hurried = self._closed = False
@@ -58,33 +59,33 @@ class Recorder:
         self._thread = threading.Thread(target=self._work, name="katib-flow-recorder", daemon=True)
         self._thread.start()
 
-    def put(self, change: Change) -> None:
-        """Have a change recorded soon; returns at once."""
+    def queue(self, change: Change) -> None:
+        """Queue a change for recording, and return at once."""
         with self._changed:
             self._check()
             if self._closed:
-                raise TrackingError("the recorder is closed, nothing more can be recorded")
+                raise TrackingError("the recorder is closed; nothing more can be recorded")
             changes = self._waiting.setdefault(change.trial.id, [])
             changes.append(change)
             if len(changes) == 1 and len(self._waiting) in (1, GROUP):
                 self._changed.notify_all()
 
     def run_id(self, trial_id: str) -> str:
-        """The run of a trial that was recorded here, else ""."""
+        """The run id of a trial that was recorded here; "" if it was not."""
         return self._run_ids.get(trial_id, "")
 
     @property
     def results(self) -> int:
-        """How many trials have ended and are not recorded yet."""
+        """The number of trials that have ended and are not recorded yet."""
         with self._changed:
             waiting = [*self._group, *(changes[-1] for changes in self._waiting.values())]
             return len({change.trial.id for change in waiting if change.trial.state.over})
 
     def flush(self, tick: Callable[[], bool] = lambda: True) -> bool:
-        """Wait until everything put so far is durable; False where it was not waited for.
+        """Wait until everything queued so far is recorded; False if ``tick`` ended the wait.
 
         Args:
-            tick: asked now and then whether to wait on.
+            tick: called every ``TICK_SECONDS``; returns whether to go on waiting.
         """
         with self._changed:
             self._hurried = True
@@ -98,7 +99,7 @@ class Recorder:
                 return False
 
     def close(self) -> None:
-        """Record what is left, and end the thread."""
+        """Record the remaining changes, and end the thread."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -112,11 +113,11 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is KeyboardInterrupt:
-            return  # whoever interrupts waits for nothing more; the thread goes with the process
+            return  # an interrupt must not wait; the thread ends with the process
         try:
             self.close()
         except TrackingError:
-            if error is None:  # what ended the block is told first
+            if error is None:  # the error that ended the block takes precedence
                 raise
 
     def _check(self) -> None:
@@ -132,13 +133,13 @@ class Recorder:
                 with self._changed:
                     self._writing, self._group = False, []
                     self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the scheduler calls
+        except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
             with self._changed:
                 self._error, self._writing = error, False
                 self._changed.notify_all()
 
     def _next(self) -> list[Change]:
-        """The next group to write; empty once closed and done."""
+        """The next group to write; empty once the recorder is closed and all is written."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             self._changed.wait_for(lambda: self._hurried or self._closed or len(self._waiting) >= GROUP, self._linger)
@@ -158,7 +159,7 @@ class Recorder:
                 self._on_written(trial)
 
     def _written(self, group: list[Change]) -> list[Trial]:
-        """What was written, however long the store is away."""
+        """Write a group, and return its trials; if ``patient``, try until the store answers."""
         try:
             return self._store.write(self._record, group)
         except TrackingUnavailable as error:
@@ -168,14 +169,14 @@ class Recorder:
                 self._changed.wait(AGAIN_SECONDS)
             try:
                 self._confirm()
-                return self._store.write(self._record, group, lookup=True)  # a part of it may be there
+                return self._store.write(self._record, group, lookup=True)  # a part of it may have been written
             except TrackingUnavailable as error:
                 away = error
         raise away
 
 
 def merged(changes: Sequence[Change]) -> Change:
-    """Changes of one trial as one: its last state, and all that was reported."""
+    """Merge the changes of one trial: its last state, and all of its metrics and artifacts."""
     trial = changes[-1].trial
     run_id = next((change.trial.run_id for change in reversed(changes) if change.trial.run_id), "")
     return Change(

@@ -1,4 +1,4 @@
-"""What the rest of the package says to ``tracking`` and hears from it, frozen."""
+"""The frozen data that the rest of the package exchanges with ``tracking``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,10 +11,10 @@ from katib_flow.tracking.lease import Lease
 
 
 class Status(StrEnum):
-    """Where an experiment stands.
+    """The status of an experiment.
 
-    SUCCEEDED: its goal or its limits were reached. STOPPED: the user asked for the end. INTERRUPTED: the process that
-    drove it went away; ``resume`` goes on. RUNNING and PAUSED are not final.
+    SUCCEEDED: it reached its goal or its limits. STOPPED: the user stopped it. INTERRUPTED: the process that ran it
+    was interrupted or has disappeared; ``resume`` continues it. RUNNING and PAUSED are not final.
     """
 
     RUNNING = "running"
@@ -26,6 +26,7 @@ class Status(StrEnum):
 
     @property
     def final(self) -> bool:
+        """True if the experiment has ended, unless it is resumed."""
         return self not in (Status.RUNNING, Status.PAUSED)
 
 
@@ -34,11 +35,11 @@ class Record:
     """An experiment as recorded: its MLflow parent run.
 
     Attributes:
-        reason: why it ended, or what else a reader should know.
+        reason: why it ended, or other information about its status.
         started, ended: seconds since the epoch, to the millisecond.
-        artifact_uri: where the artifacts of the parent run are.
-        key: the idempotency key that ``Store.create`` was given, else "".
-        lease: who runs it; None where nobody does, or nobody says.
+        artifact_uri: the address of the artifacts of the parent run.
+        key: the idempotency key passed to ``Store.create``, or "".
+        lease: the process that runs it; None if it has no valid lease.
     """
 
     run_id: str
@@ -56,13 +57,13 @@ class Record:
 
 @dataclass(frozen=True)
 class Control:
-    """What a user asks of a running experiment: tags of the parent run, written by the command line, read by the loop.
+    """A user's requests to an experiment: tags of the parent run, written by the command line and read by the loop.
 
     Attributes:
-        max_trials: in the place of ``limits.max_trials``; None leaves the spec's.
-        timeout: in the place of ``limits.timeout``, in seconds.
-        spent, resumed: seconds for which the experiment had run when it last went on, and when that was, in seconds
-            since the epoch; 0 and None where it has never stopped.
+        max_trials: replaces ``limits.max_trials``; None for that of the spec.
+        timeout: replaces ``limits.timeout``, in seconds; None for that of the spec.
+        spent: how long the experiment had run when it was last resumed, in seconds; 0 if it never was.
+        resumed: when it was last resumed, in seconds since the epoch; None if it never was.
     """
 
     stop: bool = False
@@ -73,27 +74,31 @@ class Control:
     resumed: float | None = None
 
     def most_trials(self, experiment: Experiment) -> int | None:
-        """How many trials may run in all; None for any number."""
+        """The total number of trials that may run; None for no limit."""
         return experiment.limits.max_trials if self.max_trials is None else self.max_trials
 
     def longest_seconds(self, experiment: Experiment) -> float | None:
-        """For how long it may run in all; None for any time."""
+        """The total time for which the experiment may run, in seconds; None for no limit."""
         return experiment.limits.timeout if self.timeout is None else self.timeout
 
     def running_seconds(self, record: Record, now: float) -> float:
-        """For how long an experiment has run; the time that it lay still before a resume is not of it."""
+        """How long an experiment has run, in seconds, without the pauses before it was resumed.
+
+        Args:
+            now: seconds since the epoch.
+        """
         return self.spent + max(0.0, now - (self.resumed or record.started))
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is new about one trial.
+    """A change of one trial.
 
     Attributes:
-        trial: as it stands now; its ``run_id`` is "" where the caller knows of none.
-        metrics: reported since the last change; a vector is kept as an artifact.
-        log: file to keep as the artifact ``log.txt``; left out where it is empty or gone.
-        artifacts: other files to keep, artifact path -> local file or directory.
+        trial: its new state; its ``run_id`` is "" if the caller does not know it.
+        metrics: the metrics since the last change; vectors are stored as an artifact.
+        log: the file to store as the artifact ``log.txt``; skipped if it is empty or missing.
+        artifacts: other files to store, artifact path -> local file or directory.
     """
 
     trial: Trial

@@ -1,4 +1,4 @@
-"""A trial's network, back from the store and into MLflow's model registry."""
+"""Loads a trial's network from the store, and registers it in MLflow's model registry."""
 
 import logging
 import tempfile
@@ -20,22 +20,22 @@ if TYPE_CHECKING:
     from katib_flow.models.build import Network
 
 NAME = "network"
-"""Of the model as MLflow logs it with the trial's run."""
-IMAGES = 2  # of the example that it is traced with: with one, a batch could be of no other size
+"""The name of the model that MLflow logs with the trial's run."""
+IMAGES = 2  # in the example that the network is traced with: tracing with one would fix the batch size to one
 
 
 def network_of(
     name: str, trial: str | None = None, *, tracking_uri: str | None = None, tracking_experiment: str = "katib-flow"
 ) -> "Network":
-    """The network of an experiment's best trial, or of another, with its trained weights.
+    """The network of an experiment's best trial, or of another trial, with its trained weights.
 
     Args:
-        name: of the experiment, or its run id.
-        trial: its id, such as ``t00003``.
+        name: the name of the experiment, or its run id.
+        trial: the id of a trial, such as ``t00003``; by default that of the best one.
 
     Raises:
-        NotFound: there is no such experiment or trial, or none with a result yet.
-        KatibFlowError: it trained no network, or PyTorch is not installed.
+        NotFound: there is no such experiment or trial, or no trial has a value of the objective yet.
+        KatibFlowError: the trial has no stored network, or PyTorch is not installed.
     """
     store = Store(tracking_uri, tracking_experiment)
     record = store.find(name)
@@ -43,17 +43,17 @@ def network_of(
 
 
 def wanted(record: Record, history: History, trial: str | None = None) -> Trial:
-    """The trial of an id, or the best one.
+    """The trial with an id, by default the best one.
 
     Raises:
-        NotFound: there is none.
+        NotFound: there is no such trial.
     """
     if trial is None:
         if best := record.experiment.best(history):
             return best
         raise NotFound(f"{record.name}: no trial has a finite value of {record.experiment.objective[0].metric!r} yet")
-    if found := next((each for each in history if each.id == trial), None):
-        return found
+    if named := next((known for known in history if known.id == trial), None):
+        return named
     raise NotFound(f"{record.name}: no trial {trial}")
 
 
@@ -61,10 +61,10 @@ def trained(store: Store, record: Record, trial: Trial) -> "Network":
     """The network of a trial with its trained weights.
 
     Raises:
-        KatibFlowError: it trained none, or PyTorch is not installed.
+        KatibFlowError: the trial has no stored network, or PyTorch is not installed.
     """
     if record.experiment.architecture is None:
-        raise KatibFlowError(f"{record.name}: searched no architecture, so its trials have no network")
+        raise KatibFlowError(f"{record.name}: it does not search an architecture, so its trials have no network")
     try:
         from katib_flow.models.build import load_network
     except ModuleNotFoundError as missing:
@@ -74,24 +74,29 @@ def trained(store: Store, record: Record, trial: Trial) -> "Network":
         fetch_model(store, trial.run_id, directory)
         for name in FILES:
             if not (directory / name).exists():
-                raise KatibFlowError(f"trial {trial.id}: its run has no {name}; a trial keeps it by kf.save_model")
+                raise KatibFlowError(f"trial {trial.id}: its run has no {name}; a trial stores it with kf.save_model")
         return load_network(directory)
 
 
 def register(store: Store, record: Record, trial: Trial, model: str) -> str:
-    """Log the network of a trial with its run, and register it as the next version of a model; the version.
+    """Log the network of a trial with its run, and register it as the next version of a model.
 
-    It is kept as a program of PyTorch's own (``torch.export``), which needs no katib-flow and runs no code of ours
-    where it is loaded.
+    It is stored as an exported PyTorch program (``torch.export``), which can be loaded without katib-flow.
+
+    Args:
+        model: the name of the registered model.
+
+    Returns:
+        The new version.
 
     Raises:
-        KatibFlowError: the trial has no trained network, or not one for images.
-        TrackingError: MLflow refuses.
+        KatibFlowError: the trial has no trained network, or one that does not take images.
+        TrackingError: MLflow refused.
     """
     network = trained(store, record, trial)
     topology = network.topology
     if topology.input.shape is None:
-        raise KatibFlowError(f"trial {trial.id}: its network reads text; only one for images can be registered")
+        raise KatibFlowError(f"trial {trial.id}: found a network for text, need one for images to register it")
     import torch
     from mlflow import MlflowClient, pytorch
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus
@@ -113,7 +118,7 @@ def register(store: Store, record: Record, trial: Trial, model: str) -> str:
         client.finalize_logged_model(model_id, LoggedModelStatus.READY)
         client.log_outputs(run_id, [LoggedModelOutput(model_id, step=0)])
         source = f"models:/{model_id}"
-        with _tracking_at(store.uri):  # where MLflow looks the source up, whatever the client's own URI is
+        with _tracking_at(store.uri):  # MLflow looks up the source there, not at the client's URI
             return str(client.create_model_version(model, source, run_id, model_id=model_id).version)
     except MlflowException as refused:
         raise TrackingError(f"model {model}: {refused.message}") from None
@@ -121,7 +126,7 @@ def register(store: Store, record: Record, trial: Trial, model: str) -> str:
 
 @contextmanager
 def _tracking_at(uri: str) -> Generator[None]:
-    """MLflow's tracking URI for a while; the user's is as it was, also in the environment, where MLflow writes it."""
+    """Set MLflow's tracking URI in the block, and restore the user's afterwards, in the environment too."""
     import mlflow
 
     before: Any = mlflow.get_tracking_uri() if mlflow.is_tracking_uri_set() else None
@@ -133,7 +138,7 @@ def _tracking_at(uri: str) -> Generator[None]:
 
 
 def _open_model(client: Any, name: str) -> None:
-    """Make a registered model, where it is not there."""
+    """Create a registered model, unless it exists."""
     from mlflow.exceptions import MlflowException
 
     try:
@@ -144,14 +149,14 @@ def _open_model(client: Any, name: str) -> None:
 
 
 def keep_model(store: Store, record: Record, history: History) -> None:
-    """Register the best network of an experiment that has ended, where its spec asks for it.
+    """Register the best network of an experiment that has ended, if its spec asks for that.
 
-    A failure is told, not raised.
+    A failure is logged as a warning, not raised.
     """
     model = record.experiment.tracking.register_model
     if model is None:
         return
     try:
         register(store, record, wanted(record, history), model)
-    except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
-        logging.getLogger(__name__).warning("%s: no model is registered: %s", record.name, error)
+    except Exception as error:  # noqa: BLE001 - the experiment itself has ended well
+        logging.getLogger(__name__).warning("%s: its best network was not registered: %s", record.name, error)

@@ -1,4 +1,4 @@
-"""MLflow's REST API, as its documentation has it: a dozen requests, and no import of MLflow."""
+"""MLflow's documented REST API, as far as we need it, without an import of MLflow."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -8,17 +8,17 @@ from katib_flow.tracking.api import ApiError, Group, Page, Run, RunFilter, order
 from katib_flow.tracking.encode import Point
 from katib_flow.tracking.server import API, Server, content
 
-MOST_POINTS = 25_000  # of a metric's history to an answer
+MOST_POINTS = 25_000  # values of a metric per answer
 
 
 class RestApi:
-    """An ``Api`` over a server."""
+    """An ``Api`` over the REST API of a server."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
 
     def contact(self, timeout_seconds: float) -> None:
-        """One cheap call, so that a wrong address is told soon."""
+        """Make one cheap call, so that a wrong address fails early."""
         path = f"{API}/experiments/search"
         content(self._server.request("GET", path, params={"max_results": 1}, timeout=timeout_seconds), path)
 
@@ -31,6 +31,7 @@ class RestApi:
         return content(self._server.request("POST", f"{API}/{path}", json=given), path)
 
     def experiment(self, name: str) -> Group | None:
+        """The MLflow experiment of a name; None if it does not exist."""
         try:
             group = self._get("experiments/get-by-name", experiment_name=name)["experiment"]
         except ApiError as error:
@@ -40,14 +41,17 @@ class RestApi:
         return Group(group["experiment_id"], group.get("lifecycle_stage", "active") == "active")
 
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
+        """Create an experiment, and return its id."""
         body = {"name": name, "artifact_location": artifact_root, "tags": _pairs(tags)}
         return str(self._post("experiments/create", **body)["experiment_id"])
 
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an MLflow experiment, one call per tag."""
         for key, value in tags.items():
             self._post("experiments/set-experiment-tag", experiment_id=experiment_id, key=key, value=value)
 
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
+        """Create a run, with a single request."""
         answer = self._post(
             "runs/create",
             experiment_id=experiment_id,
@@ -59,6 +63,7 @@ class RestApi:
         return _run(answer["run"])
 
     def run(self, run_id: str) -> Run:
+        """One run."""
         return _run(self._get("runs/get", run_id=run_id)["run"])
 
     def search(
@@ -70,6 +75,7 @@ class RestApi:
         limit: int = 1000,
         token: str | None = None,
     ) -> Page:
+        """Return a page of the matching runs, in the order of their start."""
         answer = self._post(
             "runs/search",
             experiment_ids=[experiment_id],
@@ -84,6 +90,7 @@ class RestApi:
     def log_batch(
         self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]
     ) -> None:
+        """Log params, tags and metrics of a run."""
         points = [
             {"key": it.key, "value": _number_out(it.value), "timestamp": it.timestamp_ms, "step": it.step}
             for it in metrics
@@ -91,12 +98,15 @@ class RestApi:
         self._post("runs/log-batch", run_id=run_id, params=_pairs(params), tags=_pairs(tags), metrics=points)
 
     def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set the status of a run, and its end in milliseconds since the epoch, if given."""
         self._post("runs/update", run_id=run_id, status=status, end_time=ended_ms)
 
     def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
         self._post("runs/delete", run_id=run_id)
 
     def metric_history(self, run_id: str, key: str) -> list[Point]:
+        """All values of a metric, in the order in which they were logged."""
         points: list[Point] = []
         token: str | None = None
         while True:
@@ -120,7 +130,7 @@ def _mapping(pairs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 
 
 def _number_out(value: float) -> float | str:
-    """A number as the JSON of protocol buffers has it."""
+    """A number in the JSON encoding of protocol buffers."""
     if math.isfinite(value):
         return value
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"

@@ -1,4 +1,4 @@
-"""Reading and writing trials through the operations that every MLflow store has, one run at a time."""
+"""Reads and writes trials through the operations that every MLflow store has, one run at a time."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,58 +13,62 @@ from katib_flow.tracking.faults import Faults
 from katib_flow.tracking.names import escape, metric_in
 from katib_flow.tracking.threads import parallel
 
-MAX_BYTES = 700_000  # to a call of log_batch: a server refuses one of more than a million
+MAX_BYTES = 700_000  # per call of log_batch: a server refuses more than a million
 PAGE = 1000
-SPANS = 8  # parts that a long list of runs is read in
-NAMED = 100  # runs that one search names
+SPANS = 8  # number of parts in which a long list of runs is read
+NAMED = 100  # run ids per search
 
 
 class Backend(Protocol):
-    """How the trials of one store are read and written."""
+    """Reads and writes the trials of one store."""
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
-        """Open the runs of entries without one; their (run id, artifact address)."""
+        """Create runs for new trials; the (run id, artifact address) of each entry."""
         ...
 
     def reserve(self, parent: str, trial_id: str) -> str:
-        """The id that the run of a new trial will have; "" where the store chooses it when the run is opened."""
+        """The id that the run of a new trial will have; "" if the store chooses it when the run is created."""
         ...
 
     def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
-        """Record (run id, artifact address, entry) each; those of one run in their order."""
+        """Write (run id, artifact address, entry) triples; those of one run are written in order."""
         ...
 
     def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
-        """The trials of an experiment, or those named."""
+        """The trials of an experiment, or only those with the given ids."""
         ...
 
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
-        """Every metric of the runs, by run id."""
+        """All metrics of some runs, by run id."""
         ...
 
-    def tags(self, run_id: str) -> Mapping[str, str]: ...
+    def tags(self, run_id: str) -> Mapping[str, str]:
+        """The tags of a run."""
+        ...
 
 
 class ApiBackend:
-    """Each operation is tried again as ``faults`` says."""
+    """A backend for every store, whose operations are repeated as ``faults`` decides."""
 
     def __init__(self, api: Api, faults: Faults) -> None:
         self._api, self._faults = api, faults
-        self._statuses: dict[str, str] = {}  # by run id, as last written here: an unchanged one is not sent again
+        self._statuses: dict[str, str] = {}  # by run id, as last written here: an unchanged status is not sent again
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
+        """Create runs for new trials, in parallel."""
         return parallel(lambda entry: self._create(experiment_id, parent, entry), entries)
 
     def reserve(self, parent: str, trial_id: str) -> str:
+        """Return "": the server chooses the id."""
         return ""
 
     def _create(self, experiment_id: str, parent: str, entry: Entry) -> tuple[str, str]:
-        def found() -> tuple[str, str] | None:
+        def look_up() -> tuple[str, str] | None:
             return next(
                 ((row.run_id, row.artifact_uri) for row in self.rows(experiment_id, parent, [entry.name])), None
             )
 
-        opened = self.open_run(experiment_id, entry.started_ms, _first_tags(entry), entry.name, found)
+        opened = self.open_run(experiment_id, entry.started_ms, _first_tags(entry), entry.name, look_up)
         self._statuses[opened[0]] = "RUNNING"
         return opened
 
@@ -74,19 +78,19 @@ class ApiBackend:
         started_ms: int,
         tags: Mapping[str, str],
         name: str,
-        found: Callable[[], tuple[str, str] | None],
+        look_up: Callable[[], tuple[str, str] | None],
     ) -> tuple[str, str]:
-        """Open one run, and only one; its id and artifact address.
+        """Create exactly one run, and return its id and artifact address.
 
         Args:
-            found: looks for the run, where a call failed and it may be that only its answer was lost.
+            look_up: looks for the run after a failed call, of which perhaps only the answer was lost.
         """
         attempts = 0
 
         def call() -> tuple[str, str]:
             nonlocal attempts
             attempts += 1
-            if attempts > 1 and (earlier := found()):
+            if attempts > 1 and (earlier := look_up()):
                 return earlier
             run = self._api.create_run(experiment_id, started_ms, tags, name)
             return run.run_id, run.artifact_uri
@@ -94,21 +98,22 @@ class ApiBackend:
         return self._faults.run(call)
 
     def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+        """Write entries, several runs in parallel."""
         by_run: dict[str, list[Entry]] = {}
         for run_id, _, entry in entries:
             by_run.setdefault(run_id, []).append(entry)
         parallel(lambda item: [self._write(item[0], entry) for entry in item[1]], by_run.items())
 
     def _write(self, run_id: str, entry: Entry) -> None:
-        """MLflow's status first, the tags last: they say that a trial is final, so all else must be there."""
+        """Write MLflow's status first and the tags last, because they mark a trial as final."""
         if self._statuses.get(run_id) != entry.status or entry.ended_ms is not None:
             self.set_status(run_id, entry.status, entry.ended_ms)
             self._statuses[run_id] = entry.status
         tags = {key: value for key, value in entry.tags.items() if _first_tags(entry).get(key) != value}
-        self.log(run_id, entry.params, {**entry.marks, **tags}, entry.metrics)
+        self.log(run_id, entry.params, {**entry.artifact_tags, **tags}, entry.metrics)
 
     def log(self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Iterable[Point]) -> None:
-        """Params, tags and metrics of a run, in as few calls as MLflow's limits allow; the last tag comes last."""
+        """Log params, tags and metrics in as few calls as MLflow's limits allow; the last tag is written last."""
         items: list[tuple[str, Any, int]] = [
             *(("metrics", point, _size(point.key) + 150) for point in metrics),
             *(("params", item, _size(*item)) for item in params.items()),
@@ -119,30 +124,32 @@ class ApiBackend:
             self._faults.run(lambda call=call: self._api.log_batch(*call))
 
     def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set the status of a run, and its end in milliseconds since the epoch, if given."""
         self._faults.run(lambda: self._api.set_status(run_id, status, ended_ms))
 
     def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
+        """The trials of an experiment, or only those with the given ids."""
         if trial_ids is None:
             return self.rest(experiment_id, parent, 0, ())
         wanted = set(trial_ids)
-        rows = self._rows(experiment_id, [_below(parent, found) for found in covering(trial_ids)])
+        rows = self._rows(experiment_id, [_below(parent, where) for where in covering(trial_ids)])
         return [row for row in rows if row.tags["katib_flow.trial_id"] in wanted]
 
     def rest(self, experiment_id: str, parent: str, since_ms: int, open_: Sequence[str]) -> list[Row]:
-        """The trials whose runs began at a time or later, and those of runs that are named."""
+        """The trials whose runs began at ``since_ms`` or later, and those of the runs in ``open_``."""
         groups = [tuple(open_[start : start + NAMED]) for start in range(0, len(open_), NAMED)]
         older = self._rows(experiment_id, [_below(parent, RunFilter(run_ids=run_ids)) for run_ids in groups])
         return [*older, *_trials(self._every_run(experiment_id, _below(parent, RunFilter(since_ms=since_ms))))]
 
     def deleted(self, experiment_id: str, parent: str) -> set[str]:
-        """Ids of the runs of trials that were deleted."""
+        """The ids of deleted runs of trials."""
         return {run.run_id for run in self.search(experiment_id, _below(parent, RunFilter(deleted=True)))}
 
     def _rows(self, experiment_id: str, wheres: Sequence[RunFilter]) -> list[Row]:
         return _trials(chain(*parallel(lambda where: list(self.search(experiment_id, where)), wheres)))
 
     def _every_run(self, experiment_id: str, where: RunFilter) -> Iterable[Run]:
-        """All runs that fit. What is beyond the first page is read in spans of time, several at once."""
+        """All matching runs. Those after the first page are read in spans of time, in parallel."""
         page = self._page(experiment_id, where)
         if not page.token:
             return page.runs
@@ -155,7 +162,7 @@ class ApiBackend:
         return {run.run_id: run for run in chain(page.runs, *parts)}.values()
 
     def search(self, experiment_id: str, where: RunFilter, *, newest_first: bool = False) -> Iterator[Run]:
-        """Runs that fit, each once: a run that comes between two calls may push another onto the next page."""
+        """Yield the matching runs, without duplicates: a new run may push another one onto the next page."""
         seen: set[str] = set()
         token: str | None = None
         while True:
@@ -171,20 +178,21 @@ class ApiBackend:
         return self._faults.run(lambda: self._api.search(experiment_id, where, **options))
 
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
+        """All metrics of some runs, by run id."""
         wanted = [(row.run_id, key) for row in rows for key in row.metric_keys]
         series: dict[str, list[Point]] = {row.run_id: [] for row in rows}
-        found = parallel(self._points, wanted)  # one call a metric of a run is all that MLflow offers
-        for (run_id, _), points in zip(wanted, found, strict=True):
+        histories = parallel(self._points, wanted)  # MLflow needs one call per run and metric
+        for (run_id, _), points in zip(wanted, histories, strict=True):
             series[run_id].extend(points)
         return series
 
     def points(self, wanted: Sequence[tuple[str, str]]) -> list[list[Metric]]:
-        """Of (run id, metric) pairs, everything that was logged."""
+        """All logged values for (run id, metric name) pairs, in the same order."""
         keyed = [(run_id, escape(name)) for run_id, name in wanted]
-        found = parallel(self._points, keyed)
+        histories = parallel(self._points, keyed)
         return [
             [Metric(name, metric_in(point.value), point.step, point.timestamp_ms) for point in points]
-            for (_, name), points in zip(wanted, found, strict=True)
+            for (_, name), points in zip(wanted, histories, strict=True)
         ]
 
     def _points(self, wanted: tuple[str, str]) -> list[Point]:
@@ -192,11 +200,12 @@ class ApiBackend:
         return self._faults.run(lambda: self._api.metric_history(run_id, key))
 
     def tags(self, run_id: str) -> Mapping[str, str]:
+        """The tags of a run."""
         return self._faults.run(lambda: self._api.run(run_id)).tags
 
 
 def _first_tags(entry: Entry) -> dict[str, str]:
-    """Tags that a new run is created with; it is not final before its metrics are there."""
+    """The tags that a new run is created with; its state is not final until its metrics are written."""
     if not entry.identity:
         return {}
     state = {"katib_flow.state": "running"} if entry.ended_ms is not None else {}
@@ -208,7 +217,7 @@ def _below(parent: str, where: RunFilter) -> RunFilter:
 
 
 def _trials(runs: Iterable[Run]) -> list[Row]:
-    """The runs that record a trial; user code may have opened others below the experiment's."""
+    """The runs that record a trial; user code may have created other child runs."""
     return [
         Row(run.run_id, run.start_ms, run.end_ms, run.tags, run.artifact_uri, tuple(run.metrics))
         for run in runs
@@ -221,7 +230,7 @@ def _size(*texts: str) -> int:
 
 
 def batches(items: Iterable[tuple[str, Any, int]]) -> Iterator[dict[str, list[Any]]]:
-    """Group (kind, item, bytes) within MLflow's limits on one call."""
+    """Group (kind, item, size in bytes) triples into batches within MLflow's limits on one call."""
     limits = {"metrics": 1000, "params": 100, "tags": 100}
     batch: dict[str, list[Any]] = {kind: [] for kind in limits}
     total, count = 0, 0
@@ -236,9 +245,9 @@ def batches(items: Iterable[tuple[str, Any, int]]) -> Iterator[dict[str, list[An
 
 
 def covering(trial_ids: Iterable[str]) -> list[RunFilter]:
-    """Filters that cover trial ids in few searches, and may cover more: MLflow cannot ask for a list of values.
+    """Few filters that match some trial ids, and perhaps others: MLflow cannot search for a list of values.
 
-    Ids that differ in their last two characters only, as a batch's do, are one search.
+    Ids that differ only in their last two characters, as those of a batch do, share one filter.
     """
     key = "katib_flow.trial_id"
     stems: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Artifacts that a tracking server keeps and hands out itself (``mlflow server --serve-artifacts``, the default)."""
+"""Artifacts that a tracking server stores and serves itself (``mlflow server --serve-artifacts``, the default)."""
 
 import mimetypes
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ class Info(NamedTuple):
     """One entry of a folder.
 
     Attributes:
-        path: from the root of the run's artifacts.
+        path: relative to the root of the run's artifacts.
     """
 
     path: str
@@ -28,7 +28,7 @@ class Served:
     """The artifacts below one address, with the methods of MLflow's ``ArtifactRepository`` that we use.
 
     Args:
-        root: their path at the server, as ``Served.root`` gives it.
+        root: their path on the server, as returned by ``Served.root``.
     """
 
     def __init__(self, server: Server, root: str) -> None:
@@ -36,12 +36,12 @@ class Served:
 
     @staticmethod
     def root(uri: str) -> str | None:
-        """Where a tracking server keeps the artifacts of an address; None where another server or store has them."""
+        """The path of an artifact address on the tracking server; None if another server or store holds it."""
         parts = urlsplit(uri)
         return parts.path.strip("/") if parts.scheme == "mlflow-artifacts" and not parts.netloc else None
 
     def log_artifact(self, file: str, folder: str | None) -> None:
-        """Keep a file in a folder, under its own name."""
+        """Upload a file into a folder, under its own name."""
         name = Path(file).name
         mime = mimetypes.guess_type(name)[0] or "application/octet-stream"
         with Path(file).open("rb") as data:
@@ -49,13 +49,13 @@ class Served:
             self._server.request("PUT", path, data=data, headers={"Content-Type": mime})
 
     def log_artifacts(self, directory: str, folder: str) -> None:
-        """Keep all files of a directory in a folder."""
+        """Upload all files of a directory into a folder."""
         for file in Path(directory).rglob("*"):
             if file.is_file():
                 self.log_artifact(str(file), str(PurePosixPath(folder) / file.parent.relative_to(directory).as_posix()))
 
     def list_artifacts(self, folder: str) -> list[Info]:
-        """What is directly in a folder; nothing for a file, or where there is no such folder.
+        """The entries of a folder; empty for a file, or if the folder does not exist.
 
         Raises:
             ApiError: the server names a file outside the folder.
@@ -63,11 +63,11 @@ class Served:
         response = self._server.request("GET", PATH, params={"path": f"{self._root}/{folder}"})
         entries = [Info(_safe(str(it["path"])), bool(it["is_dir"])) for it in content(response, PATH).get("files", ())]
         if [entry.path for entry in entries] == [PurePosixPath(folder).name] and not entries[0].is_dir:
-            return []  # stores list a file as the only one in itself
+            return []  # stores list a file as its own only entry
         return [Info(f"{folder}/{entry.path}", entry.is_dir) for entry in entries]
 
     def download_artifacts(self, name: str, directory: str) -> str:
-        """Copy a file, or a folder with all in it, into a directory; where it is there."""
+        """Download a file or a folder into a directory, and return its local path."""
         target = Path(directory) / name
         files = list(self._files(name))
         for file in files or [name]:
@@ -88,6 +88,7 @@ class Served:
                 file.write(chunk)
 
     def delete_artifacts(self, name: str) -> None:
+        """Delete a file."""
         self._server.request("DELETE", self._path(name))
 
     def _path(self, name: str) -> str:
@@ -95,8 +96,8 @@ class Served:
 
 
 def _safe(name: str) -> str:
-    """A name that a server gives, which must lie in the folder that was asked for."""
+    """Check that a name from the server lies inside the requested folder."""
     path: Any = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
-        raise ApiError(f"the server names an artifact {name!r}, need a name below its folder")
+        raise ApiError(f"the server names an artifact {name!r}, need a name inside the requested folder")
     return name

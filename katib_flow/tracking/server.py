@@ -1,7 +1,7 @@
-"""Requests to an MLflow server: the address, the credentials that MLflow's documentation names, and what an error says.
+"""Requests to an MLflow server: its address, the credentials that MLflow documents, and its errors.
 
-MLflow's own client does the same with an import of two seconds. What it knows beyond this (AWS signatures, plugins that
-authenticate or add headers) is left to it: ``connection`` sends requests through it where it must.
+MLflow's own client does the same after an import of two seconds. What only it supports (AWS signatures, plugins that
+authenticate or add headers) is left to it: ``connection`` sends requests through MLflow if necessary.
 """
 
 import configparser
@@ -22,31 +22,33 @@ CONNECTIONS = 10
 
 
 class Server(Protocol):
-    """A server of MLflow's."""
+    """An MLflow server."""
 
     def request(self, method: str, path: str, **options: Any) -> Any:
-        """The ``requests.Response`` to one request, which is sent once.
+        """Send one request, once, and return its ``requests.Response``.
 
         Args:
-            options: of ``requests.Session.request``.
+            options: those of ``requests.Session.request``.
 
         Raises:
-            ApiError: it is no success.
+            ApiError: the server answered with an error.
             requests.RequestException: there was no answer.
         """
         ...
 
 
 def connection(uri: str) -> Server:
-    """The way to a server."""
+    """A server, accessed through MLflow if the environment or a plugin requires that."""
     if any(_is_set(name) for name in _LEFT_TO_MLFLOW) or any(entry_points(group=group) for group in _PLUGINS):
         return MlflowServer(uri)
     return PlainServer(uri)
 
 
 class PlainServer:
-    """Args:
-    uri: of the server; a user name and a password in it are used.
+    """A server that is accessed with ``requests`` alone.
+
+    Args:
+        uri: its address; a user name and a password in it are used.
     """
 
     def __init__(self, uri: str) -> None:
@@ -68,7 +70,7 @@ class PlainServer:
         if name and password:
             session.auth = (name.encode(), password.encode())
         elif token := os.environ.get("MLFLOW_TRACKING_TOKEN"):
-            session.auth = _Bearer(token)  # a header of the session would give way to a netrc file
+            session.auth = _Bearer(token)  # a netrc file would override a header of the session
         if certificate := os.environ.get("MLFLOW_TRACKING_CLIENT_CERT_PATH"):
             session.cert = certificate
         if _is_set("MLFLOW_TRACKING_INSECURE_TLS"):
@@ -77,6 +79,7 @@ class PlainServer:
             self._verify = os.environ.get("MLFLOW_TRACKING_SERVER_CERT_PATH") or None
 
     def request(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request, as ``Server.request`` says."""
         options = {"timeout": self._timeout, "verify": self._verify, **options}
         return checked(self._session.request(method, f"{self._uri}{path}", **options), path)
 
@@ -91,7 +94,7 @@ class _Bearer:
 
 
 class MlflowServer:
-    """Requests by MLflow's own function, which knows every way to log in."""
+    """A server that is accessed through MLflow's own function, which supports every way to log in."""
 
     def __init__(self, uri: str) -> None:
         from mlflow.utils.credentials import get_default_host_creds
@@ -99,6 +102,7 @@ class MlflowServer:
         self._creds = get_default_host_creds(uri)
 
     def request(self, method: str, path: str, **options: Any) -> Any:
+        """Send one request, as ``Server.request`` says."""
         from mlflow.utils.rest_utils import http_request
 
         options = {"extra_headers": options.pop("headers", None), "timeout": TIMEOUT_SECONDS, **options}
@@ -109,7 +113,7 @@ class MlflowServer:
 
 
 def credentials() -> tuple[str, str]:
-    """Name and password of the user: of the environment, else of the file ``~/.mlflow/credentials``; "" for none."""
+    """The user's name and password, from the environment or ``~/.mlflow/credentials``; "" if they are not set."""
     stored: Mapping[str, str] = {}
     file = Path("~/.mlflow/credentials").expanduser()
     if file.is_file():
@@ -126,10 +130,10 @@ def _is_set(variable: str) -> bool:
 
 
 def checked(response: Any, path: str) -> Any:
-    """A response that is a success.
+    """Check that a response is a success, and return it.
 
     Raises:
-        ApiError: it is not one.
+        ApiError: the server answered with an error.
     """
     if response.ok:
         return response
@@ -144,11 +148,11 @@ def content(response: Any, path: str) -> dict[str, Any]:
     """The JSON object in a response.
 
     Raises:
-        ApiError: there is none: whatever answered is not MLflow.
+        ApiError: it is not a JSON object, so the server is not MLflow.
     """
     answer = _object(response.text or "{}")
     if not answer and response.text.strip() not in ("", "{}"):
-        raise ApiError(f"{path}: the answer is not in a valid JSON format, as MLflow's are: {response.text[:200]!r}")
+        raise ApiError(f"{path}: the answer is not in a valid JSON format, so not MLflow's: {response.text[:200]!r}")
     return answer
 
 

@@ -1,10 +1,11 @@
-"""What will not change of a long history, kept as one artifact of the parent run: a step asks the server for the rest.
+"""The settled part of a long history as one artifact of the parent run, so that a step reads only the rest.
 
-A server takes some two milliseconds to tell of one run. Ten thousand of them, told to every step anew, would keep it
-busy for half a minute each time. The artifact is a copy and no more: where it is gone, every run is read again.
+A server takes about two milliseconds per run. Ten thousand runs, read again by every step, would keep it busy for half
+a minute each time. The artifact is only a cache: if it is lost, all runs are read again.
 
-A trial is settled when it ended a while ago in a state that is never left. Runs that began before ``since_ms`` and are
-not settled are in ``open``; all others are found by when they began, so no clock may be wrong by more than the while.
+A trial is settled if it ended ``WHILE_MS`` ago in a state that is never left. Runs that began before ``since_ms`` and
+are not settled are listed in ``open``; later ones are found by their start, so no clock may be off by more than
+``WHILE_MS``.
 """
 
 import gzip
@@ -28,19 +29,19 @@ from katib_flow.tracking.runs import ApiBackend
 
 ARTIFACT = "katib_flow/settled.json.gz"
 WHILE_MS = 15 * 60_000
-MOST_BYTES = 1 << 28  # unpacked: a million runs, say, and no file that was made to fill the memory
-LEAST = 500  # runs that make it worth their while
-OPEN = 500  # at most: they are asked for by id
+MOST_BYTES = 1 << 28  # unpacked: about a million runs, but no file that was crafted to fill the memory
+LEAST = 500  # the number of runs from which an artifact is worthwhile
+OPEN = 500  # the most open runs, because they are read by id
 _FOR_GOOD = {state for state in State if state.over}
 
 
 @dataclass(frozen=True)
 class Settled:
-    """A part of a history.
+    """The settled part of a history.
 
     Attributes:
-        rows: of the settled trials, by run id.
-        open: ids of other runs that began before ``since_ms``, of deleted ones too: they may be restored.
+        rows: the rows of the settled trials, by run id.
+        open: the ids of other runs that began before ``since_ms``, and of deleted runs, which may be restored.
     """
 
     rows: Mapping[str, Row] = field(default_factory=dict[str, Row])
@@ -49,15 +50,16 @@ class Settled:
 
 
 class Histories:
-    """Reads histories, of each only what it has not read before, in this process or another."""
+    """Reads histories, without the settled parts that this process or another one has read before."""
 
     def __init__(self, runs: ApiBackend, artifacts: Artifacts) -> None:
         self._runs, self._artifacts = runs, artifacts
         self._parts: dict[str, Settled] = {}  # by parent run
-        self._kept: dict[str, int] = {}  # how many rows of it the artifact holds
+        self._kept: dict[str, int] = {}  # number of rows in its artifact
         self._newest: dict[str, int] = {}
 
     def rows(self, record: Record) -> list[Row]:
+        """All trials of an experiment."""
         part = self._part(record)
         fresh = self._runs.rest(record.mlflow_experiment_id, record.run_id, part.since_ms, part.open)
         rows = {**part.rows, **{row.run_id: row for row in fresh}}
@@ -69,17 +71,17 @@ class Histories:
         return [row for row in rows.values() if row.run_id not in deleted]
 
     def newest_ms(self, record: Record) -> int:
-        """When the youngest run began that was seen here: a run that is opened later must not be the older one."""
+        """The latest start among the runs read here, in milliseconds: a new run must not start before it."""
         return self._newest.get(record.run_id, 0)
 
     def keep(self, record: Record) -> None:
-        """Write the artifact where enough has been added to it; it is no loss where that fails."""
+        """Write the artifact if ``LEAST`` rows have been added; a failure is ignored."""
         part = self._parts.get(record.run_id, Settled())
         if len(part.rows) - self._kept.get(record.run_id, 0) >= LEAST:
             self._kept[record.run_id] = len(part.rows)
             with suppress(KatibFlowError), tempfile.NamedTemporaryFile(prefix="katib-flow-") as file:
                 Path(file.name).write_bytes(packed(part))
-                self._artifacts.put(record.artifact_uri, ARTIFACT, Path(file.name), patience_seconds=0)
+                self._artifacts.write(record.artifact_uri, ARTIFACT, Path(file.name), patience_seconds=0)
 
     def _part(self, record: Record) -> Settled:
         if record.run_id not in self._parts:
@@ -91,7 +93,7 @@ class Histories:
 
 
 def settle(rows: Mapping[str, Row], deleted: Collection[str], now_ms: int) -> Settled:
-    """The settled part of a whole history."""
+    """The settled part of a complete history."""
     since_ms = min(now_ms, max(row.start_ms for row in rows.values())) - WHILE_MS
     unsettled = sorted(row.start_ms for row in rows.values() if not _settled(row, since_ms))
     since_ms = min([since_ms, *unsettled[OPEN:]])
@@ -105,13 +107,14 @@ def _settled(row: Row, since_ms: int) -> bool:
 
 
 def packed(settled: Settled) -> bytes:
+    """The content of the artifact."""
     rows = [(row.run_id, row.start_ms, row.end_ms, _ours(row), row.artifact_uri, row.metric_keys)
             for row in settled.rows.values()]  # fmt: skip
     return gzip.compress(json.dumps([settled.since_ms, settled.open, rows]).encode(), 1)
 
 
 def unpacked(content: bytes) -> Settled:
-    """What was packed; nothing, where that is damaged or of another version."""
+    """The part that ``packed`` encoded; empty if the content is damaged or from another version."""
     try:
         with gzip.open(BytesIO(content)) as file:
             since_ms, open_, rows = json.loads(file.read(MOST_BYTES))
@@ -122,7 +125,7 @@ def unpacked(content: bytes) -> Settled:
 
 
 def _sound(settled: Settled) -> bool:
-    """Whether every part is of its type, so that what reads it need not ask."""
+    """True if all values have the right types, so that readers need not check them."""
     rows = settled.rows.values()
     texts = chain(settled.open, *((row.run_id, row.artifact_uri, *row.metric_keys, *_items(row.tags)) for row in rows))
     ends = [row.end_ms for row in rows if row.end_ms is not None]

@@ -1,4 +1,4 @@
-"""Who started an experiment, from which program and which commit: the tags that MLflow's ``start_run`` would set."""
+"""The user, program and commit behind an experiment: the tags that MLflow's ``start_run`` would set."""
 
 import getpass
 import os
@@ -15,10 +15,10 @@ _PLUGINS = "mlflow.run_context_provider"
 
 
 def default_tags() -> dict[str, str]:
-    """User and program."""
+    """The tags of the user and the program."""
     try:
         user = getpass.getuser()
-    except (ImportError, KeyError, OSError):  # a pod's user id may have no name
+    except (ImportError, KeyError, OSError):  # the user id of a pod may have no name
         user = "unknown"
     name = sys.argv[0] if sys.argv and sys.argv[0] else "<console>"
     return {
@@ -29,7 +29,7 @@ def default_tags() -> dict[str, str]:
 
 
 def tags() -> dict[str, str]:
-    """All that is known: MLflow itself is asked in notebooks and where a plugin knows more."""
+    """All source tags, including those of git; MLflow itself collects them in notebooks and if it has plugins."""
     if "IPython" in sys.modules or "DATABRICKS_RUNTIME_VERSION" in os.environ or entry_points(group=_PLUGINS):
         from mlflow.tracking.context.registry import resolve_tags
 
@@ -38,7 +38,7 @@ def tags() -> dict[str, str]:
 
 
 def _git_tags() -> dict[str, str]:
-    """Commit, branch and origin of the repository that holds the program, where git tracks it."""
+    """Commit, branch and origin of the repository that holds the program, if git tracks it."""
     program = Path(sys.argv[0] if sys.argv and sys.argv[0] else ".")
     folder = (program.absolute().parent if program.is_file() else program).as_posix()
     commit = _git(folder, "rev-parse", "HEAD")
@@ -55,7 +55,7 @@ def _git_tags() -> dict[str, str]:
 
 
 def _git(folder: str, *command: str) -> str:
-    """What git prints; "" where it fails, or is not there."""
+    """The output of git; "" if it fails or is not installed."""
     try:
         arguments = ["git", "-C", folder, *command]
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=10)
@@ -73,7 +73,7 @@ def _without_user(url: str) -> str:
 
 
 def _environment_tags() -> dict[str, str]:
-    """Tags that whoever started this process wants its runs to have."""
+    """The tags in MLFLOW_RUN_CONTEXT, which the parent process may have set."""
     try:
         given = from_json(os.environ.get("MLFLOW_RUN_CONTEXT", "{}"))
     except ValueError:

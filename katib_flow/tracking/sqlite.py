@@ -1,8 +1,8 @@
-"""MLflow's SQLite store without MLflow: what a command reads, and the trials of an experiment in bulk.
+"""MLflow's SQLite store without MLflow, with the trials of an experiment read and written in bulk.
 
-Departs from ``MlflowClient``, which takes two seconds to import, and then some 6 ms and a dozen queries for a trial
-that does nothing: here it is a share of one, since a whole group of changes is one transaction. What is left in the
-database is the same to the column, and tests compare the two. Only a schema that ``database.KNOWN`` lists is touched.
+Departs from ``MlflowClient``, which takes two seconds to import, and then some 6 ms and a dozen queries for each empty
+trial: here a whole group of changes is one transaction. The result in the database is the same in every column, and
+tests compare the two. Only schemas in ``database.KNOWN`` are touched.
 """
 
 import json
@@ -18,9 +18,9 @@ from katib_flow.tracking.encode import PARENT, Entry, Point, Row
 from katib_flow.tracking.faults import Faults
 from katib_flow.tracking.names import metric_out
 
-RUN_ID = "{run_id}"  # stands in an artifact address for the run
-LONGEST_ROOT = 256  # characters of an address of artifacts that MLflow's column has
-NAMED = 100  # runs that a query names one by one, rather than ask for all of an experiment
+RUN_ID = "{run_id}"  # placeholder for the run in an artifact address
+LONGEST_ROOT = 256  # characters of an artifact address that fit into MLflow's column
+NAMED = 100  # the most runs that a query lists by id, rather than select all of an experiment
 
 _STATEMENTS = {  # in an order that foreign keys allow
     "runs": "INSERT INTO runs (run_uuid, name, source_type, source_name, entry_point_name, source_version, user_id,"
@@ -60,6 +60,7 @@ class Rows:
         experiment_id: str,
         user: str,
     ) -> None:
+        """Add a new run; times are milliseconds since the epoch."""
         self._rows["runs"].append(
             {
                 "run_id": run_id,
@@ -74,13 +75,15 @@ class Rows:
         )
 
     def add_state(self, run_id: str, status: str, end_ms: int | None) -> None:
+        """Add a change of a run's status; ``end_ms`` None keeps its end."""
         self._rows["states"].append({"run_id": run_id, "status": status, "end_ms": end_ms})
 
     def add(self, table: str, run_id: str, values: Mapping[str, str]) -> None:
-        """Params or tags of a run."""
+        """Add params or tags of a run; ``table`` is "params" or "tags"."""
         self._rows[table] += [{"run_id": run_id, "key": key, "value": value} for key, value in values.items()]
 
     def add_metrics(self, run_id: str, points: Iterable[Point]) -> None:
+        """Add values of metrics of a run, to its history and as its latest values."""
         for point in points:
             value, is_nan = metric_out(point.value)
             row = {"run_id": run_id, "key": point.key, "value": value, "step": point.step}
@@ -89,13 +92,13 @@ class Rows:
             self._rows["latest"].append(row)
 
     def write(self, database: Database, active: str = "") -> None:
-        """Write all in one transaction.
+        """Write all rows in one transaction.
 
         Args:
-            active: a run that must be there and not be deleted.
+            active: the id of a run that must exist and not be deleted.
 
         Raises:
-            ApiError: it is not.
+            ApiError: the run does not exist, or was deleted.
         """
         with database.transaction() as connection:
             if active:
@@ -110,14 +113,14 @@ def _require_active(execute: Callable[..., Any], run_id: str) -> None:
     if stage is None:
         raise ApiError(f"Run with id={run_id} not found", error_code="RESOURCE_DOES_NOT_EXIST")
     if stage[0] != "active":
-        raise ApiError(f"run {run_id} was deleted, need one that is not", error_code="INVALID_PARAMETER_VALUE")
+        raise ApiError(f"run {run_id}: found a deleted run, need an active one", error_code="INVALID_PARAMETER_VALUE")
 
 
 class SqliteApi:
-    """An ``Api`` over the file itself.
+    """An ``Api`` that works on the SQLite file itself.
 
     Args:
-        official: MLflow's client, for what is done once in the life of a store.
+        official: opens MLflow's client, for rare operations.
     """
 
     def __init__(self, database: Database, official: Callable[[], Api]) -> None:
@@ -127,11 +130,13 @@ class SqliteApi:
         self._locations: dict[str, str] = {}
 
     def experiment(self, name: str) -> Group | None:
+        """The MLflow experiment of a name; None if it does not exist."""
         query = f"SELECT experiment_id, lifecycle_stage FROM experiments WHERE name = ?{self._ours}"  # noqa: S608
-        found = self.database.rows(query, name)
-        return Group(str(found[0][0]), found[0][1] == "active") if found else None
+        rows = self.database.rows(query, name)
+        return Group(str(rows[0][0]), rows[0][1] == "active") if rows else None
 
     def create_experiment(self, name: str, artifact_root: str | None, tags: Mapping[str, str]) -> str:
+        """Create an experiment, and return its id."""
         if artifact_root is None or len(artifact_root) > LONGEST_ROOT:
             return self._official().create_experiment(name, artifact_root, tags)
         now_ms = int(time.time() * 1000)
@@ -145,15 +150,17 @@ class SqliteApi:
                 rows = [(key, value, experiment_id) for key, value in tags.items()]
                 connection.executemany("INSERT INTO experiment_tags (key, value, experiment_id) VALUES (?, ?, ?)", rows)
         except sqlite3.IntegrityError:
-            raise ApiError(f"there is an experiment {name!r}", error_code="RESOURCE_ALREADY_EXISTS") from None
+            raise ApiError(f"experiment {name!r} already exists", error_code="RESOURCE_ALREADY_EXISTS") from None
         return str(experiment_id)
 
     def tag_experiment(self, experiment_id: str, tags: Mapping[str, str]) -> None:
+        """Set tags of an MLflow experiment."""
         with self.database.transaction() as connection:
             statement = "INSERT OR REPLACE INTO experiment_tags (experiment_id, key, value) VALUES (?, ?, ?)"
             connection.executemany(statement, [(int(experiment_id), key, value) for key, value in tags.items()])
 
     def create_run(self, experiment_id: str, started_ms: int, tags: Mapping[str, str], name: str) -> Run:
+        """Create a run."""
         if not self.database.rows(_ACTIVE_EXPERIMENT, int(experiment_id)):
             raise ApiError(f"the experiment {experiment_id} was deleted", error_code="INVALID_STATE")
         run_id, rows = uuid.uuid4().hex, Rows()
@@ -165,7 +172,7 @@ class SqliteApi:
         return self.run(run_id)
 
     def artifact_uri(self, experiment_id: str, run_id: str) -> str:
-        """Where the artifacts of a run are kept."""
+        """The address of a run's artifacts."""
         if experiment_id not in self._locations:
             query = "SELECT artifact_location FROM experiments WHERE experiment_id = ?"
             ((root,),) = self.database.rows(query, int(experiment_id))
@@ -173,6 +180,7 @@ class SqliteApi:
         return self._locations[experiment_id].replace(RUN_ID, run_id)
 
     def run(self, run_id: str) -> Run:
+        """One run."""
         runs = self._runs("run_uuid = ?", [run_id])
         if not runs:
             raise ApiError(f"Run with id={run_id} not found", error_code="RESOURCE_DOES_NOT_EXIST")
@@ -187,7 +195,7 @@ class SqliteApi:
         limit: int = 1000,
         token: str | None = None,
     ) -> Page:
-        """All runs that fit, whatever the limit: nothing here is gained by pages."""
+        """All matching runs in one page; ``limit`` and ``token`` are ignored."""
         conditions, values = ["experiment_id = ?", "lifecycle_stage = ?"], [int(experiment_id), "active"]
         if where.deleted:
             values[1] = "deleted"
@@ -210,8 +218,8 @@ class SqliteApi:
 
     def _runs(self, condition: str, values: Sequence[Any], order: str = "") -> list[Run]:
         query = f"SELECT {_COLUMNS} FROM runs WHERE {condition}{order}"  # noqa: S608 - of constant parts
-        found = self.database.rows(query, *values)
-        ids = json.dumps([run_id for run_id, *_ in found])
+        rows = self.database.rows(query, *values)
+        ids = json.dumps([run_id for run_id, *_ in rows])
         tags, params, metrics = (self._by_run(table, columns, ids) for table, columns in _BESIDE.items())
         return [
             Run(
@@ -220,7 +228,7 @@ class SqliteApi:
                 params={key: _text(value) for key, value in params.get(run_id, {}).items()},
                 metrics=metrics.get(run_id, {}),
             )
-            for run_id, experiment_id, *fields in found
+            for run_id, experiment_id, *fields in rows
         ]
 
     def _by_run(self, table: str, value: str, ids: str) -> dict[str, dict[str, Any]]:
@@ -233,6 +241,7 @@ class SqliteApi:
     def log_batch(
         self, run_id: str, params: Mapping[str, str], tags: Mapping[str, str], metrics: Sequence[Point]
     ) -> None:
+        """Log params, tags and metrics of a run, in one transaction."""
         rows = Rows()
         rows.add("params", run_id, params)
         rows.add("tags", run_id, tags)
@@ -240,17 +249,20 @@ class SqliteApi:
         rows.write(self.database, active=run_id)
 
     def set_status(self, run_id: str, status: str, ended_ms: int | None) -> None:
+        """Set the status of a run, and its end in milliseconds since the epoch, if given."""
         rows = Rows()
         rows.add_state(run_id, status, ended_ms)
         rows.write(self.database, active=run_id)
 
     def delete_run(self, run_id: str) -> None:
+        """Mark a run as deleted."""
         with self.database.transaction() as connection:
             _require_active(connection.execute, run_id)
             query = "UPDATE runs SET lifecycle_stage = 'deleted', deleted_time = ? WHERE run_uuid = ?"
             connection.execute(query, (int(time.time() * 1000), run_id))
 
     def metric_history(self, run_id: str, key: str) -> list[Point]:
+        """All values of a metric, in the order in which they were logged."""
         query = "SELECT value, is_nan, timestamp, step FROM metrics WHERE run_uuid = ? AND key = ? ORDER BY rowid"
         return [
             Point(key, float("nan") if is_nan else value, timestamp, step)
@@ -259,7 +271,7 @@ class SqliteApi:
 
 
 def _text(value: object) -> str:
-    """What stands in a column of texts: SQLite keeps there whatever it is given."""
+    """The value of a text column as text: SQLite stores values of any type in it."""
     return value if isinstance(value, str) else "" if value is None else str(value)
 
 
@@ -267,29 +279,32 @@ _BESIDE = {"tags": "value", "params": "value", "latest_metrics": "CASE is_nan WH
 
 
 class SqliteBackend:
-    """The trials of an experiment, read and written in bulk."""
+    """A backend that reads and writes the trials of an experiment in bulk."""
 
     def __init__(self, api: SqliteApi, faults: Faults) -> None:
         self._api, self._database, self._faults = api, api.database, faults
         self._reserved: dict[tuple[str, str], str] = {}  # run ids, by parent run and trial
 
     def create(self, experiment_id: str, parent: str, entries: Sequence[Entry]) -> list[tuple[str, str]]:
-        """Ids only: the rows of new runs come in the transaction of ``write``."""
+        """Choose the ids of new runs; ``write`` inserts their rows."""
         ids = [self._reserved.pop((parent, entry.name), "") or uuid.uuid4().hex for entry in entries]
         return [
             (run_id, self._faults.run(lambda id=run_id: self._api.artifact_uri(experiment_id, id))) for run_id in ids
         ]
 
     def reserve(self, parent: str, trial_id: str) -> str:
+        """Choose the id that the run of a new trial will have."""
         return self._reserved.setdefault((parent, trial_id), uuid.uuid4().hex)
 
     def write(self, experiment_id: str, entries: Sequence[tuple[str, str, Entry]]) -> None:
+        """Write all entries in one transaction."""
         rows = Rows()
         for run_id, artifact_uri, entry in entries:
             _collect(rows, run_id, artifact_uri, experiment_id, entry)
         self._faults.run(lambda: rows.write(self._database))
 
     def rows(self, experiment_id: str, parent: str, trial_ids: Sequence[str] | None = None) -> list[Row]:
+        """The trials of an experiment, or only those with the given ids."""
         return self._faults.run(lambda: self._rows(*_children(parent, trial_ids)))
 
     def _rows(self, children: str, values: Sequence[str]) -> list[Row]:
@@ -308,6 +323,7 @@ class SqliteBackend:
         ]
 
     def series(self, parent: str, rows: Sequence[Row]) -> dict[str, list[Point]]:
+        """All metrics of some runs, by run id."""
         series: dict[str, list[Point]] = {row.run_id: [] for row in rows}
         for run_id, key, value, is_nan, timestamp, step in self._faults.run(lambda: self._points(parent, rows)):
             if run_id in series:
@@ -322,12 +338,13 @@ class SqliteBackend:
         return self._database.rows(f"{query} ORDER BY metrics.rowid", *values)
 
     def tags(self, run_id: str) -> Mapping[str, str]:
+        """The tags of a run."""
         query = "SELECT key, value FROM tags WHERE run_uuid = ?"
         return {key: _text(value) for key, value in self._faults.run(lambda: self._database.rows(query, run_id))}
 
 
 def _children(parent: str, trial_ids: Sequence[str] | None) -> tuple[str, list[str]]:
-    """A query for the ids of the child runs of a parent, and its values."""
+    """A query for the ids of a parent's child runs, and its values."""
     query, values = "SELECT run_uuid FROM tags WHERE key = ? AND value = ?", [PARENT, parent]
     if trial_ids is not None:
         query += " INTERSECT SELECT run_uuid FROM tags WHERE key = 'katib_flow.trial_id'"
@@ -337,8 +354,9 @@ def _children(parent: str, trial_ids: Sequence[str] | None) -> tuple[str, list[s
 
 
 def _collect(rows: Rows, run_id: str, artifact_uri: str, experiment_id: str, entry: Entry) -> None:
-    """The rows of every table that an entry makes."""
-    tags = {**entry.identity, **entry.tags, **entry.marks}
+    """Add the rows of an entry for every table."""
+
+    tags = {**entry.identity, **entry.tags, **entry.artifact_tags}
     if entry.identity:
         user = entry.identity.get("mlflow.user", "unknown")
         tags["mlflow.runName"] = entry.name

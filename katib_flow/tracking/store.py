@@ -1,4 +1,4 @@
-"""An MLflow store as a place for experiments: made once, safe to use from several threads."""
+"""The experiments in an MLflow store. One object serves several threads."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ from katib_flow.wording import did_you_mean
 
 PATIENCE_SECONDS = 300.0
 SEGMENT, GIVEN = "katib_flow.segment", "katib_flow.given"
-KIND = {"mlflow.experimentKind": "custom_model_development"}  # MLflow's UI shows pages for training, not for agents
+KIND = {"mlflow.experimentKind": "custom_model_development"}  # makes MLflow's UI show pages for training, not agents
 _RUN_STATUS = {
     Status.RUNNING: "RUNNING",
     Status.PAUSED: "RUNNING",
@@ -51,15 +51,15 @@ class Store:
     """The experiments in one MLflow experiment of one MLflow store.
 
     Attributes:
-        checkpoints: those of running trials.
-        learnings: what algorithms have learnt.
+        checkpoints: the checkpoints of running trials.
+        learnings: the learnt states of algorithms.
 
     Args:
-        uri: of the store; None stands for MLFLOW_TRACKING_URI, and without that for ``katib_flow.db`` in the working
-            directory. Artifacts of a SQLite store are kept beside it; a server decides for itself.
-        experiment: the name of the MLflow experiment; it is made when something is first recorded.
-        patience_seconds: how long a call is tried again while the server is faulty or the database locked.
-        contact_seconds: how long the first contact may take; FIRST_CONTACT_SECONDS where it is not given.
+        uri: the address of the store; None for MLFLOW_TRACKING_URI or, without that, ``katib_flow.db`` in the working
+            directory. The artifacts of a SQLite store are beside it; a server chooses their location.
+        experiment: the name of the MLflow experiment, which is created with the first record.
+        patience_seconds: how long a call is repeated while the server is faulty or the database is locked.
+        contact_seconds: how long the first contact may take; ``FIRST_CONTACT_SECONDS`` by default.
 
     Raises:
         TrackingError: the store does not answer, or cannot be written.
@@ -72,7 +72,7 @@ class Store:
         *,
         patience_seconds: float = PATIENCE_SECONDS,
         contact_seconds: float | None = None,
-        thin: bool = True,  # False: MLflow's own client whatever the store; for tests that compare the two
+        thin: bool = True,  # False: MLflow's own client for every store, for tests that compare the two
     ) -> None:
         self.uri, self._path = located(uri)
         self.experiment = experiment
@@ -89,31 +89,34 @@ class Store:
         self.checkpoints = Checkpoints(self._runs, self._artifacts, self._run)
         self.learnings = Learnings(self._artifacts)
         self._experiment_id = ""
-        self._logged: dict[str, set[Point]] = {}  # points of the best, by parent run
+        self._logged: dict[str, set[Point]] = {}  # points of the best values, by parent run
 
     @property
     def away_since(self) -> float | None:
-        """Since when the store has not answered, in seconds since the epoch; None while it does."""
+        """Since when the store has not answered, in seconds since the epoch; None while it answers."""
         return self._faults.away_since
 
     def patience(self, seconds: float) -> AbstractContextManager[None]:
-        """Have calls of this thread in the block tried again for so long, in the place of ``patience_seconds``."""
+        """Replace ``patience_seconds`` for the calls of this thread in the block."""
         return self._faults.patience(seconds)
 
     # experiments
 
     def create(self, experiment: Experiment, key: str = "") -> Record:
-        """Open the parent run of an experiment; one with the same key, if it is there, in its place.
+        """Create the parent run of an experiment, or return the existing one with the same key.
 
-        One search is all it costs where the run is there and whole.
+        If the run exists and is complete, this costs one search.
+
+        Args:
+            key: an idempotency key; "" always creates a run.
         """
-        with alone(self._path):  # processes that create at once agree on one run
+        with alone(self._path):  # processes that create a run at the same time agree on one
             run = (self._keyed(key) if key else None) or self._open(experiment, key)
         record = _record(run)
         if not run.params:
             try:
                 self._complete(record)
-            except TrackingError:  # of two that were made at once, this one was dropped by who made the other
+            except TrackingError:  # another process may have created a second run and deleted this one
                 winner = self._keyed(key) if key else None
                 if winner is None or winner.run_id == record.run_id:
                     raise
@@ -122,23 +125,23 @@ class Store:
         return record
 
     def _complete(self, record: Record) -> None:
-        """Write what a run has once it is whole, its parameters last; again does no harm."""
+        """Write the rest of a run, its params last. Repeating this does no harm."""
         self.log_text(record, dump_yaml(record.experiment.to_dict()), "spec.yaml")
         view = view_tags(record.run_id, record.experiment)
         self._faults.run(lambda: self._api.tag_experiment(record.mlflow_experiment_id, view))
         self._runs.log(record.run_id, _params(record.experiment), {}, ())
 
     def keyed(self, key: str) -> Record | None:
-        """The experiment that was created with a key; None where there is none."""
+        """The experiment that was created with a key; None if there is no such experiment."""
         return _record(run) if (run := self._keyed(key)) else None
 
     def _keyed(self, key: str) -> Run | None:
-        """The run of a key; where pods that raced have made two, the one that is whole, else the older."""
+        """The run of a key. If competing pods have created two: the complete one, otherwise the older one."""
         runs = self._search({"katib_flow.key_hash": _hash(key)})
         return min(runs, key=lambda run: (not run.params, run.start_ms, run.run_id), default=None)
 
     def _open(self, experiment: Experiment, key: str) -> Run:
-        if experiment.warm_start:  # names change their meaning, this experiment's own most of all
+        if experiment.warm_start:  # a name may mean another experiment later, above all this experiment's own name
             run_ids = tuple(self.find(name).run_id for name in experiment.warm_start)
             experiment = experiment.model_copy(update={"warm_start": run_ids})
         experiment = _without_password(experiment)
@@ -154,11 +157,11 @@ class Store:
             **json_tags("katib_flow.spec", experiment.to_dict()),
         }
 
-        def found() -> tuple[str, str] | None:
+        def look_up() -> tuple[str, str] | None:
             return (run.run_id, run.artifact_uri) if (run := self._keyed(unique)) else None
 
         now_ms = int(time.time() * 1000)
-        run_id, _ = self._runs.open_run(experiment_id, now_ms, tags, experiment.name, found)
+        run_id, _ = self._runs.open_run(experiment_id, now_ms, tags, experiment.name, look_up)
         run = self._keyed(unique) or self._run(run_id)
         if run.run_id != run_id:
             self._faults.run(lambda: self._api.delete_run(run_id))  # another process was faster
@@ -189,10 +192,10 @@ class Store:
         return str(self._path) if self._path else shown(self.uri)
 
     def find(self, name: str) -> Record:
-        """The newest experiment of a name, or the one whose run id is or begins with it (6 characters or more).
+        """The newest experiment of a name, or the one whose run id begins with it (6 characters or more).
 
         Raises:
-            NotFound: there is none, or an abbreviated run id fits several.
+            NotFound: there is no such experiment, or several run ids begin with the name.
         """
         if "'" not in name and (named := next(self._records({"katib_flow.name": name}), None)):
             return named
@@ -202,21 +205,21 @@ class Store:
             return fitting[0]
         if fitting:
             raise NotFound(
-                f"{name}: begins the ids of {len(fitting)} runs, need more of it: "
-                + ", ".join(each.run_id for each in fitting)
+                f"{name}: the ids of {len(fitting)} runs begin like this; give more characters: "
+                + ", ".join(record.run_id for record in fitting)
             )
         names = list(dict.fromkeys(record.name for record in records))
         known = did_you_mean(name, names) or (
-            f"; there are {', '.join(names[:10])}" if names else "; it holds none yet"
+            f"; the store has {', '.join(names[:10])}" if names else "; the store has no experiments"
         )
         raise NotFound(f"{name}: no such experiment in {self._shown}{known}")
 
     def newest(self) -> Record | None:
-        """The newest experiment; None where there is none."""
+        """The newest experiment; None if the store has no experiments."""
         return next(self._records({"katib_flow.kind": "experiment"}), None)
 
     def records(self) -> list[Record]:
-        """All experiments, newest first; those whose spec this version cannot read are left out."""
+        """All experiments, the newest first, except those with a spec that this version cannot read."""
         return list(self._records({"katib_flow.kind": "experiment"}))
 
     def _records(self, tags: Mapping[str, str]) -> Iterator[Record]:
@@ -230,7 +233,7 @@ class Store:
             yield from (run for run in runs if run.tags.get("katib_flow.kind") == "experiment")
 
     def _mlflow_experiment(self, *, create: bool) -> str:
-        """Id of the MLflow experiment, "" where there is none and none is to be made."""
+        """The id of the MLflow experiment; "" if it does not exist and ``create`` is False."""
         if not self._experiment_id:
             self._experiment_id = self._faults.run(lambda: self._find_or_make(create=create))
         return self._experiment_id
@@ -246,68 +249,69 @@ class Store:
                     raise
                 group = self._api.experiment(self.experiment)  # another process was faster
                 if group is None:
-                    what = f"MLflow says that the experiment {self.experiment!r} exists, and does not find it"
-                    why = "as it does where a file was replaced while a process had it open; try it in a new process"
+                    what = f"MLflow says that the experiment {self.experiment!r} exists, but does not find it"
+                    why = "which happens if a file was replaced while a process had it open; try again in a new process"
                     raise TrackingError(f"{self._shown}: {what}, {why}") from error
         if group is not None and not group.active:
             command = f"{mlflow_command(self.uri)} experiments restore -x {group.experiment_id}"
-            need = f"restore it ({command}), or set tracking.experiment"
+            need = f"restore it ({command}), or set another tracking.experiment"
             raise TrackingError(f"{self._shown}: the MLflow experiment {self.experiment!r} is deleted: {need}")
         return "" if group is None else group.experiment_id
 
     # trials
 
     def history(self, record: Record, *, series: bool = False) -> History:
-        """Every trial of an experiment; with ``series``, all that each reported."""
+        """All trials of an experiment; with ``series``, including all values of their metrics."""
         return self._trials.history(record, series=series)
 
     def earlier(self, experiment: Experiment) -> History:
-        """The trials of the experiments that one starts from.
+        """The trials of the experiments named in ``warm_start``.
 
         Raises:
-            NotFound: there is no such experiment any more.
+            NotFound: one of the experiments does not exist any more.
         """
         records = [self.find(name) for name in experiment.warm_start]
         return History(tuple(trial for record in records for trial in self.history(record)))
 
     def trial(self, record: Record, trial_id: str, *, series: bool = False) -> Trial | None:
-        """One trial, with ``series`` all that it reported; None where it is not recorded."""
+        """One trial, with ``series`` including all values of its metrics; None if it is not recorded."""
         return self._trials.trial(record, trial_id, series=series)
 
     def reported(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
-        """What recorded trials have reported of some scalar metrics so far, pushed by other programs or recorded here.
+        """All values of some scalar metrics in the runs of trials, including those that other programs have logged.
+
+        It costs one call per trial and metric.
 
         Returns:
-            By trial id, in the order of time, then step; costs a call a trial and metric.
+            By trial id, ordered by time and then step.
         """
-        found = self._runs.points([(trial.run_id, name) for trial in trials for name in names])
-        series = iter(found)
+        series = iter(self._runs.points([(trial.run_id, name) for trial in trials for name in names]))
         return {
             trial.id: sorted((metric for _ in names for metric in next(series)), key=lambda m: (m.timestamp_ms, m.step))
             for trial in trials
         }
 
     def curves(self, trials: Sequence[Trial], names: Sequence[str]) -> dict[str, list[Metric]]:
-        """As ``reported``, each trial as if it had been tried once."""
+        """As ``reported``, with each trial as if it had been run in a single attempt."""
         reported = self.reported(trials, names)
         return {trial.id: as_one_try(trial, reported[trial.id]) for trial in trials}
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool = False) -> list[Trial]:
-        """Record what is new about trials; the trials with their run ids, in the same order.
+        """Record changes of trials, and return the trials with their run ids, in the same order.
 
         A trial without a run id gets a new run, unless ``lookup`` is set and its id is recorded already. Writing the
-        same change twice leaves what writing it once does.
+        same change twice has the same result as writing it once.
         """
         return self._trials.write(record, changes, lookup=lookup)
 
     def reserve(self, record: Record, trial_id: str) -> str:
-        """The id that the run of a trial will have that is not recorded yet; "" where the store chooses it later."""
+        """The run id of a trial that is not recorded yet; "" if the store chooses it later."""
         return self._backend.reserve(record.run_id, trial_id)
 
     # the experiment as a whole
 
     def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:
-        """Bring the parent run up to date with a history; with a status, set it; a final one closes the run."""
+        """Update the parent run from a history, and set its status if one is given; a final one ends the run."""
         run = self._run(record.run_id)
         before = _record(run)
         status, reason = (before.status, before.reason) if status is None else (status, reason)
@@ -319,7 +323,7 @@ class Store:
             "katib_flow.reason": readable(reason, MAX_TAG),
             "mlflow.note.content": summary.description(record, history, status, reason),
             **({"katib_flow.best_trial": top.id} if top else {}),
-            "katib_flow.status": str(status),  # last: it says that all else is there
+            "katib_flow.status": str(status),  # last: it means that all the rest is written
         }
         changed = {key: value for key, value in tags.items() if run.tags.get(key) != value}
         if status is not before.status or run.status != _RUN_STATUS[status]:
@@ -329,28 +333,28 @@ class Store:
         return self.get(record.run_id)
 
     def control(self, record: Record) -> Control:
-        """What the user asks for; cheap enough to ask every second."""
+        """Read the user's requests; cheap enough to do every second."""
         tags = self._backend.tags(record.run_id)
         return Control(
             **{
-                each.name: _asked(key, tags[key], *_CONTROLS[each.name])
-                for each in fields(Control)
-                if tags.get(key := f"katib_flow.{each.name}")
+                item.name: _asked(key, tags[key], *_CONTROLS[item.name])
+                for item in fields(Control)
+                if tags.get(key := f"katib_flow.{item.name}")
             }
         )
 
     def set_control(self, record: Record, **changes: bool | float | None) -> Control:
-        """Change what the user asks for, by the names of ``Control``; what is not named stays."""
+        """Change some of the user's requests; ``changes`` are fields of ``Control``."""
         control = Control(**{**asdict(self.control(record)), **changes})  # type: ignore[arg-type]
         tags = {f"katib_flow.{name}": json.dumps(value) for name, value in asdict(control).items() if name in changes}
         self._runs.log(record.run_id, {}, tags, ())
         return control
 
     def go_on(self, record: Record, *, max_trials: int | None = None, timeout: float | None = None) -> Control:
-        """Have an experiment that has ended, or was cut off, go on: no stop and no pause is asked for any more.
+        """Withdraw the requests to stop or pause, so that an experiment can continue.
 
         Args:
-            max_trials, timeout: in the place of what was asked for before; None leaves that.
+            max_trials, timeout: new limits, in trials and seconds; None keeps the earlier requests.
         """
         asked = {"max_trials": max_trials, "timeout": timeout}
         changes = {name: value for name, value in asked.items() if value is not None}
@@ -359,16 +363,16 @@ class Store:
         return self.set_control(record, stop=False, pause=False, spent=spent, resumed=now, **changes)
 
     def _last_seen(self, record: Record, control: Control) -> float:
-        """When an experiment that was paused or cut off last did anything, in seconds since the epoch."""
+        """When an experiment without an end last started or ended a trial, in seconds since the epoch."""
         times = [time for trial in self.history(record) for time in (trial.started, trial.ended) if time]
         return max([control.resumed or record.started, *times])
 
     def lease(self, record: Record, say: Callable[[str], None], own: Lease | None = None) -> Holding:
-        """Who runs an experiment, to be taken.
+        """The lease of an experiment, which is not taken yet.
 
         Args:
-            say: called with what a person should know.
-            own: who takes it; this process, where it is not given.
+            say: called with messages for the user.
+            own: the owner; this process by default.
         """
         return Holding(
             read=lambda: self._backend.tags(record.run_id),
@@ -379,32 +383,32 @@ class Store:
         )
 
     def segment(self, record: Record) -> int:
-        """Number of the newest Workflow that an experiment has reached, 0 for the first."""
+        """The number of the newest Workflow of an experiment, from 0."""
         return _asked(SEGMENT, self._backend.tags(record.run_id).get(SEGMENT, "0"), *_WHOLE)
 
     def set_segment(self, record: Record, segment: int) -> None:
-        """From now on the Workflows before this one must leave the experiment alone."""
+        """Set the number of the newest Workflow; earlier ones must leave the experiment alone."""
         self._runs.log(record.run_id, {}, {SEGMENT: str(segment)}, ())
 
     def given(self, record: Record) -> tuple[int, int]:
-        """The newest iteration whose trials are recorded wholly: numbers of its Workflow and of it there."""
+        """The newest iteration with all of its trials recorded: the numbers of its Workflow and of the iteration."""
         segment, _, iteration = self._backend.tags(record.run_id).get(GIVEN, "0 0").partition(" ")
         return int(segment), int(iteration)
 
     def set_given(self, record: Record, segment: int, iteration: int) -> None:
-        """From now on this iteration has the trials that are recorded of it, and no others."""
+        """Mark an iteration as fully recorded; it gets no more trials."""
         self._runs.log(record.run_id, {}, {GIVEN: f"{segment} {iteration}"}, ())
 
     def log_artifact(self, record: Record, path: Path, name: str = "") -> None:
-        """Keep a file or directory with the parent run."""
-        self._artifacts.put(record.artifact_uri, name or path.name, path)
+        """Store a file or directory with the parent run."""
+        self._artifacts.write(record.artifact_uri, name or path.name, path)
 
     def log_text(self, record: Record, text: str, name: str) -> None:
-        """Keep a text as a file with the parent run."""
-        self._artifacts.put(record.artifact_uri, name, text)
+        """Store a text as a file with the parent run."""
+        self._artifacts.write(record.artifact_uri, name, text)
 
     def read_artifact(self, run_id: str, path: str) -> Path:
-        """A local file or directory with an artifact of a run: not to be changed, and gone with the process.
+        """A local path to an artifact of a run; do not change it. A download is deleted when the process ends.
 
         Raises:
             NotFound: there is no such run, or it has no such artifact.
@@ -413,7 +417,7 @@ class Store:
 
 
 def _without_password(experiment: Experiment) -> Experiment:
-    """As it is recorded: everyone who reads the store, or its report, would read it."""
+    """The experiment to record: a password in its URI would be visible to all readers of the store or the report."""
     if experiment.tracking.uri is None or not has_password(experiment.tracking.uri):
         return experiment
     tracking = experiment.tracking.model_copy(update={"uri": shown(experiment.tracking.uri)})
@@ -429,20 +433,20 @@ def _is_time(value: object) -> bool:
 
 
 _YES_NO = (lambda value: isinstance(value, bool), "true or false")
-_WHOLE = (_is_whole, "a whole number from 0")
+_WHOLE = (_is_whole, "a whole number of at least 0")
 _CONTROLS: Mapping[str, tuple[Callable[[object], bool], str]] = {
     "stop": _YES_NO,
     "pause": _YES_NO,
-    "max_trials": (lambda value: value is None or _is_whole(value), "a whole number from 0, or null"),
-    "timeout": (lambda value: value is None or _is_time(value), "seconds from 0, or null"),
-    "spent": (_is_time, "seconds from 0"),
+    "max_trials": (lambda value: value is None or _is_whole(value), "a whole number of at least 0, or null"),
+    "timeout": (lambda value: value is None or _is_time(value), "a number of seconds of at least 0, or null"),
+    "spent": (_is_time, "a number of seconds of at least 0"),
     "resumed": (lambda value: value is None or _is_time(value), "seconds since the epoch, or null"),
 }
-"""What each tag of ``Control`` may hold, and how it is said."""
+"""A check for the value of each tag of ``Control``, with its description."""
 
 
 def _asked(tag: str, text: str, fits: Callable[[object], bool], need: str) -> Any:
-    """What a tag says, that may be edited by hand in MLflow's page."""
+    """The value of a tag, which may have been edited by hand in MLflow's UI."""
     with suppress(ValueError):
         value = from_json(text)
         if fits(value):
@@ -462,7 +466,8 @@ def _record(run: Run) -> Record:
         started = seconds_in(run.start_ms)
         ended = seconds_in(run.end_ms) if status.final and run.end_ms else None
     except (KeyError, ValueError) as error:  # InvalidSpec is a ValueError
-        raise TrackingError(f"run {run.run_id}: records no experiment that this version can read: {error}") from error
+        what = "its experiment cannot be read by this version"
+        raise TrackingError(f"run {run.run_id}: {what}: {error}") from error
     return Record(
         run_id=run.run_id,
         name=experiment.name,
@@ -479,9 +484,9 @@ def _record(run: Run) -> Record:
 
 
 def _params(experiment: Experiment) -> dict[str, str]:
-    """What a reader of the MLflow page compares experiments by."""
-    objectives = {f"objective.{each.metric}": each.direction for each in experiment.objective}
-    goals = {f"goal.{each.metric}": each.goal for each in experiment.objective if each.goal is not None}
+    """The params of the parent run, by which MLflow's UI compares experiments."""
+    objectives = {f"objective.{objective.metric}": objective.direction for objective in experiment.objective}
+    goals = {f"goal.{item.metric}": item.goal for item in experiment.objective if item.goal is not None}
     settings = {f"algorithm.{name}": value for name, value in experiment.algorithm.settings.items()}
     limits = {f"limits.{name}": value for name, value in experiment.limits.model_dump().items() if value is not None}
     budget = experiment.budget.model_dump() if experiment.budget else {}

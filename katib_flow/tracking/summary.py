@@ -1,4 +1,4 @@
-"""What the parent run says of the whole experiment: the course of the best, counts, and a description for people."""
+"""The summary of an experiment in its parent run: the best value over time, counts, and a description for people."""
 
 import re
 import shlex
@@ -17,10 +17,10 @@ _ALWAYS = (State.RUNNING, State.SUCCEEDED, State.FAILED)
 
 
 def best_points(experiment: Experiment, history: History, *, closing: bool) -> list[Point]:
-    """``best/<metric>`` over trial index: a point for each trial that was better than all before it, as they ended.
+    """``best/<metric>`` over the trial index: a point for each trial that was better than all that ended before it.
 
-    The step is the highest index that had ended by then, the trial's own where trials end in order: steps never fall,
-    so that what MLflow calls the latest value is the best. ``closing`` adds where the course ends.
+    The step is the highest index among the trials that had ended by then. Steps never decrease, so that MLflow's latest
+    value is the best one. ``closing`` adds a point at the end of the curve.
     """
     return [point for objective in experiment.objective for point in _course(objective, history, closing=closing)]
 
@@ -42,14 +42,14 @@ def _course(objective: Objective, history: History, *, closing: bool) -> Iterato
 
 
 def counts(history: History, before: Mapping[str, float], now_ms: int) -> list[Point]:
-    """``trials/<state>`` for the counts that are not as ``before``, the metrics the parent run has."""
-    found = history.counts()
-    step = len(history)  # it never falls, so that what MLflow calls the latest value is
+    """``trials/<state>`` for the counts that differ from ``before``, the metrics of the parent run."""
+    by_state = history.counts()
+    step = len(history)  # it never decreases, so that MLflow's latest value is the newest
     points: list[Point] = []
     for state in State:
         key = f"trials/{state}"
-        if (found[state] or state in _ALWAYS or key in before) and before.get(key) != found[state]:
-            points.append(Point(key, float(found[state]), now_ms, step))
+        if (by_state[state] or state in _ALWAYS or key in before) and before.get(key) != by_state[state]:
+            points.append(Point(key, float(by_state[state]), now_ms, step))
     return points
 
 
@@ -59,7 +59,7 @@ def description(record: Record, history: History, status: Status, reason: str) -
     best = experiment.best(history)
     parts = [
         f"**{status}**{f': {_plain(reason)}' if reason else ''} ({_counts(history)})",
-        _best(record, best) if best else "No trial has a value of the objective yet.",
+        _best(record, best) if best else "No trial has a finite value of the objective yet.",
         f"[All trials side by side]({trials_path(record)})",
         experiment.description,
         _commands(record),
@@ -68,8 +68,8 @@ def description(record: Record, history: History, status: Status, reason: str) -
 
 
 def _counts(history: History) -> str:
-    found = history.counts()
-    return ", ".join(f"{found[state]} {state}" for state in State if found[state]) or "no trials yet"
+    by_state = history.counts()
+    return ", ".join(f"{by_state[state]} {state}" for state in State if by_state[state]) or "no trials yet"
 
 
 def _best(record: Record, best: Trial) -> str:
@@ -88,12 +88,12 @@ def _cell(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """A text that stands in Markdown for itself: no link, no HTML, no emphasis, no end of a table's cell."""
+    """A text escaped for Markdown: no link, no HTML, no emphasis, no end of a table's cell."""
     return re.sub(r"([\\`*_\[\]<>|~&])", r"\\\1", text)
 
 
 def _code(text: str) -> str:
-    """A text as code, whatever backticks it holds."""
+    """A text as inline code in Markdown, even if it contains backticks."""
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence}{text}{fence}"
 
@@ -105,7 +105,7 @@ def _commands(record: Record) -> str:
             "```",
             *reproduce(record),
             "```",
-            f"Go on: {_code(command(record, 'resume'))}. "
+            f"Continue: {_code(command(record, 'resume'))}. "
             f"Report: {_code(command(record, 'report') + ' -o report.html')}.",
         ]
     )
@@ -117,7 +117,7 @@ def reproduce(record: Record) -> list[str]:
 
 
 def command(record: Record, verb: str, name: str = "") -> str:
-    """A command on an experiment, by its own name where none is given."""
+    """A shell command on an experiment, by its name unless another is given."""
     group = record.experiment.tracking.experiment
     where = [] if group == Tracking().experiment else ["--tracking-experiment", group]
     return shlex.join(["katib-flow", verb, name or record.name, *where])

@@ -1,4 +1,4 @@
-"""Calls that wait for a server, side by side."""
+"""Runs calls that wait for a server in parallel."""
 
 from collections.abc import Callable, Iterable
 from threading import Lock, Thread
@@ -10,13 +10,13 @@ THREADS = 8  # MLflow's client keeps ten connections
 
 
 def parallel(call: Callable[[T], U], items: Iterable[T]) -> list[U]:
-    """The results in the order of the items; raises what the first call that failed did.
+    """The results in the order of the items; raises the error of the first item that failed.
 
-    The threads are daemons, not those of an executor: at exit Python would wait for calls that try a server which is
-    away for minutes.
+    The threads are daemons and not those of an executor: at exit, Python would wait for calls to a server that does
+    not answer.
     """
     todo = list(items)
-    if len(todo) < 2:  # no thread is worth its while
+    if len(todo) < 2:  # a thread would not be worthwhile
         return [call(item) for item in todo]
     results: list[U | None] = [None] * len(todo)
     errors: dict[int, BaseException] = {}
@@ -30,7 +30,7 @@ def parallel(call: Callable[[T], U], items: Iterable[T]) -> list[U]:
                 return
             try:
                 results[position] = call(todo[position])
-            except BaseException as error:  # noqa: BLE001 - it is raised again where the results are wanted
+            except BaseException as error:  # noqa: BLE001 - raised again in the calling thread
                 errors[position] = error
 
     threads = [Thread(target=work, name="katib-flow call", daemon=True) for _ in range(min(THREADS, len(todo)))]

@@ -1,4 +1,4 @@
-"""The trials of an experiment, out to a backend and back in; files of theirs beside it."""
+"""Writes the trials of an experiment to a backend and reads them back; their files are artifacts."""
 
 import hashlib
 import json
@@ -20,6 +20,8 @@ from katib_flow.tracking.threads import parallel
 
 
 class Trials:
+    """The trials of experiments in one store."""
+
     def __init__(
         self, backend: Backend, artifacts: Artifacts, histories: Histories | None, address: Callable[[str], str]
     ) -> None:
@@ -27,6 +29,7 @@ class Trials:
         self._topologies: dict[str, Mapping[str, object]] = {}  # by run id: they never change
 
     def history(self, record: Record, *, series: bool) -> History:
+        """All trials of an experiment, as ``Store.history`` says."""
         if self._histories is not None:
             rows = self._histories.rows(record)
         else:
@@ -34,6 +37,7 @@ class Trials:
         return History(tuple(self._read(record, rows, series=series)))
 
     def trial(self, record: Record, trial_id: str, *, series: bool) -> Trial | None:
+        """One trial, as ``Store.trial`` says."""
         rows = self._backend.rows(record.mlflow_experiment_id, record.run_id, [trial_id])
         return next(iter(self._read(record, rows, series=series)), None)
 
@@ -63,8 +67,9 @@ class Trials:
             return row.run_id, [metric for text in texts for metric in encode.vectors_in(text)]
 
     def write(self, record: Record, changes: Sequence[Change], *, lookup: bool) -> list[Trial]:
+        """Record changes of trials, as ``Store.write`` says."""
         run_ids = self._known(record, changes) if lookup else {}
-        found = frozenset(run_ids)  # their params are written again: a process that died may not have come so far
+        recorded = frozenset(run_ids)  # their params are written again: a process that died may not have written them
         fresh = self._fresh(record, changes, run_ids)
         addresses = self._open(record, fresh, run_ids)
         trials: list[Trial] = []
@@ -72,10 +77,11 @@ class Trials:
         for change in changes:
             trial = replace(change.trial, run_id=change.trial.run_id or run_ids[change.trial.id])
             entry = None if change.trial.run_id else fresh.pop(trial.id, None)
-            entry = entry or self._entry(record, trial, change.metrics, params=trial.id in found)
+            entry = entry or self._entry(record, trial, change.metrics, params=trial.id in recorded)
             address = addresses.get(trial.run_id) or self._sibling(record, trial.run_id)
-            marks = self._keep(address, change, first=bool(entry.identity) or trial.id in found)
-            entries.append((trial.run_id, address, replace(entry, marks=marks) if marks else entry))
+            artifact_tags = self._keep(address, change, first=bool(entry.identity) or trial.id in recorded)
+            entry = replace(entry, artifact_tags=artifact_tags) if artifact_tags else entry
+            entries.append((trial.run_id, address, entry))
             trials.append(trial)
         self._backend.write(record.mlflow_experiment_id, entries)
         if addresses and self._histories is not None:
@@ -97,7 +103,7 @@ class Trials:
         return fresh
 
     def _open(self, record: Record, fresh: Mapping[str, Entry], run_ids: dict[str, str]) -> dict[str, str]:
-        """Open the runs of new trials; adds their ids to ``run_ids``, and gives their artifact addresses by run id."""
+        """Create the runs of new trials, add their ids to ``run_ids``, and return artifact addresses by run id."""
         opened = self._backend.create(record.mlflow_experiment_id, record.run_id, list(fresh.values()))
         run_ids.update({trial_id: run_id for trial_id, (run_id, _) in zip(fresh, opened, strict=True)})
         return dict(opened)
@@ -112,52 +118,52 @@ class Trials:
 
     @cached_property
     def _common(self) -> dict[str, str]:
-        """What MLflow's own ``start_run`` says of the source: its pages have columns for it."""
+        """The source tags that MLflow's own ``start_run`` sets: its UI has columns for them."""
         return {name: value[: encode.MAX_TAG] for name, value in source.default_tags().items()}
 
     def _sibling(self, record: Record, run_id: str) -> str:
-        """The artifact address of a child run, from its parent's: every store of MLflow's only puts in the run id."""
+        """The artifact address of a child run, derived from its parent's: they differ only in the run id."""
         if record.run_id in record.artifact_uri:
             return record.artifact_uri.replace(record.run_id, run_id)
         return self._address(run_id)
 
     def _keep(self, address: str, change: Change, *, first: bool) -> dict[str, str]:
-        """Keep the files of a change; the tags that say so."""
-        marks: dict[str, str] = {}
+        """Store the files of a change, and return the tags that say so."""
+        artifact_tags: dict[str, str] = {}
         topology = change.trial.suggestion.topology
         if first and topology is not None:
-            self._artifacts.put(address, "topology.json", json.dumps(topology))
-            marks["katib_flow.topology"] = "topology.json"
+            self._artifacts.write(address, "topology.json", json.dumps(topology))
+            artifact_tags["katib_flow.topology"] = "topology.json"
         if text := encode.vectors_out(change.metrics):
             digest = hashlib.sha256(text.encode()).hexdigest()[:16]  # written again, a change finds its own file
-            self._artifacts.put(address, f"vectors/{digest}.jsonl", text)
-            marks["katib_flow.vectors"] = "vectors/"
+            self._artifacts.write(address, f"vectors/{digest}.jsonl", text)
+            artifact_tags["katib_flow.vectors"] = "vectors/"
         if change.log is not None and change.log.is_file() and change.log.stat().st_size:
-            self._artifacts.put(address, "log.txt", change.log)
+            self._artifacts.write(address, "log.txt", change.log)
         for name, path in change.artifacts.items():
-            self._artifacts.put(address, name, path)
-        return marks
+            self._artifacts.write(address, name, path)
+        return artifact_tags
 
 
 def _trial(row: Row, topology: Mapping[str, object] | None) -> Trial:
-    with _reading(row, "its tags"):
+    with _reading(row, "tags"):
         return encode.trial(row, topology)
 
 
 def _with_series(trial: Trial, points: Iterable[Point], vectors: Iterable[Metric]) -> Trial:
-    with _reading(trial, "its metrics"):
+    with _reading(trial, "metrics"):
         return encode.with_series(trial, points, vectors)
 
 
 @contextmanager
-def _reading(of: Row | Trial, part: str) -> Generator[None]:
-    """A block that reads a part of what a run records: others may have edited or damaged it.
+def _reading(source: Row | Trial, part: str) -> Generator[None]:
+    """Explain an error in the block that reads a part of a run, which others may have edited or damaged.
 
     Raises:
-        TrackingError: it is not what this version writes.
+        TrackingError: the part cannot be read by this version.
     """
     try:
         yield
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        text = f"records no trial that this version can read, by {part}: {error!r}"
-        raise TrackingError(f"run {of.run_id}: {text}") from error
+        text = f"the {part} of its trial cannot be read by this version: {error!r}"
+        raise TrackingError(f"run {source.run_id}: {text}") from error

@@ -1,9 +1,9 @@
-"""The trials of an experiment side by side in MLflow's UI: a view of its table that a link opens.
+"""Links to a view of MLflow's UI that compares the trials of an experiment in a table.
 
-MLflow's UI keeps what its button "Share" makes as a tag of the MLflow experiment, ``mlflow.sharedViewState.<key>``,
-and opens it by ``viewStateShareKey=<key>`` in an address: which runs, in which order, in which columns. Nothing else
-carries columns. The parameter ``workflowType`` chooses the pages for training, which MLflow 3.17 shows only
-to a browser that asked for them before, whatever kind the MLflow experiment says that it is.
+The button "Share" in MLflow's UI stores a view (its runs, their order, the columns) as a tag of the MLflow experiment,
+``mlflow.sharedViewState.<key>``, and ``viewStateShareKey=<key>`` in an address opens it. There is no other way to
+choose the columns. The parameter ``workflowType`` selects the pages for training, which MLflow 3.17 shows only to a
+browser that has requested them before, whatever the kind of the MLflow experiment.
 """
 
 import json
@@ -20,14 +20,14 @@ def view_tags(run_id: str, experiment: Experiment) -> dict[str, str]:
     """The tag of the MLflow experiment that holds the view of an experiment's trials.
 
     Args:
-        run_id: of the parent run.
+        run_id: the id of the parent run.
     """
     first = experiment.objective[0]
     columns = [f"metrics.`{escape(name)}`" for name in experiment.metric_names]
     columns += ["tags.`katib_flow.budget`"] if experiment.budget else []
     columns += [f"params.`{escape(name)}`" for name in experiment.parameters]
     while len(text := json.dumps(_state(run_id, escape(first.metric), first.direction, columns))) > MAX_TAG:
-        columns.pop()  # the table has a menu for the others
+        columns.pop()  # users can add it from a menu of the table
     return {f"mlflow.sharedViewState.{_key(run_id)}": text}
 
 
@@ -45,11 +45,12 @@ def _key(run_id: str) -> str:
 
 
 def trials_path(record: Record) -> str:
-    """Where MLflow's UI shows the trials of an experiment, objectives and parameters as columns, the best first."""
+    """The path in MLflow's UI to the trials of an experiment, with objectives and parameters as columns, best first."""
     return f"#/experiments/{record.mlflow_experiment_id}/runs?{TRAINING}&viewStateShareKey={_key(record.run_id)}"
 
 
 def experiments_path(mlflow_experiment_id: str) -> str:
-    """Where MLflow's UI shows the experiments without their trials."""
+    """The path in MLflow's UI to the experiments without their trials."""
+
     where = quote("tags.`katib_flow.kind` = 'experiment'")
     return f"#/experiments/{mlflow_experiment_id}/runs?{TRAINING}&searchFilter={where}"

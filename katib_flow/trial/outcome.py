@@ -11,6 +11,8 @@ from katib_flow.trial.diagnosis import failure, left_out, signal_of, thinned, un
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.reader import Reader
 
+CUT_SHORT = "interrupted before it finished"
+"""The message of a killed trial."""
 MACHINE_SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 
@@ -94,9 +96,9 @@ def conclude(
         state, message = State.FAILED, reader.failure
     elif ending.timed_out:
         limit = experiment.limits.trial_timeout
-        state, message = State.FAILED, f"ran for longer than limits.trial_timeout, {limit:g} s"
+        state, message = State.FAILED, f"reached limits.trial_timeout ({limit:g} s)"
     elif ending.request:
-        what = {State.KILLED: "ended before it had finished, on request", State.EARLY_STOPPED: "stopped early"}
+        what = {State.KILLED: f"{CUT_SHORT}, on request", State.EARLY_STOPPED: "stopped early"}
         state, why = ending.request.state, ending.request.why
         message = f"{what[state]}{': ' if why else ''}{why}"
     elif code:

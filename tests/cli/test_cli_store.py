@@ -53,7 +53,7 @@ def test_a_database_of_another_program_is_refused_and_left_as_it_is(error, tmp_p
         connection.execute("CREATE TABLE customers (name)")
         connection.commit()
     before = (tmp_path / "theirs.db").read_bytes()
-    message = "found a SQLite database of another program, with the tables customers, need a store of MLflow's"
+    message = "found a SQLite database of another program, with the tables customers, need an MLflow store"
     (tmp_path / "spec.yaml").write_text(
         "name: x\nobjective: {metric: a, direction: maximize}\nparameters: {x: {type: int, min: 1, max: 3}}\n"
         "limits: {max_trials: 1}\ntrial: {command: [echo, a=1]}\n"
@@ -75,7 +75,7 @@ def test_a_store_that_a_newer_mlflow_wrote_is_refused_and_left_as_it_is(error, t
             return list(connection.iterdump())
 
     before = content()
-    message = f"newer.db: found schema f00dfeedf00d, which MLflow {version('mlflow')} here does not know; need another"
+    message = f"newer.db: found schema f00dfeedf00d, which the installed MLflow {version('mlflow')} does not know; need an MLflow"
     for command in (("list",), ("status", "x"), ("resume", "x"), ("replay", "x")):
         said = error(*command, "--tracking-uri", "sqlite:///newer.db")
         assert message in said, command
@@ -85,4 +85,4 @@ def test_a_store_that_a_newer_mlflow_wrote_is_refused_and_left_as_it_is(error, t
 
 def test_a_file_that_is_no_database_is_refused(error, tmp_path):
     (tmp_path / "text.db").write_text("a text that is long enough for a header\n" * 40)
-    assert "text.db: found a file that is no SQLite database" in error("list", "--tracking-uri", "sqlite:///text.db")
+    assert "text.db: found a file that is not a SQLite database" in error("list", "--tracking-uri", "sqlite:///text.db")

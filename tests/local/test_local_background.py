@@ -54,7 +54,7 @@ def test_it_is_seen_while_it_runs_and_waited_for(here: Path) -> None:
     assert [trial.state for trial in running.trials] == [State.SUCCEEDED, State.RUNNING]
     assert running.best == running.trials[0]
     assert "toy: running; 1 running, 1 succeeded" in running._repr_html_()
-    with pytest.raises(TimeoutError, match=r"toy: found it running after 0.01 s; it goes on"):
+    with pytest.raises(TimeoutError, match=r"toy: still running after 0.01 s; it continues"):
         running.wait(0.01)
     (here / "go").touch()
     result = running.wait(60)
@@ -101,7 +101,7 @@ def test_what_ends_it_is_told_and_raised_by_who_waits(capsys: pytest.CaptureFixt
     with pytest.raises(InvalidSpec, match="no_such_module:b"):
         running.wait(60)
     assert running.status is Status.FAILED
-    assert "toy: ended by an error, which wait() raises: toy: trial.function: found" in capsys.readouterr().err
+    assert "toy: ended with an error, which wait() raises: toy: trial.function: found" in capsys.readouterr().err
     assert "no_such_module:b" in running._repr_html_()
     assert running.trials == ()
 
@@ -141,7 +141,7 @@ def test_a_program_that_ends_ends_it_in_order(here: Path, when: str) -> None:
     assert "Traceback" not in done.stderr
     (record,) = Store().records()
     assert (record.status, record.lease) == (Status.INTERRUPTED, None)
-    assert record.reason == "interrupted; resume goes on"
+    assert record.reason == "interrupted; resume it to continue"
     if when == "while a trial runs":
         assert [trial.state for trial in Store().history(record)] == [State.KILLED]
         pid = int((here / "pid").read_text())

@@ -140,7 +140,7 @@ def test_one_that_is_cut_off_asks_its_open_trials_again() -> None:
         cut_off(searching)
     store = Store()
     record = store.find("search")
-    assert (record.status, record.reason) == (Status.INTERRUPTED, "interrupted; kf.ask_and_tell(NAME) goes on")
+    assert (record.status, record.reason) == (Status.INTERRUPTED, "interrupted; kf.ask_and_tell(NAME) continues it")
     assert [trial.state for trial in store.history(record)] == [State.SUCCEEDED, State.KILLED]
     with kf.ask_and_tell("search") as searching:
         assert store.find("search").status is Status.RUNNING
@@ -229,7 +229,9 @@ def test_an_algorithm_that_waits_for_results_says_for_which() -> None:
     changes = {"algorithm": "hyperband", "budget": {"parameter": "epochs", "min": 1, "max": 9}, "max_trials": None}
     with search(record=False, **changes) as searching:
         open_ = searching.ask(100)
-        with pytest.raises(KatibFlowError, match=r"waits for what came of t00000, .*, which were asked and not told"):
+        with pytest.raises(
+            KatibFlowError, match=r"waits for the results of open trials \(t00000, .*\); tell them first"
+        ):
             searching.ask()
         assert not searching.done
         assert searching.ask(5) == []
@@ -317,16 +319,19 @@ def test_threads_may_share_it() -> None:
 @pytest.mark.parametrize(
     ("mistake", "said"),
     [
-        (lambda s, t: s.tell("t00009", 1), "trial: found 't00009', need one that was asked and is open (t00001)"),
-        (lambda s, t: s.tell("t00000", 1), "trial: found t00000, which is succeeded, need one"),
-        (lambda s, t: s.tell(t, {"acuracy": 1}), "t00001: found ['acuracy'], need a value of 'loss', or error="),
-        (lambda s, t: s.tell(t), "t00001: found [], need a value of 'loss'"),
+        (
+            lambda s, t: s.tell("t00009", 1),
+            "trial: found 't00009', need an open trial that ask() returned (open: t00001)",
+        ),
+        (lambda s, t: s.tell("t00000", 1), "trial: found t00000, which is succeeded, need an open trial"),
+        (lambda s, t: s.tell(t, {"acuracy": 1}), "t00001: found ['acuracy'], need a value for 'loss', or error="),
+        (lambda s, t: s.tell(t), "t00001: found [], need a value for 'loss'"),
         (lambda s, t: s.tell(t, "good"), "t00001.loss: found 'good', need a number, or a vector of numbers"),
-        (lambda s, t: s.tell(t, {"loss": [1, 2]}), "need a value of 'loss'"),
+        (lambda s, t: s.tell(t, {"loss": [1, 2]}), "need a value for 'loss'"),
         (lambda s, t: s.report(t, loss=None), "t00001.loss: found None, need a number"),
         (lambda s, t: s.report(t, loss=1, step=0.5), "t00001.step: found 0.5, need a whole number"),
-        (lambda s, t: s.ask(0), "n: found 0, need a whole number from 1"),
-        (lambda s, t: s.ask(True), "n: found True, need a whole number from 1"),
+        (lambda s, t: s.ask(0), "n: found 0, need a whole number of at least 1"),
+        (lambda s, t: s.ask(True), "n: found True, need a whole number of at least 1"),
     ],
 )
 def test_a_mistake_is_told_and_the_trial_stays_open(mistake: Any, said: str) -> None:
@@ -345,9 +350,9 @@ def test_a_mistake_is_told_and_the_trial_stays_open(mistake: Any, said: str) -> 
 def test_of_several_objectives_each_needs_a_value() -> None:
     with search(minimize=["loss", "size"], record=False, algorithm="nsga2") as searching:
         trial = searching.ask()
-        with pytest.raises(InvalidSpec, match="need a mapping with a value of 'loss' and 'size'"):
+        with pytest.raises(InvalidSpec, match="need a mapping with values for 'loss' and 'size'"):
             searching.tell(trial, 1.0)
-        with pytest.raises(InvalidSpec, match="need a value of 'size'"):
+        with pytest.raises(InvalidSpec, match="need a value for 'size'"):
             searching.tell(trial, {"loss": 1.0})
         assert searching.tell(trial, {"loss": 1.0, "size": [3]}).observations == {"loss": 1.0, "size": 3.0}
 
@@ -372,7 +377,7 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_recorded(here: Pa
     )
     for call, said in (
         (lambda: kf.ask_and_tell(experiment), "limits: found nothing"),
-        (lambda: kf.ask_and_tell(experiment, minimize="loss"), "minimize: found 'loss', need nothing beside"),
+        (lambda: kf.ask_and_tell(experiment, minimize="loss"), "minimize: found 'loss', need no argument"),
         (lambda: kf.ask_and_tell(7), "what: found 7, need an experiment"),
         (lambda: kf.ask_and_tell(minimize="loss"), "parameters"),
         (lambda: kf.ask_and_tell("toy", record=False), "record: found False"),
@@ -392,7 +397,9 @@ def test_what_cannot_be_searched_is_refused_before_anything_is_recorded(here: Pa
 
 def test_the_scheduler_does_not_run_what_only_the_program_can() -> None:
     search().close()
-    with pytest.raises(KatibFlowError, match=r"a program drives itself, in which kf.ask_and_tell\(NAME\) goes on"):
+    with pytest.raises(
+        KatibFlowError, match=r"whose trials a program evaluates itself; kf.ask_and_tell\(NAME\) continues it"
+    ):
         resume_experiment(Store(), "search")
 
 

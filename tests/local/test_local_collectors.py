@@ -107,7 +107,7 @@ def test_a_collector_that_reports_nothing_is_told(run: Any) -> None:
     [
         (
             {"source": "custom", "container": {"image": "x", "command": ["y"]}},
-            "metrics.command: found nothing, need command as well, a program of this machine: a container runs on a cluster only",
+            "metrics.command: found nothing, need the command of a program on this machine as well: a container runs only on a cluster",
         ),
         ({"source": "custom", "command": ["no-such-program"]}, "metrics.command[0]: found 'no-such-program', need "),
     ],

@@ -164,14 +164,14 @@ def test_a_function_that_cannot_be_sent_is_told_in_one_message(module: Any) -> N
             return x
 
     with pytest.raises(
-        InvalidSpec, match=r"trial\.function: found '__main__:.*locked', need a function that can be sent"
+        InvalidSpec, match=r"trial\.function: found '__main__:.*locked', need a function that can be pickled"
     ):
         experiment(locked).run()
 
 
 def test_a_function_that_cannot_be_made_again_is_told_in_one_message() -> None:
     made = Experiment.parse(experiment(load_function(f"{NAME}:percent")).spec.to_dict())
-    with pytest.raises(SpecError, match="need a function that can be made again in another process"):
+    with pytest.raises(SpecError, match="need a function that can be unpickled in another process"):
         worker._function(Start(made, b"no pickle"))
 
 

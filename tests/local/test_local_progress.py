@@ -77,4 +77,4 @@ def test_a_display_that_fails_ends_no_search(capsys: pytest.CaptureFixture[str])
     watcher.show(History(), None)
     watcher.trial_ended(ended(0, 0.5))
     watcher.say("x")
-    assert capsys.readouterr().err.count("the display failed, and the search goes on: OSError") == 1
+    assert capsys.readouterr().err.count("the display failed; the search continues: OSError") == 1

@@ -167,4 +167,4 @@ def test_a_note_that_is_none_is_one_message(here: Path, monkeypatch: pytest.Monk
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 2
-    assert "records no trial that this version can read" in capsys.readouterr().err
+    assert "of its trial cannot be read by this version" in capsys.readouterr().err

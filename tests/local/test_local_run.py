@@ -308,7 +308,7 @@ def test_a_hopeless_trial_is_ended_by_a_rule_before_and_after_a_resume(run: Any,
 
 def test_a_trial_that_hangs_is_a_failed_trial(run: Any) -> None:
     result = run("hangs", limits={"max_trials": 1, "trial_timeout": 0.2})
-    assert [trial.message for trial in result.trials] == ["ran for longer than limits.trial_timeout, 0.2 s"]
+    assert [trial.message for trial in result.trials] == ["reached limits.trial_timeout (0.2 s)"]
 
 
 def test_a_trial_that_is_ended_may_clean_up(run: Any, here: Path) -> None:
@@ -410,7 +410,7 @@ def test_a_signal_ends_in_order(run: Any, number: signal.Signals) -> None:
     told: list[int] = []
     progress = Watching(lambda: told or (told.append(number), os.kill(os.getpid(), number)))
     result = run("square", progress=progress, limits={"max_trials": 1000, "parallel_trials": 1})
-    assert (result.status, result.reason) == (Status.INTERRUPTED, "interrupted; resume goes on")
+    assert (result.status, result.reason) == (Status.INTERRUPTED, "interrupted; resume it to continue")
     assert State.SUCCEEDED in {trial.state for trial in result.trials}
 
 
@@ -429,8 +429,8 @@ def test_where_the_disk_is_full_no_trials_start_until_there_is_room(run: Any, mo
     assert (result.status, len(result.trials)) == (Status.SUCCEEDED, 6)
     assert sorted(Path("started").read_text().split()) == [f"t{index:05d}" for index in range(6)]
     assert [text.partition(": ")[2] for text in said] == [
-        "cannot be written: No space left on device; no trials start until it can, what has ended goes to MLflow",
-        "can be written again; trials start",
+        "cannot be written: No space left on device; no trials start until it can; finished trials are still recorded",
+        "can be written again; trials start again",
     ]
 
 
@@ -496,7 +496,7 @@ def test_an_experiment_that_cannot_run_here_is_refused_before_anything_is_record
 def test_a_directory_that_cannot_be_written_is_named(run: Any, here: Path) -> None:
     (here / ".katib_flow").write_text("a file where a directory is needed")
     with pytest.raises(
-        KatibFlowError, match=r"\.katib_flow/.*: cannot be written: .*run in a directory you may write to"
+        KatibFlowError, match=r"\.katib_flow/.*: cannot be written: .*run in a directory that you can write to"
     ):
         run("square")
 

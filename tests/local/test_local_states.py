@@ -520,7 +520,7 @@ def test_an_experiment_whose_last_trial_was_killed_with_its_worker_is_interrupte
     machine.scheduler.handle((worker.running, Lost(-9)))
     machine.turn()
     record = machine.store.get(machine.record.run_id)
-    assert (record.status, record.reason) == (Status.INTERRUPTED, "interrupted; resume goes on")
+    assert (record.status, record.reason) == (Status.INTERRUPTED, "interrupted; resume it to continue")
 
 
 def test_a_clock_that_is_set_ends_no_experiment_before_its_time(

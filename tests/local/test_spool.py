@@ -56,7 +56,7 @@ def test_no_code_is_loaded_that_somebody_else_may_have_put_there(
     else:
         uid = os.geteuid()
         monkeypatch.setattr(os, "geteuid", lambda: uid + 1)
-    with pytest.raises(KatibFlowError, match=r"need one that you alone may write|cannot be read"):
+    with pytest.raises(KatibFlowError, match=r"need a path that only you can write|cannot be read"):
         spool.kept(FUNCTION_FILE)
     spool.close()
 
@@ -83,10 +83,10 @@ def test_the_name_of_an_artifact_that_leads_out_is_refused(here: Path, name: str
     root = (here / "run").as_uri()
     for call in (
         lambda: artifacts.get(root, name),
-        lambda: artifacts.put(root, name, "x"),
+        lambda: artifacts.write(root, name, "x"),
         lambda: artifacts.delete(root, name),
     ):
-        with pytest.raises(TrackingError, match="found as the name of an artifact"):
+        with pytest.raises(TrackingError, match="found a path that leaves its run's artifacts"):
             call()
     assert list(here.iterdir()) == []
 

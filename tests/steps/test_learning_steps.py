@@ -129,12 +129,12 @@ def test_a_damaged_copy_is_told_and_learnt_anew_to_the_same(
     context = pods.context()
     artifacts: Artifacts = context.store._artifacts
     for name in artifacts.names(context.record.artifact_uri, "katib_flow/learnt"):
-        artifacts.put(context.record.artifact_uri, name, "damaged")
+        artifacts.write(context.record.artifact_uri, name, "damaged")
     lessons.clear()
     capsys.readouterr()
     assert pods.iteration(4) == sound.iteration(4)
     assert lessons == [0, 1, 2, 2]  # of the sound one, the last alone
-    assert capsys.readouterr().err.count("it is damaged") == 2
+    assert capsys.readouterr().err.count("damaged (its SHA-256") == 2
     assert pods.iteration(5) == sound.iteration(5)
     assert "damaged" not in capsys.readouterr().err
 

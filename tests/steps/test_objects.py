@@ -276,7 +276,7 @@ def test_an_early_stop_deletes_the_object_and_keeps_what_was_reported(world: Any
 def test_a_trial_that_takes_too_long_is_deleted_and_failed(world: Any) -> None:
     here: World = world()
     assert here.run() == 42
-    assert here.trial.message == "ran for longer than limits.trial_timeout, 100 s"
+    assert here.trial.message == "reached limits.trial_timeout (100 s)"
     assert here.cluster.names(JOB) == []
 
 

@@ -70,13 +70,13 @@ def test_a_copy_that_is_damaged_between_two_pods_is_told_once_and_changes_nothin
         assert record is not None
         artifacts: Artifacts = store._artifacts
         (copy,) = artifacts.names(record.artifact_uri, FOLDER)
-        artifacts.put(record.artifact_uri, copy, "damaged")
+        artifacts.write(record.artifact_uri, copy, "damaged")
         simulator.run()
 
     run = cluster.submit(learning(), prepare=damage)
     assert seen(run.trials) == seen(cluster.here(learning()))
     logs = [text for step in ("suggest", "collect-metrics") for text in run.logs(step)]
-    assert sum(text.count("it is damaged (its SHA-256 is not that of its name)") for text in logs) == 1
+    assert sum(text.count("damaged (its SHA-256 differs from that in its name)") for text in logs) == 1
 
 
 def test_lanes_share_what_each_of_them_learns(cluster: Cluster) -> None:

@@ -177,7 +177,7 @@ def test_argo_stop_leaves_no_object_behind(cluster: Cluster, kind: Kind) -> None
 
     run, made = submit(cluster, of_objects(kind), stop, seconds=60)
     assert len(made) == 3
-    assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume goes on")
+    assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume it to continue")
     assert {trial.state for trial in run.trials} == {State.KILLED}
     assert nothing_is_left(run, kind)
 

@@ -167,7 +167,7 @@ def test_argo_stop_closes_every_run(cluster: Cluster) -> None:
 
     run = cluster.submit(experiment(), prepare=stop)
     assert run.workflows[0].phase == "Failed"
-    assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume goes on")
+    assert (run.record.status, run.record.reason) == (Status.STOPPED, "stopped in Argo; resume it to continue")
     assert {trial.state for trial in run.trials} == {State.SUCCEEDED, State.KILLED}
 
 

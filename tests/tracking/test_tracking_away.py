@@ -76,7 +76,7 @@ def test_results_wait_on_the_disk_until_the_server_is_back(leaving: Proxy) -> No
         [text for text in screen.said if text.startswith(f"MLflow {how}")] for how in ("has not answered", "answers")
     )
     assert re.fullmatch(
-        r"MLflow has not answered since \d\d:\d\d:\d\d: \d results? waits? on the disk, and no trials start until it "
+        r"MLflow has not answered since \d\d:\d\d:\d\d; \d results? waits? on disk, and no trials start until it "
         "does",
         away[-1],
     )

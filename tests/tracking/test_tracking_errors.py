@@ -132,7 +132,7 @@ def test_a_password_is_not_shown_for_an_experiment_that_is_not_there(proxy: Prox
     "uri", ["sqlite://", "sqlite:///:memory:", "sqlite:///file::memory:?uri=true", "sqlite:///x?mode=memory&uri=true"]
 )
 def test_a_store_in_memory(uri: str) -> None:
-    assert refused(uri).endswith("found a store in memory, need a file, sqlite:///PATH")
+    assert refused(uri).endswith("found a store in memory, need a file: sqlite:///PATH")
 
 
 def test_a_directory_in_the_place_of_a_database(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_path_below_a_file(tmp_path: Path) -> None:
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:
     path = tmp_path / "store.db"
     path.write_text("a diary, not a database\n" * 99)
-    need = "found a file that is no SQLite database, need a store of MLflow's"
+    need = "found a file that is not a SQLite database, need an MLflow store"
     assert refused(f"sqlite:///{path}") == f"{path}: {need}"
     assert path.read_text().startswith("a diary")
 
@@ -236,7 +236,7 @@ def test_an_mlflow_experiment_that_is_deleted_while_it_is_used(store: Store) -> 
 def test_a_run_that_records_no_experiment(store: Store) -> None:
     record = store.create(experiment())
     run = client_of(store).create_run(record.mlflow_experiment_id, tags={"katib_flow.kind": "experiment"})
-    with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no experiment that this version can read"):
+    with pytest.raises(TrackingError, match=f"run {run.info.run_id}: its experiment cannot be read by this version"):
         store.get(run.info.run_id)
     assert store.records() == [record]
 
@@ -245,7 +245,9 @@ def test_a_run_that_records_no_trial(store: Store) -> None:
     record = store.create(experiment())
     tags = {"mlflow.parentRunId": record.run_id, "katib_flow.trial_id": "t00000", "katib_flow.state": "melted"}
     run = client_of(store).create_run(record.mlflow_experiment_id, tags=tags)
-    with pytest.raises(TrackingError, match=f"run {run.info.run_id}: records no trial that this version can read"):
+    with pytest.raises(
+        TrackingError, match=f"run {run.info.run_id}: the .* of its trial cannot be read by this version"
+    ):
         store.history(record)
 
 
@@ -294,7 +296,7 @@ def test_the_command_that_restores_a_deleted_experiment_does_so_as_it_is_printed
 )
 def test_a_driver_that_is_not_installed_is_named_with_its_package(module: str, package: str) -> None:
     message = explain("postgresql://h/x", ModuleNotFoundError(f"No module named {module!r}", name=module))
-    assert message.endswith(f"its driver, the module {module}, is not installed here: pip install {package}")
+    assert message.endswith(f"its driver, the module {module}, is not installed: pip install {package}")
 
 
 @pytest.mark.parametrize("happened", ["deleted", "replaced by another file"])
@@ -330,7 +332,9 @@ def edited(store: Store, run_id: str, **values: object) -> None:
 def test_a_trial_that_was_edited_is_refused_in_words(local: Store, opened: Record, name: str, value: str) -> None:
     (trial,) = written(local, opened, ended(0, 0.5))
     edited(local, trial.run_id, **{name: value})
-    with pytest.raises(TrackingError, match=f"run {trial.run_id}: records no trial that this version can read, by its"):
+    with pytest.raises(
+        TrackingError, match=f"run {trial.run_id}: the tags of its trial cannot be read by this version"
+    ):
         local.history(opened)
 
 
@@ -339,7 +343,7 @@ def test_a_topology_that_is_damaged_is_refused_in_words(local: Store, opened: Re
     (trial,) = written(local, opened, pending(0, topology={"version": 1}))
     path = Path(urlsplit(local._run(trial.run_id).artifact_uri).path) / "topology.json"
     path.write_bytes(content)
-    with pytest.raises(TrackingError, match=f"run {trial.run_id}: records no trial that this version can read"):
+    with pytest.raises(TrackingError, match=f"run {trial.run_id}: the .* of its trial cannot be read by this version"):
         Store(local.uri, local.experiment).history(opened)
 
 
@@ -366,7 +370,9 @@ def test_what_is_asked_for_is_of_its_type(local: Store, opened: Record, name: st
 @pytest.mark.parametrize("value", ["null", "-1", "x", "1.5", "[" * 5000])
 def test_a_segment_is_a_number(local: Store, opened: Record, value: str) -> None:
     edited(local, opened.run_id, segment=value)
-    with pytest.raises(TrackingError, match=r"tag katib_flow\.segment: found '.*', need JSON: a whole number from 0"):
+    with pytest.raises(
+        TrackingError, match=r"tag katib_flow\.segment: found '.*', need JSON: a whole number of at least 0"
+    ):
         local.segment(opened)
 
 
@@ -380,7 +386,7 @@ def changed_row(local: Store, statement: str, *values: object) -> None:
 @pytest.mark.parametrize("start", [None, "x", 1.5, -(2**63), 2**62])
 def test_an_experiment_that_began_at_no_time_is_refused_in_words(local: Store, opened: Record, start: object) -> None:
     changed_row(local, "UPDATE runs SET start_time = ? WHERE run_uuid = ?", start, opened.run_id)
-    with pytest.raises(TrackingError, match="records no experiment that this version can read"):
+    with pytest.raises(TrackingError, match="its experiment cannot be read by this version"):
         local.get(opened.run_id)
     assert local.records() == []
 
@@ -390,7 +396,7 @@ def test_a_tag_that_is_no_text_is_refused_in_words(local: Store, opened: Record,
     (trial,) = written(local, opened, ended(0, 0.5))
     query = "UPDATE tags SET value = ? WHERE key = 'katib_flow.suggestion' AND run_uuid = ?"
     changed_row(local, query, value, trial.run_id)
-    with pytest.raises(TrackingError, match="records no trial that this version can read"):
+    with pytest.raises(TrackingError, match="of its trial cannot be read by this version"):
         local.history(opened)
 
 

@@ -149,7 +149,7 @@ def test_a_beginning_that_fits_two_runs_is_refused(local: Store) -> None:
     records = [local.create(experiment()) for _ in range(2)]
     for run_id, record in zip(("abcdef0" + "0" * 25, "abcdef1" + "0" * 25), records, strict=True):
         _renamed(local, record.run_id, run_id)
-    with pytest.raises(NotFound, match="begins the ids of 2 runs, need more of it: abcdef"):
+    with pytest.raises(NotFound, match="the ids of 2 runs begin like this; give more characters: abcdef"):
         local.find("abcdef")
     assert local.find("abcdef1").run_id.startswith("abcdef1")
 
@@ -178,7 +178,7 @@ def test_a_name_that_is_not_there_is_told_with_what_is(store: Store, name: str, 
 
 
 def test_an_empty_store_says_so(store: Store) -> None:
-    with pytest.raises(NotFound, match="it holds none yet"):
+    with pytest.raises(NotFound, match="the store has no experiments"):
         store.find("digits")
 
 

@@ -68,11 +68,11 @@ def test_a_damaged_one_is_told_and_passed_over_and_mended_by_the_next_that_learn
         store.learnings.keep(record, learnt(count))
     damaged = tmp_path / Path(names(store, record)[1]).name
     damaged.write_bytes(b"after")
-    store._artifacts.put(record.artifact_uri, names(store, record)[1], damaged)
+    store._artifacts.write(record.artifact_uri, names(store, record)[1], damaged)
     assert lessons(store, record) == [1]
     said = capsys.readouterr().err
-    assert said == f"note: {names(store, record)[1]}: it is damaged (its SHA-256 is not that of its name); " \
-        "what it held is learnt again\n"  # fmt: skip
+    assert said == f"note: {names(store, record)[1]}: damaged (its SHA-256 differs from that in its name); " \
+        "its content is learnt again\n"  # fmt: skip
     store.learnings.keep(record, learnt(2))
     assert lessons(store, record) == [2, 1]
     assert not capsys.readouterr().err
@@ -97,7 +97,7 @@ def test_a_store_that_cannot_keep_it_is_told_and_no_error(
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "katib_flow").write_text("a file where a folder should be")
     local.learnings.keep(record, learnt(1))
-    assert "what was learnt could not be kept, and is learnt again when it is needed: " in capsys.readouterr().err
+    assert "the learnt state could not be stored, and is learnt again when needed: " in capsys.readouterr().err
     assert list(local.learnings.find(record)) == []
 
 

@@ -81,7 +81,7 @@ def test_of_a_process_on_this_machine_it_is_seen_whether_it_is_there(world: Worl
     process.kill()
     process.wait()
     world.holding().take()
-    assert world.said == [f"digits: taken over from {theirs}, which is gone"]
+    assert world.said == [f"digits: taken over from {theirs}, which has ended"]
 
 
 def test_a_stale_lease_of_another_machine_is_taken_over_when_nothing_renews_it(world: World) -> None:
@@ -90,7 +90,7 @@ def test_a_stale_lease_of_another_machine_is_taken_over_when_nothing_renews_it(w
     world.holding().take()
     assert world.now == ELSEWHERE.beat + STALE_SECONDS + 1 + WATCH_SECONDS
     assert "watching for 30 s" in world.said[0]
-    assert world.said[1] == f"digits: taken over from {ELSEWHERE}, which is gone"
+    assert world.said[1] == f"digits: taken over from {ELSEWHERE}, which has ended"
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])

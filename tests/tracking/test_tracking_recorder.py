@@ -57,16 +57,16 @@ def refusing(uri: str) -> None:
 def test_what_was_put_is_recorded_once_the_recorder_is_closed(local: Store, opened: Record) -> None:
     with Recorder(local, opened, linger_seconds=LONG) as recorder:
         for index in range(3):
-            recorder.put(Change(ended(index, 0.5), reported([0.5])))
+            recorder.queue(Change(ended(index, 0.5), reported([0.5])))
     assert [trial.state for trial in local.history(opened)] == [State.SUCCEEDED] * 3
 
 
 def test_what_was_put_is_recorded_after_a_flush(local: Store, opened: Record) -> None:
     with Recorder(local, opened, linger_seconds=LONG) as recorder:
-        recorder.put(Change(running(0)))
+        recorder.queue(Change(running(0)))
         recorder.flush()
         assert [trial.state for trial in local.history(opened)] == [State.RUNNING]
-        recorder.put(Change(ended(0, 0.5)))
+        recorder.queue(Change(ended(0, 0.5)))
         recorder.flush()
         assert [trial.state for trial in local.history(opened)] == [State.SUCCEEDED]
 
@@ -74,15 +74,15 @@ def test_what_was_put_is_recorded_after_a_flush(local: Store, opened: Record) ->
 def test_what_was_put_is_recorded_without_being_asked_for(local: Store, opened: Record) -> None:
     durable = threading.Event()
     with Recorder(local, opened, lambda trial: durable.set(), linger_seconds=0.001) as recorder:
-        recorder.put(Change(ended(0, 0.5)))
+        recorder.queue(Change(ended(0, 0.5)))
         assert durable.wait(60)
 
 
 def test_changes_that_wait_together_are_one_write(watched: Any, opened: Record) -> None:
     with Recorder(watched, opened, linger_seconds=LONG) as recorder:
         for index in range(5):
-            recorder.put(Change(running(index)))
-            recorder.put(Change(ended(index, 0.5)))
+            recorder.queue(Change(running(index)))
+            recorder.queue(Change(ended(index, 0.5)))
         recorder.flush()
     assert watched.groups == [[f"t{index:05d}" for index in range(5)]]
 
@@ -90,10 +90,10 @@ def test_changes_that_wait_together_are_one_write(watched: Any, opened: Record) 
 def test_changes_that_come_during_a_write_are_the_next_one(watched: Any, opened: Record) -> None:
     with Recorder(watched, opened, linger_seconds=0) as recorder:
         watched.may_go.clear()
-        recorder.put(Change(running(0)))
+        recorder.queue(Change(running(0)))
         assert watched.entered.wait(60)
         for index in (2, 1, 3):
-            recorder.put(Change(running(index)))
+            recorder.queue(Change(running(index)))
         watched.may_go.set()
         recorder.flush()
     assert watched.groups == [["t00000"], ["t00002", "t00001", "t00003"]]
@@ -103,19 +103,19 @@ def test_a_full_group_is_written_without_waiting_for_more(local: Store, opened: 
     durable = threading.Semaphore(0)
     with Recorder(local, opened, lambda trial: durable.release(), linger_seconds=LONG) as recorder:
         for index in range(GROUP):
-            recorder.put(Change(ended(index, 0.5)))
+            recorder.queue(Change(ended(index, 0.5)))
         assert all(durable.acquire(timeout=60) for _ in range(GROUP))
 
 
 def test_a_flush_of_several_groups_waits_for_no_more(watched: Any, opened: Record) -> None:
     with Recorder(watched, opened, linger_seconds=LONG) as recorder:
         watched.may_go.clear()
-        recorder.put(Change(running(0)))
+        recorder.queue(Change(running(0)))
         flushing = threading.Thread(target=recorder.flush)
         flushing.start()
         assert watched.entered.wait(60)
         for index in range(1, 2 * GROUP + 2):
-            recorder.put(Change(running(index)))
+            recorder.queue(Change(running(index)))
         watched.may_go.set()
         recorder.flush()
         flushing.join(60)
@@ -125,7 +125,7 @@ def test_a_flush_of_several_groups_waits_for_no_more(watched: Any, opened: Recor
 def test_a_trial_keeps_the_run_it_was_first_recorded_in(local: Store, opened: Record) -> None:
     with Recorder(local, opened, linger_seconds=LONG) as recorder:
         for trial in (running(0), ended(0, 0.5)):
-            recorder.put(Change(trial))
+            recorder.queue(Change(trial))
             recorder.flush()
         assert recorder.run_id("t00000") == local.history(opened)[0].run_id
         assert recorder.run_id("t00001") == ""
@@ -144,15 +144,15 @@ def test_the_end_of_a_trial_is_told_when_another_process_can_read_it(
 
     with Recorder(local, opened, look, linger_seconds=0) as recorder:
         for index in range(20):
-            recorder.put(Change(running(index)))
-            recorder.put(Change(ended(index, 0.5)))
+            recorder.queue(Change(running(index)))
+            recorder.queue(Change(ended(index, 0.5)))
     assert seen == [(f"t{index:05d}", State.SUCCEEDED) for index in range(20)]
 
 
 def test_nothing_is_told_of_a_trial_that_runs(local: Store, opened: Record) -> None:
     told: list[Trial] = []
     with Recorder(local, opened, told.append) as recorder:
-        recorder.put(Change(running(0)))
+        recorder.queue(Change(running(0)))
     assert told == []
 
 
@@ -160,8 +160,8 @@ def test_nothing_is_told_of_a_write_that_failed(local: Store, opened: Record, sq
     refusing(sqlite_uri)
     told: list[Trial] = []
     recorder = Recorder(local, opened, told.append, linger_seconds=LONG)
-    recorder.put(Change(ended(0, 0.5)))
-    recorder.put(Change(ended(1, 0.5)))
+    recorder.queue(Change(ended(0, 0.5)))
+    recorder.queue(Change(ended(1, 0.5)))
     with pytest.raises(TrackingError):
         recorder.close()
     assert told == []
@@ -171,11 +171,11 @@ def test_nothing_is_told_of_a_write_that_failed(local: Store, opened: Record, sq
 def test_an_error_of_the_thread_reaches_the_caller(local: Store, opened: Record, sqlite_uri: str, call: str) -> None:
     refusing(sqlite_uri)
     recorder = Recorder(local, opened, linger_seconds=LONG)
-    recorder.put(Change(ended(1, 0.5)))
+    recorder.queue(Change(ended(1, 0.5)))
     with pytest.raises(TrackingError, match=r"the MLflow store cannot be used: .*no"):
         recorder.flush()
     with pytest.raises(TrackingError, match=r"the MLflow store cannot be used: .*no"):
-        recorder.put(Change(ended(2, 0.5))) if call == "put" else getattr(recorder, call)()
+        recorder.queue(Change(ended(2, 0.5))) if call == "queue" else getattr(recorder, call)()
 
 
 def test_an_error_of_whoever_is_told_reaches_the_caller(local: Store, opened: Record) -> None:
@@ -183,7 +183,7 @@ def test_an_error_of_whoever_is_told_reaches_the_caller(local: Store, opened: Re
         raise OSError("the spool is gone")
 
     recorder = Recorder(local, opened, fail, linger_seconds=LONG)
-    recorder.put(Change(ended(0, 0.5)))
+    recorder.queue(Change(ended(0, 0.5)))
     with pytest.raises(TrackingError, match="the spool is gone"):
         recorder.flush()
 
@@ -191,7 +191,7 @@ def test_an_error_of_whoever_is_told_reaches_the_caller(local: Store, opened: Re
 def test_what_ended_the_block_is_told_before_what_closing_brings(local: Store, opened: Record, sqlite_uri: str) -> None:
     refusing(sqlite_uri)
     with pytest.raises(KeyError), Recorder(local, opened, linger_seconds=LONG) as recorder:  # noqa: PT012
-        recorder.put(Change(ended(1, 0.5)))
+        recorder.queue(Change(ended(1, 0.5)))
         raise KeyError("first")
 
 
@@ -199,7 +199,7 @@ def test_a_closed_recorder_takes_nothing_more(local: Store, opened: Record) -> N
     recorder = Recorder(local, opened)
     recorder.close()
     with pytest.raises(TrackingError, match="the recorder is closed"):
-        recorder.put(Change(ended(0, 0.5)))
+        recorder.queue(Change(ended(0, 0.5)))
 
 
 def test_a_recorder_can_be_flushed_and_closed_again(local: Store, opened: Record) -> None:
@@ -212,9 +212,9 @@ def test_a_recorder_can_be_flushed_and_closed_again(local: Store, opened: Record
 def test_threads_that_put_at_once_lose_nothing(local: Store, opened: Record) -> None:
     def put(first: int) -> None:
         for index in range(first, first + 50):
-            recorder.put(Change(running(index)))
-            recorder.put(Change(running(index), reported([0.5])))
-            recorder.put(Change(ended(index, 0.5)))
+            recorder.queue(Change(running(index)))
+            recorder.queue(Change(running(index), reported([0.5])))
+            recorder.queue(Change(ended(index, 0.5)))
 
     with Recorder(local, opened, linger_seconds=0) as recorder:
         threads = [threading.Thread(target=put, args=(first,)) for first in (0, 50, 100, 150)]
@@ -231,7 +231,7 @@ def test_many_reports_of_one_trial_are_recorded_in_their_order(local: Store, ope
     points = reported([float(number % 7) for number in range(5000)])
     with Recorder(local, opened, linger_seconds=LONG) as recorder:
         for point in points:
-            recorder.put(Change(running(0), (point,)))
+            recorder.queue(Change(running(0), (point,)))
     assert local.history(opened, series=True)[0].series["accuracy"] == points
 
 

@@ -126,7 +126,7 @@ def test_what_has_no_network_is_told(local: Store, tmp_path: Path, caplog: pytes
         wanted(record, local.history(record), "t00007")
     with caplog.at_level(logging.WARNING):
         keep_model(local, record, local.history(record))
-    assert "nets: no model is registered: nets: no trial has a finite value" in caplog.text
+    assert "nets: its best network was not registered: nets: no trial has a finite value" in caplog.text
     (trial,) = written(local, record, pending(5, {}, topology={}))
     with pytest.raises(KatibFlowError, match="trial t00005: its run has no weights"):
         trained(local, record, trial)
@@ -135,7 +135,7 @@ def test_what_has_no_network_is_told(local: Store, tmp_path: Path, caplog: pytes
 def test_an_experiment_without_architectures_or_with_text_registers_none(local: Store, tmp_path: Path) -> None:
     plain = {"architecture": None, "parameters": {"x": {"type": "float", "min": 0, "max": 1}}}
     parameters = local.create(searching(name="numbers", algorithm="random", trial={"function": "m:f"}, **plain))
-    with pytest.raises(KatibFlowError, match="numbers: searched no architecture"):
+    with pytest.raises(KatibFlowError, match="numbers: it does not search an architecture"):
         trained(local, parameters, Trial(Suggestion(0, {})))
     cell = {"space": "tree", "settings": {"tokens": 3, "features": 2}}
     experiment = searching(name="text", architecture=cell, algorithm="random")
@@ -145,5 +145,5 @@ def test_an_experiment_without_architectures_or_with_text_registers_none(local: 
     topology = space.topology(space.decode([0] * len(space.slots)))
     trial = Trial(Suggestion(0, {}, topology=topology.to_dict()), State.SUCCEEDED, {"accuracy": 1.0})
     (trial,) = local.write(text, [Change(trial, artifacts=files(topology, 0, tmp_path / "text"))])
-    with pytest.raises(KatibFlowError, match="t00000: its network reads text; only one for images"):
+    with pytest.raises(KatibFlowError, match="t00000: found a network for text, need one for images"):
         register(local, text, trial, "m")

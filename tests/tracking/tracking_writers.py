@@ -24,8 +24,8 @@ def record_many(start: Barrier, uri: str, name: str, *, thin: bool) -> None:
     record = store.create(experiment(name=name))
     with Recorder(store, record, linger_seconds=0) as recorder:
         for index in range(60):
-            recorder.put(Change(replace(pending(index), state=State.RUNNING, started=1.0)))
-            recorder.put(Change(ended(index, index / 7), reported([index / 9, index / 7])))
+            recorder.queue(Change(replace(pending(index), state=State.RUNNING, started=1.0)))
+            recorder.queue(Change(ended(index, index / 7), reported([index / 9, index / 7])))
             if index % 10 == 0:
                 store.summarise(record, store.history(record))
 
@@ -48,6 +48,6 @@ def record_for_ever(told: Connection, uri: str) -> None:
     record = store.create(experiment(), key="k")
     with Recorder(store, record, lambda trial: told.send(trial.id), linger_seconds=0) as recorder:
         for index in range(10**6):
-            recorder.put(Change(ended(index, 0.5)))
+            recorder.queue(Change(ended(index, 0.5)))
             if index % 20 == 0:
                 recorder.flush()

@@ -104,7 +104,7 @@ def test_a_program_that_hangs_is_ended_when_its_time_is_over(run: Run) -> None:
     outcome = run(
         "import time; print('score=1', flush=True); time.sleep(600)", limits={"max_trials": 1, "trial_timeout": 0.3}
     )
-    assert (outcome.state, outcome.message) == (State.FAILED, "ran for longer than limits.trial_timeout, 0.3 s")
+    assert (outcome.state, outcome.message) == (State.FAILED, "reached limits.trial_timeout (0.3 s)")
     assert [metric.value for metric in outcome.metrics] == [1]
 
 
@@ -606,7 +606,7 @@ def test_a_trial_that_is_told_to_end_while_its_metrics_are_read_ends(run: Run, d
 
     outcome = run("pass", stop=stop, metrics={"source": "custom", "command": SLOW})
     assert outcome.state is State.KILLED
-    assert outcome.message == "ended before it had finished, on request"
+    assert outcome.message == "interrupted before it finished, on request"
 
 
 def test_a_collector_that_cannot_be_started_fails_the_trial(run: Run) -> None:

@@ -7,11 +7,12 @@ from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.argo.steps.fate import Connect
 from katib_flow.argo.steps.manifests import kind_of_trial
 from katib_flow.argo.steps.objects import clean_up
-from katib_flow.argo.steps.suggest import CUT_SHORT, close, end
+from katib_flow.argo.steps.suggest import close, end
 from katib_flow.history import History, Trial
 from katib_flow.loop import End, Verdict, exhausted
 from katib_flow.reports.stored import keep_report
 from katib_flow.tracking import Control, Status
+from katib_flow.trial.outcome import CUT_SHORT
 
 STOPPED_BY_ARGO = "shutdown with strategy"
 
@@ -44,7 +45,7 @@ def collect_metrics(context: Context, connect: Connect | None = None, iteration:
     if verdict.go and not control.pause:
         store.summarise(record, history)
         return True
-    status, reason = outcome(verdict) if not verdict.go else (Status.PAUSED, "paused; resume goes on")
+    status, reason = outcome(verdict) if not verdict.go else (Status.PAUSED, "paused; resume it to continue")
     _closed(context, history, status, reason)
     return False
 
@@ -126,9 +127,9 @@ def _how_it_ended(verdict: Verdict, control: Control, status: str, failures: str
     if not verdict.go:
         return outcome(verdict)
     if control.pause:
-        return Status.PAUSED, "paused; resume goes on"
+        return Status.PAUSED, "paused; resume it to continue"
     if STOPPED_BY_ARGO in failures:
-        return Status.STOPPED, "stopped in Argo; resume goes on"
+        return Status.STOPPED, "stopped in Argo; resume it to continue"
     if status == "Succeeded":
         return Status.INTERRUPTED, "the workflow ended before the experiment did"
     return Status.FAILED, f"the workflow {status.lower()}: {_first_failure(failures)}"

@@ -9,8 +9,8 @@ from katib_flow.argo.steps.fate import Connect, Fates
 from katib_flow.errors import KatibFlowError, TrackingError
 from katib_flow.history import History, Place, State, Suggestion, Trial
 from katib_flow.tracking import Change, Control, Status
+from katib_flow.trial.outcome import CUT_SHORT
 
-CUT_SHORT = "ended before it had finished"
 NOT_STARTED = "not started: other lanes started the last trials"
 PAUSE_SECONDS = 1.0
 PATIENCE_SECONDS = 60.0

@@ -66,9 +66,9 @@ def run(context: Context, trial_id: str, directory: Path) -> int:
         keeper.end(whole=outcome.whole)  # before the trial is final, because its children then read the checkpoint
         model = model_files(files.model)
         if watch.terminated and outcome.state is State.KILLED:
-            recorder.put(Change(trial, artifacts=model))
+            recorder.queue(Change(trial, artifacts=model))
             return TERMINATED  # the trial stays open: another pod takes over, or finish closes it
-        recorder.put(Change(outcome.applied_to(trial), (), files.log, model))
+        recorder.queue(Change(outcome.applied_to(trial), (), files.log, model))
     if outcome.message:
         print(f"{trial_id}: {outcome.state}: {outcome.message}", file=sys.stderr)
     return exit_code(outcome.state)
@@ -99,7 +99,7 @@ def metrics_handler(trial: Trial, watch: Watch, recorder: Recorder) -> OnMetrics
 
     def take(metrics: Sequence[Metric]) -> None:
         watch.hear(metrics)
-        recorder.put(Change(trial, tuple(metrics)))
+        recorder.queue(Change(trial, tuple(metrics)))
 
     return take
 
