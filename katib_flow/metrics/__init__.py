@@ -1,4 +1,4 @@
-"""Metrics: log lines, files, endpoints -> Metric -> Observation."""
+"""Reads metrics from log lines, files and endpoints, and reduces them to observations."""
 
 from katib_flow.metrics.strategy import observe, reduce
 from katib_flow.metrics.text import LineParser

@@ -1,4 +1,4 @@
-"""Why a metric was not found in lines that a trial printed or wrote: only what the lines themselves show."""
+"""Hints why a metric was not found in the lines of a trial; they state only what the lines show."""
 
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -6,15 +6,15 @@ from collections.abc import Collection, Iterable, Sequence
 from katib_flow.metrics.objects import object_of
 from katib_flow.metrics.text import filtered, number, pair_pattern
 from katib_flow.spec.sections import Metrics
-from katib_flow.wording import did_you_mean
+from katib_flow.wording import counted, did_you_mean
 
-NO_NUMBER = "which is no number: that has digits, at most one point and an exponent, and nothing between or behind"
+NO_NUMBER = "which is not a number: digits with at most one decimal point and an exponent, and nothing else"
 _MOST_NAMES = 5
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 
 
 def why_not_found(name: str, metrics: Metrics, lines: Sequence[str]) -> str:
-    """What the lines have in the place of a metric, and what would be read; "" where they show nothing like it."""
+    """What the lines contain instead of a metric, and what would be read; "" if they show nothing similar."""
     if metrics.filter:
         return _by_filter(name, metrics.filter, lines)
     near = [line for line in lines if name.casefold() in line.casefold()]
@@ -27,11 +27,15 @@ def why_not_found(name: str, metrics: Metrics, lines: Sequence[str]) -> str:
 
 
 def instead(name: str, others: Collection[str], what: str) -> str:
-    """Which names were found in the place of one; "" where there were none."""
+    """The names that were reported instead of a missing one; "" if there were none.
+
+    Args:
+        what: the beginning of the hint, such as "the trial reported".
+    """
     if not others:
         return ""
     if same := next((other for other in others if other.casefold() == name.casefold()), None):
-        return f"{what} {same!r}, and names are case-sensitive"
+        return f"{what} {same!r}; names are case-sensitive"
     shown = ", ".join(repr(other) for other in sorted(others)[:_MOST_NAMES])
     more = f" and {len(others) - _MOST_NAMES} more" if len(others) > _MOST_NAMES else ""
     return f"{what} {shown}{more}{did_you_mean(name, others)}"
@@ -40,10 +44,10 @@ def instead(name: str, others: Collection[str], what: str) -> str:
 def _by_filter(name: str, patterns: Sequence[str], lines: Sequence[str]) -> str:
     pairs = [pair for line in lines for pair in filtered(patterns, line)]
     if not pairs:
-        return f"metrics.filter matched none of {len(lines)} lines"
-    if stated := next((text for found, text in reversed(pairs) if found == name), None):
+        return f"metrics.filter matched nothing in {counted(len(lines), 'line')}"
+    if stated := next((text for key, text in reversed(pairs) if key == name), None):
         return f"metrics.filter finds {str(stated)!r} for it, {NO_NUMBER}"
-    return instead(name, {found for found, _ in pairs if found}, "metrics.filter finds")
+    return instead(name, {key for key, _ in pairs if key}, "metrics.filter finds")
 
 
 def _object_line(name: str, format: str, line: str) -> str:
@@ -52,38 +56,38 @@ def _object_line(name: str, format: str, line: str) -> str:
         return ""
     if format == "text":
         kind = "a JSON object" if language == "JSON" else "a Python dict"
-        return f"a line ends with {kind} that has it, which metrics.format: json reads"
-    return f"a line has {data[name]!r} for it, which is no number"
+        return f"a line ends with {kind} that contains it; set metrics.format: json to read it"
+    return f"a line has {data[name]!r} for it, which is not a number"
 
 
 def _object_in_line(name: str, format: str, line: str) -> str:
     if name not in object_of(line[: line.rfind("}") + 1])[0]:
         return ""
-    return "a line has an object with it before other text: print it at the end of a line, with metrics.format: json"
+    return "a line contains it in an object before other text; print the object last, with metrics.format: json"
 
 
 def _after_a_colon(name: str, format: str, line: str) -> str:
-    found = re.search(rf"(?<![\w./@-]){re.escape(name)}['\"]?\s*(?::|->|is|\s)\s*({_NUMBER})", line, re.IGNORECASE)
-    if found is None:
+    match = re.search(rf"(?<![\w./@-]){re.escape(name)}['\"]?\s*(?::|->|is|\s)\s*({_NUMBER})", line, re.IGNORECASE)
+    if match is None:
         return ""
-    return f"a line has {found[0]!r}, where {name}={found[1]} would be read, or anything that metrics.filter finds"
+    return f"a line has {match[0]!r}; print {name}={match[1]}, or set metrics.filter to find it"
 
 
 def _no_number(name: str, format: str, line: str) -> str:
-    for found, value, other in pair_pattern([name]).findall(line):
-        if found == name and not value:
+    for key, value, other in pair_pattern([name]).findall(line):
+        if key == name and not value:
             return f"a line has {other!r} for it, {NO_NUMBER}"
     return ""
 
 
 def _pair(name: str, format: str, line: str) -> str:
     if any(value for _, value, _ in pair_pattern([name]).findall(line)):
-        return f"a line has {name}=..., which metrics.format: text reads"
+        return f"a line has {name}=...; set metrics.format: text to read it"
     return ""
 
 
 def _names(format: str, lines: Iterable[str]) -> set[str]:
-    """The names of all numbers on some lines."""
+    """The names of all numbers in some lines."""
     if format == "json":
         objects = [object_of(line)[0] for line in lines]
         return {str(key) for data in objects for key, value in data.items() if number(value) is not None}

@@ -1,6 +1,6 @@
-"""Metrics that a trial reports as to Katib's DB manager, with ``report_metrics`` of Katib's SDK or another client.
+"""Metrics that a trial reports in the protocol of Katib's DB manager, with Katib's SDK or another client.
 
-The endpoint is ``katib_flow.katib_api.reports``, a process of its own on loopback, for one trial.
+The endpoint is ``katib_flow.katib_api.reports``, a separate process per trial that listens on loopback.
 """
 
 import json
@@ -24,12 +24,12 @@ from katib_flow.spec.experiment import Experiment
 
 PORT = 6789
 DB_MANAGERS = [f"katib-db-manager{rest}" for rest in ("", ".kubeflow", ".kubeflow.svc", ".kubeflow.svc.cluster.local")]
-"""What Katib's own is called, at this port; its SDK has ``katib-db-manager.kubeflow:6789`` built in."""
+"""The host names of Katib's own DB manager; its SDK has ``katib-db-manager.kubeflow:6789`` built in."""
 NAMESPACE_FILE = PurePosixPath("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-"""Read by ``report_metrics`` of Katib's SDK before it reports; an error where it is not there."""
+"""``report_metrics`` of Katib's SDK reads this file before it reports, and fails if the file does not exist."""
 START_SECONDS = 60.0
-READ_BYTES = 4 << 20  # at a time
-_MOST_NAMES = 1000  # to be named where none is the metric
+READ_BYTES = 4 << 20  # the most to read at a time
+_MOST_NAMES = 1000  # other names to remember for hints
 _UNAVAILABLE = "unavailable"
 _MAIN = """\
 import json, sys
@@ -44,21 +44,21 @@ else:
 
 
 class KatibReports:
-    """An endpoint, and what has been reported to it.
+    """The endpoint of a trial, and the source of the metrics that are reported to it.
 
     Args:
-        trial: its name, as the trial is told it.
-        names: metrics to take.
-        port: 0 for a free one.
+        trial: the name of the trial in reports.
+        names: the metrics to take.
+        port: 0 for any free port.
 
     Raises:
-        KatibFlowError: it cannot listen, or gRPC is not installed.
+        KatibFlowError: the endpoint cannot listen, or gRPC is not installed.
     """
 
     def __init__(self, trial: str, names: Collection[str], port: int = 0) -> None:
         self._trial, self._names = trial, names
         command = [sys.executable, "-c", _MAIN, json.dumps(sys.path), trial, str(port)]
-        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL  # no text that a trial sends gets to a terminal
+        pipe, nowhere = subprocess.PIPE, subprocess.DEVNULL  # text from a trial must not reach a terminal
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere, start_new_session=True)
         assert self._process.stdout is not None
         self._out = self._process.stdout.fileno()
@@ -75,16 +75,16 @@ class KatibReports:
 
     @property
     def descriptors(self) -> tuple[int, ...]:
-        """What no other process may hold, so that the endpoint ends with this one."""
+        """File descriptors that no other process may hold, so that the endpoint ends with this process."""
         assert self._process.stdin is not None
         return self._process.stdin.fileno(), self._out
 
     def variables(self) -> dict[str, str]:
-        """What the trial is told: what Katib tells it, and where the endpoint is."""
+        """The environment variables of the trial: those that Katib sets, with the address of the endpoint."""
         return reporting_to(self._trial, self.port)
 
     def _started(self) -> int:
-        """The port."""
+        """Wait until the endpoint has started, and return its port."""
         until = time.monotonic() + START_SECONDS
         with selectors.DefaultSelector() as selector:
             selector.register(self._out, selectors.EVENT_READ)
@@ -92,13 +92,13 @@ class KatibReports:
                 if selector.select(0.1) and not self._fill():
                     break
         line, complete, self._rest = self._rest.partition(b"\n")
-        port = json.loads(line) if complete else f"has not started within {START_SECONDS:g} s"
+        port = json.loads(line) if complete else f"did not start within {START_SECONDS:g} s"
         if not isinstance(port, int):
             raise KatibFlowError(f"the endpoint for reports to Katib's API {port}")
         return port
 
     def _fill(self) -> bytes:
-        """Read what is there; nothing at the end, or where there is nothing yet."""
+        """Read the available bytes; empty at the end, or if nothing is available."""
         try:
             data = os.read(self._out, 1 << 16)
         except BlockingIOError:
@@ -106,17 +106,18 @@ class KatibReports:
         self._rest += data
         return data
 
-    def told(self, name: str) -> str:
+    def absence(self, name: str) -> str:
+        """Why a metric has no value, for people."""
         where = f"127.0.0.1:{self.port}"
-        refused = f"; the last that was refused: {self._refused}" if self._refused else ""
+        refused = f"; the last refused report: {self._refused}" if self._refused else ""
         if name in self._unavailable:
-            return f"what was reported for it is {_UNAVAILABLE!r}, Katib's word for no value{refused}"
+            return f"the value reported for it is {_UNAVAILABLE!r}, Katib's word for no value{refused}"
         if not self._reported:
             return f"nothing was reported to Katib's API at {where} while the trial ran{refused}"
-        return (instead(name, self._others, f"{where} was told") or f"{where} was told no metric") + refused
+        return (instead(name, self._others, f"{where} received") or f"{where} received no metrics") + refused
 
     def read(self, *, end: bool = False) -> Iterator[Metric]:
-        """What was reported since the last call."""
+        """The metrics that were reported since the last call."""
         size = 0
         while size < READ_BYTES and (data := self._fill()):
             size += len(data)
@@ -140,7 +141,7 @@ class KatibReports:
                 yield metric_of(name, number_of(value), step, now_ms() if time_ms is None else time_ms)
 
     def close(self) -> None:
-        """End the endpoint; what was not read is lost."""
+        """End the endpoint; unread reports are lost."""
         for stream in filter(None, (self._process.stdin, self._process.stdout)):
             stream.close()
         try:
@@ -157,23 +158,23 @@ class KatibReports:
 
 
 def reports_of(experiment: Experiment, trial: str, port: int) -> KatibReports | None:
-    """The endpoint of a trial that reports as to Katib, or whose collector may; None where none does.
+    """The endpoint of a trial that reports, or whose collector may report, in Katib's protocol; None for others.
 
     Args:
-        trial: its name.
-        port: unless the spec says one.
+        trial: the name of the trial.
+        port: the port, unless the spec names one.
 
     Raises:
-        KatibFlowError: it cannot listen.
+        KatibFlowError: the endpoint cannot listen.
     """
     source = experiment.metrics.source
     if source not in ("katib", "custom") or (source == "custom" and find_spec("grpc") is None):
-        return None  # a collector may report to a file
+        return None  # the collector may report to a file instead
     return KatibReports(trial, experiment.metric_names, experiment.metrics.port or port)
 
 
 def reporting_to(trial: str, port: int) -> dict[str, str]:
-    """The environment of a trial that reports to an endpoint: Katib's own name for it, and those of its Service."""
+    """The variables of a trial that reports to an endpoint: Katib's own, and those of the Service in a cluster."""
     return {
         "KATIB_TRIAL_NAME": trial,
         "KATIB_DB_MANAGER_ADDRESS": f"127.0.0.1:{port}",

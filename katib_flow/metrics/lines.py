@@ -1,4 +1,4 @@
-"""Bytes as they come -> whole lines of plain text; a file that grows -> what is new in it."""
+"""Splits bytes, as they arrive, into complete lines of plain text, and reads what is new in a growing file."""
 
 import os
 import re
@@ -7,32 +7,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-LINE_BYTES = 1 << 20  # a longer line is read in parts; a longer word is not read
-PORTION_BYTES = 1 << 22  # of a file, so that a large one takes little memory
+LINE_BYTES = 1 << 20  # a longer line is read in parts; a longer word is skipped
+PORTION_BYTES = 1 << 22  # read at a time, so that a large file takes little memory
 
-# What a terminal obeys and does not show (ECMA-48), and the byte order mark that some editors begin a file with.
+# Control characters of terminals (ECMA-48), and the byte order mark with which some editors begin a file.
 _OBEYED = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff]")
 _TEXTS = re.compile(r"\x1b[\]PX^_][^\x07\x1b\x9c]*+(?:\x07|\x1b\\|\x9c)")  # titles, hyperlinks
 _SEQUENCE = re.compile(r"(?:\x1b\[|\x9b)[0-?]*+[ -/]*+([@-~])?")
 _SHORT = re.compile(r"\x1b[ -/]*+([0-~])?")
-_ELSEWHERE = "ABDEFGHJSTZ`adefsu"  # the cursor goes to another place, or the screen is cleared: what was there ends
+_ELSEWHERE = "ABDEFGHJSTZ`adefsu"  # these move the cursor or clear the screen, which ends the text before
 
 
 def plain_lines(line: str) -> list[str]:
-    """A line without what only a terminal obeys; several where the cursor goes elsewhere, as a bar's does."""
+    """A line without control sequences; several lines if it moves the cursor, as progress bars do."""
     if not _OBEYED.search(line):
         return [line]
     line = _TEXTS.sub("", line)
     line = _SEQUENCE.sub(
-        lambda found: "\n" if (found[1] or "-") in _ELSEWHERE else " " if found[1] == "C" else "", line
+        lambda match: "\n" if (match[1] or "-") in _ELSEWHERE else " " if match[1] == "C" else "", line
     )
-    line = _SHORT.sub(lambda found: "\n" if (found[1] or "=") in "DEM78c" else "", line)
+    line = _SHORT.sub(lambda match: "\n" if (match[1] or "=") in "DEM78c" else "", line)
     line = re.sub(r"[\x08\x0b\x0c\r\x84\x85\x8d]+", "\n", line)
     return _OBEYED.sub("", line).split("\n")
 
 
 class LineSplitter:
-    """Carriage returns (progress bars) end a line too; empty lines are left out."""
+    """Splits bytes into lines. Carriage returns (progress bars) end a line too; empty lines are skipped.
+
+    Attributes:
+        count: the number of lines so far.
+        last: the last line so far.
+    """
 
     def __init__(self) -> None:
         self._rest = b""
@@ -40,8 +45,9 @@ class LineSplitter:
         self.last = ""
 
     def split(self, data: bytes, *, end: bool = False) -> list[str]:
+        """The lines that ``data`` completes; with ``end``, the last line too, without a line break."""
         *whole, rest = (self._rest + data).replace(b"\r", b"\n").split(b"\n")
-        if len(rest) > LINE_BYTES:  # cut between words: no number may lose its end, no name its beginning
+        if len(rest) > LINE_BYTES:  # cut between words, so that numbers and names stay complete
             kept, _, rest = rest.rpartition(b" ")
             whole.append(kept)
         self._rest = rest if len(rest) <= LINE_BYTES else b"_"
@@ -55,20 +61,20 @@ class LineSplitter:
 
 
 def _at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # opening a named pipe would wait for who writes to it
+    return os.open(path, flags | os.O_NONBLOCK)  # otherwise opening a named pipe would wait for a writer
 
 
 @dataclass
 class Tail:
-    """A file that another program writes; it may not be there yet."""
+    """A file that another program writes to, and that may not exist yet."""
 
     path: Path
     position: int = field(default=0, init=False)
 
     def portions(self) -> Iterator[bytes]:
-        """What was written between the last call and this one, a portion at a time.
+        """What was written since the last call, in portions of at most ``PORTION_BYTES``.
 
-        There is nothing in what is not a regular file: a named pipe or a device may never end.
+        Nothing is read from named pipes and devices, which may never end.
         """
         until = None
         while until is None or self.position < until:
@@ -89,13 +95,13 @@ class Tail:
 
 
 class Lines:
-    """The lines of a file that grows."""
+    """The lines of a growing file."""
 
     def __init__(self, path: Path) -> None:
         self._tail, self._splitter = Tail(path), LineSplitter()
 
     def read(self, *, end: bool = False) -> Iterator[str]:
-        """The lines that are new; with ``end``, the last one too where no line break follows it."""
+        """The new lines; with ``end``, the last one too, if it has no line break."""
         for portion in self._tail.portions():
             yield from self._splitter.split(portion)
         if end:

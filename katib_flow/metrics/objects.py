@@ -1,6 +1,6 @@
-"""An object at the end of a line -> a dict: JSON, or a dict as Python prints it. Nothing of a line is ever evaluated.
+"""Parses an object at the end of a line: JSON, or a dict as Python prints it. No text is ever evaluated.
 
-The Trainer of Hugging Face's Transformers prints such dicts, often behind what is left of a progress bar:
+The Trainer of Hugging Face's Transformers prints such dicts, often after the rest of a progress bar:
 
     {'loss': 0.4123, 'grad_norm': 2.71, 'learning_rate': 4.5e-05, 'epoch': 0.25}
 """
@@ -11,14 +11,14 @@ import re
 import warnings
 from typing import Any
 
-LONGEST = 20_000  # characters of a dict of Python's: its parser is slow, and takes much memory
+LONGEST = 20_000  # characters of a Python dict: Python's parser is slow and takes much memory
 _START = re.compile(r"\{\s*['\"]")
 _NAMES = {"nan": float("nan"), "inf": float("inf")}
 _WRAPPERS = ("float16", "float32", "float64", "int32", "int64", "bfloat16", "array", "tensor", "Array")
 
 
 def object_of(line: str) -> tuple[dict[str, Any], str]:
-    """The object with which a line ends, and the language in which it is written; nothing where there is none."""
+    """The object at the end of a line, and its language, "JSON" or "Python"; an empty dict and "" without one."""
     text = line.strip()
     if not text.endswith("}") or (start := _START.search(text)) is None:
         return {}, ""
@@ -32,14 +32,14 @@ def object_of(line: str) -> tuple[dict[str, Any], str]:
 
 
 def python_dict(text: str) -> dict[str, Any]:
-    """A dict as Python writes it: its keys that are text, with what is a number, a text or a list of these.
+    """Parse a dict as Python prints it: its text keys, with values that are numbers, texts or lists of these.
 
-    What is something else, a call of a function say, is text: it is no number, and can be shown.
+    Any other value, such as a function call, becomes text, which can be shown in a message.
     """
     if len(text) > LONGEST:
         return {}
     try:
-        with warnings.catch_warnings():  # of escapes in texts
+        with warnings.catch_warnings():  # about escapes in strings
             warnings.simplefilter("ignore")
             tree = ast.parse(text, mode="eval").body
         pairs = zip(tree.keys, tree.values, strict=True) if isinstance(tree, ast.Dict) else ()

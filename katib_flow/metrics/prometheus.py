@@ -1,6 +1,6 @@
-"""A Prometheus endpoint of the trial -> Metrics: scraped every second, a point whenever a value has changed.
+"""Reads metrics from a trial's Prometheus endpoint: it is scraped every second, and each changed value is a point.
 
-A metric is named by its sample, with its labels (``accuracy{phase="val"}``) or without them.
+A metric is named like its sample, with its labels (``accuracy{phase="val"}``) or without them.
 """
 
 import re
@@ -16,7 +16,7 @@ from katib_flow.metrics.text import now_ms
 
 SCRAPE_SECONDS = 1.0
 _TIMEOUT_SECONDS = 2.0
-_MOST_NAMES = 1000  # to be named where none is the metric
+_MOST_NAMES = 1000  # other names to remember for hints
 _LARGEST_BYTES = 16 << 20
 _SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(\{.*\})?\s+(\S+)(?:\s+(-?\d+))?\s*", re.ASCII)
 
@@ -25,8 +25,9 @@ class Endpoint:
     """An endpoint on this machine, or in this pod.
 
     Args:
-        path: ``/metrics``, where it is not given.
-        names: metrics to take.
+        path: ``/metrics`` by default.
+        names: the metrics to take.
+        clock: a replacement for ``time.monotonic``.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Endpoint:
         self._answered = False
         self._others: set[str] = set()
 
-    def told(self, name: str) -> str:
+    def absence(self, name: str) -> str:
+        """Why a metric has no value, for people."""
         if not self._answered:
-            return f"nobody answered at {self._url} while the trial ran"
+            return f"{self._url} did not answer while the trial ran"
         return instead(name, self._others, f"{self._url} has") or f"{self._url} has no samples"
 
     def read(self, *, end: bool = False) -> list[Metric]:
-        """What has changed since the last call; nothing where it is not yet time, or nobody answers."""
+        """The values that have changed since the last call; empty before the next scrape is due or without an answer."""
         if self._clock() < self._due and not end:
             return []
         self._due = self._clock() + SCRAPE_SECONDS
@@ -57,7 +59,7 @@ class Endpoint:
             return []
         self._answered = True
         if len(data) > _LARGEST_BYTES:
-            data = data[: data.rfind(b"\n", 0, _LARGEST_BYTES) + 1]  # part of a number would be another one
+            data = data[: data.rfind(b"\n", 0, _LARGEST_BYTES) + 1]  # a part of a number would be a wrong number
         return list(self._changed(data.decode("utf-8", "replace")))
 
     def _changed(self, text: str) -> Iterator[Metric]:
@@ -72,9 +74,9 @@ class Endpoint:
 
 
 def samples(text: str) -> Iterator[tuple[str, float, int | None]]:
-    """Name with labels, value, and time in milliseconds, of the samples in Prometheus's text format.
+    """The samples in Prometheus's text format: name with labels, value, and time in milliseconds.
 
-    A time is None where there is none, or one that no calendar has.
+    The time is None if it is missing or out of range.
     """
     for line in text.splitlines():
         match = None if line.startswith("#") else _SAMPLE.fullmatch(line.strip())

@@ -1,4 +1,4 @@
-"""Where a trial's metrics come from, beside what it prints: a file, TensorBoard's event files, an endpoint."""
+"""The sources of a trial's metrics other than its output: a file, TensorBoard's event files, an endpoint."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,22 +14,24 @@ from katib_flow.spec.experiment import Experiment
 
 
 class Source(Protocol):
-    """Read again and again while a trial runs, and once with ``end`` when it has ended."""
+    """A source that is read repeatedly while a trial runs, and once with ``end`` when it has ended."""
 
-    def read(self, *, end: bool = False) -> Iterable[Metric]: ...
+    def read(self, *, end: bool = False) -> Iterable[Metric]:
+        """The metrics that are new since the last call."""
+        ...
 
 
 @runtime_checkable
-class Telling(Protocol):
-    """A source that knows why it has no value of a metric."""
+class Explaining(Protocol):
+    """A source that can explain why it has no value for a metric."""
 
-    def told(self, name: str) -> str:
-        """What it has in the place of a metric, for a person."""
+    def absence(self, name: str) -> str:
+        """Why a metric has no value, and what the source has instead, for people."""
         ...
 
 
 class _Nothing:
-    """A source that has nothing: the metrics come in another way."""
+    """An empty source: the metrics come in another way."""
 
     def read(self, *, end: bool = False) -> list[Metric]:
         return []
@@ -49,15 +51,16 @@ class MetricsFile:
         self.lines = Lines(self.path)
 
     def read(self, *, end: bool = False) -> Iterator[Metric]:
+        """The metrics in the lines that are new since the last call."""
         for line in self.lines.read(end=end):
             yield from self.parser.parse(line)
 
 
 def source_of(experiment: Experiment, base: Path) -> Source | None:
-    """The source that the spec names; None where metrics are printed, or pushed to MLflow.
+    """The source that the spec names; None if metrics are printed, or pushed to MLflow.
 
     Args:
-        base: the directory that a relative path starts from.
+        base: the directory that a relative path refers to.
     """
     spec = experiment.metrics
     if spec.source == "file" and spec.path:

@@ -1,4 +1,4 @@
-"""A metric's series -> its observation: over all that was reported, in constant memory."""
+"""Reduces the series of a metric to its observation, over all reported values and in constant memory."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,10 +10,10 @@ from katib_flow.metrics.text import scalars
 
 @dataclass(slots=True)
 class Reduction:
-    """The latest, lowest and highest value of a series that is not empty, as it comes.
+    """The latest, lowest and highest value of a non-empty series, updated with each value.
 
     Attributes:
-        low, high: of the finite values; infinity and NaN only where there is nothing else, NaN last.
+        low, high: of the finite values; infinite if no value is finite, NaN if all are NaN.
     """
 
     latest: float
@@ -22,14 +22,15 @@ class Reduction:
 
     @classmethod
     def of(cls, value: float) -> "Reduction":
+        """The reduction of a single value."""
         return cls(value, value, value)
 
     def add(self, value: float) -> None:
-        """Take one more value, the newest."""
+        """Add a value, the newest one."""
         self.then(Reduction.of(value))
 
     def then(self, later: "Reduction") -> None:
-        """Take the series that follows this one."""
+        """Add the series that follows this one."""
         self.latest = later.latest
         gain = _worth(later.low) - _worth(self.low)
         if gain > 0:
@@ -47,7 +48,7 @@ def _worth(value: float) -> int:
 
 
 def reduce(values: Sequence[float], strategy: str) -> float:
-    """latest, min or max of a series that is not empty; NaN and infinity only where there is nothing else."""
+    """The ``latest``, ``min`` or ``max`` of a non-empty series; min and max prefer finite values, NaN comes last."""
     reduction = Reduction.of(values[0])
     for value in values:
         reduction.add(value)
@@ -58,22 +59,22 @@ def reductions(metrics: Iterable[Metric], before: dict[str, Reduction] | None = 
     """The reduction of every scalar metric, by name.
 
     Args:
-        before: what came before; it takes what is new.
+        before: the reductions of earlier metrics, which are updated.
     """
-    found = {} if before is None else before
+    reduced = {} if before is None else before
     for metric, value in scalars(metrics):
-        if metric.name in found:
-            found[metric.name].add(value)
+        if metric.name in reduced:
+            reduced[metric.name].add(value)
         else:
-            found[metric.name] = Reduction.of(value)
-    return found
+            reduced[metric.name] = Reduction.of(value)
+    return reduced
 
 
 def observe(metrics: Iterable[Metric], strategies: Mapping[str, str]) -> dict[str, float]:
-    """The observation of every scalar metric that was reported; ``latest`` where no strategy is given."""
+    """The observation of every reported scalar metric, by name; the default strategy is ``latest``."""
     return observations(reductions(metrics), strategies)
 
 
 def observations(reduced: Mapping[str, Reduction], strategies: Mapping[str, str]) -> dict[str, float]:
-    """The observation of every series, by name."""
+    """The observation of every reduced series, by name."""
     return {name: reduction.by(strategies.get(name, "latest")) for name, reduction in reduced.items()}

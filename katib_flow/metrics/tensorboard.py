@@ -1,8 +1,8 @@
-"""TensorBoard event files -> Metrics: the scalars of a log directory, read while they are written, without TensorFlow.
+"""Reads metrics from TensorBoard's event files: the scalars in a log directory, live, and without TensorFlow.
 
 An event file is a sequence of TFRecords (length, checksum, data, checksum), each a protocol buffer ``Event`` with a
-wall time, a step and a summary of tagged values. A metric is named by its tag, or by the tag below the directory of
-its file: ``accuracy``, or ``test/accuracy`` for the tag ``accuracy`` in ``<path>/test/`` (Katib's rule).
+wall time, a step and a summary of tagged values. A metric is named by its tag, optionally after the directory of its
+file: ``accuracy``, or ``test/accuracy`` for the tag ``accuracy`` in ``<path>/test/`` (Katib's rule).
 """
 
 import struct
@@ -15,18 +15,18 @@ from katib_flow.metrics.hints import instead
 from katib_flow.metrics.lines import Tail
 from katib_flow.metrics.text import now_ms
 
-_LARGEST_RECORD = 64 << 20  # more is no event of scalars but a file that is broken
-_MOST_TAGS = 1000  # to be named where none is the metric
+_LARGEST_RECORD = 64 << 20  # a larger record means that the file is damaged
+_MOST_TAGS = 1000  # tags to remember for hints
 _HEADER, _FOOTER = 12, 4
 _FLOATS = {1: "f", 2: "d"}  # DataType -> struct format; scalar summaries are written as one of these
 _LARGEST_STEP = 2**63 - 1
 
 
 class EventFiles:
-    """The scalars under a path, a log directory or one event file.
+    """The scalars in a log directory or one event file.
 
     Args:
-        names: metrics to take.
+        names: the metrics to take.
     """
 
     def __init__(self, path: Path, names: Collection[str]) -> None:
@@ -34,14 +34,15 @@ class EventFiles:
         self._files: dict[Path, _EventFile] = {}
         self._tags: set[str] = set()
 
-    def told(self, name: str) -> str:
+    def absence(self, name: str) -> str:
+        """Why a metric has no value, for people."""
         if not self._files:
             return f"there are no event files in {self._path}"
         return instead(name, self._tags, "the event files have") or "the event files have no scalars"
 
     def read(self, *, end: bool = False) -> list[Metric]:
-        """What was written since the last call, file by file."""
-        found: list[Metric] = []
+        """The metrics that were written since the last call, file by file."""
+        metrics: list[Metric] = []
         for path in self._paths():
             file = self._files.setdefault(path, _EventFile(path))
             for tag, value, step, seconds in file.read():
@@ -49,15 +50,15 @@ class EventFiles:
                     self._tags.add(tag)
                 name = self._named(tag, path)
                 if name is not None:
-                    known = 0 <= seconds < END_OF_TIME  # NaN is not
-                    found.append(Metric(name, value, step, int(seconds * 1000) if known else now_ms()))
-        return found
+                    known = 0 <= seconds < END_OF_TIME  # False for NaN
+                    metrics.append(Metric(name, value, step, int(seconds * 1000) if known else now_ms()))
+        return metrics
 
     def _paths(self) -> list[Path]:
         return [self._path] if self._path.is_file() else sorted(self._path.rglob("*tfevents*"))
 
     def _named(self, tag: str, path: Path) -> str | None:
-        """The wanted metric that a tag is."""
+        """The wanted metric that a tag stands for, if any."""
         folders = path.parent.parts
         longer = ("/".join((*folders[-depth:], tag)) for depth in range(1, len(folders)))
         return next((name for name in (tag, *longer) if name in self._names), None)
@@ -69,7 +70,7 @@ class _EventFile:
         self._broken = False
 
     def read(self) -> Iterator[tuple[str, float, int, float]]:
-        """Tag, value, step and wall time of the scalars that are new; half a record waits for its rest."""
+        """Tag, value, step and wall time of the new scalars; an incomplete record waits for its rest."""
         for portion in self._tail.portions():
             self._rest += portion
             for record in self._records():
@@ -79,7 +80,7 @@ class _EventFile:
                     self._broken = True
 
     def _records(self) -> Iterator[bytes]:
-        """The records that are whole; a broken file has no more of them."""
+        """The complete records; a damaged file yields no more of them."""
         begin = 0
         while len(self._rest) - begin >= _HEADER and not self._broken:
             (length,) = struct.unpack_from("<Q", self._rest, begin)
@@ -102,14 +103,14 @@ def _scalars(event: bytes) -> Iterator[tuple[str, float, int, float]]:
         elif number == 5:
             summaries.append(_bytes(value))
     for summary in summaries:
-        for number, each in _fields(summary):
-            tag, scalar = _value(_bytes(each)) if number == 1 else ("", None)
+        for number, field in _fields(summary):
+            tag, scalar = _value(_bytes(field)) if number == 1 else ("", None)
             if tag and scalar is not None:
                 yield tag, scalar, step, seconds
 
 
 def _value(message: bytes) -> tuple[str, float | None]:
-    """Tag and scalar of a ``Summary.Value``; None where it holds something else, an image say."""
+    """Tag and scalar of a ``Summary.Value``; the scalar is None for other content, such as an image."""
     tag, scalar = "", None
     for number, value in _fields(message):
         if number == 1:
@@ -122,7 +123,7 @@ def _value(message: bytes) -> tuple[str, float | None]:
 
 
 def _tensor(message: bytes) -> float | None:
-    """The one number of a ``TensorProto``; None where it has another shape or another type."""
+    """The only number of a ``TensorProto``; None for other shapes and types."""
     kind, content, sizes = 0, b"", []
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int):
@@ -139,15 +140,15 @@ def _tensor(message: bytes) -> float | None:
 
 def _bytes(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("found a number, need a message")  # noqa: TRY004 - it is the data that is wrong
+        raise ValueError("found a number, need a message")  # noqa: TRY004 - the data is wrong, not a type
     return value
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field of a protocol buffer: an int of a varint, else the bytes.
+    """Number and value of each field of a protocol buffer: an int for a varint, otherwise the bytes.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the message is damaged.
     """
     at = 0
     while at < len(message):
@@ -164,7 +165,7 @@ def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
         else:
             raise ValueError(f"wire type {kind}")
         if at > len(message):
-            raise ValueError("half a field")
+            raise ValueError("incomplete field")
         yield key >> 3, value
 
 

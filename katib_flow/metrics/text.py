@@ -1,8 +1,8 @@
-"""Log lines -> Metrics: ``name=value`` pairs, or objects in JSON or as Python prints a dict.
+"""Parses metrics in log lines: ``name=value`` pairs, or objects in JSON or as Python prints a dict.
 
 A line may carry a step (``step=3``) and, at its start, a time (RFC 3339). A value may be a vector (``stats=[1,2,3]``).
-Lines without a step are numbered for each metric. Only metrics the experiment names are taken, the rest is log. Text
-that goes on where a number would end (``1,234.5``, ``3/4``, the ``5e-05`` of which a filter takes the 5) is no number.
+Values without a step are numbered per metric. Only metrics that the experiment names are taken. Text that continues
+after a number (``1,234.5``, ``3/4``, or ``5e-05`` if a filter takes only the 5) is not a number.
 """
 
 import re
@@ -20,39 +20,40 @@ from katib_flow.history import Metric
 from katib_flow.metrics.objects import object_of
 from katib_flow.spec.experiment import Experiment
 
-# Possessive throughout and anchored to the start of a word, so that the time taken grows with the line, not its square.
+# Possessive throughout and anchored to the start of a word, so that the time is linear in the length of the line.
 _NUMBER = r"(?i:[+-]?(?:(?:\d++(?:\.\d*+)?|\.\d++)(?:e[+-]?\d++)?|inf(?:inity)?|nan))"
-_SEPARATOR = "[,'_\u2019\xb7\u066b\u066c\xa0\u2009\u202f]"  # of thousands or decimals, somewhere in the world
+_SEPARATOR = "[,'_\u2019\xb7\u066b\u066c\xa0\u2009\u202f]"  # separates thousands or decimals somewhere in the world
 _VALUE = rf"({_NUMBER}|\[[^\[\]]*+\])(?!\.?\w|(?:{_SEPARATOR}|[:/*^+-])\d)"
 _OTHER_VALUE = r"(?=([^ \t|;]{1,80}+))"
 _NAME = r"[\w./@-]"
 _STEP_KEYS = ("step", "global_step")
 _LIKE_A_NUMBER = re.compile(r"[\[('\"]*[+-]?\.?\d")
-FILTER_SECONDS = 1.0  # for one line
-_LARGEST_STEP = 2**63 - 1  # what a database keeps
+FILTER_SECONDS = 1.0  # per line
+_LARGEST_STEP = 2**63 - 1  # the largest integer that a database holds
 
 Number = float | tuple[float, ...]
 
 
 def now_ms() -> int:
+    """The current time in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
 
 
 def pair_pattern(names: Collection[str] | None = None) -> re.Pattern[str]:
-    """What finds ``name=value``: groups of the name, of its number or vector, and of a text that is neither.
+    """A pattern that finds ``name=value``, with groups for the name, a number or vector, and any other text.
 
     Args:
-        names: to be found, whatever characters they hold; None stands for any name of letters, digits and ``_./@-``.
+        names: the names to find, with any characters; None for all names of letters, digits and ``_./@-``.
     """
     if names is None:
         name = rf"(?<!{_NAME}){_NAME}++"
     else:
-        name = "|".join(_bounded(each) for each in sorted(names, key=len, reverse=True))
+        name = "|".join(_bounded(known) for known in sorted(names, key=len, reverse=True))
     return re.compile(rf"({name})\s*+=\s*+(?:{_VALUE}|{_OTHER_VALUE})")
 
 
 def _bounded(name: str) -> str:
-    """A name that stands by itself: it is no end of a longer one."""
+    """A pattern for a name that is not the end of a longer name."""
     before = rf"(?<!{_NAME})" if re.match(_NAME, name) else r"(?<![^\s,;|])"
     return before + re.escape(name)
 
@@ -62,9 +63,11 @@ class LineParser:
     """Reads the lines of one trial in order.
 
     Attributes:
-        names: metrics to take; None takes every one.
-        filter: regular expressions in the place of ``name=value``.
-        left_out: by metric, how many texts were found that look like a number and are none, and the last of them.
+        names: the metrics to take; None for all.
+        format: ``text`` or ``json``.
+        filter: regular expressions that replace ``name=value``.
+        clock: the time, in milliseconds, for lines that state none.
+        left_out: by metric: how many texts look like a number but are not, and the last of them.
     """
 
     names: Collection[str] | None
@@ -79,10 +82,11 @@ class LineParser:
 
     @classmethod
     def of(cls, experiment: Experiment) -> "LineParser":
+        """The parser that the ``metrics`` section of a spec describes."""
         return cls(experiment.metric_names, experiment.metrics.format, experiment.metrics.filter)
 
     def parse(self, line: str) -> list[Metric]:
-        """The metrics on a line, none where it is not about metrics. A log may hold anything.
+        """The metrics on a line; empty for any other line.
 
         Raises:
             FilterTooSlow: a filter takes too long on the line.
@@ -103,12 +107,12 @@ class LineParser:
         return name in self.names if self.names is not None else name not in _STEP_KEYS
 
     def _text_pairs(self, line: str) -> tuple[dict[str, Number], object]:
-        """The pairs on a line, and what may be its time."""
+        """The pairs on a line, and its first word, which may be a time."""
         pairs = self._numbers(self._filtered(line) if self.filter else self._matched(line))
         return pairs, line.split(maxsplit=1)[0] if pairs and line.strip() else None
 
     def _filtered(self, line: str) -> list[tuple[str, object]]:
-        """What the filters find.
+        """The pairs that the filters find.
 
         Raises:
             FilterTooSlow: they take too long.
@@ -119,7 +123,7 @@ class LineParser:
         except TimeoutError:
             raise FilterTooSlow(
                 f"metrics.filter: found a pattern that takes more than {FILTER_SECONDS:g} s to search the line "
-                f"{line[:80]!r}, need one without a repetition inside of a repetition, such as (a+)+"
+                f"{line[:80]!r}, need one without nested repetitions such as (a+)+"
             ) from None
 
     def _matched(self, line: str) -> Iterator[tuple[str, object]]:
@@ -130,10 +134,10 @@ class LineParser:
         data, _ = object_of(line)
         return self._numbers(data.items()), data.get("timestamp")
 
-    def _numbers(self, found: Iterable[tuple[str, object]]) -> dict[str, Number]:
-        """The numbers among what was found; what only looks like one is remembered."""
+    def _numbers(self, pairs: Iterable[tuple[str, object]]) -> dict[str, Number]:
+        """The pairs with a number; values that only look like one are remembered in ``left_out``."""
         numbers: dict[str, Number] = {}
-        for name, stated in found:
+        for name, stated in pairs:
             value = None if isinstance(stated, NoNumber) else number(stated)
             if name and value is not None:
                 numbers[name] = value
@@ -148,15 +152,15 @@ class LineParser:
 
 
 class FilterTooSlow(KatibFlowError):
-    """A regular expression of the user's takes too long: the time of some grows exponentially with a line."""
+    """A user's regular expression takes too long; some take time exponential in the length of a line."""
 
 
 @contextmanager
 def time_limit(seconds: float) -> Generator[None]:
-    """Interrupt a block that takes longer. Only the main thread can be interrupted; in others there is no limit.
+    """Interrupt a block that takes longer than a limit; only in the main thread, because others have no such limit.
 
     Raises:
-        TimeoutError: it took longer.
+        TimeoutError: the block took longer.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -172,23 +176,23 @@ def time_limit(seconds: float) -> Generator[None]:
     finally:
         try:
             signal.setitimer(signal.ITIMER_REAL, *timer)
-        finally:  # it may be interrupted at the last moment
+        finally:  # the line above may still be interrupted
             signal.signal(signal.SIGALRM, handler)
 
 
 class NoNumber(str):
-    """A text that stands where a number should, and is none, though part of it may be."""
+    """A text in the place of a number that is not a number, although a part of it may be."""
 
     __slots__ = ()
 
 
 _MORE_DIGITS = re.compile(rf"\d|\.\d|[eE][+-]?\d|{_SEPARATOR}\d")
 _CUT_BEFORE = re.compile(rf"(?:\d|\d[.]|\d{_SEPARATOR}|(?:[\s=:]|^)[+-])$")
-_A_NUMBER_ALREADY = re.compile(r"[+-]?(?!\d{1,3}\.\d{3}$)\d*\.\d+")  # else a comma may follow thousands
+_A_NUMBER_ALREADY = re.compile(r"[+-]?(?!\d{1,3}\.\d{3}$)\d*\.\d+")  # otherwise a comma may follow thousands
 
 
 def filtered(patterns: Sequence[str], line: str) -> Iterator[tuple[str, object]]:
-    """What regular expressions find on a line, each as a name and a text."""
+    """The pairs of a name and a text that regular expressions find on a line, as their groups 1 and 2."""
     for pattern in patterns:
         for match in re.finditer(pattern, line):
             text = (match[2] or "").strip()
@@ -196,13 +200,13 @@ def filtered(patterns: Sequence[str], line: str) -> Iterator[tuple[str, object]]
 
 
 def _whole(match: re.Match[str]) -> str:
-    """The text that a filter's second group is part of, where it takes only some digits of a number; else the group."""
+    """The text of a filter's second group, extended to the whole word if the group has only a part of a number."""
     text, line, (start, end) = (match[2] or "").strip(), match.string, match.span(2)
     if not re.search(r"\d", text):
         return text
     more = _MORE_DIGITS.match(line, end)
     if more and more[0][0] == "," and _A_NUMBER_ALREADY.fullmatch(text):
-        more = None  # the next of a list
+        more = None  # the next item of a list
     if more is None and not _CUT_BEFORE.search(line[max(0, start - 2) : start]):
         return text
     before, after = re.search(r"[^ \t=:]*$", line[:start]), re.match(r"[^ \t]*", line[end:])
@@ -217,7 +221,7 @@ def _step(value: Number | None) -> int | None:
 
 
 def _milliseconds(stated: object) -> int | None:
-    """Milliseconds since the epoch, of seconds or of RFC 3339 text; None where it is neither."""
+    """Milliseconds since the epoch, from seconds or from RFC 3339 text; None for anything else."""
     if isinstance(stated, int | float) and not isinstance(stated, bool):
         return int(stated * 1000) if 0.001 <= stated < END_OF_TIME else None
     if not isinstance(stated, str) or len(stated) < len("2026-01-01T00:00:00"):
@@ -229,12 +233,12 @@ def _milliseconds(stated: object) -> int | None:
 
 
 def number(value: object) -> Number | None:
-    """A number or vector, of a JSON value or of text; None for anything else."""
+    """A number or vector from a JSON value or from text; None for anything else."""
     if isinstance(value, str) and value.startswith("["):
         value = re.split(r"[\s,]+", value[1:].rstrip("]").strip(" \t,"))
     if isinstance(value, list):
-        vector = [_scalar(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
-        known = tuple(each for each in vector if each is not None)
+        vector = [_scalar(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+        known = tuple(item for item in vector if item is not None)
         return known if known and len(known) == len(vector) else None
     return _scalar(value)
 
@@ -249,7 +253,7 @@ def _scalar(value: object) -> float | None:
 
 
 def scalars(metrics: Iterable[Metric]) -> Iterator[tuple[Metric, float]]:
-    """The metrics that are numbers, with their value."""
+    """The metrics that are not vectors, with their values."""
     for metric in metrics:
         if not isinstance(metric.value, tuple):
             yield metric, metric.value

@@ -1,8 +1,8 @@
-"""More metrics than are worth keeping -> those that are kept: as many as the logarithm of what was reported.
+"""Thins very many metrics: the number of kept metrics grows with the logarithm of the number of reported ones.
 
-Once a trial has reported ``WHOLE`` numbers, the numbers of each metric that follow are taken in groups, whose size
-doubles for every ``LEVEL`` that are kept. Of a group the lowest, the highest and the last stay, so that the latest, the
-lowest and the highest of all that was reported are always among what is kept.
+Once a trial has reported ``WHOLE`` numbers, further numbers of each metric are taken in groups, whose size doubles with
+every ``LEVEL`` numbers that are kept. The lowest, the highest and the last number of a group are kept, so that the
+latest, lowest and highest of all reported numbers are always among them.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,13 +13,13 @@ from katib_flow.metrics.strategy import Reduction
 
 WHOLE = 100_000
 LEVEL = 20_000
-GROUP = 8  # numbers in one of the first groups
-NAMES = 10_000  # metrics of a trial; those beyond that no spec names are left out
+GROUP = 8  # numbers in each of the first groups
+NAMES = 10_000  # metrics per trial; further ones are ignored unless the spec names them
 
 
 @dataclass
 class _Group:
-    """The metrics of one name that wait until there are enough of them; each beside its place among them."""
+    """The metrics of one name that wait for their group to be complete; ``low`` ... with their positions in it."""
 
     size: int = 0
     reduction: Reduction | None = None
@@ -31,7 +31,7 @@ class _Group:
         self.size += 1
         self.last = (self.size, metric)
         if isinstance(metric.value, tuple):
-            return  # a vector has no lowest and no highest
+            return  # vectors have no order
         before = (self.reduction.low, self.reduction.high) if self.reduction else ()
         self.reduction = self.reduction or Reduction.of(metric.value)
         self.reduction.add(metric.value)
@@ -40,17 +40,17 @@ class _Group:
             self.high = self.last if self.high is None or metric.value == self.reduction.high else self.high
 
     def kept(self) -> list[Metric]:
-        """The lowest, the highest and the last, in their order; one that is two of these, once."""
-        several = dict(place for place in (self.low, self.high, self.last) if place is not None)
-        return [several[place] for place in sorted(several)]
+        """The lowest, the highest and the last metric, in order and without duplicates."""
+        by_position = dict(item for item in (self.low, self.high, self.last) if item is not None)
+        return [by_position[position] for position in sorted(by_position)]
 
 
 @dataclass
 class Thinning:
-    """Takes the metrics of a trial as they come, and gives those that are kept.
+    """Takes the metrics of a trial as they are reported, and returns those to keep.
 
     Attributes:
-        reported, kept: how many numbers there were, and how many stayed; a vector counts as its length.
+        reported, kept: the number of reported and of kept numbers; a vector counts with its length.
     """
 
     reported: int = 0
@@ -58,11 +58,12 @@ class Thinning:
     _groups: dict[str, _Group] = field(default_factory=dict[str, _Group])
 
     def take(self, metrics: Iterable[Metric]) -> list[Metric]:
-        """What is kept, as far as that is known; in the order in which each metric came."""
+        """The metrics to keep, as far as that is decided; those of one name are in order."""
         return list(self._taken(metrics))
 
     def end(self) -> list[Metric]:
-        """What is kept of the groups that are not full; nothing follows for now."""
+        """The metrics to keep of the incomplete groups, at the end of the reports."""
+
         groups, self._groups = self._groups, {}
         return [self._count(metric) for group in groups.values() for metric in group.kept()]
 

@@ -1,4 +1,4 @@
-"""One trial as a process: protocol, runner, and what user code may call.
+"""One trial as a process: its protocol, its runner, and the functions for user code.
 
-Nothing is imported here: a trial that only reports a metric loads ``user`` and no more.
+Nothing is imported here, so that a trial that only reports a metric loads only ``user``.
 """

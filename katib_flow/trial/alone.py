@@ -1,7 +1,7 @@
 """The program of a container whose image needs only Python 3.8: it calls a function with a dict.
 
-The text of this module travels in the command, so it imports Python's own library alone. Where katib-flow is at hand,
-``pushed`` serves an objective that calls ``report_metrics`` of Katib's SDK.
+The text of this module is part of the command, so it imports only the standard library. ``pushed`` also serves
+objectives that call ``report_metrics`` of Katib's SDK where katib-flow is installed.
 
     python3 -c TEXT SETTINGS name=value ...
 """
@@ -25,12 +25,12 @@ MODULE = "objective"
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Call the function that the settings hold the text of.
+    """Call the function whose source is in the settings.
 
     Args:
-        arguments: the settings as JSON, then the parameters as ``name=value``. Of the settings, ``names`` is what the
-            function calls the parameters, in the order of its dict; ``values`` is what one of them may be, by the text
-            of it, and null for a number.
+        arguments: the settings as JSON, then the parameters as ``name=value``. In the settings, ``names`` maps our name
+            of a parameter to the function's, in the order of its dict; ``values`` maps each parameter to null for a
+            number, or to its values by their text.
     """
     settings = json.loads(arguments[0])
     install(settings["packages"], settings["index_urls"])
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def typed(known: Mapping[str, Any]) -> Callable[[str], tuple[str, Any]]:
-    """What reads ``name=value``: a number from JSON, any other value from the texts that are known."""
+    """A function that parses ``name=value``: numbers as JSON, other values by their known texts."""
 
     def read(argument: str) -> tuple[str, Any]:
         name, _, text = argument.partition("=")
@@ -60,26 +60,26 @@ def typed(known: Mapping[str, Any]) -> Callable[[str], tuple[str, Any]]:
 
 
 def steps(returned: Any) -> Iterator[Any]:
-    """What a function returned; a generator's or other iterator's values one after another."""
+    """The values of a returned iterator, or any other returned value as the only one."""
     return returned if hasattr(returned, "__next__") else iter([returned])
 
 
 def printed(metrics: Mapping[str, Any], *_: Any, **__: Any) -> None:
-    """Print metrics as a line of ``name=value``; what is no number is left out."""
+    """Print metrics as a line of ``name=value``; a value that is not a number is skipped, with a message."""
     pairs = []
     for name, value in metrics.items():
         try:
             pairs.append("%s=%r" % (name, float(value)))  # noqa: UP031
         except (TypeError, ValueError):
-            print(f"{name} is no number: {value!r}", file=sys.stderr)
+            print(f"{name} is not a number: {value!r}", file=sys.stderr)
     if pairs:
         print(*pairs, flush=True)
 
 
 def pushed(report: Callable[..., None]) -> None:
-    """Have ``report_metrics`` of Katib's SDK report in another way: there is no DB of Katib's.
+    """Replace ``report_metrics`` of Katib's SDK, because there is no Katib DB.
 
-    Where the SDK is not installed, a module of its name has that function alone.
+    If the SDK is not installed, a module of its name is created with only that function.
     """
     try:
         module = importlib.import_module("kubeflow.katib")
@@ -93,7 +93,7 @@ def pushed(report: Callable[..., None]) -> None:
 
 
 def install(packages: Sequence[str], index_urls: Sequence[str]) -> None:
-    """Install packages for this process; they go before what the image has, as in Katib."""
+    """Install packages for this process; they take precedence over those of the image, as in Katib."""
     if not packages:
         return
     target = tempfile.mkdtemp()

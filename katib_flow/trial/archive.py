@@ -1,7 +1,7 @@
-"""A directory that a running program writes <-> one archive of it as it was at a moment.
+"""Packs a directory that a running program writes to into an archive, consistent at one moment, and unpacks it.
 
-Files are held by hard links until they are packed, so that a program that puts a new file in the place of an old one is
-not in the way; one that writes on in a file is noticed, and what was packed is dropped.
+Files are held by hard links until they are packed, so that the program may replace files meanwhile; if it continues to
+write to a file, that is noticed, and the archive is discarded.
 """
 
 import contextlib
@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 Listing = Mapping[str, tuple[int, int] | str]
-"""Relative path -> size and time of the last change (ns); or where a symbolic link leads; "" for a directory."""
+"""Relative path -> size and time of the last change (ns) of a file, target of a symbolic link, or "" for a directory.
+"""
 
 
 def listing(directory: Path) -> Listing:
-    """What is in a directory; less than all of it, where it changes meanwhile. Empty where there is none."""
+    """The content of a directory, perhaps incomplete if it changes meanwhile; empty if it does not exist."""
     return dict(_listed(directory, directory))
 
 
@@ -25,40 +26,41 @@ def _listed(directory: Path, root: Path) -> Iterator[tuple[str, tuple[int, int] 
     with contextlib.suppress(OSError), os.scandir(directory) as entries:
         for entry in entries:
             name = str(Path(entry.path).relative_to(root))
-            with contextlib.suppress(OSError):  # it has gone
+            with contextlib.suppress(OSError):  # it was deleted meanwhile
                 if entry.is_symlink():
                     yield name, str(Path(entry.path).readlink())
                 elif entry.is_dir():
                     yield name, ""
                     yield from _listed(Path(entry.path), root)
                 else:
-                    found = entry.stat()
-                    yield name, (found.st_size, found.st_mtime_ns)
+                    status = entry.stat()
+                    yield name, (status.st_size, status.st_mtime_ns)
 
 
 def hold(directory: Path, held: Path, seen: Listing) -> bool:
-    """Have a directory beside another hold what that holds, by hard links.
+    """Copy a directory by hard links.
 
     Args:
-        held: on the same file system; replaced, wholly or not at all.
-        seen: what the directory held when it was last looked at.
+        directory: the directory to copy.
+        held: the copy, on the same file system; it is replaced atomically.
+        seen: the listing of the directory when it was last checked.
 
     Returns:
-        False where anything in it has changed since.
+        False if anything in the directory has changed since.
 
     Raises:
-        OSError: nothing can be written there.
+        OSError: the copy cannot be written.
     """
     with tempfile.TemporaryDirectory(prefix=".held-", dir=held.parent) as scratch:
-        made = Path(scratch) / "made"
+        copy = Path(scratch) / "copy"
         try:
-            shutil.copytree(directory, made, symlinks=True, copy_function=_hold)
-        except (FileNotFoundError, shutil.Error):  # a file has gone
+            shutil.copytree(directory, copy, symlinks=True, copy_function=_hold)
+        except (FileNotFoundError, shutil.Error):  # a file was deleted meanwhile
             return False
-        if listing(made) != seen:
+        if listing(copy) != seen:
             return False
         shutil.rmtree(held, ignore_errors=True)
-        made.replace(held)
+        copy.replace(held)
         return True
 
 
@@ -67,30 +69,30 @@ def _hold(source: str, target: str) -> None:
         os.link(source, target, follow_symlinks=False)
     except FileNotFoundError:
         raise
-    except OSError:  # another user's, or a file system without hard links
+    except OSError:  # the file of another user, or a file system without hard links
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def pack(held: Path, archive: Path, seen: Listing, of: Path) -> bool:
-    """Write an archive of what is held.
+def pack(held: Path, archive: Path, seen: Listing, directory: Path) -> bool:
+    """Write an archive of a copy that ``hold`` has made.
 
     Args:
-        seen: what it is.
-        of: the directory that it was held of.
+        seen: the listing of the copy.
+        directory: the directory that was copied.
 
     Returns:
-        False where somebody has written on in one of the files, and the archive is no good.
+        False if a file was written to meanwhile, so that the archive is inconsistent.
 
     Raises:
         OSError: the archive cannot be written.
     """
     with tarfile.open(archive, "w") as tar:
-        tar.add(held, arcname=".", filter=lambda member: _leading_inside(member, of))
+        tar.add(held, arcname=".", filter=lambda member: _relative_link(member, directory))
     return listing(held) == seen
 
 
-def _leading_inside(member: tarfile.TarInfo, directory: Path) -> tarfile.TarInfo:
-    """A link to a place in the directory leads there wherever the directory is."""
+def _relative_link(member: tarfile.TarInfo, directory: Path) -> tarfile.TarInfo:
+    """Make an absolute link into the directory relative, so that it works wherever the directory is unpacked."""
     if member.issym() and Path(member.linkname).is_relative_to(directory):
         member.linkname = os.path.relpath(member.linkname, directory / Path(member.name).parent)
     return member
@@ -99,67 +101,67 @@ def _leading_inside(member: tarfile.TarInfo, directory: Path) -> tarfile.TarInfo
 Parts = tuple[str, ...]
 """A path inside the directory; () is the directory itself."""
 _LONGEST_CHAIN = 40
-"""Linux follows no more symbolic links than these on one path."""
+"""The most symbolic links that Linux follows on one path."""
 
 
 class HostileArchiveError(tarfile.TarError):
-    """An archive holds what `pack` never writes: unpacked, it could reach outside of its directory."""
+    """An archive contains something that ``pack`` never writes and that could reach outside its directory."""
 
 
 def unpack(archive: Path, directory: Path) -> None:
-    """Make a directory of an archive, wholly or not at all.
+    """Unpack an archive into a new directory, atomically.
 
-    The checks are the same on every Python: tarfile has filters only since 3.11.4, and they have changed since.
-    A checkpoint may hold symbolic links that lead out of it, and named pipes: they are left out.
+    The checks are the same on every Python: tarfile has had filters only since 3.11.4, and they have changed since.
+    Named pipes, and symbolic links that lead outside the directory, may be in a checkpoint; they are skipped.
 
     Raises:
-        HostileArchiveError: a name lies outside of the directory or behind a link, a hard link is to anything but an
-            earlier file of the archive, or a member is a device, a sparse file or there twice. Nothing is unpacked.
-        OSError, tarfile.TarError: it cannot be read or is cut off, or the directory cannot be written.
+        HostileArchiveError: a name lies outside the directory or behind a link, a hard link is to anything but an
+            earlier file in the archive, or a member is a device, a sparse file or a duplicate. Nothing is unpacked.
+        OSError, tarfile.TarError: the archive cannot be read or is truncated, or the directory cannot be written.
     """
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".kept-", dir=directory.parent) as scratch:
-        made = Path(scratch) / "made"
-        made.mkdir()
+        unpacked = Path(scratch) / "unpacked"
+        unpacked.mkdir()
         with tarfile.open(archive, "r:") as tar:
             members = _members(tar)
             checked = _checked(members)
             _check_end(archive, members)
-            _extract(tar, checked, made)
-        made.replace(directory)
+            _extract(tar, checked, unpacked)
+        unpacked.replace(directory)
 
 
 def _members(tar: tarfile.TarFile) -> list[tarfile.TarInfo]:
     try:
         return tar.getmembers()
-    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # tarfile's own, of a damaged header
+    except (ValueError, LookupError, ArithmeticError, RecursionError) as error:  # from tarfile, for a damaged header
         raise tarfile.ReadError(f"a header is damaged: {error}") from error
 
 
 def _check_end(archive: Path, members: Sequence[tarfile.TarInfo]) -> None:
-    """A whole archive ends with blocks of zeros; tarfile also takes one that is cut off between two members."""
+    """Check that an archive ends with blocks of zeros: tarfile accepts one that is truncated between two members."""
     if not members:
-        raise tarfile.ReadError("it is empty")
+        raise tarfile.ReadError("the archive is empty")
     last = members[-1]
     data = last.size if last.isreg() else 0
     with archive.open("rb") as file:
         file.seek(last.offset_data + -(-data // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE)
         if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("it is cut off")
+            raise tarfile.ReadError("the archive is truncated")
 
 
 def _checked(members: Sequence[tarfile.TarInfo]) -> dict[Parts, tarfile.TarInfo]:
-    """Path -> member, of those that are to be unpacked."""
+    """The members to unpack, by path."""
     paths: dict[Parts, tarfile.TarInfo] = {}
     for member in members:
         path = _inside(member, member.name)
         if path in paths:
-            raise HostileArchiveError(f"{member.name!r} is there twice")
+            raise HostileArchiveError(f"{member.name!r} is in the archive twice")
         _check_kind(member, paths)
         paths[path] = member
     for path, member in paths.items():
         if any(above in paths and not paths[above].isdir() for above in (path[:end] for end in range(len(path)))):
-            raise HostileArchiveError(f"{member.name!r} lies in something that is not a directory")
+            raise HostileArchiveError(f"{member.name!r} lies inside a member that is not a directory")
     links = {path: member.linkname for path, member in paths.items() if member.issym()}
     outside = {path for path in links if not _leads_inside(path, links)}
     return {path: member for path, member in paths.items() if path not in outside and not member.isfifo()}
@@ -168,7 +170,7 @@ def _checked(members: Sequence[tarfile.TarInfo]) -> dict[Parts, tarfile.TarInfo]
 def _inside(member: tarfile.TarInfo, name: str) -> Parts:
     parts = tuple(part for part in name.split("/") if part not in ("", "."))
     if name.startswith("/") or ".." in parts:
-        raise HostileArchiveError(f"{name!r}, of {member.name!r}, lies outside of the directory")
+        raise HostileArchiveError(f"{member.name!r}: the path {name!r} leads outside the directory")
     return parts
 
 
@@ -179,14 +181,14 @@ def _check_kind(member: tarfile.TarInfo, earlier: Mapping[Parts, tarfile.TarInfo
         original = earlier.get(_inside(member, member.linkname))
         if original is None or not (original.isreg() or original.islnk()):
             raise HostileArchiveError(
-                f"{member.name!r} is a hard link to {member.linkname!r}, which is not an earlier file"
+                f"{member.name!r} is a hard link to {member.linkname!r}, which is not an earlier file in the archive"
             )
     elif member.issparse() or not (member.isreg() or member.isdir() or member.issym() or member.isfifo()):
         raise HostileArchiveError(f"{member.name!r} is not a plain file, a directory or a link")
 
 
 def _leads_inside(link: Parts, links: Mapping[Parts, str]) -> bool:
-    """Whether a symbolic link stays inside, followed as a kernel does: ``..`` counts after the links on the way."""
+    """True if a symbolic link stays inside, resolved as a kernel does: ``..`` applies after the links before it."""
     at: list[str] = []
     ahead = list(reversed(link))
     followed = 0
@@ -209,7 +211,7 @@ def _leads_inside(link: Parts, links: Mapping[Parts, str]) -> bool:
 
 
 def _extract(tar: tarfile.TarFile, members: Mapping[Parts, tarfile.TarInfo], directory: Path) -> None:
-    """Write members into an empty directory; symbolic links last, so that nothing is ever written through one."""
+    """Write members into an empty directory, symbolic links last, so that nothing is written through one."""
     for path, member in sorted(members.items(), key=lambda item: item[1].issym()):
         target = directory.joinpath(*path)
         (target if member.isdir() else target.parent).mkdir(parents=True, exist_ok=True)
@@ -234,5 +236,5 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> None:
 
 
 def _set_time(path: Path, member: tarfile.TarInfo) -> None:
-    with contextlib.suppress(OSError, OverflowError, ValueError):  # no time at all, in a damaged header
+    with contextlib.suppress(OSError, OverflowError, ValueError):  # a damaged header may have an invalid time
         os.utime(path, (member.mtime, member.mtime))

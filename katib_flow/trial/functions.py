@@ -1,4 +1,4 @@
-"""A Python function as a trial: find it, call it in a process of its own, report what it returns."""
+"""A Python function as a trial: imports it, calls it in a process of its own, and reports its result."""
 
 import contextlib
 import importlib
@@ -28,24 +28,25 @@ if TYPE_CHECKING:
 
 Function = Callable[..., Any]
 not_for_trials: set[int] = set()
-"""File descriptors that a forked trial closes: held by it, or by what it starts, they would hide its worker's end."""
+"""File descriptors that a forked trial closes: if it, or a process it starts, held them, its worker's end would not
+be noticed."""
 
 
 def load_function(reference: str) -> Function:
-    """The function named ``module:name``; the current directory is on the path, as for ``python -m``.
+    """Import the function named ``module:name``; the current directory is on the path, as for ``python -m``.
 
     Raises:
-        SpecError: there is no such module or function, or its module does not import.
+        SpecError: there is no such module or function, or the import fails.
     """
     if (here := str(Path.cwd())) not in sys.path and "" not in sys.path:
         sys.path.insert(0, here)
-    places = " or ".join(dict.fromkeys(place for place in (sys.path[0], here) if place))
-    need = f"a function that can be imported from {places}"
-    return _found(reference, lambda name: importlib.import_module(name), need)
+    folders = " or ".join(dict.fromkeys(folder for folder in (sys.path[0], here) if folder))
+    need = f"a function that can be imported from {folders}"
+    return _function_in(reference, lambda name: importlib.import_module(name), need)
 
 
 class _Code(ExecutionLoader):
-    """Loads a module from its text; tracebacks show its lines, and no file is left behind."""
+    """Loads a module from its source text, without a file; tracebacks show its lines."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -58,10 +59,10 @@ class _Code(ExecutionLoader):
 
 
 def load_code(reference: str, code: str) -> Function:
-    """The function named ``module:name`` of a module whose text is at hand.
+    """The function named ``module:name`` in a module with the given source text.
 
     Raises:
-        SpecError: the text is no module, or has no such function.
+        SpecError: the module cannot be executed, or has no such function.
     """
 
     def module(name: str) -> Any:
@@ -72,23 +73,23 @@ def load_code(reference: str, code: str) -> Function:
         loader.exec_module(loaded)
         return loaded
 
-    return _found(reference, module, "a function in trial.code")
+    return _function_in(reference, module, "a function in trial.code")
 
 
-def _found(reference: str, module: Callable[[str], Any], need: str) -> Function:
+def _function_in(reference: str, module: Callable[[str], Any], need: str) -> Function:
     module_name, _, name = reference.partition(":")
     try:
-        found = attrgetter(name)(module(module_name))
+        function = attrgetter(name)(module(module_name))
     except (Exception, SystemExit) as error:  # a module may end the program that imports it
         raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error
-    found = plain(found)
-    if not callable(found):
+    function = plain(function)
+    if not callable(function):
         raise SpecError("trial.function", reference, "a function")
-    return found
+    return function
 
 
 def plain(thing: Any) -> Any:
-    """The function of an experiment that the decorator made; anything else as it is, its own decorators in place."""
+    """The function inside an experiment that ``kf.experiment`` has made; anything else as it is."""
     from katib_flow.decorator import FunctionExperiment
 
     while isinstance(thing, FunctionExperiment):
@@ -97,32 +98,32 @@ def plain(thing: Any) -> Any:
 
 
 def refers_to(reference: str, function: Function) -> bool:
-    """Whether ``module:name``, looked up in the modules that this process has loaded, is this very function."""
+    """True if ``module:name``, looked up in the modules loaded in this process, is this function itself."""
     module, _, name = reference.partition(":")
     try:
-        found = plain(attrgetter(name)(sys.modules[module]))
+        named = plain(attrgetter(name)(sys.modules[module]))
     except (KeyError, AttributeError):
         return False
-    if isinstance(found, MethodType) and isinstance(function, MethodType):  # made anew each time one is asked for
-        return found == function
-    return found is function
+    if isinstance(named, MethodType) and isinstance(function, MethodType):  # each access creates a new method object
+        return named == function
+    return named is function
 
 
 def check_arguments(
     function: Function, reference: str, names: Mapping[str, bool], constants: Collection[str] = ()
 ) -> None:
-    """Check that the function takes every parameter and every constant by name, and needs nothing else.
+    """Check that a function takes all parameters and constants by name, and requires nothing else.
 
     Args:
         names: parameter -> whether every trial has it (conditional parameters may be absent).
         constants: the names in ``trial.arguments``.
 
     Raises:
-        SpecError: what the function takes and what it is given do not agree.
+        SpecError: the function takes other arguments.
     """
-    try:  # what is called, not what a decorator wraps: it may add arguments of its own
+    try:  # the outermost decorator counts: it may add arguments of its own
         signature = inspect.signature(function, follow_wrapped=False)
-    except (TypeError, ValueError):  # some callables have no signature; calling them will tell
+    except (TypeError, ValueError):  # some callables have no signature; the call will show
         return
     taken = _taken(signature)
     for name in constants:
@@ -136,23 +137,24 @@ def check_arguments(
         except TypeError as error:
             need = f"a function that takes {', '.join([*names, *constants]) or 'nothing'} by name ({error})"
             if str(error).startswith("missing"):
-                need += "; trial.arguments gives it what is the same in every trial"
+                need += "; trial.arguments holds arguments that are the same in every trial"
             raise SpecError("trial.function", f"{reference}{signature}", need) from error
 
 
 def _taken(signature: inspect.Signature) -> list[str] | None:
-    """What a function takes by name; None where it takes whatever it is given."""
+    """The names of the arguments of a function; None if it takes any (``**kwargs``)."""
     parameters = signature.parameters.values()
-    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+    if any(argument.kind is argument.VAR_KEYWORD for argument in parameters):
         return None
-    return [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [argument.name for argument in parameters if argument.kind in named]
 
 
 def trial_function(experiment: "Experiment", given: Function | None = None) -> Function | None:
-    """The function of a function trial, found to take what it is given; None for a trial of another kind.
+    """The function of a function trial, after a check of its arguments; None for other kinds of trial.
 
     Args:
-        given: the function, where it is at hand; else it is imported.
+        given: the function, if it does not have to be imported.
 
     Raises:
         SpecError: there is no such function, or it does not take the parameters and constants.
@@ -167,9 +169,9 @@ def trial_function(experiment: "Experiment", given: Function | None = None) -> F
 
 
 def callable_here(experiment: "Experiment") -> Iterator[SpecError]:
-    """A rule: a function that can be imported here takes what it is given. Of another, the process that runs it tells.
+    """A rule: if the function can be imported here, it takes the parameters and constants.
 
-    What the module prints while it is imported goes to stderr.
+    A function that cannot is checked by the process that runs it. Output of the import goes to stderr.
     """
     reference = experiment.trial.function
     if reference is None or experiment.trial.code:
@@ -192,17 +194,17 @@ def _check_call(experiment: "Experiment", reference: str, function: Function) ->
 
 
 def _trainer(experiment: "Experiment", reference: str, function: Function) -> Function:
-    """What trains the networks of an experiment; most functions do so themselves.
+    """The function that trains the networks of an experiment, which a built-in trainer chooses by their input.
 
     Raises:
-        SpecError: the function is a trainer for images, and the networks read text, or the other way round.
+        SpecError: the function is a trainer for images and the networks read text, or the other way round.
     """
     choose, reads = getattr(function, "katib_flow_trainer", None), getattr(function, "katib_flow_reads", None)
     if choose is None and reads is None:
         return function
     try:
         space = architectures(experiment)
-    except InvalidSpec:  # which is told by its own path
+    except InvalidSpec:  # reported elsewhere, by its own path
         return function
     if space is None:
         return function
@@ -210,7 +212,7 @@ def _trainer(experiment: "Experiment", reference: str, function: Function) -> Fu
         return choose(space.input)
     read = "images" if space.input.tokens is None else "tokens"
     if reads != read:
-        need = f"a function that trains networks which read {read}, as the space has them, such as {TRAINER}"
+        need = f"a function that trains networks for {read}, as those of the space, such as {TRAINER}"
         raise SpecError("trial.function", reference, need)
     return function
 
@@ -220,8 +222,12 @@ def fork_function(
 ) -> tuple[int, int]:
     """Call a function in a child process whose stdout and stderr go to a pipe.
 
+    Args:
+        objective: the metric that a returned number is reported as.
+        error_file: where the child writes the message of an error, as JSON.
+
     Returns:
-        The child's pid (leader of a process group of its own) and the pipe's reading end.
+        The pid of the child, which leads a process group of its own, and the reading end of the pipe.
     """
     reading, writing = os.pipe()
     parent = os.getpid()
@@ -246,11 +252,11 @@ def fork_function(
     finally:
         with contextlib.suppress(Exception):
             sys.stdout.flush()
-        os._exit(code)  # nothing of the parent's (exit handlers, buffers) may run here
+        os._exit(code)  # exit handlers and buffers of the parent must not run here
 
 
 def _become(environment: Mapping[str, str]) -> None:
-    """Change only what differs: each variable touched copies memory that is shared with the parent."""
+    """Change only the variables that differ: each change copies memory that is shared with the parent."""
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     for name, value in environment.items():
@@ -268,14 +274,14 @@ def _call(function: Function, arguments: Mapping[str, Any], objective: str, erro
     except Unusable as problem:
         print(problem, file=sys.stderr)
         return _failed(str(problem), error_file)
-    except BaseException as error:  # noqa: BLE001 - the user's code may raise anything, and its process ends here
+    except BaseException as error:  # noqa: BLE001 - user code may raise anything, and its process ends here
         traceback.print_exc()
         return _failed(f"{type(error).__name__}: {error}", error_file)
     return 0
 
 
 def _failed(message: str, error_file: str) -> int:
-    message = message.encode("utf-8", "backslashreplace").decode()  # half a character, which no terminal can show
+    message = message.encode("utf-8", "backslashreplace").decode()  # replaces lone surrogates
     with contextlib.suppress(OSError), Path(error_file).open("w", encoding="utf-8") as file:
         json.dump(message, file)
     return 1

@@ -1,16 +1,18 @@
-"""What a trial prints -> its log file, bounded."""
+"""The log file of a trial, of bounded size."""
 
 from collections import deque
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from katib_flow.wording import counted
+
 HEAD_BYTES = 4 << 20
 TAIL_BYTES = 4 << 20
 
 
 class BoundedLog:
-    """A file with the first and the last 4 MiB of what was written; the gap between them is named."""
+    """A file with the first and the last 4 MiB of an output; a line between them says how much was left out."""
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("wb")
@@ -25,11 +27,12 @@ class BoundedLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._left_out:
-            self._file.write(f"\n[katib-flow: {self._left_out} bytes left out here]\n".encode())
+            self._file.write(f"\n[katib-flow: {counted(self._left_out, 'byte')} left out here]\n".encode())
         self._file.writelines(self._tail)
         self._file.close()
 
     def write(self, data: bytes) -> None:
+        """Add output."""
         if self._room:
             self._file.write(data[: self._room])
             self._file.flush()

@@ -1,4 +1,4 @@
-"""How a trial ended: from its exit code, what it reported and who ended it, to a state and a message for a person."""
+"""The outcome of a trial: its state, and a message for people, from its exit code, its metrics and a request to stop."""
 
 import signal
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ MACHINE_SIGNALS = (signal.SIGTERM, signal.SIGKILL, signal.SIGHUP, signal.SIGINT)
 
 @dataclass(frozen=True)
 class StopTrial:
-    """A request that a running trial end now.
+    """A request to a running trial to end now.
 
     Attributes:
-        state: EARLY_STOPPED, what it reported counts; or KILLED, it may be started again.
-        why: for a person.
+        state: EARLY_STOPPED, if its metrics count; KILLED, if it may be started again.
+        why: the reason, for people.
     """
 
     state: State
@@ -35,8 +35,8 @@ class Ending:
 
     Attributes:
         exit_code: negative for a signal.
-        request: why it was asked to end; None where nobody asked.
-        timed_out: it was ended because its time was over.
+        request: the request to end, if there was one.
+        timed_out: True if it was ended by ``limits.trial_timeout``.
     """
 
     exit_code: int | None
@@ -49,10 +49,11 @@ class Outcome:
     """How a trial ended.
 
     Attributes:
-        metrics: what it reported, in order; of very many, those that are kept.
-        observations: over everything it reported.
-        fault: whether the machine, not the trial, is to blame, so that it may be tried again.
-        whole: whether its program ended by itself and without an error, in the midst of nothing.
+        metrics: its metrics, in order; thinned if there are very many.
+        started, ended: seconds since the epoch.
+        fault: True if the machine is to blame, not the trial, so that it may be tried again.
+        whole: True if its program ended with exit code 0.
+        observations: the observations over all of its metrics, including those left out by thinning.
     """
 
     state: State
@@ -83,10 +84,10 @@ class Outcome:
 def conclude(
     experiment: Experiment, directory: TrialDirectory, ending: Ending, reader: Reader, started: float
 ) -> Outcome:
-    """The outcome of a trial of which everything has been read.
+    """The outcome of a trial whose output and reports have been read to their end.
 
     Args:
-        started: seconds since the epoch.
+        started: when it started, in seconds since the epoch.
     """
     code = ending.exit_code
     metrics, observed = reader.concluded()

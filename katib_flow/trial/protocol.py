@@ -1,11 +1,11 @@
-"""What a trial, in any language, is given: environment variables, and one JSON file.
+"""The interface of a trial in any language: environment variables and one JSON file.
 
 The file named by ``KATIB_FLOW_TRIAL_FILE`` holds ``trial``, ``experiment``, ``parameters``, ``arguments`` (its
-constants), ``budget``, ``origin`` (what the suggestion is: its ``kind``, and the ``parents`` that it was made of),
-``algorithm`` (``name``, ``settings``), ``checkpoint_dir``, ``parent_checkpoint_dir`` (null where there is none),
-``report_file``: a file to which the trial may append JSON lines of metrics instead of printing them, and ``model_dir``
-(null where no architecture is searched): the directory of ``topology.json`` and, where weights are inherited,
-``weights.safetensors``, which the trial replaces by what it has trained.
+constants), ``budget``, ``origin`` (the ``kind`` of the suggestion and its ``parents``), ``algorithm`` (``name``,
+``settings``), ``checkpoint_dir``, ``parent_checkpoint_dir`` (null if it has no parent), ``report_file``, to which the
+trial may append metrics as JSON lines instead of printing them, and ``model_dir`` (null if no architecture is
+searched): the directory with ``topology.json`` and, if weights are inherited, ``weights.safetensors``, which the trial
+replaces with its trained weights.
 """
 
 import json
@@ -23,8 +23,8 @@ if TYPE_CHECKING:  # a trial that only reports a metric loads no spec
 
 TRIAL_FILE = "KATIB_FLOW_TRIAL_FILE"
 REPORT_FILE = "KATIB_FLOW_REPORT_FILE"
-ENDED_FILE = "KATIB_FLOW_ENDED"  # for a collector: a file that is there when the trial's program has ended
-COLLECT_SECONDS = 300.0  # for which a collector may go on when the trial has ended
+ENDED_FILE = "KATIB_FLOW_ENDED"  # for collectors: a file that exists once the trial's program has ended
+COLLECT_SECONDS = 300.0  # how long a collector may run after the trial has ended
 USER_FAILURE = 42  # exit code of the train step when the user's program failed
 
 
@@ -37,43 +37,51 @@ class TrialDirectory:
 
     @property
     def trial_file(self) -> Path:
+        """The description of the trial, for its program."""
         return self.path / "trial.json"
 
     @property
     def report_file(self) -> Path:
+        """Metrics that the program reports, as JSON lines."""
         return self.path / "report.jsonl"
 
     @property
     def ended_file(self) -> Path:
+        """A file that exists once the program has ended, for collectors."""
         return self.path / "ended"
 
     @property
     def log(self) -> Path:
+        """The output of the program."""
         return self.path / "log.txt"
 
     @property
     def result(self) -> Path:
+        """The outcome, until MLflow has it."""
         return self.path / "result.json"
 
     @property
     def checkpoint(self) -> Path:
+        """The directory for checkpoints, which a retry finds again."""
         return self.path / "checkpoint"
 
     @property
     def model(self) -> Path:
-        """Topology, drawing and weights (NAS); what lies here becomes artifacts."""
+        """The topology, drawing and weights (NAS), which become artifacts."""
         return self.path / "model"
 
     @property
     def parent_model(self) -> Path | None:
+        """The model of the parent trial, if it has one."""
         return self.parent / "model" if self.parent else None
 
     @property
     def parent_checkpoint(self) -> Path | None:
+        """The checkpoints of the parent trial, if it has one."""
         return self.parent / "checkpoint" if self.parent else None
 
     def create(self, experiment: "Experiment", suggestion: Suggestion) -> None:
-        """Make the directory and write the trial file; what an earlier attempt reported is dropped."""
+        """Create the directory, write the trial file, and delete the reports of an earlier attempt."""
         self.path.mkdir(parents=True, exist_ok=True)
         self.checkpoint.mkdir(exist_ok=True)
         for stale in (self.report_file, self.log, self.result, self.ended_file):
@@ -94,19 +102,20 @@ class TrialDirectory:
         self.trial_file.write_text(json.dumps(content))
 
     def environment(self, extra: Mapping[str, str], tracked: Tracked | None = None) -> dict[str, str]:
+        """The environment of the program: that of this process, MLflow's variables, ``extra`` and the trial's paths."""
         paths = {TRIAL_FILE: str(self.trial_file), REPORT_FILE: str(self.report_file)}
         return {**isolated({**os.environ, "PYTHONUNBUFFERED": "1"}, tracked, extra), **paths}
 
 
 def model_files(directory: Path) -> dict[str, Path]:
-    """The files of a trial's model, by the name of their artifact; none where it has no model."""
+    """The files of a trial's model by the names of their artifacts; empty if it has no model."""
     return {path.name: path for path in sorted(directory.glob("*")) if path.suffix in (".json", ".svg", ".safetensors")}
 
 
 def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Value]:
-    """The parameters of a trial as its program gets them, the budget's among them (a whole number as an int).
+    """The parameters that a trial's program gets, including the budget (an int if it is a whole number).
 
-    Decisions about the architecture are not: the program gets the topology that they make.
+    They do not include decisions about the architecture: the program gets the resulting topology.
     """
     values = {name: value for name, value in suggestion.assignment.items() if name in experiment.parameters}
     if experiment.budget and suggestion.budget is not None:
@@ -116,22 +125,22 @@ def assigned(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Valu
 
 
 def trial_name(experiment: "Experiment", suggestion: Suggestion) -> str:
-    """A trial's name among those of all experiments."""
+    """The name of a trial, unique among experiments with different names."""
     return f"{experiment.name}-{suggestion.id}"
 
 
 def called_with(experiment: "Experiment", suggestion: Suggestion) -> dict[str, Any]:
-    """What the function of a trial is called with: the constants of all trials, and this trial's parameters."""
+    """The keyword arguments of a trial's function: the constants of all trials, and this trial's parameters."""
     return {**experiment.trial.arguments, **assigned(experiment, suggestion)}
 
 
 def substitutions(
     experiment: "Experiment", suggestion: Suggestion, directory: TrialDirectory, *, run_id: str = "", uri: str = ""
 ) -> dict[str, Value]:
-    """What ``${...}`` stands for in this trial.
+    """The values of ``${...}`` in a trial, by name.
 
     Args:
-        run_id, uri: its MLflow run and the store that it is in, for a trial that logs to it.
+        run_id, uri: the trial's MLflow run and its store, for a trial that logs to them.
     """
     return called_with(experiment, suggestion) | {
         "trial.model_dir": str(directory.model),

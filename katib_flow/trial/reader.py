@@ -1,4 +1,4 @@
-"""What a trial prints, reports and writes -> Metrics, as it comes."""
+"""Reads metrics, as they appear, from a trial's output, report file and other sources."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,24 +17,25 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.log import BoundedLog
 from katib_flow.trial.protocol import TrialDirectory
 
-BATCH = 10_000  # metrics taken at a time: a file may hold millions
+BATCH = 10_000  # metrics processed at a time: a file may hold millions
 OnMetrics = Callable[[Sequence[Metric]], None]
 
 
 @dataclass
 class Reader:
-    """Everything that was printed or reported, parsed as it comes.
+    """The metrics of one trial, parsed as they appear.
 
     Attributes:
-        source: where metrics come from beside; the spec's, where it is not given.
-        earlier: what earlier tries reported, of a trial that goes on from a checkpoint.
-        clock: the time of a line that tells none, in milliseconds.
-        returned: what a function gave back where that is no metric, for a person.
-        reported_names: of the metrics that were reported rather than printed.
-        no_metrics: what a function gave back beside its metrics, by name, for a person.
-        metrics: what was reported, in order; of very many, those that are kept (see ``Thinning``).
-        crowded_out: names that came when there were too many, and that the spec does not name.
-        failure: why the metrics could not be read to their end.
+        on_metrics: called with new metrics.
+        source: another source of metrics; by default that of the spec.
+        earlier: the metrics of earlier attempts, if the trial continues from a checkpoint.
+        clock: the time, in milliseconds, for lines that state none.
+        metrics: the reported metrics, in order; thinned if there are very many (see ``Thinning``).
+        reported_names: the names of metrics that were reported rather than printed.
+        returned: a description of a function's result that is not a metric.
+        no_metrics: descriptions of other values in a function's result, by name.
+        crowded_out: the number of reports ignored because of too many names, none of which is in the spec.
+        failure: why the metrics could not be read completely; "" if they could.
     """
 
     experiment: Experiment
@@ -65,24 +66,25 @@ class Reader:
         self.source = self.source or source_of(self.experiment, self.directory.path)
 
     def printed(self, data: bytes, *, end: bool = False) -> None:
+        """Take output of the program; ``end`` says that there is no more."""
         self.log.write(data)
         lines = self.lines.split(data, end=end)
         if self._prints:
             self._take_all((metric for line in lines for metric in self._parser.parse(line)), end=end)
 
     def read_on(self, *, end: bool = False) -> None:
-        """Read on in the report file, and where else the metrics come from."""
+        """Read what is new in the report file and in the other source."""
         reported = (metric for line in self._report_file.read(end=end) for metric in self._parsed(line))
         self._take_all(chain(reported, self.source.read(end=end) if self.source else ()), end=end)
 
     def _take_all(self, metrics: Iterator[Metric], *, end: bool) -> None:
-        """Take metrics as they are read, up to where reading fails."""
+        """Take metrics as they are read, until reading fails."""
         more = True
         while more and not self.failure:
             batch: list[Metric] = []
             try:
                 for metric in islice(metrics, BATCH):
-                    batch.append(metric)  # noqa: PERF402 - what was read before an error counts
+                    batch.append(metric)  # noqa: PERF402 - metrics read before an error count
             except FilterTooSlow as error:
                 self.failure = str(error)
             self.take(batch)
@@ -90,7 +92,7 @@ class Reader:
         self.take([], end=end)
 
     def reported(self, line: str) -> None:
-        """Take one line in the form of the report file, that came in another way."""
+        """Take one line in the format of the report file that was received in another way."""
         self.take(self._parsed(line))
 
     def _parsed(self, line: str) -> list[Metric]:
@@ -106,35 +108,35 @@ class Reader:
         return metrics
 
     def _remark(self, report: Mapping[str, Any]) -> None:
-        """Remember what a function gave back that is no metric."""
+        """Remember values in a function's result that are not metrics."""
         self.returned = str(report.get("returned", self.returned))
         self.no_metrics.update({str(name): str(what) for name, what in dict(report.get("left_out", {})).items()})
 
     @property
     def left_out(self) -> Mapping[str, tuple[int, str]]:
-        """By metric, how many texts looked like a number and are none, and the last of them."""
+        """By metric: how many texts look like a number but are not, and the last of them."""
         source = self.source.parser.left_out if isinstance(self.source, MetricsFile) else {}
         return {**source, **self._parser.left_out}
 
     def take(self, metrics: list[Metric], *, end: bool = False) -> None:
-        """Add what was reported in some other way; a vector of one is a number where the spec names the metric.
+        """Add metrics; a vector of length one is a number if the spec names the metric.
 
         Args:
-            end: keep what was held back to be thinned: the trial has ended.
+            end: the trial has ended: also take the metrics that thinning has held back.
         """
         names = self.experiment.metric_names
         metrics = [
-            replace(each, value=each.value[0])
-            if isinstance(each.value, tuple) and len(each.value) == 1 and each.name in names
-            else each
-            for each in metrics
-            if self._has_room(each.name)
+            replace(metric, value=metric.value[0])
+            if isinstance(metric.value, tuple) and len(metric.value) == 1 and metric.name in names
+            else metric
+            for metric in metrics
+            if self._has_room(metric.name)
         ]
         reductions(metrics, self._reduced)
         self._keep(self.thinning.take(metrics) + (self.thinning.end() if end else []))
 
     def _has_room(self, name: str) -> bool:
-        """Whether a metric is taken: of a trial that makes up names without end, those of the spec still are."""
+        """True if a metric is taken: names in the spec always are, others up to a limit."""
         if name not in self._names and len(self._names) >= NAMES and name not in self.experiment.metric_names:
             self.crowded_out += 1
             return False
@@ -147,7 +149,7 @@ class Reader:
             self.on_metrics(metrics)
 
     def concluded(self) -> tuple[list[Metric], dict[str, float]]:
-        """What is kept of all tries, as if there had been one, and the observations, over all that was reported."""
+        """The metrics of all attempts, as if there had been one, and the observations over all reported values."""
         kept = continued(self.earlier, self.metrics)
         reduced = reductions(kept[: len(kept) - len(self.metrics)])
         for name, reduction in self._reduced.items():

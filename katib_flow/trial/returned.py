@@ -1,23 +1,24 @@
-"""What a trial's function gives back -> what it reports: a number, a dict of metrics, or one of these a step."""
+"""Reports the result of a trial's function: a number, a dict of metrics, or an iterator with one of these per step."""
 
 import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from katib_flow.trial import user
+from katib_flow.wording import counted
 
 NEED = "a number, a dict of metrics, or a generator of these"
 
 
 class Unusable(Exception):
-    """What a function gave back holds no value of the objective; the message is for the user."""
+    """The result of a function cannot be a value of the objective; the message is for the user."""
 
 
 def report_returned(returned: Any, objective: str) -> None:
-    """Report what a function gave back: a number is the objective; an iterator gives a step's values after another's.
+    """Report the result of a function. A number is the objective; an iterator yields the values of one step at a time.
 
     Raises:
-        Unusable: it cannot be the objective's value.
+        Unusable: it cannot be a value of the objective.
     """
     if not isinstance(returned, Iterator) or isinstance(returned, Mapping):
         if returned is None:  # it may have called kf.report
@@ -34,7 +35,7 @@ def report_returned(returned: Any, objective: str) -> None:
                 returned.close()
             return
     if not count:
-        user.remark(returned="an iterator that gave nothing")
+        user.remark(returned="an empty iterator")
 
 
 def _report(values: Any, objective: str, step: int | None, how: str) -> None:
@@ -66,16 +67,16 @@ def _number(value: Any, what: str, need: str) -> float:
         raise Unusable(f"the function {what}, need {need}") from None
     if isinstance(number, list):
         if len(number) != 1:
-            raise Unusable(f"the function {what} where one number is needed")
+            raise Unusable(f"the function {what}, need one number")
         number = number[0]
     return number
 
 
 def described(value: Any) -> str:
-    """A value for a person: a vector by its length, anything else by its type and the beginning of its text."""
+    """Describe a value to people: a vector by its length, anything else by its type and the beginning of its text."""
     try:
         if isinstance(vector := user.plain(value), list):
-            return f"a vector of {len(vector)} number{'s' * (len(vector) != 1)}"
+            return f"a vector of {counted(len(vector), 'number')}"
     except TypeError:
         pass
     if value is None:
@@ -83,7 +84,7 @@ def described(value: Any) -> str:
     kind = type(value).__name__
     try:
         text = repr(value)
-    except Exception:  # noqa: BLE001 - the user's own object, or an int of more digits than Python prints
+    except Exception:  # noqa: BLE001 - an object of the user's, or an int with more digits than Python prints
         return f"a value of type {kind}"
     text = " ".join(text.split())
     text = text if len(text) <= 80 else f"{text[:77]}..."

@@ -1,4 +1,4 @@
-"""Run one trial as a process, to its end, whatever it does: read its metrics live, keep its log, stop it when asked."""
+"""Runs one trial as a process until it ends: reads its metrics as they appear, keeps its log, stops it on request."""
 
 import contextlib
 import os
@@ -39,15 +39,15 @@ from katib_flow.trial.tree import end_left_over, forget, note
 
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 10.0  # between SIGTERM and SIGKILL
-DRAIN_SECONDS = 1.0  # for what is in the pipe when the program has ended and somebody else still writes to it
+DRAIN_SECONDS = 1.0  # for the rest of the output, if another process still writes to the pipe of an ended program
 
 Stop = Callable[[], StopTrial | None]
-"""Asked often while a trial runs; answers with a request to end it, None to let it run."""
+"""Called often while a trial runs; returns a request to end it, or None to let it run."""
 
 
 @dataclass
 class _Process:
-    """A trial's process: leader of its own group, its output in a pipe."""
+    """The process of a trial, which leads its own process group and writes to a pipe."""
 
     pid: int
     output: int
@@ -67,7 +67,7 @@ class _Process:
         return self.exit_code
 
     def wait(self, seconds: float) -> None:
-        """Wait for its end for up to so long; where the system does not tell of it, a millisecond."""
+        """Wait for its end for at most ``seconds``; a millisecond if the system has no pidfds."""
         try:
             pidfd = os.pidfd_open(self.pid)
         except (AttributeError, OSError):  # not Linux, or a kernel before 5.3
@@ -85,7 +85,7 @@ class _Process:
             os.killpg(self.pid, number)
 
     def end(self, now: float) -> None:
-        """SIGTERM first, SIGKILL when the grace period is over. Called again and again until it has ended."""
+        """Send SIGTERM, and SIGKILL once the grace period is over. Call it repeatedly until the process has ended."""
         if self.signalled_at is None:
             self.signalled_at = now
             self.send(signal.SIGTERM)
@@ -112,14 +112,14 @@ def run_trial(
     Args:
         on_metrics: called with metrics as they are reported.
         stop: see ``Stop``.
-        function: the function of a function trial, where it is at hand; else it is imported.
-        source: where the metrics come from, in the place of what the spec says.
-        earlier: what earlier tries reported, of a trial that goes on from its checkpoint.
-        tracked: where it is recorded, for the MLflow in it; left out, it has that of this process.
-        katib_port: at which a trial reports as to Katib, unless the spec says one; 0 for a free one.
+        function: the function of a function trial, if it does not have to be imported.
+        source: a source of metrics that replaces that of the spec.
+        earlier: the metrics of earlier attempts, if the trial continues from its checkpoint.
+        tracked: where the trial is recorded, for its use of MLflow; by default, MLflow's environment of this process.
+        katib_port: the port for reports in Katib's protocol, unless the spec names one; 0 for any free port.
 
     Raises:
-        KatibFlowError: the trial cannot be started here at all.
+        KatibFlowError: trials of this kind cannot run on this machine.
     """
     end_left_over(directory)
     directory.create(experiment, suggestion)
@@ -151,7 +151,7 @@ def run_trial(
 
 
 def _collect(given: "_Given", command: Sequence[str], reader: Reader, stop: Stop) -> Ending:
-    """Have the user's own program read the metrics of a trial that has ended well: how both have ended."""
+    """Run the user's own collector after a trial that has ended well; how both have ended."""
     directory = given.directory
     directory.ended_file.write_text("0\n")
     try:
@@ -159,7 +159,7 @@ def _collect(given: "_Given", command: Sequence[str], reader: Reader, stop: Stop
     except (OSError, ValueError) as error:
         reader.failure = f"metrics.command cannot be started: {error}"
         return Ending(0)
-    reader.lines.last = ""  # of what follows
+    reader.lines.last = ""  # from here on, the collector's last line
     with _ended(process, directory):
         _supervise(process, reader, stop, COLLECT_SECONDS)
     if not process.request:
@@ -170,7 +170,7 @@ def _collect(given: "_Given", command: Sequence[str], reader: Reader, stop: Stop
 
 @contextlib.contextmanager
 def _ended(process: _Process, directory: TrialDirectory) -> Generator[None]:
-    """Have a process end with the block, and be known outside as long as it may run."""
+    """Kill a process at the end of the block; until then, its directory names it for ``end_left_over``."""
     try:
         note(directory, process.pid)
         yield
@@ -181,10 +181,10 @@ def _ended(process: _Process, directory: TrialDirectory) -> Generator[None]:
 
 
 def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> None:
-    """Put the model of a suggestion into its directory, with what it inherits from the parent's.
+    """Write the model of a suggestion into its directory, with the weights inherited from its parent.
 
     Raises:
-        KatibFlowError: there is no sound model.
+        KatibFlowError: the topology is invalid, or the parent's model cannot be read.
     """
     from katib_flow.models.manager import build_model
 
@@ -207,7 +207,7 @@ def environment_of(
     """The environment of a function or command trial.
 
     Args:
-        reporting: where it reports as to Katib; nothing where it does not.
+        reporting: variables for reports in Katib's protocol; empty if it does not use it.
     """
     values = _values(experiment, suggestion, directory, tracked)
     return directory.environment({**reporting, **substitute_env(experiment.trial.env, values)}, tracked)
@@ -216,7 +216,7 @@ def environment_of(
 def argv_of(
     experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory, tracked: Tracked | None
 ) -> list[str]:
-    """The program of a command trial with its arguments."""
+    """The program and arguments of a command trial."""
     assert experiment.trial.command is not None
     command = located(experiment.trial.command, experiment.base, experiment.trial.env)
     return substitute_all(command, _values(experiment, suggestion, directory, tracked))
@@ -231,7 +231,7 @@ def _values(
 
 @dataclass(frozen=True)
 class _Given:
-    """What the programs of a trial are started with."""
+    """The context in which the programs of a trial are started."""
 
     experiment: Experiment
     suggestion: Suggestion
@@ -260,7 +260,7 @@ def _start(given: _Given, function: Function | None) -> _Process:
         with _kept_from_trials(given.reports.descriptors if given.reports else ()):
             return _Process(*fork_function(function, arguments, objective, given.environment(own), error_file))
     if template.command is None:
-        raise KatibFlowError(f"trial.{template.kind}: runs on Argo only; function and command trials run here")
+        raise KatibFlowError(f"trial.{template.kind}: found a trial that runs only on Argo, need function or command")
     return _run(given, template.command, own)
 
 
@@ -268,23 +268,23 @@ def _run(given: _Given, command: Sequence[str], own: Mapping[str, str]) -> _Proc
     """Start a program.
 
     Args:
-        own: variables of its environment.
+        own: additional environment variables.
     """
     argv = substitute_all(located(command, given.experiment.base, given.experiment.trial.env), given.values)
-    child = subprocess.Popen(  # an argument list: no shell ever reads a parameter's value
+    child = subprocess.Popen(  # with an argument list: no shell interprets the values of parameters
         argv, env=given.environment(own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
     )  # fmt: skip
     assert child.stdout is not None
     output = os.dup(child.stdout.fileno())
     child.stdout.close()
-    child.returncode = 0  # it is waited for here, not by Popen
+    child.returncode = 0  # we wait for it ourselves, not Popen
     return _Process(child.pid, output)
 
 
 @contextlib.contextmanager
 def _kept_from_trials(descriptors: Sequence[int]) -> Generator[None]:
-    """Have a forked trial close some file descriptors."""
+    """Have trials that are forked in the block close some file descriptors."""
     not_for_trials.update(descriptors)
     try:
         yield
@@ -293,14 +293,14 @@ def _kept_from_trials(descriptors: Sequence[int]) -> Generator[None]:
 
 
 def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | None) -> None:
-    """Read until the process has ended, ending it when asked to or when its time is over; then read what is left."""
+    """Read until the process has ended, and then the rest; end it on request or when its time is over."""
     os.set_blocking(process.output, False)
     begun = time.monotonic()
     open_ = True
     with selectors.DefaultSelector() as selector:
         selector.register(process.output, selectors.EVENT_READ)
         while process.poll() is None:
-            if not open_:  # it closed its output, most often because it is about to end
+            if not open_:  # the program has closed its output, usually because it is about to end
                 process.wait(POLL_SECONDS)
             elif selector.select(POLL_SECONDS):
                 open_ = _read_some(process.output, reader)
@@ -308,7 +308,7 @@ def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | N
             if reader.failure:
                 process.end(time.monotonic())
             _end_if_due(process, stop, timeout, begun)
-        process.send(signal.SIGKILL)  # what it left running in its group, which may hold the pipe open
+        process.send(signal.SIGKILL)  # to the rest of its group, which may hold the pipe open
         until = time.monotonic() + DRAIN_SECONDS
         while open_ and selector.select(0) and time.monotonic() < until:
             open_ = _read_some(process.output, reader)
@@ -317,7 +317,7 @@ def _supervise(process: _Process, reader: Reader, stop: Stop, timeout: float | N
 
 
 def _read_some(output: int, reader: Reader) -> bool:
-    """Read what is there; False at the end of the output."""
+    """Read the available output; False at its end."""
     data = os.read(output, 1 << 18)
     if data:
         reader.printed(data)

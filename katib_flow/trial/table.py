@@ -11,16 +11,16 @@ from katib_flow.spec.experiment import Experiment
 
 _RESERVED = {"trial", "state", "budget", "parent", "seconds", "retries", "message"}
 _NETWORK = ("hash", "edits", "network_parameters")
-"""Columns of a network that no decisions tell of."""
+"""Columns for networks that are not described by decisions."""
 
 
 def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]]:
-    """One flat record a trial; an inactive parameter and a metric that was not reported are None.
+    """One flat record per trial; inactive parameters and unreported metrics are None.
 
-    A parameter and a metric may have one name, or the name of another column; they are then told apart by a prefix.
-    The decisions of an architecture are parameters; a segment of a supernet's search has those that it came to, because
-    its metrics are of these. Where an architecture is grown and has none, there are the first digits of its hash, what
-    was done to its parent's network, and its number of parameters.
+    A parameter or metric that shares its name with another column gets a prefix. Decisions about an architecture are
+    parameters; a segment of a supernet's search has its current decisions, to which its metrics refer. A grown
+    architecture has no decisions, but the first digits of its hash, the edits of its parent's network, and its number
+    of parameters.
     """
     network = architectures(experiment)
     grown = network is not None and not network.parameters
@@ -48,7 +48,7 @@ def rows(experiment: Experiment, trials: Iterable[Trial]) -> list[dict[str, Any]
 
 
 def decided(experiment: Experiment, trial: Trial) -> Mapping[str, Any]:
-    """The assignment of a trial; of a segment of a supernet's search, with the decisions that it came to."""
+    """The assignment of a trial; for a segment of a supernet's search, with its current decisions."""
     space = architectures(experiment) if trial.suggestion.origin.kind is Kind.SEGMENT else None
     if space is None:
         return trial.assignment
@@ -64,34 +64,34 @@ def _network(trial: Trial) -> dict[str, Any]:
 
     values: tuple[Any, ...] = (None, None, None)
     if trial.suggestion.topology is not None:
-        with suppress(KatibFlowError):  # it is not sound: the trial's message says why
+        with suppress(KatibFlowError):  # an invalid topology, which the trial's message explains
             topology = Topology.parse(trial.suggestion.topology)
             values = (topology.hash[:8], "; ".join(map(in_words, topology.edits)), topology.parameters)
     return dict(zip(_NETWORK, values, strict=True))
 
 
 def telling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The columns in which some row has anything to tell; retries do where there were any."""
+    """The columns that are not empty in every row; a column of retries that are all 0 counts as empty."""
     silent = {"retries": (None, "", 0)}
     columns = rows[0] if rows else ()
     return [name for name in columns if any(row[name] not in silent.get(name, (None, "")) for row in rows)]
 
 
 def printable(text: str) -> str:
-    """A text on one line, as a terminal can show it: what would move its cursor, end the line or is no character."""
+    """A text that a terminal shows on one line: control characters and invalid characters are escaped."""
     if text.isascii() and text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it in a table or a line."""
+    """A value as text for a table or a line: floats with six digits, None as ""."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{name}={cell(each)}" for name, each in value.items())
+        return ", ".join(f"{name}={cell(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
         return "; ".join(map(cell, value))
     return str(value)

@@ -1,9 +1,9 @@
-"""The MLflow of a trial: its own store, experiment and run, whatever the environment around the experiment says.
+"""MLflow's environment in a trial: its own store, experiment and run, whatever the outer environment says.
 
 What a program in the trial logs goes to the trial's store: MLflow's own ``start_run``, its autologging and the loggers
-of other libraries open runs that are children of the trial's. ``MLFLOW_RUN_ID`` would have them take over the trial's
-run instead: MLflow then renames and ends it, refuses params that it has already, and raises an error after
-``set_experiment``. So it is set only where the spec says that metrics are pushed to that run.
+of other libraries create child runs of the trial's run. With ``MLFLOW_RUN_ID`` they would use the trial's run itself:
+MLflow then renames and ends it, refuses params that it already has, and raises an error after ``set_experiment``. So it
+is set only if the spec says that metrics are pushed to that run.
 """
 
 import json
@@ -19,9 +19,9 @@ class Tracked:
     """Where a trial is recorded.
 
     Attributes:
-        uri: of the store, absolute.
-        experiment_id: of the MLflow experiment.
-        run_id: of the trial's run.
+        uri: the absolute address of the store.
+        experiment_id: the id of the MLflow experiment.
+        run_id: the id of the trial's run.
     """
 
     uri: str
@@ -29,12 +29,12 @@ class Tracked:
     run_id: str
 
     def variables(self, *, pushes: bool = False) -> dict[str, str]:
-        """What MLflow's clients read from their environment.
+        """The environment variables for MLflow's clients.
 
         Args:
-            pushes: the trial logs its metrics to its own run.
+            pushes: True if the trial logs its metrics to its own run.
         """
-        context = json.dumps({"mlflow.parentRunId": self.run_id})  # tags of every run that is opened
+        context = json.dumps({"mlflow.parentRunId": self.run_id})  # the tags of every new run
         where = {"MLFLOW_TRACKING_URI": self.uri, "MLFLOW_EXPERIMENT_ID": self.experiment_id}
         return {**where, "MLFLOW_RUN_CONTEXT": context, **({"MLFLOW_RUN_ID": self.run_id} if pushes else {})}
 
@@ -42,11 +42,12 @@ class Tracked:
 def isolated(
     around: Mapping[str, str], tracked: Tracked | None, given: Mapping[str, str], *, pushes: bool = False
 ) -> dict[str, str]:
-    """The environment of a trial: that around it, with MLflow's variables its own, and then what the spec gives.
+    """The environment of a trial: the outer one, with MLflow's variables replaced, and then the variables of the spec.
 
     Args:
-        tracked: where the trial is recorded; None where that is not known, and the environment stays as it is.
-        given: ``trial.env``; where it names a store or a run itself, that is the user's choice, and none is added.
+        around: the outer environment.
+        tracked: where the trial is recorded; None leaves MLflow's variables as they are.
+        given: ``trial.env``. If it sets a store or a run for MLflow, no variables of ours are added.
     """
     if tracked is None:
         return {**around, **given}
@@ -55,5 +56,5 @@ def isolated(
 
 
 def without_run(around: Mapping[str, str]) -> dict[str, str]:
-    """An environment without what it says of a store, an experiment or a run of MLflow's."""
+    """An environment without MLflow's variables for a store, an experiment or a run."""
     return {name: text for name, text in around.items() if name not in _OF_ANOTHER}

@@ -1,7 +1,7 @@
-"""The processes of a trial, ended as a whole: none may be left beside the next try in the same directory.
+"""Ends all processes of a trial, so that none is left when the next attempt starts in the same directory.
 
-A trial leads a session of its own. While it runs, its directory names it, so that what is left when its worker was
-killed can be found: the session, and whatever has left it with the environment of the trial.
+A trial leads a session of its own. While it runs, a file in its directory names the session, so that processes which
+outlived their worker can be found: those in the session, and those that have left it with the trial's environment.
 """
 
 import json
@@ -16,24 +16,24 @@ from katib_flow.processes import PROC, boot, born, status
 from katib_flow.trial.protocol import TRIAL_FILE, TrialDirectory
 
 NAME = "process.json"
-END_SECONDS = 5.0  # for processes to go that were killed; one that waits for a disk may take longer
+END_SECONDS = 5.0  # the wait for killed processes to end; one that waits for a disk may take longer
 
 
 def note(directory: TrialDirectory, pid: int) -> None:
-    """Keep which session runs a trial, in its directory."""
+    """Write the session of a trial to a file in its directory."""
     (directory.path / NAME).write_text(json.dumps({"pid": pid, "born": born(pid), "boot": boot()}))
 
 
 def forget(directory: TrialDirectory) -> None:
-    """Drop what ``note`` kept: the trial has ended, and what it left in its group was killed."""
+    """Delete the file of ``note``, once the trial has ended and the rest of its group was killed."""
     (directory.path / NAME).unlink(missing_ok=True)
 
 
 def end_left_over(directory: TrialDirectory) -> int:
-    """Kill what is left of a trial that nobody runs any more, and wait until it is gone.
+    """Kill the remaining processes of a trial that nobody runs any more, and wait until they have ended.
 
     Returns:
-        How many processes there were.
+        The number of killed processes.
     """
     try:
         content = json.loads((directory.path / NAME).read_text())
@@ -42,7 +42,7 @@ def end_left_over(directory: TrialDirectory) -> int:
         return 0
     killed: set[int] = set()
     until = time.monotonic() + END_SECONDS
-    while begun_in == boot() and (left := set(_of(leader, began, directory.trial_file))):
+    while begun_in == boot() and (left := set(_processes(leader, began, directory.trial_file))):
         for pid in left:
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -54,9 +54,9 @@ def end_left_over(directory: TrialDirectory) -> int:
     return len(killed)
 
 
-def _of(leader: int, began: int | None, trial_file: Path) -> Iterator[int]:
-    """Processes of a session, and of others that were started with the trial file of this one."""
-    stranger = born(leader) not in (None, began)  # the number was given to another: no session of ours has it then
+def _processes(leader: int, began: int | None, trial_file: Path) -> Iterator[int]:
+    """The processes of a session, and others with the same trial file in their environment."""
+    stranger = born(leader) not in (None, began)  # the id belongs to another process now, so our session has ended
     for entry in os.scandir(PROC) if PROC.is_dir() else ():
         if not entry.name.isdecimal() or int(entry.name) == os.getpid():
             continue
@@ -70,5 +70,5 @@ def _of(leader: int, began: int | None, trial_file: Path) -> Iterator[int]:
 def _started_with(pid: str, trial_file: Path) -> bool:
     try:
         return f"{TRIAL_FILE}={trial_file}".encode() in (PROC / pid / "environ").read_bytes().split(b"\0")
-    except OSError:  # it is gone, or another user's
+    except OSError:  # the process has ended, or belongs to another user
         return False

@@ -1,4 +1,4 @@
-"""What user code may call inside a trial. Outside one, ``report`` prints, so that a program also runs by hand."""
+"""Functions for user code inside a trial. Outside a trial, ``report`` prints, so that a program also runs by hand."""
 
 import json
 import os
@@ -23,13 +23,13 @@ def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = No
 
     Args:
         metrics, named: numbers, or vectors (lists, tuples, arrays) such as feature statistics.
-        step: whole number; where it is left out, each report of a metric is one step after the last.
+        step: a whole number; by default one more than that of the last report of the metric, from 0.
 
     Raises:
         TypeError: a value is neither a number nor a vector of numbers.
     """
     values = {name: _named(name, value) for name, value in {**(metrics or {}), **named}.items()}
-    if not _told({"metrics": values, "step": step}):
+    if not _append({"metrics": values, "step": step}):
         print(
             *(f"{name}={value}" for name, value in values.items()),
             *([f"step={step}"] if step is not None else []),
@@ -38,12 +38,12 @@ def report(metrics: Mapping[str, Any] | None = None, /, *, step: int | None = No
 
 
 def remark(**facts: Any) -> None:
-    """Tell something of a trial that is no metric; nothing outside a trial."""
-    _told(facts)
+    """Report facts about a trial that are not metrics; outside a trial, do nothing."""
+    _append(facts)
 
 
-def _told(content: Mapping[str, Any]) -> bool:
-    """Append a line to the report file; False where there is none, outside a trial."""
+def _append(content: Mapping[str, Any]) -> bool:
+    """Append a line to the report file; False outside a trial, which has no such file."""
     path = os.environ.get(REPORT_FILE)
     if path:
         with Path(path).open("a", encoding="utf-8") as file:
@@ -59,10 +59,10 @@ def _named(name: str, value: Any) -> float | list[float]:
 
 
 def plain(value: Any) -> float | list[float]:
-    """A number, of any library's kind, or a vector of them; an array of one number, however deep, is a vector of one.
+    """Convert a number or a vector of any library; an array with one number, however nested, is a vector of length one.
 
     Raises:
-        TypeError: it is neither.
+        TypeError: the value is neither a number nor a vector of numbers.
     """
     try:
         if hasattr(value, "tolist"):  # NumPy, torch, pandas: scalars and arrays alike
@@ -72,9 +72,9 @@ def plain(value: Any) -> float | list[float]:
         while isinstance(value, list | tuple) and len(value) == 1 and isinstance(value[0], list | tuple):  # pyright: ignore[reportUnknownArgumentType]
             value = value[0]  # pyright: ignore[reportUnknownVariableType]
         if isinstance(value, list | tuple):
-            return [_number(each) for each in value]  # pyright: ignore[reportUnknownVariableType]
+            return [_number(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
         return _number(value)
-    except Exception as error:  # whatever a library's object raises
+    except Exception as error:  # objects of other libraries may raise anything
         raise TypeError(f"found {type(value).__name__}, need a number or a vector of numbers") from error  # pyright: ignore[reportUnknownArgumentType]
 
 
@@ -85,14 +85,14 @@ def _number(value: Any) -> float:
 
 
 def should_stop() -> bool:
-    """Whether the trial was asked to end early (SIGTERM); what it reported until then counts."""
+    """True if the trial was asked to end early (SIGTERM); the metrics it has reported count."""
     if not _listening:
         listen_for_stop()
     return _stop.is_set()
 
 
 def listen_for_stop() -> None:
-    """From here on SIGTERM no longer ends this process but makes ``should_stop`` true, whoever else listened before."""
+    """From now on SIGTERM sets ``should_stop`` instead of ending this process, and replaces any earlier handler."""
     global _listening
     if threading.current_thread() is not threading.main_thread():
         return
@@ -109,30 +109,30 @@ def trial_file() -> dict[str, Any]:
 
 
 def parameters() -> dict[str, Any]:
-    """The parameters of this trial, for a program that was not given them as arguments."""
+    """The parameters of this trial, for a program that does not take them as arguments; empty outside a trial."""
     return trial_file().get("parameters", {})
 
 
 def arguments() -> dict[str, Any]:
-    """The constants in ``trial.arguments``, likewise."""
+    """The constants in ``trial.arguments``; empty outside a trial."""
     return trial_file().get("arguments", {})
 
 
 def checkpoint_dir() -> Path:
-    """The directory in which this trial keeps its checkpoints; it outlives a retry. ``checkpoint/`` outside a trial."""
+    """The directory for checkpoints of this trial, which a retry finds again; ``checkpoint/`` outside a trial."""
     path = Path(trial_file().get("checkpoint_dir", "checkpoint"))
     path.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def parent_checkpoint_dir() -> Path | None:
-    """The checkpoints of the trial that this one continues or inherits from; None where there is none."""
+    """The checkpoints of the trial that this one continues or inherits from; None if it has no such parent."""
     path = trial_file().get("parent_checkpoint_dir")
     return Path(path) if path and Path(path).is_dir() else None
 
 
 def model_dir() -> Path:
-    """The directory of this trial's model: its topology, and weights where it inherits any. ``model/`` outside one."""
+    """The directory of this trial's model: its topology, and inherited weights if any; ``model/`` outside a trial."""
     return Path(trial_file().get("model_dir") or "model")
 
 
@@ -140,7 +140,7 @@ def topology() -> "Topology":
     """The topology that this trial evaluates.
 
     Raises:
-        KatibFlowError: it has none, because the experiment searches no architecture.
+        KatibFlowError: the trial has no topology, because the experiment does not search an architecture.
     """
     from katib_flow.models.manager import TOPOLOGY, load_topology
 
@@ -148,13 +148,13 @@ def topology() -> "Topology":
 
 
 def load_model(*, seed: int | None = None) -> "Network":
-    """The network that this trial evaluates, a ``torch.nn.Module``, with the weights it inherits from its parent.
+    """The network that this trial evaluates, a ``torch.nn.Module``, with the weights inherited from its parent.
 
     Args:
-        seed: of the weights that it does not inherit.
+        seed: the seed for weights that are not inherited.
 
     Raises:
-        KatibFlowError: there is none, or its files are cut off or do not belong together.
+        KatibFlowError: the trial has no network, or its files are incomplete or inconsistent.
     """
     from katib_flow.models.build import load_network
 
@@ -162,7 +162,8 @@ def load_model(*, seed: int | None = None) -> "Network":
 
 
 def save_model(model: "Network") -> None:
-    """Keep the weights of the trial's network, as an artifact and for trials that inherit from this one."""
+    """Save the weights of the trial's network, as an artifact and for trials that inherit from this one."""
+
     from katib_flow.models.build import save_network
 
     save_network(model, model_dir())

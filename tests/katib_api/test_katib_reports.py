@@ -144,7 +144,7 @@ def test_of_a_report_that_is_refused_nothing_counts(reports: KatibReports) -> No
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert caught.value.details().startswith("metric_logs[1].metric.value: found 'high'")
     assert list(reports.read()) == []
-    assert "the last that was refused: metric_logs[1].metric.value: found 'high'" in reports.told("accuracy")
+    assert "the last refused report: metric_logs[1].metric.value: found 'high'" in reports.absence("accuracy")
 
 
 @pytest.mark.parametrize(

@@ -82,11 +82,11 @@ def test_a_trial_that_has_failed_is_not_collected(run: Any) -> None:
     [
         (
             program(COLLECT, "${trial.directory}", "4"),
-            'metrics.command, which reads the metrics, ended with exit code 4; its last line was "collecting t00000"',
+            'metrics.command ended with exit code 4; its last line was "collecting t00000"',
         ),
         (
             program("import os; os.kill(os.getpid(), 9)"),
-            "metrics.command, which reads the metrics, was killed by SIGKILL; it printed nothing",
+            "metrics.command was killed by SIGKILL; it printed nothing",
         ),
     ],
 )
@@ -98,7 +98,7 @@ def test_a_collector_that_fails_fails_the_trial(run: Any, collector: list[str], 
 def test_a_collector_that_reports_nothing_is_told(run: Any) -> None:
     trial = run(program("print('no idea')"))
     assert trial.state is State.METRICS_UNAVAILABLE
-    assert trial.message.startswith("'accuracy' was not reported: metrics.command wrote none to report.jsonl")
+    assert trial.message.startswith("'accuracy' was not reported: metrics.command wrote no value to report.jsonl")
     assert trial.message.endswith('the last line of the log was "no idea"')
 
 

@@ -72,8 +72,8 @@ def test_of_what_was_refused_the_trial_says_why(run: Any) -> None:
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("Accuracy=1", "'Accuracy', and names are case-sensitive"),
-        ("accuracy=unavailable", "what was reported for it is 'unavailable', Katib's word for no value"),
+        ("Accuracy=1", "'Accuracy'; names are case-sensitive"),
+        ("accuracy=unavailable", "the value reported for it is 'unavailable', Katib's word for no value"),
     ],
 )
 def test_what_stands_in_the_place_of_the_objective_is_told(run: Any, argument: str, said: str) -> None:

@@ -99,7 +99,7 @@ def test_a_recurrent_network_is_trained_on_text(tmp_path: Path, monkeypatch: pyt
         (
             "tree",
             {"function": "katib_flow.training:classify"},
-            r"trial\.function: .*networks which read tokens, as the space has them, such as katib_flow\.nas:train",
+            r"trial\.function: .*networks for tokens, as those of the space, such as katib_flow\.nas:train",
         ),
         ("cell", {"function": "katib_flow.training:predict"}, r"trial\.function: .*which read images"),
     ],

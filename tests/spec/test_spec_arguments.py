@@ -74,7 +74,7 @@ def train(lr: float, epochs: int = 1, *, data: str) -> float:
     ("constants", "message"),
     [
         (["epoch", "data"], "trial.arguments.epoch: found 'epoch', need an argument of train(lr"),
-        (["epochs"], "'data'); trial.arguments gives it what is the same in every trial"),
+        (["epochs"], "'data'); trial.arguments holds arguments that are the same in every trial"),
     ],
 )
 def test_what_a_function_does_not_take_or_lacks_is_told(constants: list[str], message: str) -> None:

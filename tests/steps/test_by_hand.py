@@ -152,7 +152,7 @@ def test_a_trial_in_any_image_is_recorded_whatever_its_arguments_hold(hand: Any)
     ("script", "exit_code", "state", "message"),
     [
         ("echo score=1; exit 3", 42, State.FAILED, 'exit code 3; its last line was "score=1"'),
-        ("echo Score: 1", 42, State.METRICS_UNAVAILABLE, "none of 1 log lines reports 'score'"),
+        ("echo Score: 1", 42, State.METRICS_UNAVAILABLE, "'score' was not reported in 1 log line"),
         ("kill -KILL $$", 42, State.FAILED, "killed by SIGKILL; it printed nothing"),
         ("echo score=1; sleep 60", 42, State.FAILED, "reached limits.trial_timeout (2 s)"),
         ('trap "" TERM; echo score=1; exit 0', 0, State.SUCCEEDED, ""),

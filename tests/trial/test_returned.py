@@ -72,14 +72,14 @@ UNUSABLE = {
     "str": ("0.5", "returned the text '0.5', need a number, a dict of metrics, or a generator of these"),
     "bool": (True, "returned a value of type bool, True, need a number"),
     "npbool": (np.bool_(True), f"returned a value of type {np.bool_.__name__}, "),  # bool_ in NumPy 1
-    "pair": ((0.5, 0.1), "returned a vector of 2 numbers where one number is needed"),
-    "array": (np.zeros(3), "returned a vector of 3 numbers where one number is needed"),
+    "pair": ((0.5, 0.1), "returned a vector of 2 numbers, need one number"),
+    "array": (np.zeros(3), "returned a vector of 3 numbers, need one number"),
     "tuple": ((0.5, {"model": 1}), "returned a value of type tuple, (0.5, {'model': 1}), need a number"),
     "complex": (1j, "returned a value of type complex, 1j, need a number"),
     "masked": (np.ma.masked, "returned a value of type MaskedConstant, masked, need a number"),
     "huge": (10**400, "returned a value of type int, 1000"),
     "beyond words": (10**5000, "returned a value of type int, need a number"),
-    "empty": ([], "returned a vector of 0 numbers where one number is needed"),
+    "empty": ([], "returned a vector of 0 numbers, need one number"),
     "none of a dict": ({"accuracy": None, "loss": 1}, "returned None for 'accuracy', need one number"),
     "vector of a dict": ({"accuracy": [1, 2]}, "returned a vector of 2 numbers for 'accuracy' where one number is"),
     "step": (iter(["x"]), "yielded the text 'x', need a number"),
@@ -109,7 +109,7 @@ def test_a_number_of_an_iterator_is_one_of_a_step(told: Any) -> None:
     ]
 
 
-@pytest.mark.parametrize(("returned", "what"), [(None, "None"), (iter(()), "an iterator that gave nothing")])
+@pytest.mark.parametrize(("returned", "what"), [(None, "None"), (iter(()), "an empty iterator")])
 def test_nothing_is_told_as_nothing(returned: Any, what: str, told: Any) -> None:
     assert told(returned) == [{"returned": what}]
 

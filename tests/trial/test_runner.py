@@ -81,8 +81,8 @@ def test_a_programs_printed_metrics_are_its_observations(run: Run) -> None:
         (
             "print('Score: 0.9')",
             State.METRICS_UNAVAILABLE,
-            "none of 1 log lines reports 'score'; a line has 'Score: 0.9', where score=0.9 would be read, or anything "
-            'that metrics.filter finds; the last was "Score: 0.9"',
+            "'score' was not reported in 1 log line; a line has 'Score: 0.9'; print score=0.9, or set metrics.filter to "
+            'find it; the last was "Score: 0.9"',
         ),
         ("print('score=1'); print('oops'); exit(3)", State.FAILED, 'exit code 3; its last line was "oops"'),
         ("exit(3)", State.FAILED, "exit code 3; it printed nothing"),
@@ -134,7 +134,9 @@ def test_a_value_is_that_of_all_that_was_reported_however_much_it_was(
     few = len(recorded)
     assert few < 3000
     assert outcome.state is State.SUCCEEDED
-    assert outcome.message == (f"{few} of 30000 reported numbers are recorded; latest, min and max are of all of them")
+    assert outcome.message == (
+        f"{few} of 30000 reported numbers are recorded; latest, min and max take all of them into account"
+    )
 
 
 def test_a_death_by_a_real_time_signal_is_told_by_its_number(run: Run) -> None:
@@ -164,7 +166,7 @@ def test_names_without_end_do_not_crowd_out_those_of_the_spec(run: Run, monkeypa
     monkeypatch.setattr("katib_flow.trial.reader.NAMES", 10)
     outcome = run(lambda x: [user.report({f"m{k}": k}) for k in range(20)] and user.report(score=0.5))
     assert outcome.observations == {**{f"m{k}": k for k in range(10)}, "score": 0.5}
-    assert "10 reports are left out" in outcome.message
+    assert "10 reports were ignored" in outcome.message
 
 
 @pytest.mark.slow
@@ -454,19 +456,19 @@ def unavailable(outcome: Outcome) -> str:
 
 def test_a_function_that_gives_nothing_back_is_told_so(run: Run) -> None:
     assert unavailable(run(lambda x: print(x))) == (
-        "'score' was not reported: the function returned None, and did not call kf.report"
+        "'score' was not reported: the function returned None and did not call kf.report"
     )
 
 
 def test_what_was_reported_instead_is_named(run: Run) -> None:
     assert unavailable(run(lambda x: {"Score": x, "note": "fine"})) == (
-        "'score' was not reported: the trial reported 'Score', and names are case-sensitive"
+        "'score' was not reported: the trial reported 'Score'; names are case-sensitive"
     )
 
 
 def test_a_vector_for_an_objective_is_told_as_a_vector(run: Run) -> None:
     assert unavailable(run("print('score=[1, 2]')")) == (
-        "'score' was not reported: found a vector of 2 numbers, where one number is needed"
+        "'score' was not reported: found a vector of 2 numbers, need one number"
     )
 
 
@@ -477,7 +479,7 @@ def test_one_number_in_a_vector_is_a_number_where_the_spec_names_the_metric(run:
 
 def test_a_number_that_goes_on_is_told_with_all_of_it(run: Run) -> None:
     assert unavailable(run("print('score=1,234.5')")).startswith(
-        "'score' was not reported: found '1,234.5', which is no number: "
+        "'score' was not reported: found '1,234.5', which is not a number: "
     )
 
 
@@ -485,16 +487,16 @@ def test_values_that_are_left_out_of_a_good_trial_are_told(run: Run) -> None:
     outcome = run("print('score=999.5'); print('score=1,000.5'); print('score=1,001')")
     assert (outcome.state, outcome.message) == (
         State.SUCCEEDED,
-        "left out: 2 values of 'score' that are no number, the last '1,001'",
+        "ignored: 2 texts in place of a number for 'score', the last '1,001'",
     )
     outcome = run(lambda x: {"score": x, "note": "fine"})
-    assert (outcome.state, outcome.message) == (State.SUCCEEDED, "left out: 'note', the text 'fine'")
+    assert (outcome.state, outcome.message) == (State.SUCCEEDED, "ignored: 'note', the text 'fine'")
 
 
 def test_a_filter_that_never_matched_is_named(run: Run) -> None:
     outcome = run("print('score: 0.5')", metrics={"filter": r"([\\w|-]+)\\s*:\\s*((-?\\d+)(\\.\\d+)?)"})
     assert unavailable(outcome) == (
-        "'score' was not reported: metrics.filter matched none of 1 lines; the last was \"score: 0.5\""
+        "'score' was not reported: metrics.filter matched nothing in 1 line; the last was \"score: 0.5\""
     )
 
 
@@ -503,8 +505,11 @@ def test_a_filter_that_never_matched_is_named(run: Run) -> None:
     [
         ("pass", "'score' was not reported: the trial wrote no file m.log"),
         ("open('m.log', 'w')", "'score' was not reported: the trial wrote nothing to m.log"),
-        ("open('m.log', 'w').write('Score=1')", "none of 1 lines of m.log reports 'score'; lines report 'Score', and"),
-        ("open('m.log', 'w').write('score=1,5')", "'score' was not reported: found '1,5', which is no number"),
+        (
+            "open('m.log', 'w').write('Score=1')",
+            "'score' was not reported in 1 line of m.log; lines report 'Score'; names",
+        ),
+        ("open('m.log', 'w').write('score=1,5')", "'score' was not reported: found '1,5', which is not a number"),
     ],
 )
 def test_a_file_is_told_by_what_it_holds(run: Run, program: str, said: str) -> None:
@@ -516,18 +521,18 @@ def test_event_files_and_endpoints_tell_what_they_have(run: Run, directory: Tria
     assert "there are no event files in " in unavailable(run("pass", metrics={"source": "tensorboard", "path": "x"}))
     outcome = run("pass", metrics={"source": "prometheus", "port": 1})
     assert unavailable(outcome) == (
-        "'score' was not reported: nobody answered at http://127.0.0.1:1/metrics while the trial ran"
+        "'score' was not reported: http://127.0.0.1:1/metrics did not answer while the trial ran"
     )
 
 
 @pytest.mark.parametrize(
     ("code", "message", "fault"),
     [
-        (137, "exit code 137, which a shell gives for a program killed by SIGKILL; it", True),
-        (143, "exit code 143, which a shell gives for a program killed by SIGTERM; it printed nothing", True),
-        (139, "exit code 139, which a shell gives for a program killed by SIGSEGV; it printed nothing", False),
-        (127, "exit code 127, which a shell gives for a command that was not found; it printed nothing", False),
-        (126, "exit code 126, which a shell gives for a command that is no program that can be run; it", False),
+        (137, "exit code 137, which in a shell means a program killed by SIGKILL; it", True),
+        (143, "exit code 143, which in a shell means a program killed by SIGTERM; it printed nothing", True),
+        (139, "exit code 139, which in a shell means a program killed by SIGSEGV; it printed nothing", False),
+        (127, "exit code 127, which in a shell means that the command was not found; it printed nothing", False),
+        (126, "exit code 126, which in a shell means that the command is not an executable program; it", False),
         (255, "exit code 255; it printed nothing", False),
     ],
 )
@@ -597,7 +602,7 @@ def test_a_collector_without_an_end_is_ended_and_fails_the_trial(run: Run, monke
     monkeypatch.setattr(runner, "COLLECT_SECONDS", 0.3)
     outcome = run("pass", metrics={"source": "custom", "command": SLOW})
     assert outcome.state is State.FAILED
-    assert outcome.message.startswith("metrics.command took longer than 300 s after the trial; ")
+    assert outcome.message.startswith("metrics.command had not ended 300 s after the trial; ")
 
 
 def test_a_trial_that_is_told_to_end_while_its_metrics_are_read_ends(run: Run, directory: TrialDirectory) -> None:
