@@ -38,7 +38,7 @@ PAGES = [
     for path in sorted((HERE / "docs").rglob("*.md"))
     if path.relative_to(HERE / "docs").with_suffix("").as_posix() not in NOT_YET
 ]
-PAGES.append(HERE / "README.md")
+PAGES += [HERE / "README.md", HERE / "CONTRIBUTING.md", HERE / "CHANGELOG.md"]
 
 
 def code(part: str) -> list[Path]:

@@ -3,6 +3,7 @@
 A block is named by its page and by a text that it alone holds.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -60,7 +61,33 @@ class Program:
     needs: tuple[str, ...] = ()
 
 
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+LATIN_HYPERCUBE = re.findall(r"```python\n(.*?)```", CONTRIBUTING, re.DOTALL)[0]
+
 PROGRAMS: dict[tuple[str, str], Program] = {
+    ("CONTRIBUTING.md", "def latin_hypercube"): Program(
+        after=SECTIONS
+        + """
+spec = kf.Experiment.parse({**sections, "algorithm": "latin-hypercube"})
+values = [suggestion.assignment["optimizer"] for suggestion in kf.suggest(spec, kf.History(), 4)]
+assert sorted(values) == ["adam", "sgd"], values
+"""
+    ),
+    ("CONTRIBUTING.md", "def test_every_part_of_the_range"): Program(
+        before=LATIN_HYPERCUBE, after="\ntest_every_part_of_the_range_gets_one_trial()\n"
+    ),
+    ("CONTRIBUTING.md", "class TableFile"): Program(
+        after="""
+path = Path("metrics.csv")
+path.write_text("loss,accuracy\\n0.5,0.9\\n0.4,0.")
+table = TableFile(path)
+metrics = list(table.read())
+path.write_text("loss,accuracy\\n0.5,0.9\\n0.4,0.95\\n")
+metrics += table.read(end=True)
+values = [(metric.name, metric.value, metric.step) for metric in metrics]
+assert values == [("loss", 0.5, 0), ("accuracy", 0.9, 0), ("loss", 0.4, 1), ("accuracy", 0.95, 1)], values
+"""
+    ),
     ("docs/algorithms.md", "class HillClimbSettings"): Program(after=SECTIONS + FROM_ADAM),
     ("docs/algorithms.md", "class Counting"): Program(
         after=SECTIONS
