@@ -1,5 +1,5 @@
-"""Callbacks of training libraries: each reports metrics, ends a training that should stop, and keeps checkpoints.
+"""Callbacks for training libraries, which report metrics, stop the training early, and save checkpoints.
 
-A module a library, which imports the library: ``from katib_flow.callbacks.lightning import KatibFlowCallback``. Nothing
-is imported here.
+There is one module per library, which imports it: ``from katib_flow.callbacks.lightning import KatibFlowCallback``.
+Nothing is imported here.
 """

@@ -1,4 +1,4 @@
-"""For Keras 3, on any of its backends."""
+"""The callback for Keras 3, with any backend."""
 
 from pathlib import Path
 from typing import Any
@@ -9,13 +9,13 @@ _keras = library("keras")
 
 
 class KatibFlowCallback(_keras.callbacks.Callback):
-    """Report what an epoch measured, and end the training when the trial should stop.
+    """Reports the metrics of each epoch, and ends the training when the trial should stop.
 
-    The names are those of Keras (``loss``, ``val_accuracy``), the step is the number of epochs trained.
+    The names are those of Keras (``loss``, ``val_accuracy``); the step is the number of trained epochs.
 
     Args:
-        checkpoints: keep the whole model in the trial's directory after each epoch, its optimizer included;
-            ``keras.saving.load_model(callback.checkpoint)`` and ``initial_epoch=callback.epochs`` go on from it.
+        checkpoints: save the complete model, with its optimizer, in the trial's directory after each epoch;
+            ``keras.saving.load_model(callback.checkpoint)`` and ``initial_epoch=callback.epochs`` continue from it.
     """
 
     def __init__(self, *, checkpoints: bool = False) -> None:
@@ -24,23 +24,26 @@ class KatibFlowCallback(_keras.callbacks.Callback):
 
     @property
     def checkpoint(self) -> Path | None:
-        """The model of this trial before a retry, or of the trial that it continues; None where there is none."""
+        """The newest model of this trial, from before a retry, or of the trial that it continues; None without one."""
         return self._checkpoints.latest()
 
     @property
     def epochs(self) -> int:
-        """How many epochs ``checkpoint`` has been trained for; 0 where there is none."""
+        """The number of epochs that ``checkpoint`` was trained for; 0 if there is no checkpoint."""
         return self._checkpoints.count()
 
     def on_train_begin(self, logs: Any = None) -> None:
+        """Have SIGTERM set ``should_stop``."""
         listen_for_stop()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """End the training if the trial should stop."""
         if should_stop():
             self.model.stop_training = True
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if should_stop():  # an epoch that was cut short is none
+        """Report the metrics of an epoch, and save a checkpoint."""
+        if should_stop():  # an incomplete epoch does not count
             self.model.stop_training = True
             return
         report_numbers(logs, epoch + 1)

@@ -1,4 +1,4 @@
-"""What the callbacks share: a library that may be missing, numbers among what is logged, checkpoints, the end."""
+"""Code that the callbacks share: imports of optional libraries, logged numbers, checkpoints, and early stopping."""
 
 import re
 import shutil
@@ -17,11 +17,11 @@ _COUNT = re.compile(r"-(\d+)")
 
 
 def library(package: str, *modules: str) -> Any:
-    """The first module of a library that is imported already, or that can be.
+    """Import a library: a module that is already imported, or else the first one that is installed.
 
     Args:
-        package: what pip installs.
-        modules: names under which the library goes; that of the package where there are none.
+        package: the name of the package for pip.
+        modules: the names of the library's modules; by default that of the package.
 
     Raises:
         KatibFlowError: the library is not installed.
@@ -35,7 +35,7 @@ def library(package: str, *modules: str) -> Any:
 
 
 def numbers(logged: Mapping[str, Any] | None) -> dict[str, float]:
-    """Those of the values that are single numbers, of any library's kind; text, vectors and the rest are left out."""
+    """The values that are single numbers, of any library; texts, vectors and other values are skipped."""
     values: dict[str, float] = {}
     for name, value in (logged or {}).items():
         try:
@@ -48,42 +48,42 @@ def numbers(logged: Mapping[str, Any] | None) -> dict[str, float]:
 
 
 def report_numbers(logged: Mapping[str, Any] | None, step: int) -> None:
-    """Report the numbers among what a library logged; nothing where there are none."""
+    """Report the numbers among logged values, if there are any."""
     if values := numbers(logged):
         report(values, step=step)
 
 
 class Checkpoints:
-    """The newest checkpoint of a trial, as one file or directory ``<stem>-<count><suffix>`` in its directory.
+    """The newest checkpoint of a trial, a file or directory ``<stem>-<count><suffix>`` in its checkpoint directory.
 
     Args:
-        stem: with which the names begin.
-        suffix: with which they end.
-        contains: a file that a checkpoint which is a directory has once it is whole.
+        stem: the beginning of the names.
+        suffix: the end of the names.
+        contains: for directories: a file that exists in a complete checkpoint.
     """
 
     def __init__(self, stem: str, suffix: str = "", contains: str = "") -> None:
         self._stem, self._suffix, self._contains = stem, suffix, contains
 
     def latest(self) -> Path | None:
-        """The newest of this trial's, which it left before a retry; else of the trial that it continues; or None."""
+        """The newest checkpoint of this trial, from before a retry, or of the trial that it continues; or None."""
         for directory in (checkpoint_dir(), parent_checkpoint_dir()):
             if directory is not None and (kept := self._kept(directory)):
                 return kept[-1]
         return None
 
     def count(self) -> int:
-        """How much training the newest has had: the number in its name; 0 where there is none."""
+        """The number in the name of the newest checkpoint; 0 if there is no checkpoint."""
         path = self.latest()
         return self._number(path) if path else 0
 
     def keep(self, count: int, save: Callable[[str], object], *, rename: bool = True) -> None:
-        """Write a checkpoint whole, or not at all, and remove the older ones.
+        """Write a checkpoint atomically, and delete older ones.
 
         Args:
-            count: of epochs, rounds or steps that it has been trained for.
-            save: writes it to a path, which has the suffix.
-            rename: whether this process is the one, of several that save together, that gives it its name.
+            count: the number of trained epochs, rounds or steps.
+            save: writes the checkpoint to a path, which has the suffix.
+            rename: False in all but one of several processes that save together.
         """
         directory = checkpoint_dir()
         path = directory / f"{self._stem}-{count:06d}{self._suffix}"
@@ -107,14 +107,14 @@ class Checkpoints:
 
 
 class RoundCheckpoints:
-    """The part of a callback of boosting that keeps the model after every so many rounds, and goes on from it.
+    """The part of the callbacks for boosting that saves checkpoints and continues from them.
 
     Args:
-        checkpoints: rounds between two checkpoints; 0 keeps none.
+        checkpoints: the number of rounds between two checkpoints; 0 for no checkpoints.
     """
 
     suffix: ClassVar[str]
-    """Of the files that the library writes."""
+    """The suffix of the library's model files."""
 
     def __init__(self, *, checkpoints: int = 0) -> None:
         super().__init__()
@@ -122,16 +122,16 @@ class RoundCheckpoints:
 
     @property
     def checkpoint(self) -> Path | None:
-        """The model of this trial before a retry, or of the trial that it continues; None where there is none."""
+        """The newest model of this trial, from before a retry, or of the trial that it continues; None without one."""
         return self._checkpoints.latest()
 
     @property
     def rounds(self) -> int:
-        """How many rounds ``checkpoint`` has been boosted for; 0 where there is none."""
+        """The number of rounds that ``checkpoint`` was boosted for; 0 if there is no checkpoint."""
         return self._checkpoints.count()
 
     def keep_model(self, rounds: int, save: Callable[[str], object]) -> None:
-        """Keep the model if a checkpoint is due after so many rounds."""
+        """Save the model if a checkpoint is due after this number of rounds."""
         if self._every and rounds % self._every == 0:
             self._checkpoints.keep(rounds, save)
 

@@ -1,1 +1,1 @@
-"""History -> what a person wants to know of a search: its report, and which parameters matter."""
+"""The report of an experiment, made from its history, and the importance of its parameters."""

@@ -1,4 +1,4 @@
-"""How the architecture evolved: the part of a report that architectures have."""
+"""The section of a report on how the architecture evolved."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -11,15 +11,16 @@ from katib_flow.reports.blocks import Block, Card, Chart, Picture, Row, Section,
 from katib_flow.reports.evolution import Generation, generations, improvements, lineage, supernet_of
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.table import cell
+from katib_flow.wording import counted
 
 MOST_GENERATIONS = 12
 MOST_SLOTS = 18
-"""Of a supernet, whose choices are drawn over the search."""
-ALONE = "No network descends from another here. These were the best, each better than all before it."
+"""Slots of a supernet whose choices are drawn over the search."""
+ALONE = "No network descends from another one. These are the improvements: each was better than all before it."
 
 
 def search_names(line: Iterable[Trial]) -> tuple[str, ...]:
-    """The metrics that tell how the choices of a supernet's search developed; none where none was trained."""
+    """The metrics that show how the choices of a supernet's search developed; empty if no supernet was trained."""
     supernet = supernet_of(line)
     if supernet is None:
         return ()
@@ -30,56 +31,60 @@ def search_names(line: Iterable[Trial]) -> tuple[str, ...]:
 def architecture_sections(
     experiment: Experiment, history: History, best: Trial, series: Mapping[str, Sequence[Metric]]
 ) -> Iterator[Section]:
-    """The line of descent of the best network, or where it has no ancestors, the best networks one after the other."""
+    """The line of descent of the best network or, if it has no ancestors, the successive best networks."""
     if experiment.architecture is None or best.suggestion.topology is None:
         return
     line = lineage(history, best)
     descent = len(line) > 1
     line = line if descent else improvements(experiment.objective[0], history)
     shown = _shown(line, best)
-    found = generations(experiment, shown)
-    said = _said(line, best) if descent else ALONE
+    networks = generations(experiment, shown)
+    caption = _caption(line, best) if descent else ALONE
     if len(shown) < len(line):
-        said += f" Of {len(line)}, {len(shown)} are shown: the first, the best, the last; each against the one above."
+        caption += f" {len(shown)} of {len(line)} are shown: the first, the best, the last; each against the one above."
     supernet = supernet_of(line)
-    cards = [_card(experiment, each, found[place + 1 : place + 2], best) for place, each in enumerate(found)]
-    fresh = [card for card, each in zip(cards, found, strict=True) if not _as_before(each)]
+    cards = [
+        _card(experiment, network, networks[position + 1 : position + 2], best)
+        for position, network in enumerate(networks)
+    ]
+    fresh = [card for card, network in zip(cards, networks, strict=True) if not _as_before(network)]
     charts_ = _searched(supernet, line, series) if supernet else ()
-    blocks = [Text(said), _summary(experiment, found, best), *charts_, Row(fresh)]
+    blocks = [Text(caption), _summary(experiment, networks, best), *charts_, Row(fresh)]
     yield Section("How the architecture evolved", blocks)
 
 
 def _shown(line: Sequence[Trial], best: Trial) -> list[Trial]:
-    """A line as it is, or where it is long its first, the best, and the last of it."""
+    """A line, or if it is long its first, its best and its last trials."""
     last = line[-(MOST_GENERATIONS - 2) :]
-    return [each for each in line if len(line) <= MOST_GENERATIONS or each in (line[0], best) or each in last]
+    return [trial for trial in line if len(line) <= MOST_GENERATIONS or trial in (line[0], best) or trial in last]
 
 
-def _said(line: Sequence[Trial], best: Trial) -> str:
+def _caption(line: Sequence[Trial], best: Trial) -> str:
     if line[-1].id == best.id:
-        return f"The best network descends from {line[0].id} in {len(line) - 1} steps."
-    return f"Each network was made of the one before it; the best of the {len(line)} is {best.id}."
+        return f"The best network descends from {line[0].id} in {counted(len(line) - 1, 'step')}."
+    return f"Each network was derived from the one before it; the best of the {len(line)} is {best.id}."
 
 
-def _as_before(each: Generation) -> bool:
-    """Whether a generation has nothing to show that the one before had not."""
-    same = each.before is not None and each.network is not None and each.before.hash == each.network.hash
-    return same and not each.changes
+def _as_before(generation: Generation) -> bool:
+    """True if a generation shows nothing that differs from the one before."""
+    before, network = generation.before, generation.network
+    same = before is not None and network is not None and before.hash == network.hash
+    return same and not generation.changes
 
 
-def _summary(experiment: Experiment, found: Sequence[Generation], best: Trial) -> Table:
+def _summary(experiment: Experiment, networks: Sequence[Generation], best: Trial) -> Table:
     names = [objective.metric for objective in experiment.objective]
     rows = [
         [
-            each.trial.id,
-            *(each.trial.observations.get(name) for name in names),
-            f"{each.network.parameters:,}" if each.network else None,
-            f"{each.network.flops / 1e6:.3g}" if each.network else None,
-            _short("; ".join(each.changes)) or ("as before" if each.before else "the first"),
+            generation.trial.id,
+            *(generation.trial.observations.get(name) for name in names),
+            f"{generation.network.parameters:,}" if generation.network else None,
+            f"{generation.network.flops / 1e6:.3g}" if generation.network else None,
+            _short("; ".join(generation.changes)) or ("as before" if generation.before else "the first"),
         ]
-        for each in found
+        for generation in networks
     ]
-    marked = frozenset(place for place, each in enumerate(found) if each.trial.id == best.id)
+    marked = frozenset(position for position, network in enumerate(networks) if network.trial.id == best.id)
     return Table(["trial", *names, "parameters", "MFLOPs", "what is new"], rows, marked)
 
 
@@ -87,45 +92,48 @@ def _short(text: str, most: int = 160) -> str:
     return text if len(text) <= most else f"{text[:most].rsplit(' ', 1)[0]} …"
 
 
-def _card(experiment: Experiment, each: Generation, following: Sequence[Generation], best: Trial) -> Card:
-    from katib_flow.models.drawing import svg  # with SciPy's optimiser, half a second that other searches do not need
+def _card(experiment: Experiment, generation: Generation, following: Sequence[Generation], best: Trial) -> Card:
+    from katib_flow.models.drawing import svg  # imports SciPy's optimiser, half a second that other searches save
 
+    trial, network = generation.trial, generation.network
     names = [objective.metric for objective in experiment.objective]
-    values = ", ".join(f"{name} {cell(each.trial.observations.get(name))}" for name in names)
-    title = f"{each.trial.id}{', the best' if each.trial.id == best.id else ''}: {values}"
-    if each.searched:
-        title += " (with the shared weights; what would be taken now)"
-    blocks: list[Block] = [Text(change) for change in each.changes]
-    if each.network is not None:
-        blocks.append(Picture(svg(each.network, each.before), f"the network of trial {each.trial.id}"))
+    values = ", ".join(f"{name} {cell(trial.observations.get(name))}" for name in names)
+    title = f"{trial.id}{', the best' if trial.id == best.id else ''}: {values}"
+    if generation.searched:
+        title += " (with shared weights; the current choices)"
+    blocks: list[Block] = [Text(change) for change in generation.changes]
+    if network is not None:
+        blocks.append(Picture(svg(network, generation.before), f"the network of trial {trial.id}"))
     else:
-        blocks.append(Text("Its network is not to be had.", soft=True))
+        blocks.append(Text("This trial's network could not be read.", soft=True))
     algorithm, after = find_algorithm(experiment.algorithm.registered_name), following[0].network if following else None
-    if algorithm is not None and algorithm.draw is not None and each.network is not None:
-        blocks += algorithm.draw(each.trial, each.network, after)
+    if algorithm is not None and algorithm.draw is not None and network is not None:
+        blocks += algorithm.draw(trial, network, after)
     return Card(title, blocks)
 
 
 def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Sequence[Metric]]) -> Iterator[Block]:
-    """How the choices of a supernet developed over the segments of its search."""
-    told: dict[str, list[tuple[int, float]]] = {}
+    """Charts of how the choices of a supernet developed over the segments of its search."""
+    points: dict[str, list[tuple[int, float]]] = {}
     for trial in line:
         for metric in series.get(trial.id, ()):
             if not isinstance(metric.value, tuple):
-                told.setdefault(metric.name, []).append((metric.step, float(metric.value)))
+                points.setdefault(metric.name, []).append((metric.step, float(metric.value)))
     slots = dict(list(supernet.flat.groups.items())[:MOST_SLOTS])
     left = len(supernet.flat.groups) - len(slots)
-    more = f" {left} more slots are left out." if left else ""
+    more = f" {counted(left, 'more slot')} {'is' if left == 1 else 'are'} not shown." if left else ""
     taken = {
-        slot: [(step, int(place)) for step, place in told.get(choice_metric(slot), ()) if place in range(len(names))]
+        slot: [(step, int(index)) for step, index in points.get(choice_metric(slot), ()) if index in range(len(names))]
         for slot, names in slots.items()
     }
     if any(taken.values()):
-        said = f"What would have been taken for each slot, as the search went on.{more}"
-        yield Chart(choice_charts.choices(slots, taken), said, 110 + 26 * len(slots), "Choices over the search")
-    weights = {slot: [sorted(told.get(name, ())) for name in names] for slot, names in weight_metrics(supernet).items()}
-    if any(points for slot in slots for points in weights[slot]):
-        said = f"The weight of each choice of a slot, as the search went on.{more}"
+        caption = f"The choice that the search preferred for each slot at each step.{more}"
+        yield Chart(choice_charts.choices(slots, taken), caption, 110 + 26 * len(slots), "Choices over the search")
+    weights = {
+        slot: [sorted(points.get(name, ())) for name in names] for slot, names in weight_metrics(supernet).items()
+    }
+    if any(curve for slot in slots for curve in weights[slot]):
+        caption = f"The weight of each choice of a slot at each step of the search.{more}"
         yield Chart(
-            choice_charts.weights(slots, weights), said, charts.grid_height(len(slots)), "Weights of the choices"
+            choice_charts.weights(slots, weights), caption, charts.grid_height(len(slots)), "Weights of the choices"
         )

@@ -1,6 +1,6 @@
-"""What a report is made of, as plain data: sections of texts, tables, charts and pictures. ``page`` makes HTML of it.
+"""The parts of a report as plain data: sections with texts, tables, charts and pictures. ``page`` renders them as HTML.
 
-Texts are plain: whatever a user wrote is escaped where it is put on the page, never before.
+Texts are plain: text from users is escaped when it is rendered, never before.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 Figure = Mapping[str, Any]
-"""A chart as Plotly has it: ``data`` and ``layout``, plain JSON."""
+"""A chart in Plotly's format: ``data`` and ``layout`` as plain JSON."""
 
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph; ``soft`` is a remark."""
+    """A paragraph; ``soft`` makes it a remark."""
 
     text: str
     soft: bool = False
@@ -21,7 +21,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Code:
-    """Lines to copy. ``title`` is what unfolds them; without one they are open."""
+    """Lines to copy, folded under ``title`` if there is one."""
 
     text: str
     title: str = ""
@@ -29,7 +29,7 @@ class Code:
 
 @dataclass(frozen=True)
 class Facts:
-    """Names and values, side by side; in a card they are what it is about, unless they are ``small``."""
+    """Names and values side by side, as the main content of a card unless they are ``small``."""
 
     facts: Mapping[str, str]
     small: bool = False
@@ -40,8 +40,8 @@ class Table:
     """Rows of cells under columns.
 
     Attributes:
-        marked: positions of rows that stand out.
-        title: what unfolds the table; without one it is open.
+        marked: the positions of highlighted rows.
+        title: the title under which the table is folded, if there is one.
     """
 
     columns: Sequence[str]
@@ -55,10 +55,10 @@ class Chart:
     """A chart.
 
     Attributes:
-        caption: what stands below it.
+        caption: the text below it.
         height: in pixels, on a wide screen.
-        title: what it shows, in a few words, for those who cannot see it.
-        width: pixels below which it scrolls sideways in its frame; 0 where it may become as narrow as the page.
+        title: a short description for readers who cannot see it.
+        width: the minimum width in pixels, below which it scrolls in its frame; 0 for no minimum.
     """
 
     figure: Figure
@@ -70,7 +70,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """An SVG with what it shows, for those who cannot see it."""
+    """An SVG; ``alt`` describes it to readers who cannot see it."""
 
     svg: str
     alt: str
@@ -78,7 +78,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Card:
-    """A few blocks that belong together, under a title."""
+    """A group of blocks under a title."""
 
     title: str
     blocks: "Sequence[Block]"
@@ -86,7 +86,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Row:
-    """Cards side by side, as many as there is room for."""
+    """Cards side by side, as many as fit."""
 
     cards: Sequence[Card]
 
@@ -96,17 +96,19 @@ Block = Text | Code | Facts | Table | Chart | Picture | Card | Row
 
 @dataclass(frozen=True)
 class Section:
+    """A part of a report with a heading, to which the page links."""
+
     title: str
     blocks: Sequence[Block]
 
 
 @dataclass(frozen=True)
 class Report:
-    """A whole report.
+    """A complete report.
 
     Attributes:
         mark: the status, in one word.
-        lead: what came of it, in a sentence or two.
+        lead: the result, in a sentence or two.
     """
 
     title: str

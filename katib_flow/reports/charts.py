@@ -1,7 +1,7 @@
-"""Charts of a search as Plotly's plain data, without Plotly: only the page that shows them needs its JavaScript.
+"""Charts of a search as plain data for Plotly, made without Plotly: only the page that shows them needs its JavaScript.
 
-Colours are chosen to be read on light and dark paper; the page puts in those of text and lines. Texts are escaped,
-because Plotly reads some HTML in labels.
+The colours are readable on light and dark backgrounds; the page adds those of text and axes. Texts are escaped, because
+Plotly interprets some HTML in labels.
 """
 
 import math
@@ -20,44 +20,44 @@ from katib_flow.spec.template import as_text
 from katib_flow.trial.table import cell
 
 MOST_POINTS = 2000
-"""In a chart of trials; of more, those that were best when they ended, and an even choice of the others."""
+"""In a chart of trials; if there are more, all improvements and an even selection of the others are drawn."""
 MOST_DESCRIBED = 500
-"""Trials in a chart that tell their parameters; of more, a file would hold little else."""
+"""The most trials in a chart whose labels include their parameters, which would otherwise fill the file."""
 BLUE, AMBER, GREY, GREEN = "#3b82f6", "#d97706", "#94a3b8", "#16a34a"
 RED, PINK = "#dc2626", "#db2777"
 PALETTE = ("#3b82f6", "#d97706", "#16a34a", "#a855f7", "#dc2626", "#0891b2", "#ca8a04", "#db2777", "#64748b", "#84cc16")
 SCALE = [[0, "#a8b3c2"], [1, "#2563eb"]]
 WORSE_TO_BETTER = [[0, "#94a3b8"], [0.4, "#60a5fa"], [0.65, "#3b82f6"], [0.85, "#9333ea"], [1, PINK]]
-"""Colours of an objective that is maximized; reversed where it is minimized."""
+"""The colour scale of a maximized objective; reversed for a minimized one."""
 COLUMNS = 3
 ABOVE = {"legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}}
-ROW = 230  # pixels to a row of small charts
+ROW = 230  # pixels per row of small charts
 
 
 def plain(text: object, most: int = 60) -> str:
-    """A text as a label of a chart, where Plotly would take some of it for markup."""
+    """A text for a label of a chart: on one line, shortened, and escaped, because Plotly interprets markup."""
     shown = " ".join(str(text).split())
     return escape(shown if len(shown) <= most else shown[: most - 1] + "…", quote=False)
 
 
 def number(value: float) -> float | None:
-    """Six digits of a number; None, a gap, where it is not finite."""
+    """A number with six digits; None, which leaves a gap, if it is not finite."""
     return float(f"{value:.6g}") if math.isfinite(value) else None
 
 
-def described(trial: Trial, values: str = "", of: int = 1) -> str:
-    """What hovering over a trial tells: its id, the values, and its parameters where few trials are drawn.
+def described(trial: Trial, values: str = "", count: int = 1) -> str:
+    """The label of a trial when hovering: its id, the values, and its parameters unless too many trials are drawn.
 
     Args:
-        of: how many trials are drawn.
+        count: the number of trials that are drawn.
     """
-    parameters = list(trial.assignment.items())[:16] if of <= MOST_DESCRIBED else []
+    parameters = list(trial.assignment.items())[:16] if count <= MOST_DESCRIBED else []
     shown = [f"{plain(name)} = {plain(cell(value))}" for name, value in parameters]
     return "<br>".join([f"<b>{plain(trial.id)}</b>{f': {values}' if values else ''}", *shown])
 
 
 def thinned(trials: Sequence[Trial], keep: frozenset[int], most: int = MOST_POINTS) -> list[Trial]:
-    """An even choice of trials, those at the indices to keep among them."""
+    """About ``most`` trials, evenly selected, and those with an index in ``keep``."""
     if len(trials) <= most:
         return list(trials)
     step = math.ceil(len(trials) / most)
@@ -65,11 +65,15 @@ def thinned(trials: Sequence[Trial], keep: frozenset[int], most: int = MOST_POIN
 
 
 def axis(title: str, **more: Any) -> dict[str, Any]:
+    """The layout of an axis; ``more`` are further properties."""
     return {"title": {"text": plain(title)}, "automargin": True, "zeroline": False, **more}
 
 
 def window(values: Sequence[float], objective: Objective) -> tuple[list[float] | None, int]:
-    """The range of an axis where a few values are so bad that nothing else could be seen, and how many lie outside."""
+    """The range of an axis without a few very bad values, which would hide the rest, and the number of those.
+
+    The range is None if all values fit.
+    """
     losses = np.sort([objective.loss(value) for value in values])
     if len(losses) < 8:
         return None, 0
@@ -86,19 +90,19 @@ def window(values: Sequence[float], objective: Objective) -> tuple[list[float] |
 def best_so_far(
     objective: Objective, trials: Sequence[Trial], improved: Sequence[Trial], last: int, most: int = MOST_POINTS
 ) -> Figure:
-    """Every trial's value over its index, and the best up to there.
+    """The value of each trial over its index, and the best value so far.
 
     Args:
-        trials: with a value of the objective.
-        improved: those of them that were better than all before.
-        last: index at which the course ends.
-        most: trials that are drawn, beside those that were better.
+        trials: the trials with a value of the objective.
+        improved: the trials that were better than all before.
+        last: the index at which the curve of the best value ends.
+        most: the most trials to draw, besides the improvements.
     """
     name, shown = objective.metric, thinned(trials, frozenset(trial.index for trial in improved), most)
     values = [trial.observations[name] for trial in shown]
     spread, _ = window(values, objective)
     steps = [*improved, *improved[-1:]]
-    places = [trial.index for trial in improved] + ([max(last, improved[-1].index)] if improved else [])
+    indices = [trial.index for trial in improved] + ([max(last, improved[-1].index)] if improved else [])
     dots = {
         "type": "scatter",
         "mode": "markers",
@@ -116,7 +120,7 @@ def best_so_far(
         "type": "scatter",
         "mode": "lines+markers",
         "name": "best so far",
-        "x": places,
+        "x": indices,
         "y": [number(trial.observations[name]) for trial in steps],
         "line": {"shape": "hv", "color": BLUE, "width": 2.5},
         "marker": {"size": 6},
@@ -139,7 +143,7 @@ def best_so_far(
 
 
 def curves(objective: Objective, series: Mapping[str, Sequence[Metric]], best: str) -> Figure:
-    """What trials reported of a metric, over its steps; the best trial stands out."""
+    """The values of a metric in each trial over its steps; the best trial is highlighted."""
     lines: list[dict[str, Any]] = []
     for position, (name, points) in enumerate(series.items()):
         chosen = name == best
@@ -165,7 +169,7 @@ def curves(objective: Objective, series: Mapping[str, Sequence[Metric]], best: s
 
 
 def against(objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial]) -> Figure:
-    """A small chart for each parameter: the objective over its value, later trials bluer."""
+    """One small chart per parameter: the objective over its value, with later trials in a deeper blue."""
     data: list[dict[str, Any]] = []
     layout: dict[str, Any] = grid(len(parameters))
     spread, _ = window([trial.observations[objective.metric] for trial in trials], objective)
@@ -176,7 +180,7 @@ def against(objective: Objective, parameters: Mapping[str, Parameter], trials: S
             {
                 "type": "scatter",
                 "mode": "markers",
-                "x": _places(parameter, [trial.assignment[name] for trial in chosen]),
+                "x": _positions(parameter, [trial.assignment[name] for trial in chosen]),
                 "y": [number(trial.observations[objective.metric]) for trial in chosen],
                 "xaxis": f"x{suffix}",
                 "yaxis": f"y{suffix}",
@@ -201,7 +205,7 @@ def against(objective: Objective, parameters: Mapping[str, Parameter], trials: S
 
 
 def grid(count: int) -> dict[str, Any]:
-    """The layout of small charts side by side."""
+    """The layout of ``count`` small charts side by side."""
     columns = min(COLUMNS, count)
     rows = math.ceil(count / columns)
     gaps = {"xgap": 0.12, "ygap": 0.34 if rows > 1 else 0}
@@ -209,6 +213,7 @@ def grid(count: int) -> dict[str, Any]:
 
 
 def grid_height(count: int) -> int:
+    """The height of ``count`` small charts, in pixels."""
     return 60 + ROW * math.ceil(count / COLUMNS)
 
 
@@ -216,56 +221,56 @@ def _numeric(parameter: Parameter) -> bool:
     return isinstance(parameter, FloatParameter | IntParameter)
 
 
-def _places(parameter: Parameter, values: Sequence[Value]) -> list[Any]:
-    """Numbers where they are; other values at the place of their choice, spread a little so that none hides another."""
+def _positions(parameter: Parameter, values: Sequence[Value]) -> list[Any]:
+    """The positions of values on an axis; those of choices are spread a little, so that no trial hides another."""
     if _numeric(parameter):
         return [number(float(value or 0)) for value in values]
     seen: dict[int, int] = {}
-    places: list[float] = []
+    positions: list[float] = []
     for value in values:
         at = parameter.position(value)
         seen[at] = seen.get(at, 0) + 1
-        places.append(round(at + 0.5 * ((seen[at] * 0.618034) % 1 - 0.5), 3))  # the golden ratio: even, and the same
-    return places
+        positions.append(round(at + 0.5 * ((seen[at] * 0.618034) % 1 - 0.5), 3))  # golden ratio: even, reproducible
+    return positions
 
 
 def ticks(parameter: Parameter) -> dict[str, Any]:
-    """What the axis of a parameter is like: logarithmic, or with its choices at whole numbers."""
+    """The properties of a parameter's axis: logarithmic, or with its choices at whole numbers."""
     if _numeric(parameter):
         return {"type": "log"} if getattr(parameter, "scale", "") in ("log", "lognormal") else {}
     values = [plain(as_text(value), 14) for value in parameter.values()]
     return {"tickvals": list(range(len(values))), "ticktext": values, "range": [-0.6, len(values) - 0.4]}
 
 
-def bars(found: Importance, names: Sequence[str]) -> Figure:
-    """What parameters explain, the first on top, with what trees disagree by."""
+def bars(importance: Importance, names: Sequence[str]) -> Figure:
+    """The importance of parameters as bars, the first on top, with the deviation between the trees."""
     names = names[::-1]
     bar = {
         "type": "bar",
         "orientation": "h",
-        "x": [number(found.shares[name]) for name in names],
+        "x": [number(importance.shares[name]) for name in names],
         "y": [plain(name, 40) for name in names],
         "error_x": {
             "type": "data",
             "symmetric": False,
-            "array": [number(found.deviations[name]) for name in names],
-            "arrayminus": [number(min(found.deviations[name], found.shares[name])) for name in names],
+            "array": [number(importance.deviations[name]) for name in names],
+            "arrayminus": [number(min(importance.deviations[name], importance.shares[name])) for name in names],
             "color": GREY,
         },
         "marker": {"color": BLUE},
         "hovertemplate": "%{y}: %{x:.1%}<extra></extra>",
     }
-    x = axis(f"share of the variance of {found.metric}", tickformat=".0%", rangemode="tozero")
+    x = axis(f"share of the variance of {importance.metric}", tickformat=".0%", rangemode="tozero")
     return {"data": [bar], "layout": {"xaxis": x, "yaxis": {"automargin": True, "type": "category"}}}
 
 
 def front_of(
     first: Objective, second: Objective, trials: Sequence[Trial], front: Sequence[Trial], *, joined: bool
 ) -> Figure:
-    """Two objectives against each other, and the trials that no other dominates.
+    """Two objectives against each other, with the trials on the front highlighted.
 
     Args:
-        joined: whether to join those by a line, which is one where there are no other objectives.
+        joined: whether to join the trials on the front by a line, which makes sense with only two objectives.
     """
     best = frozenset(trial.index for trial in front)
 
@@ -289,5 +294,8 @@ def front_of(
     line = {"line": {"color": BLUE, "width": 1.5, "dash": "dot"}}
     mode = "lines+markers" if joined else "markers"
     data = [dots(others, "trial", GREY, "markers"), dots(ordered, "front", BLUE, mode, **line)]
-    axes = {key: axis(f"{each.metric} ({each.direction})") for key, each in (("xaxis", first), ("yaxis", second))}
+    axes = {
+        key: axis(f"{objective.metric} ({objective.direction})")
+        for key, objective in (("xaxis", first), ("yaxis", second))
+    }
     return {"data": data, "layout": {**axes, "hovermode": "closest", **ABOVE}}

@@ -1,4 +1,4 @@
-"""Charts of an architecture search, as Plotly's plain data: what a supernet came to, which statistics decided."""
+"""Charts of an architecture search as plain data for Plotly: a supernet's choices and weights, feature statistics."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,15 +8,15 @@ from katib_flow.reports.charts import ABOVE, AMBER, BLUE, COLUMNS, GREY, PALETTE
 
 
 def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tuple[int, int]]]) -> Figure:
-    """Which choice of each slot would have been taken, over the steps of a search: a row a slot, a colour a choice.
+    """The preferred choice of each slot over the steps of a search: one row per slot, one colour per choice.
 
     Args:
-        slots: names of the choices of each slot.
-        taken: by slot, (step, position of the choice).
+        slots: the names of the choices of each slot.
+        taken: by slot, pairs of a step and the position of the choice.
     """
     slots = _short(slots)
-    names = list(dict.fromkeys(name for each in slots.values() for name in each))
-    steps = sorted({step for each in taken.values() for step, _ in each})
+    names = list(dict.fromkeys(name for known in slots.values() for name in known))
+    steps = sorted({step for pairs in taken.values() for step, _ in pairs})
     rows: list[list[int | None]] = []
     words: list[list[str]] = []
     for slot, known in slots.items():
@@ -25,7 +25,7 @@ def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tup
         words.append([plain(known[at[step]]) if step in at else "" for step in steps])
     count = len(names)
     colours = [PALETTE[position % len(PALETTE)] for position in range(count)]
-    stops = [[edge / count, colour] for place, colour in enumerate(colours) for edge in (place, place + 1)]
+    stops = [[edge / count, colour] for index, colour in enumerate(colours) for edge in (index, index + 1)]
     map_ = {
         "type": "heatmap",
         "x": steps,
@@ -46,25 +46,26 @@ def choices(slots: Mapping[str, Sequence[str]], taken: Mapping[str, Sequence[tup
 
 
 def _short(slots: Mapping[str, Sequence[str]]) -> Mapping[str, Sequence[str]]:
-    """The choices without their parameters, where they are told apart without: ``max3(s=2)`` is the same choice."""
+    """The names of the choices without their parameters, if they stay distinct: ``max3`` for ``max3(s=2)``."""
     cut = {slot: [name.split("(")[0] for name in names] for slot, names in slots.items()}
     return cut if all(len(set(names)) == len(names) for names in cut.values()) else slots
 
 
-def weights(slots: Mapping[str, Sequence[str]], told: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
-    """The weight of each choice of each slot over the steps of a search, a small chart a slot.
+def weights(slots: Mapping[str, Sequence[str]], series: Mapping[str, Sequence[Sequence[tuple[int, float]]]]) -> Figure:
+    """The weight of each choice over the steps of a search, with one small chart per slot.
 
     Args:
-        told: by slot, for each of its choices the points (step, weight).
+        slots: the names of the choices of each slot.
+        series: by slot and choice, pairs of a step and a weight.
     """
     slots = _short(slots)
-    names = list(dict.fromkeys(name for each in slots.values() for name in each))
+    names = list(dict.fromkeys(name for known in slots.values() for name in known))
     named: set[str] = set()
     data: list[dict[str, Any]] = []
     layout = grid(len(slots)) | ABOVE
     for count, (slot, known) in enumerate(slots.items(), start=1):
         suffix = "" if count == 1 else str(count)
-        for name, points in zip(known, told[slot], strict=True):
+        for name, points in zip(known, series[slot], strict=True):
             data.append(
                 {
                     "type": "scatter",
@@ -88,10 +89,12 @@ def weights(slots: Mapping[str, Sequence[str]], told: Mapping[str, Sequence[Sequ
 
 
 def statistics(values: Mapping[str, float], gone: frozenset[str] | None, name: str) -> Figure:
-    """A statistic of each branch of a network, those that the next network is without in amber.
+    """A statistic of each branch of a network; branches that the next network does not have are amber.
 
     Args:
-        gone: branches that the next network has not; None where there is no next one.
+        values: the statistic by branch.
+        gone: the branches that the next network does not have; None if there is no next network.
+        name: the title of the axis.
     """
     keys = sorted(values, key=lambda key: -values[key])[::-1]
     groups = (

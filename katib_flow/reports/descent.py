@@ -1,6 +1,6 @@
-"""The lineage of trials as a tree: which was made of which, by a change, by inheriting weights, or by copying.
+"""The lineage of trials as a tree: each trial below the one that it was derived from or inherits from.
 
-A trial hangs on the first of those that its origin names, which is the most important one.
+If its origin names several parents, a trial is below the first one, which is the most important.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,6 +13,7 @@ from katib_flow.reports.charts import GREY, PINK, WORSE_TO_BETTER, axis, describ
 from katib_flow.reports.evolution import origin
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Objective
+from katib_flow.wording import counted
 
 MOST_NODES = 250
 MOST_NAMES = 30
@@ -23,9 +24,9 @@ class Node:
     """A trial in a tree.
 
     Attributes:
-        parent: index of the trial that it was made of; None for a root.
-        depth: how many steps it is from its root.
-        row: its position across the tree, leaves at whole numbers.
+        parent: the index of its parent; None for a root.
+        depth: the number of steps from its root.
+        row: its position across the tree; leaves are at whole numbers.
     """
 
     trial: Trial
@@ -35,7 +36,7 @@ class Node:
 
 
 def lineage_sections(experiment: Experiment, history: History) -> Iterator[Section]:
-    """The tree; nothing where no trial was made of another, where all are one line, or where rungs tell it."""
+    """The tree; nothing if no trial has a parent, if all form one line, or if rungs show the same."""
     if any("rung" in trial.suggestion.info for trial in history):
         return
     related = related_of(history)
@@ -46,18 +47,18 @@ def lineage_sections(experiment: Experiment, history: History) -> Iterator[Secti
     best = experiment.best(history)
     nodes = tree(kept)
     alone = len(history) - len(related)
-    said = "From left to right, each trial to those that were made of it; the line that led to the best is pink."
+    said = "Lines lead from each trial, on the left, to its children; the line that led to the best trial is pink."
     if len(kept) < len(related):
-        said += f" Of {len(related):,} related trials, {len(kept):,} are drawn: the best, with all they descend from."
+        said += f" {len(kept):,} of {len(related):,} related trials are drawn: the best, with all of their ancestors."
     if alone:
-        said += f" {alone:,} trial{'s have' if alone != 1 else ' has'} neither parent nor child."
+        said += f" {counted(alone, 'trial')} {'has' if alone == 1 else 'have'} neither a parent nor children."
     rows = 1 + round(max(node.row for node in nodes))
     height = min(max(150 + 15 * rows, 260), 720)
     yield Section("Lineage", [Chart(figure(objective, nodes, best), said, height, "Lineage of the trials")])
 
 
 def related_of(history: History) -> dict[int, Trial]:
-    """The trials that have a parent or a child, by index, in the order of it."""
+    """The trials that have a parent or a child, by index and in its order."""
     known = {trial.index: trial for trial in history}
     parents = {index: origin(trial) for index, trial in known.items()}
     with_parent = {index for index, parent in parents.items() if parent in known and parent < index}
@@ -66,13 +67,13 @@ def related_of(history: History) -> dict[int, Trial]:
 
 
 def branches(related: Mapping[int, Trial]) -> bool:
-    """Whether a tree tells more than a list: some trial has two children, or there are two lines."""
+    """True if a tree shows more than a list: a trial has several children, or there are several lines."""
     parents = [parent for trial in related.values() if (parent := origin(trial)) in related]
     return len(set(parents)) < len(parents) or len(related) - len(parents) > 1
 
 
 def pruned(related: Mapping[int, Trial], objective: Objective) -> dict[int, Trial]:
-    """The best trials with all that they descend from, as many as can be drawn."""
+    """The best trials with all of their ancestors, up to ``MOST_NODES``."""
     if len(related) <= MOST_NODES:
         return dict(related)
     ranked = sorted(
@@ -92,7 +93,7 @@ def pruned(related: Mapping[int, Trial], objective: Objective) -> dict[int, Tria
 
 
 def tree(trials: Mapping[int, Trial]) -> list[Node]:
-    """Every trial at its depth, and at the middle of its children; a parent stands before its children."""
+    """The nodes of the tree, each at its depth and in the middle of its children; parents come before children."""
     parents: dict[int, int | None] = {}
     for index, trial in trials.items():
         parent = origin(trial)
@@ -101,7 +102,7 @@ def tree(trials: Mapping[int, Trial]) -> list[Node]:
     for index, parent in parents.items():
         children.setdefault(parent, []).append(index)
     depths: dict[int, int] = {}
-    for index, parent in parents.items():  # in the order of the index, so that a parent is known
+    for index, parent in parents.items():  # in the order of the index, so that parents come first
         depths[index] = 0 if parent is None else depths[parent] + 1
     rows: dict[int, float] = {}
     leaves, waiting = 0, children.get(None, [])[::-1]
@@ -118,7 +119,7 @@ def tree(trials: Mapping[int, Trial]) -> list[Node]:
 
 
 def figure(objective: Objective, nodes: Sequence[Node], best: Trial | None) -> Figure:
-    """Lines from parents to children, and a dot for each trial, coloured by the objective."""
+    """Lines from parents to children, and a dot per trial, coloured by the objective."""
     at = {node.trial.index: node for node in nodes}
     line: set[int] = set()
     index = best.index if best is not None else None
@@ -147,7 +148,7 @@ def figure(objective: Objective, nodes: Sequence[Node], best: Trial | None) -> F
         }  # fmt: skip
         data.append(_dots(scored, "trial", marker, objective, names=names))
     layout = {
-        "xaxis": axis("steps from the first", **({"dtick": 1} if max(node.depth for node in nodes) <= 12 else {})),
+        "xaxis": axis("steps from the root", **({"dtick": 1} if max(node.depth for node in nodes) <= 12 else {})),
         "yaxis": {"visible": False, "autorange": "reversed"},
         "hovermode": "closest",
         "showlegend": False,
@@ -156,7 +157,7 @@ def figure(objective: Objective, nodes: Sequence[Node], best: Trial | None) -> F
 
 
 def _edges(nodes: Sequence[Node], at: Mapping[int, Node], colour: str, width: float) -> dict[str, Any]:
-    """One path of all edges: out from the parent, then along its child's row."""
+    """All edges as one path: from the parent to the row of the child, and along it."""
     joined = [(at[node.parent], node) for node in nodes if node.parent is not None]
     return {
         "type": "scatter", "mode": "lines", "hoverinfo": "skip", "line": {"color": colour, "width": width},
@@ -174,7 +175,7 @@ def _dots(
             f"{plain(objective.metric)} {node.trial.observations[objective.metric]:.6g}" if objective
             else str(node.trial.state),
         )
-        + (f"<br>made of {plain(', '.join(f't{index:05d}' for index in node.trial.suggestion.origin.parents[:4]))}"
+        + (f"<br>derived from {plain(', '.join(f't{index:05d}' for index in node.trial.suggestion.origin.parents[:4]))}"
            if node.parent is not None else "")
         for node in nodes
     ]  # fmt: skip

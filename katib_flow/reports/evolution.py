@@ -1,11 +1,11 @@
-"""How an architecture came to be: the networks it descends from, and what was changed from each to the next.
+"""The descent of an architecture: its ancestors, and the changes from each network to the next.
 
-A trial descends from the first of those that its origin names: what it inherits from, what it was made of by a change,
-the segment of a supernet's search that decided on it.
+A trial descends from the first parent that its origin names: the trial it inherits from, the one it was derived from by
+a change, or the segment of a supernet's search that chose it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from katib_flow.errors import KatibFlowError
@@ -19,7 +19,7 @@ from katib_flow.spec.sections import Objective
 from katib_flow.spec.space import Assignment
 from katib_flow.trial.table import cell
 
-NAMED = 8  # edges by name, the rest is only counted
+NAMED = 8  # edges that are listed by name; the rest is only counted
 _IDENTITY = ("identity", "skip")
 
 
@@ -28,11 +28,11 @@ class Generation:
     """A network in a line of descent.
 
     Attributes:
-        network: what the trial trained; of a supernet, what would have been taken at the end of its segment.
+        network: the network of the trial; for a segment of a supernet's search, the preferred one at its end.
         decided: its parameters and decisions.
         before: the network of the generation before.
-        changes: what is different from that, in words.
-        searched: whether it is what a supernet's search had come to, not a network trained by itself.
+        changes: the differences from that, in words.
+        searched: True if it is the current result of a supernet's search, not a network trained by itself.
     """
 
     trial: Trial
@@ -44,19 +44,19 @@ class Generation:
 
 
 def origin(trial: Trial) -> int | None:
-    """Index of the trial that one comes from."""
+    """The index of a trial's first parent, if it has one."""
     return next(iter(trial.suggestion.origin.parents), None)
 
 
 def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:
-    """The line from the oldest ancestor to a trial; where the whole search is one line, all of it."""
-    known = {each.index: each for each in history}
+    """The line from the oldest ancestor to a trial; if the whole search is one line, all of it."""
+    by_index = {known.index: known for known in history}
     oldest, line = trial, {trial.index: trial}
-    while (index := origin(oldest)) is not None and index in known and index not in line:
-        oldest = line[index] = known[index]
-    ended = [each for each in history if each.state.over and not each.state.failure]
-    origins = [origin(each) for each in ended]
-    if len(ended) > 1 and trial in ended and origins == [None, *(each.index for each in ended[:-1])]:
+    while (index := origin(oldest)) is not None and index in by_index and index not in line:
+        oldest = line[index] = by_index[index]
+    ended = [known for known in history if known.state.over and not known.state.failure]
+    origins = [origin(known) for known in ended]
+    if len(ended) > 1 and trial in ended and origins == [None, *(known.index for known in ended[:-1])]:
         return tuple(ended)
     return tuple(line.values())[::-1]
 
@@ -64,26 +64,25 @@ def lineage(history: History, trial: Trial) -> tuple[Trial, ...]:
 def improvements(objective: Objective, history: History) -> list[Trial]:
     """The trials that were better than all before them, in the order of their index."""
     best = float("inf")
-    found: list[Trial] = []
+    improved: list[Trial] = []
     for trial in history.completed(objective.metric):
         loss = objective.loss(trial.observations[objective.metric])
         if loss < best:
             best = loss
-            found.append(trial)
-    return found
+            improved.append(trial)
+    return improved
 
 
 def generations(experiment: Experiment, line: Sequence[Trial]) -> list[Generation]:
-    """The networks of a line, each with what is new."""
-    made: list[Generation] = []
+    """The networks of a line, each with its changes from the one before."""
+    networks: list[Generation] = []
     for trial in line:
-        found = _generation(experiment, trial)
-        if made:
-            found = Generation(
-                trial, found.network, found.decided, made[-1].network, tuple(changes(made[-1], found)), found.searched
-            )
-        made.append(found)
-    return made
+        generation = _generation(experiment, trial)
+        if networks:
+            before, changed = networks[-1].network, tuple(changes(networks[-1], generation))
+            generation = replace(generation, before=before, changes=changed)
+        networks.append(generation)
+    return networks
 
 
 def _generation(experiment: Experiment, trial: Trial) -> Generation:
@@ -100,7 +99,7 @@ def _generation(experiment: Experiment, trial: Trial) -> Generation:
 
 
 def network_of(trial: Trial) -> Topology | None:
-    """The topology of a trial; None where it has none that is sound."""
+    """The topology of a trial; None if it has no valid one."""
     if trial.suggestion.topology is None:
         return None
     try:
@@ -110,16 +109,16 @@ def network_of(trial: Trial) -> Topology | None:
 
 
 def supernet_of(line: Iterable[Trial]) -> Topology | None:
-    """The supernet that a line trained; None where it trained none."""
+    """The supernet that a line trained; None if it trained no supernet."""
     networks = (network_of(trial) for trial in line if trial.suggestion.origin.kind is Kind.SEGMENT)
     return next((network for network in networks if network is not None), None)
 
 
-# what is different, in words
+# differences, in words
 
 
 def changes(before: Generation, after: Generation) -> Iterator[str]:
-    """What one generation has that the one before had not: edits, decisions and parameters, or edges; its budget."""
+    """What changed from one generation to the next: edits, decisions and parameters, or edges; and the budget."""
     edits = after.network.edits if after.network is not None else ()
     yield from map(in_words, edits)
     decided = list(_decisions(before.decided, after.decided))
@@ -134,21 +133,21 @@ def changes(before: Generation, after: Generation) -> Iterator[str]:
 def _decisions(old: Assignment, new: Assignment) -> Iterator[str]:
     for name in dict.fromkeys([*old, *new]):
         if name not in old or name not in new or old[name] != new[name]:
-            was, is_ = (cell(each[name]) if name in each else "(none)" for each in (old, new))
+            was, is_ = (cell(values[name]) if name in values else "(none)" for values in (old, new))
             yield f"{name}: {was} → {is_}"
 
 
 def differences(before: Topology, after: Topology) -> Iterator[str]:
-    """Edges that came, went, or are otherwise, by name."""
+    """Edges that were removed, added or changed, by name."""
     old = {edge.key: edge for edge in before.flat.edges if edge.op not in _IDENTITY}
     new = {edge.key: edge for edge in after.flat.edges if edge.op not in _IDENTITY}
     gone, come = [key for key in old if key not in new], [key for key in new if key not in old]
     if gone:
-        yield f"gone: {_named(gone)}"
+        yield f"removed: {_named(gone)}"
     if come:
         yield f"new: {_named(come)}"
     other = [
-        f"{key} ({', '.join(_otherwise(old[key], new[key]))})"
+        f"{key} ({', '.join(_changed(old[key], new[key]))})"
         for key in new
         if key in old and (old[key].op, old[key].params) != (new[key].op, new[key].params)
     ]
@@ -156,7 +155,7 @@ def differences(before: Topology, after: Topology) -> Iterator[str]:
         yield f"changed: {_named(other)}"
 
 
-def _otherwise(old: Any, new: Any) -> Iterator[str]:
+def _changed(old: Any, new: Any) -> Iterator[str]:
     if old.op != new.op:
         yield f"{old.op} → {new.op}"
     for name in dict.fromkeys([*old.params, *new.params]):

@@ -1,4 +1,4 @@
-"""What went wrong, by cause: messages that differ only in numbers, paths, addresses and quoted values are one."""
+"""Failures by cause: messages that differ only in numbers, paths, addresses and ids have one cause."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,6 +9,7 @@ from katib_flow.reports.blocks import Block, Chart, Figure, Section, Table, Text
 from katib_flow.reports.charts import RED, axis, plain
 from katib_flow.spec.parameters import FloatParameter, IntParameter, Parameter
 from katib_flow.trial.table import cell
+from katib_flow.wording import counted
 
 MOST_CAUSES = 20
 MOST_FAILURES = 20
@@ -20,7 +21,7 @@ _VARYING = (
     (re.compile(r"0x[0-9a-fA-F]+|\b(?=[0-9a-f-]*[a-f])(?=[0-9a-f-]*\d)[0-9a-f]{7,}(?:-[0-9a-f]{4,})*\b"), "<id>"),
     (re.compile(r"(?<![A-Za-z_<])[-+]?\d[\d,_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"), "<n>"),
 )
-"""What differs between two messages of one cause, and what stands for it."""
+"""What may differ between two messages of one cause, with a placeholder for it."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +29,9 @@ class Cause:
     """Failures with one cause.
 
     Attributes:
-        text: the message, with what varies cut.
-        trials: in the order of their index.
-        where: what their parameters have in common that the other trials' have not.
+        text: the message with placeholders for what varies.
+        trials: the failed trials, in the order of their index.
+        where: what their parameters have in common, unlike those of other trials.
     """
 
     state: str
@@ -40,7 +41,7 @@ class Cause:
 
 
 def cause_of(message: str) -> str:
-    """A message without what varies between trials; of several lines, the last that says anything."""
+    """A message with placeholders for what varies between trials; the last non-empty line if there are several."""
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     text = " ".join(lines[-1].split())[: 5 * LONGEST] if lines else ""
     for pattern, sign in _VARYING:
@@ -59,7 +60,7 @@ def causes(history: History, parameters: Mapping[str, Parameter]) -> list[Cause]
 
 
 def _where(failed: Sequence[Trial], history: History, parameters: Mapping[str, Parameter]) -> str:
-    """Parameters of which the failures have but a small part of what was tried."""
+    """The parameters for which the failures cover only a small part of the values that were tried."""
     if len(failed) < 2:
         return ""
     return "; ".join(
@@ -73,7 +74,7 @@ def _where(failed: Sequence[Trial], history: History, parameters: Mapping[str, P
 def _narrow(name: str, parameter: Parameter, failed: Sequence[object], tried: Sequence[object]) -> str:
     if isinstance(parameter, FloatParameter | IntParameter):
         units, all_ = (parameter.units(values) for values in (failed, tried))  # type: ignore[arg-type]
-        if not units.max() - units.min() <= (all_.max() - all_.min()) / 4:  # nor where any is NaN
+        if not units.max() - units.min() <= (all_.max() - all_.min()) / 4:  # also if any is NaN
             return ""
         low, high = min(failed, key=_number), max(failed, key=_number)
         return f"{name} = {cell(low)}" if low == high else f"{name} from {cell(low)} to {cell(high)}"
@@ -86,7 +87,7 @@ def _number(value: object) -> float:
 
 
 def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> Iterator[Section]:
-    """The causes with how many trials had each, and the first failures one by one; nothing where none failed."""
+    """The causes with their counts, and a list of the first failures; nothing if no trial failed."""
     every_cause = causes(history, parameters)
     if not every_cause:
         return
@@ -106,21 +107,22 @@ def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> I
         blocks.append(Chart(bars(shown), "", 90 + 28 * len(shown), "Failed trials by cause"))
     blocks.append(Table(columns, rows))
     if len(every_cause) > len(shown):
-        blocks.append(Text(f"{len(every_cause) - len(shown):,} more causes are left out.", soft=True))
+        left = len(every_cause) - len(shown)
+        blocks.append(Text(f"{counted(left, 'more cause')} {'is' if left == 1 else 'are'} not shown.", soft=True))
     first = [[trial.id, str(trial.state), trial.message, cell(trial.assignment)] for trial in failed[:MOST_FAILURES]]
-    title = "The failures" if len(failed) <= MOST_FAILURES else f"The first {MOST_FAILURES} failures"
-    blocks.append(Table(["trial", "state", "why", "parameters"], first, title=f"{title}, one by one"))
+    title = "All failures" if len(failed) <= MOST_FAILURES else f"The first {MOST_FAILURES} failures"
+    blocks.append(Table(["trial", "state", "message", "parameters"], first, title=title))
     yield Section("What went wrong", blocks)
 
 
 def _summary(every_cause: Sequence[Cause], failed: Sequence[Trial], history: History) -> str:
     count, trials = len(every_cause), len(failed)
-    of_all = f"{trials:,} of {len(history):,} trials failed"
-    return f"{of_all}, for {'one cause' if count == 1 else f'{count:,} causes'}."
+    of_all = f"{trials:,} of {counted(len(history), 'trial')} failed"
+    return f"{of_all}, with {'one cause' if count == 1 else f'{count:,} different causes'}."
 
 
 def bars(shown: Sequence[Cause]) -> Figure:
-    """How many trials failed for each cause, the most frequent on top."""
+    """The number of failed trials per cause, the most frequent on top."""
     labels = [plain(f"{number}. {cause.text or cause.state}", 42) for number, cause in enumerate(shown, start=1)][::-1]
     bar = {
         "type": "bar",

@@ -1,4 +1,4 @@
-"""Several objectives: the front that no trial dominates, and how the volume that it dominates grew."""
+"""Several objectives: the front of undominated trials, and the growth of the volume that it dominates."""
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations
@@ -17,11 +17,11 @@ Array = NDArray[np.float64]
 MOST_ROWS = 200
 MOST_PAIRS = 3
 SAMPLES = 20_000
-"""Points by which the volume of three objectives or more is estimated; its error is below half a percent."""
+"""Random points that estimate the volume for three or more objectives, with an error below half a percent."""
 
 
 def front_sections(experiment: Experiment, history: History, best: Sequence[Trial]) -> Iterator[Section]:
-    """The front, and the hypervolume over the trials; nothing where there is no front.
+    """The front, and the hypervolume over the trials; nothing if there is no front.
 
     Args:
         best: the trials on the front.
@@ -50,18 +50,18 @@ def front_sections(experiment: Experiment, history: History, best: Sequence[Tria
     course = volume_over_time(experiment, history)
     if len(course) > 1:
         said = (
-            "The share of the box between the worst and the best value of each objective that some trial dominates"
-            f"{', estimated' if len(experiment.objective) > 2 else ''}. It never falls, and it levels off where more "
-            "trials find nothing better."
+            "The dominated share of the box between the worst and the best value of each objective"
+            f"{', estimated' if len(experiment.objective) > 2 else ''}. It never decreases, and levels off when "
+            "further trials find nothing better."
         )
         yield Section("Hypervolume", [Chart(volume(course), said, 300, "Hypervolume over the trials")])
 
 
 def volume_over_time(experiment: Experiment, history: History) -> list[tuple[int, float]]:
-    """Index of each trial with a value of every objective, and the share of the box dominated up to it, in [0, 1].
+    """The index of each trial with values of all objectives, and the share of the box dominated so far, in [0, 1].
 
-    The box is between the best and the worst value of each objective; values that are far off count as the worst of
-    the others. Of three objectives or more the share is estimated by SAMPLES points: the exact volume takes minutes.
+    The box lies between the best and the worst value of each objective; outliers count as the worst of the other
+    values. For three or more objectives the share is estimated with ``SAMPLES`` points: the exact volume takes minutes.
     """
     known = complete(experiment, history)
     losses = losses_of(experiment, known)
@@ -71,15 +71,15 @@ def volume_over_time(experiment: Experiment, history: History) -> list[tuple[int
     if not (high > low).all():
         return []
     if losses.shape[1] == 2:
-        reference = [value if each.direction == "minimize" else -value
-                     for each, value in zip(experiment.objective, high.tolist(), strict=True)]  # fmt: skip
+        reference = [value if objective.direction == "minimize" else -value
+                     for objective, value in zip(experiment.objective, high.tolist(), strict=True)]  # fmt: skip
         box = float((high - low).prod())
         return [(index, size / box) for index, size in hypervolume_over_time(experiment, history, reference)]
     return _estimated(known, (losses - low) / (high - low))
 
 
 def _edge(experiment: Experiment, trials: Sequence[Trial]) -> Array:
-    """The greatest loss of each objective, of those that are not far off."""
+    """The greatest loss of each objective, without outliers."""
     edges: list[float] = []
     for objective in experiment.objective:
         values = [trial.observations[objective.metric] for trial in trials]
@@ -91,7 +91,7 @@ def _edge(experiment: Experiment, trials: Sequence[Trial]) -> Array:
 
 
 def _estimated(trials: Sequence[Trial], losses: Array) -> list[tuple[int, float]]:
-    """The share of random points of the unit cube that lie above some row of losses."""
+    """The share of random points in the unit cube that the rows of losses so far dominate."""
     left = np.random.default_rng(0).random((SAMPLES, losses.shape[1]))
     course: list[tuple[int, float]] = []
     for trial, row in zip(trials, losses, strict=True):
@@ -101,9 +101,10 @@ def _estimated(trials: Sequence[Trial], losses: Array) -> list[tuple[int, float]
 
 
 def volume(course: Sequence[tuple[int, float]]) -> Figure:
-    """The dominated share over the index of trials, a point where it grew."""
+    """The dominated share over the index of trials, with a point wherever it grew."""
     ends = (0, len(course) - 1)
-    kept = [point for place, point in enumerate(course) if place in ends or point[1] > course[place - 1][1]]
+    kept = [point for position, point in enumerate(course) if position in ends or point[1] > course[position - 1][1]]
+
     line = {
         "type": "scatter",
         "mode": "lines+markers" if len(kept) <= 200 else "lines",

@@ -1,9 +1,9 @@
-"""Which parameters matter: the variance of the objective over the search space, shared out among the parameters.
+"""The importance of parameters: their shares of the variance of the objective over the search space (fANOVA).
 
 Paper: Hutter, Hoos and Leyton-Brown, "An Efficient Approach for Assessing Hyperparameter Importance", ICML 2014: a
 random forest of the objective, whose variance decomposes exactly (Algorithm 1, equations 5 to 8), leaf by leaf.
-Departs from it: the forest is over the unit cube, so that each parameter is drawn from its prior; every point of the
-cube has an assignment, in which the coordinate of an inactive parameter means nothing, and so it is filled at random.
+Departs from it: the forest is fitted on the unit cube, so that each parameter is drawn from its prior. The coordinate
+of an inactive parameter has no meaning, and is filled with random numbers.
 """
 
 from collections.abc import Iterable
@@ -19,19 +19,20 @@ from katib_flow.history import Trial
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Objective
+from katib_flow.wording import counted
 
 Array = NDArray[np.float64]
-LEAST = 10  # trials with a value, below which a forest says nothing
+LEAST = 10  # trials with a value that a forest needs
 TREES = 64
-FILLS = 4  # copies of each trial, where some parameter can be inactive
+FILLS = 4  # copies of each trial if some parameter can be inactive
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What two parameters explain together that neither explains alone.
+    """The interaction of two parameters: what they explain together but not alone.
 
     Attributes:
-        share: of the variance, in [0, 1]; the mean over the trees.
+        share: the share of the variance, in [0, 1], averaged over the trees.
     """
 
     parameters: tuple[str, str]
@@ -40,13 +41,13 @@ class Pair:
 
 @dataclass(frozen=True)
 class Importance:
-    """What each parameter explains by itself.
+    """The importance of each parameter by itself, and of pairs.
 
     Attributes:
-        shares: of the variance, in [0, 1], the largest first; the mean over the trees.
-        deviations: between trees, a measure of how sure this is.
-        pairs: of parameters, the largest first.
-        trials: how many trials it was learnt from.
+        shares: the shares of the variance, in [0, 1], averaged over the trees, the largest first.
+        deviations: the standard deviations of the shares between the trees.
+        pairs: the interactions of pairs of parameters, the largest first.
+        trials: the number of trials that the forest was fitted to.
     """
 
     metric: str
@@ -59,20 +60,20 @@ class Importance:
 def importance(
     experiment: Experiment, trials: Iterable[Trial], objective: Objective | None = None, *, seed: int = 0
 ) -> Importance:
-    """The importance of each parameter for an objective, the first where none is given.
+    """The importance of each parameter for an objective, the first one by default.
 
     Raises:
-        KatibFlowError: too few trials have a value, they all have the same, no parameter varies, or scikit-learn is
-            missing.
+        KatibFlowError: too few trials have a value, all values are equal, no parameter varies, or scikit-learn is not
+            installed.
     """
     chosen, space = objective or experiment.objective[0], search_space(experiment)
     if all(parameter.size == 1 for parameter in space.parameters.values()):
-        raise KatibFlowError(f"{experiment.name}: no parameter has more than one value: nothing matters")
+        raise KatibFlowError(f"{experiment.name}: no parameter has more than one value, so none has an importance")
     known = [(trial, value) for trial in trials if (value := trial.observed(chosen.metric)) is not None]
     known = [(trial, value) for trial, value in known if trial.assignment in space]
     if len(known) < LEAST:
-        found = f"{len(known)} trials with a finite value of {chosen.metric!r}"
-        raise KatibFlowError(f"{experiment.name}: found {found}, need at least {LEAST} to tell what matters")
+        what = f"{counted(len(known), 'trial')} with a finite value of {chosen.metric!r}"
+        raise KatibFlowError(f"{experiment.name}: found {what}, need at least {LEAST} to estimate importance")
     rng = np.random.default_rng(seed)
     units = np.array([space.encode(trial.assignment) for trial, _ in known])
     copies = FILLS if np.isnan(units).any() else 1
@@ -81,37 +82,37 @@ def importance(
     values = _onto_unit(np.array([value for _, value in known]))
     names = list(space.parameters)
     trees = [decomposed(*leaves) for leaves in _forest(points, np.tile(values, copies), copies, seed)]
-    trees = [each for each in trees if each is not None]
+    trees = [tree for tree in trees if tree is not None]
     if not np.ptp(values) or not trees:
-        raise KatibFlowError(f"{experiment.name}: every trial has the same {chosen.metric!r}: nothing matters")
-    alone = np.array([each[0] for each in trees])
-    both = np.mean([each[1] for each in trees], axis=0)
+        raise KatibFlowError(f"{experiment.name}: all trials have the same {chosen.metric!r}, so there is no variance")
+    alone = np.array([tree[0] for tree in trees])
+    both = np.mean([tree[1] for tree in trees], axis=0)
     means, order = alone.mean(axis=0), np.argsort(-alone.mean(axis=0), kind="stable")
     pairs = [Pair((names[i], names[j]), float(both[i, j])) for i, j in combinations(range(len(names)), 2)]
     return Importance(
         metric=chosen.metric,
-        shares={names[place]: float(means[place]) for place in order},
-        deviations={names[place]: float(alone[:, place].std()) for place in order},
+        shares={names[index]: float(means[index]) for index in order},
+        deviations={names[index]: float(alone[:, index].std()) for index in order},
         pairs=tuple(sorted(pairs, key=lambda pair: -pair.share)),
         trials=len(known),
     )
 
 
 def _onto_unit(values: Array) -> Array:
-    """Values on [0, 1]: no share depends on their unit, and their squares neither vanish nor overflow."""
+    """Scale values to [0, 1], which does not change the shares, so that squares neither underflow nor overflow."""
     values = values / (np.abs(values).max() or 1.0)
     return (values - values.min()) / (np.ptp(values) or 1.0)
 
 
 def decomposed(lower: Array, upper: Array, values: Array) -> tuple[Array, Array] | None:
-    """Shares of the variance of one tree over the unit cube; None where it is constant.
+    """The shares of the variance of one tree over the unit cube; None if the tree is constant.
 
     Args:
-        lower, upper: corners of the leaves' boxes, which tile the cube, shape (leaf, parameter).
-        values: of the leaves, shape (leaf,).
+        lower, upper: the corners of the leaves' boxes, which tile the cube, shape (leaf, parameter).
+        values: the values of the leaves, shape (leaf,).
 
     Returns:
-        What each parameter explains alone, shape (parameter,), and what each pair explains besides, shape (parameter,
+        The shares of single parameters, shape (parameter,), and the interactions of pairs, shape (parameter,
         parameter), zero on the diagonal.
     """
     width = upper - lower
@@ -131,7 +132,7 @@ def decomposed(lower: Array, upper: Array, values: Array) -> tuple[Array, Array]
 
 
 def _segments(lower: Array, upper: Array) -> tuple[Array, Array]:
-    """Which leaves (as 0 and 1) lie over each segment between the borders on one axis, and the segments' lengths."""
+    """The leaves over each segment between borders on one axis (as 0 and 1), and the lengths of the segments."""
     borders = np.unique(np.concatenate([lower, upper]))
     middle = (borders[1:] + borders[:-1]) / 2
     over = (lower[None, :] < middle[:, None]) & (middle[:, None] < upper[None, :])
@@ -139,17 +140,17 @@ def _segments(lower: Array, upper: Array) -> tuple[Array, Array]:
 
 
 def _forest(points: Array, values: Array, copies: int, seed: int) -> list[tuple[Array, Array, Array]]:
-    """The leaves of each tree of a forest."""
+    """Fit a random forest, and return the leaves of each tree."""
     try:
         from sklearn.ensemble import RandomForestRegressor
     except ImportError:
         raise KatibFlowError("importance needs scikit-learn: pip install 'katib-flow[report]'") from None
     forest = RandomForestRegressor(TREES, min_samples_leaf=2 * copies, random_state=seed)
-    return [leaves_of(each.tree_, points.shape[1]) for each in forest.fit(points, values).estimators_]
+    return [leaves_of(tree.tree_, points.shape[1]) for tree in forest.fit(points, values).estimators_]
 
 
 def leaves_of(tree: Any, count: int) -> tuple[Array, Array, Array]:
-    """Corners and values of the leaves of a fitted tree of scikit-learn, within the unit cube."""
+    """The corners and values of the leaves of a fitted scikit-learn tree, within the unit cube."""
     lower, upper, values = [], [], []
     waiting = [(0, np.zeros(count), np.ones(count))]
     while waiting:

@@ -1,8 +1,8 @@
-"""The objective over two parameters: what trials near a point came to, and nothing where no trial was near.
+"""The objective over two parameters: the mean of nearby trials at each point, and a gap without nearby trials.
 
-A value is the mean of all trials, each weighted by a Gaussian of its distance in quantiles of the prior (Nadaraya,
-Theory Probab. Appl. 1964; Watson, Sankhya 1964), so that the scale of a parameter is that of the search. Between the
-choices of a parameter there is no distance: each has a row or column of its own.
+The mean is weighted by a Gaussian of the distance in quantiles of the prior (Nadaraya, Theory Probab. Appl. 1964;
+Watson, Sankhya 1964), so that the scale of a parameter is that of the search. Choices have no distance: each has its
+own row or column.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,11 +22,11 @@ from katib_flow.spec.template import as_text
 from katib_flow.trial.table import cell
 
 Array = NDArray[np.float64]
-POINTS = 40  # of a numeric axis
-MOST_CHOICES = 8  # a whole number with so few values has a row for each
+POINTS = 40  # per numeric axis
+MOST_CHOICES = 8  # an integer parameter with at most so many values is drawn like choices
 MOST_MARKERS = 400
-NEAR = 2.0  # widths of the Gaussian within which a trial must lie for a point to have a value
-LEAST = 6  # trials, below which nothing is drawn
+NEAR = 2.0  # widths of the Gaussian: a point has a value if a trial lies within this distance
+LEAST = 6  # trials that a chart needs
 BINS = 6
 _CONTOUR: Any = {"ncontours": 14, "line": {"width": 0.5}, "contours": {"coloring": "fill"}}
 
@@ -34,11 +34,11 @@ _CONTOUR: Any = {"ncontours": 14, "line": {"width": 0.5}, "contours": {"coloring
 def pair_of(
     objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial], shares: Importance | None
 ) -> tuple[str, str] | None:
-    """The two parameters that matter most and were active together; None where there are no two.
+    """The two most important parameters that were active together in enough trials; None if there are no two.
 
     Args:
-        shares: what each matters, where it is known; else the correlation ratio decides: the share of the variance
-            that lies between the means of a parameter's values, in BINS of equal width where they are many.
+        shares: the importance of the parameters, if known. Otherwise the correlation ratio decides: the share of the
+            variance between the means of a parameter's values, or of ``BINS`` of equal width if there are many.
     """
     if shares is not None:
         known = {name: shares.shares.get(name, 0.0) for name in parameters}
@@ -57,8 +57,8 @@ def _ratio(objective: Objective, name: str, parameter: Parameter, trials: Sequen
     units = parameter.units([trial.assignment[name] for trial in there])
     count = min(parameter.size or BINS, BINS) if _numeric(parameter) else parameter.size or 1
     bins = np.where(np.isnan(units), -1, np.minimum(units * count, count - 1)).astype(int)
-    means = {place: values[bins == place].mean() for place in np.unique(bins)}
-    between = np.array([means[place] for place in bins])
+    means = {index: values[bins == index].mean() for index in np.unique(bins)}
+    between = np.array([means[index] for index in bins])
     return float(between.var() / values.var()) if values.var() > 0 else 0.0
 
 
@@ -78,7 +78,7 @@ def _numeric(parameter: Parameter) -> bool:
 def landscape(
     objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial], pair: tuple[str, str]
 ) -> Figure:
-    """A contour plot of two numbers, a heat map where one of them is a choice; the trials as dots."""
+    """A contour plot for two numeric parameters, otherwise a heat map, with the trials as dots."""
     there = _both(pair, parameters, trials)
     one, other = (parameters[name] for name in pair)
     values = np.array([trial.observations[objective.metric] for trial in there])
@@ -122,13 +122,13 @@ def _dots(
 ) -> dict[str, Any]:
     ranked = sorted(trials, key=lambda trial: objective.loss(trial.observations[objective.metric]))
     shown = [*ranked[:20], *thinned(ranked[20:], frozenset(), MOST_MARKERS)][::-1]  # the best on top
-    places = [_places(parameters[name], [trial.assignment[name] for trial in shown]) for name in pair]
+    positions = [_positions(parameters[name], [trial.assignment[name] for trial in shown]) for name in pair]
     values = [trial.observations[objective.metric] for trial in shown]
     return {
         "type": "scatter",
         "mode": "markers",
-        "x": places[0],
-        "y": places[1],
+        "x": positions[0],
+        "y": positions[1],
         "text": [
             f"<b>{plain(trial.id)}</b>: {plain(objective.metric)} {value:.6g}"
             + "".join(f"<br>{plain(name)} = {plain(cell(trial.assignment[name]))}" for name in pair)
@@ -146,12 +146,12 @@ def _dots(
 
 
 def _weights(parameter: Parameter, values: Sequence[Any]) -> Array:
-    """How much each trial counts at each point of an axis, shape (point, trial)."""
+    """The weight of each trial at each point of an axis, shape (point, trial)."""
     if not _numeric(parameter):
         at = np.array([parameter.position(value) for value in values])
         return (np.arange(parameter.size or 0)[:, None] == at[None, :]).astype(float)
     units = parameter.units(values)
-    wide = max(0.03, 0.25 * len(values) ** (-1 / 6))  # of the Gaussian, after Scott's rule in two dimensions
+    wide = max(0.03, 0.25 * len(values) ** (-1 / 6))  # width of the Gaussian, after Scott's rule in two dimensions
     return np.exp(-(((_grid()[:, None] - units[None, :]) / wide) ** 2) / 2)
 
 
@@ -160,26 +160,26 @@ def _grid() -> Array:
 
 
 def _middles(parameter: Parameter) -> list[Any]:
-    """Where the points of an axis lie."""
+    """The coordinates of the points on an axis."""
     if not _numeric(parameter):
         return list(range(parameter.size or 0))
     values = [float(parameter.at(float(unit))) for unit in _grid()]  # type: ignore[arg-type]
-    # whole numbers repeat on a fine grid; between them, the axis goes on
+    # integers repeat on a fine grid; the coordinates are interpolated between them
     return [number(float(value)) for value in np.interp(range(POINTS), *_firsts(values))]
 
 
 def _firsts(values: Sequence[float]) -> tuple[list[int], list[float]]:
-    """The middle of each run of equal values, so that what lies between can be interpolated."""
+    """The middle index of each run of equal values, and the values, for interpolation."""
     runs: dict[float, list[int]] = {}
-    for place, value in enumerate(values):
-        runs.setdefault(value, []).append(place)
-    return [sum(places) // len(places) for places in runs.values()], list(runs)
+    for index, value in enumerate(values):
+        runs.setdefault(value, []).append(index)
+    return [sum(indices) // len(indices) for indices in runs.values()], list(runs)
 
 
-def _places(parameter: Parameter, values: Sequence[Any]) -> list[Any]:
+def _positions(parameter: Parameter, values: Sequence[Any]) -> list[Any]:
     if _numeric(parameter):
         return [number(float(value)) for value in values]
-    spread = [0.6 * ((place * 0.618034) % 1 - 0.5) for place in range(len(values))]  # the golden ratio: even
+    spread = [0.6 * ((index * 0.618034) % 1 - 0.5) for index in range(len(values))]  # golden ratio: evenly spread
     return [round(parameter.position(value) + aside, 3) for value, aside in zip(values, spread, strict=True)]
 
 

@@ -1,7 +1,7 @@
-"""A report over HTTP on this machine that is always of now: the page asks for what is new, and keeps its place.
+"""A live report over HTTP on this machine: the page fetches changes, and keeps its scroll position.
 
-Only requests for this very address are answered: a page of another site, whose name was made to lead here, sends
-another name along (DNS rebinding). Everything is read-only, and nothing of a request but its path and version is read.
+Only requests that name this address as their host are answered, which prevents DNS rebinding by pages of other sites.
+The server is read-only, and reads only the path, the host and the version of a request.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from katib_flow.reports.blocks import Report
 from katib_flow.reports.page import content, html
 
 DUTY = 0.35
-"""Share of the time that is spent on making reports, at most."""
+"""The largest share of time to spend on making reports."""
 LEAST_SECONDS = 1.0
 HOST = "127.0.0.1"
 _HEADERS = {
@@ -33,12 +33,12 @@ _HEADERS = {
 
 @dataclass(frozen=True)
 class Snapshot:
-    """An experiment as it stands.
+    """The current state of an experiment.
 
     Attributes:
-        version: different whenever anything else is.
-        final: whether the experiment has ended.
-        report: makes the report; slow.
+        version: changes whenever the report would.
+        final: True if the experiment has ended.
+        report: makes the report, which is slow.
     """
 
     version: str
@@ -48,7 +48,7 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Edition:
-    """A report as it is sent."""
+    """A report as it is sent to browsers."""
 
     version: str
     final: bool
@@ -57,11 +57,14 @@ class Edition:
 
 
 class Newest:
-    """The newest edition of a report, made when it is asked for, and not too often.
+    """The newest edition of a report, made on request, but not too often.
 
     Args:
         look: reads the experiment.
-        clock: seconds that never go back.
+        clock: monotonic time in seconds.
+
+    Attributes:
+        trouble: why the edition could not be renewed; "" if it could.
     """
 
     def __init__(self, look: Callable[[], Snapshot], clock: Callable[[], float] = time.monotonic) -> None:
@@ -72,10 +75,10 @@ class Newest:
         self.trouble = ""
 
     def get(self) -> Edition:
-        """The newest edition; the one before where the store does not answer, with ``trouble`` saying why.
+        """The newest edition or, if the store cannot be read, the last one; then ``trouble`` says why.
 
         Raises:
-            KatibFlowError: there is no edition before.
+            KatibFlowError: the store cannot be read, and there is no earlier edition.
         """
         with self._lock:
             if self._edition is not None and self._clock() < self._not_before:
@@ -93,24 +96,24 @@ class Newest:
                     raise
                 self._tell(str(error))
             ended = self._clock()
-            pause = 0.0 if first else (ended - begun) * (1 - DUTY) / DUTY  # the first takes longer: it imports
+            pause = 0.0 if first else (ended - begun) * (1 - DUTY) / DUTY  # the first edition includes imports
             self._not_before = ended + max(LEAST_SECONDS, pause)
             return self._edition
 
     def _tell(self, trouble: str) -> None:
         if trouble != self.trouble:
-            logging.getLogger(__name__).warning("the report is as it was: %s", trouble)
+            logging.getLogger(__name__).warning("the report was not updated: %s", trouble)
         self.trouble = trouble
 
 
 class Server(ThreadingHTTPServer):
-    """The report at ``/``, and what changes of it at ``/content``.
+    """Serves the report at ``/``, and its changing content at ``/content``.
 
     Args:
-        port: of this machine; 0 for any that is free.
+        port: the port on this machine; 0 for any free port.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
 
     daemon_threads = True
@@ -123,7 +126,7 @@ class Server(ThreadingHTTPServer):
         self.address = f"http://{HOST}:{self.port}/"
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A browser that has gone away is no news."""
+        """Ignore errors of connections that browsers have closed."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -141,10 +144,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _answer(self, *, body: bool) -> None:
         path = self.path.partition("?")[0]
         if self.headers.get("Host", "").lower() not in self.server.names:
-            self._send(HTTPStatus.MISDIRECTED_REQUEST, b"This server is not known by that name.\n", "text/plain", body)
+            text = b"This server does not answer to that host name.\n"
+            self._send(HTTPStatus.MISDIRECTED_REQUEST, text, "text/plain", body)
             return
         if path not in ("/", "/content"):
-            self._send(HTTPStatus.NOT_FOUND, b"There is only the report, at /.\n", "text/plain", body)
+            self._send(HTTPStatus.NOT_FOUND, b"Not found; the report is at /.\n", "text/plain", body)
             return
         try:
             edition = self.server.newest.get()
@@ -174,9 +178,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
-        """Requests are not logged: a page that is open asks every two seconds."""
+        """Log nothing: an open page sends a request every two seconds."""
 
 
 def version_of(*facts: object) -> str:
-    """A version that differs where the facts do."""
+    """A version that changes with any of the facts."""
     return hashlib.sha256(repr(facts).encode("utf-8", "replace")).hexdigest()[:32]

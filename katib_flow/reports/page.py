@@ -1,7 +1,7 @@
-"""A report as one HTML file that needs nothing else: no network, no other file.
+"""Renders a report as one self-contained HTML file, which needs no network and no other file.
 
-Every text is escaped. A policy in the page allows the two scripts that are written here, by their hashes, and nothing
-from anywhere: whatever came through would not run. Plotly's JavaScript travels compressed, and unpacks in the browser.
+All texts are escaped. In addition, a content security policy allows only the two scripts of this page, by their hashes,
+so that no other script could run. Plotly's JavaScript is compressed, and unpacked in the browser.
 """
 
 import base64
@@ -26,10 +26,10 @@ LIVE = "; connect-src 'self'"
 
 
 def html(report: Report, *, live: bool = False) -> str:
-    """The page.
+    """The complete page.
 
     Args:
-        live: whether it asks the server that it came from for what is new.
+        live: True to have the page fetch changes from its server.
 
     Raises:
         KatibFlowError: Plotly is not installed.
@@ -54,7 +54,7 @@ def html(report: Report, *, live: bool = False) -> str:
 
 
 def content(report: Report) -> str:
-    """What is of this report in the page: its head and its sections, without what every report has."""
+    """The part of the page that differs between reports: the header and the sections."""
     names = _names(report.sections)
     body = "".join(_section(section, name) for section, name in zip(report.sections, names, strict=True))
     links = "".join(
@@ -70,11 +70,11 @@ def content(report: Report) -> str:
 
 
 def _storable(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()  # a lone surrogate is no text that a file can hold
+    return text.encode("utf-8", "replace").decode()  # a file cannot hold lone surrogates
 
 
 def _names(sections: Sequence[Section]) -> list[str]:
-    """An id for each section, of its title, that stays the same while other sections come and go."""
+    """An id for each section, made from its title, so that it does not depend on the other sections."""
     names: list[str] = []
     for section in sections:
         name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
@@ -114,7 +114,7 @@ def _facts(block: Facts) -> str:
 @_html.register
 def _table(block: Table) -> str:
     numeric = [
-        all(isinstance(row[place], int | float | None) for row in block.rows) for place in range(len(block.columns))
+        all(isinstance(row[index], int | float | None) for row in block.rows) for index in range(len(block.columns))
     ]
     sortable = len(block.rows) > 1
     head = "".join(
@@ -123,8 +123,8 @@ def _table(block: Table) -> str:
         for name, right in zip(block.columns, numeric, strict=True)
     )
     rows = "".join(
-        f"<tr{' class=best' if place in block.marked else ''}>{''.join(_cells(row, numeric))}</tr>"
-        for place, row in enumerate(block.rows)
+        f"<tr{' class=best' if index in block.marked else ''}>{''.join(_cells(row, numeric))}</tr>"
+        for index, row in enumerate(block.rows)
     )
     label = escape(f"Table of {', '.join(block.columns[:4])}")
     table = (
@@ -156,7 +156,7 @@ def _chart(block: Chart) -> str:
 def _picture(block: Picture) -> str:
     data = base64.b64encode(
         block.svg.encode("utf-8", "replace")
-    ).decode()  # as an image it can hold no script, and styles stay in it
+    ).decode()  # scripts in an image do not run, and its styles do not affect the page
     image = f'<img alt="{escape(block.alt)}" src="data:image/svg+xml;base64,{data}">'
     return f'<button type="button" class="picture" aria-expanded="false" title="larger, smaller">{image}</button>'
 
@@ -172,7 +172,7 @@ def _row(block: Row) -> str:
 
 
 def _json(data: Any) -> str:
-    """Strict JSON in which no text can end the script that it stands in."""
+    """Strict JSON in which no text can close the surrounding script element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -183,7 +183,7 @@ def _file(name: str) -> str:
 
 
 class _Plotly:
-    """Plotly's JavaScript, packed, and the hash by which the page's policy knows it."""
+    """Plotly's JavaScript, compressed, with its hash for the content security policy."""
 
     def __init__(self, text: str) -> None:
         self.packed = base64.b64encode(gzip.compress(text.encode(), 3, mtime=0)).decode()
@@ -199,11 +199,11 @@ def _plotly() -> _Plotly:
 
 
 def plotly_script() -> Path | None:
-    """Plotly's JavaScript: beside this file, where an image has it without the package, else in the package."""
+    """The path of Plotly's JavaScript: beside this file, as in our images, or in the Python package; or None."""
     package = find_spec("plotly")
     folders = package.submodule_search_locations if package else None
-    places = [Path(__file__).parent, *(Path(each) / "package_data" for each in folders or ())]
-    return next((found for place in places if (found := place / PLOTLY).is_file()), None)
+    candidates = [Path(__file__).parent, *(Path(folder) / "package_data" for folder in folders or ())]
+    return next((path for folder in candidates if (path := folder / PLOTLY).is_file()), None)
 
 
 def _hash(script: str) -> str:

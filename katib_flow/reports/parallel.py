@@ -1,6 +1,6 @@
-"""Parallel coordinates: an axis for each parameter, the objective on the last, a line for each trial.
+"""Parallel coordinates: one axis per parameter, the objective on the last axis, and one line per trial.
 
-Plotly's own ``parcoords`` compiles code in the browser, which the page's policy forbids, so the lines are plain ones.
+Plotly's own ``parcoords`` compiles code in the browser, which the page's policy forbids, so we draw plain lines.
 """
 
 import math
@@ -21,23 +21,23 @@ from katib_flow.trial.table import cell
 
 Array = NDArray[np.float64]
 MOST_LINES = 200
-MOST_BEST = 25  # of them, where there are more trials: the others are an even choice
-MOST_AXES = 9  # and the objective
+MOST_BEST = 25  # lines of the best trials if there are too many trials; the others are an even selection
+MOST_AXES = 9  # besides the objective
 MOST_TICKS = 8
-AXIS_WIDTH = 92  # pixels, below which labels would lie on each other
+AXIS_WIDTH = 92  # pixels; on less space, labels would overlap
 INACTIVE = -0.12
-"""Where lines pass the axis of a parameter that is not active, or of a value that the space has not."""
+"""The height at which lines pass the axis of an inactive parameter, or of a value that is not in the space."""
 BANDS = (
     (0.05, "best 5%", PINK, 2.0, 0.95),
     (0.2, "next 15%", "#9333ea", 1.4, 0.7),
     (0.5, "next 30%", "#3b82f6", 1.1, 0.6),
     (1.0, "worse half", "#94a3b8", 1.0, 0.5),
 )
-"""Share of the trials up to which a band goes, its name, colour, width and opacity; the best first."""
+"""For each band, the best first: the share of trials at its end, its name, colour, line width and opacity."""
 
 
 def drawn(objective: Objective, trials: Sequence[Trial]) -> list[Trial]:
-    """The trials whose lines are drawn, the best first: of many, the MOST_BEST and an even choice."""
+    """The trials to draw, the best first; if there are many, the ``MOST_BEST`` and an even selection of the others."""
     ranked = sorted(trials, key=lambda trial: objective.loss(trial.observations[objective.metric]))
     if len(ranked) <= MOST_LINES:
         return ranked
@@ -46,11 +46,11 @@ def drawn(objective: Objective, trials: Sequence[Trial]) -> list[Trial]:
 
 
 def parallel(objective: Objective, parameters: Mapping[str, Parameter], trials: Sequence[Trial]) -> Figure:
-    """Lines in bands of how good the trials are; a click on a band in the legend hides it.
+    """Lines in bands by the rank of the trials; a click on a band in the legend hides it.
 
     Args:
-        parameters: at most MOST_AXES of them.
-        trials: with a value of the objective.
+        parameters: at most ``MOST_AXES``.
+        trials: the trials with a value of the objective.
     """
     lines = drawn(objective, trials)
     heights = np.column_stack(
@@ -68,9 +68,9 @@ def parallel(objective: Objective, parameters: Mapping[str, Parameter], trials: 
         if low == high:
             continue
         worst, better = ranked[high - 1], ranked[low - 1] if low else -math.inf
-        chosen = [place for place, loss in enumerate(losses) if better < loss <= worst]
+        chosen = [index for index, loss in enumerate(losses) if better < loss <= worst]
         if chosen:
-            data.append(_band(band, [lines[place] for place in chosen], heights[chosen], [labels[p] for p in chosen]))
+            data.append(_band(band, [lines[index] for index in chosen], heights[chosen], [labels[i] for i in chosen]))
     return {"data": data, "layout": _layout(objective, parameters, heights, lines)}
 
 
@@ -79,25 +79,25 @@ def _value(objective: Objective, trial: Trial) -> float:
 
 
 def _heights(name: str, parameter: Parameter, trials: Sequence[Trial]) -> Array:
-    """Where lines pass an axis: quantiles of the prior; those of one choice are spread a little."""
-    there = [place for place, trial in enumerate(trials) if name in trial.assignment]
+    """The heights at which lines pass an axis: quantiles of the prior; those of one choice are spread a little."""
+    active = [index for index, trial in enumerate(trials) if name in trial.assignment]
     heights = np.full(len(trials), np.nan)
-    heights[there] = parameter.units([trials[place].assignment[name] for place in there])
+    heights[active] = parameter.units([trials[index].assignment[name] for index in active])
     if parameter.size is not None and parameter.size <= MOST_TICKS:
         room = 0.5 / parameter.size
-        heights += room * ((np.arange(len(trials)) * 0.618034) % 1 - 0.5)  # the golden ratio: even, and the same
+        heights += room * ((np.arange(len(trials)) * 0.618034) % 1 - 0.5)  # golden ratio: even, reproducible
     return np.where(np.isnan(heights), INACTIVE, heights)
 
 
 def _scores(objective: Objective, trials: Sequence[Trial]) -> Array:
-    """Where lines pass the axis of the objective: 1 for the best, 0 for the worst that is not far off."""
+    """The heights at which lines pass the axis of the objective: 1 for the best, 0 for the worst and for outliers."""
     low, high = _ends(objective, trials)
     losses = np.array([objective.loss(_value(objective, trial)) for trial in trials])
     return np.clip((high - losses) / ((high - low) or 1.0), 0.0, 1.0)
 
 
 def _ends(objective: Objective, trials: Sequence[Trial]) -> tuple[float, float]:
-    """The least and the greatest loss on the axis of the objective."""
+    """The lowest and the highest loss on the axis of the objective."""
     values = [_value(objective, trial) for trial in trials]
     spread, _ = window(values, objective)
     losses = [objective.loss(value) for value in values]
@@ -106,13 +106,13 @@ def _ends(objective: Objective, trials: Sequence[Trial]) -> tuple[float, float]:
 
 def _setting(name: str, trial: Trial) -> str:
     if name not in trial.assignment:
-        return f"{plain(name)} is not active"
+        return f"{plain(name)} is inactive"
     value = trial.assignment[name]
     return f"{plain(name)} = {'null' if value is None else plain(cell(value))}"
 
 
 def _band(band: Any, trials: Sequence[Trial], heights: Array, labels: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """One path of many lines, with a gap after each."""
+    """All lines of a band as one path, with gaps between them."""
     _, name, colour, width, opacity = band
     count = heights.shape[1]
     return {
@@ -146,7 +146,7 @@ def _layout(
     ]
     absent = bool((heights == INACTIVE).any())
     if absent:
-        labels += [(axis, INACTIVE, "not active") for axis in np.flatnonzero((heights == INACTIVE).any(axis=0))]
+        labels += [(axis, INACTIVE, "inactive") for axis in np.flatnonzero((heights == INACTIVE).any(axis=0))]
     lines = [
         {
             "type": "line", "x0": axis, "x1": axis, "y0": 0, "y1": 1, "layer": "below",
@@ -182,7 +182,7 @@ def _layout(
 
 
 def _ticks(parameter: Parameter) -> Iterator[tuple[float, str]]:
-    """Heights on the axis of a parameter, with the value that stands there."""
+    """The labelled heights on the axis of a parameter, with their values."""
     if parameter.size is not None and parameter.size <= MOST_TICKS:
         for value in parameter.values():
             yield parameter.unit(value), plain("null" if value is None else as_text(value), 11)
@@ -193,5 +193,5 @@ def _ticks(parameter: Parameter) -> Iterator[tuple[float, str]]:
 
 
 def width(count: int) -> int:
-    """Pixels below which so many parameters, and the objective, would not be readable."""
+    """The width in pixels that ``count`` parameters and the objective need."""
     return AXIS_WIDTH * (count + 1) + 32

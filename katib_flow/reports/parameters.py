@@ -1,4 +1,4 @@
-"""What the parameters do to the objective: one by one, together, and which of them matter."""
+"""The sections on the effect of parameters on the objective: one by one, together, and by importance."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -11,20 +11,21 @@ from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import Parameter
 from katib_flow.spec.sections import Objective
+from katib_flow.wording import counted
 
 MOST_PARAMETERS = 12
 MOST_BARS = 20
 MOST_FOR_IMPORTANCE = 400
-"""Trials that importance is learnt from: the time it takes grows with their square."""
+"""The most trials for importance, whose time grows with their square."""
 MOST_FOR_LANDSCAPE = 2000
 Parameters = Mapping[str, Parameter]
 
 
 def importances(experiment: Experiment, name: str, history: History) -> list[Importance | str]:
-    """The importance for each objective, or why there is none.
+    """The importance for each objective, or the reason why it is missing.
 
     Args:
-        name: of the experiment, which errors begin with.
+        name: the name of the experiment, with which errors begin.
     """
     shares: list[Importance | str] = []
     for objective in experiment.objective:
@@ -40,12 +41,12 @@ def importances(experiment: Experiment, name: str, history: History) -> list[Imp
 def parameter_sections(
     experiment: Experiment, history: History, shares: Sequence[Importance | str]
 ) -> Iterator[Section]:
-    """Charts of the parameters for each objective; nothing where no parameter has more than one value.
+    """Charts of the parameters for each objective; nothing if no parameter has more than one value.
 
     Args:
-        shares: what ``importances`` gives; empty where it was not asked for.
+        shares: the result of ``importances``, or empty.
     """
-    varied = {name: each for name, each in search_space(experiment).parameters.items() if each.size != 1}
+    varied = {name: parameter for name, parameter in search_space(experiment).parameters.items() if parameter.size != 1}
     sections: dict[str, list[Block]] = {
         "What each parameter does": [],
         "The two parameters that matter most": [],
@@ -76,9 +77,11 @@ def parameter_sections(
 def _each(objective: Objective, varied: Parameters, order: Sequence[str], trials: Sequence[Trial]) -> Chart:
     shown = {name: varied[name] for name in order[:MOST_PARAMETERS]}
     points = charts.thinned(trials, frozenset(), charts.MOST_POINTS // 4)
-    said = "The bluer, the later." + (f" {len(shown)} of {len(varied)} parameters." if len(shown) < len(varied) else "")
+    said = "Later trials are a deeper blue."
+    if len(shown) < len(varied):
+        said += f" {len(shown)} of {len(varied)} parameters are shown."
     if len(points) < len(trials):
-        said += f" {len(points):,} of {len(trials):,} trials."
+        said += f" {len(points):,} of {len(trials):,} trials are drawn."
     figure = charts.against(objective, shown, points)
     return Chart(figure, said, charts.grid_height(len(shown)), f"{objective.metric} over each parameter")
 
@@ -91,9 +94,9 @@ def _two(objective: Objective, varied: Parameters, trials: Sequence[Trial], know
     figure = landscape.landscape(objective, varied, chosen, pair)
     how = "by importance" if known else "by how far the means of their values differ"
     said = (
-        f"{pair[0]} and {pair[1]} matter most for {objective.metric}, {how}. The surface is the mean of the trials "
-        f"nearby, whatever their other parameters; it is empty where none was near. "
-        f"{objective.metric} is to be {objective.direction}d: the pinker, the better."
+        f"{pair[0]} and {pair[1]} matter most for {objective.metric}, {how}. The surface is the mean of nearby trials, "
+        f"whatever their other parameters, with gaps where no trial is near. "
+        f"{objective.metric} is {objective.direction}d; pink is better."
     )
     return Chart(figure, said, 420, f"{objective.metric} over {pair[0]} and {pair[1]}")
 
@@ -103,11 +106,11 @@ def _all(objective: Objective, varied: Parameters, order: Sequence[str], trials:
     if len(shown) < 2:
         return None
     lines = len(parallel.drawn(objective, trials))
-    said = f"A line a trial; the best {objective.metric} is at the top. A click in the legend hides a band."
+    said = f"One line per trial; the best {objective.metric} is at the top. Click on a band in the legend to hide it."
     if len(shown) < len(varied):
-        said += f" {len(shown)} of {len(varied)} parameters."
+        said += f" {len(shown)} of {len(varied)} parameters are shown."
     if lines < len(trials):
-        how = f"the best {parallel.MOST_BEST}, and an even choice of the others"
+        how = f"the best {parallel.MOST_BEST}, and an even selection of the others"
         said += f" {lines:,} of {len(trials):,} trials are drawn: {how}."
     figure = parallel.parallel(objective, shown, trials)
     title = f"Parallel coordinates by {objective.metric}"
@@ -115,24 +118,25 @@ def _all(objective: Objective, varied: Parameters, order: Sequence[str], trials:
 
 
 def importance_sections(experiment: Experiment, shares: Sequence[Importance | str]) -> Iterator[Section]:
-    """What ``importances`` gives as bars, or as a sentence that says why there is nothing to show."""
+    """The result of ``importances`` as bars, or the reason why an importance is missing."""
     blocks: list[Block] = []
-    for each in shares:
-        if isinstance(each, str):
-            blocks.append(Text(f"Not shown: {each}.", soft=True))
+    for share in shares:
+        if isinstance(share, str):
+            blocks.append(Text(f"Not shown: {share}.", soft=True))
             continue
         said = (
-            f"What share of the variance of {each.metric} over the search space each parameter explains by itself, "
-            f"by a random forest of {each.trials} trials; the lines say how far its trees disagree."
+            f"The share of the variance of {share.metric} over the search space that each parameter explains by "
+            f"itself, estimated by a random forest of {counted(share.trials, 'trial')}; the lines are the deviation "
+            "between its trees."
         )
-        if each.pairs and each.pairs[0].share > 0.02:
-            pair = each.pairs[0]
+        if share.pairs and share.pairs[0].share > 0.02:
+            pair = share.pairs[0]
             said += f" Together, {pair.parameters[0]} and {pair.parameters[1]} explain another {pair.share:.0%}."
         varied = search_space(experiment).parameters
-        names = [name for name in each.shares if varied[name].size != 1]
-        said += f" The first {MOST_BARS} of {len(names)} parameters." if len(names) > MOST_BARS else ""
+        names = [name for name in share.shares if varied[name].size != 1]
+        said += f" The first {MOST_BARS} of {len(names)} parameters are shown." if len(names) > MOST_BARS else ""
         shown = names[:MOST_BARS]
-        chart = Chart(charts.bars(each, shown), said, 90 + 26 * len(shown), f"Importance for {each.metric}")
+        chart = Chart(charts.bars(share, shown), said, 90 + 26 * len(shown), f"Importance for {share.metric}")
         blocks.append(chart)
     if blocks:
         yield Section("Which parameters matter", blocks)

@@ -1,6 +1,6 @@
-"""An experiment and its trials -> what the report says of them. Pure: ``stored`` reads and writes, ``page`` draws.
+"""Makes the report of an experiment and its trials. Pure functions: ``stored`` reads and writes, ``page`` renders.
 
-The size of a report is bounded whatever the number of trials: what is left out is said where it is.
+The size of a report is bounded, whatever the number of trials; each section says what it leaves out.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,17 +27,18 @@ from katib_flow.tracking.names import readable
 from katib_flow.tracking.records import Control, Record, Status
 from katib_flow.tracking.summary import command, reproduce
 from katib_flow.trial.table import cell
+from katib_flow.wording import counted
 
 MOST_CURVES = 20
-LONGEST_CONSTANT = 80  # characters; the spec below has all of it
+LONGEST_CONSTANT = 80  # characters; the spec at the end of the report is complete
 _NEVER_STOPPED = Control()
 Series = Mapping[str, Sequence[Metric]]
-"""By trial id, what it reported of the metrics that were asked for."""
+"""By trial id, the values of the requested metrics."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a report needs beside the history: what some trials reported of some metrics."""
+    """Series that a report needs besides the history: all values of some metrics in some trials."""
 
     trials: tuple[Trial, ...]
     metrics: tuple[str, ...]
@@ -51,7 +52,7 @@ def wanted(record: Record, history: History) -> list[Wanted]:
     best = experiment.best(history)
     line = lineage(history, best) if best is not None and experiment.architecture is not None else ()
     search = Wanted(tuple(line), search_names(line))
-    return [each for each in (curves, search) if each.trials and each.metrics]
+    return [request for request in (curves, search) if request.trials and request.metrics]
 
 
 def report(
@@ -63,13 +64,13 @@ def report(
     shares: bool = True,
     now: float | None = None,
 ) -> Report:
-    """The report of an experiment as it stands.
+    """The report on the current state of an experiment.
 
     Args:
-        series: what was ``wanted``.
-        control: knows for how long it has run.
-        shares: whether to work out which parameters matter; it takes a second or two.
-        now: in seconds since the epoch; the end of the experiment, or of the newest trial, where it is not given.
+        series: the series that ``wanted`` names.
+        control: holds how long the experiment ran before it was resumed.
+        shares: whether to estimate the importance of parameters, which takes a second or two.
+        now: seconds since the epoch; by default the end of the experiment, or the newest time in its trials.
     """
     experiment = record.experiment
     matter = importances(experiment, record.name, history) if shares else []
@@ -98,12 +99,12 @@ def report(
 def _lead(record: Record, best: Trial | None, undominated: Sequence[Trial]) -> str:
     why = f"{record.reason[:1].upper()}{record.reason[1:]}. " if record.reason else ""
     if best is None:
-        return f"{why}No trial has a value of the objective yet."
+        return f"{why}No trial has a finite value of the objective yet."
     first, *others = record.experiment.objective
     if others:
         count = len(undominated)
         trials = "1 trial is" if count == 1 else f"{count:,} trials are"
-        return f"{why}{trials} on the front: no other is as good in every objective and better in one."
+        return f"{why}{trials} on the front: no other trial is as good in every objective and better in one."
     return f"{why}The best is trial {best.id}, with {first.metric} {cell(best.observations[first.metric])}."
 
 
@@ -111,8 +112,8 @@ def _outcome(record: Record, history: History, control: Control) -> Section:
     experiment, counts = record.experiment, history.counts()
     chosen = experiment.algorithm
     objectives = [
-        f"{each.direction} {each.metric}{f', goal {each.goal:g}' if each.goal is not None else ''}"
-        for each in experiment.objective
+        f"{item.direction} {item.metric}{f', goal {item.goal:g}' if item.goal is not None else ''}"
+        for item in experiment.objective
     ]
     seconds = control.running_seconds(record, latest(record, history))
     facts = {
@@ -130,7 +131,7 @@ def _outcome(record: Record, history: History, control: Control) -> Section:
 
 
 def latest(record: Record, history: History) -> float:
-    """When an experiment ended, or the newest time that its trials tell of, in seconds since the epoch."""
+    """The end of an experiment, or the newest start or end of its trials, in seconds since the epoch."""
     times = (max(trial.started or 0.0, trial.ended or 0.0) for trial in history)
     return record.ended or max(times, default=0.0)
 
@@ -139,7 +140,7 @@ def _best(record: Record, best: Trial | None) -> Iterator[Section]:
     if best is None:
         return
     objectives = record.experiment.objective
-    values = {each.metric: cell(best.observations.get(each.metric)) for each in objectives}
+    values = {objective.metric: cell(best.observations.get(objective.metric)) for objective in objectives}
     assigned = {name: cell(value) if value is not None else "null" for name, value in best.assignment.items()}
     title = f"Best trial{f' by {objectives[0].metric}' if len(objectives) > 1 else ''}: {best.id}"
     blocks: list[Block] = [
@@ -152,15 +153,15 @@ def _best(record: Record, best: Trial | None) -> Iterator[Section]:
 
 
 def _further(record: Record) -> Iterator[Text]:
-    """How to go on from how it stands; nothing while it runs."""
+    """How to continue the experiment; nothing while it runs."""
     if record.status in (Status.INTERRUPTED, Status.PAUSED):
-        yield Text(f"Go on with it: {command(record, 'resume')}.", soft=True)
+        yield Text(f"To continue it: {command(record, 'resume')}.", soft=True)
     elif record.status.final:
-        yield Text(f"Give it more trials: {command(record, 'resume')} --max-trials N.", soft=True)
+        yield Text(f"To give it more trials: {command(record, 'resume')} --max-trials N.", soft=True)
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them."""
+    """A number of seconds as text: "1 h 5 min", "2 min 10 s" or "3.2 s"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -179,11 +180,11 @@ def _course(record: Record, history: History) -> Iterator[Section]:
         values = [trial.observations[objective.metric] for trial in completed]
         _, outside = charts.window(values, objective)
         remarks = [
-            f"{objective.metric} is to be {objective.direction}d",
-            f"{len(better)} of {len(completed)} trials were better than all before",
+            f"{objective.metric} is {objective.direction}d",
+            f"{len(better):,} of {counted(len(completed), 'trial')} improved on all before",
             f"{most:,} of {len(completed):,} trials are drawn" if len(completed) > most else "",
-            f"{outside} much worse ones lie outside (double-click shows all)" if outside else "",
-            f"the goal, {objective.goal:g}, is dashed" if objective.goal is not None else "",
+            f"{counted(outside, 'much worse trial')} outside the chart (double-click to show all)" if outside else "",
+            f"the dashed line is the goal, {objective.goal:g}" if objective.goal is not None else "",
         ]
         figure = charts.best_so_far(objective, completed, better, history.next_index - 1, most)
         blocks.append(
@@ -201,11 +202,11 @@ def _curves(record: Record, ranked: Sequence[Trial], series: Series) -> Iterator
         drawn = {
             trial.id: points
             for trial in ranked[:MOST_CURVES]
-            if len(points := [each for each in series.get(trial.id, ()) if each.name == objective.metric]) > 1
+            if len(points := [metric for metric in series.get(trial.id, ()) if metric.name == objective.metric]) > 1
         }
         if drawn:
             figure, count = charts.curves(objective, drawn, ranked[0].id), len(ranked)
-            said = f"Of the {min(count, MOST_CURVES)} best of {count:,} trials." if count > len(drawn) else ""
+            said = f"Curves of the best {min(count, MOST_CURVES)} of {count:,} trials." if count > len(drawn) else ""
             blocks.append(Chart(figure, said, 420, f"Curves of {objective.metric}"))
     if blocks:
         yield Section("The course of trials", blocks)
@@ -218,5 +219,6 @@ def _table(record: Record, history: History, ranked: Sequence[Trial]) -> Iterato
     shown = [*ranked, *(trial for trial in history if trial.id not in scored)][:MOST_ROWS]
     marked = frozenset([0] if ranked else [])
     left = len(history) - len(shown)
-    more = [Text(f"{left:,} more are left out; all of them: {command(record, 'export')}.", soft=True)] if left else []
+    left_out = f"{counted(left, 'more trial')} {'is' if left == 1 else 'are'} not shown"
+    more = [Text(f"{left_out}; for all of them: {command(record, 'export')}.", soft=True)] if left else []
     yield Section("Trials, the best first", [trial_table(record.experiment, shown, marked), *more])

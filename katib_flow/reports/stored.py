@@ -1,4 +1,4 @@
-"""The report of an experiment in a store: what it needs is read, what comes of it written."""
+"""The report of an experiment in a store: reads the data, and writes the report."""
 
 import logging
 import time
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
 
 FILE = "report.html"
 GROWS_SECONDS = 10.0
-"""How often a live report is made anew though nothing but the time of running trials has changed."""
+"""How often a live report is renewed if only the time of running trials has changed."""
 LONG_SECONDS = 60.0
-"""An experiment that took less keeps a report without importance, which would take longer than some experiments do."""
+"""A shorter experiment stores a report without importance, which would take longer than some experiments."""
 
 
 def page_of(store: Store, record: Record, history: History | None = None, *, long_seconds: float = 0.0) -> str:
     """The report as HTML.
 
     Args:
-        history: as far as it is known already, its trials with their run ids.
-        long_seconds: for how long an experiment must have run for its report to tell which parameters matter.
+        history: the history, if it is known already, with the run ids of its trials.
+        long_seconds: how long an experiment must have run for its report to include importance.
 
     Raises:
         KatibFlowError: Plotly is not installed, or the store cannot be read.
     """
-    from katib_flow.reports.page import html  # when a report is made, and not where one only may be
+    from katib_flow.reports.page import html  # imported only if a report is made
 
     history = store.history(record) if history is None else history
     return html(report_of(store, record, history, long_seconds=long_seconds))
@@ -42,8 +42,8 @@ def report_of(store: Store, record: Record, history: History, *, long_seconds: f
     from katib_flow.reports.sections import report, wanted
 
     series: dict[str, list[Metric]] = {}
-    for each in wanted(record, history):
-        for trial_id, metrics in store.curves(each.trials, each.metrics).items():
+    for request in wanted(record, history):
+        for trial_id, metrics in store.curves(request.trials, request.metrics).items():
             series[trial_id] = [*series.get(trial_id, ()), *metrics]
     control, now = store.control(record), record.ended or time.time()
     shares = control.running_seconds(record, now) >= long_seconds
@@ -52,7 +52,7 @@ def report_of(store: Store, record: Record, history: History, *, long_seconds: f
 
 
 def snapshot_of(store: Store, record: Record) -> "Snapshot":
-    """An experiment as it stands, for a report that is live."""
+    """The current state of an experiment, for a live report."""
     from katib_flow.reports.live import Snapshot, version_of
 
     history = store.history(record)
@@ -79,12 +79,12 @@ def write_report(store: Store, record: Record, path: Path) -> None:
 
 
 def keep_report(store: Store, record: Record, history: History) -> None:
-    """Keep the report with an experiment that has ended, where Plotly is installed. A failure is told, not raised."""
+    """Store the report of an ended experiment, if Plotly is installed. A failure is logged as a warning, not raised."""
     from katib_flow.reports.page import plotly_script
 
     if plotly_script() is None:
         return
     try:
         store.log_text(record, page_of(store, record, history, long_seconds=LONG_SECONDS), FILE)
-    except Exception as error:  # noqa: BLE001 - the experiment is what counts, and it has ended well
-        logging.getLogger(__name__).warning("%s: no report is kept: %s", record.name, error)
+    except Exception as error:  # noqa: BLE001 - the experiment itself has ended well
+        logging.getLogger(__name__).warning("%s: its report was not stored: %s", record.name, error)

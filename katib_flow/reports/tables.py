@@ -1,4 +1,4 @@
-"""Trials as a table of a report."""
+"""Trials as a table in a report."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from katib_flow.trial.table import rows, telling
 
 
 def trial_table(experiment: Experiment, trials: Sequence[Trial], marked: frozenset[int] = frozenset()) -> Table:
-    """A row a trial, with the columns in which some trial has anything to tell."""
+    """One row per trial, without columns that are empty in all of them."""
     records = rows(experiment, trials)
     columns = telling(records)
     return Table(columns, [[record[name] for name in columns] for record in records], marked)

@@ -1,4 +1,4 @@
-"""When each trial ran, on lanes: the fewest on which no two trials overlap, or those that Argo ran them on."""
+"""When each trial ran, on lanes: the lanes on Argo, or the fewest on which no two trials overlap."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from heapq import heappop, heappush
@@ -7,6 +7,7 @@ from typing import Any
 from katib_flow.history import History, State, Trial
 from katib_flow.reports.blocks import Chart, Figure, Section, Text
 from katib_flow.reports.charts import ABOVE, AMBER, BLUE, GREEN, GREY, axis, number, plain, thinned
+from katib_flow.wording import counted
 
 MOST_BARS = 5000
 COLOURS: Mapping[State, str] = {
@@ -18,14 +19,14 @@ COLOURS: Mapping[State, str] = {
     State.RUNNING: BLUE,
 }
 UNITS = ((2 * 86400.0, 86400.0, "days"), (2 * 3600.0, 3600.0, "hours"), (180.0, 60.0, "minutes"), (0.0, 1.0, "seconds"))
-"""From how many seconds on a unit is used, its seconds, its name."""
+"""For each unit of time: the duration from which it is used, its length in seconds, and its name."""
 
 
 def timeline_sections(history: History, now: float) -> Iterator[Section]:
-    """When trials ran; nothing where no trial tells when it did.
+    """The times at which trials ran; nothing if no trial has a start time.
 
     Args:
-        now: when trials that still run are drawn to, in seconds since the epoch.
+        now: the end of the bars of running trials, in seconds since the epoch.
     """
     timed = [trial for trial in history if trial.started is not None and trial.state is not State.PENDING]
     if not timed:
@@ -36,21 +37,21 @@ def timeline_sections(history: History, now: float) -> Iterator[Section]:
     begin = min(trial.started or 0.0 for trial in timed)
     end = max(_end(trial, now) for trial in timed)
     busy = sum(_end(trial, now) - (trial.started or 0.0) for trial in timed)
-    lanes_ = f"{count} lane{'s' * (count != 1)}"
-    said = f"{len(timed):,} trials on {lanes_}, one above the other where they ran side by side."
+    said = f"{counted(len(timed), 'trial')} on {counted(count, 'lane')}; trials on different lanes ran in parallel."
     if end > begin:
-        said += f" A trial ran on {busy / (end - begin):.1f} of them on average."
+        said += f" On average, {busy / (end - begin):.1f} lanes were busy."
     if len(shown) < len(timed):
         said += f" {len(shown):,} of the trials are drawn."
     figure = timeline(shown, lanes, begin, end, now)
     blocks = [Chart(figure, said, 110 + min(max(26 * count, 60), 420), "Timeline of trials")]
     untimed = sum(trial.state.final for trial in history) - sum(trial.state.final for trial in timed)
-    more = [Text(f"{untimed:,} trials do not tell when they started.", soft=True)] if untimed else []
+    start = "has no start time" if untimed == 1 else "have no start time"
+    more = [Text(f"{counted(untimed, 'trial')} {start}.", soft=True)] if untimed else []
     yield Section("Timeline", [*blocks, *more])
 
 
 def lanes_of(trials: Sequence[Trial], now: float) -> dict[str, int]:
-    """The lane of each trial by its id, from 0: Argo's own where it has lanes, else the first that is free."""
+    """The lane of each trial, from 0, by its id: that on Argo in lanes mode, otherwise the first free one."""
     own = {trial.id: trial.place.lane for trial in trials if trial.place and trial.place.lane is not None}
     if len(own) == len(trials):
         return own
@@ -73,10 +74,10 @@ def _end(trial: Trial, now: float) -> float:
 
 
 def timeline(trials: Sequence[Trial], lanes: Mapping[str, int], begin: float, end: float, now: float) -> Figure:
-    """Lines from start to end, coloured by state; the shortest are drawn as long as can be seen.
+    """Lines from start to end, coloured by state; very short trials are drawn long enough to be visible.
 
     Args:
-        begin, end: of all trials, in seconds since the epoch.
+        begin, end: the start of the first and the end of the last trial, in seconds since the epoch.
     """
     seconds, unit = next((seconds, unit) for least, seconds, unit in UNITS if end - begin >= least)
     shortest = (end - begin) / 400 or 0.001
@@ -92,7 +93,7 @@ def timeline(trials: Sequence[Trial], lanes: Mapping[str, int], begin: float, en
         for trial in chosen:
             start = (trial.started or 0.0) - begin
             x += [number(start / seconds), number(max(_end(trial, now) - begin, start + shortest) / seconds), None]
-        texts = [_told(trial, now) if detailed else plain(trial.id) for trial in chosen]
+        texts = [_label(trial, now) if detailed else plain(trial.id) for trial in chosen]
         data.append(
             {
                 "type": "scatter",
@@ -111,7 +112,7 @@ def timeline(trials: Sequence[Trial], lanes: Mapping[str, int], begin: float, en
     return {"data": data, "layout": layout}
 
 
-def _told(trial: Trial, now: float) -> str:
+def _label(trial: Trial, now: float) -> str:
     took = _end(trial, now) - (trial.started or 0.0)
-    more = f", {trial.retries} retries" if trial.retries else ""
+    more = f", {counted(trial.retries, 'retry', 'retries')}" if trial.retries else ""
     return f"<b>{plain(trial.id)}</b>: {trial.state}, {took:.4g} s{more}"

@@ -1,4 +1,4 @@
-"""The outcome of a trial: its state, and a message for people, from its exit code, its metrics and a request to stop."""
+"""The outcome of a trial: its state and a message for people, from its exit code, its metrics and a request to stop."""
 
 import signal
 from collections.abc import Mapping

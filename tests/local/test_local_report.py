@@ -84,7 +84,7 @@ def test_a_report_that_fails_fails_no_experiment(
     with caplog.at_level(logging.WARNING):
         result = run(here)
     assert str(result.status) == "succeeded"
-    assert "reported: no report is kept: no ink" in caplog.text
+    assert "reported: its report was not stored: no ink" in caplog.text
     with pytest.raises(NotFound, match=r"report\.html"):
         result.store.read_artifact(result.run_id, "report.html")
 

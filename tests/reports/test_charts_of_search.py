@@ -284,7 +284,7 @@ def test_rungs_count_who_competed_and_who_went_on() -> None:
     assert table.rows == [[1, 3, 0.3, 0.2, 1], [3, 1, 0.5, 0.5, 0]]
     figure = one_chart(section).figure
     assert figure["layout"]["xaxis"]["ticktext"] == ["1", "3"]
-    assert [trace["name"] for trace in figure["data"]] == ["the line of the best", "trial"]
+    assert [trace["name"] for trace in figure["data"]] == ["line to the best", "trial"]
     assert not list(lineage_sections(made, History(tuple(trials))))  # rungs tell it
 
 

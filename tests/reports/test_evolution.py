@@ -131,7 +131,7 @@ def test_a_long_line_is_cut_and_says_so() -> None:
     said, table = section.blocks[:2]
     assert isinstance(said, Text)
     assert isinstance(table, Table)
-    assert "the best of the 30 is t00005. Of 30, 12 are shown" in said.text
+    assert "the best of the 30 is t00005. 12 of 30 are shown" in said.text
     assert [row[0] for row in table.rows] == ["t00000", "t00005", *(f"t{index:05d}" for index in range(20, 30))]
     assert table.marked == frozenset({1})
     whole = only(made, cells(made, *losses[:12], mutants=True)).blocks[1]
@@ -177,7 +177,7 @@ def test_networks_that_were_made_anew_are_told_by_their_edges() -> None:
     first, last = edges[0]["id"], edges[-1]["id"]
     found = list(differences(space.initial, Topology.parse(other)))
     old = edges[0]["params"].get("k", "")
-    assert found == [f"gone: {last}", "new: last", f"changed: {first} (k: {old} → 5)"]
+    assert found == [f"removed: {last}", "new: last", f"changed: {first} (k: {old} → 5)"]
 
 
 def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
@@ -196,7 +196,7 @@ def test_the_statistics_of_an_envelope_say_what_was_pruned() -> None:
     assert (kept["name"], pruned["name"]) == ("kept", "pruned")
     assert pruned["y"] == ["s0.c0.conv3"]  # a third of four is one, the least: by hand
     assert kept["y"] == ["s0.c0.sep5", "s0.c0.sep3", "s0.c0.conv1"]
-    assert "gone: s0.c0.conv3" in [block.text for block in cards(section)[1].blocks if isinstance(block, Text)]
+    assert "removed: s0.c0.conv3" in [block.text for block in cards(section)[1].blocks if isinstance(block, Text)]
 
 
 def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[list[Trial], dict[str, list[Metric]]]:
@@ -265,4 +265,4 @@ def test_a_network_that_is_not_sound_is_left_out_and_nothing_breaks() -> None:
     (found,) = generations(made, [broken])
     assert found.network is None
     section = only(made, [*cells(made, 2.0), broken])
-    assert any("not to be had" in block.text for block in cards(section)[1].blocks if isinstance(block, Text))
+    assert any("could not be read" in block.text for block in cards(section)[1].blocks if isinstance(block, Text))

@@ -127,9 +127,9 @@ def test_it_says_how_the_search_ended_what_is_best_and_how_to_come_to_it_again()
 @pytest.mark.parametrize(
     ("status", "said"),
     [
-        (Status.SUCCEEDED, ["Give it more trials: katib-flow resume digits-mlp --max-trials N."]),
-        (Status.INTERRUPTED, ["Go on with it: katib-flow resume digits-mlp."]),
-        (Status.PAUSED, ["Go on with it: katib-flow resume digits-mlp."]),
+        (Status.SUCCEEDED, ["To give it more trials: katib-flow resume digits-mlp --max-trials N."]),
+        (Status.INTERRUPTED, ["To continue it: katib-flow resume digits-mlp."]),
+        (Status.PAUSED, ["To continue it: katib-flow resume digits-mlp."]),
         (Status.RUNNING, []),
     ],
 )
@@ -281,7 +281,7 @@ def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
     (chart,) = section(report(record(made), trials, told), "The course of trials").blocks
     assert isinstance(chart, Chart)
     assert len(chart.figure["data"]) == 3
-    assert chart.caption == "Of the 20 best of 34 trials."  # and not the 3 best
+    assert chart.caption == "Curves of the best 20 of 34 trials."  # and not the 3 best
 
 
 def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_said() -> None:
@@ -297,7 +297,7 @@ def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_sai
     assert isinstance(chart, Chart)
     assert chart.figure["data"][0]["y"][-1] == "x7"  # the first, on top
     assert len(chart.figure["data"][0]["y"]) == 20
-    assert chart.caption.endswith("The first 20 of 30 parameters.")
+    assert chart.caption.endswith("The first 20 of 30 parameters are shown.")
 
 
 def test_the_time_that_an_experiment_lay_still_is_not_told_as_its_own() -> None:
@@ -311,7 +311,7 @@ def test_the_time_that_an_experiment_lay_still_is_not_told_as_its_own() -> None:
 def test_what_failed_says_why() -> None:
     summary, causes, table = section(made_report(), "What went wrong").blocks
     assert isinstance(summary, Text)
-    assert summary.text == "6 of 40 trials failed, for one cause."
+    assert summary.text == "6 of 40 trials failed, with one cause."
     assert isinstance(causes, Table)
     assert causes.rows[0][0] == 6
     assert isinstance(table, Table)
@@ -329,7 +329,7 @@ def test_ten_thousand_trials_make_a_file_of_bounded_size_that_says_what_it_leave
     assert isinstance(table, Table)
     assert isinstance(said, Text)
     assert len(table.rows) == MOST_ROWS
-    assert said.text == "9,800 more are left out; all of them: katib-flow export digits-mlp."
+    assert said.text == "9,800 more trials are not shown; for all of them: katib-flow export digits-mlp."
     (course,) = section(drawn, "The best so far").blocks
     assert isinstance(course, Chart)
     points = course.figure["data"][0]

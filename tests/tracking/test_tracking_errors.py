@@ -221,7 +221,7 @@ def test_an_experiment_that_mlflow_refuses_to_make_and_does_not_find(tmp_path: P
         raise ApiError("Experiment(name=katib-flow) already exists", error_code="RESOURCE_ALREADY_EXISTS")
 
     monkeypatch.setattr(store._api, "create_experiment", refusing)
-    with pytest.raises(TrackingError, match="exists, and does not find it, as it does where a file was replaced"):
+    with pytest.raises(TrackingError, match="exists, but does not find it, which happens if a file was replaced"):
         store.create(experiment())
 
 
@@ -355,7 +355,7 @@ def test_vectors_that_are_damaged_are_refused_in_words(local: Store, opened: Rec
     (trial,) = local.write(opened, [Change(ended(0, 0.5), (Metric("stats", (0.5, 1.0), 0, 5),))])
     (path,) = (Path(urlsplit(local._run(trial.run_id).artifact_uri).path) / "vectors").iterdir()
     path.write_bytes(content)
-    with pytest.raises(TrackingError, match=f"run {trial.run_id}: .*by vectors/"):
+    with pytest.raises(TrackingError, match=f"run {trial.run_id}: the vectors/ of its trial"):
         Store(local.uri, local.experiment).history(opened, series=True)
 
 
@@ -406,7 +406,7 @@ def test_a_metric_that_is_no_number_is_refused_in_words(
 ) -> None:
     (trial,) = local.write(opened, [Change(ended(0, 0.5), (Metric("accuracy", 0.5, 0, 5),))])
     changed_row(local, f"UPDATE metrics SET {column} = ? WHERE run_uuid = ?", value, trial.run_id)
-    with pytest.raises(TrackingError, match=r"by its metrics"):
+    with pytest.raises(TrackingError, match=r"the metrics of its trial"):
         local.history(opened, series=True)
 
 

@@ -165,7 +165,7 @@ def _renamed(store: Store, old: str, new: str) -> None:
     ("name", "told"),
     [
         ("digit", "digit: no such experiment in .*; did you mean 'digits'?"),
-        ("unlike", "unlike: no such experiment in .*; there are digits"),
+        ("unlike", "unlike: no such experiment in .*; the store has digits"),
         ("it's", "it's: no such experiment in"),
         ("'\"`%", "no such experiment in"),
         ("", "no such experiment in"),

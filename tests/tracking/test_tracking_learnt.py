@@ -49,7 +49,7 @@ def test_keeping_it_again_changes_nothing(store: Store, record: Record) -> None:
 
 def test_nothing_new_is_nothing_to_keep(store: Store, record: Record, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Artifacts, "names", None)  # it would fail
-    monkeypatch.setattr(Artifacts, "put", None)
+    monkeypatch.setattr(Artifacts, "write", None)
     store.learnings.keep(record, None)
 
 

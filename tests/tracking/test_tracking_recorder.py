@@ -167,7 +167,7 @@ def test_nothing_is_told_of_a_write_that_failed(local: Store, opened: Record, sq
     assert told == []
 
 
-@pytest.mark.parametrize("call", ["put", "flush", "close"])
+@pytest.mark.parametrize("call", ["queue", "flush", "close"])
 def test_an_error_of_the_thread_reaches_the_caller(local: Store, opened: Record, sqlite_uri: str, call: str) -> None:
     refusing(sqlite_uri)
     recorder = Recorder(local, opened, linger_seconds=LONG)

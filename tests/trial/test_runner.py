@@ -81,8 +81,8 @@ def test_a_programs_printed_metrics_are_its_observations(run: Run) -> None:
         (
             "print('Score: 0.9')",
             State.METRICS_UNAVAILABLE,
-            "'score' was not reported in 1 log line; a line has 'Score: 0.9'; print score=0.9, or set metrics.filter to "
-            'find it; the last was "Score: 0.9"',
+            "'score' was not reported in 1 log line; a line has 'Score: 0.9'; print score=0.9, or set metrics.filter "
+            'to find it; the last was "Score: 0.9"',
         ),
         ("print('score=1'); print('oops'); exit(3)", State.FAILED, 'exit code 3; its last line was "oops"'),
         ("exit(3)", State.FAILED, "exit code 3; it printed nothing"),
@@ -135,7 +135,7 @@ def test_a_value_is_that_of_all_that_was_reported_however_much_it_was(
     assert few < 3000
     assert outcome.state is State.SUCCEEDED
     assert outcome.message == (
-        f"{few} of 30000 reported numbers are recorded; latest, min and max take all of them into account"
+        f"{few:,} of 30,000 reported numbers are recorded; latest, min and max take all of them into account"
     )
 
 
@@ -507,7 +507,7 @@ def test_a_filter_that_never_matched_is_named(run: Run) -> None:
         ("open('m.log', 'w')", "'score' was not reported: the trial wrote nothing to m.log"),
         (
             "open('m.log', 'w').write('Score=1')",
-            "'score' was not reported in 1 line of m.log; lines report 'Score'; names",
+            "'score' was not reported in 1 line of m.log; lines report 'Score';",
         ),
         ("open('m.log', 'w').write('score=1,5')", "'score' was not reported: found '1,5', which is not a number"),
     ],
