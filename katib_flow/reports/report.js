@@ -1,6 +1,6 @@
 "use strict";
-// Draws the charts in the colours and the width of the page, sorts tables, and keeps a live report up to date.
-const NARROW = 640; // pixels, below which a chart is drawn for a phone
+// Draws the charts in the colours and width of the page, sorts tables, and keeps a live report up to date.
+const NARROW = 640; // pixels; narrower charts are drawn for phones
 const charts = () => [...document.querySelectorAll(".chart")];
 const sections = () => [...document.querySelectorAll("main > section")];
 
@@ -19,14 +19,14 @@ function sort(head, order) {
   const key = (row) => row.children[column].textContent;
   const compare = (one, other) => {
     const [a, b] = [key(one), key(other)];
-    if (!a || !b) return !a - !b; // what is empty comes last
+    if (!a || !b) return !a - !b; // empty cells come last
     return sign * (numeric ? Number(a.replaceAll(",", "")) - Number(b.replaceAll(",", "")) : a.localeCompare(b, "en", { numeric: true }));
   };
   table.tBodies[0].append(...[...table.tBodies[0].rows].sort(compare));
   for (const other of head.parentNode.children) other.ariaSort = other === head ? order : "none";
 }
 
-// The charts: those in sight first, the others while the browser has nothing else to do.
+// Draws visible charts first, and the others while the browser is idle.
 const near = new IntersectionObserver((entries) => {
   for (const { target, isIntersecting } of entries) if (isIntersecting) drawOnce(target);
 }, { rootMargin: "400px" });
@@ -67,7 +67,7 @@ function draw(chart) {
   };
   const layout = { ...structuredClone(chart.figure.layout), template, uirevision: "kept" };
   const touch = !matchMedia("(hover: hover)").matches;
-  if (touch) layout.dragmode = false; // a finger that moves over a chart scrolls the page
+  if (touch) layout.dragmode = false; // swiping over a chart scrolls the page
   fitGrid(chart, layout);
   const data = structuredClone(chart.figure.data);
   if (narrow) fitPhone(chart, data, layout);
@@ -77,7 +77,7 @@ function draw(chart) {
   Plotly.react(chart, data, layout, options);
 }
 
-// Small charts side by side: as many in a row as there is room for.
+// Small charts side by side, as many per row as fit.
 function fitGrid(chart, layout) {
   if (!layout.grid) return;
   const count = Object.keys(layout).filter((name) => name.startsWith("xaxis")).length;
@@ -92,7 +92,7 @@ function fitGrid(chart, layout) {
   }
 }
 
-// On a phone legends and scales of colours stand above the chart, not beside it.
+// On phones, legends and colour scales are above the chart, not beside it.
 function fitPhone(chart, data, layout) {
   const named = data.filter((trace) => trace.showlegend !== false).length;
   if (layout.legend?.orientation !== "h") layout.legend = { ...layout.legend, orientation: "h", x: 0, y: 1.02, yanchor: "bottom" };
@@ -123,7 +123,7 @@ function fitPhone(chart, data, layout) {
   }
 })();
 
-// A live report: the server that the page came from is asked for what is new, and only what differs is replaced.
+// A live report: polls its server for changes, and replaces only what differs.
 async function stayUpToDate() {
   const note = document.createElement("p");
   note.className = "live";
@@ -140,9 +140,9 @@ async function stayUpToDate() {
           renew(new DOMParser().parseFromString(await answer.text(), "text/html"));
         }
         const trouble = answer.headers.get("X-Trouble");
-        say(trouble ? "The store does not answer; this is the report as it was." : answer.headers.get("X-Status") === "final" ? "" : "live");
+        say(trouble ? "The store does not answer; this is the last report." : answer.headers.get("X-Status") === "final" ? "" : "live");
       } catch {
-        say("The server has ended; this is the report as it was.");
+        say("The server has ended; this is the last report.");
       }
     }
     await new Promise((go) => setTimeout(go, 2000));
@@ -174,7 +174,7 @@ function renew(fresh) {
   drawAll();
 }
 
-// Puts what is new into a section: charts are drawn further, and tables stay sorted, scrolled and unfolded.
+// Updates a section: charts keep their state, and tables stay sorted, scrolled and unfolded.
 function replace(section, fresh) {
   for (const chart of fresh.querySelectorAll(".chart")) {
     const drawn = [...section.querySelectorAll(".chart")].find((each) => each.ariaLabel === chart.ariaLabel && each.dataset.drawn);

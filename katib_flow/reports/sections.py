@@ -206,7 +206,7 @@ def _curves(record: Record, ranked: Sequence[Trial], series: Series) -> Iterator
         }
         if drawn:
             figure, count = charts.curves(objective, drawn, ranked[0].id), len(ranked)
-            said = f"Curves of the best {min(count, MOST_CURVES)} of {count:,} trials." if count > len(drawn) else ""
+            said = f"From the best {min(count, MOST_CURVES)} of {count:,} trials." if count > len(drawn) else ""
             blocks.append(Chart(figure, said, 420, f"Curves of {objective.metric}"))
     if blocks:
         yield Section("The course of trials", blocks)

@@ -24,7 +24,7 @@ _NAME = re.compile(r"(\d{8,15})-([0-9a-f]{64})-([0-9a-f]{64})")
 
 
 class Learnings:
-    """Writes and finds the learnt states of algorithms. Faults of the store are no errors: they only cost time."""
+    """Writes and finds the learnt states of algorithms. Faults of the store are not errors: they only cost time."""
 
     def __init__(self, artifacts: Artifacts) -> None:
         self._artifacts = artifacts

@@ -117,7 +117,7 @@ def test_a_container_is_not_run_here_and_the_user_told_what_to_do(call):
     code, out, error = call("run", "katib.yaml")
     assert (code, out) == (2, "")
     assert "trial.container: found 'a container trial', need a function or a command on this machine. " in error
-    assert "katib-flow submit SPEC, or argo submit of what katib-flow compile SPEC prints" in error
+    assert "katib-flow submit SPEC, or argo submit with the output of katib-flow compile SPEC" in error
     assert "trial: {command: [...]}" in error
 
 

@@ -281,7 +281,7 @@ def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
     (chart,) = section(report(record(made), trials, told), "The course of trials").blocks
     assert isinstance(chart, Chart)
     assert len(chart.figure["data"]) == 3
-    assert chart.caption == "Curves of the best 20 of 34 trials."  # and not the 3 best
+    assert chart.caption == "From the best 20 of 34 trials."  # and not the 3 best
 
 
 def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_said() -> None:
@@ -357,7 +357,7 @@ def test_an_experiment_without_a_trial_has_a_report_too() -> None:
     made = experiment(parameters=SPACE)
     for trials in (History(), History((Trial(Suggestion(0, {"lr": 0.1}), State.RUNNING),))):
         drawn = report(record(made, Status.RUNNING, ""), trials, {})
-        assert drawn.lead == "No trial has a value of the objective yet."
+        assert drawn.lead == "No trial has a finite value of the objective yet."
         assert html(drawn)
     trials = History((Trial(Suggestion(0, {"lr": 0.1}), State.SUCCEEDED, {"accuracy": float("nan")}),))
     assert html(report(record(made), trials, {}))

@@ -112,7 +112,7 @@ def test_a_trial_that_has_failed_is_not_collected(cluster: Cluster) -> None:
 def test_a_collector_that_reports_nothing_is_told(cluster: Cluster) -> None:
     run = cluster.submit(of(["true"]))
     assert [trial.state for trial in run.trials] == [State.METRICS_UNAVAILABLE] * 2
-    assert all("metrics.container wrote none to report.jsonl" in trial.message for trial in run.trials)
+    assert all("metrics.container wrote no value to report.jsonl" in trial.message for trial in run.trials)
 
 
 def test_a_collector_in_our_own_image_reads_what_a_command_left(cluster: Cluster) -> None:

@@ -191,7 +191,7 @@ def test_the_description_tells_how_it_stands_and_what_is_best_and_how_to_get_it_
 
 def test_the_description_of_an_experiment_without_a_value_says_so(store: Store, record: Record) -> None:
     store.summarise(record, history_of(ended(0, math.nan)))
-    assert "No trial has a value of the objective yet." in run_of(store, record).data.tags["mlflow.note.content"]
+    assert "No trial has a finite value of the objective yet." in run_of(store, record).data.tags["mlflow.note.content"]
 
 
 def test_a_description_is_cut_where_mlflow_would_refuse_it(store: Store) -> None:

@@ -184,6 +184,6 @@ def test_artifacts_of_another_place_are_none_of_the_server_s(uri: str) -> None:
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a/../../b", "..\\b"])
 def test_a_server_cannot_name_a_file_outside(listener: Listener, name: str, tmp_path: Path) -> None:
     listener.answer = {"files": [{"path": name, "is_dir": False}, {"path": "fine", "is_dir": False}]}
-    with pytest.raises(ApiError, match="need a name below its folder"):
+    with pytest.raises(ApiError, match="need a name inside the requested folder"):
         Served(PlainServer(listener.uri), "9/x").download_artifacts("kept", str(tmp_path))
     assert tree(tmp_path) == {}
