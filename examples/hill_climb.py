@@ -1,7 +1,7 @@
-"""An algorithm that katib-flow knows nothing of: it steps from the best trial so far. It needs Python alone.
+"""An algorithm outside katib-flow: it steps from the best trial so far. It needs nothing but Python.
 
 It reads one JSON request on its standard input, and writes one JSON reply to its standard output:
-``katib-flow algorithms --schema`` describes both. It knows no conditions (``when``).
+``katib-flow algorithms --schema`` describes both. It doesn't support conditions (``when``).
 """
 
 import json
@@ -9,7 +9,7 @@ import math
 import random
 import sys
 
-WIDTH = 0.15  # of a step, as a share of a parameter's range
+WIDTH = 0.15  # the width of a step, as a share of a parameter's range
 
 
 def drawn(parameter, rng):

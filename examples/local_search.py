@@ -1,7 +1,7 @@
 """A system of your own: local search (White et al., "Exploring the Loss Landscape in NAS", 2021).
 
-Try the neighbours of the best network, which differ from it in one decision; move to the first that is better. Where
-all neighbours are known, draw a network anywhere. ``python examples/local_search.py`` searches a cell for digits.
+Try the neighbours of the best network, which differ from it in one decision; move to the first that is better. If
+all neighbours are known, draw a random network. ``python examples/local_search.py`` searches a cell for digits.
 """
 
 from collections.abc import Iterator
@@ -18,11 +18,11 @@ def _check(experiment: kf.Experiment, settings: kf.Settings) -> Iterator[kf.Spec
 
 @kf.algorithm("local-search", check=_check, strategy="modification", scope="cell")
 def local_search(ask: kf.Ask[kf.Settings]) -> list[kf.Suggestion]:
-    """Local search: a neighbour of the best network so far, and where all of them are known, any network."""
+    """Local search: a neighbour of the best network so far; if all of them are known, any network."""
     best, known = ask.experiment.best(ask.history), Known.of(ask)
 
     def propose(index: int) -> kf.Suggestion | None:
-        rng = ask.rng(index)  # one stream an index: asked again, the same numbers
+        rng = ask.rng(index)  # one stream per index: the same numbers on every call
         neighbours = ((ask.space.mutate(best.assignment, rng), best.index) for _ in range(PATIENCE)) if best else ()
         neighbour = known.first(neighbours)
         assignment = neighbour[0] if neighbour else known.drawn(rng)

@@ -1,7 +1,7 @@
 """A network on handwritten digits whose learning rate changes while it trains: population based training.
 
 Each trial trains for one interval, from the weights that its parent left in its checkpoint. The worst of the population
-take over the weights of the best, with a learning rate nearby. Weights are plain arrays: nothing is unpickled.
+copy the weights of the best, and use a similar learning rate. Weights are plain arrays: nothing is unpickled.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ import katib_flow as kf
 
 
 def train(lr: float, momentum: float, epochs: int, hidden: int = 32) -> Iterator[dict[str, float]]:
-    """Train up to ``epochs`` in all; yield the validation accuracy after each."""
+    """Train until ``epochs`` epochs in all; yield the validation accuracy after each."""
     import numpy as np
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

@@ -1,8 +1,8 @@
-"""A support-vector machine on handwritten digits: a training script that knows nothing of katib-flow.
+"""A support-vector machine on handwritten digits: a training script that doesn't know katib-flow.
 
     python examples/svm.py --C 10 --kernel rbf --gamma 0.02
 
-It prints the accuracy of each of five folds, and of all of them last.
+It prints the accuracy of each of five folds, and finally their mean and minimum.
 """
 
 import argparse
