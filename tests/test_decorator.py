@@ -63,7 +63,7 @@ def test_a_parameter_equals_what_yaml_says(made, written):
         (lambda: kf.Categorical([]), "kf.Categorical: values: found [], need 1 or more items"),
         (lambda: kf.Categorical("abc"), "kf.Categorical: values: found 'abc', need a list"),
         (lambda: kf.Categorical([[1]]), "kf.Categorical: values[0]: found [1], need text, a finite number, true, false or null"),
-        (lambda: kf.Ordinal([1, 1]), "kf.Ordinal: values: found 1, need each value once"),
+        (lambda: kf.Ordinal([1, 1]), "kf.Ordinal: values: found 1, need each value only once"),
         (lambda: kf.Float(0, 1, when="act"), "kf.Float: when: found 'act', need a mapping of keys to values"),
         (lambda: kf.Float(0, 1, when={"act": []}), "kf.Float: when.act: found [], need 1 or more items"),
     ],
@@ -144,8 +144,8 @@ def test_several_metrics_are_several_objectives():
         ({"max_trials": 0}, ["train: limits.max_trials: found 0, need a number of at least 1"]),
         ({"parallel_trials": "two"}, ["train: limits.parallel_trials: found 'two', need a whole number"]),
         ({"seed": -1}, ["train: algorithm.seed: found -1, need a number of at least 0"]),
-        ({"name": "My search"}, ["train: name: found 'My search', need lower-case letters and digits, '-' between them, at most "
-          "45 in all; digits-mlp, say"]),
+        ({"name": "My search"}, ["train: name: found 'My search', need at most 45 lower-case letters and digits, with '-' between "
+          "them, such as digits-mlp"]),
         ({"max_trails": 3}, ["train: max_trails: found 'max_trails', need a known key, one of name, description, objective, "
           "additional_metrics, parameters, architecture, initial, warm_start, algorithm, budget, early_stopping, limits, trial, metrics, tracking, argo"]),
         ({"max_trials": 0, "goal": "x"}, ["train: objective.goal: found 'x', need a number",
@@ -160,7 +160,7 @@ def test_an_argument_that_is_wrong_is_named(arguments, messages):
 def test_what_is_no_function_is_refused(thing):
     (message,) = refusal(of=thing)
     assert message.startswith("the decorated object: found ")
-    assert message.endswith("need a function, made by def")
+    assert message.endswith("need a function defined with def")
 
 
 def test_a_lambda_has_no_name_to_go_by():

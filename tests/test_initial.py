@@ -80,9 +80,9 @@ def test_with_budgets_the_points_compete_in_the_lowest_rung(algorithm: str) -> N
     ("point", "where", "need"),
     [
         ({"rate": 0.1}, "initial[0].rate", "the name of a parameter"),
-        ({"lr": 2.0}, "initial[0].lr", "a value that lr can have: 0.0001 to 1"),
-        ({"lr": "fast"}, "initial[0].lr", "a value that lr can have"),
-        ({"optimizer": "adamw"}, "initial[0].optimizer", "a value that optimizer can have: 'sgd', 'adam'"),
+        ({"lr": 2.0}, "initial[0].lr", "a value of lr: 0.0001 to 1"),
+        ({"lr": "fast"}, "initial[0].lr", "a value of lr"),
+        ({"optimizer": "adamw"}, "initial[0].optimizer", "a value of optimizer: 'sgd', 'adam'"),
         ({"momentum": 0.5}, "initial[0].momentum", "optimizer in ['sgd'] in the same point, or no momentum"),
         ({"optimizer": "adam", "momentum": 0.5}, "initial[0].momentum", "optimizer in ['sgd'] in the same point"),
     ],

@@ -1,4 +1,4 @@
-"""The ``argo`` section of a spec: where and how an experiment's pods run on a cluster."""
+"""The ``argo`` section of a spec: where and how the pods of an experiment run on a cluster."""
 
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
@@ -15,7 +15,7 @@ VariableName = Annotated[str, matching(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a
 
 
 class Toleration(Model):
-    """As Kubernetes has it."""
+    """A toleration of a pod, as in Kubernetes; ``seconds`` is its ``tolerationSeconds``."""
 
     key: str = ""
     operator: Literal["Equal", "Exists"] = "Equal"
@@ -28,18 +28,18 @@ class Toleration(Model):
         if not self.key and self.operator != "Exists":
             raise problem("key", NOTHING, "the key of a taint, or operator: Exists")
         if self.operator == "Exists" and self.value:
-            raise problem("value", self.value, "nothing here, because operator is Exists")
+            raise problem("value", self.value, "no value, because operator is Exists")
         return self
 
 
 class Volume(Model):
-    """What is mounted into a trial's container: exactly one of claim, secret, config_map, memory."""
+    """A volume in the container of a trial: exactly one of claim, secret, config_map, memory."""
 
     path: AbsolutePath
     claim: Text | None = Field(default=None, description="a PersistentVolumeClaim")
     secret: Text | None = None
     config_map: Text | None = None
-    memory: Text | None = Field(default=None, description="size of a file system in memory, /dev/shm say")
+    memory: Text | None = Field(default=None, description="size of a file system in memory, such as for /dev/shm")
     sub_path: Text | None = None
     read_only: bool = False
 
@@ -53,68 +53,67 @@ class Volume(Model):
 
 
 class SecretKey(Model):
-    """A value in a Secret."""
+    """A reference to one value in a Secret."""
 
     secret: Text
     key: Text
 
 
 class Checkpoints(Model):
-    """Where the trials' checkpoints are kept: on a volume, or without one as artifacts in MLflow.
+    """The storage of the trials' checkpoints: a volume, or artifacts in MLflow if there is no claim.
 
     Attributes:
-        every: at most so often, in seconds, a running trial's checkpoints are uploaded to MLflow.
+        every: least interval, in seconds, between uploads of a running trial's checkpoints to MLflow.
     """
 
-    claim: Text | None = Field(default=None, description="a PersistentVolumeClaim, ReadWriteMany")
+    claim: Text | None = Field(default=None, description="a PersistentVolumeClaim with access mode ReadWriteMany")
     path: AbsolutePath = "/checkpoints"
     every: Duration = 300.0
 
     @model_validator(mode="after")
     def _volume_or_mlflow(self) -> Self:
         if self.claim is None and self.path != "/checkpoints":
-            raise problem("path", self.path, "nothing here without claim, the volume that is mounted there")
+            raise problem("path", self.path, "no path without a claim, which is mounted there")
         if self.claim is not None and self.every != 300.0:
-            raise problem("every", self.every, "nothing here with claim: from a volume nothing is uploaded")
+            need = "no interval with a claim, because nothing is uploaded from a volume"
+            raise problem("every", self.every, need)
         return self
 
 
 class TrialPods(Model):
-    """What only the trials' pods have."""
+    """Properties of the trials' pods only."""
 
-    resources: Resources = Field(default={}, description="of a function or command; a container has its own")
+    resources: Resources = Field(default={}, description="of a function or command trial; a container has its own")
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     annotations: dict[str, str] = {}
     volumes: tuple[Volume, ...] = ()
     secrets: dict[VariableName, SecretKey] = Field(
-        default={}, description="environment variables whose values are in Secrets"
+        default={}, description="environment variables with values from Secrets"
     )
-    secret_sets: tuple[Text, ...] = Field(
-        default=(), description="Secrets of which every key is an environment variable"
-    )
+    secret_sets: tuple[Text, ...] = Field(default=(), description="Secrets whose keys all become environment variables")
     semaphore: Text | None = Field(
         default=None,
-        description="key of the ConfigMap kf-limits: how many such trials run at a time, of all experiments",
+        description="a key of the ConfigMap kf-limits, which bounds the trials that run at once in all experiments",
     )
 
 
 class StepPods(Model):
-    """What the pods of the steps have that are not trials: suggest, build-model, collect-metrics and the like."""
+    """Properties of the pods of the steps other than trials: suggest, build-model, collect-metrics and so on."""
 
-    resources: Resources = Field(default={}, description="what builds networks takes 500 MB and more")
+    resources: Resources = Field(default={}, description="building networks takes 500 MB or more")
 
 
 class Argo(Model):
     """Where and how the pods run.
 
     Attributes:
-        service_account: one account for all pods, in the place of kf-trial, kf-executor, kf-submitter and kf-watcher.
-        image: has katib-flow, and what function and command trials need.
-        mode: barrier waits for the whole batch; lanes does not.
-        ttl: seconds for which a finished Workflow is kept; left out, the controller decides.
-        pod_gc: when a finished pod is deleted.
-        lock_pods: have Argo's own containers meet the restricted profile, whatever the controller's settings.
+        service_account: one account for all pods, instead of kf-trial, kf-executor, kf-submitter and kf-watcher.
+        image: contains katib-flow and the dependencies of function and command trials.
+        mode: ``barrier`` waits for a whole batch of trials before it suggests the next; ``lanes`` does not.
+        ttl: seconds that a finished Workflow is kept; by default the controller decides.
+        pod_gc: when finished pods are deleted.
+        lock_pods: make Argo's own containers meet the restricted profile, whatever the settings of the controller.
     """
 
     namespace: Text | None = None
@@ -126,7 +125,7 @@ class Argo(Model):
     node_selector: dict[str, str] = {}
     tolerations: tuple[Toleration, ...] = ()
     priority_class: Text | None = None
-    priority: Whole | None = Field(default=None, description="of the Workflow in the controller's queue")
+    priority: Whole | None = Field(default=None, description="priority of the Workflow in the controller's queue")
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     image_pull_secrets: tuple[Text, ...] = ()
     pod_gc: Literal["OnPodCompletion", "OnPodSuccess", "OnWorkflowCompletion", "OnWorkflowSuccess", "never"] = (
@@ -141,7 +140,7 @@ class Argo(Model):
 
 
 def texts(model: Model) -> Iterator[tuple[str, str]]:
-    """Each text in a section with its path."""
+    """Each text in a section, keys included, as (path, text) pairs."""
     yield from _texts(model.model_dump(mode="json", exclude_defaults=True), "")
 
 

@@ -1,4 +1,4 @@
-"""ConfigMaps that a Katib manifest names: who is asked for them, and how they are read from a text."""
+"""Look up the ConfigMaps that a Katib manifest names."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,26 +7,26 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.spec.yaml12 import load_kind
 
 ConfigMaps = Callable[[str, str], Mapping[str, Any]]
-"""From a namespace and a name to the data of the ConfigMap. Raises Absent, NotNow or another KatibFlowError."""
+"""Maps a namespace and a name to the data of the ConfigMap; raises Absent, NotNow or another KatibFlowError."""
 
 
 class Absent(KatibFlowError):
-    """There is no such ConfigMap where it was looked for; for a person."""
+    """No such ConfigMap was found; the message says where it was looked for."""
 
 
 class NotNow(KatibFlowError):
-    """Nobody can be asked now, and that is no mistake: the text is looked for when it is needed; for a person, why."""
+    """ConfigMaps cannot be looked up now, which is no mistake: it is done when one is needed. The message says why."""
 
 
 def nobody(namespace: str, name: str) -> Mapping[str, Any]:
-    """Where no ConfigMaps are at hand."""
+    """The lookup where no ConfigMaps are available: always raises Absent."""
     raise Absent(
-        "no ConfigMap is looked for here: give its manifest by --config-map, or put the template under trialSpec"
+        "no ConfigMap is available here: pass its manifest with --config-map, or put the template under trialSpec"
     )
 
 
 def in_text(text: str, source: str) -> ConfigMaps:
-    """The ConfigMaps among the objects in a text; one without a namespace stands for any.
+    """Look up ConfigMaps among the objects in a YAML text; one without a namespace matches any.
 
     Raises:
         KatibFlowError: the text is not YAML, or a ConfigMap in it has no name.
@@ -42,7 +42,7 @@ def in_text(text: str, source: str) -> ConfigMaps:
     def config_maps(namespace: str, name: str) -> Mapping[str, Any]:
         there = read.get(name, {})
         if namespace not in there and "" not in there:
-            raise Absent(f"{source} has it in {', '.join(there)} only" if there else _only(source, read))
+            raise Absent(f"{source} has it only in {', '.join(there)}" if there else _only(source, read))
         data = there.get(namespace, there.get(""))
         return data if isinstance(data, dict) else {}
 
@@ -50,11 +50,11 @@ def in_text(text: str, source: str) -> ConfigMaps:
 
 
 def _only(source: str, names: Mapping[str, Any]) -> str:
-    return f"{source} has {', '.join(names)} only" if names else f"{source} has none"
+    return f"{source} has only {', '.join(names)}" if names else f"{source} has no ConfigMap"
 
 
 def first_of(*several: ConfigMaps) -> ConfigMaps:
-    """One after another is asked, until one has it."""
+    """Try several lookups in order; if all of them raise Absent, raise it with all of their reasons."""
 
     def config_maps(namespace: str, name: str) -> Mapping[str, Any]:
         reasons: list[str] = []

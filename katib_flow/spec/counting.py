@@ -1,8 +1,8 @@
-"""How many assignments a search space has, and which stands at a position, without listing them.
+"""Count the assignments of a search space, and find the one at a position, without listing them.
 
-The parameters are walked in order. Of what was chosen so far only the values of parents of later parameters matter,
-and of those only which of the values that conditions name they are, or between which; that is a *state*. The number of
-ways to go on from a state follows from the states one parameter later, from the last parameter back to the first.
+The parameters are visited in order. Of the values chosen so far, only those of the parents of later parameters matter,
+and only in so far as conditions distinguish them: this is a *state*. The number of ways to continue from a state
+follows from the states one parameter later, so it is computed from the last parameter back to the first.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,11 +13,11 @@ from katib_flow.history import Value
 from katib_flow.spec.parameters import Parameter, same
 
 State = tuple[tuple[str, int], ...]
-"""(parent, position of the first of the values that are alike) pairs."""
+"""(parent, position of the first value of a run) pairs; conditions do not distinguish the values of a run."""
 
 
 class _Run(NamedTuple):
-    """Neighbouring values of a parameter that lead to one state; an inactive parameter has one run without a start."""
+    """Neighbouring values of a parameter that lead to the same state; an inactive parameter has one without a start."""
 
     start: int | None
     length: int
@@ -25,7 +25,7 @@ class _Run(NamedTuple):
 
 
 def active(parameter: Parameter, assignment: Mapping[str, Value]) -> bool:
-    """Whether a parameter is active, given (at least) the values of its parents."""
+    """True if a parameter is active, given (at least) the values of its parents."""
     for parent, values in parameter.when.items():
         if parent not in assignment or not any(same(assignment[parent], value) for value in values):
             return False
@@ -33,7 +33,11 @@ def active(parameter: Parameter, assignment: Mapping[str, Value]) -> bool:
 
 
 class Counting:
-    """The assignments of parameters in an order that has parents first, the last parameter changing fastest."""
+    """The assignments of parameters in an order with parents first, the last parameter changing fastest.
+
+    Attributes:
+        size: number of assignments; None if a parameter that can be active is not countable.
+    """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         self._parameters = parameters
@@ -44,12 +48,16 @@ class Counting:
         self.size = self._count()
 
     def nth(self, position: int) -> dict[str, Value]:
-        """The assignment at a position from 0, of a countable space."""
+        """The assignment at a position of a countable space.
+
+        Raises:
+            IndexError: the position is ``size`` or more.
+        """
         assignment: dict[str, Value] = {}
         state: State = ()
-        for place, (name, parameter) in enumerate(self._parameters.items()):
-            for run in self._runs[place][state]:
-                ways = self._ways[place + 1][run.state]
+        for index, (name, parameter) in enumerate(self._parameters.items()):
+            for run in self._runs[index][state]:
+                ways = self._ways[index + 1][run.state]
                 if position < run.length * ways:
                     break
                 position -= run.length * ways
@@ -62,10 +70,10 @@ class Counting:
 
     def _count(self) -> int | None:
         states: set[State] = {()}
-        for place, name in enumerate(self._names):
+        for index, name in enumerate(self._names):
             if any(self._parameters[name].size is None and self._active(name, state) for state in states):
                 return None
-            self._runs.append({state: list(self._runs_of(place, state)) for state in states})
+            self._runs.append({state: list(self._runs_of(index, state)) for state in states})
             states = {run.state for runs in self._runs[-1].values() for run in runs}
         self._ways = [dict.fromkeys(states, 1)]
         for runs_of in reversed(self._runs):
@@ -75,7 +83,7 @@ class Counting:
         return self._ways[0][()]
 
     def _needed_from(self) -> list[set[str]]:
-        """For each place, the parents on which that parameter or a later one depends."""
+        """For each parameter, the parents on which it or a later one depends."""
         needed = [set[str]()]
         for name in reversed(self._names):
             needed.insert(0, needed[0] | self._parameters[name].when.keys())
@@ -84,8 +92,8 @@ class Counting:
     def _active(self, name: str, state: State) -> bool:
         return active(self._parameters[name], {parent: self._parameters[parent].nth(at) for parent, at in state})
 
-    def _runs_of(self, place: int, state: State) -> Iterator[_Run]:
-        name, needed = self._names[place], self._needed[place + 1]
+    def _runs_of(self, index: int, state: State) -> Iterator[_Run]:
+        name, needed = self._names[index], self._needed[index + 1]
         kept = tuple(pair for pair in state if pair[0] in needed)
         if not self._active(name, state):
             yield _Run(None, 1, kept)
@@ -96,7 +104,7 @@ class Counting:
                 yield _Run(start, length, (*kept, (name, start)))
 
     def _alike(self, name: str) -> Iterator[tuple[int, int]]:
-        """Start and length of each run of values that no condition tells apart."""
+        """Start and length of each run of values that no condition distinguishes."""
         parent = self._parameters[name]
         whens = [parameter.when.get(name, ()) for parameter in self._parameters.values()]
         named = sorted({parent.position(value) for values in whens for value in values if parent.contains(value)})

@@ -1,4 +1,4 @@
-"""The spec as one frozen model. YAML and Python give the same object; every rule is checked here, once."""
+"""The spec as one frozen model: YAML and Python give the same object, and every rule is checked here, once."""
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -43,14 +43,14 @@ Name = Annotated[
     str,
     matching(
         r"(?!.{46})[a-z0-9]([a-z0-9-]*[a-z0-9])?",
-        "lower-case letters and digits, '-' between them, at most 45 in all; digits-mlp, say",
+        "at most 45 lower-case letters and digits, with '-' between them, such as digits-mlp",
     ),
 ]
 
 
 def _one_or_more(value: Any) -> Any:
     if not isinstance(value, Mapping | Objective | list | tuple):
-        raise problem("", value, "metric and direction, {metric: accuracy, direction: maximize}, or a list of these")
+        raise problem("", value, "a metric and a direction, such as {metric: accuracy, direction: maximize}, or a list")
     return [value] if isinstance(value, Mapping | Objective) else value
 
 
@@ -59,7 +59,7 @@ def _one_text_or_more(value: Any) -> Any:
 
 
 def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
-    """A condition on a float may be written 1, and means 1.0."""
+    """Convert integers in conditions on a float parameter: 1 means 1.0 there."""
 
     def typed(parent: str, values: Iterable[Any]) -> tuple[Any, ...]:
         real = isinstance(parameters.get(parent), FloatParameter)
@@ -73,17 +73,17 @@ def _typed(parameters: dict[str, AnyParameter]) -> dict[str, AnyParameter]:
 
 
 def _of_sections(error: ValidationError) -> bool:
-    """Whether sections are wrong by themselves, not what they say of each other."""
+    """True if the mistakes are inside sections, rather than between them."""
     return any(item["loc"] for item in error.errors(include_url=False, include_context=False, include_input=False))
 
 
 def _sections_of(problems: Iterable[SpecError]) -> set[str]:
-    """The sections in which mistakes are."""
+    """The sections that contain mistakes."""
     return {re.split(r"[.\[]", problem.where)[0] for problem in problems}
 
 
 def _names_what_is_mended(problem: SpecError, copy: Mended) -> bool:
-    """Whether a mistake is about the name of a metric, or the values of a parameter, that are a stand-in's."""
+    """True if a mistake is about the name of a metric, or the values of a parameter, that stand-ins have replaced."""
     if problem.where.startswith("metrics.strategy"):
         return copy.renames_metrics()
     named = re.match(r"(?:initial\[\d+\]|parameters\.(?:.*)\.when)\.(.+)", problem.where)
@@ -91,10 +91,10 @@ def _names_what_is_mended(problem: SpecError, copy: Mended) -> bool:
 
 
 class Experiment(Model):
-    """One search: objective, search space, algorithm, trial template, limits.
+    """One search: its objective, search space, algorithm, trial template and limits.
 
-    What other packages know, such as the settings of an algorithm or the meaning of ``architecture``, is checked by the
-    further rules of ``parse``.
+    Rules that other packages know, such as those for the settings of an algorithm or for ``architecture``, are passed
+    to ``parse``.
     """
 
     name: Name
@@ -116,29 +116,29 @@ class Experiment(Model):
 
     @classmethod
     def __get_pydantic_json_schema__(cls, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        """The schema with the ways to write a section short."""
-        made = handler.resolve_ref_schema(handler(schema))
-        sections = made["properties"]
+        """The JSON schema, including the short forms of sections."""
+        result = handler.resolve_ref_schema(handler(schema))
+        sections = result["properties"]
         for name in ("architecture", "algorithm", "early_stopping"):
             sections[name] = {"anyOf": [{"type": "string"}, sections[name]]}
         sections["objective"] = {"anyOf": [sections["objective"]["items"], sections["objective"]]}
-        made["required"].remove("trial")
-        made["anyOf"] = [{"required": ["trial"]}, {"required": ["architecture"]}]
-        return made
+        result["required"].remove("trial")
+        result["anyOf"] = [{"required": ["trial"]}, {"required": ["architecture"]}]
+        return result
 
     _trained = model_validator(mode="before")(with_trainer)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if found := list(broken(self, RULES)):
-            raise problems(found)
+        if errors := list(broken(self, RULES)):
+            raise problems(errors)
         return self
 
     @cached_property
     def base(self) -> Path | None:
-        """The directory of the file that it was read from, where relative files are looked for first; no part of it.
+        """The directory of the spec file, in which relative paths are resolved first; it does not affect equality.
 
-        None for one that was made in Python, or read from a store.
+        None for an experiment that was built in Python or read from a store.
         """
         return None
 
@@ -149,32 +149,33 @@ class Experiment(Model):
         return copy
 
     def _repr_html_(self) -> str:
-        """As a notebook shows it: what is searched, and how."""
+        """The HTML that a notebook shows: what is searched, and how."""
         algorithm = self.algorithm
         known = {
             "description": self.description,
-            "objective": [f"{each.direction} {each.metric}" for each in self.objective],
+            "objective": [f"{objective.direction} {objective.metric}" for objective in self.objective],
             "algorithm": f"{algorithm.name}, seed {algorithm.seed}",
             "architecture": self.architecture.space if self.architecture else None,
-            "limits": {name: each for name, each in self.limits.model_dump().items() if each is not None},
+            "limits": {name: limit for name, limit in self.limits.model_dump().items() if limit is not None},
             "trial": f"{self.trial.kind} {getattr(self.trial, self.trial.kind)}",
         }
         parameters = [
-            {"parameter": name, "type": each.type, **each.model_dump(by_alias=True, exclude_defaults=True)}
-            for name, each in self.parameters.items()
+            {"parameter": name, "type": parameter.type, **parameter.model_dump(by_alias=True, exclude_defaults=True)}
+            for name, parameter in self.parameters.items()
         ]
         return facts(f"experiment {self.name}", known) + (table("parameters", parameters) if parameters else "")
 
     @property
     def metric_names(self) -> tuple[str, ...]:
+        """The metrics of the objectives, then the additional ones."""
         return (*(objective.metric for objective in self.objective), *self.additional_metrics)
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
-        """The best of the trials by the first objective, the earliest of equals; None where none has a finite value."""
+        """The best trial by the first objective, the earliest of equals; None if no trial has a finite value."""
         return next(iter(self.ranked(trials)), None)
 
     def ranked(self, trials: Iterable[Trial]) -> list[Trial]:
-        """Those with a finite value of the first objective, the best first, the earliest of equals."""
+        """The trials with a finite value of the first objective, the best first, earlier before later equals."""
         first = self.objective[0]
         scored = [
             (first.loss(value), trial.index, trial)
@@ -185,13 +186,14 @@ class Experiment(Model):
 
     @classmethod
     def parse(cls, data: Any, source: str = "", further: Iterable[Rule] = ()) -> "Experiment":
-        """An experiment of plain data.
+        """Build an experiment from plain data, such as parsed YAML.
 
         Args:
-            further: rules that it must keep as well.
+            source: the name of the data in messages, such as the path of its file.
+            further: rules to check in addition to those of the spec.
 
         Raises:
-            InvalidSpec: with every mistake that was found.
+            InvalidSpec: with every mistake in the data.
         """
         if strange := unwritable(data):
             raise InvalidSpec(source, strange)
@@ -199,8 +201,8 @@ class Experiment(Model):
             experiment = cls.model_validate(data)
         except ValidationError as error:
             raise InvalidSpec(source, cls._mistakes(error, data, further)) from None
-        if found := list(broken(experiment, further)):
-            raise InvalidSpec(source, found)
+        if errors := list(broken(experiment, further)):
+            raise InvalidSpec(source, errors)
         return experiment
 
     @classmethod
@@ -208,7 +210,7 @@ class Experiment(Model):
         first = without_shadows(spec_errors(error, cls, data))
         if not isinstance(data, Mapping):
             return first
-        if not _of_sections(error):  # the rules have been asked
+        if not _of_sections(error):  # the rules between sections have been checked
             return first + list(broken_so_far(cls._without(_sections_of(first), with_trainer(data)), further))
         rules = tuple(further)
         one, other = (cls._judged(data, first, rules, variant) for variant in VARIANTS)
@@ -216,7 +218,7 @@ class Experiment(Model):
 
     @classmethod
     def _judged(cls, data: Any, first: Sequence[SpecError], rules: Iterable[Rule], variant: int) -> list[SpecError]:
-        """All mistakes that can be seen with stand-ins for what is wrong in sections by themselves."""
+        """All mistakes that are visible once stand-ins replace what is wrong inside sections."""
         copy = mended(data, cls, cls._alone, first, variant)
         unsound, sound = {str(path[0]) for path in copy.whole() if path}, with_trainer(copy.data)
         problems = list(broken_so_far(cls._without(unsound, sound), RULES))
@@ -231,7 +233,7 @@ class Experiment(Model):
 
     @classmethod
     def _alone(cls, data: Any) -> list[SpecError]:
-        """What is wrong in the sections by themselves."""
+        """The mistakes inside sections, leaving out the rules between them."""
         try:
             cls.model_validate(data)
         except ValidationError as error:
@@ -240,7 +242,7 @@ class Experiment(Model):
 
     @classmethod
     def _without(cls, unsound: Collection[str], data: Mapping[str, Any]) -> "Experiment":
-        """What can be said of an experiment without some sections."""
+        """A partial experiment that lacks the unsound sections."""
         experiment = cls.model_construct()
         sections = vars(experiment)
         for name, kind in get_type_hints(cls, include_extras=True).items():
@@ -251,7 +253,7 @@ class Experiment(Model):
         return experiment
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data that parses to an equal experiment; defaults are left out."""
+        """Plain data that parses to an equal experiment, without defaults."""
         data = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
         for name, parameter in self.parameters.items():
             data["parameters"][name] = {"type": parameter.type, **data["parameters"][name]}

@@ -1,4 +1,4 @@
-"""What users of other tools write by habit, and how it is written here: a table, looked up where a key is not known.
+"""A table that translates keys of other tools, which users write by habit; it is consulted for unknown keys.
 
 Sources: the interfaces of Optuna, Ray Tune, NNI, Hyperopt, Katib, Vizier, SMAC, Ax and the sweeps of W&B.
 """
@@ -115,11 +115,11 @@ TYPES = {
 
 
 def habit(sections: Iterable[str], key: object, value: Any, known: Iterable[str]) -> str:
-    """``"log: true is written scale: log here"``; "" where the key is nobody's habit there.
+    """A hint such as ``"log: true is written scale: log here"``; "" if no tool has this key in these sections.
 
     Args:
         sections: the keys of ``HABITS`` that may apply.
-        known: keys that may stand there: a word of a setting that an algorithm has not helps nobody.
+        known: the valid keys; a translation to any other key is not suggested.
     """
     word, known = _snake(str(key)), set(known)
     for section in sections:
@@ -133,6 +133,7 @@ def habit(sections: Iterable[str], key: object, value: Any, known: Iterable[str]
 
 
 def type_habit(word: object) -> str:
+    """A hint such as ``"; type: uniform is written type: float here"``; "" if no tool has this type."""
     right = TYPES.get(_snake(str(word)))
     return f"; type: {word} is written {right} here" if right else ""
 
@@ -144,7 +145,7 @@ def _snake(word: str) -> str:
 
 
 def _text(value: Any) -> str:
-    """A value as YAML has it; "" where it is too long to say again."""
+    """A value as YAML; "" if it is too long to repeat."""
     if isinstance(value, bool):
         return str(value).lower()
     text = f"[{', '.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

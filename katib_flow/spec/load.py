@@ -1,4 +1,4 @@
-"""A spec file -> Experiment, every mistake with its line. Native specs and Katib's manifests are told apart here."""
+"""A spec file, native or a Katib manifest -> Experiment, with the line of every mistake."""
 
 import codecs
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from katib_flow.spec.yaml12 import Document, load_yaml
 
 @dataclass(frozen=True)
 class Note:
-    """What a person should know of a part of a spec: what was changed of a Katib manifest, or has no counterpart here.
+    """A remark for people on a part of a spec, such as what was changed in a Katib manifest or has no counterpart here.
 
     Attributes:
         where: a path in the native spec.
@@ -28,12 +28,13 @@ class Note:
 
 @dataclass(frozen=True)
 class Parsed:
-    """What a text says.
+    """A parsed spec.
 
     Attributes:
-        data: the native spec, plain data.
-        notes: about a manifest of Katib's; a native spec needs none.
-        manifest: as it was written, where it is one.
+        data: the native spec as plain data.
+        notes: remarks on a Katib manifest; empty for a native spec.
+        katib: True if the text is a Katib manifest.
+        manifest: the Katib manifest as written; empty for a native spec.
     """
 
     experiment: Experiment
@@ -44,21 +45,22 @@ class Parsed:
 
 
 def parse(text: str, source: str = "<text>", further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
-    """The experiment that a YAML text describes, native or a manifest of Katib's.
+    """Parse a YAML text: a native spec or a Katib manifest.
 
     Args:
-        further: rules that it must keep beside those of the spec.
-        config_maps: who is asked for the ConfigMap that holds the template of a manifest's trials, where one does and
-            the text has it not itself.
+        source: the name of the text in messages, such as its path.
+        further: rules to check in addition to those of the spec.
+        config_maps: looks up the ConfigMap with the trial template, if a manifest names one that the text itself does
+            not contain.
 
     Raises:
-        InvalidSpec: with every mistake found, each with the line in the text, in the order of the lines.
+        InvalidSpec: with every mistake, in the order of their lines in the text.
         KatibFlowError: the text is not YAML.
     """
     document = load_yaml(text, source, twice=True)
     data = document.data
     twice = [
-        SpecError(key.path, key.key, f"each key once; it stands on line {key.first} already", key.line)
+        SpecError(key.path, key.key, f"each key only once; it is already on line {key.first}", key.line)
         for key in document.twice
     ]
     if not isinstance(data, dict):
@@ -81,10 +83,10 @@ def parse(text: str, source: str = "<text>", further: Iterable[Rule] = (), confi
 
 
 def _parsed(document: Document, source: str, further: Iterable[Rule], config_maps: ConfigMaps) -> Parsed:
-    """What the data of a document say.
+    """Parse the data of a document.
 
     Raises:
-        InvalidSpec: with every mistake found, by its path.
+        InvalidSpec: with every mistake, by its path.
     """
     data = document.data
     if "apiVersion" in data:  # a Kubernetes object; no native spec has this key
@@ -95,21 +97,21 @@ def _parsed(document: Document, source: str, further: Iterable[Rule], config_map
 
 
 def parse_spec(text: str, source: str = "<text>", further: Iterable[Rule] = ()) -> Experiment:
-    """The experiment alone; see ``parse``."""
+    """Only the experiment that a YAML text describes; see ``parse``."""
     return parse(text, source, further).experiment
 
 
 def read_spec(path: str | Path, further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
-    """What a file says; errors as in ``parse``, and where the file cannot be read."""
+    """Parse a file; errors as in ``parse`` and ``read_text``."""
     parsed = parse(read_text(path), str(path), further, config_maps)
     return replace(parsed, experiment=parsed.experiment.based_on(Path(path).absolute().parent))
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a YAML file.
+    """The text of a YAML file in UTF-8 or UTF-16.
 
     Raises:
-        KatibFlowError: it cannot be read.
+        KatibFlowError: the file cannot be read or decoded.
     """
     try:
         return _decoded(Path(path).read_bytes())
@@ -119,7 +121,7 @@ def read_text(path: str | Path) -> str:
 
 
 def _decoded(content: bytes) -> str:
-    """The text of a file: UTF-8, unless its first two bytes say UTF-16, as PowerShell's ``>`` writes it.
+    """The text of a file: UTF-8, or UTF-16 if it begins with that byte order mark, as files of PowerShell's ``>`` do.
 
     Raises:
         UnicodeDecodeError: it is neither.
@@ -129,5 +131,5 @@ def _decoded(content: bytes) -> str:
 
 
 def load_spec(path: str | Path, further: Iterable[Rule] = ()) -> Experiment:
-    """The experiment in a file, alone; see ``read_spec``."""
+    """Only the experiment in a file; see ``read_spec``."""
     return read_spec(path, further).experiment

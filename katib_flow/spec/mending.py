@@ -1,9 +1,9 @@
-"""Data with mistakes -> data that can be judged on: what is wrong gets a stand-in, so that what it hid is seen.
+"""Replace what is wrong in data by stand-ins, so that the mistakes hidden behind it are reported as well.
 
-A model stops at its first kind of mistake: its rules are asked where all of its fields are sound, and the rules between
-sections where all sections are. So what is wrong is mended, and the data judged again, a few times. All of it happens
-twice, with different stand-ins: a mistake that is the data's own shows both times in the same words, one that a
-stand-in has caused does not.
+Validation stops early: the rules of a model are checked only if all of its fields are valid, and the rules between
+sections only if all sections are. So invalid parts are replaced and the data validated again, a few times. All of it
+happens twice, with different stand-ins: a mistake in the data itself is reported both times in the same words, one
+that a stand-in caused is not.
 """
 
 import re
@@ -26,15 +26,16 @@ Path = tuple[int | str, ...]
 Judge = Callable[[Any], list[SpecError]]
 _MEANT = re.compile(r"; did you mean '([^']+)'\?$")
 _HABIT = re.compile(r"; .* is written (\w+):.* here$", re.DOTALL)
-_UNKNOWN = ("a known key, one of ", "nothing here: there are no keys")
+_UNKNOWN = ("a known key, one of ", "no keys here")
 
 
 @dataclass
 class Mended:
-    """Data on the way to being sound.
+    """Data being made valid.
 
     Attributes:
-        problems: all that were seen, the first ones first.
+        variant: which of the stand-ins to use, 0 or 1.
+        problems: all mistakes so far, in the order in which they appeared.
         unsound: paths that could not be mended.
     """
 
@@ -48,38 +49,38 @@ class Mended:
     _emptied: set[Path] = field(default_factory=set[Path])
 
     def covers(self, path: Path) -> bool:
-        """Whether a path is in what has been mended: a mistake there may be a stand-in's."""
+        """True if a path is inside a mended part, so that a mistake there may come from a stand-in."""
         return any(path[:length] in self._tries for length in range(len(path) + 1))
 
     def whole(self) -> set[Path]:
-        """Sections of which nothing can be said: they could not be mended, or are a stand-in as a whole."""
+        """Sections that cannot be checked: they could not be mended, or are a stand-in as a whole."""
         return self.unsound | {path for path in self._tries if len(path) == 1 and path not in self._renamed.values()}
 
     def emptied(self) -> set[str]:
-        """Where a key was left out that may have stood for another one."""
+        """Paths of the mappings from which a key was dropped that may have stood for another key."""
         return {text_of(path) for path in self._emptied}
 
     def mended_paths(self) -> set[str]:
-        """Where stand-ins are, as the data were written."""
+        """Paths of the mended parts, with keys as they were before renaming."""
         return {self.as_written(SpecError(text_of(path), "", "")).where for path in self._tries}
 
     def renames_metrics(self) -> bool:
-        """Whether the name of a metric is a stand-in's."""
+        """True if the name of a metric is a stand-in."""
         return any(path[-1] == "metric" or path[0] == "additional_metrics" for path in self._stand_ins if path)
 
     def has_below(self, path: Path) -> bool:
-        """Whether a stand-in is at or below a path."""
+        """True if a stand-in is at or below a path."""
         return any(known[: len(path)] == path for known in self._stand_ins)
 
     def is_consequence(self, problem: SpecError) -> bool:
-        """Whether a mistake may only follow from one that was seen before."""
+        """True if a mistake may merely follow from an earlier one."""
         path = path_of(problem.where, self.data)
         if self.covers(path):
             return True
         return problem.found is NOTHING and (path in self._emptied or path[:-1] in self._emptied)
 
     def as_written(self, problem: SpecError) -> SpecError:
-        """A mistake by its path before a key was renamed."""
+        """A mistake with the path that it had before a key was renamed."""
         path = path_of(problem.where, self.data)
         for length in range(len(path), 0, -1) if self._renamed else ():
             if (before := self._renamed.get(path[:length])) is not None:
@@ -87,7 +88,7 @@ class Mended:
         return problem
 
     def mend(self, problem: SpecError, root: type[BaseModel]) -> None:
-        """Put a stand-in where a mistake is, a harder one each time."""
+        """Put a stand-in in the place of a mistake; on each further call for the same path, replace more around it."""
         path = path_of(problem.where, self.data)
         if not path:
             self.unsound.add(())
@@ -107,7 +108,7 @@ class Mended:
             self.unsound.add(path)
 
     def _harder(self, path: Path, root: type[BaseModel]) -> None:
-        """Replace what is above a mistake that nothing mends."""
+        """Replace the parent of a mistake that no stand-in mends."""
         if self._tries.setdefault(path, 0) or (stand_in := stand_in_at(root, path, self.data, self.variant)) is None:
             self.unsound.add(path[:1])
             _drop(self.data, path[:1])
@@ -123,17 +124,18 @@ class Mended:
         if meant and isinstance(parent, dict) and meant[1] not in parent:
             parent[meant[1]] = value
             self._renamed[*path[:-1], meant[1]] = path
-        elif ";" in problem.need and not meant:  # a habit: what it stands for may be what is missing
+        elif ";" in problem.need and not meant:  # a key of another tool: the key it stands for may be missing
             self._emptied.add(path[:-1])
 
 
 def mended(data: Any, root: type[BaseModel], judge: Judge, first: Sequence[SpecError], variant: int) -> Mended:
-    """The data with a stand-in for all that is wrong, as far as it goes.
+    """The data with a stand-in for every mistake that can be mended.
 
     Args:
-        root: the model that the data are judged by.
-        judge: what is wrong with some data.
-        first: what is wrong with these.
+        root: the model of the data.
+        judge: lists the mistakes in some data.
+        first: the mistakes in this data.
+        variant: which of the stand-ins to use, 0 or 1.
     """
     copy = Mended(_copy(data), variant, list(first))
     problems = list(first)
@@ -149,13 +151,13 @@ def mended(data: Any, root: type[BaseModel], judge: Judge, first: Sequence[SpecE
 
 
 def agreed(first: Iterable[SpecError], second: Iterable[SpecError]) -> list[SpecError]:
-    """The mistakes that both show in the same words, each once."""
+    """The mistakes that are in both, in the same words, each of them once."""
     others = {str(problem) for problem in second}
     return list({str(problem): problem for problem in first if str(problem) in others}.values())
 
 
 def without_shadows(problems: Sequence[SpecError]) -> list[SpecError]:
-    """The mistakes without a key that is missing only because it is misspelt, or written as in another tool."""
+    """The mistakes, without the keys that are missing only because they are misspelt or written as in another tool."""
     meant = {
         f"{problem.where[: -len(str(problem.found))]}{match[1]}"
         for problem in problems
@@ -168,7 +170,7 @@ def without_shadows(problems: Sequence[SpecError]) -> list[SpecError]:
 
 
 def path_of(where: str, data: Any) -> Path:
-    """The steps of a path such as ``trial.command[2]``; a key may hold dots, and the last one need not be there."""
+    """The parts of a path such as ``trial.command[2]``; a key may contain dots, and the last one need not exist."""
     path: list[int | str] = []
     while where:
         if isinstance(data, Mapping):
@@ -186,13 +188,13 @@ def path_of(where: str, data: Any) -> Path:
 
 
 def _key(where: str, data: Mapping[Any, Any]) -> str:
-    """The longest key with which a path goes on; all of it where there is none."""
+    """The longest key that a path begins with; the whole path if no key fits."""
     ends = [len(where), *(match.start() for match in reversed(list(re.finditer(r"[.\[]", where))))]
     return next((where[:end] for end in ends if where[:end] in data), where)
 
 
 def text_of(path: Path) -> str:
-    """The same as text."""
+    """A path as text: the inverse of ``path_of``."""
     text = ""
     for part in path:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -206,14 +208,14 @@ def _copy(data: Any) -> Any:
 
 
 def _at(data: Any, path: Path) -> Any:
-    """What stands at a path; None where there is nothing."""
+    """The value at a path; None if the path does not exist."""
     for part in path:
         data = _step(data, part)
     return data
 
 
 def _set(data: Any, path: Path, value: Any) -> None:
-    """Put a value at the end of a path, or in the place of what is no container on the way there."""
+    """Set the value at a path, unless something on the way there is not a container."""
     for part in path[:-1]:
         inner = data.get(part) if isinstance(data, dict) else data[part]
         if not isinstance(inner, dict | list):
@@ -232,7 +234,7 @@ def _drop(data: Any, path: Path) -> Any:
 
 
 def stand_in_at(root: type[BaseModel], path: Path, data: Any, variant: int) -> Any:
-    """A value that fits at a path; None where none is known."""
+    """A value that is valid at a path; None if none is known."""
     annotation: Any = root
     for part in path:
         annotation = _inside(annotation, part, data)
@@ -249,7 +251,7 @@ def _step(data: Any, part: int | str) -> Any:
 
 
 def _inside(annotation: Any, part: int | str, data: Any) -> Any:
-    """The type of what stands at a key or a position of something of a type."""
+    """The type of the value at a key or a position, given the type of its container."""
     for kind in _plain(annotation):
         origin, arguments = get_origin(kind), get_args(kind)
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -266,13 +268,13 @@ def _inside(annotation: Any, part: int | str, data: Any) -> Any:
 
 
 def _is_of(kind: type[BaseModel], tag: object) -> bool:
-    """Whether a model is the one that a tag stands for, of those that have one."""
+    """False if a model has a tag other than this one."""
     known = kind.model_fields.get("type")
     return known is None or tag is None or known.default == tag or not isinstance(known.default, str)
 
 
 def _plain(annotation: Any) -> Iterator[Any]:
-    """The types that an annotation stands for: those of a union, without what goes with them."""
+    """The types in an annotation: the members of a union, without their metadata."""
     origin = get_origin(annotation)
     if origin is Annotated:
         yield from _plain(get_args(annotation)[0])
@@ -285,7 +287,7 @@ def _plain(annotation: Any) -> Iterator[Any]:
 
 @lru_cache(maxsize=256)
 def _hints(model: type[BaseModel]) -> dict[str, Any]:
-    """The types of a model's fields, by their keys in the data."""
+    """The types of the fields of a model, by their keys in the data."""
     hints = get_type_hints(model, include_extras=True)
     return {_named(name, known): hints[name] for name, known in model.model_fields.items()}
 
@@ -297,7 +299,7 @@ def _named(name: str, known: FieldInfo) -> str:
 def _stand_in(annotation: Any, variant: int) -> Any:
     try:
         return _known(annotation, variant)
-    except TypeError:  # no annotation that can be kept
+    except TypeError:  # an annotation that cannot be hashed
         return None
 
 
@@ -317,7 +319,7 @@ _TEXTS = (("x1", "x2"), ("stand_in_1:f", "stand_in_2:f"), ("/x1", "/x2"), ("x1:1
 
 
 def _candidates(annotation: Any, variant: int) -> Iterator[Any]:
-    """What may fit, by the kind of a type."""
+    """Values that may be valid for a type."""
     for kind in _plain(annotation):
         origin, arguments = get_origin(kind), get_args(kind)
         if origin is Literal:
@@ -339,7 +341,7 @@ def _candidates(annotation: Any, variant: int) -> Iterator[Any]:
 
 
 def _models(kind: type[BaseModel], variant: int) -> Iterator[dict[str, Any]]:
-    """Data of a model with its required fields, and for one that asks for one of several fields, with each of them."""
+    """Data of a model: its required fields, then the same with one optional field each, in case a rule asks for one."""
     hints = _hints(kind)
     required = {
         key: _stand_in(hints[key], variant)

@@ -1,4 +1,4 @@
-"""What every part of the spec is made of: frozen models, numbers that are no booleans, scalars as they were written."""
+"""The building blocks of the spec: frozen models, numbers that exclude booleans, and scalars that keep their type."""
 
 import math
 import re
@@ -13,21 +13,21 @@ from katib_flow.history import Value
 from katib_flow.spec.problems import problem, problems
 from katib_flow.spec.yaml12 import MAX_DEPTH
 
-MOST_UNWRITABLE = 20  # mistakes of this kind that are told: data may hold itself twice, and so on without end
+MOST_UNWRITABLE = 20  # reported mistakes of this kind: data that contains itself has endlessly many
 _HALF = re.compile("[\ud800-\udfff]")
 NEED_SCALAR = "text, a finite number, true, false or null"
 LARGEST_INT = 2**53
-"""JSON in other languages, and the float arithmetic of the scales, are exact up to here."""
+"""The largest integer that JSON in other languages, and the float arithmetic of the scales, represent exactly."""
 
 
 class Model(BaseModel):
-    """A frozen part of the spec; a key it does not know is an error."""
+    """A frozen part of the spec; an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
 
 def shorthand(key: str) -> BeforeValidator:
-    """A section that may be written as text, the value of one of its keys."""
+    """Allow a section to be written as text, which becomes the value of ``key``."""
     return BeforeValidator(lambda value: {key: value} if isinstance(value, str) else value)
 
 
@@ -49,9 +49,9 @@ def _scalar(value: Any) -> Value:
 
 
 def _strange(value: Any, where: str, depth: int) -> Iterator[SpecError]:
-    """What stands in free-form data that JSON has no word for."""
+    """The parts of free-form data that JSON cannot represent."""
     if depth > MAX_DEPTH:
-        yield SpecError(where, "more levels", f"at most {MAX_DEPTH} levels of nesting")
+        yield SpecError(where, "deeper nesting", f"at most {MAX_DEPTH} levels of nesting")
     elif isinstance(value, Mapping):
         for key, inner in value.items():
             if isinstance(key, str):
@@ -66,9 +66,9 @@ def _strange(value: Any, where: str, depth: int) -> Iterator[SpecError]:
 
 
 def unwritable(data: Any) -> list[SpecError]:
-    """What can be checked, and then neither be written nor shown: what nests without end, and half a character.
+    """Mistakes in data that could be validated, but neither written nor shown: endless nesting, lone surrogates.
 
-    A character that UTF-16 writes as two halves is one in UTF-8: no file, store or terminal takes a half.
+    No file, store or terminal accepts one half of a UTF-16 surrogate pair.
     """
     return list(islice(_unwritable(data, "", 0), MOST_UNWRITABLE))
 
@@ -76,9 +76,9 @@ def unwritable(data: Any) -> list[SpecError]:
 def _unwritable(data: Any, where: str, depth: int) -> Iterator[SpecError]:
     if isinstance(data, str):
         if _HALF.search(data):
-            yield SpecError(where or "the spec", data, "text without half of a character (U+D800 to U+DFFF)")
+            yield SpecError(where or "the spec", data, "text without lone surrogates (U+D800 to U+DFFF)")
     elif depth > MAX_DEPTH:
-        yield SpecError(where, "more levels", f"at most {MAX_DEPTH} levels of nesting")
+        yield SpecError(where, "deeper nesting", f"at most {MAX_DEPTH} levels of nesting")
     elif isinstance(data, Mapping):
         for key, inner in data.items():
             at = f"{where}.{key}" if where else str(key)
@@ -90,8 +90,8 @@ def _unwritable(data: Any, where: str, depth: int) -> Iterator[SpecError]:
 
 
 def _plain(value: Any) -> Any:
-    if found := list(_strange(value, "", 0)):
-        raise problems(found)
+    if errors := list(_strange(value, "", 0)):
+        raise problems(errors)
     return value
 
 
@@ -101,7 +101,7 @@ PlainData = Annotated[dict[str, Any], Plain]
 
 
 def _json(value: Any) -> Any:
-    """Plain data as JSON reads it back: a tuple is a list, an enumeration's member or another subclass its value."""
+    """Plain data as JSON reads it back: a tuple becomes a list, an enum member or another subclass its plain value."""
     if isinstance(value, Mapping):
         return {str(key): _json(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
@@ -110,7 +110,7 @@ def _json(value: Any) -> Any:
 
 
 JsonData = Annotated[dict[str, Any], Plain, AfterValidator(_json)]
-"""Free-form data that is the same before and after it was written down."""
+"""Free-form data that survives being written and read back."""
 
 NotBoolean = BeforeValidator(_no_boolean)
 Real = Annotated[FiniteFloat, NotBoolean]
@@ -119,4 +119,4 @@ Natural = Annotated[int, Field(ge=0, le=LARGEST_INT), NotBoolean]
 Count = Annotated[int, Field(ge=1, le=LARGEST_INT), NotBoolean]
 Text = Annotated[str, Field(min_length=1)]
 Scalar = Annotated[Value, PlainValidator(_scalar, json_schema_input_type=Value)]
-"""A value of JSON that keeps its type: 1, 1.0, true and "1" are four values."""
+"""A JSON value that keeps its type: 1, 1.0, true and "1" are four different values."""

@@ -2,7 +2,7 @@
 
 ``at`` is the quantile function of the parameter's prior (its scale): a number drawn evenly from [0, 1) gives a value
 drawn from the prior. ``unit`` is its inverse; a value that fills a whole cell of the interval (an int, a category)
-maps to the middle of its cell. Algorithms that think in the unit cube therefore search on the scale the user chose.
+maps to the middle of its cell. Algorithms that work in the unit cube therefore search on the user's scale.
 """
 
 import math
@@ -19,7 +19,7 @@ from katib_flow.spec.model import LARGEST_INT, Count, Model, NotBoolean, Real, S
 from katib_flow.spec.problems import problem
 from katib_flow.spec.scales import Axis, Scale, axis
 
-if TYPE_CHECKING:  # slow to import, and most programs assign no point of a search space
+if TYPE_CHECKING:  # slow to import, and most programs never use the unit cube
     import numpy as np
     from numpy.typing import NDArray
 
@@ -38,27 +38,27 @@ OneOrMore = Annotated[
 
 
 def same(one: Value, other: Value) -> bool:
-    """Whether two values are one and the same: 1, 1.0 and true are three values."""
+    """True if two values have the same type and are equal: 1, 1.0 and true are three different values."""
     return type(one) is type(other) and one == other
 
 
 class Parameter(Model):
-    """What every kind of parameter has. Its values, where they are countable, stand at positions from 0."""
+    """Base of all kinds of parameters. The values of a countable parameter have positions from 0."""
 
-    when: dict[str, OneOrMore] = Field({}, description="active only where each parent named has one of these values")
+    when: dict[str, OneOrMore] = Field({}, description="active only if each named parent has one of these values")
 
     @property
     @abstractmethod
     def size(self) -> int | None:
-        """Number of distinct values; None where they are not countable."""
+        """Number of distinct values; None if they are not countable."""
 
     @abstractmethod
     def nth(self, position: int) -> Value:
-        """The value at a position, of a countable parameter."""
+        """The value at a position, from 0; for countable parameters only."""
 
     @abstractmethod
     def position(self, value: Value) -> int:
-        """The position of a value that it has, of a countable parameter."""
+        """The inverse of ``nth``, for a value that the parameter contains."""
 
     @abstractmethod
     def at(self, unit: float) -> Value:
@@ -66,17 +66,18 @@ class Parameter(Model):
 
     @abstractmethod
     def unit(self, value: Value) -> float:
-        """The quantile in [0, 1] of a value, of the middle of its cell where the values are countable."""
+        """The quantile in [0, 1] of a value; of the middle of its cell if the values are countable."""
 
     @abstractmethod
-    def contains(self, value: Value) -> bool: ...
+    def contains(self, value: Value) -> bool:
+        """True for a value of the right type, within the bounds and on the grid."""
 
     def typed(self, value: Value) -> Value:
-        """A value as the user wrote it -> of the type that values of this parameter have."""
+        """Convert a value as the user wrote it to the type of this parameter: 1 becomes 1.0 for a float."""
         return value
 
     def units(self, values: Sequence[Value]) -> "NDArray[np.float64]":
-        """The quantiles of many values at once, NaN for those that it cannot have."""
+        """The quantiles of many values at once, shape (value,); NaN for values that the parameter does not contain."""
         import numpy as np
 
         typed = [(type(value), value) for value in values]
@@ -84,7 +85,7 @@ class Parameter(Model):
         return np.array([known[key] for key in typed], dtype=float)
 
     def values(self) -> Iterator[Value]:
-        """All values in order, of a countable parameter."""
+        """All values in order; empty if they are not countable."""
         return map(self.nth, range(self.size or 0))
 
 
@@ -94,14 +95,14 @@ class _Choice(Parameter):
     @model_validator(mode="after")
     def _distinct(self) -> Self:
         if len(self._positions) < len(self.values_):
-            twice = next(value for place, value in enumerate(self.values_) if self.position(value) != place)
-            raise problem("values", twice, "each value once")
+            repeated = next(value for index, value in enumerate(self.values_) if self.position(value) != index)
+            raise problem("values", repeated, "each value only once")
         return self
 
     @cached_property
     def _positions(self) -> dict[tuple[type, Value], int]:
         pairs = [((type(value), value), position) for position, value in enumerate(self.values_)]
-        return dict(reversed(pairs))  # of a value that stands twice, the first
+        return dict(reversed(pairs))  # the first position of a repeated value
 
     @property
     def size(self) -> int:
@@ -124,13 +125,13 @@ class _Choice(Parameter):
 
 
 class CategoricalParameter(_Choice):
-    """One of a set of values without an order."""
+    """A choice from values without an order."""
 
     type: Literal["categorical"] = "categorical"
 
 
 class OrdinalParameter(_Choice):
-    """One of a list of values in a meaningful order."""
+    """A choice from values in a meaningful order."""
 
     type: Literal["ordinal"] = "ordinal"
 
@@ -138,8 +139,8 @@ class OrdinalParameter(_Choice):
 class _Number(Parameter):
     """A number between two bounds, on a scale; with a step, a grid that starts at the lower bound.
 
-    The values of a grid share the prior of the scale: each has the part half-way to its neighbours, the first and the
-    last as much again outside.
+    The values of a grid share the prior of the scale: each takes the part up to half-way to its neighbours, and the
+    first and the last extend equally far beyond the bounds.
     """
 
     scale: Scale = "linear"
@@ -161,10 +162,10 @@ class _Number(Parameter):
         if self.scale in ("log", "lognormal") and low <= 0:
             raise problem("min", low, f"a number above 0, because scale is {self.scale}")
         if self.scale == "logit" and not 0 < low <= high < 1:
-            at, found = ("min", low) if not 0 < low < 1 else ("max", high)
-            raise problem(at, found, "a number strictly between 0 and 1, because scale is logit")
+            at, bound = ("min", low) if not 0 < low < 1 else ("max", high)
+            raise problem(at, bound, "a number strictly between 0 and 1, because scale is logit")
         if self.step is not None and (high - low) / self.step > 2 * LARGEST_INT:
-            raise problem("step", self.step, "a larger step: there would be too many values to count")
+            raise problem("step", self.step, "a larger step, because this grid has too many values to count")
         return self
 
     @cached_property
@@ -180,7 +181,7 @@ class _Number(Parameter):
         return self._axis.forward(low), self._axis.forward(high)
 
     def _outer(self, first: float, last: float, half: float) -> tuple[float, float]:
-        """Half a step outside the first and the last value; half-way to where the scale ends, where that is nearer."""
+        """Half a step beyond the first and the last value, or half-way to the end of the scale if that is nearer."""
         low = first - half if self.scale in ("linear", "normal") or first > half else first / 2
         high = last + half if self.scale != "logit" or last + half < 1 else (last + 1) / 2
         return low, high
@@ -221,7 +222,7 @@ class FloatParameter(_Number):
 
     @cached_property
     def _decimal(self) -> tuple[Fraction, Fraction]:
-        """The first value and the step as they are written, so that 0.1 + 2 * 0.1 is 0.3."""
+        """The first value and the step as exact decimals, so that 0.1 + 2 * 0.1 is 0.3."""
         return Fraction(repr(self.min)), Fraction(repr(self.step or 0.0))
 
     @cached_property
@@ -233,9 +234,11 @@ class FloatParameter(_Number):
 
     @property
     def size(self) -> int | None:
+        """Number of values on the grid; 1 if min equals max, None without a step."""
         return self._size
 
     def typed(self, value: Value) -> Value:
+        """Convert an int to a float, one beyond the range of floats to infinity; leave other values as they are."""
         if type(value) is not int:
             return value
         try:
@@ -244,28 +247,33 @@ class FloatParameter(_Number):
             return math.inf if value > 0 else -math.inf
 
     def nth(self, position: int) -> float:
+        """The value at a position of the grid, computed in exact decimals and rounded once."""
         first, step = self._decimal
         return float(first + position * step)
 
     def position(self, value: Value) -> int:
+        """The position nearest to a value; 0 without a step."""
         assert isinstance(value, float)
         return round((value - self.min) / self.step) if self.step else 0
 
     def nearest(self, value: float) -> float:
-        """A value as the grid has it, where it is one but for rounding; else as it is."""
+        """The value of the grid that equals ``value`` up to rounding errors; without one, ``value`` itself."""
         if self.step is None or not math.isfinite(value):
             return value
         cell = self.nth(self.position(value))
         return cell if math.isclose(cell, value, rel_tol=1e-9, abs_tol=1e-9 * self.step) else value
 
     def at(self, unit: float) -> float:
+        """The value at a quantile, clipped to the bounds; on the grid if there is a step."""
         return min(max(self._real(unit), self.min), self.max) if self.size is None else self.nth(self._cell(unit))
 
     def unit(self, value: Value) -> float:
+        """The quantile of a float; of the middle of its cell if there is a step."""
         assert isinstance(value, float)
         return self._quantile(value) if self.size is None else self._middle(self.position(value))
 
     def units(self, values: Sequence[Value]) -> "NDArray[np.float64]":
+        """The quantiles of many values at once, shape (value,); NaN for ints and for floats outside the bounds."""
         import numpy as np
 
         start, end = self._ends
@@ -277,6 +285,7 @@ class FloatParameter(_Number):
         return np.clip((np.array(reached, dtype=float) - start) / (end - start), 0.0, 1.0)
 
     def contains(self, value: Value) -> bool:
+        """True for a float within the bounds that lies on the grid, if there is one; False for every int."""
         if type(value) is not float or not self.min <= value <= self.max:
             return False
         return self.size is None or self.nth(self.position(value)) == value
@@ -293,22 +302,28 @@ class IntParameter(_Number):
 
     @property
     def size(self) -> int:
+        """Number of values from min to max in steps of ``step``."""
         return (self.max - self.min) // self.step + 1
 
     def nth(self, position: int) -> int:
+        """The value at a position from 0: min + position * step."""
         return self.min + position * self.step
 
     def position(self, value: Value) -> int:
+        """The position of a value that lies on the grid."""
         assert isinstance(value, int)
         return (value - self.min) // self.step
 
     def at(self, unit: float) -> int:
+        """The value whose cell contains a quantile."""
         return self.nth(self._cell(unit))
 
     def unit(self, value: Value) -> float:
+        """The quantile of the middle of a value's cell."""
         return self._middle(self.position(value))
 
     def contains(self, value: Value) -> bool:
+        """True for an int within the bounds that lies on the grid; False for booleans and floats."""
         return type(value) is int and self.min <= value <= self.max and (value - self.min) % self.step == 0
 
 

@@ -1,4 +1,4 @@
-"""How a validator says what is wrong; pydantic's findings as ``SpecError``s with the path the user wrote."""
+"""Raise mistakes in validators, and convert pydantic's errors to ``SpecError``s with the path the user wrote."""
 
 import re
 import typing
@@ -17,7 +17,7 @@ Path = Sequence[int | str]
 
 
 class _Shown(str):
-    """Text that an error shows without quotes."""
+    """Text that a message shows without quotes."""
 
     __slots__ = ()
 
@@ -28,17 +28,18 @@ class _Shown(str):
 NOTHING = _Shown("nothing")
 
 
-def problem(at: str, found: object, need: str) -> PydanticCustomError:
+def problem(at: str, value: object, need: str) -> PydanticCustomError:
     """An error for a validator to raise; ``at`` is the path below the model that raises it."""
-    return problems([SpecError(at, found, need)])
+    return problems([SpecError(at, value, need)])
 
 
 def problems(errors: Sequence[SpecError]) -> PydanticCustomError:
+    """Several mistakes as one error for a validator to raise, with paths as in ``problem``."""
     return PydanticCustomError("spec", "breaks a rule of the spec", {"problems": list(errors)})
 
 
 def matching(pattern: str, need: str) -> AfterValidator:
-    """A rule for text, which says what it needs in words."""
+    """A validator for text that must match a pattern as a whole; ``need`` describes the pattern in words."""
     compiled = re.compile(pattern)
 
     def check(text: str) -> str:
@@ -50,53 +51,54 @@ def matching(pattern: str, need: str) -> AfterValidator:
 
 
 def spec_errors(error: ValidationError, root: type[BaseModel], data: object, at: Path = ()) -> list[SpecError]:
-    """Everything pydantic found, in the words of the spec, with the path in the data as the user wrote it.
+    """All of pydantic's errors, in the words of the spec, with paths in the data as the user wrote it.
 
     Args:
-        at: where in the spec the data stands.
+        root: the model that validated the data.
+        at: the path of the data in the spec.
     """
     items = error.errors(include_url=False)
     locations = [item["loc"] for item in items]
-    found: list[SpecError] = []
+    errors: list[SpecError] = []
     alternatives = False
     for item in items:
         loc, kind = item["loc"], item["type"]
         if kind == "too_short" and any(len(other) > len(loc) and other[: len(loc)] == loc for other in locations):
-            continue  # the items that are wrong have been named, and were not counted
+            continue  # too few items only because invalid ones, which have their own errors, were not counted
         path = [*at, *_written(loc, data, keep_last=kind == "missing")]
         new = _KINDS.get(kind, _ordinary)(item, path, root)
-        if alternatives and kind not in _KINDS and found[-1].where == new[0].where:  # the next member of a union
-            new = [SpecError(new[0].where, new[0].found, f"{found.pop().need} or {new[0].need}")]
+        if alternatives and kind not in _KINDS and errors[-1].where == new[0].where:  # the next member of a union
+            new = [SpecError(new[0].where, new[0].found, f"{errors.pop().need} or {new[0].need}")]
         alternatives = kind not in _KINDS
-        found += new
-    return found
+        errors += new
+    return errors
 
 
 def _rules(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
     inside: list[SpecError] = item["ctx"]["problems"]
     return [
-        SpecError(_join([*path, *filter(None, [each.where])]), _as_written(each, item["input"]), each.need)
-        for each in inside
+        SpecError(_join([*path, *filter(None, [error.where])]), _as_written(error, item["input"]), error.need)
+        for error in inside
     ]
 
 
 def _unknown_key(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
     known = [name for model in _models_at(root, item["loc"][:-1])[:1] for name in _keys(model)]
     if not known:
-        return [SpecError(_join(path), str(path[-1]), "nothing here: there are no keys")]
-    told = habit(_sections(root, item["loc"][:-1]), path[-1], item["input"], known)
-    hint = f"; {told}" if told else did_you_mean(path[-1], known)
+        return [SpecError(_join(path), str(path[-1]), "no keys here")]
+    translation = habit(_sections(root, item["loc"][:-1]), path[-1], item["input"], known)
+    hint = f"; {translation}" if translation else did_you_mean(path[-1], known)
     need = f"a known key, one of {', '.join(known)}{hint}"
     return [SpecError(_join(path), str(path[-1]), need)]
 
 
 def _sections(root: type[BaseModel], loc: Path) -> list[str]:
-    """What ``habits`` calls the model at a location: by its class, or by a class that it comes from."""
+    """The keys in ``HABITS`` of the model at a location: the names of its class and base classes."""
     return [base.__name__.lower() for model in _models_at(root, loc)[:1] for base in model.__mro__]
 
 
 def _missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
-    return [SpecError(_join(path), NOTHING, "a value here, it is required")]
+    return [SpecError(_join(path), NOTHING, "a value; it is required")]
 
 
 def _tag_missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
@@ -106,8 +108,8 @@ def _tag_missing(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError
 
 def _tag_unknown(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
     context = item["ctx"]
-    where, found = _join([*path, context["discriminator"].strip("'")]), context["tag"]
-    return [SpecError(where, found, f"one of {_choice(context['expected_tags'], found)}{type_habit(found)}")]
+    where, tag = _join([*path, context["discriminator"].strip("'")]), context["tag"]
+    return [SpecError(where, tag, f"one of {_choice(context['expected_tags'], tag)}{type_habit(tag)}")]
 
 
 def _ordinary(item: Any, path: Path, root: type[BaseModel]) -> list[SpecError]:
@@ -124,13 +126,13 @@ _KINDS = {
 
 
 def _as_written(error: SpecError, data: Any) -> object:
-    """What an error found as the user wrote it: 0, where it has become 0.0."""
+    """The value in an error as the user wrote it: 0, if validation has made it 0.0."""
     written = data.get(error.where) if isinstance(data, Mapping) else None
     return written if written is not None and written == error.found else error.found
 
 
 def _written(loc: Path, data: object, *, keep_last: bool) -> list[int | str]:
-    """The part of pydantic's location that is in the data: tags of unions and wrapped single items are ours."""
+    """The part of pydantic's location that is in the data: not tags of unions, nor indices of wrapped single items."""
     path: list[int | str] = []
     here: Any = data
     for position, part in enumerate(loc):
@@ -155,7 +157,7 @@ def _join(path: Path) -> str:
 
 
 def shown(value: object) -> object:
-    """A value for a person to recognise: cut where it is long."""
+    """A value for a message, shortened to 80 characters."""
     text = written_out(value)
     return NOTHING if value is None else value if len(text) <= 80 else _Shown(text[:77] + "...")
 
@@ -167,7 +169,7 @@ _NEED = {
     "less_than_equal": "a number of at most {le}",
     "int_type": "a whole number",
     "int_parsing": "a whole number",
-    "int_parsing_size": "a whole number of fewer digits",
+    "int_parsing_size": "a whole number with fewer digits",
     "int_from_float": "a whole number",
     "float_type": "a number",
     "float_parsing": "a number",
@@ -199,24 +201,24 @@ def _plain(value: Any) -> Any:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def _choice(expected: str, found: object) -> str:
-    return expected + did_you_mean(found, re.findall(r"'([^']*)'", expected))
+def _choice(expected: str, value: object) -> str:
+    return expected + did_you_mean(value, re.findall(r"'([^']*)'", expected))
 
 
 def _models_at(root: type[BaseModel], loc: Path) -> list[type[BaseModel]]:
-    """The models of which a location in the data may hold one."""
+    """The models that may be at a location in the data."""
     models: list[type[BaseModel]] = [root]
     for part in loc:
         inside = [field for model in models if (field := _field(model, part))]
         if inside:
-            models = [found for field in inside for found in _models_in(field.annotation)]
+            models = [model for field in inside for model in _models_in(field.annotation)]
         else:  # a key of a mapping, a position in a list, or the tag of a union
             models = [model for model in models if _tag(model) == part] or models
     return models
 
 
 def _field(model: type[BaseModel], key: int | str) -> FieldInfo | None:
-    """The field that a key in the data is for."""
+    """The field of a key in the data."""
     return next((field for name, field in model.model_fields.items() if key == (field.alias or name)), None)
 
 

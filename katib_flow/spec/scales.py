@@ -1,7 +1,7 @@
-"""The scales of a number: each a monotone map from its values to an axis on which the prior is even, and back.
+"""The scales of a number: each a monotone map from its values to an axis on which the prior is uniform, and back.
 
 normal and lognormal have their mean in the middle of the bounds (of their logarithms) and the bounds three standard
-deviations away, as Katib's hyperopt service has it.
+deviations away, as in Katib's hyperopt service.
 """
 
 import math
@@ -13,10 +13,12 @@ from typing import Literal, NamedTuple
 Scale = Literal["linear", "log", "logit", "normal", "lognormal"]
 
 
-_TINY = 1e-16  # how near a quantile may come to 0 and 1, where the normal distribution is at infinity
+_TINY = 1e-16  # the least distance of a quantile from 0 and 1, where the normal distribution is infinite
 
 
 class Axis(NamedTuple):
+    """A scale between two bounds: ``forward`` maps a value to the axis, ``backward`` is its inverse."""
+
     forward: Callable[[float], float]
     backward: Callable[[float], float]
 

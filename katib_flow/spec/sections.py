@@ -1,4 +1,4 @@
-"""The sections of a spec, each a frozen model that checks what can be checked without the others."""
+"""The sections of a spec: frozen models, each of which checks the rules that concern it alone."""
 
 import re
 from typing import Annotated, Any, Literal, Self
@@ -10,14 +10,14 @@ from katib_flow.spec.problems import NOTHING, matching, problem
 from katib_flow.spec.template import Argument, Argv, Container, Resources, Variables
 
 AUTO, PROGRAM, SERVICE = "auto", "program", "service"
-ANSWER_SECONDS = 60.0  # for an answer of what suggests, or stops, elsewhere
+ANSWER_SECONDS = 60.0  # default timeout of one answer of an external program or service
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?"
 _DURATION = rf"(?=.)(?:({_NUMBER})d)?(?:({_NUMBER})h)?(?:({_NUMBER})m)?(?:({_NUMBER})s)?"
 _SECONDS = (86_400.0, 3600.0, 60.0, 1.0)
 
 
 def _seconds(value: Any) -> float:
-    """Seconds of ``90``, ``"90s"``, ``"1h30m"`` or ``"2d"``."""
+    """Convert ``90``, ``"90s"``, ``"1h30m"`` or ``"2d"`` to seconds."""
     if isinstance(value, str) and (match := re.fullmatch(_DURATION, value.replace(" ", ""))):
         return sum(float(part or 0) * unit for part, unit in zip(match.groups(), _SECONDS, strict=True))
     if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
@@ -34,27 +34,29 @@ Duration = Annotated[
 
 
 class Objective(Model):
-    """A metric, the direction in which it is better, and the value that ends the search."""
+    """A metric, the direction in which it improves, and the value at which the search ends."""
 
     metric: Text
     direction: Literal["maximize", "minimize"]
     goal: Real | None = None
 
     def loss(self, value: float) -> float:
-        """The value with the sign that makes lower better."""
+        """The value, negated if the objective is maximized, so that lower is better."""
         return value if self.direction == "minimize" else -value
 
     def reached(self, value: float) -> bool:
+        """True if the value is at the goal or better; always False without a goal."""
         return self.goal is not None and self.loss(value) <= self.loss(self.goal)
 
 
 class Service(Model):
-    """A service that suggests over Katib's gRPC API, ``api.v1.beta1.Suggestion``.
+    """A suggestion service with Katib's gRPC API, ``api.v1.beta1.Suggestion``.
 
     Attributes:
-        address: where it runs already.
-        image, command: of a container beside the suggest step, on a cluster; left out, the command is the image's.
-        port: on which that container listens.
+        address: host and port of a service that is already running.
+        image, command: the container that runs it beside the suggest step on a cluster; without a command, the image's
+            own is used.
+        port: the port on which that container listens.
     """
 
     address: Annotated[Text, matching(r"[^\s/]+:[0-9]{1,5}", "host:port")] | None = None
@@ -66,22 +68,22 @@ class Service(Model):
     @model_validator(mode="after")
     def _somewhere(self) -> Self:
         if self.address is None and self.image is None:
-            raise problem("", NOTHING, "address, where the service runs; or image, which runs it on a cluster")
+            raise problem("", NOTHING, "the address of a running service, or an image to run on a cluster")
         if self.command is not None and self.image is None:
-            raise problem("command", list(self.command), "image as well: the command runs in it")
+            raise problem("command", list(self.command), "an image as well, because the command runs in it")
         return self
 
 
 class AlgorithmSpec(Model):
-    """Which algorithm, and how: one of katib-flow's or of an installed package by its name, or one that runs elsewhere.
+    """The algorithm and its settings: one of katib-flow or of an installed package by its name, or an external one.
 
     Attributes:
-        name: of the algorithm; of a service, the name that it is asked for.
-        why: why this one, for a person; auto says so here when the experiment begins.
-        command: a program that suggests, on this machine, and on a cluster in the steps' image.
+        name: name of the algorithm; with a service, the name that is sent to it.
+        why: the reason for this choice, for people; ``auto`` writes its reason here when the experiment begins.
+        command: a program that suggests, run on this machine, or in the image of the steps on a cluster.
         container: an image with such a program, for a cluster.
-        service: a service that suggests.
-        timeout: seconds for which one answer of a program or a service is waited for; 60 where it is left out.
+        service: a suggestion service.
+        timeout: seconds to wait for one answer of a program or a service; 60 by default.
     """
 
     name: Text = AUTO
@@ -96,7 +98,7 @@ class AlgorithmSpec(Model):
     @model_validator(mode="before")
     @classmethod
     def _named(cls, data: Any) -> Any:
-        """A program needs no name: it is called one."""
+        """Give a program without a name the name ``program``."""
         if isinstance(data, dict) and "name" not in data and (data.get("command") or data.get("container")):
             return {"name": PROGRAM, **data}
         return data
@@ -105,29 +107,30 @@ class AlgorithmSpec(Model):
     def _one_kind(self) -> Self:
         runs_program = self.command is not None or self.container is not None
         if self.service is not None and runs_program:
-            raise problem("service", "a service and a program", "one of them: both would suggest")
+            raise problem("service", "a service and a program", "only one of them, because both would suggest")
         if self.service is not None and self.name == AUTO:
-            found = AUTO if "name" in self.model_fields_set else NOTHING
-            raise problem("name", found, "the name of the algorithm that the service is asked for")
+            name = AUTO if "name" in self.model_fields_set else NOTHING
+            raise problem("name", name, "the name of an algorithm of the service")
         if self.timeout is not None and self.service is None and not runs_program:
-            raise problem("timeout", self.timeout, "command, container or service as well: other algorithms run here")
+            need = "a command, container or service as well, because other algorithms run in this process"
+            raise problem("timeout", self.timeout, need)
         return self
 
     @property
     def answer_seconds(self) -> float:
-        """For which one answer of a program or a service is waited for."""
+        """Seconds to wait for one answer of a program or a service."""
         return ANSWER_SECONDS if self.timeout is None else self.timeout
 
     @property
     def registered_name(self) -> str:
-        """The name under which what answers is registered."""
+        """The name in the registry of algorithms: ``program`` or ``service`` for an external one."""
         if self.service is not None:
             return SERVICE
         return self.name if self.command is None and self.container is None else PROGRAM
 
 
 class Budget(Model):
-    """What a trial may spend, given to it as the value of a parameter (Li et al., JMLR 2018: R is ``max``)."""
+    """The resource that a trial may spend, passed to it as a parameter (R of Li et al., JMLR 2018, is ``max``)."""
 
     parameter: Text
     min: Count = 1
@@ -142,18 +145,18 @@ class Budget(Model):
 
 
 class StoppingService(Service):
-    """A service that says when a trial should end, over Katib's gRPC API, ``api.v1.beta1.EarlyStopping``."""
+    """An early stopping service with Katib's gRPC API, ``api.v1.beta1.EarlyStopping``."""
 
     port: Annotated[int, Field(ge=1, le=65535), NotBoolean] = 6788
 
 
 class EarlyStopping(Model):
-    """What ends a trial that is not worth its time: a rule by its name, or a service.
+    """Early stopping of trials that are not worth their time: a rule by its name, or a service.
 
     Attributes:
-        name: of the rule; of a service, the name that it is asked for.
-        service: a service that gives rules for a trial when it is suggested.
-        timeout: seconds for which an answer of the service is waited for; 60 where it is left out.
+        name: name of the rule; with a service, the name that is sent to it.
+        service: a service that returns stopping rules for each suggested trial.
+        timeout: seconds to wait for one answer of the service; 60 by default.
     """
 
     name: Text
@@ -164,21 +167,23 @@ class EarlyStopping(Model):
     @model_validator(mode="after")
     def _used(self) -> Self:
         if self.timeout is not None and self.service is None:
-            raise problem("timeout", self.timeout, "service as well: the other rules are judged here, at once")
+            raise problem(
+                "timeout", self.timeout, "a service as well, because other rules are evaluated in this process"
+            )
         return self
 
     @property
     def answer_seconds(self) -> float:
-        """For which an answer of the service is waited for."""
+        """Seconds to wait for one answer of the service."""
         return ANSWER_SECONDS if self.timeout is None else self.timeout
 
 
 class Limits(Model):
-    """What ends an experiment.
+    """Bounds on an experiment and on each of its trials.
 
     Attributes:
         max_failed_trials: the experiment fails when more trials than this have failed.
-        retries: how often a trial is started again after a fault of the machine (never after its own failure).
+        retries: how often a trial is restarted after a fault of the machine (never after its own failure).
     """
 
     max_trials: Count | None = None
@@ -194,11 +199,11 @@ def _listed(value: Any) -> Any:
 
 
 class Collector(Model):
-    """A container of the user's own that reads a trial's metrics, beside the container of the trial.
+    """The user's own metrics collector: a container beside the container of the trial.
 
     Attributes:
-        command: left out, it is the image's own, which starts with the trial.
-        starts: when its program does.
+        command: the program; without it, the image's own, which starts with the trial.
+        starts: when the program starts.
     """
 
     image: Text
@@ -212,17 +217,18 @@ class Collector(Model):
     @model_validator(mode="after")
     def _startable(self) -> Self:
         if self.command is None and self.starts == "after-trial":
-            need = "the command that starts after the trial; or starts: with-trial, as the image's own command does"
+            need = "the command to start after the trial, or starts: with-trial to use the image's own command"
             raise problem("command", NOTHING, need)
         return self
 
 
 class Metrics(Model):
-    """Where metrics come from, and how a series becomes one observation.
+    """The source of the metrics, and how a series becomes one observation.
 
     Attributes:
-        command: a program that reads them when the trial has ended, on this machine or in the trials' image.
-        container: the same for trials that are a container.
+        command: a program that reads the metrics when the trial has ended, on this machine or in the image of the
+            trials.
+        container: the same for container trials.
     """
 
     source: Literal["stdout", "file", "tensorboard", "prometheus", "katib", "custom", "push"] = "stdout"
@@ -239,22 +245,22 @@ class Metrics(Model):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         if self.source in ("file", "tensorboard") and self.path is None:
-            raise problem("path", NOTHING, f"the path the trial writes to, because source is {self.source}")
+            raise problem("path", NOTHING, f"the path that the trial writes to, because source is {self.source}")
         if self.source == "prometheus" and self.port is None:
-            raise problem("port", NOTHING, "the port the trial serves on, because source is prometheus")
+            raise problem("port", NOTHING, "the port that the trial serves metrics on, because source is prometheus")
         if self.source == "custom" and self.command is None and self.container is None:
-            need = "a container, or beside it command, a program, that reads the metrics, because source is custom"
+            need = "a container or a command that reads the metrics, because source is custom"
             raise problem("container", NOTHING, need)
         for key, given in (("command", self.command), ("container", self.container)):
             if given is not None and self.source != "custom":
-                raise problem(key, self.source, "source: custom as well: nothing else starts a program of one's own")
+                raise problem(key, self.source, f"source: custom as well, because no other source uses a {key}")
         for pattern in self.filter:
             self._check_filter(pattern)
         return self
 
     def _check_filter(self, pattern: str) -> None:
         if self.format != "text":
-            raise problem("filter", pattern, f"nothing here, because format is {self.format}")
+            raise problem("filter", pattern, f"no filter, because format is {self.format}")
         try:
             groups = re.compile(pattern).groups
         except (re.error, OverflowError, RecursionError) as error:
@@ -264,13 +270,15 @@ class Metrics(Model):
 
 
 class Tracking(Model):
+    """The MLflow store: its URI, the MLflow experiment, and the name to register the best trial's model under."""
+
     uri: str | None = None
     experiment: Text = "katib-flow"
     register_model: Text | None = None
 
 
 class Architecture(Model):
-    """The search space of a neural architecture: a preset by name, or a space of one's own."""
+    """The search space of a neural architecture: the name of a preset, or the user's own space."""
 
     space: Annotated[Text | dict[str, Any], Plain]
     settings: PlainData = {}

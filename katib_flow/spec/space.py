@@ -1,4 +1,4 @@
-"""The search space: which assignments are possible, in a form that every algorithm can draw from."""
+"""The search space: the possible assignments, in a form that every algorithm can draw from."""
 
 import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
@@ -11,7 +11,7 @@ from katib_flow.history import Value
 from katib_flow.spec.counting import Counting, active
 from katib_flow.spec.parameters import Parameter
 
-if TYPE_CHECKING:  # slow to import, and most programs assign no point of a search space
+if TYPE_CHECKING:  # slow to import, and most programs never use the unit cube
     import numpy as np
     from numpy.typing import NDArray
 
@@ -21,17 +21,17 @@ _ABSENT = object()
 
 
 class SearchSpace:
-    """Parameters in the order written, a conditional one right after the last of its parents.
+    """Parameters in the order written, each conditional one right after the last of its parents.
 
     A point of the unit cube has a coordinate for every parameter, active or not, so that every point decodes to a
-    valid assignment; an assignment encodes to a point with NaN where a parameter is inactive.
+    valid assignment. An assignment encodes to a point with NaN for each inactive parameter.
     """
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         order = _parents_first(parameters)
         if len(order) < len(parameters):
             stuck = [name for name in parameters if name not in order]
-            raise ValueError(f"parameters that wait for each other, or for one that is not there: {', '.join(stuck)}")
+            raise ValueError(f"parameters that depend on each other or on a missing parameter: {', '.join(stuck)}")
         self.parameters: dict[str, Parameter] = {name: parameters[name] for name in order}
 
     def __eq__(self, other: object) -> bool:
@@ -44,7 +44,7 @@ class SearchSpace:
         return len(self.parameters)
 
     def is_active(self, name: str, assignment: Assignment) -> bool:
-        """Whether a parameter is active, given (at least) the values of its parents."""
+        """True if a parameter is active, given (at least) the values of its parents."""
         return active(self.parameters[name], assignment)
 
     def decode(self, units: "Sequence[float] | Units") -> dict[str, Value]:
@@ -56,7 +56,7 @@ class SearchSpace:
         return assignment
 
     def encode(self, assignment: Assignment) -> Units:
-        """The point of the unit cube of an assignment, shape (parameter,), NaN where a parameter is inactive."""
+        """The point of an assignment in the unit cube, shape (parameter,), NaN for inactive parameters."""
         import numpy as np
 
         return np.array(
@@ -68,7 +68,11 @@ class SearchSpace:
         )
 
     def encode_all(self, assignments: Sequence[Assignment]) -> "tuple[Units, NDArray[np.bool_]]":
-        """What ``encode`` gives for many at once, shape (n, parameter), and which of them lie in this space."""
+        """Encode many assignments at once.
+
+        Returns:
+            The points, shape (assignment, parameter), and which assignments lie in this space, shape (assignment,).
+        """
         import numpy as np
 
         units = np.full((len(assignments), len(self)), np.nan)
@@ -76,21 +80,21 @@ class SearchSpace:
         for column, (name, parameter) in enumerate(self.parameters.items()):
             given = [name in assignment for assignment in assignments]
             present = np.array(given, dtype=bool)
-            units[present, column] = parameter.units([each[name] for each in compress(assignments, given)])
-            wanted = [active(parameter, each) for each in assignments] if parameter.when else True
+            units[present, column] = parameter.units([known[name] for known in compress(assignments, given)])
+            wanted = [active(parameter, assignment) for assignment in assignments] if parameter.when else True
             inside &= (present == wanted) & ~(present & np.isnan(units[:, column]))
             named += present
         return units, inside & (named == [len(assignment) for assignment in assignments])
 
     def draw(self, rng: "np.random.Generator") -> dict[str, Value]:
-        """One assignment from the prior."""
+        """One random assignment, drawn from the prior of each parameter."""
         return self.decode(rng.random(len(self)))
 
     def mutate(self, old: Assignment, rng: "np.random.Generator", changed: str | None = None) -> dict[str, Value]:
-        """An assignment that differs in one parameter; what hangs on it is drawn anew.
+        """An assignment that differs in one parameter; parameters that become active by it are drawn from the prior.
 
         Args:
-            changed: which parameter; any that has a choice where it is left out.
+            changed: the parameter to change; by default a random one of those with more than one value.
         """
         if changed is None:
             open_ = [name for name in old if self.parameters[name].size != 1]
@@ -107,19 +111,19 @@ class SearchSpace:
         return names == set(assignment) and all(self.parameters[name].contains(assignment[name]) for name in names)
 
     def why_not(self, assignment: Assignment) -> Iterator[tuple[str, str]]:
-        """Why an assignment is not in this space: each name with what is wrong about it; nothing where it is."""
+        """The reasons why an assignment is not in this space, as (parameter, reason) pairs; empty if it is."""
         for name, parameter in self.parameters.items():
             if not active(parameter, assignment):
                 if name in assignment:
-                    yield name, "is not active with the values of the others"
+                    yield name, "is not active given the values of its parents"
             elif name not in assignment:
                 yield name, "has no value"
             elif not parameter.contains(assignment[name]):
                 yield name, "has a value that is not in this space"
-        yield from ((name, "is no parameter of this space") for name in assignment if name not in self.parameters)
+        yield from ((name, "is not a parameter of this space") for name in assignment if name not in self.parameters)
 
     def key(self, assignment: Assignment) -> Hashable:
-        """Equal for equal assignments of this space only; 1, 1.0 and true are told apart."""
+        """A hashable key that is equal for equal assignments only; 1, 1.0 and true differ."""
         values = [assignment.get(name, _ABSENT) for name in self.parameters]
         return (*values, *map(type, values))
 
@@ -129,15 +133,15 @@ class SearchSpace:
 
     @property
     def size(self) -> int | None:
-        """Number of distinct assignments; None where a parameter that can be active is not countable."""
+        """Number of distinct assignments; None if a parameter that can be active is not countable."""
         return self._counting.size
 
     def nth(self, position: int) -> dict[str, Value]:
-        """The assignment at a position of ``enumerate``, at once."""
+        """The assignment at a position of ``enumerate``, computed without listing those before it."""
         return self._counting.nth(position)
 
     def enumerate(self) -> Iterator[dict[str, Value]]:
-        """Every assignment of a countable space once, the last parameter changing fastest."""
+        """Every assignment of a countable space, the last parameter changing fastest; empty if not countable."""
         return map(self.nth, range(self.size or 0))
 
 
@@ -149,9 +153,9 @@ def _another(parameter: Parameter, old: Value, different: bool, rng: "np.random.
 
 
 def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, None]:
-    """Names in order, depth first; without those that wait for each other in a circle, or for a parent not there."""
+    """Names in order, depth first, without those that depend on each other or on a missing parent."""
     order: dict[str, None] = {}
-    backwards = list(parameters.items())[::-1]  # of a stack, the last comes first
+    backwards = list(parameters.items())[::-1]  # a stack yields the last item first
     waiting = [name for name, parameter in backwards if not parameter.when]
     children: dict[str, list[str]] = {}
     for child, parameter in backwards:
@@ -164,8 +168,8 @@ def _parents_first(parameters: Mapping[str, Parameter]) -> dict[str, None]:
     return order
 
 
-def circle(parameters: Mapping[str, Parameter]) -> list[str]:
-    """Names of parameters whose conditions go round in a circle of two or more; none where there is no circle."""
+def cycle(parameters: Mapping[str, Parameter]) -> list[str]:
+    """Names of two or more parameters whose conditions form a cycle; empty if there is no cycle."""
     parents = {name: (parameters.keys() & parameter.when) - {name} for name, parameter in parameters.items()}
     try:
         TopologicalSorter(parents).prepare()

@@ -1,8 +1,8 @@
-"""The trial template: how one trial is run, and how values get into its arguments.
+"""The trial template: how a trial is run, and how values reach its arguments.
 
-``arguments`` are constants: every trial has them, and nothing searches them. A function is called with them.
-``${name}`` in an argument is replaced by the value, in place and as data: an argument stays one argument, and no shell
-ever sees it. ``$${`` stands for a literal ``${``. A list item that names an inactive conditional parameter is left out.
+``arguments`` are constants that are the same for every trial; a function is called with them. ``${name}`` in an
+argument is replaced by a value, in place and as data: an argument stays one argument, and no shell interprets it.
+``$${`` stands for a literal ``${``. A list item that names an inactive conditional parameter is left out.
 """
 
 import contextlib
@@ -31,15 +31,18 @@ BUILTIN = (
     "tracking.uri",
     "experiment.name",
 )
-"""What ``${...}`` may name beside parameters and the trial's arguments."""
+"""The names that ``${...}`` may contain, in addition to parameters and the trial's arguments."""
 
 Resources = dict[Literal["requests", "limits"], dict[str, str | int | float]]
 Package = Annotated[
-    str, matching(r"[A-Za-z0-9][^\s]*( *[<>=!~@].*)?", "what pip install takes: name, name==1.2, name>=1,<2")
+    str,
+    matching(
+        r"[A-Za-z0-9][^\s]*( *[<>=!~@].*)?", "a requirement for pip install, such as name, name==1.2 or name>=1,<2"
+    ),
 ]
-Argument = Annotated[str, matching(r"[^\0]*", "text without the character NUL, which no program can be given")]
+Argument = Annotated[str, matching(r"[^\0]*", "text without the character NUL, which no program can receive")]
 Argv = Annotated[tuple[Argument, ...], Field(min_length=1)]
-Variables = dict[Annotated[str, matching(r"[^=\0]+", "a variable's name, without '=' and NUL")], Argument]
+Variables = dict[Annotated[str, matching(r"[^=\0]+", "the name of a variable, without '=' and NUL")], Argument]
 _PLACEHOLDER = re.compile(r"\$(\$\{)|\$\{([^{}]*)\}")
 
 
@@ -48,7 +51,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class Container(Model):
-    """Any image; it needs no Python and none of our code."""
+    """A container of any image, which needs neither Python nor katib-flow."""
 
     image: Text
     command: Argv
@@ -62,14 +65,14 @@ _JOB, _OTHER = ("Complete", "Failed"), ("Succeeded", "Failed")
 
 
 class Resource(Model):
-    """Any Kubernetes object, with conditions on its status in GJSON, as Katib has them.
+    """Any Kubernetes object, with GJSON conditions on its status, as in Katib.
 
     Attributes:
-        manifest: the object; its name is made by us.
-        success_condition, failure_condition: GJSON paths. Met where what they find is there: not null, false, 0 or
-            empty. Left out, the conditions Complete (of a Job), Succeeded, and Failed.
-        primary_pod_labels: labels of the pods whose logs hold the metrics, of those that belong to the object.
-        primary_container: the container in them; left out, the one that Kubernetes takes for a pod of one.
+        manifest: the object; katib-flow sets its name.
+        success_condition, failure_condition: GJSON paths; a condition is met if its result exists and is not null,
+            false, 0 or empty. By default the conditions Complete (of a Job), Succeeded and Failed of the object.
+        primary_pod_labels: labels that select, of the object's pods, those whose logs contain the metrics.
+        primary_container: the container in these pods; by default the one that Kubernetes chooses.
         retain: keep the object when its trial has ended.
     """
 
@@ -84,14 +87,14 @@ class Resource(Model):
     def _whole(self) -> Self:
         for key in ("apiVersion", "kind"):
             if not isinstance(self.manifest.get(key), str):
-                raise problem(f"manifest.{key}", self.manifest.get(key, NOTHING), f"the object's {key}, as text")
+                raise problem(f"manifest.{key}", self.manifest.get(key, NOTHING), f"the {key} of the object, as text")
         if not isinstance(self.manifest.get("metadata", {}), dict):
             raise problem("manifest.metadata", self.manifest["metadata"], "a mapping")
         return self
 
     @property
     def conditions(self) -> tuple[str, str]:
-        """Of success and of failure."""
+        """The GJSON conditions of success and of failure, with their defaults."""
         types = _JOB if self.manifest["kind"] == "Job" else _OTHER
         success, failure = (f'status.conditions.#(type=="{type_}")#|#(status=="True")#' for type_ in types)
         return self.success_condition or success, self.failure_condition or failure
@@ -101,8 +104,8 @@ class WorkflowTemplateRef(Model):
     """An Argo WorkflowTemplate: a whole pipeline as a trial.
 
     Attributes:
-        arguments: of its parameters, by name.
-        primary_pod_labels: labels of the pods whose logs hold the metrics; left out, every pod's are read.
+        arguments: values of the template's parameters, by name.
+        primary_pod_labels: labels of the pods whose logs contain the metrics; by default all pods are read.
         retain: keep the Workflow when its trial has ended.
     """
 
@@ -114,7 +117,7 @@ class WorkflowTemplateRef(Model):
 
 
 class TrialTemplate(Model):
-    """Exactly one of the five kinds, and the constants that all of its trials get."""
+    """One way to run a trial, of the five kinds, and the constants that all trials get."""
 
     function: Annotated[str, matching(r"\w+(\.\w+)*:\w+(\.\w+)*", "a function as module:name")] | None = None
     command: Argv | None = None
@@ -122,12 +125,14 @@ class TrialTemplate(Model):
     resource: Resource | None = None
     template: WorkflowTemplateRef | None = None
     arguments: JsonData = Field(
-        default={}, description="constants by name: a function is called with them, elsewhere ${name} stands for them"
+        default={}, description="constants by name: arguments of a function; elsewhere ${name} is replaced by them"
     )
     env: Variables = Field(default={}, description="environment variables of a function or command")
-    code: str | None = Field(default=None, description="the text of the function's module, where no image has it")
+    code: str | None = Field(
+        default=None, description="source code of the function's module, if it is not in the image"
+    )
     packages: tuple[Package, ...] = Field(
-        default=(), description="what pip installs into the pod before the code is imported"
+        default=(), description="requirements that pip installs into the pod before the code is imported"
     )
 
     @model_validator(mode="after")
@@ -135,13 +140,13 @@ class TrialTemplate(Model):
         if len(self._given) != 1:
             raise problem("", " and ".join(self._given) or NOTHING, f"exactly one of {', '.join(KINDS)}")
         if self.env and self.kind not in ("function", "command"):
-            raise problem("env", self.env, "nothing here: this env is for a function or a command")
+            raise problem("env", self.env, "no trial.env, which only function and command trials take")
         for key in ("code", "packages"):
             if getattr(self, key) and self.kind != "function":
-                raise problem(key, getattr(self, key), f"nothing here: {key} is for a function")
+                raise problem(key, getattr(self, key), f"no {key}, which only function trials take")
         compound = {name: value for name, value in self.arguments.items() if isinstance(value, dict | list)}
         if compound and self.kind != "function":
-            need = f"{NEED_SCALAR}, because ${{name}} stands for it: only a function takes lists and mappings"
+            need = f"{NEED_SCALAR}, because only function trials take lists and mappings"
             raise problems([SpecError(f"arguments.{name}", value, need) for name, value in compound.items()])
         return self
 
@@ -151,16 +156,17 @@ class TrialTemplate(Model):
 
     @property
     def kind(self) -> Kind:
+        """The kind of trial that is set."""
         return self._given[0]
 
 
 def placeholders(template: TrialTemplate) -> Iterator[tuple[str, str]]:
-    """Each ``${name}`` in a template with the path at which it stands; constants and code are never filled in."""
+    """Each ``${name}`` in a template as a (path, name) pair; constants and code are not searched."""
     yield from placeholders_in(template.model_dump(mode="json", exclude={"arguments", "code"}))
 
 
 def placeholders_in(data: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """Each ``${name}`` in the texts of plain data with the path at which it stands."""
+    """Each ``${name}`` in the texts of plain data as a (path, name) pair; ``path`` is the path of the data."""
     yield from _walk(data, path)
 
 
@@ -176,11 +182,11 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 class Inactive(LookupError):
-    """A placeholder names a conditional parameter that is not active in this trial."""
+    """A placeholder names a conditional parameter that is inactive in this trial."""
 
 
 def substitute(text: str, values: Mapping[str, Value]) -> str:
-    """One argument with its placeholders replaced.
+    """Replace the placeholders in one argument.
 
     Raises:
         Inactive: a placeholder has no value in this trial.
@@ -197,7 +203,7 @@ def substitute(text: str, values: Mapping[str, Value]) -> str:
 
 
 def substitute_all(arguments: Sequence[str], values: Mapping[str, Value]) -> list[str]:
-    """Arguments with their placeholders replaced; those that name an inactive parameter are left out."""
+    """Replace the placeholders in arguments, leaving out those that name an inactive parameter."""
     result: list[str] = []
     for argument in arguments:
         try:
@@ -208,7 +214,7 @@ def substitute_all(arguments: Sequence[str], values: Mapping[str, Value]) -> lis
 
 
 def substitute_env(variables: Mapping[str, str], values: Mapping[str, Value]) -> dict[str, str]:
-    """Environment variables with their placeholders replaced; those that name an inactive parameter are left out."""
+    """Replace the placeholders in environment variables, leaving out those that name an inactive parameter."""
     result: dict[str, str] = {}
     for name, text in variables.items():
         with contextlib.suppress(Inactive):
@@ -217,5 +223,5 @@ def substitute_env(variables: Mapping[str, str], values: Mapping[str, Value]) ->
 
 
 def as_text(value: Any) -> str:
-    """A value as a program reads it: text as it is, everything else as JSON."""
+    """A value as a program reads it: text unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)

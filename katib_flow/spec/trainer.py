@@ -1,4 +1,4 @@
-"""The trial of an experiment that searches an architecture and names no trial: the trainer that comes along."""
+"""The default trial of an experiment that searches an architecture: the built-in trainer."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,9 +9,9 @@ TRAINER = "katib_flow.nas:train"
 
 
 def with_trainer(data: Any) -> Any:
-    """The data of a spec with the trainer as its trial, where it searches an architecture and names no trial.
+    """The data of a spec, with the trainer as the trial's function if it searches an architecture and names no trial.
 
-    ``trial`` may hold what goes with a function, such as its arguments.
+    ``trial`` may still have the other keys of a function trial, such as arguments.
     """
     if not isinstance(data, Mapping) or data.get("architecture") is None:  # pyright: ignore[reportUnknownMemberType]
         return data  # pyright: ignore[reportUnknownVariableType]

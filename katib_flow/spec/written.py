@@ -1,4 +1,4 @@
-"""A spec as YAML for people: short parts on one line, and comments beside what they are about."""
+"""Write a spec as YAML for people: short parts on one line, and comments before the parts that they describe."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -17,8 +17,8 @@ def write_spec(data: Mapping[str, Any], notes: Iterable[Note] = (), header: str 
     """Plain data as YAML that reads back the same.
 
     Args:
-        notes: comments, each put before the part of the spec that it is about.
-        header: a comment at the beginning; its lines are kept.
+        notes: comments, each written before the part of the spec that it describes.
+        header: a comment at the beginning, whose line breaks are kept.
     """
     root = load_yaml(dump_yaml(data)).root
     _in_short(root)
@@ -30,14 +30,14 @@ def write_spec(data: Mapping[str, Any], notes: Iterable[Note] = (), header: str 
     for number, line in enumerate(text.splitlines()):
         indent = " " * (len(line) - len(line.lstrip(" ")))
         written += [
-            f"{indent}# {part}" for each in comments.get(number, ()) for part in wrap(each, WIDTH - len(indent))
+            f"{indent}# {part}" for comment in comments.get(number, ()) for part in wrap(comment, WIDTH - len(indent))
         ]
         written.append(line)
     return "\n".join(written) + "\n"
 
 
 def _in_short(node: yaml.Node, depth: int = 0) -> int:
-    """Lay out a tree: collections of scalars that fit on a line there, text of many lines as it is.
+    """Choose the layout of a tree: short collections of scalars on one line, long text as literal blocks.
 
     Returns:
         The number of characters that the node takes on one line.

@@ -100,7 +100,7 @@ def test_validate_without_a_cluster_says_where_the_template_is_looked_for(
     monkeypatch.setenv("KUBECONFIG", "/nowhere")
     done = call("validate", "katib.yaml")
     assert (done.exit_code, done.stdout) == (
-        0, "katib.yaml: good; 1 parameter, uncountably many points, algorithm random\n"
+        0, "katib.yaml: valid; 1 parameter, infinitely many points, algorithm random\n"
     )  # fmt: skip
     (said,) = done.stderr.splitlines()
     assert said.startswith(
@@ -109,7 +109,7 @@ def test_validate_without_a_cluster_says_where_the_template_is_looked_for(
     assert "not checked now: Kubernetes: found no cluster" in said
     for command in ("compile", "submit", "import", "run"):
         done = call(command, "katib.yaml")
-        assert "found 'templates', need one that can be read (Kubernetes: found no cluster" in str(done.exception)
+        assert "found 'templates', need a readable ConfigMap (Kubernetes: found no cluster" in str(done.exception)
 
 
 def test_python_may_ask_the_cluster_as_well(cluster: FakeCluster) -> None:

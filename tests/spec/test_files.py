@@ -33,8 +33,8 @@ def test_an_argument_that_names_no_file_is_left_as_it_is(base: Path) -> None:
     [
         (["sh", "trian.py"], "trial.command[1]", "a file in {base} or {here}"),
         (["sh", "-e", "trian.py"], "trial.command[2]", "a file in {base} or {here}"),
-        (["no-such-program-here"], "trial.command[0]", "a program on the PATH that can be run"),
-        (["./no.sh"], "trial.command[0]", "a program in {base} or {here} that can be run"),
+        (["no-such-program-here"], "trial.command[0]", "an executable program on the PATH"),
+        (["./no.sh"], "trial.command[0]", "an executable program in {base} or {here}"),
     ],
 )
 def test_what_is_nowhere_is_told(command: list[str], where: str, need: str, base: Path) -> None:

@@ -65,18 +65,18 @@ def test_a_manifest_that_says_what_we_do_needs_no_notes():
     ("old", "new", "message"),
     [
         ("kubeflow.org/v1beta1", "kubeflow.org/v1alpha3", "1: apiVersion: found 'kubeflow.org/v1alpha3', need "
-         "'kubeflow.org/v1beta1': bring it there first, its goTemplate becomes a trialSpec"),
+         "'kubeflow.org/v1beta1'; convert the manifest first, its goTemplate becomes a trialSpec"),
         ("kind: Experiment", "kind: Trial", "2: kind: found 'Trial', need 'Experiment'"),
-        ("  name: digits\n", "", "3: metadata.name: found nothing, need a value here, it is required"),
-        ("name: digits", "name: Digits", "4: metadata.name: found 'Digits', need lower-case letters and digits, '-' between "
-         "them, at most 45 in all; digits-mlp, say"),
+        ("  name: digits\n", "", "3: metadata.name: found nothing, need a value; it is required"),
+        ("name: digits", "name: Digits", "4: metadata.name: found 'Digits', need at most 45 lower-case letters and "
+         "digits, with '-' between them, such as digits-mlp"),
         ("parallelTrialCount", "parallelTrialCounts", "13: spec.parallelTrialCounts: found 'parallelTrialCounts', need a "
          "known key, one of parameters, objective, algorithm, earlyStopping, trialTemplate, parallelTrialCount, maxTrialCount, "
          "maxFailedTrialCount, metricsCollectorSpec, nasConfig, resumePolicy; did you mean 'parallelTrialCount'?"),
         ("maxTrialCount: 12", "maxTrialCount: 0", "14: spec.maxTrialCount: found 0, need a number of at least 1"),
         ("type: minimize", "type: minimise", "8: spec.objective.type: found 'minimise', need 'minimize' or 'maximize'; did you "
          "mean 'minimize'?"),
-        ("    objectiveMetricName: loss\n", "", "7: spec.objective.objectiveMetricName: found nothing, need a value here, it "
+        ("    objectiveMetricName: loss\n", "", "7: spec.objective.objectiveMetricName: found nothing, need a value; it "
          "is required"),
         ("algorithmName: random", "algorithmName: randum", "12: spec.algorithm.algorithmName: found 'randum', need an algorithm: "),
         ('min: "0.01"', 'min: "a bit"', "20: spec.parameters[0].feasibleSpace.min: found 'a bit', need a number as text, "
@@ -90,15 +90,15 @@ def test_a_manifest_that_says_what_we_do_needs_no_notes():
         ("reference: lr", "reference: lrr", "26: spec.trialTemplate.trialParameters[0].reference: found 'lrr', need the name "
          "of a parameter; did you mean 'lr'?, or ${trialSpec.Name} and the like"),
         ("Parameters.learningRate", "Parameters.lr", "38: spec.trialTemplate.trialSpec.spec.template.spec.containers[0]."
-         "command[1]: found '${trialParameters.lr}', need a name of trialParameters: learningRate"),
+         "command[1]: found '${trialParameters.lr}', need a name in trialParameters: learningRate"),
         ("primaryContainerName: training", "primaryContainerName: main", "23: spec.trialTemplate.primaryContainerName: found "
          "'main', need the name of a container of the Job: training"),
         ("                image: train:1\n", "", "34: spec.trialTemplate.trialSpec.spec.template.spec.containers[0].image: "
          "found nothing, need text (quote it)"),
-        ("      apiVersion: batch/v1\n", "", "27: spec.trialTemplate.trialSpec.apiVersion: found nothing, need the object's "
-         "apiVersion, as text"),
+        ("      apiVersion: batch/v1\n", "", "27: spec.trialTemplate.trialSpec.apiVersion: found nothing, need the "
+         "apiVersion of the object, as text"),
         ("      kind: Job\n", "      kind: Job\n      metadata: {name: mine}\n", "30: spec.trialTemplate.trialSpec.metadata."
-         "name: found 'mine', need nothing here: each trial's object gets its own"),
+         "name: found 'mine', need no name, because each trial gets its own"),
     ],
 )  # fmt: skip
 def test_a_mistake_is_told_by_its_place_in_the_manifest(old: str, new: str, message: str):
@@ -135,9 +135,7 @@ def test_all_mistakes_are_told_at_once():
 
 @pytest.mark.parametrize("section", ["objective", "algorithm", "trialTemplate"])
 def test_a_section_that_is_not_there_is_told_once(section: str):
-    assert mistakes(with_spec(**{section: None})) == [
-        f"spec.{section}: found nothing, need a value here, it is required"
-    ]
+    assert mistakes(with_spec(**{section: None})) == [f"spec.{section}: found nothing, need a value; it is required"]
 
 
 def places(node: object, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -191,13 +189,13 @@ def test_metric_strategies_are_kept():
     objective = {"type": "minimize", "objectiveMetricName": "loss", "metricStrategies": strategies}
     read = parsed(with_spec(objective=objective))
     assert read.experiment.metrics.strategy == {"loss": "latest"}
-    assert notes(read) == ["metrics.strategy: left out 'gone', which is no metric of this experiment"]
+    assert notes(read) == ["metrics.strategy: left out 'gone', because it is not a metric of this experiment"]
 
 
 def test_katibs_defaults_are_written_down():
     read = parsed(with_spec(parallelTrialCount=None, maxFailedTrialCount=None))
     assert read.data["limits"] == {"max_trials": 12, "parallel_trials": 3, "max_failed_trials": 12}
-    assert notes(read) == ["limits.max_failed_trials: Katib has no limit where maxFailedTrialCount is left out"]
+    assert notes(read) == ["limits.max_failed_trials: without maxFailedTrialCount, Katib has no such limit"]
 
 
 def test_an_experiment_without_an_end_is_refused():
@@ -208,7 +206,7 @@ def test_an_experiment_without_an_end_is_refused():
 
 def test_a_resume_policy_is_told_to_be_needless():
     assert notes(parsed(with_spec(resumePolicy="FromVolume"))) == [
-        "limits: resumePolicy FromVolume: any experiment can be gone on with here, katib-flow resume NAME"
+        "limits: resumePolicy FromVolume: here any experiment can be resumed, with katib-flow resume NAME"
     ]
     assert notes(parsed(with_spec(resumePolicy="Never"))) == []
 
@@ -241,8 +239,8 @@ def test_a_setting_without_a_counterpart_is_told_and_left_out():
     read = parsed(with_spec(algorithm=algorithm("bayesianoptimization", base_estimator="RF", acq_optimizer="auto")))
     assert read.data["algorithm"] == "gp"
     assert notes(read) == [
-        "algorithm: left out the setting base_estimator: 'RF', the model is always a Gaussian process",
-        "algorithm: left out the setting acq_optimizer: 'auto', it has no counterpart here",
+        "algorithm: left out the setting base_estimator: 'RF', because the model is always a Gaussian process",
+        "algorithm: left out the setting acq_optimizer: 'auto', because it has no counterpart here",
     ]
 
 
@@ -339,7 +337,7 @@ def test_what_is_pushed_to_katib_is_taken_as_katib_takes_it():
     assert notes(read) == []
     without = parsed(with_spec(metricsCollectorSpec={"collector": {"kind": "None"}}))
     assert without.experiment == read.experiment
-    assert notes(without) == ["metrics: with no collector, Katib waits for what is reported to its API; so it is here"]
+    assert notes(without) == ["metrics: without a collector, metrics must be reported over Katib's API, as in Katib"]
 
 
 COLLECTOR: Data = {
@@ -385,7 +383,7 @@ def test_a_custom_collector_stays_one():
         "strategy": {"loss": "min"},
     }
     (told,) = notes(read)
-    assert told.startswith("metrics.container.env.POD: not the pod's own name")
+    assert told.startswith("metrics.container.env.POD: not the name of the pod itself")
     assert parse_spec(write_spec(read.data, read.notes)) == read.experiment
 
 
@@ -410,12 +408,12 @@ def test_a_command_of_a_custom_collector_starts_with_the_trial():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"image": None}, "image: found nothing, need a value here, it is required"),
+        ({"image": None}, "image: found nothing, need a value; it is required"),
         (
             {"volumeMounts": [{"name": "a"}]},
-            "volumeMounts: found [{'name': 'a'}], need nothing here: a collector has image, command",
+            "volumeMounts: found [{'name': 'a'}], need one of image, command",
         ),
-        ({"env": [{"value": "1"}]}, "env[0].name: found nothing, need a variable's name"),
+        ({"env": [{"value": "1"}]}, "env[0].name: found nothing, need the name of a variable"),
         (
             {"env": [{"name": "A", "valueFrom": {"secretKeyRef": {}}}]},
             "env[0].valueFrom: found {'secretKeyRef': {}}, need a value, or a fieldRef of metadata.name or metadata.namespace",
@@ -441,7 +439,7 @@ def test_a_custom_collector_must_be_there():
     ("pattern", "message"),
     [
         ("(only one)", "need a regular expression with two groups, the name and the value"),
-        ("([[:alpha:]]+)=(.*)", "need a regular expression of Python's: [A-Za-z] for [[:alpha:]], say"),
+        ("([[:alpha:]]+)=(.*)", "need a Python regular expression, such as [A-Za-z] for [[:alpha:]]"),
         ("(", "need a regular expression ("),
     ],
 )

@@ -86,9 +86,9 @@ def test_a_namespace_that_is_left_out_is_that_of_the_experiment(own: str | None,
 @pytest.mark.parametrize(
     ("config_maps", "said"),
     [
-        (in_text(config_map("temples"), "cm.yaml"), "the namespace kubeflow: cm.yaml has temples only"),
-        (in_text(config_map(namespace="ml"), "cm.yaml"), "cm.yaml has it in ml only"),
-        (first_of(in_text("", "a.yaml"), in_text("", "b.yaml")), "a.yaml has none; b.yaml has none"),
+        (in_text(config_map("temples"), "cm.yaml"), "the namespace kubeflow: cm.yaml has only temples"),
+        (in_text(config_map(namespace="ml"), "cm.yaml"), "cm.yaml has it only in ml"),
+        (first_of(in_text("", "a.yaml"), in_text("", "b.yaml")), "a.yaml has no ConfigMap; b.yaml has no ConfigMap"),
     ],
 )  # fmt: skip
 def test_a_config_map_that_is_nowhere_is_told(config_maps: ConfigMaps, said: str) -> None:
@@ -103,18 +103,21 @@ def test_where_nobody_is_asked_it_says_what_to_do() -> None:
     with pytest.raises(InvalidSpec) as caught:
         parse(dump_yaml(manifest()))
     (only,) = caught.value.problems
-    assert "give its manifest by --config-map, or put the template under trialSpec" in str(only)
+    assert "pass its manifest with --config-map, or put the template under trialSpec" in str(only)
 
 
 @pytest.mark.parametrize(
     ("data", "said"),
     [
         ({"b.yaml": "x"}, "a key of ConfigMap kubeflow/templates: it has b.yaml; did you mean 'b.yaml'?"),
-        ({}, "a key of ConfigMap kubeflow/templates: it has none"),
+        ({}, "a key of ConfigMap kubeflow/templates: it has no keys"),
         ({"a.yaml": 3}, "a key of ConfigMap kubeflow/templates: it has a.yaml"),
-        ({"a.yaml": "a: 1\nb: ["}, "a key whose text is YAML (ConfigMap kubeflow/templates, a.yaml:2: not readable as"),
-        ({"a.yaml": "- 1"}, "a key whose text is an object, not [1]"),
-        ({"a.yaml": ""}, "a key whose text is YAML (ConfigMap kubeflow/templates, a.yaml: found nothing"),
+        (
+            {"a.yaml": "a: 1\nb: ["},
+            "a key with a YAML document (ConfigMap kubeflow/templates, a.yaml:2: not readable as",
+        ),
+        ({"a.yaml": "- 1"}, "a key with a Kubernetes object, not [1]"),
+        ({"a.yaml": ""}, "a key with a YAML document (ConfigMap kubeflow/templates, a.yaml: found nothing"),
     ],
 )
 def test_a_key_that_is_no_template_is_told(data: Any, said: str) -> None:
@@ -127,15 +130,15 @@ def test_another_error_of_who_is_asked_is_told_too() -> None:
         raise KatibFlowError("no cluster")
 
     (only,) = mistakes(manifest(), config_maps)
-    assert only == f"{AT}.configMapName: found 'templates', need one that can be read (no cluster); or give its manifest by " \
-        "--config-map"  # fmt: skip
+    assert only == f"{AT}.configMapName: found 'templates', need a readable ConfigMap (no cluster), or its manifest passed " \
+        "with --config-map"  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"configMapName": None}, f"{AT}.configMapName: found nothing, need a value here, it is required"),
-        ({"templatePath": None}, f"{AT}.templatePath: found nothing, need a value here, it is required"),
+        ({"configMapName": None}, f"{AT}.configMapName: found nothing, need a value; it is required"),
+        ({"templatePath": None}, f"{AT}.templatePath: found nothing, need a value; it is required"),
         ({"key": "a.yaml"}, f"{AT}.key: found 'key', need a known key, one of configMapName, configMapNamespace, templatePath"),
     ],
 )  # fmt: skip
@@ -149,7 +152,7 @@ def test_a_template_in_two_places_is_told() -> None:
     data["spec"]["trialTemplate"]["trialSpec"] = good()["spec"]["trialTemplate"]["trialSpec"]
     (only,) = mistakes(data, in_text(config_map(), "cm.yaml"))
     assert only.startswith(f"{AT}: found ")
-    assert only.endswith("need nothing here, because trialSpec has the template")
+    assert only.endswith("need no configMap, because trialSpec has the template")
 
 
 def test_a_mistake_in_the_template_is_told_where_it_stands() -> None:
@@ -159,8 +162,8 @@ def test_a_mistake_in_the_template_is_told_where_it_stands() -> None:
     said = mistakes(manifest(), lambda namespace, name: {"a.yaml": template(job)})
     at = f"{AT}[templates/a.yaml]"
     assert said == [
-        f"{at}.metadata.name: found 'mine', need nothing here: each trial's object gets its own",
-        f"{at}.spec.template.spec.containers[0].command[1]: found '${{trialParameters.rate}}', need a name of "
+        f"{at}.metadata.name: found 'mine', need no name, because each trial gets its own",
+        f"{at}.spec.template.spec.containers[0].command[1]: found '${{trialParameters.rate}}', need a name in "
         "trialParameters: learningRate",
     ]
     del job["metadata"]
@@ -192,7 +195,7 @@ def test_what_cannot_be_asked_now_is_a_note() -> None:
     (said,) = notes(read(data, not_now))
     assert said == (
         "trial: the template, a.yaml of ConfigMap kubeflow/templates, is read from the cluster when the experiment is "
-        "compiled or submitted, else from --config-map FILE; it is not checked now: no kubeconfig"
+        "compiled or submitted, or from --config-map FILE; it is not checked now: no kubeconfig"
     )
 
 

@@ -89,7 +89,7 @@ def test_katibs_enas_is_the_controller_of_nas_rl():
     read = parsed(nas("enas", ["architecture"], **settings))
     assert read.data["algorithm"] == {"name": "nas-rl", "settings": {"units": 64, "baseline_decay": 0.9}}
     assert notes(read)[0] == (
-        "algorithm: left out the setting controller_train_steps: '50', it has no counterpart here"
+        "algorithm: left out the setting controller_train_steps: '50', because it has no counterpart here"
     )
 
 
@@ -119,17 +119,17 @@ def test_a_darts_trial_is_told_what_katib_tells_it():
     assert (settings["num_epochs"], settings["batch_size"], settings["w_lr"], len(settings)) == ("1", None, 0.025, 14)
     assert space == ["max_pooling_3x3", "max_pooling_5x5", "skip_connection"]
     assert layers == 2
-    assert any("search is all in the trial's image" in note for note in notes(read))
+    assert any("searches inside the trial's image" in note for note in notes(read))
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"graphConfig": {}}, "graphConfig.numLayers: found nothing, need a value here, it is required"),
+        ({"graphConfig": {}}, "graphConfig.numLayers: found nothing, need a value; it is required"),
         ({"operations": []}, "operations: found [], need 1 or more items"),
         ({"operations": [{"operationType": "x", "parameters": [parameter("a", "int", min="1", max="many")]}]},
-         "operations[0].parameters[0].feasibleSpace: found \"min '1', max 'many', step ''\", need numbers as text, from min "
-         "to max at most 1000 steps"),
+         "operations[0].parameters[0].feasibleSpace: found \"min '1', max 'many', step ''\", need numbers as text, with at most 1000 "
+         "steps from min to max"),
         ({"operations": [{"operationType": "x", "parameters": [parameter("a", "categorical")]}]},
          "operations[0].parameters[0].feasibleSpace.list: found [], need a list of values"),
     ],
@@ -156,7 +156,7 @@ def test_pbt_keeps_its_settings():
 
 
 def test_pbt_says_where_checkpoints_must_be_when_no_argument_does():
-    assert notes(pbt())[1].startswith("trial.container: its checkpoints must be in ${trial.checkpoint_dir}")
+    assert notes(pbt())[1].endswith("the trial must write its checkpoints to ${trial.checkpoint_dir}")
     assert not any("its checkpoints" in note for note in notes(pbt("--dir=/var/katib/checkpoints")))
 
 
@@ -187,7 +187,7 @@ def test_an_object_has_no_checkpoints():
     data = with_spec(algorithm=algorithm("pbt", suggestion_trial_dir="/c"))
     data["spec"]["trialTemplate"]["trialSpec"] |= {"kind": "PyTorchJob"}
     assert notes(parsed(data)) == [
-        "trial.resource: /c is empty in every trial: only a container trial finds its parent's checkpoint"
+        "trial.resource: /c is empty in every trial, because only a container trial finds its parent's checkpoint"
     ]
 
 
@@ -199,7 +199,7 @@ def test_operations_that_multiply_beyond_measure_are_refused_at_once():
     many = [parameter(f"p{number}", "categorical", list=["3", "5"]) for number in range(60)]
     data = nas("enas", ["architecture"], operations=[{"operationType": "convolution", "parameters": many}])
     (mistake,) = [line for line in mistakes(data) if "operations" in line]
-    assert mistake.endswith(f"found '{2**60} operations', need at most 1000 combinations in all")
+    assert mistake.endswith(f"found '{2**60} combinations', need at most 1000 combinations in all operations together")
 
 
 @pytest.mark.parametrize("name", ["enas", "darts"])

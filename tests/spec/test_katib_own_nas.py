@@ -87,7 +87,7 @@ def test_darts_decides_on_two_cells() -> None:
         },
     }  # fmt: skip
     assert sound(read).algorithm.name == "darts"
-    assert "algorithm: left out the setting stem_multiplier: '3', it has no counterpart here" in notes(read)
+    assert "algorithm: left out the setting stem_multiplier: '3', because it has no counterpart here" in notes(read)
 
 
 @pytest.mark.parametrize(
@@ -142,31 +142,29 @@ def test_the_objective_is_what_the_trainer_reports(kind: str, metric: str, other
     read = nas("enas", objective={"type": kind, "goal": 0.5, "objectiveMetricName": "x"})
     assert read.data["objective"] == {"metric": metric, "direction": kind, "goal": 0.5}
     assert read.data["additional_metrics"] == [other]
-    assert "objective: x in Katib: the trainer here reports accuracy and loss" in notes(read)
+    assert "objective: x in Katib; the trainer here reports accuracy and loss" in notes(read)
     named = nas("enas", objective={"type": kind, "objectiveMetricName": metric})
     assert not any(note.startswith("objective:") for note in notes(named))
 
 
 def test_what_cannot_be_carried_over_is_told() -> None:
     assert notes(nas("enas"))[1:] == [
-        "architecture: Katib's networks read images of 32x32x3 in 10 classes, which are in the trial's image; these "
-        "read scikit-learn's digits. For other images, name a function that gives them, trial: {arguments: {data: "
-        '"module:function"}}, and give these settings shape: [3, 32, 32] and classes: 10',
-        "architecture: a layer does not decide on its stride here: maps are halved after layers 1 and 2",
-        "architecture: num_filter is one of 8, 16 in Katib: a layer does not decide on it here",
-        "architecture: left out the parameter depth_multiplier of operations, which they do not have here",
-        "architecture: max_pooling of 2 x 2 is max3, the nearest that there is here",
-        "limits: maxTrialCount 12 is left out: the search is a trial, and each of the best networks (retrain)",
-        "trial: the networks are built and trained by the trainer that comes along, not by the image of Katib's trial",
+        "architecture: Katib's trials read images of size 32x32x3 in 10 classes from the container image; this trial "
+        "reads scikit-learn's digits. For other images, name a function that returns them, trial: {arguments: {data: "
+        '"module:function"}}, and add the settings shape: [3, 32, 32] and classes: 10',
+        "architecture: strides are not searched here; feature maps are halved after layers 1 and 2",
+        "architecture: num_filter is one of 8, 16 in Katib; it is not searched here",
+        "architecture: left out the parameter depth_multiplier of operations, because it has no counterpart here",
+        "architecture: max_pooling of size 2 x 2 becomes max3, the nearest size available here",
+        "limits: left out maxTrialCount 12: the search is one trial, and each of the best networks (retrain) another",
+        "trial: the built-in trainer builds and trains the networks, not the image of Katib's trial",
     ]
 
 
 def test_an_unknown_operation_is_left_out_and_told() -> None:
     read = nas("enas", [operation("convolutions"), operation("avg_pooling", choice("filter_size", "3"))])
     assert settings_of(read)["operations"] == ["avg3"]
-    assert any(
-        "left out the operation 'convolutions', which is not known here; did you mean" in note for note in notes(read)
-    )
+    assert any("left out the operation 'convolutions', because it is unknown here; did" in note for note in notes(read))
 
 
 def test_where_no_operation_is_known_there_is_nothing_to_search() -> None:
@@ -180,7 +178,7 @@ def test_where_no_operation_is_known_there_is_nothing_to_search() -> None:
 def test_a_manifest_without_nas_config_is_refused() -> None:
     with pytest.raises(InvalidSpec) as caught:
         own_search(parsed(good()), "k.yaml")
-    assert str(caught.value).startswith("k.yaml: spec.nasConfig: found nothing, need the architecture to search")
+    assert str(caught.value).startswith("k.yaml: spec.nasConfig: found nothing, need an architecture to search")
 
 
 def test_every_operation_that_has_a_name_of_a_size_is_one() -> None:
@@ -197,7 +195,7 @@ def test_every_operation_that_has_a_name_of_a_size_is_one() -> None:
 def test_as_many_layers_as_there_may_be() -> None:
     read = nas("enas", layers=100)
     assert settings_of(read)["layers"] == 24
-    assert "architecture: 100 layers in Katib: there are at most 24 here" in notes(read)
+    assert "architecture: 100 layers in Katib; the maximum here is 24" in notes(read)
     assert presets.get("macro", "").settings.model_validate(settings_of(read))
 
 

@@ -79,7 +79,7 @@ def test_discrete_numbers_have_their_order_and_type():
     read = parsed(data)
     assert list(read.experiment.parameters["lr"].values()) == [0.5, 16, 64]
     assert read.data["parameters"]["lr"]["type"] == "ordinal"
-    assert notes(read) == ["parameters.lr: in Katib not in ascending order"]
+    assert notes(read) == ["parameters.lr: sorted here; not in ascending order in the manifest"]
 
 
 def test_discrete_text_keeps_its_order():
@@ -108,8 +108,8 @@ def test_a_name_that_is_none_here_is_changed_everywhere():
     assert list(read.experiment.parameters) == ["lr", "lr_1"]
     assert read.data["trial"]["container"]["command"] == ["--lr=${lr}", "--n=${lr_1}"]
     assert notes(read) == [
-        "parameters.lr: called '--lr' in Katib, which is no name here",
-        "parameters.lr_1: called 'lr' in Katib, which is no name here",
+        "parameters.lr: called '--lr' in Katib, which is not a valid name here",
+        "parameters.lr_1: called 'lr' in Katib, which is not a valid name here",
     ]
 
 
@@ -125,8 +125,8 @@ def test_a_name_that_is_none_here_is_changed_everywhere():
          "'logUniform', 'normal', 'logNormal', 'unknown' or ''"),
         ("double", {"min": "0", "max": "1", "list": ["1"]}, "list: found ['1'], need min and max, because it is a double"),
         ("categorical", {}, "list: found [], need a list of values, because it is a categorical"),
-        ("categorical", {"list": ["a", "a"]}, "list: found 'a', need each value once"),
-        ("categorical", {"list": ["a"], "min": "1"}, "min: found '1', need a list only, because it is a categorical"),
+        ("categorical", {"list": ["a", "a"]}, "list: found 'a', need each value only once"),
+        ("categorical", {"list": ["a"], "min": "1"}, "min: found '1', need only a list, because it is a categorical"),
         ("discrete", {"list": ["1", True]}, "list[1]: found True, need text (quote it)"),
         ("double", {"mim": "0", "max": "1"}, "mim: found 'mim', need a known key, one of max, min, step, list, distribution; "
          "did you mean 'min'?"),
@@ -139,7 +139,9 @@ def test_a_mistake_in_a_space_is_told(kind: str, space: Data, message: str):
 
 def test_a_parameter_that_stands_twice_is_told():
     twice = [parameter("lr", "int", min="0", max="1")] * 2
-    assert mistakes(with_spec(parameters=twice)) == ["spec.parameters[1].name: found 'lr', need each parameter once"]
+    assert mistakes(with_spec(parameters=twice)) == [
+        "spec.parameters[1].name: found 'lr', need each parameter only once"
+    ]
 
 
 def test_no_parameters_are_told():

@@ -24,16 +24,19 @@ from katib_flow.spec import Experiment
 FOLDER = Path(__file__).parent / "pasted"
 TAKEN: dict[str, tuple[str, list[str]]] = {
     "early-stopping": ("container", ["metrics.strategy: left out 'val'"]),
-    "hyperband": ("container", ["budget: Katib has num-epochs among", "limits: resumePolicy FromVolume"]),
+    "hyperband": ("container", ["budget: Katib lists num-epochs among", "limits: resumePolicy FromVolume"]),
     "kubectl-get": ("container", []),
     "kubectl-list": ("container", ["limits: resumePolicy LongRunning"]),
     "mpijob": ("resource", ["algorithm: left out the setting acq_func: 'LCB'"]),
-    "numbers": ("container", ["parameters.batch: in Katib not in ascending order"]),
+    "numbers": ("container", ["parameters.batch: sorted here; not in ascending order in the manifest"]),
     "pytorchjob-elastic": (
         "resource",
-        ["algorithm: left out the setting multivariate", "limits.max_failed_trials: Katib"],
+        ["algorithm: left out the setting multivariate", "limits.max_failed_trials: without max"],
     ),
-    "shell": ("container", ["parameters.lr: called '--lr' in Katib", "trial.container.command: a shell reads this"]),
+    "shell": (
+        "container",
+        ["parameters.lr: called '--lr' in Katib", "trial.container.command: a shell interprets this"],
+    ),
     "tfjob": ("resource", []),
     "two-containers": ("resource", ["limits: resumePolicy LongRunning", "trial.resource: still a Job, because"]),
     "two-documents": ("container", []),
@@ -52,22 +55,22 @@ REFUSED: dict[str, list[str]] = {
         ":7: spec.maxTrialCounts: found 'maxTrialCounts', need ",
         ":8: spec.parallelTrialCount: found 'two', need a whole number",
         ":10: spec.objective.type: found 'maximise', need 'minimize' or 'maximize'; did you mean 'maximize'?",
-        ":13: spec.algorithm.algorithmName: found 'bayesianoptimisation', need the name of an algorithm of Katib's or "
-        "katib-flow's; did you mean 'bayesianoptimization'?",
+        ":13: spec.algorithm.algorithmName: found 'bayesianoptimisation', need the name of an algorithm of Katib or "
+        "katib-flow; did you mean 'bayesianoptimization'?",
         ":16: spec.parameters[0].parameterType: found 'float', need 'double', 'int', 'categorical' or 'discrete'",
         ":20: spec.parameters[1].feasibleSpace.min: found '1.5', need a whole number as text, because it is an int",
         ":23: spec.parameters[2].feasibleSpace.min: found 0.0, need a number above 0, because scale is log",
         ":25: spec.trialTemplate.primaryContainerName: found 'trainer', need the name of a container of the Job: main",
         ":27: spec.trialTemplate.trialParameters[0].reference: found 'learning_rate', need ",
-        ":32: spec.trialTemplate.trialSpec.metadata.name: found 'my-trial', need nothing here",
+        ":32: spec.trialTemplate.trialSpec.metadata.name: found 'my-trial', need no name, because",
         ":39: spec.trialTemplate.trialSpec.spec.template.spec.containers[0].command[3]: found '${trialParameters.unit}', "
-        "need a name of trialParameters: learningRate, units; did you mean 'units'?",
+        "need a name in trialParameters: learningRate, units; did you mean 'units'?",
     ],
     "tabs": [":5: not readable as YAML: found character '\\t' that cannot start any token; use spaces"],
     "trial-object": [":3: kind: found 'Trial', need 'Experiment'"],
     "trial-spec-as-text": [":15: spec.trialTemplate.trialSpec: found 'apiVersion: batch/v1"],
     "v1alpha3": [
-        ":2: apiVersion: found 'kubeflow.org/v1alpha3', need 'kubeflow.org/v1beta1': bring it there first, its goTemplate "
+        ":2: apiVersion: found 'kubeflow.org/v1alpha3', need 'kubeflow.org/v1beta1'; convert the manifest first, its goTemplate "
         "becomes a trialSpec"
     ],
 }

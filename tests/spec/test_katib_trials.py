@@ -63,10 +63,10 @@ def test_a_job_of_one_plain_container_is_a_container():
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"job": {"backoffLimit": 2}}, "a Job starts a failed pod again; here a trial that fails has failed, see limits.retries"),
-        ({"pod": {"restartPolicy": "OnFailure"}}, "a Job starts a failed pod again; here a trial that fails has failed, see "
+        ({"job": {"backoffLimit": 2}}, "a Job restarts a failed pod; here a failed trial is not restarted, see limits.retries"),
+        ({"pod": {"restartPolicy": "OnFailure"}}, "a Job restarts a failed pod; here a failed trial is not restarted, see "
          "limits.retries"),
-        ({"retain": True}, "retain: what a trial printed is kept in MLflow, its pod is not kept"),
+        ({"retain": True}, "retain: the output of a trial is kept in MLflow, but its pod is not kept"),
     ],
 )  # fmt: skip
 def test_what_a_container_trial_does_otherwise_is_told(changes: Data, told: str):
@@ -122,9 +122,7 @@ def test_an_argument_reaches_the_program_as_in_katib(written: str, reaches: str)
 def test_arguments_that_a_shell_would_split_are_split():
     read = parsed(with_job(container={"command": ["python3", "train.py --lr ${trialParameters.learningRate}"]}))
     assert read.data["trial"]["container"]["command"] == ["python3", "train.py", "--lr", "${lr}"]
-    assert notes(read) == [
-        "trial.container.command: the words that the shell which Katib puts before a command makes of it"
-    ]
+    assert notes(read) == ["trial.container.command: split into words as by the shell that Katib runs a command in"]
 
 
 def test_a_script_of_a_shell_stays_one():
@@ -134,15 +132,17 @@ def test_a_script_of_a_shell_stays_one():
         "image": "train:1",
         "command": ["sh", "-c", "cd /data && train --lr ${lr} > $OUT 2>&1"],
     }
-    assert notes(read) == ["trial.container.command: a shell reads this script, and the parameters' values in it"]
+    assert notes(read) == [
+        "trial.container.command: a shell interprets this script, including the parameters' values in it"
+    ]
 
 
 @pytest.mark.parametrize("argument", ["$HOME", "a | b", "*.py", "`date`", "${HOME:-x} y", "'open"])
 def test_what_only_a_shell_can_do_is_told(argument: str):
     read = parsed(with_job(container={"args": [argument]}))
     assert notes(read) == [
-        "trial.container.command: Katib had a shell read this command; none does here: write [sh, -c, ...] where that "
-        "was meant"
+        "trial.container.command: in Katib a shell interprets this command, here it does not; write [sh, -c, ...] if a "
+        "shell is needed"
     ]
     (kept,) = substitute_all(read.data["trial"]["container"]["args"], {})
     assert kept == argument
@@ -235,7 +235,7 @@ def test_a_job_of_more_stays_a_job(changes: Data, why: str):
     assert (resource["success_condition"], resource["failure_condition"]) == (COMPLETE, FAILED)
     assert resource["primary_container"] == "training"
     assert "primary_pod_labels" not in resource
-    assert notes(read) == [f"trial.resource: still a Job, because a container trial has no place for {why}"]
+    assert notes(read) == [f"trial.resource: still a Job, because a container trial cannot have {why}"]
 
 
 def test_a_training_job_keeps_its_parts_with_katibs_defaults():
@@ -267,8 +267,8 @@ def test_what_a_template_says_is_kept():
 
 def test_an_object_that_katib_does_not_know_needs_conditions():
     assert mistakes(with_object({"apiVersion": "v1", "kind": "Pod"})) == [
-        f"spec.trialTemplate.{key}Condition: found nothing, need a condition on the status of the Pod, whose defaults Katib "
-        "does not know either"
+        f"spec.trialTemplate.{key}Condition: found nothing, need a condition on the status of the Pod, because Katib has no "
+        "default for this kind either"
         for key in ("success", "failure")
     ]
 
@@ -285,4 +285,4 @@ def test_a_placeholder_in_a_key_is_told():
     manifest = pytorch_job()
     manifest["metadata"] = {"labels": {"${trialParameters.learningRate}": "x"}}
     (told,) = mistakes(with_object(manifest))
-    assert told.endswith("need no placeholder in a key: it can stand in a value only")
+    assert told.endswith("need no placeholder in a key, only in values")

@@ -293,7 +293,7 @@ limits: {max_trials: 1}
         "f:6: parameters.lr: found 'lr'",
         "f:7: trial.command[1]: found '${l}'",
     ]
-    assert text_refusals(text)[0] == "f:2: name: found 'name', need each key once; it stands on line 1 already"
+    assert text_refusals(text)[0] == "f:2: name: found 'name', need each key only once; it is already on line 1"
 
 
 def test_keys_that_stand_twice_are_messages_alone_too() -> None:
@@ -304,7 +304,7 @@ def test_keys_that_stand_twice_are_messages_alone_too() -> None:
     ]
     manifest = dump_yaml(KATIB) + "kind: List\n"
     assert refusals(manifest) == [
-        f"k.yaml:{manifest.count(chr(10))}: kind: found 'kind', need each key once; it stands on line 2 already"
+        f"k.yaml:{manifest.count(chr(10))}: kind: found 'kind', need each key only once; it is already on line 2"
     ]
 
 

@@ -52,7 +52,7 @@ def test_a_constant_stands_in_arguments_as_data() -> None:
         (
             {"e": 1},
             {"budget": {"parameter": "e", "max": 3}},
-            "trial.arguments.e: found 'e', need a name that is not the",
+            "trial.arguments.e: found 'e', need a name other than budget.parameter, because",
         ),
         ({"trial.id": 1}, {}, "trial.arguments.trial.id: found 'trial.id', need another name"),
         ({"1x": 1}, {}, "trial.arguments.1x: found '1x', need a name of letters"),

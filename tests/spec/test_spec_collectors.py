@@ -29,7 +29,7 @@ def test_a_collector_is_written_back_as_it_was_read(metrics: Any) -> None:
     [
         (
             {"source": "custom"},
-            "metrics.container: found nothing, need a container, or beside it command, a program, that reads the metrics, because source is custom",
+            "metrics.container: found nothing, need a container or a command that reads the metrics, because source is custom",
         ),
         (
             {"source": "file", "path": "x", "command": PROGRAM},
@@ -38,7 +38,7 @@ def test_a_collector_is_written_back_as_it_was_read(metrics: Any) -> None:
         ({"container": CONTAINER}, "metrics.container: found 'stdout', need source: custom as well"),
         (
             {"source": "custom", "container": {"image": "x"}},
-            "metrics.container.command: found nothing, need the command that starts after the trial; or starts: with-trial",
+            "metrics.container.command: found nothing, need the command to start after the trial, or starts: with-trial",
         ),
         (
             {"source": "custom", "container": {"image": "x", "starts": "now"}},
@@ -79,6 +79,6 @@ def test_a_container_beside_a_function_is_told_to_do_nothing_on_a_cluster() -> N
     both = {"source": "custom", "command": PROGRAM, "container": CONTAINER}
     (said,) = on_a_cluster(experiment(metrics=both))
     assert (said.where, said.text) == (
-        "metrics.container", "it is left out: metrics.command reads the metrics of a function, in the same container"
+        "metrics.container", "it is not used, because metrics.command reads the metrics of a function trial"
     )  # fmt: skip
     assert on_a_cluster(experiment(metrics=both, trial={"container": {"image": "x", "command": ["y", "${lr}"]}})) == []

@@ -75,7 +75,7 @@ def test_in_python() -> None:
         kf.Float(1, 2, log=True)
     with pytest.raises(InvalidSpec, match="high: 2 is written max: 2 here") as caught:
         kf.Int(low=1, high=2)
-    assert "min: found nothing, need a value here" in str(caught.value)
+    assert "min: found nothing, need a value; it is required" in str(caught.value)
     with pytest.raises(InvalidSpec, match=r"n_trials: 4 is written limits: {max_trials: 4} here"):
         kf.experiment(parameters={"x": kf.Float(0, 1)}, minimize="y", n_trials=4)(lambda x: x)
 

@@ -56,7 +56,7 @@ def test_a_long_chain_of_conditions_is_no_circle():
 
 def test_an_initial_point_that_is_no_float_is_refused():
     data = {**parse_spec(GOOD).to_dict(), "initial": [{"lr": 10**400}, {"lr": -(10**400)}]}
-    with pytest.raises(InvalidSpec, match=r"initial\[1\].lr: found .* need a value that lr can have: "):
+    with pytest.raises(InvalidSpec, match=r"initial\[1\].lr: found .* need a value of lr: "):
         Experiment.parse(data)
 
 
@@ -75,17 +75,17 @@ def test_a_good_spec_is_an_experiment():
          "step, type; did you mean 'scale'?"),
         ("max_trials", "maxtrials", "7: limits.maxtrials: found 'maxtrials', need a known key, one of max_trials, "
          "parallel_trials, max_failed_trials, timeout, trial_timeout, retries; did you mean 'max_trials'?"),
-        ("name: digits-mlp\n", "", "1: name: found nothing, need a value here, it is required"),
+        ("name: digits-mlp\n", "", "1: name: found nothing, need a value; it is required"),
         # names
-        ("digits-mlp", "Digits_MLP", "1: name: found 'Digits_MLP', need lower-case letters and digits, '-' between them, "
-         "at most 45 in all; digits-mlp, say"),
+        ("digits-mlp", "Digits_MLP", "1: name: found 'Digits_MLP', need at most 45 lower-case letters and digits, "
+         "with '-' between them, such as digits-mlp"),
         ("digits-mlp", "12", "1: name: found 12, need text (quote it)"),
-        ("digits-mlp", "a" * 46, f"1: name: found '{'a' * 46}', need lower-case letters and digits, '-' between them, "
-         "at most 45 in all; digits-mlp, say"),
-        ("  units:", "  1st:", "6: parameters.1st: found '1st', need a name of letters, digits, '_', '-' and '.', no digit first"),
+        ("digits-mlp", "a" * 46, f"1: name: found '{'a' * 46}', need at most 45 lower-case letters and digits, "
+         "with '-' between them, such as digits-mlp"),
+        ("  units:", "  1st:", "6: parameters.1st: found '1st', need a name of letters, digits, '_', '-' and '.' that starts with a letter or '_'"),
         # objective
-        ("{metric: accuracy, direction: maximize}", "accuracy", "2: objective: found 'accuracy', need metric and direction, "
-         "{metric: accuracy, direction: maximize}, or a list of these"),
+        ("{metric: accuracy, direction: maximize}", "accuracy", "2: objective: found 'accuracy', need a metric and a direction, "
+         "such as {metric: accuracy, direction: maximize}, or a list"),
         ("{metric: accuracy, direction: maximize}", "[]", "2: objective: found [], need 1 or more items"),
         ("maximize}", "maximise}", "2: objective.direction: found 'maximise', need 'maximize' or 'minimize'; "
          "did you mean 'maximize'?"),
@@ -109,8 +109,8 @@ def test_a_good_spec_is_an_experiment():
         ("min: 1e-4", "min: .nan", "4: parameters.lr.min: found nan, need a finite number"),
         ("min: 1e-4", "min: true", "4: parameters.lr.min: found True, need a number"),
         ("max: 1,", "max: 1e301,", "4: parameters.lr.max: found 1e+301, need a number between -1e+300 and 1e+300"),
-        ("scale: log", "scale: log, step: 1e-20", "4: parameters.lr.step: found 1e-20, need a larger step: there would be "
-         "too many values to count"),
+        ("scale: log", "scale: log, step: 1e-20", "4: parameters.lr.step: found 1e-20, need a larger step, because this "
+         "grid has too many values to count"),
         ("min: 1, max: 9", "min: 1.5, max: 9", "6: parameters.units.min: found 1.5, need a whole number"),
         ("min: 1, max: 9", "min: 1, max: 1" + "0" * 16, "6: parameters.units.max: found 1" + "0" * 16
          + ", need a number of at most 9007199254740992"),
@@ -121,22 +121,22 @@ def test_a_good_spec_is_an_experiment():
         ("values: [relu, tanh]", "values: relu", "5: parameters.act.values: found 'relu', need a list"),
         ("values: [relu, tanh]", "values: [relu, [tanh]]", "5: parameters.act.values[1]: found ['tanh'], need text, a finite "
          "number, true, false or null"),
-        ("values: [relu, tanh]", "values: [relu, 1, 1.0, 1]", "5: parameters.act.values: found 1, need each value once"),
+        ("values: [relu, tanh]", "values: [relu, 1, 1.0, 1]", "5: parameters.act.values: found 1, need each value only once"),
         # conditions
-        ("act: relu", "atc: relu", "6: parameters.units.when.atc: found 'atc', need another parameter's name; "
+        ("act: relu", "atc: relu", "6: parameters.units.when.atc: found 'atc', need the name of another parameter; "
          "did you mean 'act'?"),
-        ("act: relu", "units: 1", "6: parameters.units.when.units: found 'units', need another parameter's name"),
-        ("act: relu", "lr: 1.0", "6: parameters.units.when.lr: found 'lr', need a parent with countable values (not a float "
-         "without a step)"),
-        ("act: relu", "act: gelu", "6: parameters.units.when.act: found 'gelu', need a value that act can have: 'relu', 'tanh'"),
+        ("act: relu", "units: 1", "6: parameters.units.when.units: found 'units', need the name of another parameter"),
+        ("act: relu", "lr: 1.0", "6: parameters.units.when.lr: found 'lr', need a parent with countable values (a float "
+         "needs a step)"),
+        ("act: relu", "act: gelu", "6: parameters.units.when.act: found 'gelu', need a value of act: 'relu', 'tanh'"),
         ("act: relu", "act: []", "6: parameters.units.when.act: found [], need 1 or more items"),
-        ("tanh]", "tanh], when: {units: 1}", "3: parameters: found 'a circle of act and units', need conditions that go one way"),
+        ("tanh]", "tanh], when: {units: 1}", "3: parameters: found 'act and units depending on each other', need conditions without cycles"),
         # limits
         ("max_trials: 10", "max_trials: 0", "7: limits.max_trials: found 0, need a number of at least 1"),
         ("max_trials: 10", "timeout: 10 parsecs", "7: limits.timeout: found '10 parsecs', need a number of seconds, or a "
          "duration such as 90s, 10m, 2h or 1h30m"),
         # the trial
-        ('trial: {command: [train, "--lr=${lr}"]}\n', "", "1: trial: found nothing, need a value here, it is required"),
+        ('trial: {command: [train, "--lr=${lr}"]}\n', "", "1: trial: found nothing, need a value; it is required"),
         ("trial: {", "trial: {function: 'a:b', ", "8: trial: found 'function and command', need exactly one of function, "
          "command, container, resource, template"),
         ('{command: [train, "--lr=${lr}"]}', "{}", "8: trial: found nothing, need exactly one of function, command, "
@@ -147,30 +147,30 @@ def test_a_good_spec_is_an_experiment():
         ('[train, "--lr=${lr}"]', "train --lr", "8: trial.command: found 'train --lr', need a list"),
         ("[train,", "[train, 3,", "8: trial.command[1]: found 3, need text (quote it)"),
         ("${lr}", "${l}", f"8: trial.command[1]: found '${{l}}', need one of lr, act, units, {BUILTIN}; did you mean 'lr'? "
-         "($${l} where it stands for itself)"),
+         "(write $${l} for the literal text)"),
         ("trial: {", "trial: {env: {HOME: '${home}'}, ", f"8: trial.env.HOME: found '${{home}}', need one of lr, act, units, "
-         f"{BUILTIN} ($${{home}} where it stands for itself)"),
+         f"{BUILTIN} (write $${{home}} for the literal text)"),
         ('{command: [train, "--lr=${lr}"]}', "{template: {name: t}, env: {A: b}}", "8: trial.env: found {'A': 'b'}, need "
-         "nothing here: this env is for a function or a command"),
+         "no trial.env, which only function and command trials take"),
         # other sections
-        ("limits:", "additional_metrics: [loss, loss]\nlimits:", "7: additional_metrics: found 'loss', need each metric once"),
-        ("limits:", "additional_metrics: [accuracy]\nlimits:", "7: additional_metrics: found 'accuracy', need each metric once"),
+        ("limits:", "additional_metrics: [loss, loss]\nlimits:", "7: additional_metrics: found 'loss', need each metric only once"),
+        ("limits:", "additional_metrics: [accuracy]\nlimits:", "7: additional_metrics: found 'accuracy', need each metric only once"),
         ("limits:", "metrics: {strategy: {acuracy: max}}\nlimits:", "7: metrics.strategy.acuracy: found 'acuracy', need a "
          "metric of the objective or of additional_metrics; did you mean 'accuracy'?"),
-        ("limits:", "metrics: {source: file}\nlimits:", "7: metrics.path: found nothing, need the path the trial writes to, "
+        ("limits:", "metrics: {source: file}\nlimits:", "7: metrics.path: found nothing, need the path that the trial writes to, "
          "because source is file"),
-        ("limits:", "metrics: {source: prometheus}\nlimits:", "7: metrics.port: found nothing, need the port the trial serves "
-         "on, because source is prometheus"),
+        ("limits:", "metrics: {source: prometheus}\nlimits:", "7: metrics.port: found nothing, need the port that the trial serves "
+         "metrics on, because source is prometheus"),
         ("limits:", "metrics: {filter: '(a'}\nlimits:", "7: metrics.filter: found '(a', need a regular expression (missing ), "
          "unterminated subpattern at position 0)"),
         ("limits:", "metrics: {filter: 'a{99999999999}'}\nlimits:", "7: metrics.filter: found 'a{99999999999}', need a regular "
          "expression (the repetition number is too large)"),
         ("limits:", "metrics: {filter: '(a)='}\nlimits:", "7: metrics.filter: found '(a)=', need a regular expression with two "
          "groups, the name and the value"),
-        ("limits:", "metrics: {filter: '(a)(b)', format: json}\nlimits:", "7: metrics.filter: found '(a)(b)', need nothing "
-         "here, because format is json"),
+        ("limits:", "metrics: {filter: '(a)(b)', format: json}\nlimits:", "7: metrics.filter: found '(a)(b)', need no filter, "
+         "because format is json"),
         ("limits:", "budget: {parameter: lr, max: 9}\nlimits:", "7: budget.parameter: found 'lr', need a name that is not in "
-         "parameters: the budget's value is set by the algorithm"),
+         "parameters, because the algorithm sets the budget"),
         ("limits:", "budget: {parameter: epochs, min: 9, max: 3}\nlimits:", "7: budget.min: found 9, need a number no greater "
          "than max, 3"),
         ("limits:", "algorithm: {seed: -1}\nlimits:", "7: algorithm.seed: found -1, need a number of at least 0"),

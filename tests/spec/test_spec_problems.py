@@ -78,9 +78,7 @@ def test_a_section_of_one_item_is_named_without_a_position():
 
 def test_an_item_of_a_list_is_named_by_its_position():
     objectives = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "loss"}]
-    assert messages(objective=objectives) == [
-        "objective[1].direction: found nothing, need a value here, it is required"
-    ]
+    assert messages(objective=objectives) == ["objective[1].direction: found nothing, need a value; it is required"]
 
 
 @pytest.mark.parametrize("name", ["float", "type", "lr.min", "a-b"])
@@ -110,7 +108,7 @@ ITSELF["self"] = ITSELF
             f"algorithm.settings.a.b: found {object}, need text, a finite number, true, false or null",
         ),
         ({"a": {1: 2}}, "algorithm.settings.a: found 1, need keys that are text"),
-        (ITSELF, f"algorithm.settings.{'self.' * 98}self: found 'more levels', need at most 100 levels of nesting"),
+        (ITSELF, f"algorithm.settings.{'self.' * 98}self: found 'deeper nesting', need at most 100 levels of nesting"),
     ],
     ids=["number", "object", "key", "endless"],
 )
@@ -189,10 +187,10 @@ def test_a_boolean_is_no_number():
 def test_checkpoints_are_on_a_volume_or_uploaded():
     assert messages(argo={"checkpoints": {"every": 0}}) == ["argo.checkpoints.every: found 0.0, need a number above 0"]
     assert messages(argo={"checkpoints": {"path": "/data"}}) == [
-        "argo.checkpoints.path: found '/data', need nothing here without claim, the volume that is mounted there"
+        "argo.checkpoints.path: found '/data', need no path without a claim, which is mounted there"
     ]
     assert messages(argo={"checkpoints": {"claim": "models", "every": "2m"}}) == [
-        "argo.checkpoints.every: found 120.0, need nothing here with claim: from a volume nothing is uploaded"
+        "argo.checkpoints.every: found 120.0, need no interval with a claim, because nothing is uploaded from a volume"
     ]
     assert Experiment.parse(spec(argo={"checkpoints": {"every": "2m"}})).argo.checkpoints.every == 120
 
@@ -203,12 +201,12 @@ def test_checkpoints_are_on_a_volume_or_uploaded():
         (
             "acc ",
             {"trial": {"command": ["x"]}},
-            "a name that can stand on a line: no space at its ends, no line break, ",
+            "a name that fits on a line: no spaces at its ends, no line break, ",
         ),
-        ("a\nb", {"trial": {"command": ["x"]}}, "a name that can stand on a line: "),
-        ("a\x1b[1m", {"trial": {"command": ["x"]}}, "a name that can stand on a line: "),
-        ("val acc", {"metrics": {"source": "prometheus", "port": 1}}, "a name that Prometheus has: "),
-        ("step", {}, "another name: this one is that of the step at which metrics are reported"),
+        ("a\nb", {"trial": {"command": ["x"]}}, "a name that fits on a line: "),
+        ("a\x1b[1m", {"trial": {"command": ["x"]}}, "a name that fits on a line: "),
+        ("val acc", {"metrics": {"source": "prometheus", "port": 1}}, "a Prometheus name: "),
+        ("step", {}, "another name, because this one is reserved for the step of the metrics"),
     ],
 )
 def test_a_metric_that_can_never_be_found_is_refused(name, sections, need):
@@ -253,7 +251,7 @@ def deep(levels: int) -> object:
 )
 def test_data_that_nests_too_deeply_to_be_shown_is_one_mistake(sections):
     (message,) = messages(**sections)
-    assert message.endswith(": found 'more levels', need at most 100 levels of nesting")
+    assert message.endswith(": found 'deeper nesting', need at most 100 levels of nesting")
 
 
 def test_data_that_holds_itself_twice_is_refused_at_once():
@@ -278,7 +276,7 @@ def test_data_that_holds_itself_twice_is_refused_at_once():
 def test_half_a_character_is_refused_wherever_it_stands(sections, where):
     (message,) = messages(**sections)
     assert message.startswith(f"{where}: found ")
-    assert message.endswith("need text without half of a character (U+D800 to U+DFFF)")
+    assert message.endswith("need text without lone surrogates (U+D800 to U+DFFF)")
 
 
 @pytest.mark.parametrize("value", [deep(100_000), 10**5000], ids=["deep", "long"])

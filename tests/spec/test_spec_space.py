@@ -163,7 +163,7 @@ def test_a_space_without_parameters_has_one_assignment():
 @pytest.mark.parametrize("parent", ["b", "c"])
 def test_parameters_that_wait_for_each_other_are_refused(parent):
     parameters = {name: {"type": "int", "min": 1, "max": 2, "when": {parent: 1}} for name in "ab"}
-    with pytest.raises(ValueError, match="wait for each other"):
+    with pytest.raises(ValueError, match="depend on each other"):
         space(parameters)
 
 

@@ -127,8 +127,8 @@ def test_code_is_for_functions() -> None:
     ("trial", "where", "need"),
     [
         ({"command": ["p", "a\0b"]}, "trial.command[1]", "text without the character NUL"),
-        ({"command": ["p"], "env": {"A=B": "1"}}, "trial.env.A=B", "a variable's name, without '=' and NUL"),
-        ({"command": ["p"], "env": {"": "1"}}, "trial.env.", "a variable's name, without '=' and NUL"),
+        ({"command": ["p"], "env": {"A=B": "1"}}, "trial.env.A=B", "the name of a variable, without '=' and NUL"),
+        ({"command": ["p"], "env": {"": "1"}}, "trial.env.", "the name of a variable, without '=' and NUL"),
         ({"command": ["p"], "env": {"A": "\0"}}, "trial.env.A", "text without the character NUL"),
     ],
 )

@@ -54,17 +54,17 @@ def test_not_a_number_is_a_number():
     [
         ("", "f.yaml: found nothing, need a spec"),
         ("# a comment\n", "f.yaml: found nothing, need a spec"),
-        ("a: 1\nb: 2\na: 3", "f.yaml:3: not readable as YAML: the key 'a' stands twice, first on line 1"),
-        ("x:\n  a: 1\n  'a': 2", "f.yaml:3: not readable as YAML: the key 'a' stands twice, first on line 2"),
-        ("a: 1\n2: 3", "f.yaml:2: not readable as YAML: a key must be text, quote 2"),
-        ("true: 3", "f.yaml:1: not readable as YAML: a key must be text, quote True"),
-        ("? [a]\n: 1", "f.yaml:1: not readable as YAML: a key must be text, quote ['a']"),
-        ("? {a: 1}\n: 1", "f.yaml:1: not readable as YAML: a key must be text, quote {'a': 1}"),
+        ("a: 1\nb: 2\na: 3", "f.yaml:3: not readable as YAML: duplicate key 'a', first on line 1"),
+        ("x:\n  a: 1\n  'a': 2", "f.yaml:3: not readable as YAML: duplicate key 'a', first on line 2"),
+        ("a: 1\n2: 3", "f.yaml:2: not readable as YAML: a key must be text; quote 2"),
+        ("true: 3", "f.yaml:1: not readable as YAML: a key must be text; quote True"),
+        ("? [a]\n: 1", "f.yaml:1: not readable as YAML: a key must be text; quote ['a']"),
+        ("? {a: 1}\n: 1", "f.yaml:1: not readable as YAML: a key must be text; quote {'a': 1}"),
         ("a: b: c", "f.yaml:1: not readable as YAML: mapping values are not allowed here"),
         ("a: [1, 2", "f.yaml:1: not readable as YAML: expected ',' or ']', but got '<stream end>'"),
-        ("a: 1\n---\nb: 2", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
+        ("a: 1\n---\nb: 2", "f.yaml:3: found 2 documents, none of them a Katib experiment; need one spec per file"),
         ("\ta: 1", "f.yaml:1: not readable as YAML: found character '\\t' that cannot start any token; use spaces"),
-        ("a: 1\nb: \0", "f.yaml:2: not readable as YAML: found U+0000, which is no character of a text"),
+        ("a: 1\nb: \0", "f.yaml:2: not readable as YAML: U+0000 is not allowed in text"),
         ("a: *b", "f.yaml:1: not readable as YAML: found undefined alias 'b'"),
         ("\na: !!int x", "f.yaml:2: not readable as YAML: 'x' is not of the type 'int'"),
         ("a: !!float x", "f.yaml:1: not readable as YAML: 'x' is not of the type 'float'"),
@@ -99,7 +99,7 @@ def test_nothing_but_plain_data_is_built(tag):
     ids=["itself", "itself-deeper", "doubling", "wide", "long"],
 )
 def test_a_tree_that_would_outgrow_memory_is_refused(text):
-    assert refusal(text) == "f.yaml: found more than 200000 values, aliases written out; need fewer"
+    assert refusal(text) == "f.yaml: found more than 200,000 values with aliases expanded, need fewer"
 
 
 @pytest.mark.parametrize("text", ["[" * 50_000, "a: " + "[" * 5000 + "]" * 5000, "{a: " * 3000 + "1" + "}" * 3000])
@@ -262,8 +262,8 @@ def test_the_one_experiment_in_a_list_is_taken_with_its_lines_and_numbers_as_kub
     [
         ("apiVersion: v1\nkind: List\nitems: []", "f.yaml: found nothing, need a spec"),
         ("apiVersion: v1\nkind: List\nitems: 1", "f.yaml: found nothing, need a spec"),
-        (f"{OBJECT}---\n{OBJECT}", "f.yaml:4: found 2 documents, 2 of them experiments, need one spec to a file"),
-        ("a: 1\n---\nb: 2\n", "f.yaml:3: found 2 documents, none of them a Katib experiment, need one spec to a file"),
+        (f"{OBJECT}---\n{OBJECT}", "f.yaml:4: found 2 documents, 2 of them Katib experiments; need one spec per file"),
+        ("a: 1\n---\nb: 2\n", "f.yaml:3: found 2 documents, none of them a Katib experiment; need one spec per file"),
     ],
 )
 def test_several_specs_in_a_file_are_refused(text, found):
@@ -282,7 +282,7 @@ def test_merge_keys_merge_and_what_stands_beside_them_comes_first():
 
 @pytest.mark.parametrize("value", ["1", "[1]", "text"])
 def test_what_cannot_be_merged_is_told_on_its_line(value):
-    with pytest.raises(KatibFlowError, match=r"f\.yaml:2: .*'<<' merges a mapping"):
+    with pytest.raises(KatibFlowError, match=r"f\.yaml:2: .*'<<' needs a mapping"):
         load_yaml(f"a: 1\n<<: {value}\n", "f.yaml")
 
 

@@ -1,4 +1,4 @@
-"""``customCollector`` of a Katib manifest -> the container that reads a trial's metrics."""
+"""``customCollector`` of a Katib manifest -> ``metrics.container``."""
 
 import re
 from collections.abc import Mapping
@@ -13,9 +13,9 @@ from katib_flow.spec.problems import NOTHING, shown
 
 AT = "spec.metricsCollectorSpec.collector.customCollector"
 _FIELDS = {"metadata.name": "\0trial.name\0-0", "metadata.namespace": "\0trial.namespace\0"}
-"""What a variable may take from the pod: a pod of Katib's is named after its trial, with a few letters more.
+"""The fields of the pod that a variable may refer to. Katib names a pod after its trial, with a random suffix.
 
-A name between NULs, which no text holds, becomes a placeholder of ours when everything else is escaped.
+A name between NULs, which no text contains, becomes a placeholder once everything else is escaped.
 """
 _NAMED = re.compile(r"\0(.*?)\0")
 _KEPT = ("image", "command", "args", "env", "workingDir", "resources")
@@ -23,7 +23,7 @@ _IGNORED = ("name", "ports", "terminationMessagePath", "terminationMessagePolicy
 
 
 def custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
-    """The part of ``metrics`` that says where they come from."""
+    """The source, path and container of ``metrics`` for a Custom collector."""
     container = read.collector.custom_collector
     if container is None:
         need = "the container that reads the metrics, because the collector is Custom"
@@ -31,7 +31,7 @@ def custom(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
         return {"source": "stdout"}
     for key in container:
         if key not in (*_KEPT, *_IGNORED):
-            need = f"nothing here: a collector has {', '.join(_KEPT)}, and sees the directory of fileSystemPath"
+            need = f"one of {', '.join(_KEPT)}; the directory of fileSystemPath is mounted by itself"
             draft.wrong(f"{AT}.{key}", shown(container[key]), need, unsound=["metrics"])
     env = _environment(draft, container)
     draft.came("metrics.container", AT, below=True)
@@ -58,18 +58,18 @@ def _path(read: manifest.MetricsCollector) -> dict[str, Any]:
 
 
 def _environment(draft: Draft, container: dict[str, Any]) -> dict[str, str]:
-    """Its variables, not yet escaped."""
+    """The environment variables, not yet escaped."""
     env: dict[str, str] = {}
     for position, item in enumerate(items(container.get("env"))):
         name, field = get(item, "name"), get(item, "valueFrom", "fieldRef", "fieldPath")
         if not isinstance(name, str):
-            draft.wrong(f"{AT}.env[{position}].name", shown(name), "a variable's name", unsound=["metrics"])
+            draft.wrong(f"{AT}.env[{position}].name", shown(name), "the name of a variable", unsound=["metrics"])
         elif get(item, "valueFrom") is None:
             env[name] = expanded(str(get(item, "value") or ""), env)
         elif field in _FIELDS:
             env[name] = _FIELDS[field]
             if field == "metadata.name":
-                text = "not the pod's own name, but one that begins with the trial's, as that of a pod of Katib's does"
+                text = "not the name of the pod itself, but one that begins with the trial's, as pod names do in Katib"
                 draft.note(f"metrics.container.env.{name}", text)
         else:
             need = f"a value, or a fieldRef of {' or '.join(_FIELDS)}"
@@ -78,12 +78,12 @@ def _environment(draft: Draft, container: dict[str, Any]) -> dict[str, str]:
 
 
 def _texts(written: Any, env: Mapping[str, str]) -> Any:
-    """Words of a command, as they reach the program in Katib; what is no list of texts stays, and is refused."""
+    """The words of a command as they reach the program in Katib; invalid data is returned unchanged, to be refused."""
     if not isinstance(written, list | tuple):
         return written
     return [_literal(expanded(text, env)) if isinstance(text, str) else text for text in written]
 
 
 def _literal(text: str) -> str:
-    """A text that stands for itself, but for what a variable takes from the pod."""
+    """Escape a text, except for references to fields of the pod."""
     return _NAMED.sub(r"${\1}", escaped(text))

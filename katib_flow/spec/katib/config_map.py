@@ -1,4 +1,4 @@
-"""``trialTemplate.configMap`` of a Katib manifest: the template stands in a ConfigMap, and not under ``trialSpec``."""
+"""``trialTemplate.configMap`` of a Katib manifest: a template in a ConfigMap instead of under ``trialSpec``."""
 
 import re
 from collections.abc import Mapping
@@ -24,9 +24,9 @@ class Resolved:
     """A ``trialTemplate`` that has its template under ``trialSpec``.
 
     Attributes:
-        where: its template stands.
-        known: whether it is the user's; else another one is in its place, which holds every trial parameter, so that
-            the rest can be judged.
+        where: the path of the template.
+        known: True if this is the user's template; otherwise it is a stand-in with every trial parameter, so that the
+            rest of the manifest can be checked.
     """
 
     data: Any
@@ -35,35 +35,38 @@ class Resolved:
 
 
 def resolved(draft: Draft, template: Any, config_maps: ConfigMaps) -> Resolved:
-    """A ``trialTemplate``; what is wrong with its ConfigMap is told, and a note says where nobody can be asked now."""
+    """Look up the ConfigMap of a ``trialTemplate``, if it names one, and report mistakes in it to the draft.
+
+    If ConfigMaps cannot be looked up now, the draft gets a note instead.
+    """
     if not isinstance(template, Mapping) or template.get("configMap") is None:
         return Resolved(template)
     rest = {name: part for name, part in template.items() if name != "configMap"}
     if template.get("trialSpec") is not None:
-        need = "nothing here, because trialSpec has the template"
+        need = "no configMap, because trialSpec has the template"
         draft.wrong(AT, shown(template["configMap"]), need, unsound=["trial"])
         return Resolved(rest)
     key = draft.read(manifest.ConfigMapKey, template["configMap"], *AT.split("."), unsound=["trial"])
-    body = _asked(draft, key, config_maps) if key else None
+    body = _template(draft, key, config_maps) if key else None
     if key is None or body is None:
         return Resolved({**rest, "trialSpec": _stand_in(template)}, AT, known=False)
     return Resolved({**rest, "trialSpec": body}, f"{AT}[{key.config_map_name}/{key.template_path}]")
 
 
-def _asked(draft: Draft, key: manifest.ConfigMapKey, config_maps: ConfigMaps) -> dict[str, Any] | None:
-    """The template, as plain data; None where there is none, and what there is to say about that is told."""
+def _template(draft: Draft, key: manifest.ConfigMapKey, config_maps: ConfigMaps) -> dict[str, Any] | None:
+    """The template as plain data; None if it could not be read, which is reported to the draft."""
     namespace, name = key.config_map_namespace or get(draft.data, "argo", "namespace") or "default", key.config_map_name
     named = f"ConfigMap {namespace}/{name}"
     try:
         return _body(draft, key, named, config_maps(namespace, name))
     except NotNow as why:
-        when = "is read from the cluster when the experiment is compiled or submitted, else from --config-map FILE"
+        when = "is read from the cluster when the experiment is compiled or submitted, or from --config-map FILE"
         draft.note("trial", f"the template, {key.template_path} of {named}, {when}; it is not checked now: {why}")
         return None
     except Absent as why:
         need = f"the name of a ConfigMap in the namespace {namespace}: {why}"
     except KatibFlowError as error:
-        need = f"one that can be read ({error}); or give its manifest by --config-map"
+        need = f"a readable ConfigMap ({error}), or its manifest passed with --config-map"
     draft.wrong(f"{AT}.configMapName", name, need, unsound=["trial"])
     return None
 
@@ -71,25 +74,25 @@ def _asked(draft: Draft, key: manifest.ConfigMapKey, config_maps: ConfigMaps) ->
 def _body(draft: Draft, key: manifest.ConfigMapKey, named: str, data: Mapping[str, Any]) -> dict[str, Any] | None:
     path, text = key.template_path, data.get(key.template_path)
     if not isinstance(text, str):
-        there = f"it has {', '.join(data)}" if data else "it has none"
+        there = f"it has {', '.join(data)}" if data else "it has no keys"
         need = f"a key of {named}: {there}{did_you_mean(path, data)}"
         draft.wrong(f"{AT}.templatePath", path, need, unsound=["trial"])
         return None
     try:
         body = load_yaml(text, f"{named}, {path}").data
     except KatibFlowError as error:
-        draft.wrong(f"{AT}.templatePath", path, f"a key whose text is YAML ({error})", unsound=["trial"])
+        draft.wrong(f"{AT}.templatePath", path, f"a key with a YAML document ({error})", unsound=["trial"])
         return None
     if not isinstance(body, dict):
         draft.wrong(
-            f"{AT}.templatePath", path, f"a key whose text is an object, not {shown(body)!r}", unsound=["trial"]
+            f"{AT}.templatePath", path, f"a key with a Kubernetes object, not {shown(body)!r}", unsound=["trial"]
         )
         return None
     return body
 
 
 def _stand_in(template: Mapping[str, Any]) -> dict[str, Any]:
-    """A Job that holds every trial parameter, and what they refer to."""
+    """A Job that uses every trial parameter and has the labels and annotations that these refer to."""
     parameters = items(template.get("trialParameters"))
     metadata: dict[str, dict[str, str]] = {"labels": {}, "annotations": {}}
     for item in parameters:

@@ -1,4 +1,4 @@
-"""A Katib manifest -> the plain data of a spec, with notes for people and the way back for errors."""
+"""A Katib manifest -> the plain data of a spec, with notes for people, and mistakes by their paths in the manifest."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,18 +28,19 @@ def convert(
     line: Callable[[str], int] = lambda path: 0,
     config_maps: ConfigMaps = nobody,
 ) -> Parsed:
-    """The experiment that a Katib manifest describes.
+    """Convert a Katib manifest to an experiment.
 
     Args:
-        further: rules that it must keep beside those of the spec.
-        line: of a path in the manifest.
-        config_maps: who is asked for the ConfigMap that holds the trials' template, where one does.
+        source: the name of the manifest in messages, such as the path of its file.
+        further: rules to check in addition to those of the spec.
+        line: returns the line of a path in the manifest.
+        config_maps: looks up the ConfigMap with the trial template, if the manifest names one.
 
     Raises:
-        InvalidSpec: with every mistake that was found, by its path in the manifest, in the order of the lines.
+        InvalidSpec: with every mistake by its path in the manifest, in the order of the lines.
     """
     if str(data.get("apiVersion")).startswith("kubeflow.org/v1alpha"):
-        need = f"'{manifest.API_VERSION}': bring it there first, its goTemplate becomes a trialSpec"
+        need = f"'{manifest.API_VERSION}'; convert the manifest first, its goTemplate becomes a trialSpec"
         raise InvalidSpec(source, [SpecError("apiVersion", data["apiVersion"], need)])
     rules = tuple(further)
     read, problems = _read(data, source, rules, config_maps, 0)
@@ -52,10 +53,10 @@ def convert(
 def _read(
     data: Mapping[str, Any], source: str, rules: Iterable[Rule], config_maps: ConfigMaps, variant: int
 ) -> tuple[Parsed | None, list[SpecError]]:
-    """What a manifest says, or what is wrong in it.
+    """Read a manifest, or list the mistakes in it.
 
     Args:
-        variant: which stand-ins take the place of what is wrong.
+        variant: which stand-ins to use in place of mistakes, 0 or 1.
     """
     draft = Draft(variant=variant)
     whole = draft.read(manifest.Manifest, data, unsound=())
@@ -66,7 +67,7 @@ def _read(
     try:
         experiment = Experiment.parse(spec, source, rules)
     except InvalidSpec as invalid:
-        return None, draft.told(invalid.problems)
+        return None, draft.all_problems(invalid.problems)
     return Parsed(experiment, spec, tuple(draft.notes), katib=True, manifest=data), draft.problems
 
 
@@ -87,7 +88,7 @@ def _fill(draft: Draft, whole: manifest.Manifest, config_maps: ConfigMaps) -> No
     trial.fill(draft, template.data, meanings, collector, algorithms.checkpoints(read))
     draft.moved(SPEC, template.where)
     if not template.known:
-        draft.notes = [note for note in draft.notes if not note.where.startswith("trial.")]  # on what is none of theirs
+        draft.notes = [note for note in draft.notes if not note.where.startswith("trial.")]  # about the stand-in
     if not draft.data.get("parameters"):
         draft.data.pop("parameters", None)
 
@@ -99,10 +100,10 @@ def _metadata(draft: Draft, data: Mapping[str, Any]) -> None:
         return
     name = read.name or (read.generate_name or "").rstrip("-.")
     if not name:
-        draft.wrong("metadata.name", NOTHING, "a value here, it is required", unsound=["name"])
+        draft.wrong("metadata.name", NOTHING, "a value; it is required", unsound=["name"])
     draft.data["name"] = name
     argo = {"namespace": read.namespace, "labels": read.labels}
-    if said := {key: value for key, value in argo.items() if value}:
-        draft.data["argo"] = said
+    if section := {key: value for key, value in argo.items() if value}:
+        draft.data["argo"] = section
     draft.came("argo.namespace", "metadata.namespace")
     draft.came("argo.labels", "metadata.labels", below=True)

@@ -1,4 +1,4 @@
-"""A spec in the making: its data, where each part came from, what is to be told about it, and what is wrong."""
+"""A spec under construction from a manifest: its data, the origin of each part, notes, and mistakes."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -19,7 +19,7 @@ M = TypeVar("M", bound=Model)
 
 @dataclass(frozen=True)
 class Origin:
-    """A path in the manifest; ``below``: what lies below it has the same path in the spec."""
+    """A path in the manifest; with ``below``, the paths below it are the same in the spec."""
 
     path: str
     below: bool
@@ -27,12 +27,14 @@ class Origin:
 
 @dataclass
 class Draft:
-    """What the sections of a manifest are turned into.
+    """A spec under construction from the sections of a manifest.
 
     Attributes:
-        data: the spec, plain data.
-        unsound: top-level keys of the spec, or paths in it, that cannot be judged, because the manifest is wrong there.
-        variant: which stand-ins take the place of what is wrong in a section of the manifest.
+        data: the spec as plain data.
+        notes: remarks for people, by paths in the spec.
+        problems: mistakes, by paths in the manifest.
+        unsound: top-level keys or paths of the spec that cannot be checked, because the manifest is wrong there.
+        variant: which stand-ins to use in place of mistakes in the manifest, 0 or 1.
     """
 
     data: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -45,22 +47,26 @@ class Draft:
     _origins: dict[str, Origin] = field(default_factory=dict[str, Origin])
 
     def note(self, where: str, text: str) -> None:
-        """Tell something about a part of the spec, named by its path there."""
+        """Add a remark on the part of the spec at a path."""
         self.notes.append(Note(where, text))
 
-    def wrong(self, path: str, found: object, need: str, *, unsound: Collection[str] = ()) -> None:
-        """Tell a mistake, by its path in the manifest; none in a stand-in for what was told before."""
-        unnamed = found is NOTHING and _cut(path)[0] in self._emptied
+    def wrong(self, path: str, value: object, need: str, *, unsound: Collection[str] = ()) -> None:
+        """Report a mistake by its path in the manifest, unless it may come from a stand-in for an earlier one.
+
+        Args:
+            unsound: keys or paths of the spec that cannot be checked because of it.
+        """
+        unnamed = value is NOTHING and _cut(path)[0] in self._emptied
         if not self.has_mended(path) and not unnamed:
-            self.problems.append(SpecError(path, found, need))
+            self.problems.append(SpecError(path, value, need))
         self.unsound |= set(unsound)
 
     def came(self, where: str, path: str, *, below: bool = False) -> None:
-        """A part of the spec came from a path in the manifest."""
+        """Record that a part of the spec comes from a path in the manifest; ``below`` as in ``Origin``."""
         self._origins[where] = Origin(path, below)
 
     def moved(self, path: str, to: str) -> None:
-        """What was told to stand at a path in the manifest, and below it, stands elsewhere."""
+        """Replace a path in the manifest, and the paths below it, in all mistakes and origins so far."""
 
         def there(old: str) -> str:
             return to + old.removeprefix(path) if old.startswith(path) else old
@@ -80,10 +86,18 @@ class Draft:
         return origin.path + rest if origin.below else origin.path
 
     def read(self, model: type[M], data: Any, *at: int | str, unsound: Collection[str]) -> M | None:
-        """A section of the manifest, with stand-ins for its mistakes, which are told; None where that does not do."""
+        """Read a section of the manifest, reporting its mistakes and using stand-ins for them.
+
+        Args:
+            at: the path of the section.
+            unsound: keys of the spec that cannot be checked without the section.
+
+        Returns:
+            The section; None if stand-ins do not make it valid.
+        """
         path: Path = at
         if data is None:
-            self.wrong(str(at[0]), NOTHING, "a value here, it is required", unsound=unsound)
+            self.wrong(str(at[0]), NOTHING, "a value; it is required", unsound=unsound)
             return None
         try:
             return model.model_validate(data)
@@ -103,13 +117,13 @@ class Draft:
             return None
 
     def has_mended(self, where: str) -> bool:
-        """Whether a path in the manifest lies in what a stand-in took the place of."""
+        """True if a path in the manifest is in a part that a stand-in has replaced."""
         ends = [match.start() for match in re.finditer(r"[.\[]", where)] if self._mended else []
         return where in self._mended or any(where[:end] in self._mended for end in ends)
 
-    def told(self, found: Collection[SpecError]) -> list[SpecError]:
-        """All mistakes: those of the manifest, and those of the spec it became, by their path in the manifest."""
-        judged = [problem for problem in found if not self._unsure(problem)]
+    def all_problems(self, of_spec: Collection[SpecError]) -> list[SpecError]:
+        """The mistakes in the manifest and those in the resulting spec, all by paths in the manifest."""
+        judged = [problem for problem in of_spec if not self._unsure(problem)]
         placed = [SpecError(self.origin(problem.where), problem.found, problem.need) for problem in judged]
         return [*self.problems, *(problem for problem in placed if not self.has_mended(problem.where))]
 
@@ -136,28 +150,28 @@ def _below(start: str, where: str) -> str:
 
 
 def _cut(where: str) -> tuple[str, str]:
-    """A path without its last step, and that step."""
+    """A path without its last part, and that part."""
     at = max(where.rfind("."), where.rfind("["))
     return (where[:at], where[at:]) if at > 0 else ("", where)
 
 
 def listed(data: Any) -> list[Any] | None:
-    """A list of sections, as it was written; None where it is no list."""
+    """A list as it was written; None for anything else."""
     return list(data) if isinstance(data, list | tuple) else None
 
 
 def get(data: Any, *keys: str) -> Any:
-    """What stands at the end of some keys; None where one is not there."""
+    """The value at a path of keys; None if a key is missing."""
     for key in keys:
         data = data.get(key) if isinstance(data, Mapping) else None
     return data
 
 
 def items(data: Any) -> list[Any]:
-    """The items of a list; none where it is no list."""
+    """The items of a list; an empty list for anything else."""
     return list(data) if isinstance(data, list | tuple) else []
 
 
 def mapping(data: Any) -> dict[str, Any]:
-    """A mapping; an empty one where it is none."""
+    """A mapping as a dict; an empty dict for anything else."""
     return dict(data) if isinstance(data, Mapping) else {}

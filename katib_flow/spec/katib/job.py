@@ -1,4 +1,4 @@
-"""A batch/v1 Job -> a container trial, where it holds no more than that can express."""
+"""A batch/v1 Job -> a container trial, if it has nothing that a container trial cannot express."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -16,10 +16,10 @@ _SIDECAR = "sidecar.istio.io/inject"
 
 @dataclass(frozen=True)
 class Job:
-    """A Job as it is written.
+    """A Job as written in a manifest.
 
     Attributes:
-        at: where it stands in the manifest.
+        at: the path of the Job in the manifest.
     """
 
     body: Mapping[str, Any]
@@ -27,6 +27,7 @@ class Job:
 
     @property
     def container_path(self) -> str:
+        """The path of the first container in the Job."""
         return f"{_POD}.containers[0]"
 
     @cached_property
@@ -43,11 +44,12 @@ class Job:
 
     @cached_property
     def container_names(self) -> list[str]:
-        return [str(name) for each in self._containers if (name := get(each, "name")) is not None]
+        """The names of all containers that have one."""
+        return [str(name) for container in self._containers if (name := get(container, "name")) is not None]
 
     @cached_property
     def obstacles(self) -> list[str]:
-        """Paths of what a container trial has no place for."""
+        """Paths in the Job of what a container trial cannot express; empty if it can be one."""
         return list(self._obstacles())
 
     def _obstacles(self) -> Iterator[str]:
@@ -63,8 +65,7 @@ class Job:
             yield f"{_POD}.containers"
 
     def _of(self, *keys: str) -> list[tuple[str, Any]]:
-        found = get(self.body, *keys)
-        return list(found.items()) if isinstance(found, Mapping) else []
+        return list(mapping(get(self.body, *keys)).items())
 
     def _container_obstacles(self, container: Mapping[str, Any]) -> Iterator[str]:
         if not container.get("command"):
@@ -73,63 +74,63 @@ class Job:
         for key in ("command", "args"):
             if not all(isinstance(item, str) for item in _items(container.get(key), key)):
                 yield key
-        for place, item in enumerate(_items(container.get("env"), "env")):
+        for position, item in enumerate(_items(container.get("env"), "env")):
             if not isinstance(get(item, "name"), str) or not isinstance(get(item, "value") or "", str):
-                yield f"env[{place}]"
+                yield f"env[{position}]"
             elif get(item, "valueFrom") is not None and secret_key(item) is None:
-                yield f"env[{place}].valueFrom"
+                yield f"env[{position}].valueFrom"
         if not isinstance(container.get("resources") or {}, Mapping):
             yield "resources"
 
     @cached_property
     def placement(self) -> Placement:
-        """Where its pod runs, and what is mounted."""
-        inject = {_SIDECAR: found} if (found := get(self._template, "metadata", "labels", _SIDECAR)) else {}
+        """Where the pod runs, its annotations, mounts and secrets; for a Job with one container."""
+        inject = {_SIDECAR: label} if (label := get(self._template, "metadata", "labels", _SIDECAR)) else {}
         annotations = get(self._template, "metadata", "annotations")
         either = {**inject, **annotations} if isinstance(annotations, Mapping) else annotations or inject
-        made = Placement.of(self._pod, self._containers[0], either)
+        placement = Placement.from_pod(self._pod, self._containers[0], either)
         secrets = {str(get(item, "name")): key for item in self._environment() if (key := secret_key(item))}
-        made.of_trials |= {"secrets": secrets} if secrets else {}
-        return made
+        placement.of_trials |= {"secrets": secrets} if secrets else {}
+        return placement
 
     def _environment(self) -> list[Any]:
         return items(get(self._containers[0], "env"))
 
     @cached_property
     def container(self) -> dict[str, Any]:
-        """The container trial, Katib's placeholders still in it; for a Job without obstacles."""
-        found = self._containers[0]
+        """The container trial, still with Katib's placeholders; for a Job without obstacles."""
+        container = self._containers[0]
         env: dict[str, str] = {}
         for item in self._environment():
             if "valueFrom" not in item:
                 env[item["name"]] = expanded(item.get("value") or "", env)
         parts = {
-            "image": found.get("image"),
-            "command": [expanded(text, env) for text in found["command"]],
-            "args": [expanded(text, env) for text in found.get("args") or ()],
+            "image": container.get("image"),
+            "command": [expanded(text, env) for text in container["command"]],
+            "args": [expanded(text, env) for text in container.get("args") or ()],
             "env": env,
-            "working_dir": found.get("workingDir"),
-            "resources": {key: part for key, part in (found.get("resources") or {}).items() if part},
+            "working_dir": container.get("workingDir"),
+            "resources": {key: part for key, part in (container.get("resources") or {}).items() if part},
         }
         return {key: part for key, part in parts.items() if part or key == "image"}
 
     @cached_property
     def timeout(self) -> Any:
-        """Seconds that the Job may take; None where it may take any."""
+        """The active deadline of the Job, or else of its pod, in seconds as written; None if there is no deadline."""
         of_job, of_pod = get(self.body, "spec", "activeDeadlineSeconds"), get(self._pod, "activeDeadlineSeconds")
         return of_pod if of_job is None else of_job
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a container trial does otherwise."""
-        return list(self._told())
+        """Remarks on what a container trial does differently."""
+        return list(self._differences())
 
-    def _told(self) -> Iterator[str]:
+    def _differences(self) -> Iterator[str]:
         if get(self._pod, "restartPolicy") == "OnFailure" or get(self.body, "spec", "backoffLimit"):
-            yield "a Job starts a failed pod again; here a trial that fails has failed, see limits.retries"
+            yield "a Job restarts a failed pod; here a failed trial is not restarted, see limits.retries"
         for kind in ("labels", "annotations"):
-            if found := mapping(get(self.body, "metadata", kind)):
-                yield f"left out the Job's {kind} ({', '.join(found)}): the trial is a pod of a Workflow"
+            if names := mapping(get(self.body, "metadata", kind)):
+                yield f"left out the {kind} of the Job ({', '.join(names)}), because the trial is a pod of a Workflow"
 
 
 _KEPT = (
@@ -157,17 +158,17 @@ _POD_KEPT = (
 
 
 def _placed(key: str, value: Any) -> bool:
-    """Whether a key of a pod's spec is kept, or says nothing."""
+    """True if a key of a pod's spec is kept, or empty."""
     return key in _POD_KEPT or value in (None, [], {})
 
 
 def _items(value: Any, key: str) -> list[Any]:
-    """The items of a list that may be left out; what is no list is one item, which fits nowhere."""
+    """The items of an optional list; anything else becomes one item, which is invalid everywhere."""
     return [] if value is None else list(value) if isinstance(value, list | tuple) else [{key: value}]
 
 
 def _harmless(key: str, value: Any) -> bool:
-    """Whether a key of a Job's spec says nothing that a container trial could not keep."""
+    """True if a key of a Job's spec does not prevent a container trial."""
     if key in ("completions", "parallelism"):
         return value == 1
     if key in ("suspend", "manualSelector"):
@@ -176,7 +177,7 @@ def _harmless(key: str, value: Any) -> bool:
 
 
 def expanded(text: str, env: Mapping[str, str]) -> str:
-    """Text with ``$(NAME)`` as Kubernetes replaces it; a name that there is not stays as it is."""
+    """Replace ``$(NAME)`` as Kubernetes does: a reference to an unknown name stays unchanged."""
 
     def replace(match: re.Match[str]) -> str:
         return env.get(match[1], match[0]) if match[1] else "$"

@@ -1,8 +1,8 @@
-"""``nasConfig`` of a Katib manifest: its trials are given the same texts as in Katib, by the same names.
+"""``nasConfig`` of a Katib manifest: trials get the same texts as in Katib, under the same names.
 
-Katib's ENAS decides on a network layer by layer, an operation and which earlier layers are read too, and writes it down
-as ``[[3], [0, 1]]``: these decisions are parameters here. Its DARTS decides on nothing: the trial's image is told the
-search space, and searches by itself.
+Katib's ENAS chooses an operation and skip connections for each layer, and writes them as ``[[3], [0, 1]]``: these
+choices are parameters here. Its DARTS service chooses nothing: the trial's image receives the search space, and
+searches by itself.
 """
 
 import itertools
@@ -17,7 +17,7 @@ from katib_flow.spec.katib.draft import Draft
 from katib_flow.spec.katib.sections import plain
 
 AT = "spec.nasConfig"
-MOST = 1000  # values of a parameter of an operation, and combinations of these
+MOST = 1000  # values of a parameter of an operation, and combinations of all operations
 _DARTS: dict[str, Any] = {
     **{
         "num_epochs": 50,
@@ -30,14 +30,14 @@ _DARTS: dict[str, Any] = {
     **{"alpha_lr": 3e-4, "alpha_weight_decay": 1e-3, "batch_size": 128, "num_workers": 4, "init_channels": 16},
     **{"print_step": 50, "num_nodes": 4, "stem_multiplier": 3},
 }
-"""Katib's defaults, which it hands to the trial with what is set."""
+"""Katib's default settings, which it passes to the trial together with those in the manifest."""
 
 
 def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) -> Mapping[str, str]:
-    """Fill in the parameters that a ``nasConfig`` stands for.
+    """Fill in the parameters that a ``nasConfig`` implies.
 
     Returns:
-        What its names in ``trialParameters`` are in the spec.
+        The replacements of its references in ``trialParameters``, as text of the spec; empty without a ``nasConfig``.
     """
     draft.came("architecture", AT)
     if data is None:
@@ -47,11 +47,11 @@ def architecture(draft: Draft, data: Any, algorithm: manifest.Algorithm | None) 
         draft.unsound |= {"parameters", "algorithm", "architecture"}
         return {}
     draft.came("parameters", AT)
-    return (_told if algorithm.algorithm_name == "darts" else _decided)(draft, config, algorithm)
+    return (_constants if algorithm.algorithm_name == "darts" else _decided)(draft, config, algorithm)
 
 
 def _decided(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
-    """Parameters ``layer2.op``, the number of an operation, and ``layer2.skip0``, whether the input is read too."""
+    """Parameters ``layer2.op``, the number of an operation, and ``layer2.skip0``, 1 for a skip from the input."""
     operations = _operations(draft, config)
     graph, parameters = config.graph_config, draft.data.setdefault("parameters", {})
     layers: list[str] = []
@@ -61,25 +61,29 @@ def _decided(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algor
         parameters |= {skip: {"type": "categorical", "values": [0, 1]} for skip in skips}
         layers.append(", ".join(f"${{{name}}}" for name in (f"layer{layer}.op", *skips)))
     sizes = {"input_sizes": list(graph.input_sizes), "output_sizes": list(graph.output_sizes)}
-    embedding = {str(each["opt_id"]): each for each in operations}
+    embedding = {str(operation["opt_id"]): operation for operation in operations}
     network = {"num_layers": graph.num_layers, **sizes, "embedding": embedding}
     return {"architecture": f"[[{'], ['.join(layers)}]]", "nn_config": _quoted(network)}
 
 
 def _operations(draft: Draft, config: manifest.NasConfig) -> list[dict[str, Any]]:
-    """Every combination of the parameters of each operation, as Katib counts and describes them."""
-    found: list[dict[str, Any]] = []
+    """Every combination of the parameters of each operation, numbered and described as in Katib."""
+    combinations: list[dict[str, Any]] = []
     for number, operation in enumerate(config.operations):
         at = f"{AT}.operations[{number}].parameters"
-        names = [each.name for each in operation.parameters]
-        values = [_values(draft, each, f"{at}[{place}]") for place, each in enumerate(operation.parameters)]
-        if (count := len(found) + math.prod(map(len, values))) > MOST:
-            draft.wrong(at, f"{count} operations", f"at most {MOST} combinations in all", unsound=["parameters"])
+        names = [parameter.name for parameter in operation.parameters]
+        values = [
+            _values(draft, parameter, f"{at}[{position}]") for position, parameter in enumerate(operation.parameters)
+        ]
+        if (count := len(combinations) + math.prod(map(len, values))) > MOST:
+            need = f"at most {MOST} combinations in all operations together"
+            draft.wrong(at, f"{count} combinations", need, unsound=["parameters"])
             continue
         for chosen in itertools.product(*values):
             params = dict(zip(names, chosen, strict=True))
-            found.append({"opt_id": len(found), "opt_type": operation.operation_type, "opt_params": params})
-    return found
+            new = {"opt_id": len(combinations), "opt_type": operation.operation_type, "opt_params": params}
+            combinations.append(new)
+    return combinations
 
 
 def _values(draft: Draft, parameter: manifest.Parameter, at: str) -> list[Any]:
@@ -90,36 +94,37 @@ def _values(draft: Draft, parameter: manifest.Parameter, at: str) -> list[Any]:
         return list(space.values)
     low, high, step = (_decimal(text) for text in (space.min, space.max, space.step or "1"))
     if low is None or high is None or step is None or step <= 0 or not 0 <= (high - low) / step < MOST:
-        found = f"min {space.min!r}, max {space.max!r}, step {space.step!r}"
-        need = f"numbers as text, from min to max at most {MOST} steps"
-        draft.wrong(f"{at}.feasibleSpace", found, need, unsound=["parameters"])
+        bounds = f"min {space.min!r}, max {space.max!r}, step {space.step!r}"
+        need = f"numbers as text, with at most {MOST} steps from min to max"
+        draft.wrong(f"{at}.feasibleSpace", bounds, need, unsound=["parameters"])
         return []
     number = int if parameter.parameter_type == "int" else float
-    return [number(low + place * step) for place in range(int((high - low) / step) + 1)]
+    return [number(low + position * step) for position in range(int((high - low) / step) + 1)]
 
 
 def _decimal(text: str) -> Decimal | None:
     return Decimal(text.strip()) if plain(text) is not None else None
 
 
-def _told(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
-    """Parameters of one value each: what Katib tells the image, which searches by itself."""
+def _constants(draft: Draft, config: manifest.NasConfig, algorithm: manifest.Algorithm) -> Mapping[str, str]:
+    """Parameters with one value each: the texts that Katib passes to the image, which searches by itself."""
     settings = _DARTS | {
-        each.name: None if each.value == "None" else each.value for each in algorithm.algorithm_settings
+        setting.name: None if setting.value == "None" else setting.value for setting in algorithm.algorithm_settings
     }
-    told = {
+    primitives = [name for operation in config.operations for name in _primitives(draft, config, operation)]
+    texts = {
         "algorithm-settings": _quoted(settings),
-        "search-space": _quoted([name for each in config.operations for name in _primitives(draft, config, each)]),
+        "search-space": _quoted(primitives),
         "num-layers": str(config.graph_config.num_layers),
     }
     draft.data.setdefault("parameters", {}).update(
-        {name: {"type": "categorical", "values": [text]} for name, text in told.items()}
+        {name: {"type": "categorical", "values": [text]} for name, text in texts.items()}
     )
     draft.data["algorithm"] = "random"
-    text = "darts, whose search is all in the trial's image: Katib hands it these texts, and there is one trial to run"
+    text = "darts searches inside the trial's image, which gets these texts from Katib; there is one trial to run"
     draft.note("algorithm", text)
-    draft.note("objective", "a trial succeeds when it prints this metric as a number: Katib's own image prints a text")
-    return {name: f"${{{name}}}" for name in told}
+    draft.note("objective", "a trial must print this metric as a number to succeed; Katib's own image prints a text")
+    return {name: f"${{{name}}}" for name in texts}
 
 
 def _primitives(draft: Draft, config: manifest.NasConfig, operation: manifest.Operation) -> list[str]:
@@ -134,5 +139,5 @@ def _primitives(draft: Draft, config: manifest.NasConfig, operation: manifest.Op
 
 
 def _quoted(data: Any) -> str:
-    """JSON with single quotes, as Katib hands it to a trial."""
+    """JSON with single quotes, as Katib passes it to a trial."""
     return json.dumps(data).replace('"', "'")

@@ -1,8 +1,8 @@
-"""``nasConfig`` of a Katib manifest -> an ``architecture`` that our own systems search, and our trainer trains.
+"""``nasConfig`` of a Katib manifest -> an ``architecture`` for katib-flow's own NAS systems and trainer.
 
-Katib's images search (DARTS) or train (ENAS) by themselves; here their place is taken by the systems of the same
-names. ENAS decides on a chain of layers with skips, the space ``macro``; DARTS on two cells, the space ``dense``. What
-these spaces have no place for is told in a note.
+Katib's images search (DARTS) or train (ENAS) by themselves; here the systems of the same names replace them. ENAS
+searches a chain of layers with skip connections, the space ``macro``; DARTS searches two cells, the space ``dense``.
+A note says what these spaces cannot express.
 """
 
 import re
@@ -14,10 +14,10 @@ from katib_flow.spec.katib import manifest
 from katib_flow.spec.katib.algorithms import typed
 from katib_flow.spec.load import Note, Parsed
 from katib_flow.spec.problems import NOTHING
-from katib_flow.wording import did_you_mean
+from katib_flow.wording import counted, did_you_mean
 
 AT = "spec.nasConfig"
-DIGITS = (8, 8, 1)  # height, width, channels of the images that the trainer has by default
+DIGITS = (8, 8, 1)  # height, width, channels of the trainer's default images
 MOST_LAYERS, MOST_NODES = 24, 8
 _KINDS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "convolution": ("conv", (1, 3, 5, 7)),
@@ -27,7 +27,7 @@ _KINDS: Mapping[str, tuple[str, tuple[int, ...]]] = {
     "avg_pooling": ("avg", (3, 5)),
     "max_pooling": ("max", (3, 5)),
 }
-"""Our operations by Katib's, and the sizes of the window that they have a name for."""
+"""Native operations by Katib's names, with the kernel sizes that have a native name."""
 _KNOWN = ("filter_size", "pool_size", "pooling_size", "num_filter", "stride", "reduction_type")
 _SIZES = ("filter_size", "pool_size", "pooling_size")
 _SETTINGS: Mapping[str, Mapping[str, str]] = {
@@ -54,14 +54,14 @@ _OF_SPACE = ("init_channels", "num_nodes")
 
 
 def own_search(parsed: Parsed, source: str = "") -> Parsed:
-    """The search of a manifest with our own systems and trainer; its experiment is yet to be checked.
+    """Translate the architecture search of a manifest; the caller must build and check the experiment of the result.
 
     Raises:
-        InvalidSpec: it searches no architecture, or by none of the operations that there are here.
+        InvalidSpec: the manifest searches no architecture, or none of its operations has a counterpart.
     """
     whole = manifest.Manifest.model_validate(parsed.manifest).spec
     if whole.get("nasConfig") is None:
-        need = "the architecture to search, because of --own-nas; leave that out for a search of parameters alone"
+        need = "an architecture to search, because of --own-nas; omit the option to search parameters only"
         raise InvalidSpec(source, [SpecError(AT, NOTHING, need)])
     config = manifest.NasConfig.model_validate(whole["nasConfig"])
     algorithm = manifest.Algorithm.model_validate(whole["algorithm"])
@@ -70,7 +70,7 @@ def own_search(parsed: Parsed, source: str = "") -> Parsed:
 
 
 class _Own:
-    """One manifest on its way."""
+    """The translation of one manifest."""
 
     def __init__(self, config: manifest.NasConfig, algorithm: manifest.Algorithm, parsed: Parsed, source: str) -> None:
         self.config, self.algorithm, self.before, self.source = config, algorithm, parsed, source
@@ -102,14 +102,14 @@ class _Own:
         self.notes.append(Note(where, text))
 
     def _objective(self) -> None:
-        """By what the trainer reports: accuracy where it is to be high, loss where it is to be low."""
+        """A metric that the trainer reports: accuracy to maximize, or loss to minimize."""
         before = self.before.experiment.objective[0]
         metric, other = ("accuracy", "loss") if before.direction == "maximize" else ("loss", "accuracy")
         goal = {} if before.goal is None else {"goal": before.goal}
         self.data["objective"] = {"metric": metric, "direction": before.direction, **goal}
         self.data["additional_metrics"] = [other]
         if before.metric != metric:
-            self._note("objective", f"{before.metric} in Katib: the trainer here reports accuracy and loss")
+            self._note("objective", f"{before.metric} in Katib; the trainer here reports accuracy and loss")
 
     def _architecture(self) -> None:
         graph = self.config.graph_config
@@ -121,37 +121,37 @@ class _Own:
             need = f"one of {', '.join(_KINDS)}, reduction or skip_connection{did_you_mean(names[0], _KINDS)}"
             raise InvalidSpec(self.source, [SpecError(f"{AT}.operations[0].operationType", names[0], need)])
         if self.darts:
-            operations = ["none", *operations]  # which Katib adds, too
+            operations = ["none", *operations]  # Katib adds it too
         space = "dense" if self.darts else "macro"
         self.data["architecture"] = {"space": space, "settings": {**settings, "operations": operations}}
 
     def _images(self, graph: manifest.GraphConfig) -> None:
-        """Tell where the images are others than those at hand."""
+        """Add a note if the images are not the trainer's default ones."""
         sizes, classes = graph.input_sizes or DIGITS, (graph.output_sizes or (10,))[-1]
         if (tuple(sizes), classes) == (DIGITS, 10):
             return
         shape = f"[{', '.join(map(str, [*sizes[2:], *sizes[:2]]))}]"
         text = (
-            f"Katib's networks read images of {'x'.join(map(str, sizes))} in {classes} classes, which are in the "
-            "trial's image; these read scikit-learn's digits. For other images, name a function that gives them, "
+            f"Katib's trials read images of size {'x'.join(map(str, sizes))} in {classes} classes from the container "
+            "image; this trial reads scikit-learn's digits. For other images, name a function that returns them, "
             f'trial: {{arguments: {{data: "module:function"}}}}, '
-            f"and give these settings shape: {shape} and classes: {classes}"
+            f"and add the settings shape: {shape} and classes: {classes}"
         )
         self._note("architecture", text)
 
     def _layers(self, graph: manifest.GraphConfig) -> dict[str, Any]:
-        """Of the space ``macro``."""
+        """The settings of the space ``macro``."""
         layers = min(graph.num_layers, MOST_LAYERS)
         if layers < graph.num_layers:
-            self._note("architecture", f"{graph.num_layers} layers in Katib: there are at most {layers} here")
+            self._note("architecture", f"{graph.num_layers} layers in Katib; the maximum here is {layers}")
         thirds = {round(layers / 3), round(2 * layers / 3)} if layers > 2 else set[int]()
         if any(parameter.name == "stride" for parameter in self._parameters()) or self._reduces():
             where = f"after layers {' and '.join(map(str, sorted(thirds)))}" if thirds else "nowhere"
-            self._note("architecture", f"a layer does not decide on its stride here: maps are halved {where}")
+            self._note("architecture", f"strides are not searched here; feature maps are halved {where}")
         return {"layers": layers, **self._channels("num_filter"), "reductions": sorted(thirds)}
 
     def _channels(self, name: str) -> dict[str, Any]:
-        """The channels of the first layers: the smallest number there is."""
+        """The channels of the first layers: the smallest number in the manifest."""
         counts = [
             int(value)
             for parameter in self._parameters()
@@ -161,18 +161,17 @@ class _Own:
         ]
         if len(set(counts)) > 1:
             listed = ", ".join(map(str, sorted(set(counts))))
-            self._note("architecture", f"{name} is one of {listed} in Katib: a layer does not decide on it here")
+            self._note("architecture", f"{name} is one of {listed} in Katib; it is not searched here")
         return {"channels": min(counts)} if counts else {}
 
     def _cells(self, graph: manifest.GraphConfig) -> dict[str, Any]:
-        """Of the space ``dense``: its normal cells stand in stages, with a reduction between two of them."""
+        """The settings of the space ``dense``: stages of normal cells, with a reduction cell between stages."""
         layers = graph.num_layers
         stages = 1 if layers < 3 else 2 if layers < 5 else 3
         cells = max(1, (layers - stages + 1) // stages)
         if (count := stages * cells + stages - 1) != layers:
-            self._note(
-                "architecture", f"{layers} cells in Katib: {count} here, {cells} a stage and a reduction between two"
-            )
+            text = f"{counted(layers, 'cell')} in Katib, {count} here: {cells} per stage, and reductions between stages"
+            self._note("architecture", text)
         nodes = min(_count(self.settings, "num_nodes", 4), MOST_NODES)
         return {
             "nodes": nodes,
@@ -189,9 +188,11 @@ class _Own:
         return any(operation.operation_type == "reduction" for operation in self.config.operations)
 
     def _operations(self) -> Iterator[str]:
-        """Our names, of every size of a window."""
+        """The native names of the operations, one for each kernel size."""
         for name in dict.fromkeys(parameter.name for parameter in self._parameters() if parameter.name not in _KNOWN):
-            self._note("architecture", f"left out the parameter {name} of operations, which they do not have here")
+            self._note(
+                "architecture", f"left out the parameter {name} of operations, because it has no counterpart here"
+            )
         for operation in self.config.operations:
             kind = operation.operation_type
             values = {parameter.name: _values(parameter) for parameter in operation.parameters}
@@ -203,7 +204,7 @@ class _Own:
                 elif name in _KINDS:
                     yield from (self._sized(name, size) for size in sizes)
                 else:
-                    text = f"left out the operation {name!r}, which is not known here{did_you_mean(name, _KINDS)}"
+                    text = f"left out the operation {name!r}, because it is unknown here{did_you_mean(name, _KINDS)}"
                     self._note("architecture", text)
 
     def _sized(self, name: str, size: str) -> str:
@@ -211,7 +212,8 @@ class _Own:
         wanted = int(size) if size.isdecimal() and len(size) < 5 else 3
         nearest = min(sizes, key=lambda known: (abs(known - wanted), known))
         if str(nearest) != size:
-            self._note("architecture", f"{name} of {size} x {size} is {ours}{nearest}, the nearest that there is here")
+            text = f"{name} of size {size} x {size} becomes {ours}{nearest}, the nearest size available here"
+            self._note("architecture", text)
         return f"{ours}{nearest}"
 
     def _algorithm(self) -> None:
@@ -227,23 +229,23 @@ class _Own:
             elif ours is not None and text != "None":
                 settings[ours] = typed(text)
             elif not (self.darts and key in _OF_SPACE):
-                self._note("algorithm", f"left out the setting {key}: {text!r}, it has no counterpart here")
+                self._note("algorithm", f"left out the setting {key}: {text!r}, because it has no counterpart here")
         if settings:
             section["settings"] = settings
         self.data["algorithm"] = section if len(section) > 1 else name
 
     def _rest(self) -> None:
-        """The limits, and what is left of the trial."""
+        """The limits, the trial, and what remains of ``argo``."""
         self.data.pop("parameters", None)
         limits = dict(self.data.get("limits", {}))
         if self.algorithm.algorithm_name in _SETTINGS and (most := limits.pop("max_trials", None)) is not None:
-            text = f"maxTrialCount {most} is left out: the search is a trial, and each of the best networks (retrain)"
-            self._note("limits", text)
+            text = "the search is one trial, and each of the best networks (retrain) another"
+            self._note("limits", f"left out maxTrialCount {most}: {text}")
         self.data["limits"] = limits
         argo = {key: value for key, value in self.data.get("argo", {}).items() if key in ("namespace", "labels")}
         self.data["argo"] = argo
         self.data["trial"] = {"arguments": {"epochs": 10}}
-        text = "the networks are built and trained by the trainer that comes along, not by the image of Katib's trial"
+        text = "the built-in trainer builds and trains the networks, not the image of Katib's trial"
         self._note("trial", text)
 
 

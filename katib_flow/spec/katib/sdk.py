@@ -1,7 +1,7 @@
-"""The arguments of ``KatibClient.tune`` of Katib's SDK -> a spec, by the same translation as that of a manifest.
+"""The arguments of ``KatibClient.tune`` of Katib's SDK -> a spec, by the same translation as for a manifest.
 
-What the SDK makes (``katib.search.double``, ``V1EnvVar``, ``V1ResourceRequirements``) is recognised by its attributes:
-neither the SDK nor the kubernetes client has to be installed.
+Objects of the SDK (``katib.search.double``, ``V1EnvVar``, ``V1ResourceRequirements``) are recognized by their
+attributes, so neither the SDK nor the kubernetes client has to be installed.
 """
 
 import re
@@ -40,7 +40,7 @@ _ARGUMENTS = {
     "trial.container.image": "base_image",
     "trial.container.resources": "resources_per_trial",
 }
-"""The argument that a path stands for, of the manifest or of the spec; of several the longest."""
+"""The argument that a path of the manifest or of the spec comes from; the longest matching path counts."""
 _KEPT_BELOW = ("parameters", "algorithm_settings", "additional_metric_names", "env_per_trial", "resources_per_trial")
 _RESOURCES = {"gpu": "nvidia.com/gpu"}
 
@@ -50,8 +50,8 @@ class Environment:
     """The environment variables of a trial.
 
     Attributes:
-        secrets: variables whose values are in Secrets.
-        secret_sets: Secrets of which every key is a variable.
+        secrets: variables with values from Secrets: name -> secret and key.
+        secret_sets: Secrets whose keys all become variables.
     """
 
     values: dict[str, str] = field(default_factory=dict[str, str])
@@ -60,18 +60,18 @@ class Environment:
 
     @property
     def on_argo(self) -> dict[str, Any]:
-        """What only a cluster has, as ``argo.trial`` has it."""
+        """The variables that are available on a cluster only, as keys of ``argo.trial``."""
         section = {"secrets": self.secrets, "secret_sets": self.secret_sets}
         return {key: value for key, value in section.items() if value}
 
 
 @dataclass
 class Arguments:
-    """What the arguments of a call are turned into.
+    """The translation of the arguments of one call.
 
     Attributes:
-        names: what the objective calls a parameter or a constant, by its name in the spec, in the order given.
-        constants: what stands among the parameters and is none.
+        names: names of parameters and constants in the objective, by their names in the spec, in the order given.
+        constants: values among the parameters that are not search spaces.
     """
 
     draft: Draft = field(default_factory=Draft)
@@ -80,16 +80,16 @@ class Arguments:
     _foreign: list[str] = field(default_factory=list[str])
     _settings: list[str] = field(default_factory=list[str])
 
-    def wrong(self, argument: str, found: object, need: str) -> None:
-        """Tell a mistake in an argument."""
-        self.draft.wrong(argument, found, need)
+    def wrong(self, argument: str, value: object, need: str) -> None:
+        """Report a mistake by the argument that it is in."""
+        self.draft.wrong(argument, value, need)
 
     def experiment(self, name: str, namespace: str | None, counts: Mapping[str, Any], deadline: Any) -> None:
         """Fill in ``name``, ``limits`` and ``argo``.
 
         Args:
-            counts: by their names in a manifest.
-            deadline: of a trial, in seconds.
+            counts: the limits by their names in a manifest.
+            deadline: the timeout of a trial in seconds.
         """
         draft = self.draft
         draft.data["name"] = name
@@ -97,7 +97,7 @@ class Arguments:
         spec = draft.read(manifest.Spec, dict(counts), "spec", unsound=["limits"])
         if spec is not None:
             sections.limits(draft, spec)
-            draft.notes.clear()  # about what is left out, which is nobody's habit here
+            draft.notes.clear()  # remarks on defaults of a manifest, which do not concern a call
             draft.data["limits"] |= {} if deadline is None else {"trial_timeout": deadline}
         for section in ("trial", "argo", "limits.trial_timeout"):
             draft.came(section, section, below=True)
@@ -105,10 +105,10 @@ class Arguments:
             draft.data["argo"] = {"namespace": namespace}
 
     def parameters(self, given: object) -> None:
-        """Fill in ``parameters``; what is none is a constant."""
+        """Fill in ``parameters``, and ``constants`` with values that are not search spaces."""
         if not isinstance(given, Mapping):
             self.draft.unsound.add("parameters")
-            self.wrong("parameters", shown(given), "a dict of kf.search.double(...) and the like, by name")
+            self.wrong("parameters", shown(given), "a dict from names to kf.search.double(...) and the like")
             return
         ours = {str(name): value for name, value in given.items() if isinstance(value, Parameter)}
         theirs = {str(name): value for name, value in given.items() if _is_katibs(value)}
@@ -126,20 +126,20 @@ class Arguments:
         sections.objective(self.draft, {key: value for key, value in data.items() if value is not None})
 
     def algorithm(self, name: Any, settings: Any) -> None:
-        """Fill in ``algorithm``, and ``budget`` where it has one; settings: a dict, or a list of the SDK's."""
+        """Fill in ``algorithm``, and ``budget`` for hyperband; settings are a dict, or a list of the SDK's objects."""
         items: list[dict[str, Any]] = []
         if isinstance(settings, Mapping):
             items = [{"name": str(key), "value": _text(value)} for key, value in settings.items()]
         elif isinstance(settings, Sequence) and not isinstance(settings, str):
             items = [{"name": _attribute(one, "name"), "value": _attribute(one, "value")} for one in settings]
         elif settings is not None:
-            self.wrong("algorithm_settings", shown(settings), "a dict of settings by name")
+            self.wrong("algorithm_settings", shown(settings), "a dict from names to settings")
         self._settings = [str(item["name"]) for item in items]
         data = {"algorithmName": name, "algorithmSettings": items}
         algorithms.algorithm(self.draft, data, {theirs: ours for ours, theirs in self.names.items()})
 
     def pushes(self, collector: Any) -> bool:
-        """Whether the objective calls ``report_metrics``."""
+        """True if the objective calls ``report_metrics``."""
         kind = collector.get("kind") if isinstance(collector, Mapping) else collector
         if kind not in ("StdOut", "Push"):
             need = "{'kind': 'StdOut'}, or 'Push' for an objective that calls report_metrics"
@@ -147,28 +147,28 @@ class Arguments:
         return kind == "Push"
 
     def environment(self, given: Any) -> Environment:
-        """The variables of a dict, or of a list of the kubernetes client's objects."""
+        """The environment variables in a dict, or in a list of objects of the kubernetes client."""
         environment = Environment()
         if isinstance(given, Mapping):
             environment.values.update({str(name): str(value) for name, value in given.items()})
             return environment
         if given is not None and (isinstance(given, str) or not isinstance(given, Sequence)):
             self.wrong(
-                "env_per_trial", shown(given), "a dict of texts by name, or a list of V1EnvVar and V1EnvFromSource"
+                "env_per_trial", shown(given), "a dict from names to texts, or a list of V1EnvVar and V1EnvFromSource"
             )
             return environment
         for position, variable in enumerate(given or ()):
             if not _add(variable, environment):
-                need = "a name and a value, or a Secret's key; or a V1EnvFromSource of a Secret"
+                need = "a name with a value or a key of a Secret, or a V1EnvFromSource of a Secret"
                 self.wrong(f"env_per_trial[{position}]", shown(variable), need)
         return environment
 
     def resources(self, given: Any) -> dict[str, Any]:
-        """Requests and limits, of a dict with cpu, memory and gpu, or of the kubernetes client's object."""
+        """Requests and limits from a dict with cpu, memory and gpu, or from an object of the kubernetes client."""
         if given is None:
             return {}
         if _attribute(given, "num_workers") is not None:
-            need = "one container's: a job of several workers is a trial of kind resource, in a spec or a manifest"
+            need = "the resources of one container (a job of several workers is a resource trial in a spec or manifest)"
             self.wrong("resources_per_trial", "TrainerResources", need)
             return {}
         if isinstance(given, Mapping):
@@ -182,7 +182,7 @@ class Arguments:
         return {key: dict(value) for key, value in parts.items() if isinstance(value, Mapping)}
 
     def named(self, path: str) -> str:
-        """The argument that a path of the manifest or of the spec stands for, and what follows it."""
+        """Translate a path of the manifest or of the spec to one that begins with an argument."""
         head = max((start for start in _ARGUMENTS if _begins(path, start)), key=len, default="")
         if not head:
             return path
@@ -195,12 +195,12 @@ class Arguments:
         return argument + rest
 
     def mistakes(self, of_spec: Sequence[SpecError]) -> list[SpecError]:
-        """All mistakes, each by its argument.
+        """All mistakes, by the arguments that they are in.
 
         Args:
-            of_spec: what was found in the spec that the arguments were turned into.
+            of_spec: the mistakes in the spec that results from the arguments.
         """
-        problems = self.draft.told(of_spec)
+        problems = self.draft.all_problems(of_spec)
         return [SpecError(self.named(problem.where), problem.found, problem.need) for problem in problems]
 
 
@@ -221,14 +221,14 @@ def _is_katibs(value: Any) -> bool:
 
 
 def _as_manifest(name: str, value: Any) -> dict[str, Any]:
-    """A parameter of the SDK as a manifest has it."""
+    """A parameter of the SDK as an item of a manifest."""
     keys = ("min", "max", "step", "list", "distribution")
     space = {key: given for key in keys if (given := getattr(value.feasible_space, key, None)) is not None}
     return {"name": name, "parameterType": value.parameter_type, "feasibleSpace": space}
 
 
 def _add(given: Any, environment: Environment) -> bool:
-    """Add an object of the kubernetes client's; whether it could be."""
+    """Add an object of the kubernetes client; True on success."""
     name, source = _attribute(given, "name"), _attribute(given, "value_from") or _attribute(given, "valueFrom")
     if isinstance(name, str) and source is None:
         environment.values[name] = str(_attribute(given, "value") or "")

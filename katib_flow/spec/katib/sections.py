@@ -1,4 +1,4 @@
-"""Parameters, objective, limits and metrics of a Katib manifest -> those of a spec."""
+"""Translate the parameters, objective, limits and metrics of a Katib manifest."""
 
 import re
 from collections.abc import Callable
@@ -20,7 +20,7 @@ _NUMBER = r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?"
 
 
 def parameters(draft: Draft, data: Any) -> dict[str, str]:
-    """Fill in ``parameters``; the names they have in the spec by those in the manifest."""
+    """Fill in ``parameters`` and return their names in the spec by those in the manifest."""
     names: dict[str, str] = {}
     items = [] if data is None else listed(data)
     if items is None:
@@ -31,9 +31,9 @@ def parameters(draft: Draft, data: Any) -> dict[str, str]:
     for number, item in enumerate(items):
         read = draft.read(manifest.Parameter, item, "spec.parameters", number, unsound=["parameters"])
         if draft.has_mended(f"spec.parameters[{number}].name"):
-            draft.unsound.add("parameters")  # others may name it
+            draft.unsound.add("parameters")  # other parts may refer to it
         if read is not None and read.name in names:
-            draft.wrong(f"spec.parameters[{number}].name", read.name, "each parameter once")
+            draft.wrong(f"spec.parameters[{number}].name", read.name, "each parameter only once")
         elif read is not None:
             names[read.name] = _native_name(draft, read.name, set(names.values()), number)
             _parameter(draft, read, names[read.name], f"spec.parameters[{number}]")
@@ -41,20 +41,20 @@ def parameters(draft: Draft, data: Any) -> dict[str, str]:
 
 
 def _native_name(draft: Draft, name: str, taken: set[str], number: int) -> str:
-    """The name in the spec: a word, which Katib does not ask for (``--lr``)."""
+    """The name in the spec: unlike Katib, a spec does not allow names such as ``--lr``."""
     plain = re.sub(r"[^\w.-]", "_", name).lstrip("-.")
     plain = plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
     while plain in taken or plain in BUILTIN:
         plain += f"_{number}"
     if plain != name:
-        draft.note(f"parameters.{plain}", f"called {name!r} in Katib, which is no name here")
+        draft.note(f"parameters.{plain}", f"called {name!r} in Katib, which is not a valid name here")
     return plain
 
 
 def _parameter(draft: Draft, read: manifest.Parameter, name: str, path: str) -> None:
     native = (_number if read.parameter_type in ("double", "int") else _choice)(draft, read, name, path)
     if native is None:
-        native = {"type": "categorical", "values": ["?"]}  # so that what names it can be judged
+        native = {"type": "categorical", "values": ["?"]}  # a stand-in, so that references to it can be checked
         draft.unsound.add(f"parameters.{name}")
     draft.data["parameters"][name] = native
     draft.came(f"parameters.{name}", path)
@@ -87,8 +87,8 @@ def _choice(draft: Draft, read: manifest.Parameter, name: str, path: str) -> dic
     space = read.feasible_space
     given = [key for key in ("min", "max", "step") if getattr(space, key)]
     if given:
-        found = getattr(space, given[0])
-        draft.wrong(f"{path}.feasibleSpace.{given[0]}", found, f"a list only, because it is {_a(read)}")
+        bound = getattr(space, given[0])
+        draft.wrong(f"{path}.feasibleSpace.{given[0]}", bound, f"only a list, because it is {_a(read)}")
     if not space.values:
         draft.wrong(f"{path}.feasibleSpace.list", list(space.values), f"a list of values, because it is {_a(read)}")
     if given or not space.values:
@@ -99,7 +99,7 @@ def _choice(draft: Draft, read: manifest.Parameter, name: str, path: str) -> dic
     if len(numbers) < len(space.values):
         return {"type": "ordinal", "values": list(space.values)}
     if numbers != sorted(numbers):
-        draft.note(f"parameters.{name}", "in Katib not in ascending order")
+        draft.note(f"parameters.{name}", "sorted here; not in ascending order in the manifest")
     return {"type": "ordinal", "values": sorted(numbers)}
 
 
@@ -116,7 +116,7 @@ def _real(text: str) -> float | None:
 
 
 def plain(text: str) -> int | float | None:
-    """The number that a text is; None where it is none."""
+    """The number that a text represents; None if it is not a number."""
     whole = _whole(text)
     return whole if whole is not None else _real(text)
 
@@ -130,12 +130,12 @@ def objective(draft: Draft, data: Any) -> None:
     draft.data["objective"] = {"metric": read.objective_metric_name, "direction": read.type, **goal}
     if read.additional_metric_names:
         draft.data["additional_metrics"] = list(read.additional_metric_names)
-    given = {each.name: each.value for each in read.metric_strategies}
-    default = "min" if read.type == "minimize" else "max"  # what Katib does where nothing is said
+    given = {strategy.name: strategy.value for strategy in read.metric_strategies}
+    default = "min" if read.type == "minimize" else "max"  # Katib's default
     names = (read.objective_metric_name, *read.additional_metric_names)
     draft.data.setdefault("metrics", {})["strategy"] = {name: given.pop(name, default) for name in names}
     for name in given:
-        draft.note("metrics.strategy", f"left out {name!r}, which is no metric of this experiment")
+        draft.note("metrics.strategy", f"left out {name!r}, because it is not a metric of this experiment")
     draft.came("objective", "spec.objective")
     for ours, theirs in (("metric", "objectiveMetricName"), ("direction", "type"), ("goal", "goal")):
         draft.came(f"objective.{ours}", f"spec.objective.{theirs}")
@@ -146,24 +146,24 @@ def objective(draft: Draft, data: Any) -> None:
 def limits(draft: Draft, spec: manifest.Spec) -> None:
     """Fill in ``limits``."""
     failed = spec.max_failed_trial_count
-    made: dict[str, Any] = {"parallel_trials": spec.parallel_trial_count or PARALLEL}
+    section: dict[str, Any] = {"parallel_trials": spec.parallel_trial_count or PARALLEL}
     if spec.max_trial_count is not None:
-        made = {"max_trials": spec.max_trial_count, **made}
+        section = {"max_trials": spec.max_trial_count, **section}
     if failed is None:
-        draft.note("limits.max_failed_trials", "Katib has no limit where maxFailedTrialCount is left out")
+        draft.note("limits.max_failed_trials", "without maxFailedTrialCount, Katib has no such limit")
         failed = spec.max_trial_count or MANY
-    draft.data["limits"] = {**made, "max_failed_trials": failed}
+    draft.data["limits"] = {**section, "max_failed_trials": failed}
     draft.came("limits", "spec.maxTrialCount")
     draft.came("limits.max_trials", "spec.maxTrialCount")
     draft.came("limits.parallel_trials", "spec.parallelTrialCount")
     draft.came("limits.max_failed_trials", "spec.maxFailedTrialCount")
     if spec.resume_policy in ("LongRunning", "FromVolume"):
-        text = f"resumePolicy {spec.resume_policy}: any experiment can be gone on with here, katib-flow resume NAME"
+        text = f"resumePolicy {spec.resume_policy}: here any experiment can be resumed, with katib-flow resume NAME"
         draft.note("limits", text)
 
 
 def metrics(draft: Draft, data: Any) -> manifest.MetricsCollector | None:
-    """Fill in ``metrics``; the collector as it was read, None where it could not be."""
+    """Fill in ``metrics`` and return the section as read; None if it is too wrong to be read."""
     at = "spec.metricsCollectorSpec"
     read = draft.read(manifest.MetricsCollector, {} if data is None else data, at, unsound=["metrics"])
     if read is None:
@@ -187,10 +187,10 @@ def _filter(draft: Draft, read: manifest.MetricsCollector, source: dict[str, Any
     if not patterns:
         return {}
     if source["source"] not in ("stdout", "file"):
-        draft.note("metrics", f"left out metricsFormat, which a {read.collector.kind} collector does not read")
+        draft.note("metrics", f"left out metricsFormat, because a {read.collector.kind} collector does not use it")
         return {}
     if classes := [number for number, pattern in enumerate(patterns) if _POSIX_CLASS.search(pattern)]:
-        need = "a regular expression of Python's: [A-Za-z] for [[:alpha:]], say"
+        need = "a Python regular expression, such as [A-Za-z] for [[:alpha:]]"
         at = f"spec.metricsCollectorSpec.source.filter.metricsFormat[{classes[0]}]"
         draft.wrong(at, patterns[classes[0]], need)
         return {}
@@ -218,11 +218,11 @@ def _prometheus(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]
     get = read.source.http_get
     port = _whole(get.port) if get.port else 8080
     if port is None:
-        need = "a port number: a port has no name here"
+        need = "a port number, because ports have no names here"
         draft.wrong("spec.metricsCollectorSpec.source.httpGet.port", get.port, need, unsound=["metrics"])
     for key, value in (("host", get.host), ("scheme", get.scheme), ("httpHeaders", get.http_headers)):
         if value:
-            draft.note("metrics", f"left out httpGet.{key}: the endpoint is the trial's own, by plain HTTP")
+            draft.note("metrics", f"left out httpGet.{key}, because the endpoint is the trial's own, over plain HTTP")
     return {"source": "prometheus", "port": port, "path": get.path or "/metrics"}
 
 
@@ -231,7 +231,7 @@ def _push(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
 
 
 def _none(draft: Draft, read: manifest.MetricsCollector) -> dict[str, Any]:
-    draft.note("metrics", "with no collector, Katib waits for what is reported to its API; so it is here")
+    draft.note("metrics", "without a collector, metrics must be reported over Katib's API, as in Katib")
     return {"source": "katib"}
 
 
