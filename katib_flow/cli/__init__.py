@@ -1,6 +1,6 @@
 """The command line: parse, call the package, print.
 
-Exit codes: 0 done, 1 the experiment failed, 2 bad input, 130 interrupted.
+Exit codes: 0 done, 1 the experiment failed or a replay differs, 2 bad input, 130 interrupted.
 """
 
 import os
@@ -10,17 +10,17 @@ from io import TextIOWrapper
 
 
 def main() -> None:
-    """Entry point. What the user can cause is one message on stderr; a traceback is a bug of ours."""
+    """Entry point: a user's mistake is one message on stderr; a traceback is a bug in katib-flow."""
     from katib_flow.cli.app import app
     from katib_flow.errors import KatibFlowError
 
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a value may hold what this terminal's encoding lacks
+            stream.reconfigure(errors="backslashreplace")  # a value may contain what this terminal cannot encode
     try:
         app(prog_name="katib-flow")
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # one more would find the interpreter on its way out
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # another one would interrupt the exit of the interpreter
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except KatibFlowError as error:

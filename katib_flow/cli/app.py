@@ -1,4 +1,4 @@
-"""The program and its commands. Each imports what it needs when it is called, so that ``--help`` answers at once."""
+"""The program and its commands, each of which imports what it needs when called, so that ``--help`` is fast."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="AutoML as plain workflows: one experiment, on this machine or on Argo, recorded in MLflow.",
+    help="AutoML as plain workflows: run experiments on this machine or on Argo, recorded in MLflow.",
 )
 
 
@@ -27,19 +27,19 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version, and end")
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version and exit")
     ] = False,
 ) -> None: ...
 
 
 def algorithms(
-    name: Annotated[str | None, typer.Argument(help="one algorithm, with its settings")] = None,
+    name: Annotated[str | None, typer.Argument(help="show one algorithm with its settings")] = None,
     output: As = Output.TABLE,
     schema: Annotated[
-        bool, typer.Option("--schema", help="Print the JSON Schema of what a program that suggests reads and writes.")
+        bool, typer.Option("--schema", help="print the JSON schema of the requests and replies of a suggesting program")
     ] = False,
 ) -> None:
-    """The search algorithms, or one with its settings."""
+    """List the search algorithms, or show one with its settings."""
     if schema:
         from katib_flow.cli.output import to_json
         from katib_flow.outside import protocol
@@ -63,29 +63,29 @@ def algorithms(
     fields, texts = entry.settings.model_fields.items(), entry.settings.about()
     paper = entry.settings.paper if issubclass(entry.settings, SystemSettings) else None
     settings = [
-        {"setting": key, "default": each.default}
-        | ({} if paper is None else {"paper": {"preset": "paper", **paper}.get(key, each.default)})
+        {"setting": key, "default": field.default}
+        | ({} if paper is None else {"paper": {"preset": "paper", **paper}.get(key, field.default)})
         | {"about": texts.get(key, "")}
-        for key, each in fields
+        for key, field in fields
     ]
     if output is Output.JSON:
         show_one(about | {"settings": settings}, output)
     else:
         show_one(about, output)
-        show(settings, output, title="settings") if settings else print("it has no settings")
+        show(settings, output, title="settings") if settings else print("no settings")
 
 
 def _show_algorithms(output: Output) -> None:
-    """All of them; systems of architecture search by the table of the paper, too."""
+    """All algorithms, and the NAS systems again in the table of the paper."""
     from katib_flow.algorithms import registered_algorithms
     from katib_flow.cli.output import show
     from katib_flow.nas import table
 
     entries = list(registered_algorithms().values())
-    listed = [{"name": each.name, "summary": each.summary} for each in entries]
+    listed = [{"name": entry.name, "summary": entry.summary} for entry in entries]
     if output is Output.JSON:
-        places = ({"strategy": each.strategy, "scope": list(each.scope)} for each in entries)
-        show([about | place for about, place in zip(listed, places, strict=True)], output)
+        details = ({"strategy": entry.strategy, "scope": list(entry.scope)} for entry in entries)
+        show([about | detail for about, detail in zip(listed, details, strict=True)], output)
         return
     show(listed, output)
     show(table.rows(entries), output, title="Architecture search (Zhou et al., OpML 2019, table 1)", lines=True)

@@ -1,4 +1,4 @@
-"""`submit`, `resume --argo` and `status` of what runs on a cluster: create a Workflow, watch it, say how it stands."""
+"""The cluster side of `submit`, `resume --argo`, `status` and `doctor`: create, watch and describe Workflows."""
 
 import os
 import sys
@@ -16,25 +16,25 @@ from katib_flow.local.spool import Spool
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Record, Status, Store
 
-PATIENCE_SECONDS = 15.0  # of one look at MLflow, after which its absence is told
-GLANCE_SECONDS = 5.0  # for which `status` waits for an answer of the cluster
+PATIENCE_SECONDS = 15.0  # for one answer of MLflow, before its absence is reported
+GLANCE_SECONDS = 5.0  # for which `status` waits for the cluster
 
 
 def store_of(experiment: Experiment, tracking_uri: str | None) -> Store | None:
-    """Where the cluster records, as far as it is known and reached here; only a server can be both here and there."""
+    """The store of an experiment on a cluster, if its server is known and reachable here; otherwise print why not."""
     uri = tracking_uri or experiment.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI", "")
     if not uri:
-        print("no MLflow server is known here (--tracking-uri): only what Argo knows will be told")
+        print("no MLflow server is known here (see --tracking-uri); only what Argo knows is shown")
         return None
     try:
         return Store(uri, experiment.tracking.experiment, patience_seconds=PATIENCE_SECONDS)
     except TrackingError as error:
-        print(f"{error}; only what Argo knows will be told")
+        print(f"{error}; only what Argo knows is shown")
         return None
 
 
 def submitted(cluster: Cluster, name: str) -> None:
-    """Say what is there now, and how to see it."""
+    """Print the name of a new Workflow, and the commands that show it."""
     print(f"workflow {cluster.namespace}/{name}: created")
     print(f"see it: argo get -n {cluster.namespace} {name}, kubectl get workflow -n {cluster.namespace} {name}")
 
@@ -42,17 +42,27 @@ def submitted(cluster: Cluster, name: str) -> None:
 def watch(
     cluster: Cluster, run: str, experiment: Experiment, store: Store | None, *, segment: int, quiet: bool
 ) -> None:
-    """Show an experiment until it has ended, and exit as it did; Ctrl-C leaves it running."""
-    told: set[str] = set()
+    """Show the progress of an experiment until it ends; Ctrl-C leaves it running.
+
+    Args:
+        run: the name of the run: that of its Workflows, without the segment.
+        store: where the experiment records; None to show only what Argo knows.
+        segment: the segment to begin with.
+
+    Raises:
+        typer.Exit: always: with 1 if the experiment failed, 130 on Ctrl-C, else 0.
+        KatibFlowError: the cluster or the store cannot be read any more.
+    """
+    shown: set[str] = set()
     with watching(experiment, quiet=quiet) as display:
 
         def show(following: Following) -> None:
-            if display is None or (found := following.progress()) is None:
+            if display is None or (progress := following.progress()) is None:
                 return
-            history, most_trials = found
-            fresh: list[Trial] = [trial for trial in history if trial.state.final and trial.id not in told]
+            history, most_trials = progress
+            fresh: list[Trial] = [trial for trial in history if trial.state.final and trial.id not in shown]
             for trial in fresh:
-                told.add(trial.id)
+                shown.add(trial.id)
                 display.trial_ended(trial)
             display.show(history, most_trials)
 
@@ -62,23 +72,23 @@ def watch(
             status = following.wait()
         except KeyboardInterrupt:
             ends = f"katib-flow stop {experiment.name}, argo stop {run}"
-            print(f"\ndetached: {run} goes on in the cluster; to end it: {ends}")
+            print(f"\ndetached: {run} continues in the cluster; to end it: {ends}")
             raise typer.Exit(130) from None
         except (ClusterError, TrackingError) as error:
-            raise KatibFlowError(f"{error}; not watched any more, {run} goes on in the cluster") from error
+            raise KatibFlowError(f"{error}; stopped watching, {run} continues in the cluster") from error
     print(f"{run}: {status}{': ' if following.reason else ''}{following.reason}")
     raise typer.Exit(1 if status is Status.FAILED else 0)
 
 
 def _complain(text: str) -> None:
-    """What a person must know even where progress is not wanted."""
+    """Print a message that matters even if progress is not wanted."""
     print(text, file=sys.stderr)
 
 
 def seen_in_cluster(record: Record, namespace: str | None) -> dict[str, Any]:
-    """How the Workflow of an experiment that is not over stands, and what waits in it; nothing of one that ran here.
+    """The Workflow of an experiment that has not ended, and what waits in it; empty for one that runs on a machine.
 
-    Where the cluster cannot be asked, why.
+    If the cluster does not answer, the value says why.
     """
     if record.status.final or not record.key or Spool.names(record.key):
         return {}
@@ -87,12 +97,18 @@ def seen_in_cluster(record: Record, namespace: str | None) -> dict[str, Any]:
         cluster = cluster_module.KubernetesCluster(where, in_pod=False, seconds=GLANCE_SECONDS)
         workflow, waiting = standing(cluster, record.key)
     except KatibFlowError as error:
-        return {"workflow": f"not known here: {error}"}
+        return {"workflow": f"unknown here: {error}"}
     return {"workflow": f"{cluster.namespace}/{workflow}", "waiting": waiting}
 
 
 def examine(namespace: str | None, argo_namespace: str, image: str) -> bool:
-    """Print what a namespace has and lacks, a line a piece; whether nothing is wrong."""
+    """Print what a namespace has and lacks, one line per finding; True if nothing is wrong.
+
+    Args:
+        namespace: by default that of the kubeconfig.
+        argo_namespace: where Argo's controller runs.
+        image: the image of a pod that checks MLflow; "" to run no pod.
+    """
     from katib_flow.argo.cluster import KubernetesCluster
     from katib_flow.argo.doctor import Health, examined
 

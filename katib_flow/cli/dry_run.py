@@ -1,4 +1,4 @@
-"""What `run --dry-run` prints: the first suggestions, what would run for each, and where it would be recorded."""
+"""The output of `run --dry-run`: the first suggestions, what would run for each, and where it would be recorded."""
 
 import shlex
 from collections.abc import Iterator, Mapping
@@ -9,10 +9,11 @@ from katib_flow.effects import on_this_machine, tell, without_effect
 from katib_flow.preview import Preview, preview
 from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.trial.table import cell, printable
+from katib_flow.wording import counted
 
 
 def show_preview(experiment: Experiment, tracking_uri: str | None, output: Output) -> None:
-    """Print what an experiment would begin with."""
+    """Print the first suggestions of an experiment, and the trials that would run for them."""
     shown = preview(experiment, tracking_uri)
     tell([*without_effect(shown.experiment), *on_this_machine(shown.experiment)])
     if output is Output.JSON:
@@ -29,12 +30,12 @@ def show_preview(experiment: Experiment, tracking_uri: str | None, output: Outpu
 def _further(shown: Preview) -> str:
     if shown.on_a_cluster:
         kind = shown.experiment.trial.kind
-        return f"; a {kind} runs on a cluster only: katib-flow submit SPEC"
+        return f"; a {kind} trial runs only on a cluster: katib-flow submit SPEC"
     return ""
 
 
 def _aligned(lines: Iterator[tuple[str, str]]) -> None:
-    """Print a name and a value a line, the values below one another."""
+    """Print one name and value per line, with the values aligned."""
     known = list(lines)
     width = max(len(name) for name, _ in known)
     for name, text in known:
@@ -48,10 +49,10 @@ def _about(shown: Preview) -> Iterator[tuple[str, str]]:
     yield "experiment", f"{experiment.name}: {', '.join(objectives)}"
     yield "algorithm", f"{algorithm.name}{f', {algorithm.why}' if algorithm.why else ''}, seed {algorithm.seed}"
     if shown.asked:
-        yield "asked", f"{shown.asked}, for these {len(shown.trials)} suggestions: it has run, once"
+        yield "asked", f"{shown.asked}, once, for {counted(len(shown.trials), 'suggestion')}"
     yield "limits", cell({name: value for name, value in limits.model_dump().items() if value is not None})
     where = shown.store or "the MLflow server of the cluster"
-    new = " (which would be made)" if shown.there is False else ""
+    new = " (would be created)" if shown.there is False else ""
     yield "recorded in", f"{where}{new}, MLflow experiment {experiment.tracking.experiment}"
 
     for name, text in sorted(_shared(shown).items()):
@@ -59,20 +60,20 @@ def _about(shown: Preview) -> Iterator[tuple[str, str]]:
 
 
 def _shared(shown: Preview) -> dict[str, str | None]:
-    """What is the same in the environments of all trials."""
+    """The environment variables that all trials have in common."""
     environments = [set(trial.get("environment", {}).items()) for trial in shown.trials]
     return dict(set.intersection(*environments)) if environments else {}
 
 
 def _variable(name: str, text: str | None) -> str:
-    return f"{name} is taken away" if text is None else f"{name}={text}"
+    return f"{name} is removed" if text is None else f"{name}={text}"
 
 
 def _of_trial(trial: Mapping[str, Any], shared: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
-    """A trial, a line a fact.
+    """A trial, one fact per line.
 
     Args:
-        shared: the part of its environment that was shown already.
+        shared: environment variables to leave out, because they have been shown.
     """
     budget = {"budget": trial["budget"]} if "budget" in trial else {}
     yield trial["trial"], ", ".join(filter(None, (cell(trial["parameters"]), cell(budget))))
@@ -95,5 +96,6 @@ def _of_trial(trial: Mapping[str, Any], shared: Mapping[str, str | None]) -> Ite
 
 def _network(network: Mapping[str, Any] | None) -> str:
     if network is None:
-        return "none of its own: it trains a part of the search, or decides on no sound network"
-    return f"{network['parameters']:,} parameters, {network['flops']:,} FLOPs an input, hash {network['hash']}"
+        return "no network of its own: the trial trains a part of the search, or its choices give no valid network"
+    parameters = counted(network["parameters"], "parameter")
+    return f"{parameters}, {network['flops']:,} FLOPs per input, hash {network['hash']}"

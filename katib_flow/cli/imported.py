@@ -1,4 +1,4 @@
-"""The command that takes over what others have: a Katib manifest, a study of Optuna, results of Ray Tune."""
+"""The command that imports from other tools: a Katib manifest, an Optuna study, Ray Tune results."""
 
 import json
 from collections import Counter
@@ -19,16 +19,16 @@ def import_(
     source: Annotated[
         str,
         typer.Argument(
-            help="a Katib manifest; a storage of Optuna, sqlite:///study.db or a journal; a results folder of Ray Tune"
+            help="a Katib manifest; an Optuna storage (sqlite:///study.db or a journal); a Ray Tune results folder"
         ),
     ],
     out: Annotated[Path | None, typer.Option("-o", "--out", help="file to write; default: stdout")] = None,
     own_nas: Annotated[
         bool,
-        typer.Option("--own-nas", help="Katib: search its nasConfig with the systems and the trainer of katib-flow"),
+        typer.Option("--own-nas", help="Katib: search the nasConfig with katib-flow's own NAS systems and trainer"),
     ] = False,
     study: Annotated[
-        str | None, typer.Option("--study", help="Optuna: the study's name, where there are several")
+        str | None, typer.Option("--study", help="Optuna: name of the study, if the storage has several")
     ] = None,
     metric: Annotated[str | None, typer.Option("--metric", help="Ray Tune: the metric of the objective")] = None,
     direction: Annotated[str | None, typer.Option("--direction", help="Ray Tune: maximize or minimize")] = None,
@@ -36,10 +36,10 @@ def import_(
     group: Group = DEFAULT_GROUP,
     config_map: ConfigMapFiles = None,
 ) -> None:
-    """Write the spec of a Katib manifest, or of what Optuna or Ray Tune has searched, with comments on what differs.
+    """Write the spec of a Katib manifest, an Optuna study or a Ray Tune search, with comments on what differs.
 
-    A manifest need not be imported to run: `run`, `validate` and `compile` take it as it is. The trials of Optuna and
-    Ray Tune are recorded in MLflow as a finished experiment, which the spec's `warm_start` names.
+    A manifest need not be imported to run: `run`, `validate` and `compile` accept it unchanged. The trials of Optuna
+    and Ray Tune are recorded in MLflow as a finished experiment, which `warm_start` in the spec names.
     """
     from katib_flow.errors import KatibFlowError
 
@@ -48,25 +48,25 @@ def import_(
     foreign |= {"--own-nas": (own_nas or None, "katib")}
     for option, (value, needed) in foreign.items():
         if value is not None and kind != needed:
-            raise KatibFlowError(f"{option}: has no meaning for {source}, which was read as {_NAMES[kind]}")
+            raise KatibFlowError(f"{option}: does not apply to {source}, which was read as {_NAMES[kind]}")
     if kind == "katib":
         _import_katib(Path(source), out, config_map, own_nas=own_nas)
     else:
         _import_study(_study(source, kind, study, metric, direction), out, tracking_uri, group)
 
 
-_NAMES = {"katib": "a Katib manifest", "optuna": "a storage of Optuna", "ray": "a folder of Ray Tune"}
+_NAMES = {"katib": "a Katib manifest", "optuna": "an Optuna storage", "ray": "a Ray Tune folder"}
 
 
 def _kind(source: str) -> Kind:
-    """What a source is, by its form and its first bytes."""
+    """The kind of a source, judged by its form and its first bytes."""
     if "://" in source:
         return "optuna"
     path = Path(source)
     if path.is_dir():
         return "ray"
     if not path.is_file():
-        return "katib"  # which says that there is no such file
+        return "katib"  # reading it reports that there is no such file
     with path.open("rb") as file:
         first = file.readline(100_000)
     if first.startswith(b"SQLite format 3\0"):
@@ -86,18 +86,16 @@ def _import_katib(katib: Path, out: Path | None, config_map: list[Path] | None, 
 
     parsed = read(katib, config_maps=asked_for_config_maps(config_map))
     if not parsed.katib:
-        raise KatibFlowError(f"{katib}: found a spec of katib-flow's own, need a manifest of Katib's")
+        raise KatibFlowError(f"{katib}: found a katib-flow spec, need a Katib manifest")
     if out is not None and out.exists() and out.samefile(katib):
-        raise KatibFlowError(f"--out: found {out}, need another file: the manifest is not written over")
+        raise KatibFlowError(f"--out: found {out}, need another file, because this is the manifest")
     if own_nas:
         from katib_flow.spec.katib.own_nas import own_search
 
         parsed = own_search(parsed, str(katib))
         checked(parsed.data, str(katib))
         tell(parsed.notes)
-    write_text(
-        write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a spec of katib-flow."), out
-    )
+    write_text(write_spec(parsed.data, parsed.notes, f"The Katib experiment {katib.name} as a katib-flow spec."), out)
 
 
 def _study(source: str, kind: Kind, study: str | None, metric: str | None, direction: str | None) -> "Study":
@@ -118,26 +116,26 @@ def _import_study(study: "Study", out: Path | None, tracking_uri: str | None, gr
     from katib_flow.tracking import Store
 
     if out is not None and out.exists():
-        raise KatibFlowError(f"{out}: is there already; name another file with -o")
+        raise KatibFlowError(f"{out}: already exists; name another file with -o")
     record, reasons = record_study(study, Store(tracking_uri, group))
     left = f"; left out: {_counted(reasons)}" if reasons else ""
     _say(f"recorded {record.name} ({record.run_id[:8]}), {record.reason}{left}")
     notes = [
         *study.notes,
         Note("warm_start", f"{record.reason}{left}"),
-        Note("trial", "how your program is run: Optuna and Ray Tune do not record it"),
+        Note("trial", "how to run your program, which Optuna and Ray Tune do not record"),
     ]
     data = study.spec()
-    header = f"What {study.tuner} searched as {study.name!r}, as a spec of katib-flow that learns from it."
+    header = f"The search {study.name!r} of {study.tuner} as a katib-flow spec that learns from its trials."
     write_text(write_spec(data, notes, header.replace("\n", " ")), out)
 
 
 def _counted(reasons: Counter[str]) -> str:
-    return "; ".join(f"{count}: {reason}" for reason, count in reasons.most_common(10))
+    return "; ".join(f"{reason} ({count})" for reason, count in reasons.most_common(10))
 
 
 def _say(text: str) -> None:
-    """Print what disturbs no output that a program reads."""
+    """Print to stderr, so that stdout stays readable for programs."""
     from katib_flow.trial.table import printable
 
     typer.echo(printable(text), err=True)

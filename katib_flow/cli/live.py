@@ -1,17 +1,17 @@
-"""The report of an experiment on this machine's loopback, while the experiment runs."""
+"""Serve the report of an experiment on this machine's loopback address while the experiment runs."""
 
 from katib_flow.cli.records import as_seen_here
-from katib_flow.cli.ui import Told, check_free, told_by_signals
+from katib_flow.cli.ui import Terminated, check_free, terminated_by_signals
 from katib_flow.errors import KatibFlowError
 from katib_flow.tracking import Store
 
 
 def serve_report(store: Store, name: str, port: int) -> None:
-    """Serve the report of an experiment until it is interrupted, or told to end.
+    """Serve the report of an experiment until this process is interrupted or terminated.
 
     Args:
-        name: of the experiment, or its run id; the newest of that name now, also if a newer one begins.
-        port: of this machine; 0 for any that is free.
+        name: name or run id of the experiment; the newest one of that name, even if a newer one begins meanwhile.
+        port: a port of this machine; 0 for any free one.
 
     Raises:
         KatibFlowError: the port is taken, there is no such experiment, or Plotly is not installed.
@@ -30,7 +30,7 @@ def serve_report(store: Store, name: str, port: int) -> None:
         raise KatibFlowError(f"--port: found {port}, need a free port of this machine ({error.strerror})") from None
     print(f"the report of {name}: {server.address}; Ctrl-C ends it", flush=True)
     try:
-        with server, told_by_signals():
+        with server, terminated_by_signals():
             server.serve_forever()
-    except (KeyboardInterrupt, Told):
+    except (KeyboardInterrupt, Terminated):
         return

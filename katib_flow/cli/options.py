@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and how they open what these name."""
+"""The options that commands share, and functions that open what these options name."""
 
 import shlex
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def _duration(text: str) -> float:
-    """Seconds, of a duration as a spec has it."""
+    """Convert a duration, written as in a spec, to seconds."""
     from pydantic import TypeAdapter, ValidationError
 
     from katib_flow.spec.sections import Duration
@@ -29,7 +29,7 @@ def _duration(text: str) -> float:
 
 DEFAULT_GROUP = "katib-flow"
 Spec = Annotated[Path, typer.Argument(help="the experiment's YAML file")]
-Name = Annotated[str, typer.Argument(help="an experiment's name (the newest of it), or its run id")]
+Name = Annotated[str, typer.Argument(help="name of an experiment (the newest one), or its run id")]
 As = Annotated[Output, typer.Option("-o", "--output", help="table or json")]
 Uri = Annotated[
     str | None,
@@ -40,26 +40,34 @@ Uri = Annotated[
 ]
 Group = Annotated[str, typer.Option("--tracking-experiment", help="MLflow experiment")]
 MaxTrials = Annotated[
-    int | None, typer.Option("--max-trials", min=1, help="trials in all, in place of limits.max_trials")
+    int | None, typer.Option("--max-trials", min=1, help="total number of trials, instead of limits.max_trials")
 ]
 Timeout = Annotated[
     float | None,
-    typer.Option("--timeout", parser=_duration, metavar="TIME", help="90s, 10m, 2h in all, in place of limits.timeout"),
+    typer.Option(
+        "--timeout", parser=_duration, metavar="TIME", help="total time such as 90s, 10m, 2h, instead of limits.timeout"
+    ),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="no progress")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="show no progress")]
 Barrier = Annotated[
-    bool, typer.Option("--barrier", help="suggest only when no trial is running, as an iteration on Argo does")
+    bool, typer.Option("--barrier", help="suggest only when no trial is running, like iterations on Argo")
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="show the first suggestions and what would run for them; nothing is done")
+    bool,
+    typer.Option("--dry-run", help="show the first suggestions and what would run for them, without running anything"),
 ]
 Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="in the cluster; default: argo.namespace, then the kubeconfig's")
+    str | None,
+    typer.Option("--namespace", "-n", help="namespace in the cluster; default: argo.namespace, then the kubeconfig's"),
 ]
-Watched = Annotated[bool, typer.Option("--watch", "-w", help="show its progress, and exit as it does")]
-Image = Annotated[str | None, typer.Option("--image", help="in place of argo.image: has what the trials need")]
-Inline = Annotated[bool, typer.Option("--inline", help="put the text of the trial function's module into the Workflow")]
-OnArgo = Annotated[bool, typer.Option("--argo", help="go on in the cluster where it ran")]
+Watched = Annotated[
+    bool, typer.Option("--watch", "-w", help="show the progress, and exit with the experiment's status")
+]
+Image = Annotated[
+    str | None, typer.Option("--image", help="image with the dependencies of the trials, instead of argo.image")
+]
+Inline = Annotated[bool, typer.Option("--inline", help="put the code of the trial function's module into the Workflow")]
+OnArgo = Annotated[bool, typer.Option("--argo", help="resume in the cluster in which it ran")]
 ConfigMapFiles = Annotated[
     list[Path] | None,
     typer.Option(
@@ -71,25 +79,25 @@ ConfigMapFiles = Annotated[
 
 
 def open_store(uri: str | None, group: str) -> "Store":
-    """A store to read from: where there is none, none is made.
+    """Open a store for reading, without creating it.
 
     Raises:
-        NoStore: there is none.
+        NoStore: the store does not exist.
     """
     from katib_flow.errors import NoStore
     from katib_flow.tracking import Store, located
 
     address, path = located(uri)
     if path is not None and not path.exists():
-        raise NoStore(f"{path}: there is no store yet; run an experiment here, or name a store by --tracking-uri")
+        raise NoStore(f"{path}: no store exists yet; run an experiment here, or name a store with --tracking-uri")
     return Store(address, group)
 
 
 def asked_for_config_maps(files: list[Path] | None, *, judging: bool = False) -> "ConfigMaps":
-    """Who is asked for the ConfigMaps that a Katib manifest names: some files, else the cluster.
+    """The lookup of ConfigMaps that a Katib manifest names: in files, or else in the cluster.
 
     Args:
-        judging: a cluster that cannot be asked is no mistake.
+        judging: do not fail if the cluster cannot be asked, because only the spec itself is checked.
     """
     from katib_flow.argo.config_maps import in_cluster, in_cluster_if_any
     from katib_flow.spec.config_maps import first_of, in_text
@@ -101,7 +109,7 @@ def asked_for_config_maps(files: list[Path] | None, *, judging: bool = False) ->
 
 
 def load_spec(spec: Path, config_maps: "ConfigMaps", *further: "Rule") -> "Experiment":
-    """The experiment of a file; what there is to tell about a Katib manifest goes to stderr."""
+    """The experiment in a file; notes on a Katib manifest go to stderr."""
     from katib_flow.effects import tell
     from katib_flow.loop import read
 
@@ -111,7 +119,11 @@ def load_spec(spec: Path, config_maps: "ConfigMaps", *further: "Rule") -> "Exper
 
 
 def write_text(text: str, out: Path | None) -> None:
-    """Print a text, or write it to a file."""
+    """Write a text to a file, or print it if ``out`` is None.
+
+    Raises:
+        KatibFlowError: the file cannot be written.
+    """
     from katib_flow.errors import KatibFlowError
 
     if out is None:
@@ -124,7 +136,7 @@ def write_text(text: str, out: Path | None) -> None:
 
 
 def flags_of_store(uri: str | None, group: str) -> str:
-    """What a printed command needs to act on the same store, but for a password."""
+    """The options that a printed command needs to use the same store, without a password."""
     from katib_flow.tracking.faults import shown
 
     where = f" --tracking-uri {shlex.quote(shown(uri))}" if uri else ""

@@ -1,4 +1,4 @@
-"""Records as a table for a person, or as JSON, CSV or Parquet for a program."""
+"""Records as a table for people, or as JSON, CSV or Parquet for programs."""
 
 import csv
 import json
@@ -15,11 +15,15 @@ Row = Mapping[str, Any]
 
 
 class Output(StrEnum):
+    """The values of ``--output``."""
+
     TABLE = "table"
     JSON = "json"
 
 
 class Format(StrEnum):
+    """The values of ``export --format``."""
+
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
@@ -28,11 +32,11 @@ class Format(StrEnum):
 def show(
     rows: Sequence[Row], output: Output, *, title: str = "", lines: bool = False, empty: str = "no results yet"
 ) -> None:
-    """Print records.
+    """Print records as a table or as JSON.
 
     Args:
-        lines: draws a line between the records of a table.
-        empty: is printed in place of a table without records.
+        lines: draw lines between the records of a table.
+        empty: the text to print instead of an empty table.
     """
     if output is Output.JSON:
         print(to_json(rows))
@@ -55,12 +59,12 @@ def show(
         table.add_row(*(Text(printable(cell(row[name]))) for name in columns))
     console = Console()
     if not console.is_terminal:
-        console = Console(width=max(console.width, 200))  # a pipe or a log has no width: do not fold for one
+        console = Console(width=max(console.width, 200))  # a pipe or a log has no width
     console.print(table)
 
 
 def show_one(row: Row, output: Output) -> None:
-    """Print one record, a line a field."""
+    """Print one record: one line per field that is not empty, or JSON."""
     if output is Output.JSON:
         print(to_json(row))
         return
@@ -73,7 +77,7 @@ def show_one(row: Row, output: Output) -> None:
 
 
 def to_json(data: Any) -> str:
-    """Strict JSON: NaN and infinity, which JSON does not have, as text."""
+    """Strict JSON, with NaN and infinity as text."""
     return json.dumps(_strict(data), indent=2, ensure_ascii=False)
 
 
@@ -88,10 +92,10 @@ def _strict(data: Any) -> Any:
 
 
 def export(rows: Sequence[Row], format_: Format, path: Path | None) -> None:
-    """Write records to a file, or to stdout (not Parquet).
+    """Write records to a file, or to stdout if ``path`` is None (not for Parquet).
 
     Raises:
-        KatibFlowError: the file cannot be written, or pandas is missing for Parquet.
+        KatibFlowError: the file cannot be written, or Parquet needs a file name or pandas.
     """
     try:
         if format_ is Format.PARQUET:

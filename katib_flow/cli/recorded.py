@@ -1,4 +1,4 @@
-"""The commands that show what is recorded."""
+"""The commands that show recorded experiments."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,7 +18,7 @@ from katib_flow.cli.output import Format, Output
 
 
 def list_(output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """The experiments of a store, newest first."""
+    """List the experiments in a store, newest first."""
     from katib_flow.cli.output import show
     from katib_flow.cli.records import overview
     from katib_flow.errors import NoStore
@@ -34,7 +34,7 @@ def status(
     name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP,
     namespace: Namespace = None,
 ) -> None:  # fmt: skip
-    """How an experiment stands; of one that runs on a cluster, what waits there and why."""
+    """Show the status of an experiment, and on a cluster, what waits there and why."""
     from katib_flow.cli.output import show_one
     from katib_flow.cli.records import standing
 
@@ -49,7 +49,7 @@ def status(
 
 
 def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """The best trial of an experiment; of several objectives, the trials that no other dominates."""
+    """Show the best trial; with several objectives, the trials that no other trial dominates."""
     from katib_flow.cli import records
     from katib_flow.cli.output import show, show_one
     from katib_flow.errors import NotFound
@@ -69,7 +69,7 @@ def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group:
 
 
 def trials(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """The trials of an experiment."""
+    """Show the trials of an experiment."""
     from katib_flow.cli.output import show
     from katib_flow.trial.table import rows
 
@@ -79,30 +79,30 @@ def trials(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
 
 
 def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """Which parameters matter: what share of the objective's variance each explains (needs scikit-learn)."""
+    """Show which parameters matter: the share of the objective's variance that each explains (needs scikit-learn)."""
     from katib_flow.cli.output import show, show_one
-    from katib_flow.cli.records import mattering
-    from katib_flow.reports.importance import importance as importance_of
+    from katib_flow.cli.records import importance_of
+    from katib_flow.reports.importance import importance as analysis_of
 
     store = open_store(tracking_uri, group)
     record = store.find(name)
     history = store.history(record)
-    found = [importance_of(record.experiment, history, objective) for objective in record.experiment.objective]
+    results = [analysis_of(record.experiment, history, objective) for objective in record.experiment.objective]
     if output is Output.JSON:
-        show_one({each.metric: mattering(each) for each in found}, output)
+        show_one({result.metric: importance_of(result) for result in results}, output)
         return
-    for each in found:
+    for result in results:
         shares = [
-            {"parameter": parameter, "share": share, "deviation": each.deviations[parameter]}
-            for parameter, share in each.shares.items()
+            {"parameter": parameter, "share": share, "deviation": result.deviations[parameter]}
+            for parameter, share in result.shares.items()
         ]
-        show(shares, output, title=f"importance for {each.metric}")
+        show(shares, output, title=f"importance for {result.metric}")
 
 
 def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """Derive every suggestion again from what was known before it; exit with 1 where one is not what is recorded."""
+    """Compute every suggestion again from the history before it; exit with 1 if one differs from the recorded one."""
     from katib_flow.cli.output import show, show_one
-    from katib_flow.cli.records import in_short, replayed, summed_up
+    from katib_flow.cli.records import replayed, shortened, summary_of
     from katib_flow.replay import replay as derive_again
 
     store = open_store(tracking_uri, group)
@@ -113,10 +113,10 @@ def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, grou
     if output is Output.JSON:
         show_one(row, output)
     else:
-        for title, rows in (("different", in_short(row["different"])), ("unclear", row["unclear"])):
+        for title, rows in (("different", shortened(row["different"])), ("unclear", row["unclear"])):
             if rows:
                 show(rows, output, title=title)
-        print(f"{record.name}: {summed_up(outcomes)}")
+        print(f"{record.name}: {summary_of(outcomes)}")
     raise typer.Exit(1 if row["different"] else 0)
 
 
@@ -124,13 +124,15 @@ def report(
     name: Name,
     out: Annotated[Path, typer.Option("-o", "--out", help="file to write")] = Path("report.html"),
     serve: Annotated[
-        bool, typer.Option("--serve", help="no file: serve the report on this machine, up to date while it runs")
+        bool, typer.Option("--serve", help="serve the report on this machine instead, always up to date")
     ] = False,
-    port: Annotated[int, typer.Option("--port", "-p", min=0, max=65535, help="port for --serve; 0: any")] = 5001,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65535, help="port for --serve; 0 for any free one")
+    ] = 5001,
     tracking_uri: Uri = None,
     group: Group = DEFAULT_GROUP,
 ) -> None:
-    """Write all there is to know of an experiment into one HTML file, or serve it while it runs (needs Plotly)."""
+    """Write everything about an experiment to one HTML file, or serve it while the experiment runs (needs Plotly)."""
     from katib_flow.cli.records import as_seen_here
     from katib_flow.reports.stored import write_report
 
@@ -141,19 +143,20 @@ def report(
         serve_report(store, name, port)
         return
     write_report(store, as_seen_here(store.find(name)), out)
-    print(f"{out}: open it in a browser; it needs nothing else")
+    print(f"wrote {out}; open it in a browser, it needs no other files")
 
 
 def register(
     name: Name,
     model: Annotated[
-        str | None, typer.Option("--model", help="default: tracking.register_model, or the experiment's name")
+        str | None,
+        typer.Option("--model", help="model name; default: tracking.register_model, or the experiment's name"),
     ] = None,
-    trial: Annotated[str | None, typer.Option("--trial", help="its id; default: the best")] = None,
+    trial: Annotated[str | None, typer.Option("--trial", help="id of the trial; default: the best")] = None,
     tracking_uri: Uri = None,
     group: Group = DEFAULT_GROUP,
 ) -> None:
-    """Register the network of the best trial, or of another, in MLflow's model registry (needs PyTorch)."""
+    """Register the network of the best trial, or of another one, in MLflow's model registry (needs PyTorch)."""
     from katib_flow.tracking.registry import register as register_network
     from katib_flow.tracking.registry import wanted
 
@@ -186,8 +189,8 @@ def ui(
     tracking_uri: Uri = None,
     group: Group = DEFAULT_GROUP,
 ) -> None:
-    """Open the store in MLflow's own UI on this machine. Ctrl-C ends it."""
+    """Serve MLflow's own UI for the store on this machine; Ctrl-C ends it."""
     from katib_flow.cli.ui import serve
     from katib_flow.tracking import Store
 
-    serve(port, Store(tracking_uri, group))  # it may be opened before the first experiment: a new store is made
+    serve(port, Store(tracking_uri, group))  # creates the store if there is no experiment yet

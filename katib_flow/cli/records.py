@@ -12,24 +12,25 @@ from katib_flow.local import Result
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
+from katib_flow.wording import counted
 
 if TYPE_CHECKING:
     from katib_flow.replay import Replayed
     from katib_flow.reports.importance import Importance
 
 Row = dict[str, Any]
-MOST_CHARACTERS = 80  # of a value in a table of differences
+MOST_CHARACTERS = 80  # longest value in a table of differences
 
 
 def as_seen_here(record: Record) -> Record:
-    """An experiment as it stands; MLflow has one as running whose process was killed, until somebody resumes it."""
+    """An experiment with its actual status: if its process was killed, MLflow has it as running until it is resumed."""
     if record.status is Status.RUNNING and record.lease is not None and record.lease.abandoned(time.time()):
-        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume it to continue")
+        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; katib-flow resume continues it")
     return record
 
 
 def overview(record: Record) -> Row:
-    """One experiment as a row."""
+    """A row with the name, run id, status, start, algorithm and reason of an experiment."""
     record = as_seen_here(record)
     started = datetime.fromtimestamp(record.started).astimezone().isoformat(sep=" ", timespec="seconds")
     fields: Row = {"name": record.name, "run_id": record.run_id, "status": str(record.status), "started": started}
@@ -37,37 +38,38 @@ def overview(record: Record) -> Row:
 
 
 def standing(record: Record, history: History, control: Control) -> Row:
-    """How one experiment stands."""
+    """The row of ``overview``, with the limit on trials, the number of trials by state, and the best trial."""
     counts = {str(state): count for state, count in sorted(history.counts().items())}
     limits = {"max_trials": control.most_trials(record.experiment)}
     return overview(record) | limits | {"trials": counts, "best": best(record.experiment, history)}
 
 
 def front_of(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
-    """The trials that no other dominates, the best by the first objective first."""
+    """Rows of the trials that no other dominates, the best by the first objective first; at most ``most``."""
     from katib_flow.pareto import front
 
     return rows(experiment, front(experiment, history)[:most])
 
 
 def ranked(experiment: Experiment, history: History, most: int | None = None) -> list[Row]:
-    """The trials that have a value of the first objective, the best first."""
+    """Rows of the trials with a finite value of the first objective, the best first; at most ``most``."""
     return rows(experiment, experiment.ranked(history)[:most])
 
 
 def best(experiment: Experiment, history: History) -> Row | None:
+    """The row of the best trial by the first objective; None if no trial has a finite value."""
     trial = experiment.best(history)
     return rows(experiment, [trial])[0] if trial else None
 
 
-def mattering(found: "Importance") -> Row:
-    """What each parameter explains of one objective, alone and in pairs."""
-    pairs = [{"parameters": list(pair.parameters), "share": pair.share} for pair in found.pairs]
-    return {"trials": found.trials, "shares": found.shares, "deviations": found.deviations, "pairs": pairs}
+def importance_of(result: "Importance") -> Row:
+    """The share of an objective's variance that each parameter, and each pair, explains."""
+    pairs = [{"parameters": list(pair.parameters), "share": pair.share} for pair in result.pairs]
+    return {"trials": result.trials, "shares": result.shares, "deviations": result.deviations, "pairs": pairs}
 
 
 def conclusion(result: Result) -> Row:
-    """What a program wants to know of an experiment that ended."""
+    """The outcome of an experiment, for programs."""
     fields: Row = {"name": result.name, "run_id": result.run_id, "status": str(result.status), "reason": result.reason}
     fields |= {"trials": len(result.trials), "best": best(result.experiment, result.history)}
     several = len(result.experiment.objective) > 1
@@ -75,7 +77,7 @@ def conclusion(result: Result) -> Row:
 
 
 def replayed(record: Record, outcomes: "Sequence[Replayed]") -> Row:
-    """What became of the suggestions of an experiment that were derived again, the equal ones by their id alone."""
+    """The outcome of a replay: equal suggestions by their ids, different and unclear ones with details."""
     return {
         "name": record.name,
         "run_id": record.run_id,
@@ -95,8 +97,8 @@ def replayed(record: Record, outcomes: "Sequence[Replayed]") -> Row:
     }
 
 
-def in_short(differences: Sequence[Row]) -> list[Row]:
-    """The differences between what was recorded and derived, to be read in a table: numbers whole, long values cut."""
+def shortened(differences: Sequence[Row]) -> list[Row]:
+    """The differences between recorded and derived values for a table: as JSON, cut after 80 characters."""
     sides = ("recorded", "derived")
     return [row | {side: _cut(json.dumps(row[side], ensure_ascii=False)) for side in sides} for row in differences]
 
@@ -105,10 +107,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= MOST_CHARACTERS else f"{text[: MOST_CHARACTERS - 1]}…"
 
 
-def summed_up(outcomes: "Sequence[Replayed]") -> str:
-    """How many suggestions were derived again as they are recorded, how many differ, and of how many none can tell."""
+def summary_of(outcomes: "Sequence[Replayed]") -> str:
+    """A sentence with the number of suggestions that are equal, different and unclear."""
     equal = sum(outcome.equal for outcome in outcomes)
     different = sum(bool(outcome.differences) for outcome in outcomes)
     unclear = sum(bool(outcome.unclear) for outcome in outcomes)
-    how = f"{equal} of {len(outcomes)} suggestions were derived again as they are recorded"
-    return f"{how}; {different} differ{'s' * (different == 1)}, and {unclear} cannot be told"
+    total = counted(len(outcomes), "suggestion")
+    reproduced = f"reproduced {equal} of {total}"
+    return f"{reproduced}; {different} {'differs' if different == 1 else 'differ'}, {unclear} could not be compared"

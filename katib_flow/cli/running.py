@@ -1,4 +1,4 @@
-"""The commands that run experiments, and that end them."""
+"""The commands that run, resume, pause and stop experiments."""
 
 import shlex
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ def run(
     spec: Spec, output: As = Output.TABLE, tracking_uri: Uri = None, barrier: Barrier = False, quiet: Quiet = False,
     config_map: ConfigMapFiles = None, dry_run: DryRun = False,
 ) -> None:  # fmt: skip
-    """Run an experiment on this machine. Ctrl-C stops it in order; `resume` goes on."""
+    """Run an experiment on this machine. Ctrl-C stops it cleanly; `resume` continues it."""
     if dry_run:
         from katib_flow.cli.dry_run import show_preview
 
@@ -62,7 +62,7 @@ def resume(
     tracking_uri: Uri = None, group: Group = DEFAULT_GROUP, barrier: Barrier = False, quiet: Quiet = False,
     argo: OnArgo = False, watch: Watched = False, namespace: Namespace = None,
 ) -> None:  # fmt: skip
-    """Go on with an experiment that was interrupted, stopped or paused, or give a finished one more trials or time."""
+    """Continue an experiment that was interrupted, stopped or paused, or give a finished one more trials or time."""
     from katib_flow.local import resume_experiment
     from katib_flow.local.progress import watching
 
@@ -105,35 +105,35 @@ def _conclude(result: "Result", output: Output, uri: str | None) -> None:
     else:
         where = flags_of_store(uri, result.experiment.tracking.experiment)
         several = len(result.experiment.objective) > 1
-        found = (front_of if several else ranked)(result.experiment, result.history, 10)
-        if found:
-            show(found, output, title=f"{'front' if several else 'best trials'} of {result.name}")
+        top = (front_of if several else ranked)(result.experiment, result.history, 10)
+        if top:
+            show(top, output, title=f"{'front' if several else 'best trials'} of {result.name}")
         counts = ", ".join(f"{count} {state}" for state, count in sorted(result.history.counts().items()))
-        counted = not found and result.status is Status.FAILED  # the reason sums up why there is no result
+        counted = not top and result.status is Status.FAILED  # the reason has the counts already
         print(result.reason if counted or not counts else f"{result.reason}: {counts}")
         print(f"see every trial, its metrics and its log in MLflow: katib-flow ui{where}   (run {result.run_id})")
         link = address_of(result.store, trials_path(result.store.get(result.run_id)))
-        print(f"there, all trials side by side: {link}")
+        print(f"all trials side by side: {link}")
         if interrupted or result.status is Status.PAUSED:
-            print(f"go on: katib-flow resume {shlex.quote(result.name)}{where}")
+            print(f"to continue: katib-flow resume {shlex.quote(result.name)}{where}")
     raise typer.Exit(130 if interrupted else 1 if result.status is Status.FAILED else 0)
 
 
 def stop(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """End a running experiment, wherever it runs; its running trials are cut short."""
+    """End a running experiment, wherever it runs; its running trials are killed."""
     store = open_store(tracking_uri, group)
     record = _going_on(store, name)
     store.set_control(record, stop=True)
-    print(f"{record.name}: asked to stop; it does so within seconds where it is running")
+    print(f"{record.name}: asked to stop, which takes a few seconds")
 
 
 def pause(name: Name, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:
-    """Start no more trials; those that run finish. `resume` goes on."""
+    """Start no more trials, and let the running ones finish; `resume` continues the experiment."""
     store = open_store(tracking_uri, group)
     record = _going_on(store, name)
     store.set_control(record, pause=True)
     where = flags_of_store(tracking_uri, group)
-    print(f"{record.name}: asked to pause; go on with: katib-flow resume {shlex.quote(name)}{where}")
+    print(f"{record.name}: asked to pause; to continue: katib-flow resume {shlex.quote(name)}{where}")
 
 
 def _going_on(store: "Store", name: str) -> "Record":
@@ -142,5 +142,5 @@ def _going_on(store: "Store", name: str) -> "Record":
 
     record = as_seen_here(store.find(name))
     if record.status.final:
-        raise KatibFlowError(f"{record.name}: has ended already, {record.status}: {record.reason}")
+        raise KatibFlowError(f"{record.name}: has already ended, {record.status}: {record.reason}")
     return record

@@ -1,7 +1,7 @@
-"""A spec to begin with, from the command that somebody runs today: its options become parameters or stay as they are.
+"""A spec to start from, made of the command that the user runs today: its options become parameters or stay unchanged.
 
-The program is read and never run: options that argparse or click define are looked up in its text, and the values that
-the command gives them decide first. Pure: text in, text out.
+The program is read and never run: options are looked up in its argparse or click definitions, and values in the
+command take precedence. Pure: text in, text out.
 """
 
 import ast
@@ -21,7 +21,7 @@ _CONSTANT = re.compile(
     r"(^|[-_.])(seed|random[-_]state|port|rank|workers?|jobs?|threads?|gpus?|device|verbose|epochs?|steps?|iters?|version|"
     r"fold|log|interval|max[-_]len\w*)($|[-_.])"
 )
-"""Names of what is seldom searched: what a training may spend, where it runs, what it says."""
+"""Names of options that are seldom searched: budgets, hardware, logging."""
 _SHARE = re.compile(r"(^|[-_.])(dropout|momentum|subsample|colsample\w*|ratio|alpha|beta\d?|gamma)($|[-_.])")
 _METRICS = (
     "accuracy",
@@ -42,7 +42,7 @@ _RISING = re.compile(r"acc|auc|f1|r2|score|precision|recall|map|bleu")
 
 
 FUNCTION = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
-"""A function, as ``module:name``."""
+"""A pattern for a function as ``module:name``."""
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Option:
     """An option of a program.
 
     Attributes:
-        name: without dashes.
-        spelled: how it is given, up to its value: ``--lr=``, ``lr=``; or ``--lr``, which the value follows.
-        value: what it is given, or has by default; None where that is not known.
-        choices: the values that it may have, where the program says so.
-        flag: whether it takes no value.
-        given: whether the command gives it.
+        name: the name without dashes.
+        spelled: the spelling up to the value: ``--lr=`` or ``lr=``; or ``--lr`` if the value is the next word.
+        value: the value in the command, or the default; None if unknown.
+        choices: the allowed values, if the program restricts them.
+        flag: True if the option takes no value.
+        given: True if the option is in the command.
     """
 
     name: str
@@ -66,17 +66,17 @@ class Option:
     given: bool = False
 
     def word(self, value: str) -> list[str]:
-        """The words of a command that give it a value."""
+        """The words of a command that set the option to a value."""
         return [f"{self.spelled}{value}"] if self.spelled.endswith("=") else [self.spelled, value]
 
 
 def script_of(command: Sequence[str]) -> str | None:
-    """The Python script that a command runs."""
+    """The Python script that a command runs; None if it names no ``.py`` file."""
     return next((word for word in command if word.endswith(".py")), None)
 
 
 def options_of(source: str) -> list[Option]:
-    """The options that argparse or click define in a program, in their order; none where it is no Python."""
+    """The options that a program defines with argparse or click, in order; empty if the text is not Python."""
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
@@ -107,7 +107,7 @@ def _option(call: ast.Call) -> Option | None:
 
 
 def _choices(node: ast.expr) -> tuple[Value, ...]:
-    """Of ``choices=[...]`` and of ``type=click.Choice([...])``."""
+    """The values in ``choices=[...]`` or ``type=click.Choice([...])``."""
     if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "Choice" and node.args:
         node = node.args[0]
     values = _literal(node)
@@ -129,7 +129,7 @@ def _literal(node: ast.expr) -> Any:
 
 
 def given(words: Sequence[str]) -> list[Option | str]:
-    """The words of a command; ``--lr 0.1``, ``--lr=0.1`` and ``lr=0.1`` as options."""
+    """The words of a command, with ``--lr 0.1``, ``--lr=0.1`` and ``lr=0.1`` as options."""
     read: list[Option | str] = []
     rest = list(words)
     while rest:
@@ -153,7 +153,7 @@ def _value(text: str) -> Value:
 
 
 def searched(option: Option) -> dict[str, Any] | None:
-    """The parameter that an option becomes; None where it stays as it is."""
+    """The parameter that an option becomes, as data of a spec; None if it stays unchanged."""
     value = option.value
     if option.flag or isinstance(value, bool) or _CONSTANT.search(option.name.lower()):
         return None
@@ -175,7 +175,7 @@ def _rounded(value: float) -> float:
 
 
 def metric_of(source: str) -> str:
-    """The metric that a program prints as ``name=value`` or ``name: value``, by its text; "loss" where none is seen."""
+    """The first well-known metric that a program seems to print as ``name=value`` or ``name: value``; else "loss"."""
     for metric in _METRICS:
         if re.search(rf"\b{metric}\s*[=:]\s*[{{%]", source):
             return metric
@@ -183,10 +183,11 @@ def metric_of(source: str) -> str:
 
 
 def starter(command: Sequence[str], source: str = "") -> str:
-    """A commented spec for a command that is run today.
+    """A commented spec for a command.
 
     Args:
-        source: text of the program that it runs.
+        command: the words of the command as the user runs it today.
+        source: the text of the program that it runs.
     """
     words = list(command)
     read = given(words)
@@ -215,8 +216,8 @@ def function_starter(reference: str, source: str) -> str:
     """A commented spec for a Python function, whose arguments become parameters or constants.
 
     Args:
-        reference: ``module:name``.
-        source: text of the module.
+        reference: the function as ``module:name``.
+        source: the text of the module.
 
     Raises:
         KatibFlowError: the text has no such function.
@@ -224,15 +225,15 @@ def function_starter(reference: str, source: str) -> str:
     module, _, name = reference.partition(":")
     function = _function(name, source)
     if function is None:
-        raise KatibFlowError(f"{reference}: found no function {name} at the top of the module {module}")
+        raise KatibFlowError(f"{reference}: found no function {name} at the top level of the module {module}")
     options = list(_arguments(function))
     parameters = {option.name: fields for option in options if (fields := searched(option))}
     constants = {option.name: option.value for option in options if option.name not in parameters}
     metric = _returned(function) or metric_of(source)
     title = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "experiment"
-    lines = list(_head(title, metric, parameters, "the function returns it, alone or in a dict", "no argument"))
+    lines = list(_head(title, metric, parameters, "the function returns it, alone or in a dict", "argument"))
     lines += [
-        "\n# How one trial is run: the module is imported from beside this file, then from the working directory.\n"
+        "\n# How a trial is run: the module is imported from the directory of this file, then from the working one.\n"
     ]
     arguments = ", ".join(f"{_key(name)}: {json.dumps(value)}" for name, value in constants.items())
     extra = f", arguments: {{{arguments}}}" if constants else ""
@@ -248,7 +249,7 @@ def _function(name: str, source: str) -> ast.FunctionDef | ast.AsyncFunctionDef 
 
 
 def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Option]:
-    """The arguments of a function that can be given by name; one without a default, by its annotation."""
+    """The arguments that can be passed by name; one without a default gets an example value for its annotation."""
     given = function.args
     positional = [*given.posonlyargs, *given.args]
     defaults: list[ast.expr | None] = [None] * (len(positional) - len(given.defaults)) + list(given.defaults)
@@ -264,11 +265,11 @@ def _arguments(function: ast.FunctionDef | ast.AsyncFunctionDef) -> Iterator[Opt
 
 
 _EXAMPLES: dict[str, Value] = {"float": 0.1, "int": 4, "str": "", "bool": False}
-"""In the place of a default that an argument has not."""
+"""Values for arguments without a default, by annotation."""
 
 
 def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:
-    """Of ``Literal["a", "b"]``."""
+    """The values in ``Literal["a", "b"]``."""
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value).rpartition(".")[2] == "Literal":
         values = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         return tuple(value for node in values if isinstance(value := _literal(node), bool | int | float | str))
@@ -276,7 +277,7 @@ def _literal_choices(annotation: ast.expr | None) -> tuple[Value, ...]:
 
 
 def _returned(function: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    """The first name of a dict that a function returns or yields; "" where there is none."""
+    """The first key of a dict that a function returns or yields; "" if it has no such dict."""
     for node in ast.walk(function):
         value = node.value if isinstance(node, ast.Return | ast.Yield) else None
         for key in value.keys if isinstance(value, ast.Dict) else ():
@@ -294,7 +295,7 @@ def _with_choices(option: Option, defined: dict[str, Option]) -> Option:
 
 
 def _identifier(name: str, taken: dict[str, dict[str, Any]]) -> str:
-    """A name that a parameter may have, which no other has."""
+    """A valid name for a parameter that is not taken."""
     plain = re.sub(r"[^\w.-]", "_", name) or "x"
     plain = plain if re.match(r"[A-Za-z_]", plain) else f"_{plain}"
     number = 2
@@ -305,32 +306,32 @@ def _identifier(name: str, taken: dict[str, dict[str, Any]]) -> str:
 
 
 def _lines(name: str, metric: str, parameters: dict[str, dict[str, Any]], argv: Sequence[str]) -> Iterator[str]:
-    yield from _head(name, metric, parameters, _PRINTS, "no option of the command")
-    yield "\n# How one trial is run: without a shell, paths relative to this file. ${NAME} is a parameter's value.\n"
+    yield from _head(name, metric, parameters, _PRINTS, "option of the command")
+    yield "\n# How a trial is run: without a shell, with paths relative to this file. ${NAME} is a parameter's value.\n"
     yield "trial:\n"
     words = [*argv, *([] if parameters else ["--x=${x}"])]
     yield f"  command: [{', '.join(json.dumps(word) for word in words)}]\n"
 
 
-_PRINTS = "the program prints it as a line NAME=VALUE, as often as it likes; the last one counts"
+_PRINTS = "the program prints it as a line NAME=VALUE, any number of times; the last one counts"
 
 
-def _head(name: str, metric: str, parameters: dict[str, dict[str, Any]], measured: str, nothing: str) -> Iterator[str]:
-    """All of a spec but its trial.
+def _head(name: str, metric: str, parameters: dict[str, dict[str, Any]], reported: str, kind: str) -> Iterator[str]:
+    """A spec without its trial.
 
     Args:
-        measured: how a trial tells what it measures.
-        nothing: what gives no parameter, where there are none.
+        reported: how a trial reports the metric.
+        kind: what parameters are derived from, for a comment if there are no parameters.
     """
     direction = "maximize" if _RISING.search(metric) else "minimize"
     yield "# An experiment of katib-flow. Check it: katib-flow validate FILE\n"
     yield f"name: {_key(name)}\n\n"
-    yield f"# What is measured: {measured}.\n"
+    yield f"# The metric to optimize: {reported}.\n"
     yield f"objective: {{metric: {_key(metric)}, direction: {direction}}}   # goal: VALUE ends the search\n\n"
-    yield "# What is searched. Types: float and int (scale: linear or log), categorical, ordinal.\n"
+    yield "# The search space. Types: float and int (scale: linear or log), categorical, ordinal.\n"
     yield "parameters:\n"
     if not parameters:
-        yield f"  x: {{type: float, min: 0.0, max: 1.0}}   # an example: {nothing} is one to search\n"
+        yield f"  x: {{type: float, min: 0.0, max: 1.0}}   # an example, because no {kind} looks like a parameter\n"
     for parameter, fields in parameters.items():
         inner = ", ".join(f"{key}: {_scalar(key, value)}" for key, value in fields.items())
         yield f"  {_key(parameter)}: {{{inner}}}\n"
@@ -339,7 +340,7 @@ def _head(name: str, metric: str, parameters: dict[str, dict[str, Any]], measure
 
 
 def _key(text: str) -> str:
-    """A text as YAML, plain where it reads as text without quotes."""
+    """A text as YAML, quoted only if necessary."""
     plain = re.fullmatch(r"[A-Za-z_][\w.-]*", text, re.ASCII) and text.lower() not in ("true", "false", "null", "nan")
     return text if plain else json.dumps(text)
 
@@ -349,20 +350,20 @@ def _scalar(key: str, value: Any) -> str:
 
 
 SEARCH_OF_NETWORKS = """\
-# A search for a network's architecture on images that ship with scikit-learn. It needs PyTorch: pip install
+# A neural architecture search on images that come with scikit-learn. It needs PyTorch: pip install
 # 'katib-flow[nas]'. Check it: katib-flow validate FILE
 name: digits-network
 objective: {metric: loss, direction: minimize}
 additional_metrics: [accuracy]
 
-# What is searched: a cell of four vertices, an operation on each of its edges. There are other spaces, and yours:
-# the page "Architecture search" of the documentation.
+# The search space: a cell of four vertices with an operation on each of its edges. For other spaces, and your own,
+# see the page "Neural architecture search" of the documentation.
 architecture: {space: cell, settings: {operations: [none, skip, conv3, avg3]}}
 
-# Regularised evolution; `katib-flow algorithms` prints the others, and the table of systems they come from.
+# Regularized evolution; `katib-flow algorithms` lists the others, and the NAS systems that they come from.
 algorithm: {name: amoebanet, seed: 1, settings: {population: 8, sample: 4}}
 limits: {max_trials: 24, parallel_trials: 2, timeout: 20m}
 
-# The trainer that comes along trains each network; `function: "module:name"` names your own.
+# The built-in trainer trains each network; `function: "module:name"` names your own.
 trial: {arguments: {epochs: 5, train_size: 300}}
 """

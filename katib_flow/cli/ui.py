@@ -1,4 +1,4 @@
-"""MLflow's own UI on a store."""
+"""Serve MLflow's own UI for a store."""
 
 import os
 import signal
@@ -22,19 +22,19 @@ GRACE_SECONDS = 10.0
 PORT = 5000
 
 
-class Told(Exception):
-    """This process was told to end."""
+class Terminated(Exception):
+    """This process was asked to end by SIGTERM or SIGHUP."""
 
 
 def serve(port: int, store: Store) -> None:
-    """Run MLflow's server on this machine until it is interrupted, or told to end; the server ends with it.
+    """Run MLflow's server on this machine until this process is interrupted or terminated.
 
     Raises:
-        KatibFlowError: the port is taken, or the server ended with an error; what it printed stands above.
+        KatibFlowError: the port is taken, or the server failed, after printing its own messages.
     """
     newest = store.newest()
     if _is_served(store):
-        print(f"the store has a UI of its own: {shown(store.uri)}")
+        print(f"the store has its own UI: {shown(store.uri)}")
         _show_links(store, newest, port)
         return
     check_free(port)
@@ -42,13 +42,13 @@ def serve(port: int, store: Store) -> None:
     _show_links(store, newest, port)
     sys.stdout.flush()
     command, environment = server_of(store.uri, port)
-    with told_by_signals():
+    with terminated_by_signals():
         server = subprocess.Popen(
             command, env=environment, start_new_session=True, preexec_fn=partial(die_with, os.getpid(), signal.SIGTERM)
         )
         try:
             code = server.wait()
-        except (KeyboardInterrupt, Told):
+        except (KeyboardInterrupt, Terminated):
             return
         finally:
             _end(server)
@@ -57,10 +57,10 @@ def serve(port: int, store: Store) -> None:
 
 
 def address_of(store: Store, path: str, port: int = PORT) -> str:
-    """The address of a page of MLflow's UI: of the store's own, or of the one that ``serve`` starts.
+    """The address of a page in MLflow's UI: the store's own, or the one that ``serve`` starts.
 
     Args:
-        path: from ``#/`` on.
+        path: the path of the page, beginning with ``#/``.
     """
     where = shown(store.uri).rstrip("/") if _is_served(store) else f"http://127.0.0.1:{port}"
     return f"{where}/{path}"
@@ -77,17 +77,17 @@ def _show_links(store: Store, newest: Record | None, port: int) -> None:
 
 
 def server_of(uri: str, port: int) -> tuple[list[str], dict[str, str]]:
-    """The command that serves a store, and its environment, which has the address: it may hold a password."""
+    """The command that serves a store, and its environment, which has the URI because that may contain a password."""
     where = ["--host", "127.0.0.1", "--port", str(port)]
     quietly = ["--workers", "1", "--uvicorn-opts", "--log-level warning"]
     stores = {"MLFLOW_TRACKING_URI": uri, "MLFLOW_BACKEND_STORE_URI": uri}
-    # no job runners: nobody here has jobs for them, and they greet Ctrl-C with tracebacks
+    # no job runners: there are no jobs for them, and they answer Ctrl-C with tracebacks
     environment = {**os.environ, **stores, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return [sys.executable, "-m", "mlflow", "server", *where, *quietly], environment
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server with all that it started."""
+    """End the server and all processes that it started."""
     server.terminate()
     with suppress(subprocess.TimeoutExpired):
         server.wait(GRACE_SECONDS)
@@ -97,16 +97,16 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
 
 
 @contextmanager
-def told_by_signals() -> Generator[None]:
-    """Have SIGTERM and SIGHUP, a closed terminal, raise Told."""
+def terminated_by_signals() -> Generator[None]:
+    """Raise Terminated on SIGTERM and on SIGHUP (a closed terminal); has no effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def told(number: int, frame: FrameType | None) -> None:
-        raise Told
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise Terminated
 
-    before = {number: signal.signal(number, told) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, terminate) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:
         yield
     finally:
@@ -115,10 +115,10 @@ def told_by_signals() -> Generator[None]:
 
 
 def check_free(port: int) -> None:
-    """Make sure that a port can be listened on.
+    """Check that a port of this machine is free.
 
     Raises:
-        KatibFlowError: it cannot.
+        KatibFlowError: it is in use, or this process may not listen on it.
     """
     with socket.socket() as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -180,7 +180,7 @@ def test_a_report_is_written_to_a_file(call: Any, write: Any, here: Path) -> Non
     pytest.importorskip("plotly", reason="a report needs Plotly, an extra")
     call("run", write(spec(limits={"max_trials": 12, "parallel_trials": 2})))
     done = call("report", "toy", "-o", "toy.html")
-    assert (done.code, done.out) == (0, "toy.html: open it in a browser; it needs nothing else\n")
+    assert (done.code, done.out) == (0, "wrote toy.html; open it in a browser, it needs no other files\n")
     text = (here / "toy.html").read_text(encoding="utf-8")
     best = call("best", "toy", "-o", "json").json
     assert f"The best is trial {best['trial']}, with loss {best['loss']:.6g}." in text
@@ -214,7 +214,7 @@ def test_another_store_is_found_where_it_is_named(call: Any, write: Any, here: P
 def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, command: str) -> None:
     call("run", write(spec()), "-q")
     done = call(command, "toy")
-    assert (done.code, done.error) == (2, "error: toy: has ended already, succeeded: reached limits.max_trials (3)\n")
+    assert (done.code, done.error) == (2, "error: toy: has already ended, succeeded: reached limits.max_trials (3)\n")
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_experiment_that_has_ended_cannot_be_ended(call: Any, write: Any, com
         ("name: [", ["spec.yaml:1: not readable as YAML"]),
         ("", ["spec.yaml: found nothing, need a spec"]),
         ("- 1", ["spec.yaml:1: found [1], need a mapping with the keys of a spec"]),
-        ("\0", ["spec.yaml:1: not readable as YAML: found U+0000"]),
+        ("\0", ["spec.yaml:1: not readable as YAML: U+0000"]),
     ],
 )
 @pytest.mark.parametrize("command", ["run", "validate", "compile"])
@@ -259,7 +259,7 @@ def test_bad_input_is_one_clear_message_a_mistake_and_exits_2(
     [
         (("run", "nowhere.yaml"), "nowhere.yaml: cannot be read: No such file or directory"),
         (("run", "."), ".: cannot be read: Is a directory"),
-        (("status", "nope"), "katib_flow.db: there is no store yet"),
+        (("status", "nope"), "katib_flow.db: no store exists yet"),
         (("list", "--tracking-uri", "http://127.0.0.1:9"), "MLflow at http://127.0.0.1:9 does not answer"),
         (("ui", "--tracking-uri", "sqlite:////proc/nowhere/x.db"), "/proc/nowhere/x.db: the MLflow store cannot be"),
         (("algorithms", "hyperbond"), "hyperbond: no such algorithm"),
@@ -278,7 +278,7 @@ def test_validate_says_how_large_the_search_is(call: Any, write: Any) -> None:
     data = spec(
         parameters={"x": {"type": "int", "min": 1, "max": 3}, "kind": {"type": "categorical", "values": [1, 2]}}
     )
-    assert call("validate", write(data)).out == "spec.yaml: good; 2 parameters, 6 points, algorithm random\n"
+    assert call("validate", write(data)).out == "spec.yaml: valid; 2 parameters, 6 points, algorithm random\n"
 
 
 def test_what_an_algorithm_suggests_with_is_told_where_it_is_not_installed(
@@ -294,7 +294,7 @@ def test_what_an_algorithm_suggests_with_is_told_where_it_is_not_installed(
     done = call("validate", path)
     assert done.code == 0
     assert done.error == f"note: algorithm.name: nas-rl {what.format('s')}\n"
-    assert "good; 2 parameters" in done.out
+    assert "valid; 2 parameters" in done.out
     done = call("run", path)
     assert done.code == 2
     assert done.error == f"error: toy: algorithm.name: found 'nas-rl', {what.format('')}\n"
@@ -333,10 +333,10 @@ def test_compile_without_an_image_takes_the_modules_text_along_and_says_so(call:
     (here / "user_module.py").write_text(f"import sklearn\n{MODULE}")
     done = call("compile", write(spec()))
     assert done.error.splitlines() == [
-        "note: argo.image: none is named: the Workflow holds the text of user_module, and trials run in katib-flow's "
-        "own image; --image names one that has the code and what it imports",
-        "note: trial.packages: line 1 imports sklearn, which katib-flow's own image lacks; add scikit-learn here, and "
-        "pip installs it first",
+        "note: argo.image: not set, so the Workflow contains the code of user_module, and trials run in katib-flow's "
+        "own image; use --image for an image with the code and its dependencies",
+        "note: trial.packages: line 1 imports sklearn, which is not in katib-flow's own image; add scikit-learn here "
+        "for pip to install it first",
     ]
     assert "def square(x, kind)" in done.out
     named = call("compile", write(spec()), "--image", "mine:1")

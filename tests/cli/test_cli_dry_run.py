@@ -160,7 +160,7 @@ def test_a_program_that_suggests_is_asked_once_and_this_is_said(call: Any, here:
     assert code == 0, out
     assert (here / "asked").read_text() == "x"
     assert f"asked        algorithm.command: {sys.executable} suggests.py" in out
-    assert "for these 2 suggestions: it has run, once" in out
+    assert ", once, for 2 suggestions" in out
     assert shown(call, data)["trials"][0]["parameters"] == {"x": 0.25, "kind": "a, b"}
 
 
@@ -280,5 +280,5 @@ def test_a_katib_manifest_is_shown_with_its_values_and_where_it_can_run(call: An
     assert len(found["trials"]) == 2
     code, out, _ = call(MANIFEST, "--dry-run")
     assert code == 0
-    assert out.splitlines()[-1].endswith(f"a {kind} runs on a cluster only: katib-flow submit SPEC")
+    assert out.splitlines()[-1].endswith(f"a {kind} trial runs only on a cluster: katib-flow submit SPEC")
     assert "MLflow server of the cluster" in out

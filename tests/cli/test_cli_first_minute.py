@@ -40,13 +40,14 @@ def written(command: list[str], *, name: str = "first", most: float = 1, more: s
 def test_a_line_for_a_shell_is_no_program(line: str, call: Any) -> None:
     done = call("validate", written([line]))
     assert done.code == 2
-    assert f"trial.command[0]: found {line!r}, need the name of a program, and each argument by itself" in done.error
+    need = "the name of a program, with each argument as its own item"
+    assert f"trial.command[0]: found {line!r}, need {need}" in done.error
 
 
 def test_an_operator_of_a_shell_among_the_arguments_is_told(call: Any) -> None:
     done = call("validate", written(["python", "-c", "print(${lr})", "&&", "echo"]))
     assert done.code == 0
-    assert "note: trial.command[3]: no shell reads it: the program is given '&&' as it stands" in done.error
+    assert "note: trial.command[3]: no shell interprets this: the program gets '&&' as an argument" in done.error
 
 
 def test_python_is_the_interpreter_that_this_runs_in(monkeypatch: pytest.MonkeyPatch, call: Any) -> None:
@@ -62,7 +63,7 @@ def test_where_the_spec_says_which_python_that_one_is_taken(tmp_path: Path) -> N
     assert located(["/usr/bin/python"], None) == ["/usr/bin/python"]
     assert located(["python3.9"], None) == ["python3.9"]
     (problem,) = missing(["python"], {"PATH": str(tmp_path)}, None, "trial.command")
-    assert "need a program on the PATH that can be run" in str(problem)
+    assert "need an executable program on the PATH" in str(problem)
 
 
 def test_a_warm_start_of_which_nothing_fits_is_told_at_validation(call: Any) -> None:
@@ -113,7 +114,7 @@ def test_the_arguments_of_a_function_become_a_spec_that_runs(call: Any) -> None:
     ("reference", "need"),
     [
         ("none:train", "found no file none.py"),
-        ("mine:absent", "found no function absent at the top of the module mine"),
+        ("mine:absent", "found no function absent at the top level of the module mine"),
     ],
 )
 def test_a_function_that_is_not_there_is_told(reference: str, need: str, call: Any) -> None:

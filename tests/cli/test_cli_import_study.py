@@ -33,12 +33,12 @@ def test_a_folder_of_ray_tune_becomes_a_spec_and_a_finished_experiment(call: Any
     assert done.error.startswith("recorded tuned (")
     assert done.error.endswith("), read from Ray Tune: 3 of 3 trials\n")
     text = Path("next.yaml").read_text()
-    assert "# What Ray Tune searched as 'tuned', as a spec of katib-flow that learns from it." in text
+    assert "# The search 'tuned' of Ray Tune as a katib-flow spec that learns from its trials." in text
     assert "# read from Ray Tune: 3 of 3 trials\nwarm_start: tuned\n" in text
     spec = load("next.yaml")
     assert len(Store("sqlite:///katib_flow.db").earlier(spec).completed("loss")) == 3
     again = call("import", "tuned", "--direction", "minimize", "-o", "next.yaml")
-    assert (again.code, again.error) == (2, "error: next.yaml: is there already; name another file with -o\n")
+    assert (again.code, again.error) == (2, "error: next.yaml: already exists; name another file with -o\n")
 
 
 def test_a_study_of_optuna_becomes_a_spec_and_a_finished_experiment(call: Any, here: Path) -> None:
@@ -56,4 +56,4 @@ def test_a_study_of_optuna_becomes_a_spec_and_a_finished_experiment(call: Any, h
 def test_an_option_of_another_source_is_refused(call: Any, results: Path) -> None:
     done = call("import", "tuned", "--study", "x")
     assert done.code == 2
-    assert "--study: has no meaning for tuned, which was read as a folder of Ray Tune" in done.error
+    assert "--study: does not apply to tuned, which was read as a Ray Tune folder" in done.error

@@ -149,19 +149,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_init_writes_a_spec_that_runs(call: Any, here: Path) -> None:
     (here / "train.py").write_text(ARGPARSE.replace('p.add_argument("data")', "a = p.parse_args()"))
     done = call("init", "--", "python", "train.py", "--lr", "0.1")
-    assert done.out == "wrote experiment.yaml; adjust its ranges, then: katib-flow run experiment.yaml\n"
+    assert done.out == "wrote experiment.yaml; adjust the ranges in it, then: katib-flow run experiment.yaml\n"
     spec = (here / "experiment.yaml").read_text()
     (here / "experiment.yaml").write_text(spec.replace("max_trials: 20", "max_trials: 1"))
     ran = call("run", "experiment.yaml", "-o", "json")
     assert ran.json["best"]["accuracy"] == 1.0
     again = call("init")
-    assert (again.code, again.error) == (2, "error: experiment.yaml: is there already; name another file with -o\n")
+    assert (again.code, again.error) == (2, "error: experiment.yaml: already exists; name another file with -o\n")
 
 
 def test_init_of_a_search_of_networks_takes_no_command(call: Any, here: Path) -> None:
     assert call("init", "--nas", "-o", "nas.yaml").code == 0
     assert spec_of((here / "nas.yaml").read_text()).algorithm.name == "amoebanet"
-    assert "a command, or --nas" in call("init", "--nas", "-o", "b.yaml", "--", "python", "x.py").error
+    assert "either a command or --nas" in call("init", "--nas", "-o", "b.yaml", "--", "python", "x.py").error
 
 
 def test_the_version_is_that_of_the_package(call: Any) -> None:

@@ -36,7 +36,7 @@ spec:
               - {name: training, image: "train:1", command: [train, "--lr=${trialParameters.learningRate}"]}
             restartPolicy: Never
 """
-NOTE = "resumePolicy LongRunning: any experiment can be gone on with here, katib-flow resume NAME"
+NOTE = "resumePolicy LongRunning: here any experiment can be resumed, with katib-flow resume NAME"
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +62,7 @@ def test_import_writes_a_spec_that_is_the_same_experiment(call, manifest: Path):
     assert call("import", "katib.yaml", "-o", "spec.yaml") == (0, "", "")
     text = Path("spec.yaml").read_text()
     assert load("spec.yaml") == load(manifest)
-    assert text.startswith("# The Katib experiment katib.yaml as a spec of katib-flow.\nname: digits\n")
+    assert text.startswith("# The Katib experiment katib.yaml as a katib-flow spec.\nname: digits\n")
     assert f"# {NOTE}\nlimits:" in text
 
 
@@ -76,7 +76,7 @@ def test_import_prints_where_no_file_is_named(call, manifest: Path):
 def test_import_does_not_write_over_the_manifest(call, manifest: Path):
     code, _, error = call("import", "katib.yaml", "-o", "katib.yaml")
     assert (code, manifest.read_text()) == (2, MANIFEST)
-    assert error == "error: --out: found katib.yaml, need another file: the manifest is not written over\n"
+    assert error == "error: --out: found katib.yaml, need another file, because this is the manifest\n"
 
 
 def test_import_takes_manifests_only(call):
@@ -84,14 +84,14 @@ def test_import_takes_manifests_only(call):
     code, _, error = call("import", "spec.yaml")
     assert (code, error) == (
         2,
-        "error: spec.yaml: found a spec of katib-flow's own, need a manifest of Katib's\n",
+        "error: spec.yaml: found a katib-flow spec, need a Katib manifest\n",
     )
 
 
 def test_a_manifest_is_validated_with_what_there_is_to_tell(call):
     assert call("validate", "katib.yaml") == (
         0,
-        "katib.yaml: good; 1 parameter, uncountably many points, algorithm random\n",
+        "katib.yaml: valid; 1 parameter, infinitely many points, algorithm random\n",
         f"note: limits: {NOTE}\n",
     )
 
@@ -142,10 +142,10 @@ def test_own_nas_writes_a_spec_that_is_good_and_tells_what_was_left_behind(call,
     manifest.write_text(text)
     code, out, err = call("import", "--own-nas", "katib.yaml", "-o", "own.yaml")
     assert (code, out) == (0, "")
-    assert "note: limits: maxTrialCount 4 is left out" in err
+    assert "note: limits: left out maxTrialCount 4" in err
     spec = yaml.safe_load(Path("own.yaml").read_text())
     assert (spec["algorithm"], spec["architecture"]["space"]) == ("enas", "macro")
-    assert "# maxTrialCount 4 is left out" in Path("own.yaml").read_text()
+    assert "# left out maxTrialCount 4" in Path("own.yaml").read_text()
     assert load("own.yaml").trial.function == "katib_flow.nas:train"
     before = call("import", "katib.yaml")
     assert "architecture:" not in before[1]
@@ -154,4 +154,4 @@ def test_own_nas_writes_a_spec_that_is_good_and_tells_what_was_left_behind(call,
 def test_own_nas_needs_an_architecture_to_search(call) -> None:
     code, out, err = call("import", "--own-nas", "katib.yaml", "-o", "own.yaml")
     assert (code, out, Path("own.yaml").exists()) == (2, "", False)
-    assert err.startswith("error: katib.yaml: spec.nasConfig: found nothing, need the architecture to search")
+    assert err.startswith("error: katib.yaml: spec.nasConfig: found nothing, need an architecture to search")

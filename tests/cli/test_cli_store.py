@@ -38,7 +38,7 @@ def error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 
 def test_what_only_reads_makes_no_store(error, tmp_path, monkeypatch, capsys):
     for command in READING:
-        message = f"{tmp_path}/katib_flow.db: there is no store yet; run an experiment here, or name a store by"
+        message = f"{tmp_path}/katib_flow.db: no store exists yet; run an experiment here, or name a store with"
         assert message in error(*command), command
     monkeypatch.setattr("sys.argv", ["katib-flow", "list"])
     with pytest.raises(SystemExit) as ended:

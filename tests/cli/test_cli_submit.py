@@ -120,7 +120,7 @@ def test_an_mlflow_that_is_not_reached_from_here_leaves_what_argo_knows(cluster:
     done = call("submit", file, "--image", "x:1", "--watch", "--tracking-uri", "http://127.0.0.1:9")
     assert done.exit_code == 0, done.output
     assert "does not answer" in done.output
-    assert "; only what Argo knows will be told" in done.output
+    assert "; only what Argo knows is shown" in done.output
     assert done.output.rstrip().endswith(": succeeded")
 
 
@@ -163,7 +163,7 @@ def test_status_without_a_cluster_says_so_and_the_rest(
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     done = call("status", "digits-mlp", "--tracking-uri", uri)
     assert done.exit_code == 0
-    assert "not known here: Kubernetes: found no cluster" in done.output
+    assert "unknown here: Kubernetes: found no cluster" in done.output
     assert "running" in done.output
 
 
@@ -175,7 +175,7 @@ def test_ctrl_c_leaves_the_experiment_running_and_says_so(cluster: FakeCluster, 
     done = call("submit", file, "--image", "x:1", "--watch")
     (name,) = cluster.names(WORKFLOW)
     assert done.exit_code == 130
-    assert f"detached: {name} goes on in the cluster" in done.output
+    assert f"detached: {name} continues in the cluster" in done.output
     assert "shutdown" not in cluster.object(WORKFLOW, name)["spec"]
 
 

@@ -147,7 +147,7 @@ def test_ctrl_c_ends_in_order_and_resume_goes_on(tmp_path: Path) -> None:
     process.send_signal(signal.SIGINT)
     out, error = process.communicate(timeout=30)
     assert (process.returncode, error) == (130, "")
-    assert "go on: katib-flow resume interrupted" in out
+    assert "to continue: katib-flow resume interrupted" in out
     (tmp_path / "resumed").touch()
     out, error = start("resume", "interrupted").communicate(timeout=60)
     assert error == ""
@@ -183,10 +183,10 @@ def test_an_experiment_whose_scheduler_was_killed_shows_as_interrupted_until_it_
     process.kill()
     process.wait()
     assert within(15, lambda: overview(store.find("crash"))["status"] == "interrupted")
-    assert overview(store.find("crash"))["reason"] == "its process is gone; resume it to continue"
+    assert overview(store.find("crash"))["reason"] == "its process is gone; katib-flow resume continues it"
     said = subprocess.run([sys.executable, "-m", "katib_flow", "stop", "crash"], capture_output=True, text=True)
     assert said.returncode == 2
-    assert "crash: has ended already, interrupted: its process is gone; resume it to continue" in said.stderr
+    assert "crash: has already ended, interrupted: its process is gone; katib-flow resume continues it" in said.stderr
     monkeypatch.chdir("/")  # the store knows, not the directory
     assert overview(store.find("crash"))["status"] == "interrupted"
 

@@ -152,7 +152,7 @@ def test_a_name_that_was_taken_by_another_function_is_noticed(module: Any) -> No
 
 
 def test_a_decorator_above_the_experiment_is_named_where_it_hides_it(module: Any) -> None:
-    with pytest.raises(InvalidSpec, match=r"a decorator stands above @kf\.experiment"):
+    with pytest.raises(InvalidSpec, match=r"move @kf\.experiment above the other decorators"):
         kf.run(module.hidden)
 
 

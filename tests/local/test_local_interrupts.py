@@ -161,7 +161,7 @@ def test_a_second_ctrl_c_kills_what_does_not_end_and_nothing_recorded_is_lost(he
     run.ctrl_c()
     code, out = run.ended()
     assert code == 130, out
-    assert "go on: katib-flow resume interrupted" in out
+    assert "to continue: katib-flow resume interrupted" in out
     assert "Traceback" not in out
     until(lambda: gone(here, 1) and gone(here, 2), "both trials are gone, and their children")
     status, trials = recorded(here)

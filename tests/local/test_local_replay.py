@@ -114,7 +114,7 @@ def test_an_experiment_is_derived_again_to_the_same(replay: Any, name: str) -> N
 
 
 def test_it_sums_up_in_a_line(replay: Any) -> None:
-    line = "random: 11 of 11 suggestions were derived again as they are recorded; 0 differ, and 0 cannot be told\n"
+    line = "random: reproduced 11 of 11 suggestions; 0 differ, 0 could not be compared\n"
     assert replay("random") == (line, 0)
 
 
@@ -135,7 +135,7 @@ def test_an_assignment_that_was_edited_is_shown_in_full_beside_what_was_derived(
     (row,) = [line for line in out.splitlines() if "t00004" in line]
     assert "assignment.x" in row
     assert "0.123456789" in row
-    assert "10 of 11 suggestions were derived again as they are recorded; 1 differs, and 0 cannot be told" in out
+    assert "reproduced 10 of 11 suggestions; 1 differs, 0 could not be compared" in out
 
 
 def test_a_topology_that_was_replaced_is_found_out(replay: Any, here: Path) -> None:
@@ -158,7 +158,7 @@ def test_what_cannot_be_told_is_said_and_is_no_difference(replay: Any) -> None:
     out, code = replay("tpe")
     assert code == 0
     assert "what was known when it was suggested is not recorded" in out
-    assert "13 of 14 suggestions were derived again as they are recorded; 0 differ, and 1 cannot be told" in out
+    assert "reproduced 13 of 14 suggestions; 0 differ, 1 could not be compared" in out
 
 
 def test_a_note_that_is_none_is_one_message(here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
