@@ -25,7 +25,7 @@ MOST_CHARACTERS = 80  # longest value in a table of differences
 def as_seen_here(record: Record) -> Record:
     """An experiment with its actual status: if its process was killed, MLflow has it as running until it is resumed."""
     if record.status is Status.RUNNING and record.lease is not None and record.lease.abandoned(time.time()):
-        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; katib-flow resume continues it")
+        return replace(record, status=Status.INTERRUPTED, reason="its process is gone; resume it to continue")
     return record
 
 

@@ -1,6 +1,6 @@
-"""What other tuners have tried, as a finished experiment to start from.
+"""Import the trials of other tuners as a finished experiment to start from.
 
-    a study of Optuna, a folder of Ray Tune ──▶ Study ──▶ an experiment in MLflow, and a spec with ``warm_start``
+    an Optuna study, a Ray Tune folder ──▶ Study ──▶ an experiment in MLflow, and a spec with ``warm_start``
 
-Nothing is imported here.
+This package itself imports nothing.
 """

@@ -1,6 +1,6 @@
-"""A study of Optuna, read by Optuna itself: from a database, or from the file of a journal.
+"""Read an Optuna study, by means of Optuna itself, from a database or a journal file.
 
-What is read is JSON in both: nothing is unpickled. The storage is not written to.
+Both contain JSON, so nothing is unpickled. The storage is not modified.
 """
 
 import logging
@@ -29,18 +29,18 @@ _ENDED = {"COMPLETE": State.SUCCEEDED, "PRUNED": State.EARLY_STOPPED, "FAIL": St
 
 @dataclass(frozen=True)
 class Mapped:
-    """What was read of a parameter: its fields as a spec has them, or why a spec cannot have it."""
+    """A parameter as data of a spec, or the reason why a spec cannot express it."""
 
     fields: Fields
     why_not: str = ""
 
 
 def read_optuna(storage: str, name: str | None = None) -> Study:
-    """The study of a storage.
+    """Read a study from a storage.
 
     Args:
-        storage: a URL as Optuna takes it, ``sqlite:///study.db``; or the path of a SQLite file or of a journal.
-        name: of the study; it may be left out where there is only one.
+        storage: a URL for Optuna, such as ``sqlite:///study.db``; or the path of a SQLite file or a journal.
+        name: name of the study; not needed if the storage has only one.
 
     Raises:
         KatibFlowError: Optuna is not installed, the storage cannot be read, or it has no such study.
@@ -49,7 +49,7 @@ def read_optuna(storage: str, name: str | None = None) -> Study:
         optuna: Any = import_module("optuna")
     except ImportError:
         raise KatibFlowError(
-            "a study of Optuna is read by Optuna, which is not installed: pip install optuna"
+            "reading an Optuna study needs Optuna, which is not installed here: pip install optuna"
         ) from None
     before = optuna.logging.get_verbosity()
     try:
@@ -61,36 +61,40 @@ def read_optuna(storage: str, name: str | None = None) -> Study:
             return _study(optuna.load_study(study_name=name, storage=opened))
     except KatibFlowError:
         raise
-    except Exception as error:  # whatever Optuna, SQLAlchemy or a driver raises of a broken storage
+    except Exception as error:  # anything that Optuna, SQLAlchemy or a driver raises for a broken storage
         reason = str(error).splitlines()[0] if str(error) else ""
-        raise KatibFlowError(f"{_shown(storage)}: Optuna cannot read it: {type(error).__name__}: {reason}") from error
+        raise KatibFlowError(
+            f"{_shown(storage)}: Optuna failed to read it: {type(error).__name__}: {reason}"
+        ) from error
     finally:
         optuna.logging.set_verbosity(before)
 
 
 def _chosen(storage: str, name: str | None, names: Sequence[str]) -> str:
-    """The name of the study that is meant.
+    """The name of the study to read.
 
     Raises:
-        KatibFlowError: there is none of this name, or several and none is named.
+        KatibFlowError: no study has this name, or a name is needed because there are several.
     """
     if name in names or (name is None and len(names) == 1):
         return name or names[0]
-    there = ", ".join(names[:10]) or "none"
+    if not names:
+        raise KatibFlowError(f"{_shown(storage)}: found no studies, need an Optuna storage with a study")
+    there = ", ".join(names[:10])
     if name is None:
         raise KatibFlowError(f"{_shown(storage)}: found {len(names)} studies, need --study with one of them: {there}")
     near = did_you_mean(name, names)
-    raise KatibFlowError(f"--study: found {name!r}, which {_shown(storage)} does not hold{near}; it holds {there}")
+    raise KatibFlowError(f"--study: found {name!r}, need the name of a study in {_shown(storage)}: {there}{near}")
 
 
 def _shown(storage: str) -> str:
-    """A storage's address without a password."""
+    """The address of a storage without its password."""
     scheme, separator, rest = storage.partition("://")
     return f"{scheme}://{rest.rpartition('@')[2]}" if separator and "@" in rest else storage
 
 
 def is_sqlite(path: Path) -> bool:
-    """Whether a file is a database of SQLite's."""
+    """True if a file is a SQLite database."""
     with path.open("rb") as file:
         return file.read(16) == b"SQLite format 3\0"
 
@@ -107,16 +111,20 @@ def _open(optuna: Any, storage: str) -> Any:
 
 
 def _check_is_optunas(path: Path) -> None:
-    """A file that is not there, or is another program's, would be made into a storage of Optuna's."""
+    """Refuse a missing file and another program's database, which Optuna would turn into a storage.
+
+    Raises:
+        KatibFlowError: the file is missing, or lacks the tables of Optuna.
+    """
     if not path.is_file():
-        raise KatibFlowError(f"{path}: found no such file, need a database of Optuna's")
+        raise KatibFlowError(f"{path}: found no such file, need an Optuna database")
     with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
         try:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
         except sqlite3.DatabaseError:
             tables = set[str]()
     if not {"studies", "trials", "version_info"} <= tables:
-        raise KatibFlowError(f"{path}: found no tables of Optuna's, need a database that a study was stored in")
+        raise KatibFlowError(f"{path}: found no Optuna tables, need a database with an Optuna study")
 
 
 def _study(study: Any) -> Study:
@@ -129,10 +137,11 @@ def _study(study: Any) -> Study:
     parameters = {names[name]: parameter.fields for name, parameter in mapped.items() if parameter.fields}
     pasts = [_past(trial, metrics, names) for trial in ended]
     when = conditions([past.assignment for past in pasts if past.state is not State.FAILED], parameters)
-    notes = [Note(f"parameters.{name}.when", "read off the trials: Optuna does not record it") for name in when]
+    inferred = "inferred from the trials, because Optuna does not record it"
+    notes = [Note(f"parameters.{name}.when", inferred) for name in when]
     for name, parameter in mapped.items():
         if parameter.why_not:
-            notes.append(Note("parameters", f"{name} is left out: {parameter.why_not}"))
+            notes.append(Note("parameters", f"left out {name}, because {parameter.why_not}"))
     return Study(
         name=study.study_name,
         tuner="Optuna",
@@ -155,7 +164,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _parameters(trials: Sequence[Any]) -> dict[str, Mapped]:
-    """Every parameter of some trials; of ranges that changed in between, the smallest that holds them all."""
+    """Every parameter of the trials; if its range changed between them, the smallest range that contains all."""
     mapped: dict[str, Mapped] = {}
     for trial in trials:
         for name, distribution in trial.distributions.items():
@@ -172,7 +181,7 @@ def _mapped(distribution: Any) -> Mapped:
             return Mapped({"type": "categorical", "values": plain})
         return Mapped({}, "none of its choices is a text, a number, true, false or null")
     if kind not in ("FloatDistribution", "IntDistribution"):
-        return Mapped({}, f"no parameter here is like {kind}")
+        return Mapped({}, f"a spec has no counterpart of {kind}")
     whole = kind == "IntDistribution"
     fields: Fields = {"type": "int" if whole else "float", "min": distribution.low, "max": distribution.high}
     fields |= {"scale": "log"} if distribution.log else {}
@@ -195,10 +204,10 @@ def _joined(one: Mapped, other: Mapped) -> Mapped:
 
 
 def _past(trial: Any, metrics: Sequence[str], names: Mapping[str, str]) -> Past:
-    """A trial.
+    """Convert a trial.
 
     Args:
-        names: of the parameters here, by their names there; others are left out.
+        names: names of parameters in the spec by their names in Optuna; other parameters are left out.
     """
     state = _ENDED[trial.state.name]
     steps = list(_steps(trial.intermediate_values, trial.datetime_start, metrics[0]))
@@ -228,7 +237,7 @@ def _past(trial: Any, metrics: Sequence[str], names: Mapping[str, str]) -> Past:
 
 
 def _steps(values: Mapping[int, float], started: datetime | None, name: str) -> Iterator[Metric]:
-    """Intermediate values in the order of their steps; Optuna keeps no times of them."""
+    """Intermediate values in the order of their steps, with the start of the trial as their time."""
     for step, value in sorted(values.items()):
         if 0 <= step < _LARGEST_STEP:
             yield Metric(name, float(value), step, _milliseconds(started))

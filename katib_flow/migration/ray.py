@@ -1,8 +1,8 @@
-"""A folder of results of Ray Tune, read without Ray: ``params.json`` and ``result.json`` of each trial.
+"""Read a Ray Tune results folder, without Ray: ``params.json`` and ``result.json`` of each trial.
 
-Layout: https://docs.ray.io/en/latest/tune/api/logging.html, as Ray 2.60 writes it. Pickles that lie there
-(``tuner.pkl``, ``params.pkl``, parts of ``experiment_state-*.json``) are not read, and the search space is in no other
-file: it is taken to be that which the trials span.
+Layout: https://docs.ray.io/en/latest/tune/api/logging.html, as Ray 2.60 writes it. The pickles in it (``tuner.pkl``,
+``params.pkl``, parts of ``experiment_state-*.json``) are not read. The search space is in no other file, so it is
+inferred from the values that trials have tried.
 """
 
 import csv
@@ -22,7 +22,7 @@ from katib_flow.migration.study import Fields, Past, Study, conditions, safe_nam
 from katib_flow.spec.load import Note
 from katib_flow.wording import did_you_mean
 
-LARGEST_FILE = 256 * 1024 * 1024  # bytes of result.json or progress.csv that are read
+LARGEST_FILE = 256 * 1024 * 1024  # bytes to read of result.json or progress.csv
 LARGEST_CONFIG = 4 * 1024 * 1024
 MOST_REPORTS = 100_000
 _OWN = frozenset(
@@ -50,14 +50,14 @@ _OWN = frozenset(
         "warmup_time",
     ]
 )
-"""What Ray adds to every report (``AUTO_RESULT_KEYS`` of ray.tune.result, and earlier versions of it)."""
+"""Keys that Ray adds to every report (``AUTO_RESULT_KEYS`` in ray.tune.result, and in earlier versions)."""
 _SCALARS = (bool, int, float, str, type(None))
 Report = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class _Read:
-    """A trial's folder as it was read: its parameters and reports, with nested names joined."""
+    """The content of a trial's folder: parameters and reports, with nested names joined."""
 
     name: str
     config: Mapping[str, Any]
@@ -66,27 +66,27 @@ class _Read:
 
 
 def read_ray(folder: Path, metric: str | None = None, direction: str | None = None) -> Study:
-    """The search of a folder, which holds one folder for each trial.
+    """Read a results folder, which contains a folder for each trial.
 
     Args:
-        metric, direction: of the objective, which Ray keeps in a pickle. The metric may be left out where trials report
-            only one.
+        metric, direction: the objective, which Ray stores in a pickle. The metric is not needed if trials report only
+            one.
 
     Raises:
-        KatibFlowError: there are no trials in the folder, none reports the metric, or no direction is given.
+        KatibFlowError: the folder has no trials, no trial reports the metric, or the direction is missing.
     """
     left_out: Counter[str] = Counter()
     trials = [trial for path in _folders(folder) if (trial := _read(path, left_out)) is not None]
     metrics = list(dict.fromkeys(name for trial in trials for report in trial.reports for name in _metrics(report)))
     metric = _chosen(folder, metric, metrics)
     if direction not in ("maximize", "minimize"):
-        raise KatibFlowError(f"--direction: found {direction!r}, need maximize or minimize: Ray keeps it in a pickle")
+        need = "maximize or minimize, because Ray stores it in a pickle, which is not read"
+        raise KatibFlowError(f"--direction: found {'nothing' if direction is None else repr(direction)}, need {need}")
     parameters, constants, notes = _space(trials)
     known = [{name: trial.config[name] for name in parameters if name in trial.config} for trial in trials]
     when = conditions(known, parameters)
-    notes += [
-        Note(f"parameters.{name}.when", "read off the trials: Ray keeps its search space in a pickle") for name in when
-    ]
+    inferred = "inferred from the trials, because Ray stores its search space in a pickle, which is not read"
+    notes += [Note(f"parameters.{name}.when", inferred) for name in when]
     pasts = [_past(trial, config, metric) for trial, config in zip(trials, known, strict=True)]
     return Study(
         name=folder.resolve().name,
@@ -100,25 +100,27 @@ def read_ray(folder: Path, metric: str | None = None, direction: str | None = No
         constants=constants,
         left_out=left_out,
         notes=[
-            Note("parameters", "ranges are those that the trials span: Ray keeps its search space in a pickle"),
+            Note("parameters", "ranges of the values in the trials, because Ray stores its search space in a pickle"),
             *notes,
         ],
     )
 
 
 def _folders(folder: Path) -> list[Path]:
-    """The folders of trials, in the order of their numbers.
+    """The folders of the trials, in the order of their names.
 
     Raises:
-        KatibFlowError: there are none.
+        KatibFlowError: there are no such folders.
     """
     paths = sorted(path for path in folder.iterdir() if path.is_dir())
     trials = [path for path in paths if any((path / name).is_file() for name in ("params.json", "result.json"))]
     if trials:
         return trials
     if (folder / "params.json").is_file():
-        raise KatibFlowError(f"{folder}: found the folder of one trial, need that of the experiment: {folder.parent}")
-    need = "a folder with one folder for each trial, with params.json and result.json, as Ray Tune writes it"
+        raise KatibFlowError(
+            f"{folder}: found the folder of one trial, need the folder of the experiment: {folder.parent}"
+        )
+    need = "a Ray Tune results folder, with params.json and result.json in a folder for each trial"
     raise KatibFlowError(f"{folder}: found no trials, need {need}")
 
 
@@ -156,7 +158,7 @@ def _config(path: Path, reports: Sequence[Report]) -> Mapping[str, Any] | None:
 
 
 def _reports(path: Path) -> Iterator[Report]:
-    """What a trial reported, a mapping a time; a line that is cut off or is no mapping is none."""
+    """The reports of a trial; incomplete lines, and lines that are not mappings, are skipped."""
     if (path / "result.json").is_file():
         for line in _text(path / "result.json", LARGEST_FILE).splitlines()[:MOST_REPORTS]:
             try:
@@ -172,7 +174,7 @@ def _reports(path: Path) -> Iterator[Report]:
 
 
 def _number(text: object) -> Any:
-    """A cell of a table: a number where it reads as one."""
+    """A cell of a table, converted to a number if possible."""
     try:
         return number_of(text)
     except ValueError:
@@ -180,7 +182,7 @@ def _number(text: object) -> Any:
 
 
 def _flat(data: Mapping[str, Any], joint: str, prefix: str = "") -> dict[str, Any]:
-    """Nested mappings as one, names joined; ``from_json`` has bounded how deep they nest."""
+    """Nested mappings as one with joined names; ``from_json`` has bounded their depth."""
     flat: dict[str, Any] = {}
     for name, value in data.items():
         path = f"{prefix}{joint}{name}" if prefix else str(name)
@@ -192,34 +194,32 @@ def _flat(data: Mapping[str, Any], joint: str, prefix: str = "") -> dict[str, An
 
 
 def _metrics(report: Report) -> dict[str, float]:
-    """The numbers of a report that are not Ray's own."""
+    """The numbers in a report, without those that Ray itself adds."""
     named = {name: value for name, value in report.items() if name.partition("/")[0] not in _OWN}
     return {name: float(value) for name, value in named.items() if _is_number(value)}
 
 
 def _is_number(value: object) -> bool:
-    """Whether a value is a number that a float can be."""
+    """True for a number in the range of floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return isinstance(value, float) or abs(value) < 10**300
 
 
 def _chosen(folder: Path, metric: str | None, metrics: Sequence[str]) -> str:
-    there = ", ".join(metrics[:20]) or "none"
+    there = ", ".join(metrics[:20]) or "no metrics"
     if metric is None and len(metrics) == 1:
         return metrics[0]
     if metric is None:
-        raise KatibFlowError(f"--metric: found none, need the one that was searched for; the trials report {there}")
+        raise KatibFlowError(f"--metric: found nothing, need the metric of the objective; the trials report {there}")
     if metric not in metrics:
         near = did_you_mean(metric, metrics)
-        raise KatibFlowError(
-            f"--metric: found {metric!r}, which no trial in {folder} reports{near}; they report {there}"
-        )
+        raise KatibFlowError(f"--metric: found {metric!r}, need a metric that trials in {folder} report: {there}{near}")
     return metric
 
 
 def _space(trials: Sequence[_Read]) -> tuple[dict[str, Fields], dict[str, Value], list[Note]]:
-    """The parameters that trials differ in, as plain data; what they have in common; notes on the rest."""
+    """The parameters in which trials differ, as plain data; the constants of all trials; notes on other values."""
     values: dict[str, list[Any]] = {}
     for trial in trials:
         for name, value in trial.config.items():
@@ -230,7 +230,7 @@ def _space(trials: Sequence[_Read]) -> tuple[dict[str, Fields], dict[str, Value]
     for name, tried in values.items():
         if not all(isinstance(value, _SCALARS) and _finite(value) for value in tried):
             why = "not all of its values are text, finite numbers, true, false or null"
-            notes.append(Note("parameters", f"{name} is left out: {why}"))
+            notes.append(Note("parameters", f"left out {name}, because {why}"))
         elif len({json.dumps(value) for value in tried}) == 1 and len(tried) == len(trials) > 1:
             constants[name] = tried[0]
         else:
@@ -243,7 +243,7 @@ def _finite(value: Any) -> bool:
 
 
 def _spanned(values: Sequence[Any]) -> Fields:
-    """The parameter that some values are of: a few that repeat are choices, numbers otherwise a range."""
+    """A parameter that contains the values: few repeated numbers are ordinal, other numbers a range, else choices."""
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
     distinct = list({(type(value).__name__, value): value for value in values}.values())
     if not numeric:
@@ -284,7 +284,7 @@ def _reported(report: Report, number: int) -> Iterator[Metric]:
 
 
 def _time(value: object) -> float | None:
-    """Seconds, where a value is a number of them that a calendar has."""
+    """A value as seconds since the epoch; None if it is not a number, or beyond the calendar."""
     try:
         seconds = number_of(value)
     except ValueError:

@@ -1,4 +1,4 @@
-"""A search that another tuner has made, in the words of this one, and which of its trials fit its space. Pure."""
+"""The search of another tuner as data of a spec, and the trials of it that lie in the search space. Pure."""
 
 import re
 from collections import Counter
@@ -21,11 +21,11 @@ class Past:
     """A trial that another tuner has run.
 
     Attributes:
-        label: what its tuner calls it.
-        assignment: its parameters; those that were not set are absent.
-        observations: value of each objective, and of other metrics, that counts.
-        metrics: what it reported, with steps.
-        started, ended: seconds since the epoch; None where that is not known.
+        label: its name or number in the other tuner.
+        assignment: the values of its parameters, without those that were not set.
+        observations: the value that counts, for each objective and other metric.
+        metrics: all reported values, with steps.
+        started, ended: seconds since the epoch; None if unknown.
     """
 
     label: str
@@ -40,18 +40,18 @@ class Past:
 
 @dataclass(frozen=True)
 class Study:
-    """A search that another tuner has made.
+    """The search of another tuner.
 
     Attributes:
-        name: as its tuner calls it.
-        tuner: the tuner's name, "Optuna".
-        objectives: the metric and the direction of each.
-        parameters: of the space that it searched, as plain data.
+        name: its name in the other tuner.
+        tuner: the name of the tuner, such as "Optuna".
+        objectives: (metric, direction) pairs.
+        parameters: the search space as data of a spec.
+        trials: the trials that have ended, in order.
         others: further metrics that trials report.
-        constants: what every trial had besides.
-        trials: those that have ended, in order.
-        left_out: how many trials are not among them, by the reason.
-        notes: what a person should know of parts of the spec.
+        constants: arguments with the same value in every trial.
+        left_out: the number of trials that are not in ``trials``, by reason.
+        notes: remarks for people on parts of the spec.
     """
 
     name: str
@@ -66,12 +66,12 @@ class Study:
 
     @property
     def experiment_name(self) -> str:
-        """Its name, as an experiment may have it."""
+        """A valid name for the recorded experiment."""
         plain = re.sub(r"[^a-z0-9]+", "-", self.name.lower())[:40].strip("-")
         return plain or self.tuner.lower()
 
     def sections(self) -> Fields:
-        """The parts of a spec that the recorded experiment and one that learns from it have in common."""
+        """The sections that the recorded experiment shares with one that learns from it, as data of a spec."""
         objectives = [{"metric": metric, "direction": direction} for metric, direction in self.objectives]
         data: Fields = {"objective": objectives[0] if len(objectives) == 1 else objectives}
         if self.others:
@@ -79,7 +79,7 @@ class Study:
         return data | {"parameters": {name: dict(fields) for name, fields in self.parameters.items()}}
 
     def spec(self) -> Fields:
-        """A spec that searches the same space, and learns from the recorded experiment."""
+        """Data of a spec that searches the same space and learns from the recorded experiment."""
         arguments = {"arguments": dict(self.constants)} if self.constants else {}
         words = ["python", "train.py", *(f"--{name}=${{{name}}}" for name in (*self.parameters, *self.constants))]
         return {
@@ -92,10 +92,13 @@ class Study:
 
 
 def fitting(study: Study, experiment: Experiment) -> tuple[list[tuple[Trial, tuple[Metric, ...]]], Counter[str]]:
-    """The trials of a study that lie in its space, with what each reported, and why others do not, counted.
+    """Select the trials of a study that lie in its search space.
 
     Args:
-        experiment: of the study's own sections.
+        experiment: an experiment with the study's own sections.
+
+    Returns:
+        The trials with their reported metrics, and the number of other trials, by reason.
     """
     space = SearchSpace(experiment.parameters)
     fits: list[tuple[Trial, tuple[Metric, ...]]] = []
@@ -124,7 +127,7 @@ def _typed(space: SearchSpace, name: str, value: Any) -> Any:
 
 
 def safe_names(names: Iterable[str]) -> dict[str, str]:
-    """The name that a parameter may have here, for each name that it has elsewhere: no two are the same."""
+    """A valid and unique name in a spec for each name in the other tuner."""
     safe: dict[str, str] = {}
     for name in names:
         plain = re.sub(r"[^\w.-]", "_", name)
@@ -137,15 +140,19 @@ def safe_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def renamed(safe: Mapping[str, str]) -> list[Note]:
-    """What to tell of names that had to change."""
-    return [Note(f"parameters.{name}", f"its name was {old!r}") for old, name in safe.items() if old != name]
+    """Remarks on the names that had to change."""
+    return [
+        Note(f"parameters.{name}", f"called {old!r} before, which is not a valid name here")
+        for old, name in safe.items()
+        if old != name
+    ]
 
 
 def conditions(assignments: Sequence[Mapping[str, Any]], parameters: Mapping[str, Fields]) -> dict[str, Fields]:
-    """Conditions under which parameters were set that not every trial has, as ``when`` has them.
+    """Infer from trials the conditions of parameters that not every trial has, as data for ``when``.
 
-    A condition is read off the trials: the values of one categorical parameter with which another was set, where it was
-    never set with any other value. A parameter for which there is none is left out.
+    A condition is the set of values of one categorical parameter with which another parameter was set, if that was
+    never set with any other value. A parameter without such a condition is left out.
     """
     often = Counter(name for assignment in assignments for name in assignment)
     return {

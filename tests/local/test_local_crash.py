@@ -183,10 +183,10 @@ def test_an_experiment_whose_scheduler_was_killed_shows_as_interrupted_until_it_
     process.kill()
     process.wait()
     assert within(15, lambda: overview(store.find("crash"))["status"] == "interrupted")
-    assert overview(store.find("crash"))["reason"] == "its process is gone; katib-flow resume continues it"
+    assert overview(store.find("crash"))["reason"] == "its process is gone; resume it to continue"
     said = subprocess.run([sys.executable, "-m", "katib_flow", "stop", "crash"], capture_output=True, text=True)
     assert said.returncode == 2
-    assert "crash: has already ended, interrupted: its process is gone; katib-flow resume continues it" in said.stderr
+    assert "crash: has already ended, interrupted: its process is gone; resume it to continue" in said.stderr
     monkeypatch.chdir("/")  # the store knows, not the directory
     assert overview(store.find("crash"))["status"] == "interrupted"
 

@@ -60,8 +60,8 @@ def test_the_distributions_become_parameters(url: str) -> None:
         "n_layers": {"type": "int", "min": 1, "max": 8},
     }
     assert [(note.where, note.text) for note in read.notes] == [
-        ("parameters.n_layers", "its name was 'n layers'"),
-        ("parameters.gamma.when", "read off the trials: Optuna does not record it"),
+        ("parameters.n_layers", "called 'n layers' before, which is not a valid name here"),
+        ("parameters.gamma.when", "inferred from the trials, because Optuna does not record it"),
     ]
 
 
@@ -143,7 +143,7 @@ def test_choices_that_are_no_scalars_are_left_out(url: str) -> None:
     study_in(url, trials=2, function=tuples)
     read = read_optuna(url)
     assert set(read.parameters) == {"x"}
-    text = "shape is left out: none of its choices is a text, a number, true, false or null"
+    text = "left out shape, because none of its choices is a text, a number, true, false or null"
     assert [note.text for note in read.notes] == [text]
     assert all(set(trial.assignment) == {"x"} for trial in read.trials)
 
@@ -162,7 +162,7 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path, 
     store.create(spec_of())
     path = tmp_path / "katib_flow.db"
     before = path.read_bytes()
-    with pytest.raises(KatibFlowError, match="found no tables of Optuna's"):
+    with pytest.raises(KatibFlowError, match="found no Optuna tables"):
         read_optuna(f"sqlite:///{path}")
     assert path.read_bytes() == before
     with pytest.raises(KatibFlowError, match="found no such file"):
@@ -173,7 +173,7 @@ def test_a_file_of_another_program_is_refused_and_left_as_it_is(tmp_path: Path, 
 def test_a_damaged_journal_is_refused_in_words(tmp_path: Path) -> None:
     path = tmp_path / "journal.log"
     path.write_text('{"op_code": 0, "worker_id": "x"}\n{"op_code": 99}\n')
-    with pytest.raises(KatibFlowError, match="Optuna cannot read it: KeyError"):
+    with pytest.raises(KatibFlowError, match="Optuna failed to read it: KeyError"):
         read_optuna(str(path))
 
 

@@ -108,7 +108,7 @@ def test_few_numbers_that_repeat_are_choices(folder: Path) -> None:
         (folder / f"train_more_{number}" / "result.json").write_text(json.dumps(report(9, 1, config)) + "\n")
     study = read(folder)
     assert study.parameters["batch"] == {"type": "ordinal", "values": [32, 64]}
-    assert any(note.text.startswith("shape is left out") for note in study.notes)
+    assert any(note.text.startswith("left out shape") for note in study.notes)
 
 
 def test_what_is_damaged_is_counted_and_the_rest_is_read(folder: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_is_damaged_is_counted_and_the_rest_is_read(folder: Path) -> None:
 
 
 def test_the_metric_and_the_direction_must_be_told(folder: Path) -> None:
-    with pytest.raises(KatibFlowError, match=r"--metric: found none, .* report loss, nested/acc"):
+    with pytest.raises(KatibFlowError, match=r"--metric: found nothing, .* report loss, nested/acc"):
         read_ray(folder, None, "minimize")
     with pytest.raises(KatibFlowError, match=r"--metric: found 'los', .* did you mean 'loss'"):
         read_ray(folder, "los", "minimize")
@@ -133,7 +133,7 @@ def test_the_metric_and_the_direction_must_be_told(folder: Path) -> None:
 
 def test_a_folder_without_trials_is_refused(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(KatibFlowError, match="empty: found no trials, need a folder with one folder for each trial"):
+    with pytest.raises(KatibFlowError, match="empty: found no trials, need a Ray Tune results folder"):
         read(tmp_path / "empty")
     with pytest.raises(KatibFlowError, match=r"found the folder of one trial, need that of the experiment: .*/exp"):
         read(next(folder.glob("train_*")))
