@@ -24,12 +24,12 @@ from katib_flow.spec.sections import SERVICE
 
 
 def _check(experiment: Experiment, settings: AnySettings) -> Iterator[SpecError]:
-    from katib_flow.katib_api.suggestion import cannot_say  # protobuf is slow to import
+    from katib_flow.katib_api.suggestion import inexpressible  # protobuf is slow to import
 
     if experiment.algorithm.service is None:
         yield SpecError("algorithm.service", NOTHING, "the address of a service, or its image on a cluster")
     else:
-        yield from cannot_say(experiment, search_space(experiment))
+        yield from inexpressible(experiment, search_space(experiment))
     yield from lists("algorithm", experiment.algorithm.settings)
 
 

@@ -1,4 +1,4 @@
-"""Calls of Katib's gRPC services: what a client sends, and what a server of ours answers with."""
+"""Call methods of Katib's gRPC API, and serve them."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,26 +7,24 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from katib_flow.katib_api.messages import PACKAGE, message
+from katib_flow.wording import counted
 
 Handler = Callable[[Any], Any]
-"""From a request to its reply."""
+"""Maps a request to its reply."""
 
 
 class Refusal(Exception):
-    """Raised by a handler whose request is wrong: the client gets INVALID_ARGUMENT, and the text.
-
-    So it does where its bytes are no message.
-    """
+    """Raised by a handler for an invalid request: the client gets INVALID_ARGUMENT with the text."""
 
 
 def call(channel: grpc.Channel, service: str, method: str, request: Any, timeout_seconds: float) -> Any:
     """Call a method and return its reply.
 
     Args:
-        service, method: such as ``Suggestion`` and ``GetSuggestions``.
+        service, method: names such as ``Suggestion`` and ``GetSuggestions``.
 
     Raises:
-        grpc.RpcError: the server cannot be reached, has no such method, refuses, or takes too long.
+        grpc.RpcError: the server is unreachable, has no such method, returns an error, or exceeds the timeout.
     """
     ask: Any = channel.unary_unary(
         f"/{PACKAGE}.{service}/{method}",
@@ -37,7 +35,7 @@ def call(channel: grpc.Channel, service: str, method: str, request: Any, timeout
 
 
 def handlers(service: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler:
-    """The methods of a service, by name, to be added to a server."""
+    """The handlers of a service's methods, by name, to be added to a gRPC server."""
     return grpc.method_handlers_generic_handler(
         f"{PACKAGE}.{service}", {name: _handler(name, handler) for name, handler in methods.items()}
     )
@@ -54,12 +52,12 @@ def _handler(name: str, handler: Handler) -> Any:
 
 
 def _read(name: str, data: bytes) -> Any:
-    """The message that bytes are. gRPC's own deserializer would log a traceback, and blame us."""
+    """Parse a message; gRPC's own deserializer would log a traceback and report an internal error."""
     try:
         return message(name).FromString(data)
     except DecodeError:
-        raise Refusal(f"found {len(data)} bytes that are none, need a {name}") from None
+        raise Refusal(f"found {counted(len(data), 'byte')} of another form, need a {name}") from None
 
 
-def _written(sent: Any) -> bytes:
-    return sent.SerializeToString()
+def _written(outgoing: Any) -> bytes:
+    return outgoing.SerializeToString()

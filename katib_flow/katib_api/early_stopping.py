@@ -1,4 +1,4 @@
-"""What a service of early stopping is asked, what it may answer, and the curves of trials that it may ask for."""
+"""Requests to an early stopping service, its replies, and a server of trials' curves for it."""
 
 import math
 from collections.abc import Callable, Generator
@@ -22,17 +22,17 @@ _COMPARISONS = {"EQUAL": "==", "LESS": "<", "GREATER": ">"}
 
 
 def settings_request(experiment: Experiment) -> Any:
-    """The request of ``ValidateEarlyStoppingSettings``."""
+    """The request for ``ValidateEarlyStoppingSettings``."""
     assert experiment.early_stopping is not None
     spec = early_stopping_message(experiment.early_stopping)
     return message("ValidateEarlyStoppingSettingsRequest")(early_stopping=spec)
 
 
 def rules_request(experiment: Experiment, space: SearchSpace, history: History, curves: str) -> Any:
-    """The request of ``GetEarlyStoppingRules``.
+    """The request for ``GetEarlyStoppingRules``.
 
     Args:
-        curves: address at which the service may ask for the curves of trials.
+        curves: the address from which the service can request the curves of trials; see ``curves_served``.
     """
     return message("GetEarlyStoppingRulesRequest")(
         experiment=experiment_message(experiment, space, {}),
@@ -42,14 +42,14 @@ def rules_request(experiment: Experiment, space: SearchSpace, history: History, 
 
 
 def rules_of(reply: Any) -> list[dict[str, Any]]:
-    """The rules of a reply, as plain data: metric, value, comparison (``<``, ``>`` or ``==``) and start_step.
+    """The rules in a reply as plain data: metric, value, comparison (``<``, ``>`` or ``==``) and start_step.
 
     Raises:
-        KatibFlowError: one cannot be followed, or there are too many.
+        KatibFlowError: a rule is invalid, or there are more than 100.
     """
     rules = list(reply.early_stopping_rules)
     if len(rules) > MOST_RULES:
-        raise KatibFlowError(f"gave {len(rules)} rules, and {MOST_RULES} at most can be followed")
+        raise KatibFlowError(f"returned {len(rules)} rules, but the maximum is {MOST_RULES}")
     return [_rule(position, rule) for position, rule in enumerate(rules)]
 
 
@@ -63,19 +63,19 @@ def _rule(position: int, rule: Any) -> dict[str, Any]:
         "name": (rule.name, "the name of a metric") if not rule.name else None,
         "value": (rule.value, "a finite number") if not math.isfinite(value) else None,
         "comparison": (rule.comparison, ", ".join(_COMPARISONS)) if rule.comparison not in comparisons else None,
-        "start_step": (rule.start_step, "a number from 0 on") if rule.start_step < 0 else None,
+        "start_step": (rule.start_step, "a number of at least 0") if rule.start_step < 0 else None,
     }
     for key, mistake in wrong.items():
         if mistake:
             why = f"early_stopping_rules[{position}].{key}: found {mistake[0]!r}, need {mistake[1]}"
-            raise KatibFlowError(f"gave a rule that cannot be followed: {why}")
+            raise KatibFlowError(f"returned an invalid rule: {why}")
     comparison = comparisons[rule.comparison]
     return {"metric": rule.name, "value": value, "comparison": comparison, "start_step": rule.start_step}
 
 
 @contextmanager
 def curves_served(history: History) -> Generator[str]:
-    """The address, on loopback, of a server that answers ``DBManager.GetObservationLog`` from a history with series."""
+    """Serve ``DBManager.GetObservationLog`` from a history with series; yields the server's address, on loopback."""
     names = {str(trial.suggestion.info.get(NAME) or trial.id): trial for trial in history}
 
     def log(request: Any) -> Any:

@@ -1,8 +1,8 @@
 """The messages of Katib's gRPC API, ``api.v1beta1``, as Katib's ``api.proto`` defines them.
 
-They are made of the table below when they are asked for, in a pool of descriptors of their own: a program may import
-Katib's SDK, which registers the same names, beside them. The SDK itself cannot be required, because it needs a version
-of protobuf that MLflow's other requirements exclude.
+They are built from the table below on first use, in their own descriptor pool, so that a program may also import
+Katib's SDK, which registers the same names. The SDK itself cannot be a dependency, because it needs a version of
+protobuf that MLflow's other dependencies exclude.
 """
 
 from collections.abc import Iterator
@@ -58,7 +58,7 @@ ValidateEarlyStoppingSettingsReply:
 SetTrialStatusRequest: trial_name=1 string
 SetTrialStatusReply:
 """
-"""A message a line, goes on where a line is indented: name=number type, ``*`` for several, ``{}`` for a map to text."""
+"""One message per line, continued on indented lines: name=number type, ``*`` for repeated, ``{}`` for a text map."""
 _ENUMS = """
 ParameterType: UNKNOWN_TYPE DOUBLE INT DISCRETE CATEGORICAL
 Distribution: DISTRIBUTION_UNSPECIFIED UNIFORM LOG_UNIFORM NORMAL LOG_NORMAL
@@ -66,18 +66,18 @@ ObjectiveType: UNKNOWN MINIMIZE MAXIMIZE
 ComparisonType: UNKNOWN_COMPARISON EQUAL LESS GREATER
 TrialStatus.TrialConditionType: CREATED RUNNING SUCCEEDED KILLED FAILED METRICSUNAVAILABLE EARLYSTOPPED UNKNOWN
 """
-"""Values count from 0."""
+"""The values of each enumeration, numbered from 0."""
 Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {"string": Field.TYPE_STRING, "int32": Field.TYPE_INT32, "double": Field.TYPE_DOUBLE}
 
 
 def message(name: str) -> Any:
-    """The class of a message, such as ``GetSuggestionsRequest``; ``Outer.Inner`` for one that lies within another."""
+    """The class of a message, such as ``GetSuggestionsRequest``; a nested one is ``Outer.Inner``."""
     return message_factory.GetMessageClass(_pool().FindMessageTypeByName(f"{PACKAGE}.{name}"))
 
 
 def number(enum: str, value: str) -> int:
-    """The number of a value of an enumeration: ``number("ObjectiveType", "MINIMIZE")`` is 1."""
+    """The number of an enumeration's value: ``number("ObjectiveType", "MINIMIZE")`` is 1."""
     return _pool().FindEnumTypeByName(f"{PACKAGE}.{enum}").values_by_name[value].number
 
 

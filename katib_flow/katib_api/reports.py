@@ -1,9 +1,9 @@
-"""A DB manager of Katib's for one trial: takes ``ReportObservationLog`` on loopback, and writes what it took as lines.
+"""Katib's DB manager for one trial: accepts ``ReportObservationLog`` on loopback, and prints each report as a line.
 
-It is a process of its own, so that no gRPC runs in one that forks trials, and what a trial sends is decoded in none of
-ours. It is started by ``katib_flow.metrics.katib``. Its arguments are the trial's name and a port, 0 for a free one. It
-writes the port, or a text that says why there is none, then a line a report: a list of a name, a number as text and a
-time in milliseconds each, or the text of a refusal. It ends when its standard input does.
+It is a separate process, so that no gRPC runs in a process that forks trials, and data from a trial is decoded outside
+the main process. ``katib_flow.metrics.katib`` starts it. Its arguments are the trial's name and a port, 0 for any free
+one. It prints the port, or a text with the reason why it could not listen, and then one JSON line per report: a list
+of [name, number as text, time in milliseconds], or the text of a refusal. It ends when its standard input is closed.
 """
 
 import json
@@ -23,30 +23,32 @@ from katib_flow.katib_api.calls import Refusal, handlers
 from katib_flow.katib_api.messages import message
 from katib_flow.spec.problems import shown
 
-MOST_BYTES = 4 << 20  # of a request
+MOST_BYTES = 4 << 20  # in a request
 MOST_NUMBERS = 10_000
-LONGEST_NAME = 250  # what MLflow keeps
-UNAVAILABLE = "unavailable"  # what Katib's own collectors report where they have no value
+LONGEST_NAME = 250  # MLflow's limit
+UNAVAILABLE = "unavailable"  # reported by Katib's own collectors if there is no value
 THREADS, WAITING = 2, 32
 _NUMBER = re.compile(
     r"[+-]?(?:(?:[0-9]{1,400}\.?[0-9]{0,400}|\.[0-9]{1,400})(?:e[+-]?[0-9]{1,9})?|inf(?:inity)?|nan)", re.I
 )
-_NEVER = "0001-01-01T00:00:00Z"  # Go's time that was not set
+_NEVER = "0001-01-01T00:00:00Z"  # Go's zero time
 Row = tuple[str, str, int | None]
-"""A name, a number as text, a time in milliseconds where one was told."""
+"""A name, a number as text, and the time in milliseconds; None if the report has no time."""
 
 
 def checked(request: Any, trial: str) -> list[Row]:
-    """What a request reports.
+    """The numbers in a request.
 
     Raises:
-        Refusal: a part of it is not what it should be; none of it counts.
+        Refusal: a part of the request is invalid; the whole report is then ignored.
     """
     if request.trial_name != trial:
-        raise Refusal(f"trial_name: found {shown(request.trial_name)!r}, need {trial!r}: no other trial reports here")
+        raise Refusal(
+            f"trial_name: found {shown(request.trial_name)!r}, need {trial!r}, because no other trial reports here"
+        )
     logs = request.observation_log.metric_logs
     if len(logs) > MOST_NUMBERS:
-        raise Refusal(f"metric_logs: found {len(logs)} of them, need at most {MOST_NUMBERS} in one report")
+        raise Refusal(f"metric_logs: found {len(logs)} items, need at most {MOST_NUMBERS} in one report")
     return [_row(log, f"metric_logs[{position}]") for position, log in enumerate(logs)]
 
 
@@ -68,13 +70,13 @@ def _milliseconds(stated: str, where: str) -> int | None:
     except (ValueError, OverflowError):
         seconds = -1.0
     if len(stated) < len("2026-01-01T00:00:00") or not 0 <= seconds < END_OF_TIME:
-        need = "a time as of RFC 3339, from 1970 on: 2026-01-01T00:00:00Z, say"
+        need = "a time in the format of RFC 3339, from 1970 on, such as 2026-01-01T00:00:00Z"
         raise Refusal(f"{where}.time_stamp: found {shown(stated)!r}, need {need}")
     return int(seconds * 1000)
 
 
 def reporting(trial: str, write: Callable[[Any], None]) -> grpc.GenericRpcHandler:
-    """The service, whose reports and refusals are written."""
+    """The service for one trial; it passes each report or refusal to ``write``."""
 
     def report(request: Any) -> Any:
         try:
@@ -89,8 +91,9 @@ def reporting(trial: str, write: Callable[[Any], None]) -> grpc.GenericRpcHandle
 
 
 def main() -> None:
+    """Serve until the standard input is closed; see the module's docstring."""
     trial, port = sys.argv[-2:]
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the scheduler's to handle
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the scheduler handles Ctrl-C
     lock, out = threading.Lock(), sys.stdout
 
     def write(data: Any) -> None:

@@ -1,7 +1,7 @@
-"""An experiment and its trials in the messages of Katib's API, and what a service suggests in ours. Pure.
+"""Convert experiments and trials to messages of Katib's API, and suggestions back. Pure.
 
-Katib has no word for conditions, several objectives, or values that are no text; ``cannot_say`` tells what of an
-experiment is lost.
+Katib's API has no conditions, no multiple objectives, and no values other than text; ``inexpressible`` lists what it
+cannot express of an experiment.
 """
 
 import json
@@ -28,55 +28,56 @@ _CONDITIONS = {
     State.EARLY_STOPPED: "EARLYSTOPPED",
 }
 NAME, LABELS = "katib_trial", "katib_labels"
-"""Keys of ``Suggestion.info``: the name and the labels that a service has given a trial, and wants to see again."""
+"""Keys of ``Suggestion.info``: the name and labels that a service has assigned to a trial, and expects to get back."""
 
 
-def cannot_say(experiment: Experiment, space: SearchSpace) -> Iterator[SpecError]:
-    """What of an experiment Katib's API has no word for."""
+def inexpressible(experiment: Experiment, space: SearchSpace) -> Iterator[SpecError]:
+    """The parts of an experiment that Katib's API cannot express."""
     for name, parameter in space.parameters.items():
         where = f"parameters.{name}"
         if parameter.when:
-            yield SpecError(f"{where}.when", "a condition", "none: Katib's API has no conditions")
+            yield SpecError(f"{where}.when", "a condition", "no condition, because Katib's API has no conditions")
         if isinstance(parameter, FloatParameter | IntParameter) and parameter.scale not in _DISTRIBUTIONS:
-            need = f"{', '.join(_DISTRIBUTIONS)}: Katib's API has no other scales"
+            need = f"one of {', '.join(_DISTRIBUTIONS)}, because Katib's API has no other scales"
             yield SpecError(f"{where}.scale", parameter.scale, need)
         values = list(parameter.values()) if isinstance(parameter, CategoricalParameter | OrdinalParameter) else []
         texts = [text_of(value) for value in values]
         if same := next((text for text in texts if texts.count(text) > 1), None):
-            need = "values that differ as text: Katib's API has no other values"
+            need = "values that differ as text, because Katib's API has no other values"
             yield SpecError(f"{where}.values", f"two values that are {same!r} as text", need)
 
 
 def text_of(value: Value) -> str:
-    """A value as Katib writes it: text as it is, anything else as JSON."""
+    """A value as Katib writes it: text unchanged, everything else as JSON."""
     return value if isinstance(value, str) else json.dumps(value)
 
 
 def experiment_message(experiment: Experiment, space: SearchSpace, settings: Mapping[str, Value]) -> Any:
-    """The experiment.
+    """An ``Experiment`` message.
 
     Args:
-        settings: of the algorithm, in the place of those in the spec: a service may have changed them.
+        settings: settings of the algorithm, instead of those in the spec, because a service may have changed them.
     """
-    said = message("Experiment")(name=experiment.name)
+    proto = message("Experiment")(name=experiment.name)
     for name, parameter in space.parameters.items():
-        said.spec.parameter_specs.parameters.append(_parameter(name, parameter))
-    said.spec.objective.CopyFrom(_objective(experiment))
-    said.spec.algorithm.algorithm_name = experiment.algorithm.name
+        proto.spec.parameter_specs.parameters.append(_parameter(name, parameter))
+    proto.spec.objective.CopyFrom(_objective(experiment))
+    proto.spec.algorithm.algorithm_name = experiment.algorithm.name
     for name, value in settings.items():
-        said.spec.algorithm.algorithm_settings.add(name=name, value=text_of(value))
+        proto.spec.algorithm.algorithm_settings.add(name=name, value=text_of(value))
     if experiment.early_stopping is not None:
-        said.spec.early_stopping.CopyFrom(early_stopping_message(experiment.early_stopping))
-    said.spec.parallel_trial_count = experiment.limits.parallel_trials
-    said.spec.max_trial_count = experiment.limits.max_trials or 0
-    return said
+        proto.spec.early_stopping.CopyFrom(early_stopping_message(experiment.early_stopping))
+    proto.spec.parallel_trial_count = experiment.limits.parallel_trials
+    proto.spec.max_trial_count = experiment.limits.max_trials or 0
+    return proto
 
 
 def early_stopping_message(spec: EarlyStopping) -> Any:
-    said = message("EarlyStoppingSpec")(algorithm_name=spec.name)
+    """An ``EarlyStoppingSpec`` message, with settings as text."""
+    proto = message("EarlyStoppingSpec")(algorithm_name=spec.name)
     for name, value in spec.settings.items():
-        said.algorithm_settings.add(name=name, value=text_of(value))
-    return said
+        proto.algorithm_settings.add(name=name, value=text_of(value))
+    return proto
 
 
 def _objective(experiment: Experiment) -> Any:
@@ -91,19 +92,19 @@ def _objective(experiment: Experiment) -> Any:
 
 
 def _parameter(name: str, parameter: Parameter) -> Any:
-    said = message("ParameterSpec")(name=name)
-    feasible = said.feasible_space
+    proto = message("ParameterSpec")(name=name)
+    feasible = proto.feasible_space
     if isinstance(parameter, FloatParameter | IntParameter):
-        said.parameter_type = number("ParameterType", "DOUBLE" if isinstance(parameter, FloatParameter) else "INT")
+        proto.parameter_type = number("ParameterType", "DOUBLE" if isinstance(parameter, FloatParameter) else "INT")
         feasible.min, feasible.max = text_of(parameter.min), text_of(parameter.max)
         feasible.step = "" if parameter.step in (None, 1) and isinstance(parameter, IntParameter) else _step(parameter)
         feasible.distribution = number("Distribution", _DISTRIBUTIONS.get(parameter.scale, "DISTRIBUTION_UNSPECIFIED"))
-        return said
+        return proto
     values = list(parameter.values())
     discrete = isinstance(parameter, OrdinalParameter) and all(type(value) in (int, float) for value in values)
-    said.parameter_type = number("ParameterType", "DISCRETE" if discrete else "CATEGORICAL")
+    proto.parameter_type = number("ParameterType", "DISCRETE" if discrete else "CATEGORICAL")
     feasible.list.extend(text_of(value) for value in values)
-    return said
+    return proto
 
 
 def _step(parameter: FloatParameter | IntParameter) -> str:
@@ -111,21 +112,21 @@ def _step(parameter: FloatParameter | IntParameter) -> str:
 
 
 def trial_message(experiment: Experiment, trial: Trial) -> Any:
-    """A trial, with the value of each metric that is known."""
+    """A ``Trial`` message, with the observations that are finite."""
     info = trial.suggestion.info
-    said = message("Trial")(name=str(info.get(NAME) or trial.id))
-    said.spec.objective.CopyFrom(_objective(experiment))
+    proto = message("Trial")(name=str(info.get(NAME) or trial.id))
+    proto.spec.objective.CopyFrom(_objective(experiment))
     for name, value in trial.assignment.items():
-        said.spec.parameter_assignments.assignments.add(name=name, value=text_of(value))
+        proto.spec.parameter_assignments.assignments.add(name=name, value=text_of(value))
     labels = info.get(LABELS)
     if isinstance(labels, Mapping):
-        said.spec.labels.update({str(name): str(value) for name, value in labels.items()})  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    said.status.start_time, said.status.completion_time = _time(trial.started), _time(trial.ended)
-    said.status.condition = number("TrialStatus.TrialConditionType", _CONDITIONS[trial.state])
+        proto.spec.labels.update({str(name): str(value) for name, value in labels.items()})  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+    proto.status.start_time, proto.status.completion_time = _time(trial.started), _time(trial.ended)
+    proto.status.condition = number("TrialStatus.TrialConditionType", _CONDITIONS[trial.state])
     for name in trial.observations:
         if (value := trial.observed(name)) is not None:
-            said.status.observation.metrics.add(name=name, value=repr(value))
-    return said
+            proto.status.observation.metrics.add(name=name, value=repr(value))
+    return proto
 
 
 def _time(seconds: float | None) -> str:
@@ -133,7 +134,7 @@ def _time(seconds: float | None) -> str:
 
 
 def assignment_of(assignments: Sequence[Any], space: SearchSpace) -> dict[str, Value]:
-    """The values that a service has assigned, of the types of their parameters.
+    """Convert the assignments of a service to values of the parameters' types.
 
     Raises:
         KatibFlowError: a parameter is assigned twice.
@@ -148,7 +149,7 @@ def assignment_of(assignments: Sequence[Any], space: SearchSpace) -> dict[str, V
 
 
 def value_of(parameter: Parameter, text: str) -> Value:
-    """A value that was written as text; the text itself where it stands for no value of the parameter."""
+    """Convert a text to a value of the parameter; a text that represents none of its values is returned unchanged."""
     if isinstance(parameter, CategoricalParameter | OrdinalParameter):
         values = {text_of(value): value for value in parameter.values()}
         if text in values:

@@ -1,1 +1,1 @@
-"""Algorithms that run elsewhere: what a program is asked and may answer, and how it is run. None of it is trusted."""
+"""External algorithms: the requests to programs and services, their replies, and how they are run. None is trusted."""

@@ -1,8 +1,8 @@
-"""Ask a program in a container beside this one: both see one directory, and a busybox runs the program there.
+"""Ask a program in a sidecar container: both containers share a directory, and busybox runs the program in it.
 
-busybox, serve.sh    written before the program's container starts, whose command they are
-asked-N, answer-N    the request, and what the program wrote to its standard output
-said-N, code-N       what it wrote to its standard error, and its exit code; written last
+busybox, serve.sh    the command of the program's container, written before it starts
+asked-N, answer-N    the request, and the standard output of the program
+said-N, code-N       the standard error of the program, and its exit code, which is written last
 """
 
 import shlex
@@ -14,9 +14,9 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.outside.process import MOST_BYTES, MOST_SAID, MayPass, check_ending
 
 VARIABLE = "KATIB_FLOW_ALGORITHM_DIRECTORY"
-"""Names the directory, in a pod whose suggest step has a program beside it."""
+"""The environment variable with the directory, in a pod whose suggest step has such a sidecar."""
 POLL_SECONDS = 0.1
-START_SECONDS = 600.0  # for the container beside this one to start: its image may still have to be pulled
+START_SECONDS = 600.0  # for the sidecar to start: its image may still have to be pulled
 MARGIN_SECONDS = 10.0
 _SERVE = """\
 # katib-flow: answers each request that appears, until this container is stopped.
@@ -34,11 +34,11 @@ while true; do
   "$b" sleep 0.1
 done
 """
-_KILLED = 137  # what busybox' timeout ends with, and what was killed for its memory
+_KILLED = 137  # the exit code of busybox's timeout, and of a process killed for its memory
 
 
 def script(directory: Path, command: Sequence[str], timeout_seconds: float) -> str:
-    """What the program's container runs: ``busybox sh`` with this script; no word of the command is looked into."""
+    """The script that ``busybox sh`` runs in the program's container; the words of the command are quoted."""
     return _SERVE.format(
         directory=shlex.quote(str(directory)),
         command=shlex.join(command),
@@ -48,11 +48,11 @@ def script(directory: Path, command: Sequence[str], timeout_seconds: float) -> s
 
 
 def ask(directory: Path, given: bytes, timeout_seconds: float) -> bytes:
-    """What the program answers; at most 64 MiB.
+    """Send a request to the program, and return its reply of at most 64 MiB.
 
     Raises:
-        MayPass: its container has not started, or the program was killed or took too long.
-        KatibFlowError: it ended with another exit code than 0, or wrote too much.
+        MayPass: the container has not started, or the program was killed or exceeded the timeout.
+        KatibFlowError: the program ended with an exit code other than 0, or its reply is too long.
     """
     _wait_for(directory / "ready", START_SECONDS, "algorithm.container has not started")
     number = sum(1 for _ in directory.glob("asked-*"))
@@ -60,7 +60,7 @@ def ask(directory: Path, given: bytes, timeout_seconds: float) -> bytes:
     part.write_bytes(given)
     part.rename(directory / f"asked-{number}")
     begun, code = time.monotonic(), directory / f"code-{number}"
-    _wait_for(code, timeout_seconds + MARGIN_SECONDS, "its container gave no answer")
+    _wait_for(code, timeout_seconds + MARGIN_SECONDS, "its container did not answer")
     said, answer = directory / f"said-{number}", directory / f"answer-{number}"
     with said.open("rb") as file:
         file.seek(max(0, said.stat().st_size - 4 * MOST_SAID))

@@ -1,4 +1,4 @@
-"""Run a program that is given bytes and gives bytes, within limits of time and size."""
+"""Run a program that reads a request and writes a reply, within limits of time and size."""
 
 import os
 import signal
@@ -19,30 +19,30 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 TRIES = 3
-MOST_BYTES = 64 * 2**20  # of an answer
-MOST_SAID = 2_000  # characters of what it says on its standard error that are shown
+MOST_BYTES = 64 * 2**20  # in a reply
+MOST_SAID = 2_000  # characters of its standard error to show
 
 
 class MayPass(KatibFlowError):
-    """What failed may succeed when it is tried again: a program was killed, say, or took too long."""
+    """A failure that may not occur again: for example, a program was killed or exceeded its timeout."""
 
 
 def asked_again(ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """What a question comes to, which is asked again, twice, where what failed may pass.
+    """Call ``ask``, up to three times in all if it raises MayPass.
 
     Raises:
-        KatibFlowError: what failed cannot pass, or has not.
+        KatibFlowError: the call failed for good, or MayPass each time.
     """
     attempts = Retrying(retry=retry_if_exception_type(MayPass), stop=stop_after_attempt(TRIES), reraise=True)
     try:
         return attempts(ask, *arguments, **named)
     except MayPass as error:
-        raise KatibFlowError(f"{error}; it was asked {TRIES} times") from None
+        raise KatibFlowError(f"{error}; tried {TRIES} times") from None
 
 
 @dataclass
 class _Reader:
-    """Reads a stream to its end; of what is longer than ``most`` bytes it keeps the end, or calls ``too_long``."""
+    """Reads a stream to its end; beyond ``most`` bytes it keeps only the last ones, or else calls ``too_long``."""
 
     stream: IO[bytes]
     most: int
@@ -54,7 +54,7 @@ class _Reader:
         return self.too_long is not None and len(self.content) > self.most
 
     def __call__(self) -> None:
-        with suppress(OSError, ValueError):  # it was closed, because the program was killed
+        with suppress(OSError, ValueError):  # closed, because the program was killed
             while not self.full and (chunk := os.read(self.stream.fileno(), 65_536)):
                 self.content += chunk
                 if self.too_long is None:
@@ -64,11 +64,15 @@ class _Reader:
 
 
 def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: Mapping[str, str]) -> bytes:
-    """What a program writes to its standard output, given bytes on its standard input.
+    """Run a program with ``given`` on its standard input, and return its standard output.
+
+    Args:
+        argv: the program and its arguments.
+        environment: all of its environment variables.
 
     Raises:
-        MayPass: it was killed, or took longer than ``timeout_seconds``; it and what it has started are killed then.
-        KatibFlowError: it cannot be started, ended with another exit code than 0, or wrote more than 64 MiB.
+        MayPass: the program was killed or exceeded the timeout; in this case its process group is killed.
+        KatibFlowError: it cannot be started, ended with an exit code other than 0, or wrote more than 64 MiB.
     """
     try:
         child = subprocess.Popen(
@@ -91,7 +95,7 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
         except subprocess.TimeoutExpired:
             late = True
     finally:
-        _kill(child)  # also what it has started
+        _kill(child)  # and the processes that it started
         child.wait()
         for thread in threads:
             thread.join()
@@ -112,29 +116,29 @@ def _kill(child: "subprocess.Popen[bytes]") -> None:
 
 def _write(child: "subprocess.Popen[bytes]", given: bytes) -> None:
     assert child.stdin is not None
-    with suppress(OSError, ValueError):  # it need not read all of it
+    with suppress(OSError, ValueError):  # the program may not read everything
         child.stdin.write(given)
         child.stdin.close()
 
 
 def check_ending(exit_code: int | None, said: bytes, timeout_seconds: float) -> None:
-    """Make sure that a program has ended well.
+    """Check that a program ended with exit code 0.
 
     Args:
-        exit_code: negative, or above 128 from a shell, where a signal ended it; None where it took too long.
-        said: the end of what it wrote to its standard error.
+        exit_code: negative, or above 128 from a shell, if a signal ended it; None if it exceeded the timeout.
+        said: the end of its standard error.
 
     Raises:
-        MayPass: it was killed, or took too long.
-        KatibFlowError: it failed.
+        MayPass: the program was killed or exceeded the timeout.
+        KatibFlowError: it ended with another exit code.
     """
     text = said.decode(errors="replace").strip()[-MOST_SAID:]
-    last = f"; it said: {text}" if text else ""
+    last = f"; its standard error ends with: {text}" if text else ""
     if exit_code is None:
-        raise MayPass(f"gave no answer within algorithm.timeout ({timeout_seconds:g} s){last}")
+        raise MayPass(f"did not answer within algorithm.timeout ({timeout_seconds:g} s){last}")
     if exit_code < 0 or exit_code > 128:
         number = -exit_code if exit_code < 0 else exit_code - 128
-        raise MayPass(f"was ended by {_name(number)}{last}")
+        raise MayPass(f"was killed by {_name(number)}{last}")
     if exit_code:
         raise KatibFlowError(f"ended with exit code {exit_code}{last}")
 

@@ -1,7 +1,7 @@
-"""What a program that suggests reads and writes: one JSON object each, version 1.
+"""The protocol of a program that suggests, version 1: it reads one JSON object and writes another.
 
-It reads a request on its standard input, writes a reply to its standard output, and ends with exit code 0. What it
-writes to its standard error is shown where it fails. ``schema`` is the JSON Schema of both.
+It reads a request from its standard input, writes a reply to its standard output, and ends with exit code 0. Its
+standard error is shown if it fails. ``schema`` returns the JSON schema of both.
 """
 
 import json
@@ -17,9 +17,10 @@ from katib_flow.spec.model import Scalar
 from katib_flow.spec.parameters import CategoricalParameter, FloatParameter, IntParameter, OrdinalParameter, Parameter
 from katib_flow.spec.problems import spec_errors
 from katib_flow.spec.space import SearchSpace
+from katib_flow.wording import counted
 
 VERSION = 1
-MOST_SUGGESTED = 100_000  # asked for at once; an answer is checked in memory
+MOST_SUGGESTED = 100_000  # suggestions per request; a reply is checked in memory
 
 
 class Message(BaseModel):
@@ -31,55 +32,61 @@ class Message(BaseModel):
 class PastTrial(Message):
     """A trial that was suggested before."""
 
-    index: int = Field(description="its number, from 0")
+    index: int = Field(description="number of the trial, from 0")
     state: str = Field(description="pending, running, succeeded, early_stopped, failed, metrics_unavailable or killed")
     assignment: dict[str, Any] = Field(description="the value of each active parameter")
-    observations: dict[str, float] = Field(description="the value of each metric; empty while there is none")
-    budget: float | None = Field(description="what it may spend; null where the experiment has no budget")
-    parent: int | None = Field(description="the index of the trial that it continues; null where there is none")
+    observations: dict[str, float] = Field(description="the value of each metric; empty until it has reported one")
+    budget: float | None = Field(description="the budget of the trial; null if the experiment has no budget")
+    parent: int | None = Field(description="index of the trial that it continues from; null if it starts anew")
 
 
 class Request(Message):
-    """What the program reads."""
+    """The object that the program reads."""
 
     version: Literal[1] = VERSION
     experiment: dict[str, Any] = Field(description="the spec")
-    parameters: dict[str, Any] = Field(description="the search space, decisions about an architecture among it")
+    parameters: dict[str, Any] = Field(description="the search space, including the decisions of an architecture")
     settings: dict[str, Any] = Field(description="algorithm.settings of the spec")
     seed: int = Field(description="algorithm.seed of the spec")
-    indices: list[int] = Field(description="the numbers of the trials that are wanted, ascending")
-    trials: list[PastTrial] = Field(description="all trials so far, by their index")
+    indices: list[int] = Field(description="the indices of the trials to suggest, ascending")
+    trials: list[PastTrial] = Field(description="all trials so far, ordered by index")
     earlier: list[PastTrial] = Field(description="trials of the experiments named by warm_start")
-    state: Any = Field(description="what the program wrote as its state before; null where it is lost")
+    state: Any = Field(description="the state in the program's previous reply; null at first, or if it was lost")
 
 
 class Proposed(Message):
-    """A trial to be run."""
+    """A trial to run."""
 
-    assignment: dict[str, Scalar] = Field(description="a value of each active parameter, and of no other")
-    budget: Annotated[float, Field(gt=0)] | None = Field(None, description="what it may spend")
-    parent: int | None = Field(None, description="the index of a trial whose checkpoint it continues from")
+    assignment: dict[str, Scalar] = Field(description="a value for each active parameter, and for no other")
+    budget: Annotated[float, Field(gt=0)] | None = Field(None, description="the budget of the trial")
+    parent: int | None = Field(None, description="index of the trial whose checkpoint it continues from")
 
 
 class Reply(Message):
-    """What the program writes."""
+    """The object that the program writes."""
 
     version: Literal[1] = VERSION
     suggestions: list[Proposed] = Field(
-        description="for the first of the wanted indices on; fewer where it waits for trials that run, or has no more"
+        description="trials for the first of the requested indices; fewer to wait for running trials, or to end"
     )
-    state: Any = Field(None, description="anything that it wants to read when it is asked again")
+    state: Any = Field(None, description="any data that the program wants to read in the next request")
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of request and reply."""
+    """The JSON schemas of the request and the reply."""
     return {"version": VERSION, "request": Request.model_json_schema(), "reply": Reply.model_json_schema()}
 
 
 def request(
     experiment: Experiment, space: SearchSpace, history: History, indices: range, earlier: History, state: Any
 ) -> bytes:
-    """The request for some trials, as JSON."""
+    """A request for suggestions, as a line of JSON.
+
+    Args:
+        indices: the indices of the trials to suggest.
+        earlier: the trials of the experiments that ``warm_start`` names.
+        state: the state in the program's previous reply.
+    """
     parameters = {
         name: parameter.model_dump(mode="json", by_alias=True, exclude_defaults=True) | {"type": parameter.type}
         for name, parameter in space.parameters.items()
@@ -111,40 +118,41 @@ def _past(trial: Trial) -> PastTrial:
 
 
 def read_reply(content: bytes) -> Reply:
-    """What a program has written.
+    """Parse the reply of a program.
 
     Raises:
-        KatibFlowError: it is no reply; the text says what it is.
+        KatibFlowError: the content is not a valid reply.
     """
     try:
         data = json.loads(content, parse_constant=_refused)
     except (ValueError, RecursionError) as error:
         begin = content[:80].decode(errors="replace").strip()
         shown = f"{begin!r}" if begin else "nothing"
-        raise KatibFlowError(f"wrote {shown} to its standard output, and not one JSON object ({error})") from None
+        raise KatibFlowError(f"wrote {shown} to its standard output, need one JSON object ({error})") from None
     try:
         return Reply.model_validate(data)
     except ValidationError as error:
         first, *more = spec_errors(error, Reply, data)
-        rest = f"; {len(more)} more mistake{'s' * (len(more) != 1)}" if more else ""
-        raise KatibFlowError(f"wrote a reply that cannot be taken: {first}{rest}") from None
+        rest = f"; {counted(len(more), 'more mistake')}" if more else ""
+        raise KatibFlowError(f"wrote an invalid reply: {first}{rest}") from None
 
 
 def _refused(name: str) -> Any:
-    raise ValueError(f"{name} is no number in JSON")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def suggestions(
     proposals: Iterable[Proposed], space: SearchSpace, history: History, indices: range
 ) -> list[Suggestion]:
-    """The suggestions of a reply, for the first of the wanted indices on.
+    """The suggestions in a reply, for the first of the requested indices.
 
     Raises:
-        KatibFlowError: one does not lie in the space, or continues from no trial; or there are too many.
+        KatibFlowError: an assignment is not in the search space, a parent is not an earlier trial, or there are more
+            suggestions than requested.
     """
     proposals = list(proposals)
     if len(proposals) > len(indices):
-        raise KatibFlowError(f"suggested {len(proposals)} trials, and {len(indices)} were asked for")
+        raise KatibFlowError(f"suggested {counted(len(proposals), 'trial')}, but {len(indices)} requested")
     return [
         _checked(proposed, f"suggestions[{position}]", space, history, index)
         for position, (proposed, index) in enumerate(zip(proposals, indices, strict=False))
@@ -157,15 +165,15 @@ def _checked(proposed: Proposed, where: str, space: SearchSpace, history: Histor
         f"{name} {why}" + (f" ({written_out(assignment[name])})" if name in assignment else "")
         for name, why in space.why_not(assignment)
     ]:
-        raise KatibFlowError(f"suggested what cannot be tried: {where}.assignment: {'; '.join(wrong[:5])}")
+        raise KatibFlowError(f"made an invalid suggestion: {where}.assignment: {'; '.join(wrong[:5])}")
     if proposed.parent is not None and all(trial.index != proposed.parent for trial in history):
         need = "the index of an earlier trial, or null"
-        raise KatibFlowError(f"suggested what cannot be tried: {where}.parent: found {proposed.parent}, need {need}")
+        raise KatibFlowError(f"made an invalid suggestion: {where}.parent: found {proposed.parent}, need {need}")
     return Suggestion(index, assignment, budget=proposed.budget, parent=proposed.parent)
 
 
 def typed(space: SearchSpace, assignment: Mapping[str, Value]) -> dict[str, Value]:
-    """An assignment with the types that its parameters have, in their order: JSON may write a float as 1."""
+    """Convert an assignment to the types and order of the parameters, because JSON may write a float as 1."""
     given = {name: parameter for name, parameter in space.parameters.items() if name in assignment}
     known = {name: _typed(parameter, assignment[name]) for name, parameter in given.items()}
     return known | {name: value for name, value in assignment.items() if name not in known}

@@ -1,5 +1,4 @@
-"""Ask a service that speaks Katib's gRPC API. Each question carries all trials, as Katib's do, so a service that has
-lost its memory answers as well."""
+"""Ask a service with Katib's gRPC API. As in Katib, each request has all trials, so a service may lose its state."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +9,7 @@ from katib_flow.errors import KatibFlowError, SpecError
 from katib_flow.outside.process import MOST_BYTES, MayPass, asked_again
 from katib_flow.spec.sections import Service
 
-BESIDE_SECONDS = 300.0  # for one beside us to start: its image may still have to be pulled
+BESIDE_SECONDS = 300.0  # for a sidecar to start: its image may still have to be pulled
 ELSEWHERE_SECONDS = 15.0
 
 
@@ -19,9 +18,9 @@ class Kind:
     """A service of Katib's API.
 
     Attributes:
-        name: in the API.
+        name: its name in the API.
         at: the path of its section in a spec.
-        variable: names its address, in a pod that has one beside our own container.
+        variable: the environment variable with its address, in a pod that runs it as a sidecar.
     """
 
     name: str
@@ -32,18 +31,18 @@ class Kind:
 SUGGESTION = Kind("Suggestion", "algorithm", "KATIB_FLOW_ALGORITHM_SERVICE")
 EARLY_STOPPING = Kind("EarlyStopping", "early_stopping", "KATIB_FLOW_STOPPING_SERVICE")
 Ask = Callable[[str, Any], Any]
-"""From the name of a method and its request to the reply; None where the service has no such method."""
+"""Maps the name of a method and a request to the reply; None if the service has no such method."""
 
 
 def asked(kind: Kind, spec: Service, timeout_seconds: float, questions: Callable[[Ask], Any]) -> Any:
-    """What some questions to a service come to; all of them are asked again, twice, where what failed may pass.
+    """Send requests to a service, up to three times in all if one fails in a way that may pass.
 
     Args:
-        timeout_seconds: for which one answer is waited for.
-        questions: is given a function that asks.
+        timeout_seconds: seconds to wait for one reply.
+        questions: sends the requests with the function that it is passed; its result is returned.
 
     Raises:
-        KatibFlowError: the service cannot be reached, refused, failed or took too long, or the answer is unsound.
+        KatibFlowError: the service is unreachable, returned an error or an invalid reply, or exceeded the timeout.
     """
     try:
         address = _address(kind, spec)
@@ -62,7 +61,7 @@ def asked(kind: Kind, spec: Service, timeout_seconds: float, questions: Callable
 def _address(kind: Kind, spec: Service) -> str:
     address = os.environ.get(kind.variable) or spec.address
     if not address:
-        raise KatibFlowError(f"runs on a cluster only; give {kind.at}.service.address for this machine")
+        raise KatibFlowError(f"runs only on a cluster; on this machine, set {kind.at}.service.address")
     return address
 
 
@@ -72,7 +71,7 @@ def _ask(kind: Kind, address: str, method: str, request: Any, timeout_seconds: f
 
         from katib_flow.katib_api.calls import call
     except ImportError:
-        raise KatibFlowError("needs gRPC to be asked: pip install 'katib-flow[katib]'") from None
+        raise KatibFlowError("needs gRPC, which is not installed here: pip install 'katib-flow[katib]'") from None
 
     options = [("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", MOST_BYTES)]
     patience = BESIDE_SECONDS if kind.variable in os.environ else ELSEWHERE_SECONDS
@@ -80,35 +79,35 @@ def _ask(kind: Kind, address: str, method: str, request: Any, timeout_seconds: f
         try:
             grpc.channel_ready_future(channel).result(timeout=patience)
         except grpc.FutureTimeoutError:
-            raise MayPass(f"cannot be reached within {patience:g} s") from None
+            raise MayPass(f"could not be reached within {patience:g} s") from None
         try:
             return call(channel, kind.name, method, request, timeout_seconds)
         except grpc.RpcError as error:
             code, details = error.code(), error.details()  # type: ignore[attr-defined]
         if code is grpc.StatusCode.UNIMPLEMENTED:
             return None
-        said = f"{method}: {code.name}" + (f": {details}" if details else "")
+        status = f"{method}: {code.name}" + (f": {details}" if details else "")
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-            raise MayPass(f"gave no answer within {kind.at}.timeout ({timeout_seconds:g} s)")
+            raise MayPass(f"did not answer within {kind.at}.timeout ({timeout_seconds:g} s)")
         if code is grpc.StatusCode.UNAVAILABLE:
-            raise MayPass(f"went away: {said}")
-        raise KatibFlowError(f"refused {said}")
+            raise MayPass(f"became unavailable: {status}")
+        raise KatibFlowError(f"returned an error for {status}")
 
 
 def lists(at: str, settings: Mapping[str, Any]) -> Iterator[SpecError]:
-    """Settings that Katib's API has no words for."""
+    """Mistakes for settings that are lists or mappings, which Katib's API cannot express."""
     for name, value in settings.items():
         if isinstance(value, list | dict):
-            yield SpecError(f"{at}.settings.{name}", value, "one value: Katib's API has no lists here")
+            yield SpecError(f"{at}.settings.{name}", value, "a single value, because Katib's API has no lists here")
 
 
 def required(kind: Kind, method: str, reply: Any) -> Any:
-    """A reply that there must be.
+    """The reply of a method that the service must have.
 
     Raises:
-        KatibFlowError: the service has no such method.
+        KatibFlowError: the reply is None, because the service has no such method.
     """
     if reply is None:
         name = f"api.v1.beta1.{kind.name}"
-        raise KatibFlowError(f"has no method {method} of {name}: is it a service of Katib's API?")
+        raise KatibFlowError(f"has no method {method} of {name}; check that it is a service with Katib's API")
     return reply

@@ -105,7 +105,7 @@ def test_a_name_has_a_length(name: str, good: bool) -> None:
 def test_another_trial_is_refused_in_few_words(trial: str) -> None:
     said = refusal(request(("a", "1", ""), trial=trial))
     assert said.startswith("trial_name: found ")
-    assert said.endswith("need 'digits-t00001': no other trial reports here")
+    assert said.endswith("need 'digits-t00001', because no other trial reports here")
     assert len(said) < 200
 
 

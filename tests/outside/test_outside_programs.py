@@ -117,14 +117,14 @@ def test_the_published_schema_takes_what_the_programs_answer(program: list[str])
     [
         ("", "wrote nothing to its standard output"),
         ("loading...\n{}", "wrote 'loading...\\n{}'"),
-        ("[" * 100_000, "and not one JSON object"),
-        ('{"suggestions": [], "state": NaN}', "NaN is no number in JSON"),
-        ([], "wrote a reply that cannot be taken"),
+        ("[" * 100_000, "need one JSON object"),
+        ('{"suggestions": [], "state": NaN}', "NaN is not a number in JSON"),
+        ([], "wrote an invalid reply"),
         ({"suggestion": []}, "suggestion"),
         ({"suggestions": "many"}, "suggestions: found 'many'"),
         ({"suggestions": [{"lr": 0.5}]}, "suggestions[0].assignment: found nothing"),
         ({"suggestions": [{"assignment": {"lr": [0.5]}}]}, "suggestions[0].assignment.lr"),
-        ({"suggestions": [{"assignment": GOOD}] * 3}, "suggested 3 trials, and 2 were asked for"),
+        ({"suggestions": [{"assignment": GOOD}] * 3}, "suggested 3 trials, but 2 requested"),
         (
             {"suggestions": [{"assignment": {**GOOD, "lr": 5.0}}]},
             "lr has a value that is not in this space (5.0)",
@@ -138,7 +138,7 @@ def test_the_published_schema_takes_what_the_programs_answer(program: list[str])
             "not in this space (True)",
         ),
         ({"suggestions": [{"assignment": {"lr": 0.5, "layers": 3}}]}, "optimizer has no value"),
-        ({"suggestions": [{"assignment": {**GOOD, "wd": 0.1}}]}, "wd is no parameter of this space (0.1)"),
+        ({"suggestions": [{"assignment": {**GOOD, "wd": 0.1}}]}, "wd is not a parameter of this space (0.1)"),
         ({"suggestions": [{"assignment": dict(GOOD), "parent": 7}]}, "suggestions[0].parent: found 7"),
         ({"suggestions": [{"assignment": dict(GOOD), "budget": -1}]}, "suggestions[0].budget"),
         ({"suggestions": [], "version": 2}, "version: found 2"),
@@ -152,7 +152,9 @@ def test_an_unsound_reply_is_told_by_what_is_wrong_with_it(reply: object, words:
 
 
 def test_a_program_that_fails_is_told_with_what_it_said() -> None:
-    with pytest.raises(KatibFlowError, match=r"ended with exit code 3; it said: no such file: prior\.json"):
+    with pytest.raises(
+        KatibFlowError, match=r"ended with exit code 3; its standard error ends with: no such file: prior\.json"
+    ):
         proposed(search(says("", code=3, error="no such file: prior.json\n")), History(), 1)
 
 
@@ -165,7 +167,7 @@ def test_a_program_that_hangs_is_killed_and_asked_again(tmp_path: Path) -> None:
     log = tmp_path / "log"
     hangs = f"import time, os; open({str(log)!r}, 'a').write(f'{{os.getpid()}}\\n'); time.sleep(600)"
     experiment = search([], algorithm={"command": [sys.executable, "-c", hangs], "timeout": 0.5})
-    with pytest.raises(KatibFlowError, match=r"within algorithm.timeout \(0.5 s\); it was asked 3 times"):
+    with pytest.raises(KatibFlowError, match=r"within algorithm.timeout \(0.5 s\); tried 3 times"):
         proposed(experiment, History(), 1)
     pids = [int(line) for line in log.read_text().split()]
     assert len(pids) == 3
@@ -219,7 +221,7 @@ def test_a_float_may_be_written_as_a_whole_number_and_a_step_with_rounding() -> 
         ({"container": {"image": "x"}}, "algorithm.container.command", "required"),
         ({"command": ["x"], "service": "here:1"}, "algorithm.service", "one of them"),
         ({"name": "tpe", "timeout": "5s"}, "algorithm.timeout", "command, container or service"),
-        ({"service": "here:1"}, "algorithm.name", "the name of the algorithm"),
+        ({"service": "here:1"}, "algorithm.name", "the name of an algorithm"),
         ({"name": "tpe", "service": {"port": 1}}, "algorithm.service", "address"),
         ({"name": "tpe", "service": "http://here"}, "algorithm.service", "host:port"),
     ],

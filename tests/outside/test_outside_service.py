@@ -125,7 +125,7 @@ def test_a_service_suggests_and_its_labels_come_back_to_it(address: str) -> None
 
 def test_settings_that_the_service_refuses_end_the_experiment_in_its_words(address: str) -> None:
     with pytest.raises(
-        KatibFlowError, match="refused ValidateAlgorithmSettings: INVALID_ARGUMENT: unknown setting speed"
+        KatibFlowError, match="returned an error for ValidateAlgorithmSettings: INVALID_ARGUMENT: unknown setting speed"
     ):
         proposed(search(address, algorithm={"settings": {"speed": 1}}), History(), 1)
 
@@ -135,7 +135,7 @@ def test_settings_that_the_service_refuses_end_the_experiment_in_its_words(addre
     [
         ([("lr", "5.0")], "lr has a value that is not in this space (5.0); layers has no value"),
         ([("lr", "0.1"), ("lr", "0.2")], "assigned lr twice in one suggestion"),
-        ([("wd", "1")], "wd is no parameter of this space ('1')"),
+        ([("wd", "1")], "wd is not a parameter of this space ('1')"),
     ],
 )
 def test_an_answer_outside_the_space_is_refused(
@@ -162,7 +162,7 @@ def test_too_many_answers_and_none_are_seen(answers: Answers) -> None:
 
     address = answers(reply)
     assert suggest(search(address), History(), 1) == []
-    with pytest.raises(KatibFlowError, match="suggested 9 trials, and 2 were asked for"):
+    with pytest.raises(KatibFlowError, match="suggested 9 trials, but 2 requested"):
         proposed(search(address), History(), 2)
 
 
@@ -173,15 +173,15 @@ def test_a_refusal_and_a_crash_end_it_in_words(answers: Answers) -> None:
     def crashes(request: Any) -> Any:
         raise ZeroDivisionError
 
-    with pytest.raises(KatibFlowError, match="refused GetSuggestions: INVALID_ARGUMENT: no more ideas"):
+    with pytest.raises(KatibFlowError, match="returned an error for GetSuggestions: INVALID_ARGUMENT: no more ideas"):
         proposed(search(answers(refuses)), History(), 1)
-    with pytest.raises(KatibFlowError, match="refused GetSuggestions: UNKNOWN"):
+    with pytest.raises(KatibFlowError, match="returned an error for GetSuggestions: UNKNOWN"):
         proposed(search(answers(crashes)), History(), 1)
 
 
 def test_a_service_that_is_not_there_ends_it_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "ELSEWHERE_SECONDS", 0.2)
-    with pytest.raises(KatibFlowError, match=r"127.0.0.1:1 cannot be reached within 0.2 s; it was asked 3 times"):
+    with pytest.raises(KatibFlowError, match=r"127.0.0.1:1 could not be reached within 0.2 s; tried 3 times"):
         proposed(search("127.0.0.1:1"), History(), 1)
 
 

@@ -130,7 +130,8 @@ def test_a_service_asks_for_curves_and_gives_rules(address: str) -> None:
 
 def test_settings_that_the_service_refuses_are_refused_in_its_words(address: str) -> None:
     of = search(address, early_stopping={"settings": {"speed": 1}})
-    words = "early_stopping.service: .* refused ValidateEarlyStoppingSettings: INVALID_ARGUMENT: unknown setting speed"
+    method = "ValidateEarlyStoppingSettings"
+    words = f"early_stopping.service: .* returned an error for {method}: INVALID_ARGUMENT: unknown setting speed"
     with pytest.raises(KatibFlowError, match=words):
         with_rules(of, History(), [Suggestion(0, {})])
 

@@ -47,7 +47,7 @@ def test_a_program_in_a_container_that_answers_garbage_ends_the_experiment_in_wo
     container = {"image": "mine:1", "command": ["echo", "hello"]}
     run = cluster.submit(experiment(algorithm={"container": container}, limits=LIMITS))
     assert run.record.status is Status.FAILED
-    words = "algorithm.container: mine:1 wrote 'hello' to its standard output, and not one JSON object"
+    words = "algorithm.container: mine:1 wrote 'hello' to its standard output, need one JSON object"
     assert run.record.reason.startswith(words)
 
 
