@@ -65,7 +65,7 @@ def notes(episode: Episode, repeats: Sequence[tuple[int, Episode]]) -> dict[str,
 
 
 def episodes(trial: Trial) -> list[tuple[int, Episode]]:
-    """The episodes that a trial records, its own and its repeats, each with a trial index; empty if they are invalid."""
+    """The episodes that a trial records, its own and its repeats, each with a trial index; empty if invalid."""
     info = trial.suggestion.info
     try:
         own = _EPISODE.validate_python(info["moves"]) if "moves" in info else ()

@@ -120,7 +120,7 @@ def test_a_space_for_text_takes_the_arguments_of_its_trainer(function: str) -> N
 @pytest.mark.parametrize("name", ["darts", "snas", "enas"])
 def test_no_supernet_is_trained_on_text(name: str) -> None:
     made = Experiment.parse(spec(architecture="tree", parameters={}, algorithm=name))
-    with pytest.raises(InvalidSpec, match=rf"images, such as cell or dense: {name} trains a supernet"):
+    with pytest.raises(InvalidSpec, match=rf"images, such as cell or dense, because {name} trains a supernet"):
         suggest(made, History(), 1)
 
 

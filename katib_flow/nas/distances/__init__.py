@@ -1,1 +1,1 @@
-"""How far networks are from each other, a distance a file."""
+"""Distances between networks, one per file."""

@@ -1,11 +1,11 @@
-"""The edit distance of networks: how many morphisms lie between them, and an embedding that makes a valid kernel of it.
+"""The edit distance of networks: the number of morphisms between them, and an embedding that gives a valid kernel.
 
 Paper: Jin et al., "Auto-Keras: An Efficient Neural Architecture Search System", KDD 2019 (arXiv 1806.10282, 2018),
 section 3.1: the distance of layers by dynamic programming, that of skip connections by matching, and the embedding of
-Bourgain (1985), by which exp(-rho^2) is positive semi-definite, as exp(-d^2) need not be.
-Departs from it: the layers are those of the longest path from input to output, of equally long ones that of the most
-multiplications; what else there is are skip connections. The embedding is divided by the root of its dimensions: so it
-stretches no distance.
+Bourgain (1985), which makes exp(-rho^2) positive semi-definite, whereas exp(-d^2) may not be.
+Departs from it: the layers are those on the longest path from input to output, among equally long ones that with the
+most multiplications; all other edges are skip connections. The embedding is divided by the square root of its
+dimension, so that no distance increases.
 """
 
 import math
@@ -24,32 +24,32 @@ from katib_flow.models.topology import Topology
 
 Array = NDArray[np.float64]
 Skip = tuple[int, int]
-"""A skip connection: how many layers lie before it begins, and over how many it goes."""
+"""A skip connection: the number of layers before its start, and the number of layers that it skips."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """What the distance looks at: the width of each layer, in their order, and the skip connections."""
+    """What the distance depends on: the widths of the layers in order, and the skip connections."""
 
     widths: tuple[int, ...]
     skips: tuple[Skip, ...]
 
 
 def distances(one: Sequence[Network], other: Sequence[Network], skip_weight: float) -> Array:
-    """The distance of each of some networks to each of others, shape (one, other).
+    """The distances between two sequences of networks, shape (one, other).
 
     Args:
-        skip_weight: lambda, what a skip connection counts, in layers.
+        skip_weight: lambda, the weight of skip connections relative to layers.
     """
-    by_layers = layer_distances([each.widths for each in one], [each.widths for each in other])
+    by_layers = layer_distances([network.widths for network in one], [network.widths for network in other])
     by_skips = [[skip_distance(*sorted((a.skips, b.skips))) for b in other] for a in one]
     return by_layers + skip_weight * np.array(by_skips, dtype=float).reshape(by_layers.shape)
 
 
 def layer_distances(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]) -> Array:
-    """The least cost to make some layers of others, in their order, shape (one, other).
+    """The least cost of turning one sequence of layers into another, shape (one, other).
 
-    One more or less costs 1, another width the share by which it is less.
+    To insert or delete a layer costs 1; to change a width costs the difference divided by the larger width.
     """
     (rows, row_lengths), (columns, column_lengths) = _stacked(one), _stacked(other)
     table = np.zeros((rows.shape[1] + 1, columns.shape[1] + 1, len(one), len(other)))
@@ -66,17 +66,17 @@ def layer_distances(one: Sequence[Sequence[int]], other: Sequence[Sequence[int]]
 
 
 def _stacked(sequences: Sequence[Sequence[int]]) -> tuple[Array, NDArray[np.int_]]:
-    """Sequences as rows of one matrix, ones behind them, and their lengths."""
-    lengths = np.array([len(each) for each in sequences], dtype=int)
+    """Sequences as rows of one matrix, padded with ones, and their lengths."""
+    lengths = np.array([len(sequence) for sequence in sequences], dtype=int)
     rows = np.ones((len(sequences), max(lengths, default=0)))
-    for row, each in zip(rows, sequences, strict=True):
-        row[: len(each)] = each
+    for row, sequence in zip(rows, sequences, strict=True):
+        row[: len(sequence)] = sequence
     return rows, lengths
 
 
 @lru_cache(maxsize=1 << 16)
 def skip_distance(one: tuple[Skip, ...], other: tuple[Skip, ...]) -> float:
-    """The least cost to match skip connections with others, and one for each that is left over."""
+    """The least cost of a matching of skip connections, plus one for each unmatched one."""
     if not one or not other:
         return float(abs(len(one) - len(other)))
     a, b = np.array(one, dtype=float)[:, None], np.array(other, dtype=float)[None]
@@ -87,29 +87,32 @@ def skip_distance(one: tuple[Skip, ...], other: tuple[Skip, ...]) -> float:
 
 @dataclass(frozen=True)
 class Embedding:
-    """Bourgain's: each coordinate is the distance to the nearest of a random set of some networks, the anchors.
+    """The embedding of Bourgain: each coordinate is the distance to the nearest network of a random set of anchors.
 
-    So a network that is no anchor has a place too, and the kernel of all of them together is valid.
+    Networks that are not anchors have positions as well, and the kernel over all networks is valid.
+
+    Attributes:
+        sets: the positions of the anchors in each set.
     """
 
     sets: tuple[tuple[int, ...], ...]
 
     @classmethod
-    def of(cls, count: int, rng: np.random.Generator) -> "Embedding":
-        """For so many anchors: sets of 1, 2, 4, ... of them, log(count) of each size."""
+    def drawn(cls, count: int, rng: np.random.Generator) -> "Embedding":
+        """Draw random sets of 1, 2, 4, ... of ``count`` anchors, log(count) sets of each size."""
         rounds = max(1, math.ceil(math.log(max(1, count))))
         sizes = [1 << power for power in range(max(1, math.ceil(math.log2(max(1, count)))))]
         drawn = (rng.choice(count, min(size, count), replace=False) for size in sizes for _ in range(rounds))
         return cls(tuple(tuple(sorted(int(at) for at in chosen)) for chosen in drawn))
 
-    def places(self, to_anchors: Array) -> Array:
-        """Where networks lie, shape (network, coordinate), by their distances to the anchors, (network, anchor)."""
+    def positions(self, to_anchors: Array) -> Array:
+        """Positions of networks, shape (network, coordinate), from their distances to anchors, (network, anchor)."""
         coordinates = [to_anchors[:, list(chosen)].min(axis=1) for chosen in self.sets]
         return np.stack(coordinates, axis=1) / math.sqrt(len(self.sets))
 
 
 def squared(one: Array, other: Array) -> Array:
-    """Squared distances of places, rho^2, shape (one, other)."""
+    """Squared distances between positions, rho^2, shape (one, other)."""
     return np.maximum(((one[:, None] - other[None]) ** 2).sum(axis=2), 0.0)
 
 
@@ -117,8 +120,8 @@ def squared(one: Array, other: Array) -> Array:
 def network_of(topology: Topology) -> Network:
     """The layers and skip connections of a topology.
 
-    A layer is an edge with weights, but for normalisation alone; where it lies is how many layers lie before it, by the
-    longest way. An edge off the longest path is a skip connection, whatever is on it.
+    A layer is an edge with weights other than those of a normalisation; its position is the largest number of layers
+    before it. Every edge off the longest path is a skip connection, whatever its operation.
     """
     flat, shapes = topology.flat.live, topology.shapes
     ranks, reached = {flat.input: 0}, {flat.input: (0, 0)}

@@ -1,10 +1,10 @@
-"""OTMANN: how much of the work of one network's layers cannot be carried over to like layers of another.
+"""OTMANN, a pseudo-distance of networks: the cost of an optimal transport between the layers of both.
 
 Paper: Kandasamy et al., "Neural Architecture Search with Bayesian Optimisation and Optimal Transport", NeurIPS 2018,
-section 3 and equation 3: layer masses, label and structural mismatch, and the linear programme. A pseudo-distance.
-Departs from it: a layer is an edge of ours, and what has neither weights nor a window (activations, identities, a
-normalisation alone) is none. Other kinds of convolution (separable, dilated) are as far from a plain one as a residual
-layer is in the authors' code.
+section 3 and equation 3: layer masses, label and structural mismatch, and the linear programme.
+Departs from it: a layer is an edge of the topology; edges with neither weights nor a window (activations, identities,
+mere normalisations) do not count. Other kinds of convolution (separable, dilated) are as far from a plain one as a
+residual layer is in the authors' code.
 """
 
 import math
@@ -21,15 +21,15 @@ from katib_flow.models.layers import Layer, flow
 from katib_flow.models.topology import Topology
 from katib_flow.nas.distances.transport import Array, most_profit
 
-UNMATCHED = 1.0  # cost of a unit of mass that finds no like layer
-ENDS = 0.1  # zeta: mass of the input, of the output and of all decision layers, in that of the layers between
-POOLS = 0.25  # cost between a maximum and a mean
-KERNELS = math.sqrt(2) / 10  # cost between convolutions, times the root of the difference of their kernels
+UNMATCHED = 1.0  # cost of an unmatched unit of mass
+ENDS = 0.1  # zeta: mass of the input, the output and all decision layers, each relative to that of the layers between
+POOLS = 0.25  # cost between a maximum and a mean pooling
+KERNELS = math.sqrt(2) / 10  # cost between convolutions, times the square root of the difference of their kernel sizes
 
 
 @dataclass(frozen=True)
 class Label:
-    """What a layer is: its kind (``conv``, ``pool``, ``dense``, ``input``, ...), its family within it, its kernel."""
+    """The label of a layer: its kind (``conv``, ``pool``, ``dense``, ``input``, ...), family and kernel size."""
 
     kind: str
     family: object = None
@@ -38,13 +38,13 @@ class Label:
 
 @dataclass(frozen=True)
 class Network:
-    """What OTMANN looks at.
+    """What OTMANN depends on.
 
     Attributes:
-        labels: of each layer, the input and the output among them.
-        masses: shape (layer,).
-        paths: shape (layer, 6): lengths of the shortest, the longest and the random path from the input, and of those
-            to the output.
+        labels: the label of each layer, input and output included.
+        masses: the mass of each layer, shape (layer,).
+        paths: shape (layer, 6): lengths of the shortest, the longest and a random-walk path from the input, and the
+            same to the output.
     """
 
     labels: tuple[Label, ...]
@@ -53,6 +53,7 @@ class Network:
 
     @property
     def mass(self) -> float:
+        """The total mass of the layers."""
         return float(self.masses.sum())
 
 
@@ -60,13 +61,13 @@ INPUT, OUTPUT, DECISION = Label("input"), Label("output"), Label("decision")
 
 
 def distances(one: Sequence[Network], other: Sequence[Network], weights: Sequence[float]) -> Array:
-    """The distance of each of some networks to each of others, shape (weight, one, other).
+    """The distances between two sequences of networks, shape (weight, one, other).
 
     Args:
-        weights: of the structural cost, nu.
+        weights: weights nu of the structural cost.
     """
     if one is not other:
-        rows, columns = (each.ravel() for each in np.indices((len(one), len(other))))
+        rows, columns = (index.ravel() for index in np.indices((len(one), len(other))))
         return _of_pairs(one, other, rows, columns, weights).reshape(len(weights), len(one), len(other))
     upper = np.triu_indices(len(one), 1)
     result = np.zeros((len(weights), len(one), len(one)))
@@ -75,8 +76,8 @@ def distances(one: Sequence[Network], other: Sequence[Network], weights: Sequenc
 
 
 def shares(distances: Array, one: Sequence[Network], other: Sequence[Network]) -> Array:
-    """Normalised distances, from 0 to 1: the share of both networks' mass. Networks without mass are 0 apart."""
-    masses = np.add.outer([each.mass for each in one], [each.mass for each in other])
+    """Normalised distances, from 0 to 1: distances divided by the mass of both networks; 0 if that is 0."""
+    masses = np.add.outer([network.mass for network in one], [network.mass for network in other])
     return np.divide(distances, masses, out=np.zeros_like(distances), where=masses > 0)
 
 
@@ -86,9 +87,9 @@ Positions = NDArray[np.intp]
 def _of_pairs(
     one: Sequence[Network], other: Sequence[Network], rows: Positions, columns: Positions, weights: Sequence[float]
 ) -> Array:
-    """The distance of networks at some rows to those at some columns, shape (weight, pair)."""
+    """The distances between the networks at some rows and those at some columns, shape (weight, pair)."""
     saved = np.zeros((len(weights), len(rows)))
-    for kind in sorted({label.kind for each in (*one, *other) for label in each.labels}):
+    for kind in sorted({label.kind for network in (*one, *other) for label in network.labels}):
         labels_of_one, masses_of_one, paths_of_one = _padded(one, kind)
         labels_of_other, masses_of_other, paths_of_other = _padded(other, kind)
         costs = _label_costs(labels_of_one, labels_of_other)[rows, columns]
@@ -96,24 +97,24 @@ def _of_pairs(
         supply, demand = masses_of_one[rows], masses_of_other[columns]
         for number, weight in enumerate(weights):
             saved[number] += most_profit(supply, demand, 2 * UNMATCHED - costs - weight * structure)
-    masses = [np.array([each.mass for each in networks], dtype=float) for networks in (one, other)]
+    masses = [np.array([network.mass for network in networks], dtype=float) for networks in (one, other)]
     return np.maximum(UNMATCHED * (masses[0][rows] + masses[1][columns]) - saved, 0.0)
 
 
 def _padded(networks: Sequence[Network], kind: str) -> tuple[list[list[Label | None]], Array, Array]:
-    """The layers of a kind, each network's, with layers of no mass where it has fewer than another."""
-    chosen = [[at for at, label in enumerate(each.labels) if label.kind == kind] for each in networks]
-    width = max(1, *(len(each) for each in chosen))
+    """The layers of a kind in each network, padded with layers without mass: labels, masses and paths."""
+    chosen = [[at for at, label in enumerate(network.labels) if label.kind == kind] for network in networks]
+    width = max(1, *map(len, chosen))
     masses, paths = np.zeros((len(networks), width)), np.zeros((len(networks), width, 6))
     labels: list[list[Label | None]] = []
     for row, (network, at) in enumerate(zip(networks, chosen, strict=True)):
         masses[row, : len(at)], paths[row, : len(at)] = network.masses[at], network.paths[at]
-        labels.append([*(network.labels[each] for each in at), *[None] * (width - len(at))])
+        labels.append([*(network.labels[position] for position in at), *[None] * (width - len(at))])
     return labels, masses, paths
 
 
 def _label_costs(one: Sequence[Sequence[Label | None]], other: Sequence[Sequence[Label | None]]) -> Array:
-    """Shape (one, other, layer of one, layer of the other)."""
+    """The label costs of all pairs of layers, shape (one, other, layer of one, layer of the other)."""
     known = list(dict.fromkeys(label for row in (*one, *other) for label in row))
     number = {label: at for at, label in enumerate(known)}
     table = np.array([[mislabelled(a, b) if a and b else 0.0 for b in known] for a in known])
@@ -122,7 +123,7 @@ def _label_costs(one: Sequence[Sequence[Label | None]], other: Sequence[Sequence
 
 
 def mislabelled(one: Label, other: Label) -> float:
-    """The cost of taking a layer for another, of a unit of mass: 0 for equal labels, at most 1 where it is finite."""
+    """The cost of matching a unit of mass of two layers: 0 for equal labels; at most 1 unless it is infinite."""
     if one.kind != other.kind:
         return math.inf
     kernels = KERNELS * math.sqrt(abs(one.kernel - other.kernel))
@@ -135,12 +136,13 @@ def mislabelled(one: Label, other: Label) -> float:
 def network_of(topology: Topology) -> Network:
     """The layers of a topology.
 
-    A layer has the mass channels in x channels out, a pooling that of its channels.
+    The mass of a layer is the product of its numbers of input and output channels; that of a pooling is its number of
+    channels.
     """
     flat, shapes = topology.flat.live, topology.shapes
     labels: dict[str, Label] = {flat.input: INPUT}
     masses: dict[str, float] = {}
-    sources: dict[str, dict[str, None]] = {flat.input: {flat.input: None}}  # of each vertex: the layers it comes from
+    sources: dict[str, dict[str, None]] = {flat.input: {flat.input: None}}  # the layers that lead to each vertex
     parents: dict[str, list[str]] = {flat.input: []}
     for vertex in flat.vertices:
         for edge in flat.incoming[vertex] if vertex != flat.input else ():
@@ -161,7 +163,7 @@ def network_of(topology: Topology) -> Network:
 
 
 def _weighed(labels: Mapping[str, Label], masses: Mapping[str, float]) -> dict[str, float]:
-    """The mass of every layer: of the ends and of the decision layers, a share of that of all others."""
+    """The mass of every layer; input, output and decision layers get shares of the mass of all other layers."""
     between = sum(mass for key, mass in masses.items() if labels[key] != DECISION)
     decisions = sum(label == DECISION for label in labels.values())
     share = {"input": ENDS * between, "output": ENDS * between, "decision": ENDS * between / max(1, decisions)}
@@ -169,7 +171,7 @@ def _weighed(labels: Mapping[str, Label], masses: Mapping[str, float]) -> dict[s
 
 
 def _paths(parents: Mapping[str, Sequence[str]]) -> Array:
-    """Lengths of paths from the first layer and to the last; a layer comes after its parents."""
+    """Lengths of paths from the first layer and to the last, shape (layer, 6); layers come after their parents."""
     children: dict[str, list[str]] = {key: [] for key in parents}
     for key, before in parents.items():
         for parent in before:
@@ -183,7 +185,7 @@ def _lengths(reduce: Callable[[Iterable[float]], float], near: Mapping[str, Sequ
 
     def length(key: str) -> float:
         if key not in lengths:
-            lengths[key] = 1 + reduce([length(each) for each in near[key]]) if near[key] else 0.0
+            lengths[key] = 1 + reduce([length(parent) for parent in near[key]]) if near[key] else 0.0
         return lengths[key]
 
     return [length(key) for key in near]
@@ -194,7 +196,7 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _label(edge: FlatEdge) -> Label | None:
-    """What an edge is; None where it is no layer."""
+    """The label of an edge; None if it does not count as a layer."""
     inner = list(_inner(edge.layers))
     convolutions = [layer for layer in inner if isinstance(layer, layers.Conv)]
     pools = [layer for layer in inner if isinstance(layer, layers.Pool)]

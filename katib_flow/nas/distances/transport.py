@@ -1,17 +1,17 @@
-"""Partial transport: many small problems of what to carry where, for the most profit, solved side by side.
+"""Partial transport: many small transport problems with maximum profit, solved in parallel.
 
-Each is a linear programme: maximise sum Z P over Z >= 0 whose rows sum to at most the supply, and whose columns to at
-most the demand. It is solved by successive augmenting paths of most profit (Ahuja, Magnanti and Orlin, "Network
-Flows", 1993, section 9.7), which is exact. A solver of linear programmes takes milliseconds for one, this takes
-microseconds: every step is one of NumPy's for all problems at once.
+Each is a linear programme: maximise sum Z P over Z >= 0, where the rows of Z sum to at most the supply, and its columns
+to at most the demand. It is solved exactly, by successive augmenting paths of maximum profit (Ahuja, Magnanti and
+Orlin, "Network Flows", 1993, section 9.7). A general solver takes milliseconds per problem, this one microseconds,
+because every step is a NumPy operation on all problems at once.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-AT_ONCE = 1024  # problems: what they need stays in the processor's cache
-EPSILON = 1e-9  # relative to the size of the numbers: a difference that is rounding
+AT_ONCE = 1024  # number of problems solved together; their data fit into the processor's cache
+EPSILON = 1e-9  # differences below this, relative to the size of the numbers, are rounding errors
 
 
 def most_profit(supply: Array, demand: Array, profit: Array) -> Array:
@@ -20,8 +20,8 @@ def most_profit(supply: Array, demand: Array, profit: Array) -> Array:
     Args:
         supply: shape (problem, m), at least 0.
         demand: shape (problem, n), at least 0.
-        profit: of a unit carried from each supplier to each consumer, shape (problem, m, n); what is not above 0 is
-            not worth while, and -inf where nothing can be carried.
+        profit: the profit of one unit carried from a supplier to a consumer, shape (problem, m, n); -inf if nothing can
+            be carried. Routes without a positive profit are not used.
     """
     parts = [slice(start, start + AT_ONCE) for start in range(0, len(supply), AT_ONCE)]
     return np.concatenate([np.zeros(0), *(_solved(supply[part], demand[part], profit[part]) for part in parts)])
@@ -30,7 +30,7 @@ def most_profit(supply: Array, demand: Array, profit: Array) -> Array:
 def _solved(supply: Array, demand: Array, profit: Array) -> Array:
     total = np.zeros(len(supply))
     tiny = EPSILON * max(1.0, float(np.max(supply, initial=0.0)), float(np.max(demand, initial=0.0)))
-    problems = np.arange(len(supply))  # those that are not solved yet
+    problems = np.arange(len(supply))  # the unsolved ones
     supply, demand, carried = supply.copy(), demand.copy(), np.zeros(profit.shape)
     while len(problems):
         gain, end, into, back = _best_paths(supply, demand, profit, carried, tiny)
@@ -46,11 +46,11 @@ def _solved(supply: Array, demand: Array, profit: Array) -> Array:
 def _best_paths(
     supply: Array, demand: Array, profit: Array, carried: Array, tiny: float
 ) -> tuple[Array, NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """The path of most profit of each problem, by Bellman and Ford.
+    """The path of maximum profit of each problem, by the Bellman-Ford algorithm.
 
     Returns:
-        Its profit; the consumer where it ends; the supplier before each consumer; and the consumer before each
-        supplier, from which it takes back what was carried, -1 where it takes of its own.
+        The profit of the path; the consumer at its end; the supplier before each consumer; and the consumer before each
+        supplier, whose supply is redirected, or -1 if the supplier uses its own.
     """
     at_supplier = np.where(supply > tiny, 0.0, -np.inf)
     at_consumer = np.full(demand.shape, -np.inf)
@@ -82,7 +82,7 @@ def _pushed(
     into: NDArray[np.intp],
     back: NDArray[np.intp],
 ) -> Array:
-    """Carry along each path as much as it takes; changes the first three arrays, and returns how much it was."""
+    """Carry as much as possible along each path; changes the first three arrays, and returns the amounts."""
     every = np.arange(len(supply))
     amount = demand[every, end].copy()
     steps: list[tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]] = []

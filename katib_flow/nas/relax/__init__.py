@@ -1,1 +1,1 @@
-"""What systems have in common that train all architectures at once, on shared weights."""
+"""Code shared by the systems that train all architectures at once, with shared weights."""

@@ -1,8 +1,8 @@
-"""Convolutions of a supernet whose weights another network writes: which they are, and the code that it writes from.
+"""The convolutions of a supernet whose weights a hypernetwork writes, and the layout of the code that it reads.
 
-Paper: Brock et al., "SMASH", ICLR 2018, section 3.1. A network is a memory of *banks*, stacks of channels; an operation
-reads some of them, stacked, through a 1 x 1 convolution, and writes to some. The code of an architecture has a row of
-cells for every ``unit`` channels that such a convolution gives, and a column for every ``unit`` of those it may read.
+Paper: Brock et al., "SMASH", ICLR 2018, section 3.1. A network is a memory of *banks*, groups of channels; an operation
+reads some of them, concatenated, through a 1 x 1 convolution, and writes to some. The code of an architecture has a row
+of cells for every ``unit`` output channels of such a convolution, and a column for every ``unit`` possible inputs.
 """
 
 import math
@@ -15,7 +15,7 @@ from katib_flow.models.optional import STACKS, optional_groups, optional_layers,
 from katib_flow.models.topology import Topology
 
 Bit = tuple[str, int] | None
-"""The group, and the position of its choice, by which something is read or written; None where it always is."""
+"""The group and the position of the choice that makes a convolution read or write a bank; None if it always does."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class BankConv:
     """A 1 x 1 convolution that reads banks.
 
     Attributes:
-        edge: its key.
-        channels: that it gives.
-        reads: of what is stacked, in its order, how many channels each has and when it is read.
-        writes: when what follows the convolution is written, for each place where it may be.
-        operations: the groups of the operations that follow it.
+        edge: the key of its edge.
+        channels: number of output channels.
+        reads: for each concatenated input, in order, its number of channels and when it is read.
+        writes: for each possible destination of the output, when it is written.
+        operations: the groups of the operations that follow the convolution.
     """
 
     edge: str
@@ -38,11 +38,12 @@ class BankConv:
 
     @property
     def inputs(self) -> int:
+        """The number of input channels, read or not."""
         return sum(channels for channels, _ in self.reads)
 
 
 def bank_convs(supernet: Topology) -> tuple[BankConv, ...]:
-    """The convolutions of a supernet that read stacks of which some edges may be out, by slots of their own."""
+    """The convolutions of a supernet that read a concatenation of edges, some of which are optional."""
     flat, bits = supernet.flat.live, optional_groups(supernet.flat.live)
     convolutions: list[BankConv] = []
     for vertex, merge in flat.vertices.items():
@@ -61,7 +62,7 @@ def bank_convs(supernet: Topology) -> tuple[BankConv, ...]:
 
 
 def writable(edge: FlatEdge) -> bool:
-    """Whether the only weights of an edge are those of one 1 x 1 convolution, which it shares with no other edge."""
+    """Whether all weights of an edge are those of a single 1 x 1 convolution, not shared with another edge."""
     convolutions = [layer for layer in edge.layers if isinstance(layer, Conv)]
     plain = all(
         layer.kernel == (1, 1) and layer.stride == layer.groups == 1 and not layer.bias for layer in convolutions
@@ -77,7 +78,7 @@ def _bit(edge: FlatEdge, bits: dict[str, int]) -> Bit:
 
 
 def _after(flat: Flat, edge: FlatEdge) -> tuple[tuple[str, ...], list[FlatEdge]]:
-    """The groups of the operations that follow a convolution, and the edges from these to where they write."""
+    """The groups of the operations that follow a convolution, and the edges by which they write."""
     operations: list[str] = []
     writes: list[FlatEdge] = []
     for after in flat.outgoing[edge.dst]:
@@ -92,12 +93,13 @@ def _after(flat: Flat, edge: FlatEdge) -> tuple[tuple[str, ...], list[FlatEdge]]
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the cells of each convolution lie in the code of an architecture.
+    """The layout of the code of an architecture: the cells of each convolution.
 
     Attributes:
-        unit: channels of a cell.
-        rows, columns: how many there are.
-        operations: the largest number of choices of an operation, each of which has a channel of the code.
+        convs: the convolutions, from the first row on.
+        unit: number of channels per cell.
+        rows, columns: number of rows and columns of cells.
+        operations: the largest number of choices of an operation; each choice has a channel in the code.
     """
 
     convs: tuple[BankConv, ...]
@@ -107,7 +109,8 @@ class Grid:
     operations: int
 
     @classmethod
-    def of(cls, supernet: Topology) -> "Grid":
+    def from_supernet(cls, supernet: Topology) -> "Grid":
+        """The smallest grid that has room for all convolutions of a supernet that read banks."""
         convs = bank_convs(supernet)
         unit = math.gcd(*(size for conv in convs for size in (conv.channels, *(width for width, _ in conv.reads))))
         choices = [len(supernet.flat.groups[group]) for conv in convs for group in conv.operations]
@@ -115,8 +118,8 @@ class Grid:
         columns = max(max(conv.inputs, len(conv.writes) * conv.channels) for conv in convs) // unit
         return cls(convs, unit, rows, columns, max(choices, default=0))
 
-    def places(self) -> Iterator[tuple[BankConv, slice, slice]]:
-        """The rows and the columns of each convolution."""
+    def slices(self) -> Iterator[tuple[BankConv, slice, slice]]:
+        """Each convolution with its rows and its columns."""
         row = 0
         for conv in self.convs:
             end = row + conv.channels // self.unit

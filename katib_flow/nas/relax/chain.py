@@ -1,7 +1,7 @@
-"""Search by a supernet, as a chain of trials: segments that train it, then what was derived, trained from scratch.
+"""Search by a supernet as a chain of trials: segments train it, then the derived networks are trained from scratch.
 
-A segment continues its parent's checkpoint and reports how far the search is; so it shows as it goes, can be stopped
-and goes on at every segment.
+A segment continues from its parent's checkpoint and reports the progress of the search. Thus the search can be watched,
+and stopped and resumed at every segment.
 """
 
 from collections.abc import Iterator
@@ -21,66 +21,69 @@ from katib_flow.spaces import architectures
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.model import Count
 from katib_flow.spec.problems import NOTHING
+from katib_flow.wording import counted
 
 Rate = Annotated[float, Field(ge=0)]
 
 
 class SupernetSettings(SystemSettings):
-    """How a supernet is trained; a system has its own defaults."""
+    """Settings for the training of a supernet; every system has its own defaults."""
 
     epochs: Count
-    """Of the whole search, along which ``lr`` falls to ``lr_end``."""
+    """Number of epochs of the whole search, over which ``lr`` falls to ``lr_end``."""
     segment_epochs: Count | None = None
-    """That one trial of the search trains; all of them where it is left out."""
+    """Number of epochs in one trial of the search; all by default."""
     batch: Count
-    """Images of a step of the weights."""
+    """Batch size of the training of the weights."""
     lr: Annotated[float, Field(gt=0)]
-    """Learning rate of the weights, at the beginning."""
+    """Initial learning rate of the weights."""
     lr_end: Rate = 0.001
-    """The same, at the end."""
+    """Final learning rate of the weights."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of the weights."""
+    """Momentum of the weights."""
     weight_decay: Rate
-    """Of the weights."""
+    """Weight decay of the weights."""
     clip: Annotated[float, Field(gt=0)] = 5.0
-    """The largest norm of the gradient of the weights."""
+    """Largest norm of the gradient of the weights; larger gradients are scaled down."""
     retrain: Count = 6
-    """Networks that the search came to, the best first, of which each is trained from scratch in a trial of its own."""
+    """Number of derived networks, the best ones, that are trained from scratch in trials of their own."""
     max_parameters: Count | None = None
-    """The most that a network may have which the search comes to."""
+    """Largest number of parameters of a derived network."""
     max_flops: Count | None = None
-    """The same, of floating-point operations for one image."""
+    """Largest number of floating-point operations of a derived network for one image."""
 
 
 class WarmUpSettings(SupernetSettings):
-    """How a supernet is trained whose architecture is not looked at before its weights are worth something."""
+    """Settings for a search in which only the weights are trained at first."""
 
     warm_up: Annotated[int, Field(ge=0)] | None = None
-    """Epochs that train the weights alone, before the architecture is learnt; a third of ``epochs`` without it."""
+    """Number of epochs at the start that train only the weights; by default a third of ``epochs``."""
 
     @property
     def warm_up_epochs(self) -> int:
+        """``warm_up``, or its default."""
         return self.epochs // 3 if self.warm_up is None else self.warm_up
 
 
 def needs_supernet(
-    experiment: Experiment, name: str, *, skips: bool, such: str = "cell or dense"
+    experiment: Experiment, name: str, *, skips: bool, spaces: str = "cell or dense"
 ) -> Iterator[SpecError]:
-    """What is missing for a system that trains all architectures at once.
+    """Errors in the space of a system that trains all architectures at once.
 
     Args:
-        skips: whether it decides on edges that are there or not, too.
-        such: spaces by name that it searches.
+        name: the name of the system.
+        skips: True if it also searches whether an edge exists.
+        spaces: names of suitable spaces, for the message.
     """
-    more = ", which vertex an edge reads, or whether it is there" if skips else ""
+    more = ", which vertex an edge reads, or whether it exists" if skips else ""
     slots = f"a space whose slots are all operations of edges{more}"
-    need = f"{slots}, such as {such}: {name} trains all of them at once"
+    need = f"{slots}, such as {spaces}, because {name} trains all architectures at once"
     if experiment.architecture is None or (space := architectures(experiment)) is None:
         yield SpecError("architecture", NOTHING, need)
         return
     why = ""
     if space.input.tokens is not None:
-        need = f"a space of networks for images, such as {such}: {name} trains a supernet on images"
+        need = f"a space of networks for images, such as {spaces}, because {name} trains a supernet on images"
         yield SpecError("architecture.space", experiment.architecture.space, need)
         return
     try:
@@ -93,16 +96,16 @@ def needs_supernet(
 
 
 def chained(ask: Ask[Any], *, norm: bool = False) -> list[Suggestion]:
-    """The next segment, until one reports that the search is over; then the networks that it came to; then nothing.
+    """The next segment, until one reports the end of the search; then the derived networks; then nothing.
 
-    A segment that failed is tried again from the one before it. The decisions of a segment's assignment are those that
-    the one before it had come to, of the first the first value of each.
+    A failed segment is tried again from the one before it. The slots in a segment's assignment have the values that the
+    segment before it derived; in the first segment, the first value of each slot.
 
     Args:
-        norm: whether all choices of an edge are normalised in the supernet.
+        norm: True if all choices of an edge are normalised in the supernet.
 
     Raises:
-        KatibFlowError: a segment did not report how far the search is.
+        KatibFlowError: a segment did not report the progress of the search.
     """
     segments = [trial for trial in ask.history if trial.suggestion.origin.kind is Kind.SEGMENT]
     if not ask.indices or any(not trial.state.final for trial in segments):
@@ -110,8 +113,8 @@ def chained(ask: Ask[Any], *, norm: bool = False) -> list[Suggestion]:
     assert ask.architectures is not None
     ended = [trial for trial in segments if _has_ended(trial, ask.objective.metric)]
     if ended and PROGRESS not in ended[-1].observations:
-        need = "the trial's function has to be one that trains supernets, as katib_flow.nas:train does"
-        raise KatibFlowError(f"trial {ended[-1].id}: reported no {PROGRESS}; {need}")
+        need = "the trial function must train supernets, as katib_flow.nas:train does"
+        raise KatibFlowError(f"trial {ended[-1].id}: {PROGRESS} was not reported; {need}")
     last = ended[-1] if ended else None
     before = last.assignment if last else ask.space.draw(ask.rng(0))
     if last and last.observations[PROGRESS] >= 1:
@@ -126,37 +129,37 @@ def chained(ask: Ask[Any], *, norm: bool = False) -> list[Suggestion]:
 
 
 def _has_ended(segment: Trial, metric: str) -> bool:
-    """Whether a segment came to its end with sound weights, which a finite value says."""
+    """Whether a segment has ended with valid weights, as shown by a finite value of the objective."""
     return segment.state.over and not segment.state.failure and isfinite(segment.observations.get(metric, nan))
 
 
 def _from_scratch(ask: Ask[Any], last: Trial) -> list[Suggestion]:
-    """The networks that the last segment came to and no trial has trained yet; one that failed is not tried again."""
+    """The derived networks of the last segment that have no trial yet; a failed one is not tried again."""
     origin = Origin(Kind.GENERATE, (last.index,))
     rivals = [trial for trial in ask.history if trial.suggestion.origin == origin and trial.state is not State.KILLED]
     tried = [trial.assignment for trial in rivals]
     wanted = [{**last.assignment, **decisions} for decisions in come_to(ask, last)[: ask.settings.retrain]]
     left = [assignment for assignment in wanted if assignment not in tried]
-    return [Suggestion(index, each, origin=origin) for index, each in zip(ask.indices, left, strict=False)]
+    return [Suggestion(index, assignment, origin=origin) for index, assignment in zip(ask.indices, left, strict=False)]
 
 
 def come_to(ask: Ask[Any], trial: Trial) -> list[dict[str, Value]]:
-    """The decisions of the networks that a segment has come to, the best first.
+    """The slots' values of the networks that a segment derived, the best first.
 
     Raises:
-        KatibFlowError: it did not report the best.
+        KatibFlowError: the segment did not report the choices of the best network.
     """
     assert ask.architectures is not None
     if networks := decisions_taken(ask.architectures, trial):
         return networks
     counts = {choice_metric(slot): len(names) for slot, names in ask.architectures.supernet().flat.groups.items()}
     wrong = next(metric for metric, count in counts.items() if trial.observations.get(metric) not in range(count))
-    found, need = trial.observations.get(wrong, "nothing"), f"the position of one of {counts[wrong]} choices"
-    raise KatibFlowError(f"trial {trial.id}: {wrong}: found {found}, need {need}")
+    value, need = trial.observations.get(wrong, "nothing"), f"the position of one of {counted(counts[wrong], 'choice')}"
+    raise KatibFlowError(f"trial {trial.id}: {wrong}: found {value}, need {need}")
 
 
 def normalised(supernet: Topology) -> Topology:
-    """A supernet that normalises what every choice of an edge gives, so that none weighs more for its scale alone."""
+    """A supernet that normalises the output of every choice, so that their scales do not matter."""
     data = supernet.to_dict()
     mixed = [edge for graph in data["graphs"].values() for edge in graph["edges"] if edge["op"] == "mixed"]
     for edge in mixed:

@@ -1,4 +1,4 @@
-"""What one choice of every group of a supernet makes of it: a network, which has a hash and a size."""
+"""Choices in a supernet: one position for each group, which select one network, with a hash and a size."""
 
 import heapq
 import itertools
@@ -10,16 +10,17 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.models.choices import slots_by_node
 from katib_flow.models.layers import Conv, Linear, Mixed
 from katib_flow.models.topology import Topology
+from katib_flow.wording import counted
 
 Choice = Mapping[str, int]
-"""The position of the choice of each group, by its name."""
+"""The chosen position of each group, by the name of the group."""
 
-LEAST = 1e-300  # of a weight whose logarithm is taken
-PATIENCE = 10_000  # choices looked at for one that is within the bounds, or another network than those before
+LEAST = 1e-300  # lower bound of a weight before its logarithm is taken
+PATIENCE = 10_000  # largest number of choices to try for a network within the bounds, or for a new one
 
 
 def chosen(supernet: Topology, choice: Choice) -> Topology:
-    """The network of a choice: every edge with its one operation, and without the edges that are out."""
+    """The network of a choice: every edge with its chosen operation, and without the edges that are not chosen."""
     data = supernet.to_dict()
     graphs: dict[str, Any] = {}
     for name, graph in data["graphs"].items():
@@ -43,10 +44,15 @@ def _edge(edge: Mapping[str, Any], choice: Choice) -> dict[str, Any] | None:
 
 
 def leaning(supernet: Topology, share: float, squash: float) -> list[list[float]]:
-    """By group, biases by which a controller draws operations with trained weights at least in ``share`` of all draws.
+    """Biases for a controller that initially prefers operations with weights: a list for each group.
 
-    Its logits are ``squash * tanh(bias / 5)``, which bounds the lean. A draw is even where all choices have weights,
-    none has, or those that have come up as often anyway, and of whether an edge is there.
+    The controller's logits are ``squash * tanh(bias / 5)``, which bounds the preference. A group without preference has
+    equal biases: one in which all choices have weights, or none, or enough of them, or one that decides whether an edge
+    exists.
+
+    Args:
+        share: the least probability of operations with weights.
+        squash: the bound of the controller's logits.
     """
     groups: dict[str, list[float]] = {group: [] for group in supernet.flat.groups}
     for layer in (layer for edge in supernet.flat.edges for layer in edge.layers if isinstance(layer, Mixed)):
@@ -54,75 +60,79 @@ def leaning(supernet: Topology, share: float, squash: float) -> list[list[float]
         count, others = sum(trained), len(trained) - sum(trained)
         odds = share / (1 - share) * others / count if count and "out" not in layer.names else 1.0
         more = 5 * math.atanh(min(0.99, math.log(max(odds, 1.0)) / 2 / squash)) if others else 0.0
-        groups[layer.group] = [more if each else -more for each in trained]
+        groups[layer.group] = [more if has_weights else -more for has_weights in trained]
     return list(groups.values())
 
 
 def ranked(supernet: Topology, shares: Mapping[str, Sequence[float]], inputs: int) -> Iterator[Choice]:
-    """The choices that a search may come to: that of section 2.4, then those with other operations, by the product of
-    the weights.
+    """Derived choices: that of DARTS, section 2.4, then others with the same edges, by the product of their weights.
 
-    A node keeps the edges whose heaviest operation, "none" left aside, weighs most; where an edge cannot be "none", it
-    stays.
+    A node keeps the edges whose heaviest operation other than "none" has the largest weight. Edges without the choice
+    "none" stay as well.
 
     Args:
-        shares: by slot, the weight of each choice.
-        inputs: how many edges a node keeps.
+        shares: the weight of each choice, by slot.
+        inputs: number of edges that a node keeps.
     """
     gone: dict[str, int] = {}
     kept: dict[str, list[int]] = {}
     for slots in slots_by_node(supernet):
         names = {slot: supernet.flat.groups[slot] for slot in slots}
-        some = {slot: [place for place, name in enumerate(names[slot]) if name != "none"] or [0] for slot in slots}
-        best = {slot: sorted(some[slot], key=lambda place, of=shares[slot]: -of[place]) for slot in slots}
+        some = {
+            slot: [position for position, name in enumerate(names[slot]) if name != "none"] or [0] for slot in slots
+        }
+        best = {
+            slot: sorted(some[slot], key=lambda position, weights=shares[slot]: -weights[position]) for slot in slots
+        }
         for rank, slot in enumerate(sorted(slots, key=lambda slot: -shares[slot][best[slot][0]])):
             if rank >= inputs and "none" in names[slot]:
                 gone[slot] = names[slot].index("none")
             else:
                 kept[slot] = best[slot]
-    logs = [[math.log(max(shares[slot][place], LEAST)) for place in kept[slot]] for slot in kept]
-    for places in heaviest(logs):
-        yield gone | {slot: kept[slot][place] for slot, place in zip(kept, places, strict=True)}
+    logs = [[math.log(max(shares[slot][position], LEAST)) for position in kept[slot]] for slot in kept]
+    for positions in heaviest(logs):
+        yield gone | {slot: kept[slot][position] for slot, position in zip(kept, positions, strict=True)}
 
 
 def likeliest(log_chances: Mapping[str, Sequence[float]]) -> Iterator[Choice]:
-    """All choices, the likeliest first, where groups are drawn independently; of equals, the first position first.
+    """All choices, the most likely first, if the groups are independent; ties go by position.
 
     Args:
-        log_chances: by group, the logarithm of the chance of each choice.
+        log_chances: the log probability of each choice, by group.
     """
     orders = {
-        slot: sorted(range(len(logs)), key=lambda place, of=logs: -of[place]) for slot, logs in log_chances.items()
+        slot: sorted(range(len(logs)), key=lambda position, logs=logs: -logs[position])
+        for slot, logs in log_chances.items()
     }
-    falling = [[log_chances[slot][place] for place in order] for slot, order in orders.items()]
+    falling = [[log_chances[slot][position] for position in order] for slot, order in orders.items()]
     for ranks in heaviest(falling):
         yield {slot: order[rank] for (slot, order), rank in zip(orders.items(), ranks, strict=True)}
 
 
 def heaviest(weights: Sequence[Sequence[float]]) -> Iterator[tuple[int, ...]]:
-    """One place of every list, the largest sum first.
+    """All combinations of one position in every list, the largest sum of weights first.
 
     Args:
-        weights: lists that fall.
+        weights: lists in descending order.
     """
     first: tuple[int, ...] = (0,) * len(weights)
-    heap: list[tuple[float, tuple[int, ...]]] = [(-sum(each[0] for each in weights), first)]
+    heap: list[tuple[float, tuple[int, ...]]] = [(-sum(falling[0] for falling in weights), first)]
     seen: set[tuple[int, ...]] = {first}
     while heap:
-        minus, places = heapq.heappop(heap)
-        yield places
-        for at, place in enumerate(places):
-            after = (*places[:at], place + 1, *places[at + 1 :])
-            if place + 1 < len(weights[at]) and after not in seen:
+        minus, positions = heapq.heappop(heap)
+        yield positions
+        for at, position in enumerate(positions):
+            after = (*positions[:at], position + 1, *positions[at + 1 :])
+            if position + 1 < len(weights[at]) and after not in seen:
                 seen.add(after)
-                heapq.heappush(heap, (minus + weights[at][place] - weights[at][place + 1], after))
+                heapq.heappush(heap, (minus + weights[at][position] - weights[at][position + 1], after))
 
 
 class Bounds:
-    """How large a network may be that a search comes to, and which choices are one network.
+    """Upper bounds on the size of derived networks; also identifies the networks of choices.
 
     Attributes:
-        parameters, flops: the most that a network may have; None for any number.
+        parameters, flops: the largest allowed numbers; None for no bound.
     """
 
     def __init__(self, supernet: Topology, parameters: int | None = None, flops: int | None = None) -> None:
@@ -130,7 +140,7 @@ class Bounds:
         self._networks: dict[tuple[tuple[str, int], ...], tuple[str, int, int]] = {}
 
     def network(self, choice: Choice) -> tuple[str, int, int]:
-        """The hash of a choice's network, its number of parameters, and its floating-point operations for an image."""
+        """The hash of a choice's network, its number of parameters, and its floating-point operations for one image."""
         key = tuple(choice.items())
         if key not in self._networks:
             network = chosen(self.supernet, choice)
@@ -138,7 +148,7 @@ class Bounds:
         return self._networks[key]
 
     def hold(self, choice: Choice) -> bool:
-        """Whether a choice's network is small enough."""
+        """Whether the network of a choice is within the bounds."""
         if self.parameters is None and self.flops is None:
             return True
         _, parameters, flops = self.network(choice)
@@ -147,10 +157,10 @@ class Bounds:
         )
 
     def within(self, choices: Iterable[Choice]) -> Iterator[Choice]:
-        """The choices of networks that are small enough.
+        """The choices whose networks are within the bounds.
 
         Raises:
-            KatibFlowError: of ``PATIENCE`` choices in a row none was.
+            KatibFlowError: ``PATIENCE`` consecutive choices exceeded the bounds.
         """
         failed = 0
         for choice in choices:
@@ -161,24 +171,26 @@ class Bounds:
                 raise self._too_tight(failed)
 
     def first(self, choices: Iterable[Choice], count: int) -> list[Choice]:
-        """The first choices of different networks that are small enough, fewer where there are no more.
+        """The first ``count`` choices with different networks within the bounds, or fewer if there are no more.
 
         Raises:
-            KatibFlowError: there are none.
+            KatibFlowError: all choices exceeded the bounds.
         """
-        found: dict[str, Choice] = {}
+        networks: dict[str, Choice] = {}
         tried = 0
         for choice in itertools.islice(choices, PATIENCE):
             tried += 1
             if self.hold(choice):
-                found.setdefault(self.network(choice)[0], choice)
-            if len(found) == count:
+                networks.setdefault(self.network(choice)[0], choice)
+            if len(networks) == count:
                 break
-        if not found:
+        if not networks:
             raise self._too_tight(tried)
-        return list(found.values())
+        return list(networks.values())
 
     def _too_tight(self, tried: int) -> KatibFlowError:
         bounds = {"max_parameters": self.parameters, "max_flops": self.flops}
-        said = " and ".join(f"{name}: {most}" for name, most in bounds.items() if most is not None)
-        return KatibFlowError(f"algorithm.settings: {said}: none of {tried} networks was as small as that")
+        limits = " and ".join(f"{name}: {most}" for name, most in bounds.items() if most is not None)
+        return KatibFlowError(
+            f"algorithm.settings: {limits}: no network within these bounds among {counted(tried, 'choice')}"
+        )

@@ -1,4 +1,4 @@
-"""What the choices of a supernet cost, so that a search can weigh accuracy against it."""
+"""The costs of the choices of a supernet, which a search can weigh against accuracy."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ else:
     latency = Later("katib_flow.models.latency")
 
 Costs = Mapping[str, tuple[float, ...]]
-"""By slot, what each of its choices costs on all edges of the slot: the sum over the choices of an architecture is what
-its searched edges cost."""
+"""The cost of each choice of a slot, on all edges of the slot, by slot; the sum over the choices of an architecture is
+the cost of its searched edges."""
 
 
 def choice_flops(supernet: Topology) -> Costs:
-    """The FLOPs of every choice, two a multiply-accumulate."""
+    """The FLOPs of every choice, counting two per multiply-accumulate."""
     return _by_slot(
         supernet,
         (
@@ -37,10 +37,10 @@ def choice_flops(supernet: Topology) -> Costs:
 
 
 def choice_milliseconds(supernet: Topology, table: latency.Table) -> Costs:
-    """The milliseconds of every choice for one image, by a table of latencies.
+    """The latency of every choice for one image, in milliseconds, from a table.
 
     Raises:
-        KatibFlowError: the table has not all of them.
+        KatibFlowError: a choice is missing from the table.
     """
     choices = [operation for operation in latency.operations_on_maps(supernet) if operation.choice is not None]
     times = latency.milliseconds(choices, table)
@@ -49,10 +49,13 @@ def choice_milliseconds(supernet: Topology, table: latency.Table) -> Costs:
 
 
 def choice_times(supernet: Topology, source: str) -> Costs:
-    """What every choice takes: ``measured`` here in milliseconds, by the table in a file, or its ``flops``.
+    """The cost of every choice: milliseconds ``measured`` here, or from a table in a file, or ``flops``.
+
+    Args:
+        source: ``measured``, ``flops``, or the path of a file.
 
     Raises:
-        KatibFlowError: the file has no table, or not all choices.
+        KatibFlowError: the file has no table, or a choice is missing from it.
     """
     if source == "flops":
         return choice_flops(supernet)
@@ -63,7 +66,7 @@ def choice_times(supernet: Topology, source: str) -> Costs:
 
 
 def _by_slot(supernet: Topology, costs: Iterable[tuple[str, int, float]]) -> Costs:
-    """The sums of some costs, each of a slot and a position."""
+    """Sum costs by slot and position."""
     sums = {slot: [0.0] * len(names) for slot, names in supernet.flat.groups.items()}
     for slot, position, cost in costs:
         sums[slot][position] += cost
@@ -71,16 +74,19 @@ def _by_slot(supernet: Topology, costs: Iterable[tuple[str, int, float]]) -> Cos
 
 
 def shares_of_largest(costs: Costs) -> Costs:
-    """The same as shares of what the costliest architecture costs; zeros where nothing costs anything."""
+    """Costs as shares of the cost of the most expensive architecture; zeros if that costs nothing."""
     largest = sum(map(max, costs.values()))
     return {slot: tuple(cost / largest if largest else 0.0 for cost in choices) for slot, choices in costs.items()}
 
 
 def expected(costs: Costs, weights: Mapping[str, Tensor]) -> Tensor:
-    """What an architecture costs whose choices have weights, shape (choice,) by slot: with probabilities, the mean.
+    """The weighted cost of an architecture; with probabilities as weights, the expected cost.
 
-    It is linear in the weights (Xie et al., ICLR 2019, section 2.4; Cai et al., ICLR 2019, equation 7), and has their
-    gradient.
+    It is linear in the weights, and differentiable (Xie et al., ICLR 2019, section 2.4; Cai et al., ICLR 2019,
+    equation 7).
+
+    Args:
+        weights: the weight of each choice, shape (choice,), by slot.
     """
     parts = [(weight * weight.new_tensor(costs[slot])).sum() for slot, weight in weights.items()]
     return sum(parts[1:], start=parts[0])

@@ -1,4 +1,4 @@
-"""The training of a supernet as a chain of trials: each goes on from the checkpoint of the one before."""
+"""The training of a supernet as a chain of trials, each of which continues from the checkpoint of the one before."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,30 +18,41 @@ CHECKPOINT = "search.pt"
 
 
 class Search(Protocol):
-    """The search of a supernet under way."""
+    """A running search by a supernet.
+
+    Attributes:
+        network: the supernet.
+        epoch: number of completed epochs.
+    """
 
     network: Network
     epoch: int
 
-    def train_epoch(self) -> None: ...
+    def train_epoch(self) -> None:
+        """Train one more epoch."""
+        ...
 
-    def metrics(self, data: Data) -> dict[str, object]: ...
+    def metrics(self, data: Data) -> dict[str, object]:
+        """The metrics to report after an epoch."""
+        ...
 
-    def state(self) -> dict[str, Any]: ...
+    def state(self) -> dict[str, Any]:
+        """All that is needed to continue: tensors and numbers, by name."""
+        ...
 
 
 Begin = Callable[..., Search]
-"""Begins a search, or goes on: ``begin(network, data, settings, seed=0, state=None)``."""
+"""Begins a search, or continues one: ``begin(network, data, settings, seed=0, state=None)``."""
 Make = Callable[[Topology], Provider]
 
 
 def trained(
     begin: Begin, settings: SupernetSettings, data: Data, *, seed: int, threads: int, provider: Make | None = None
 ) -> Iterator[dict[str, object]]:
-    """Train this trial's part of a search, with a checkpoint after each epoch; what the trial reports of each.
+    """Train this trial's part of a search, with a checkpoint after each epoch; yields the metrics of each epoch.
 
     Args:
-        provider: makes what provides weights of the supernet; see ``build``.
+        provider: makes a provider of weights for the supernet; see ``build``.
     """
     network = supernet_of_trial(data, seed=seed, threads=threads, provider=provider)
     state, begun = restored()
@@ -50,15 +61,15 @@ def trained(
     while search.epoch < last and not user.should_stop():
         search.train_epoch()
         yield search.metrics(data)
-        save(search.state())  # now: who goes on from it does not report this epoch again
+        save(search.state())  # after the report, so that it is not repeated when the search continues
     user.save_model(search.network)
 
 
 def supernet_of_trial(data: Data, *, seed: int, threads: int, provider: Make | None = None) -> Network:
-    """The supernet that this trial trains, its normalisation without scale and shift, on the GPU if there is one.
+    """The supernet of this trial, normalised without scale and shift, on the GPU if there is one.
 
     Raises:
-        KatibFlowError: the images are not those that the topology takes.
+        KatibFlowError: the images do not fit the topology's input.
     """
 
     def load(seed: int) -> Network:
@@ -68,7 +79,7 @@ def supernet_of_trial(data: Data, *, seed: int, threads: int, provider: Make | N
 
 
 def save(content: Mapping[str, Any]) -> None:
-    """Keep what the next segment, or another attempt at this one, goes on from."""
+    """Save the state from which the next segment, or a retry of this one, continues."""
     path = user.checkpoint_dir() / CHECKPOINT
     part = path.with_suffix(".part")
     torch.save(dict(content), part)
@@ -76,15 +87,15 @@ def save(content: Mapping[str, Any]) -> None:
 
 
 def restored() -> tuple[dict[str, Any] | None, int]:
-    """What to go on from, None at the start of a search; and the epochs that were over when this segment began.
+    """The state to continue from, None at the start of a search; and the number of epochs before this segment.
 
     Raises:
-        KatibFlowError: the segment before left no checkpoint.
+        KatibFlowError: the segment before has no checkpoint.
     """
     parent = user.parent_checkpoint_dir()
     before = _load(parent / CHECKPOINT if parent else None)
     if before is None and (wanted := user.trial_file().get("parent_checkpoint_dir")):
-        raise KatibFlowError(f"{wanted}/{CHECKPOINT}: found nothing, need the checkpoint of the segment before")
+        raise KatibFlowError(f"{wanted}/{CHECKPOINT}: found nothing, need the checkpoint of the previous segment")
     own = _load(user.checkpoint_dir() / CHECKPOINT)
     return own or before, before["epoch"] if before else 0
 

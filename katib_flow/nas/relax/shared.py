@@ -1,4 +1,4 @@
-"""Weights that all architectures of a supernet share: on what images they train, which of them a child has."""
+"""Weights that all architectures of a supernet share: their training, and the evaluation of a child with them."""
 
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,50 +21,51 @@ Batch = tuple[Tensor, Tensor]
 
 
 def halves(data: Data) -> tuple[Split, Split]:
-    """The training images in two: one half for the weights, the other for the architecture."""
+    """Split the training images: the first half is for the weights, the second for the architecture."""
     middle = len(data.train) // 2
     images, labels = data.train.images, data.train.labels
     return Split(images[:middle], labels[:middle]), Split(images[middle : 2 * middle], labels[middle : 2 * middle])
 
 
 def on_device(network: Network, split: Split) -> Batch:
+    """The images and labels of a split as tensors on the network's device."""
     return tensors(split, next(iter(network.parameters())).device)
 
 
 def rows(batch: Batch, chosen: np.ndarray) -> Batch:
-    """Some images, by their positions, with their labels."""
+    """Some images, by position, with their labels."""
     return batch[0][chosen], batch[1][chosen]
 
 
 def weights_optimiser(network: Network, settings: SupernetSettings, *, nesterov: bool = False) -> torch.optim.Optimizer:
-    """Stochastic gradient descent of the weights, and of no architecture weights."""
+    """Stochastic gradient descent on the weights, architecture weights excluded."""
     how: Any = {"lr": settings.lr, "momentum": settings.momentum, "weight_decay": settings.weight_decay}
     return torch.optim.SGD(network.weights(), **how, nesterov=nesterov and settings.momentum > 0)
 
 
 def set_rate(optimiser: torch.optim.Optimizer, settings: SupernetSettings, epoch: int) -> float:
-    """Give the weights the learning rate of an epoch, counted from 1: one cosine over the whole search."""
+    """Set and return the learning rate of an epoch, from 1: one cosine over the whole search."""
     rate = cosine((epoch - 1) / settings.epochs, settings.lr, settings.lr_end)
     optimiser.param_groups[0]["lr"] = rate
     return rate
 
 
 def one_hot(network: Network, choice: Choice) -> dict[str, Tensor]:
-    """Weights that take one choice of each group, by its position, and run no other."""
-    made: dict[str, Tensor] = {}
+    """Weights of 1 for the chosen position of each group, and 0 for the others; only the former run."""
+    weights: dict[str, Tensor] = {}
     for group, alpha in network.architecture_weights().items():
-        made[group] = torch.zeros_like(alpha, requires_grad=False)
-        made[group][choice[group]] = 1.0
-    return made
+        weights[group] = torch.zeros_like(alpha, requires_grad=False)
+        weights[group][choice[group]] = 1.0
+    return weights
 
 
 @dataclass(frozen=True)
 class Columns:
-    """Weights of a convolution, shape (out, in, height, width), that read what comes through an edge that may be out.
+    """The weights of a convolution that read an optional edge.
 
     Attributes:
-        weight: all that the convolution has.
-        block: which of its input channels.
+        weight: all weights of the convolution, shape (out, in, height, width).
+        block: the input channels that belong to the edge.
     """
 
     weight: Tensor
@@ -72,7 +73,7 @@ class Columns:
 
 
 def columns(network: Network) -> list[Columns]:
-    """Of every convolution that reads a stack."""
+    """The weights that read optional edges, for every convolution that reads a concatenation."""
     return [
         Columns(convolution.weight, block)
         for block in blocks(network.flat, network.shapes)
@@ -85,35 +86,38 @@ def columns(network: Network) -> list[Columns]:
 def unread_kept(
     known: Sequence[Columns], child: Choice, optimiser: torch.optim.Optimizer
 ) -> Generator[None, None, None]:
-    """A step inside leaves weights alone that read what a child has not, which decay and momentum would move."""
-    out = [each for each in known if not each.block.is_read(child)]
-    unread = [each for each in out if each.weight.grad is not None]
-    before = [[part.clone() for part in _parts(each, optimiser)] for each in unread]
+    """A context in which an optimiser step keeps the weights that read edges outside a child.
+
+    Weight decay and momentum would change them otherwise.
+    """
+    out = [reader for reader in known if not reader.block.is_read(child)]
+    unread = [reader for reader in out if reader.weight.grad is not None]
+    before = [[part.clone() for part in _parts(reader, optimiser)] for reader in unread]
     yield
-    for each, kept in zip(unread, before, strict=True):
-        weight, *momentum = _parts(each, optimiser)
+    for reader, kept in zip(unread, before, strict=True):
+        weight, *momentum = _parts(reader, optimiser)
         weight.copy_(kept[0])
         for part in momentum:
             part.copy_(kept[1] if len(kept) > 1 else torch.zeros_like(part))
 
 
-def _parts(each: Columns, optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """The weights themselves, and their momentum where they have one."""
-    momentum = optimiser.state.get(each.weight, {}).get("momentum_buffer")
-    tensors = [each.weight.detach()] if momentum is None else [each.weight.detach(), momentum]
-    return [tensor[:, each.block.start : each.block.stop] for tensor in tensors]
+def _parts(reader: Columns, optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """The weights and, if there is one, their momentum."""
+    momentum = optimiser.state.get(reader.weight, {}).get("momentum_buffer")
+    tensors = [reader.weight.detach()] if momentum is None else [reader.weight.detach(), momentum]
+    return [tensor[:, reader.block.start : reader.block.stop] for tensor in tensors]
 
 
 @contextmanager
 def statistics_kept(network: nn.Module) -> Generator[None, None, None]:
-    """Whatever runs inside leaves the running statistics of normalisation as they were."""
-    before = {name: each.detach().clone() for name, each in network.named_buffers()}
+    """A context that restores the running statistics of normalisation at its end."""
+    before = {name: buffer.detach().clone() for name, buffer in network.named_buffers()}
     try:
         yield
     finally:
         with torch.no_grad():
-            for name, each in network.named_buffers():
-                each.copy_(before[name])
+            for name, buffer in network.named_buffers():
+                buffer.copy_(before[name])
 
 
 def child_step(
@@ -124,15 +128,15 @@ def child_step(
     known: Sequence[Columns],
     clip: float,
 ) -> None:
-    """Train the shared weights that a child reaches, and no other.
+    """Train the shared weights that a child uses, and no others.
 
     Args:
-        known: of the convolutions that read a stack, of which a child may reach a part.
+        known: the weights that read optional edges, as given by ``columns``.
         clip: largest norm of the gradient.
     """
     network.train()
     network.choose(one_hot(network, child))
-    optimiser.zero_grad(set_to_none=True)  # what has no gradient is left alone, its momentum too
+    optimiser.zero_grad(set_to_none=True)  # weights without a gradient keep their values and momentum
     loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
     if loss.requires_grad:
         loss.backward()
@@ -142,18 +146,18 @@ def child_step(
 
 
 def child_loss(network: Network, child: Choice, batch: Batch) -> float:
-    """Of a child with the shared weights; nothing shared is changed."""
+    """The cross-entropy of a child with the shared weights, which stay unchanged."""
     return float(nn.functional.cross_entropy(_child_logits(network, child, batch), batch[1]))
 
 
 def child_accuracy(network: Network, child: Choice, batch: Batch) -> float:
-    """The same, the share of images that it classifies correctly."""
+    """The accuracy of a child with the shared weights, from 0 to 1."""
     return float((_child_logits(network, child, batch).argmax(dim=1) == batch[1]).double().mean())
 
 
 def _child_logits(network: Network, child: Choice, batch: Batch) -> Tensor:
     network.choose(one_hot(network, child))
-    network.train()  # normalisation by the batch: running statistics are those of no child
+    network.train()  # normalise by the batch, because running statistics mix all children
     with torch.no_grad(), statistics_kept(network):
         return network(batch[0])
 
@@ -161,31 +165,35 @@ def _child_logits(network: Network, child: Choice, batch: Batch) -> Tensor:
 def evaluate_child(network: Network, choice: Choice, train: Batch, valid: Split) -> tuple[float, float]:
     """Loss and accuracy of one architecture with the shared weights.
 
-    Its normalisation takes the statistics of its own features on the training images: those of the supernet are a
-    mixture that fits no child.
+    The normalisation uses the statistics of the architecture's own features on the training images, because those of
+    the supernet mix all children.
     """
     network.choose(one_hot(network, choice))
-    norms = [each for each in network.modules() if isinstance(each, nn.BatchNorm2d | nn.BatchNorm1d)]
+    norms = [norm for norm in network.modules() if isinstance(norm, nn.BatchNorm2d | nn.BatchNorm1d)]
     with statistics_kept(network), torch.no_grad():
-        momenta = [each.momentum for each in norms]
-        for each in norms:
-            each.reset_running_stats()
-            each.momentum = None  # a plain mean over batches
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # a plain mean over batches
         network.train()
         network(train[0])
-        for each, momentum in zip(norms, momenta, strict=True):
-            each.momentum = momentum
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
         return evaluate(network, valid)
 
 
 def blend(network: Network) -> Mapping[str, Tensor]:
-    """The weights of the choices of each group: the softmax of its architecture weights."""
+    """The weight of each choice, by group: the softmax of the architecture weights."""
     return {group: alpha.softmax(dim=0) for group, alpha in network.architecture_weights().items()}
 
 
 def report(network: Network, choices: Sequence[Choice], train: Batch, valid: Split) -> dict[str, float]:
-    """Metrics of the architectures that a search has come to, the best first: which they are, and of the best its loss
-    and accuracy with shared weights.
+    """The metrics of the derived architectures: their choices, and the loss and accuracy of the best one.
+
+    Args:
+        choices: the derived architectures, the best first.
+        train: images for the statistics of normalisation.
+        valid: images for loss and accuracy, which are those with shared weights.
     """
     loss, accuracy = evaluate_child(network, choices[0], train, valid)
     return {"accuracy": accuracy, "loss": loss, **choices_told(choices)}

@@ -1,1 +1,1 @@
-"""A file a system: its paper, its settings, what it proposes, and how it trains a supernet where it has one."""
+"""The systems, one file per system: its paper, its settings, its suggestions and the training of its supernet."""

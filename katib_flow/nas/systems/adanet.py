@@ -1,15 +1,15 @@
-"""An ensemble that grows by a subnetwork a round, as deep as its deepest or one layer deeper, while its bound falls.
+"""An ensemble that grows by one subnetwork per round, as deep as its deepest or one layer deeper.
 
 Paper: Cortes et al., "AdaNet: Adaptive Structural Learning of Artificial Neural Networks", ICML 2017, section 4 and
-Algorithm 1. A round trains two candidates beside the ensemble, which stays as it is, and keeps the one of the lower
-F(w) = mean loss of sum_k w_k h_k + sum_k (complexity r_k + penalty) |w_k| on the training images (equation 4), the
-objective of a bound of the error; it ends when F does not fall. ``mixture`` minimises F over w, which is convex;
-``spaces.ensemble`` has the subnetworks, whose layers read those of all before them.
+Algorithm 1. A round trains two candidates next to the ensemble, which stays fixed, and keeps the one with the lower
+F(w) = mean loss of sum_k w_k h_k + sum_k (complexity r_k + penalty) |w_k| on the training images (equation 4), which
+comes from a bound on the error; the search ends when F does not fall. ``mixture`` minimises F over w, in which it is
+convex; ``spaces.ensemble`` has the subnetworks, whose layers read those of all earlier subnetworks.
 Reads: ``ensemble/objective``, the F of a candidate; never its accuracy.
-Departs from it: the loss is the cross-entropy of all classes (of two it is the logistic loss of the paper). r_k is the
-square root of the depth, in place of the Rademacher complexity of the family. A subnetwork is trained by gradient
-descent without the penalty, its outputs standardised in place of a bound of its weights, and then all weights of the
-mixture, not the new one alone, are fitted.
+Departs from it: the loss is the cross-entropy over all classes (for two, the logistic loss of the paper). r_k is the
+square root of the depth, instead of the Rademacher complexity of the family. A subnetwork is trained by gradient
+descent without the penalty, with standardised outputs instead of a bound on its weights; then all weights of the
+mixture are fitted, not only the new one.
 """
 
 from __future__ import annotations
@@ -46,38 +46,40 @@ else:
     trial, user = Later("katib_flow.training.trial"), Later("katib_flow.trial.user")
 
 OBJECTIVE = "ensemble/objective"
-FALL = 1e-5  # of F, less than which is no more than rounding
+FALL = 1e-5  # decreases of F below this are rounding errors
 RECIPE = ("epochs", "batch", "lr", "momentum", "weight_decay")
-TAKEN = ("data", "train_size", "seed", "threads")  # of the trainer's arguments
+TAKEN = ("data", "train_size", "seed", "threads")  # the arguments of the trainer that adanet uses
 Rate = Annotated[float, Field(ge=0)]
 
 
 class AdaNetSettings(SystemSettings):
+    """Settings of ``adanet``; the symbols of the paper stand first."""
+
     paper: ClassVar = {"rounds": 30, "complexity": 1e-6, "epochs": 100, "batch": 100, "weight_decay": 0.0}
     rounds: Count = 8
-    """The largest number of rounds; there are fewer where F does not fall."""
+    """Largest number of rounds; the search ends earlier if F does not fall."""
     complexity: Rate = 3e-3
-    """lambda: weight of a subnetwork's complexity, the square root of its depth, in the penalty of its weight."""
+    """lambda: weight of the complexity of a subnetwork, the square root of its depth, in the penalty on its weight."""
     penalty: Rate = 0.0
-    """beta: what is added to that."""
+    """beta: the constant part of the penalty on a weight."""
     epochs: Count = 5
-    """Passes over the training images for each candidate."""
+    """Number of epochs that each candidate is trained."""
     batch: Count = 32
-    """Images in a step."""
+    """Batch size."""
     lr: Annotated[float, Field(gt=0)] = 0.05
-    """At the beginning; it falls to 0 along a cosine."""
+    """Initial learning rate, which falls to 0 along a cosine."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    """Of the stochastic gradient descent that trains a candidate."""
+    """Momentum of the stochastic gradient descent."""
     weight_decay: Rate = 0.01
-    """Weight of the squared weights of a candidate in its loss."""
+    """Weight decay of a candidate."""
 
     def penalties(self, depths: Sequence[int]) -> Array:
-        """Of the weights of subnetworks of some depths, shape (member,)."""
+        """The penalties on the weights of subnetworks with some depths, shape (member,)."""
         return np.array([self.complexity * sqrt(depth) + self.penalty for depth in depths])
 
 
 def _check(experiment: Experiment, settings: AdaNetSettings) -> Iterator[SpecError]:
-    need = "ensemble: adanet adds subnetworks to an ensemble"
+    need = "the space ensemble, because adanet adds subnetworks to an ensemble"
     if experiment.architecture is None:
         yield SpecError("architecture", NOTHING, need)
         return
@@ -86,14 +88,15 @@ def _check(experiment: Experiment, settings: AdaNetSettings) -> Iterator[SpecErr
     if experiment.trial.function == TRAINER:
         for name in experiment.trial.arguments:
             if name not in TAKEN:
-                need = f"one of {', '.join(TAKEN)}: how adanet trains is in algorithm.settings"
+                need = f"one of {', '.join(TAKEN)}; other settings of the training belong to algorithm.settings"
                 yield SpecError(f"trial.arguments.{name}", name, need)
 
 
 def train(settings: AdaNetSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
-    """Train the last subnetwork of the trial's ensemble, then weigh all; tells accuracy and loss after every epoch.
+    """Train the last subnetwork of the trial's ensemble, then fit the weights of all.
 
-    With the last it tells F, on the training images, and ``mixture/<member>``, the weights.
+    Yields accuracy and loss after every epoch, and at the end also F on the training images, and the weights as
+    ``mixture/<member>``.
     """
     network: Network = trial.network_of_trial(
         lambda topology: trial.check_images(topology, data), seed=seed, threads=threads
@@ -119,12 +122,12 @@ def train(settings: AdaNetSettings, data: Data, *, seed: int = 0, threads: int =
     "adanet", settings=AdaNetSettings, check=_check, ends=True, train=train, strategy="modification", scope="cell"
 )
 def adanet(ask: Ask[AdaNetSettings]) -> list[Suggestion]:
-    """The candidates of a round at once; those of the next when both have ended.
+    """Both candidates of a round together; those of the next round when both have ended.
 
-    One that failed is left aside, and both are tried again where both did.
+    If one candidate failed, the other one wins; if both failed, both are tried again.
 
     Raises:
-        KatibFlowError: a trial reported no F.
+        KatibFlowError: a trial did not report F.
     """
     best: Trial | None = None
     for number in range(ask.settings.rounds):
@@ -148,7 +151,7 @@ def adanet(ask: Ask[AdaNetSettings]) -> list[Suggestion]:
 
 
 def candidates(depths: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """The ensembles after one of some depths: with a subnetwork as deep as the deepest, and with one deeper by one."""
+    """The depths of the two next ensembles: with a subnetwork as deep as the deepest, and with one deeper by 1."""
     deepest = max(depths, default=1)
     return [(*depths, deepest), (*depths, deepest + 1)]
 
@@ -175,10 +178,10 @@ def _depths(trial: Trial) -> tuple[int, ...]:
 
 
 def _has_result(trial: Trial) -> bool:
-    """Whether a trial told F; one that was stopped before the end, or whose numbers ran away, did not."""
+    """Whether a trial reported a finite F; a trial that was stopped early, or that diverged, did not."""
     if trial.state is State.SUCCEEDED and OBJECTIVE not in trial.observations:
-        need = "the trial's function has to be one that trains ensembles, as katib_flow.nas:train does"
-        raise KatibFlowError(f"trial {trial.id}: reported no {OBJECTIVE}; {need}")
+        need = "the trial function must train ensembles, as katib_flow.nas:train does"
+        raise KatibFlowError(f"trial {trial.id}: {OBJECTIVE} was not reported; {need}")
     return trial.state.over and not trial.state.failure and isfinite(trial.observations.get(OBJECTIVE, nan))
 
 

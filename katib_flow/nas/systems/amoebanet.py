@@ -1,10 +1,10 @@
-"""Regularised evolution: mutate the best of a few rivals drawn from the youngest trials; the oldest die, however good.
+"""Regularised evolution: mutate the best of a few random rivals among the youngest trials; the oldest always die.
 
 Paper: Real et al., "Regularized Evolution for Image Classifier Architecture Search", AAAI 2019, Algorithm 1. There P is
 100 and S is 25; the space is ``pairs`` with 5 nodes.
-Departs from it: death is being out of reach, for only the last P trials are read, so there is no state to keep; nobody
-waits, a mutant is made whenever one may start; no network is tried twice, so there is no mutation that changes nothing.
-Parameters that are no decisions of an architecture evolve alike.
+Departs from it: only the last P trials are read, so that older ones are dead without any state to keep; evolution is
+asynchronous, with a new mutant whenever a trial can start; no network is tried twice, so there is no identity mutation.
+Parameters outside the architecture evolve in the same way.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,11 +24,13 @@ from katib_flow.spec.space import Assignment
 
 
 class AmoebaNetSettings(SystemSettings):
+    """Settings of ``amoebanet``; the symbols of the paper stand first."""
+
     paper: ClassVar = {"population": 100, "sample": 25}
     population: Annotated[int, Field(ge=2)] = 20
-    """P: how many of the youngest trials are alive. Until so many have ended, architectures are drawn at random."""
+    """P: number of youngest trials that are alive. Until as many have ended, architectures are random."""
     sample: Annotated[int, Field(ge=1)] = 10
-    """S: rivals of which the best is mutated; drawn with replacement."""
+    """S: number of rivals, drawn with replacement, of which the best is mutated."""
 
 
 def _check(experiment: Experiment, settings: AmoebaNetSettings) -> Iterator[SpecError]:
@@ -44,13 +46,13 @@ def _check(experiment: Experiment, settings: AmoebaNetSettings) -> Iterator[Spec
     scope="cell",
 )
 def amoebanet(ask: Ask[AmoebaNetSettings]) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     alive, known = youngest(ask, ask.settings.population), Known.from_ask(ask)
     return known.suggestions(ask.indices, lambda index: _mutant(ask, index, alive, known) or drawn(ask, index, known))
 
 
 def _mutant(ask: Ask[AmoebaNetSettings], index: int, alive: Sequence[Trial], known: Known) -> Suggestion | None:
-    """A mutant of the best of S rivals; None while the population grows, or where only known ones come up."""
+    """A new mutant of the best of S rivals; None while the population grows, or if all mutants are known."""
     if len(alive) < ask.settings.population:
         return None
     rng = ask.rng(index)
@@ -59,5 +61,5 @@ def _mutant(ask: Ask[AmoebaNetSettings], index: int, alive: Sequence[Trial], kno
         parent = best_rival(ask, alive, ask.settings.sample, rng)
         return ask.space.mutate(parent.assignment, rng), parent
 
-    found = known.first(mutant() for _ in range(PATIENCE))
-    return Suggestion(index, found[0], origin=Origin(Kind.MODIFY, (found[1].index,))) if found else None
+    new = known.first(mutant() for _ in range(PATIENCE))
+    return Suggestion(index, new[0], origin=Origin(Kind.MODIFY, (new[1].index,))) if new else None

@@ -1,14 +1,13 @@
-"""Q-learning decides on a block layer by layer: first it explores, then it takes ever more often what is worth most.
+"""Q-learning chooses a block layer by layer: at first at random, then more and more often greedily.
 
 Paper: Zhong et al., "Practical Block-wise Neural Network Architecture Generation", CVPR 2018: section 3.1 (the network
-structure code, here the space ``block``), section 3.2 (Q-learning, equations 3 to 5: every decision has an even share
-of the reward, the last all of it; epsilon-greedy by a schedule; replay), section 3.3 (the reward: accuracy in percent
-after few epochs, less mu log(FLOPs) and rho log(density)). ``qtable`` has the table, ``policy`` how it is asked.
-Departs from it: the parts of a layer are decided on one after the other, which knows no less and needs fewer values;
-FLOPs and density, edges by vertices, are those of the whole network; a trial that failed has the lowest accuracy there
-was; rewards count from the lowest of the first batch, so that what nobody knows, which is worth 0, is worth little
-whatever the objective; nothing is trained twice. The schedule and the rate of learning are for a hundred trials, not
-for 11,392.
+structure code, here the space ``block``), section 3.2 (Q-learning, equations 3 to 5: every decision gets an equal share
+of the reward, the last one all of it; epsilon-greedy by a schedule; replay), section 3.3 (the reward: accuracy in
+percent after few epochs, minus mu log(FLOPs) and rho log(density)). The table is in ``qtable``, its use in ``policy``.
+Departs from it: the parts of a layer are chosen one after another, which loses no information and needs fewer values;
+FLOPs and density (edges per vertex) are those of the whole network; a failed trial has the lowest accuracy so far;
+rewards are relative to the lowest of the first batch, so that the initial value 0 is low for any objective; no network
+is trained twice. The schedule and the learning rate are for a hundred trials, not for 11,392.
 """
 
 from __future__ import annotations
@@ -39,20 +38,22 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class BlockQnnSettings(SystemSettings):
+    """Settings of ``blockqnn``; the symbols of the paper stand last."""
+
     batch: Count = 4
-    """Trials after which the table learns."""
+    """Number of trials after which the table learns."""
     schedule: Annotated[tuple[tuple[Share, Count], ...], Field(min_length=1)] = (
         (1.0, 8), (0.8, 2), (0.6, 2), (0.4, 3), (0.2, 4), (0.1, 6)
     )  # fmt: skip
-    """How often chance decides, epsilon, and for how many batches; the last goes on."""
+    """Pairs of the probability of a random decision, epsilon, and its number of batches; the last one continues."""
     rate: Annotated[float, Field(gt=0, le=1)] = 0.3
-    """Of learning, alpha."""
+    """Learning rate, alpha."""
     replay: Annotated[int, Field(ge=0)] = 64
-    """Earlier trials, drawn evenly, from which the table learns again after every batch."""
+    """Number of earlier trials, drawn uniformly, from which the table learns again after every batch."""
     shaping: Shaping = "even"
-    """even gives every decision a share of the reward; without it, ending a block early is overrated at first."""
+    """even: every decision gets a share of the reward; none: only the last, which overrates short blocks at first."""
     scale: Annotated[float, Field(gt=0)] = 100.0
-    """What the objective is multiplied by: 100 makes an accuracy a percentage."""
+    """Factor of the objective; 100 turns an accuracy into a percentage."""
     flops: Weight = 1.0
     """Weight of the logarithm of the FLOPs, mu."""
     density: Weight = 8.0
@@ -76,11 +77,13 @@ def _check(experiment: Experiment, settings: BlockQnnSettings) -> Iterator[SpecE
 
 @dataclass
 class Experience:
-    """What is known: the table, and all trials that it has learnt from.
+    """The knowledge of the system: the table, and all trials that it has learnt from.
 
     Attributes:
-        trials: tokens and reward of each.
-        floor: what rewards count from.
+        schedule: as in the settings.
+        trials: tokens and reward of each trial.
+        batches: number of batches learnt.
+        floor: the reward that counts as 0.
     """
 
     table: QTable
@@ -90,19 +93,21 @@ class Experience:
     floor: float = 0.0
 
     def set_epsilon(self) -> None:
-        """As the schedule has it after so many batches."""
+        """Set epsilon by the schedule and the number of batches."""
         ends = np.cumsum([count for _, count in self.schedule])
         stage = int(np.searchsorted(ends, self.batches, side="right"))
         self.table.epsilon = self.schedule[min(stage, len(ends) - 1)][0]
 
 
 class ReplayLearner(Learner[BlockQnnSettings, Batch, Experience]):
-    """A lesson is a batch of trials; after it, the table learns from earlier ones again."""
+    """The lessons are batches of trials; after each, the table learns again from earlier trials."""
 
     def lessons(self, ask: Ask[BlockQnnSettings]) -> list[Batch]:
+        """One lesson for each batch that has ended."""
         return list(batches(ask, lambda settings, results, members: rewards(ask, results, members)))
 
     def begin(self, ask: Ask[BlockQnnSettings]) -> Experience:
+        """An empty table."""
         parameters, settings = ask.space.parameters, ask.settings
         slots = Slots.named(list(parameters), [choices(parameter) for parameter in parameters.values()])
         known = Experience(QTable(slots, settings.rate, shaping=settings.shaping), settings.schedule)
@@ -110,6 +115,7 @@ class ReplayLearner(Learner[BlockQnnSettings, Batch, Experience]):
         return known
 
     def learn(self, ask: Ask[BlockQnnSettings], known: Experience, lesson: Batch, number: int) -> Experience:
+        """Learn from the new trials, then from a random sample of all trials."""
         fresh = list(zip(lesson.tokens, lesson.rewards, strict=True))
         known.trials += fresh
         known.floor = known.floor if number else min(lesson.rewards)
@@ -121,9 +127,11 @@ class ReplayLearner(Learner[BlockQnnSettings, Batch, Experience]):
         return known
 
     def pack(self, known: Experience) -> bytes:
+        """The table, the trials and the counts as JSON."""
         return json.dumps([packed(known.table), known.trials, known.batches, known.floor]).encode()
 
     def unpack(self, ask: Ask[BlockQnnSettings], content: bytes) -> Experience:
+        """The packed knowledge, with epsilon by the schedule."""
         known = self.begin(ask)
         rows, known.trials, known.batches, known.floor = _KEPT.validate_json(content)
         unpacked(known.table, rows)
@@ -138,14 +146,14 @@ _KEPT: TypeAdapter[tuple[Rows, Trials, int, float]] = TypeAdapter(
 
 
 def rewards(ask: Ask[BlockQnnSettings], results: Results, members: Sequence[int]) -> list[float]:
-    """The scaled objective of some trials, less what their networks cost (section 3.3)."""
+    """The rewards of some trials: the scaled objective minus the cost of the network (section 3.3)."""
     values = objective_rewards(ask.settings, results, members)
     costs = (cost(ask.settings, ask.history[index].suggestion.topology) for index in members)
     return [ask.settings.scale * value - less for value, less in zip(values, costs, strict=True)]
 
 
 def cost(settings: BlockQnnSettings, topology: Any) -> float:
-    """mu log(FLOPs) + rho log(density) of a network; of one without operations, of a single FLOP."""
+    """mu log(FLOPs) + rho log(density) of a network; a network without FLOPs counts as one FLOP."""
     if topology is None or settings.flops == settings.density == 0:
         return 0.0
     network = Topology.parse(topology)
@@ -163,5 +171,5 @@ def cost(settings: BlockQnnSettings, topology: Any) -> float:
     scope="cell",
 )
 def blockqnn(ask: Ask[BlockQnnSettings], known: Experience) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     return proposed(ask, known.table)

@@ -1,12 +1,12 @@
-"""Differentiable search: every edge a blend of all operations, whose weights are trained by gradient descent.
+"""Differentiable search: every edge blends all operations, with weights trained by gradient descent.
 
 Paper: Liu et al., "DARTS: Differentiable Architecture Search", ICLR 2019, section 2.3, algorithm 1, equations 5 to 8:
-weights and architecture weights are trained in turns, each on half of the training images, in segments of a trial each;
-what they come to is trained from scratch.
-Departs from it: one search, not the best of four with different seeds, but several of the networks that weigh most, by
-the product of the weights of their choices, are trained; in a supernet skips are normalised like pooling, so that no
-operation weighs more for its scale alone; the unrolled step of the weights is plain gradient descent, without momentum;
-``alpha_lr`` is for thousands of steps there, so a short search needs more.
+weights and architecture weights are trained in turns, each on half of the training images, in segments of one trial
+each; the derived networks are trained from scratch.
+Departs from it: there is one search, not the best of four with different seeds, but several networks are derived, those
+with the largest products of the weights of their choices; in the supernet skips are normalised like pooling, so that
+scale alone gives no operation more weight; the unrolled step of the weights is plain gradient descent, without
+momentum; the paper's ``alpha_lr`` is for thousands of steps, and a short search needs a larger one.
 """
 
 from __future__ import annotations
@@ -38,23 +38,25 @@ else:
     torch, loop = Later("torch"), Later("katib_flow.training.loop")
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
-EPSILON = 0.01  # of equation 8, over the norm of the gradient
+EPSILON = 0.01  # numerator of epsilon in equation 8; the denominator is the norm of the gradient
 
 
 class DartsSettings(SupernetSettings):
+    """Settings of ``darts``."""
+
     paper: ClassVar = {"epochs": 50, "batch": 64, "lr": 0.025, "alpha_lr": 3e-4, "retrain": 1}
     epochs: Count = 24
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Rate = 3e-4
     order: Literal[1, 2] = 2
-    """2 differentiates through a step of the weights; 1 takes them as they are, in less than half the time."""
+    """2, differentiate through a step of the weights; 1, treat the weights as constant, in less than half the time."""
     inputs: Count = 2
-    """Edges that each node of the derived architecture keeps."""
+    """Number of edges that each node of a derived network keeps."""
     alpha_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the architecture weights."""
     alpha_weight_decay: Rate = 1e-3
-    """Of the architecture weights."""
+    """Weight decay of the architecture weights."""
 
 
 def _check(experiment: Experiment, settings: DartsSettings) -> Iterator[SpecError]:
@@ -64,9 +66,9 @@ def _check(experiment: Experiment, settings: DartsSettings) -> Iterator[SpecErro
 def segment(settings: DartsSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, the weights of all choices (``alpha/<slot>/...``), what is
-    derived from them (``choice/<slot>``), its ``accuracy`` and ``loss`` with the shared weights, on the validation
-    images, which no half has, and the same of the supernet.
+    After every epoch it yields the progress of the search, the weights of all choices (``alpha/<slot>/...``), the
+    choices of the derived network (``choice/<slot>``), its ``accuracy`` and ``loss`` with shared weights on the
+    validation images, which are in neither half, and those of the supernet.
     """
     yield from segments.trained(Bilevel, settings, data, seed=seed, threads=threads)
 
@@ -75,15 +77,15 @@ def segment(settings: DartsSettings, data: Data, *, seed: int = 0, threads: int 
     "darts", settings=DartsSettings, check=_check, ends=True, segment=segment, strategy="modification", scope="cell"
 )
 def darts(ask: Ask[DartsSettings]) -> list[Suggestion]:
-    """Segments of the search, one at a time; then the networks that weigh most, from scratch."""
+    """Segments of the search, one at a time; then the derived networks, trained from scratch."""
     return chained(ask, norm=True)
 
 
 class Bilevel:
-    """A search under way.
+    """A running search.
 
     Attributes:
-        epoch: how many are over.
+        epoch: number of completed epochs.
     """
 
     def __init__(self, network: Network, data: Data, settings: DartsSettings, seed: int = 0, state: Any = None) -> None:
@@ -108,11 +110,11 @@ class Bilevel:
         self.epoch = 0 if state is None else int(state["epoch"])
 
     def state(self) -> dict[str, Any]:
-        """What a search that goes on needs."""
+        """The state from which the search can continue."""
         return {name: part.state_dict() for name, part in self.parts.items()} | {"epoch": self.epoch}
 
     def train_epoch(self) -> None:
-        """Algorithm 1, once over both halves: a step of the architecture, a step of the weights."""
+        """Algorithm 1, once over both halves: alternate steps of the architecture and of the weights."""
         self.network.train()
         self.epoch += 1
         lr = shared.set_rate(self.optimiser, self.settings, self.epoch)
@@ -122,14 +124,20 @@ class Bilevel:
             self.weight_step(train)
 
     def architecture_step(self, train: shared.Batch, valid: shared.Batch, lr: float) -> None:
-        """Train the architecture weights, and nothing else, on the second half."""
+        """Take a step of the architecture weights only.
+
+        Args:
+            train: images of the first half, for the unrolled step of the weights.
+            valid: images of the second half, for the loss.
+            lr: learning rate of the unrolled step.
+        """
         slopes = architecture_gradient(self.network, train, valid, xi=lr if self.settings.order == 2 else 0.0)
         for alpha, slope in zip(self.alphas, slopes, strict=True):
             alpha.grad = slope
         self.architect.step()
 
     def weight_step(self, train: shared.Batch) -> None:
-        """Train the weights, and nothing else, on the first half."""
+        """Take a step of the weights only, on images of the first half."""
         slopes = torch.autograd.grad(loss_of(self.network, train), self.weights)
         for weight, slope in zip(self.weights, slopes, strict=True):
             weight.grad = slope
@@ -137,7 +145,7 @@ class Bilevel:
         self.optimiser.step()
 
     def metrics(self, data: Data) -> dict[str, object]:
-        """What a segment reports after an epoch."""
+        """The metrics of a segment after an epoch."""
         with torch.no_grad():
             blend = shared.blend(self.network)
             self.network.choose(blend)
@@ -145,11 +153,11 @@ class Bilevel:
         shares = {group: share.tolist() for group, share in blend.items()}
         whole = {PROGRESS: self.epoch / self.settings.epochs, "supernet/accuracy": accuracy, "supernet/loss": loss}
         alpha = weights_told(self.network.topology, shares)
-        told = shared.report(self.network, self.derived(), self.train, data.valid)
-        return {"step": self.epoch, **told, **whole, **alpha}
+        report = shared.report(self.network, self.derived(), self.train, data.valid)
+        return {"step": self.epoch, **report, **whole, **alpha}
 
     def derived(self) -> list[Choice]:
-        """The networks that weigh most among those which are no larger than they may be, the first most."""
+        """The choices of the networks with the largest weights within the bounds, in descending order."""
         shares = {group: share.tolist() for group, share in shared.blend(self.network).items()}
         return self.bounds.first(ranked(self.network.topology, shares, self.settings.inputs), self.settings.retrain)
 
@@ -161,35 +169,36 @@ def loss_of(network: Network, batch: shared.Batch) -> Tensor:
 
 
 def architecture_gradient(network: Network, train: shared.Batch, valid: shared.Batch, xi: float) -> list[Tensor]:
-    """Slope of the validation loss at the architecture weights, after a step ``xi`` of the weights (equation 7).
+    """Gradient of the validation loss in the architecture weights, after a step ``xi`` of the weights (equation 7).
 
-    The weights are what they were, bit for bit, when it returns.
+    On return the weights have their former values, bit for bit.
     """
     alphas, weights = list(network.architecture_weights().values()), network.weights()
     if xi == 0:
         return list(torch.autograd.grad(loss_of(network, valid), alphas))
-    before = [each.detach().clone() for each in weights]
-    _put(weights, _moved(before, torch.autograd.grad(loss_of(network, train), weights), -xi))  # w' = w - xi grad
+    before = [weight.detach().clone() for weight in weights]
+    _set(weights, _moved(before, torch.autograd.grad(loss_of(network, train), weights), -xi))  # w' = w - xi grad
     slopes = torch.autograd.grad(loss_of(network, valid), [*alphas, *weights])
     direct, ways = slopes[: len(alphas)], slopes[len(alphas) :]
     epsilon = EPSILON / float(torch.sqrt(sum((way**2).sum() for way in ways)) + 1e-12)  # type: ignore[arg-type]
     sides: list[tuple[Tensor, ...]] = []
     for side in (epsilon, -epsilon):  # equation 8
-        _put(weights, _moved(before, ways, side))
+        _set(weights, _moved(before, ways, side))
         sides.append(torch.autograd.grad(loss_of(network, train), alphas))
-    _put(weights, before)
+    _set(weights, before)
     return [
-        each - xi * (plus - minus) / (2 * epsilon) for each, plus, minus in zip(direct, sides[0], sides[1], strict=True)
+        slope - xi * (plus - minus) / (2 * epsilon)
+        for slope, plus, minus in zip(direct, sides[0], sides[1], strict=True)
     ]
 
 
 def _moved(before: Iterable[Tensor], ways: Iterable[Tensor], step: float) -> list[Tensor]:
-    """Some weights after a step along some ways."""
+    """Some weights after a step in some directions."""
     return [here + step * way for here, way in zip(before, ways, strict=True)]
 
 
-def _put(weights: list[nn.Parameter], values: Iterable[Tensor]) -> None:
-    """Give weights other values."""
+def _set(weights: list[nn.Parameter], values: Iterable[Tensor]) -> None:
+    """Set weights to some values in place."""
     with torch.no_grad():
         for weight, value in zip(weights, values, strict=True):
             weight.copy_(value)

@@ -1,17 +1,18 @@
-"""Efficient architecture search: a policy learns which layers to widen and where to insert one, and nothing is lost.
+"""Efficient architecture search: a policy learns which layers to widen and where to insert new ones.
 
 Paper: Cai et al., "Efficient Architecture Search by Network Transformation", AAAI 2018: a bidirectional LSTM reads the
-network as a sequence of tokens; the wider actor, a sigmoid that all layers share, says whether a layer goes to the next
-level of width; the deeper actor, an LSTM that begins with the encoder's last state, chooses a block, a layer in it, and
-the kernel of a layer that is inserted after it; Net2Net keeps what the network computes; REINFORCE, with the reward
-tan(accuracy pi / 2) less a moving mean; children train for 20 epochs from what they inherit, at a learning rate of
-0.02. Batches of 10 networks, each by 4 steps of the wider and then 5 of the deeper actor, are those of the authors'
-code, as are the sizes, the learning rate and the weight of the entropy. ``encoder`` has the policy.
-Departs from it: nobody waits for a batch, and networks that begin beside the first one are trained from scratch; a
-network that is known is not trained again, but counts again, and after many the actors go on from it; after ``stage``
-trials the best network becomes the current one, without being trained further; an edit that does not fit, or by which a
-network would have more than ``max_parameters``, is not made; no noise is added to copied channels; the accuracy counts
-up to .999; other parameters are drawn. Any network without slots will do, but DenseNets have no actors of their own.
+network as a sequence of tokens; the wider actor, a sigmoid shared by all layers, decides whether a layer goes to the
+next level of width; the deeper actor, an LSTM that starts from the encoder's last state, chooses a block, a layer of
+it, and the kernel size of a layer to insert after it; Net2Net preserves the function of the network; REINFORCE, with
+the reward tan(accuracy pi / 2) minus a moving mean; children inherit weights and train for 20 epochs at a learning rate
+of 0.02. Batches of 10 networks, each from 4 steps of the wider and 5 of the deeper actor, are those of the authors'
+code, as are the sizes, the learning rate and the weight of the entropy. The policy is in ``encoder``.
+Departs from it: no trial waits for a batch, and networks suggested before the first has a result are trained from
+scratch; a known network is not trained again but counts again, and after many of them the actors continue from it;
+after ``stage`` trials the best network becomes the current one, without further training; an edit that does not fit, or
+that exceeds ``max_parameters``, is skipped; no noise is added to copied channels; accuracies above .999 count as .999;
+other parameters are random. The initial network may be any without slots, but there are no special actors for
+DenseNets.
 """
 
 from __future__ import annotations
@@ -43,30 +44,32 @@ if TYPE_CHECKING:
 else:
     encoder = Later("katib_flow.nas.encoder")
 
-BLOCKS, POSITIONS = 8, 32  # that the deeper actor chooses from
-HIGHEST = 0.999  # accuracy that counts
+BLOCKS, POSITIONS = 8, 32  # largest numbers of blocks, and of layers in a block, for the deeper actor
+HIGHEST = 0.999  # upper bound of the accuracy in the reward
 
 
 class EasSettings(GrowthSettings, LearningSettings):
+    """Settings of ``eas``."""
+
     batch: Count = 4
     lr: Annotated[float, Field(gt=0)] = 0.01
     units: Annotated[int, Field(ge=1, le=512)] = 50
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.95
     entropy: Annotated[float, Field(ge=0)] = 1e-5
     wider: Annotated[int, Field(ge=0)] = 1
-    """Steps of the wider actor, with which an episode begins."""
+    """Number of steps of the wider actor at the start of an episode."""
     deeper: Annotated[int, Field(ge=0)] = 1
-    """Steps of the deeper actor after them."""
+    """Number of steps of the deeper actor after them."""
     stage: Count = 8
-    """Trials after which the best network becomes the one with which episodes begin."""
+    """Number of trials after which the best network becomes the start of the episodes."""
     channels: Levels = (4, 8, 12, 16, 24, 32, 48, 64)
-    """Levels of width of a convolution, rising."""
+    """Levels of width of a convolution, in ascending order."""
     features: Levels = (16, 32, 64, 128)
-    """The same of a dense layer."""
+    """Levels of width of a dense layer, in ascending order."""
     kernels: Kernels = (1, 3, 5)
-    """Of a convolution that is inserted."""
+    """Possible kernel sizes of an inserted convolution."""
     most: Annotated[float, Field(gt=0)] = 1.0
-    """The highest value that the objective may have: 1 for an accuracy, 100 for a percentage."""
+    """Largest possible value of the objective: 1 for an accuracy, 100 for a percentage."""
     paper: ClassVar = {
         "batch": 10, "lr": 0.002, "wider": 4, "deeper": 5, "stage": 300, "max_parameters": 1 << 25,
         "channels": (16, 32, 64, 96, 128, 192, 256, 320, 384, 448, 512),
@@ -77,28 +80,29 @@ class EasSettings(GrowthSettings, LearningSettings):
 def _check(experiment: Experiment, settings: EasSettings) -> Iterator[SpecError]:
     yield from check_start(experiment, settings)
     if (objective := experiment.objective[0]).direction != "maximize":
-        need = "an accuracy to maximize: the reward is tan(accuracy pi / 2)"
+        need = "an accuracy to maximize, because the reward is tan(accuracy pi / 2)"
         yield SpecError("objective", f"{objective.direction} {objective.metric}", need)
 
 
 def rewards(settings: EasSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """The reward of some trials, tan(accuracy pi / 2); 0 for one that failed."""
+    """The rewards of some trials, tan(accuracy pi / 2); 0 for a failed trial."""
     accuracies = np.clip(-results[list(members), 0] / settings.most, 0, HIGHEST)
     return np.nan_to_num(np.tan(accuracies * math.pi / 2)).tolist()
 
 
 @dataclass(frozen=True)
 class Actors:
-    """What the two actors may do, by the tokens of a network."""
+    """The moves of the two actors, by the tokens of a network."""
 
     vocabulary: Vocabulary
 
     @classmethod
-    def of(cls, settings: EasSettings) -> Actors:
+    def from_settings(cls, settings: EasSettings) -> Actors:
+        """The actors for some levels of width and kernel sizes."""
         return cls(Vocabulary(settings.channels, settings.features, settings.kernels))
 
     def widen(self, policy: encoder.EditPolicy, seen: Sequence[int], choose: encoder.Choose) -> None:
-        """Of each layer that can be wider, whether it is to be."""
+        """Choose, for each layer below the highest level of width, whether to widen it."""
         states = policy.encode(seen).states
         for position in self._able(seen):
             choose(policy.flag("wider", states[position]))
@@ -107,7 +111,7 @@ class Actors:
         return [position for position, token in enumerate(seen) if self.vocabulary.wider(token)]
 
     def deepen(self, policy: encoder.EditPolicy, seen: Sequence[int], choose: encoder.Choose) -> None:
-        """A block, a layer in it, and of a convolution the kernel of the layer that comes after it."""
+        """Choose a block, a layer in it and, after a convolution, the kernel size of the new layer."""
         blocks, vocabulary = self.vocabulary.blocks(seen), self.vocabulary
 
         def among(choices: Sequence[int]) -> int:
@@ -121,7 +125,11 @@ class Actors:
         policy.decode(policy.encode(seen), choose, among)
 
     def edits(self, move: Move, edges: Sequence[str], rng: np.random.Generator) -> Iterator[Fields]:
-        """What a move makes of a network, by the edges of its tokens."""
+        """The edits of a move.
+
+        Args:
+            edges: the key of the edge of each token.
+        """
         vocabulary = self.vocabulary
         if move.kind == "widen":
             for position, chosen in zip(self._able(move.seen), move.chosen, strict=True):
@@ -135,8 +143,11 @@ class Actors:
 
 
 class EasLearner(EditLearner[EasSettings]):
+    """The policy of both actors, learnt from batches of trials."""
+
     def begin(self, ask: Ask[EasSettings]) -> encoder.Editor:
-        settings, actors = ask.settings, Actors.of(ask.settings)
+        """A new policy for the levels of width in the settings."""
+        settings, actors = ask.settings, Actors.from_settings(ask.settings)
         decoded, moves = (BLOCKS, POSITIONS, len(settings.kernels)), {"widen": actors.widen, "deepen": actors.deepen}
         shape = encoder.Shape(actors.vocabulary.pool + 1, {"wider": 1}, decoded, units=settings.units)
         teaching = encoder.Teaching(settings.lr, settings.baseline_decay, entropy=settings.entropy)
@@ -148,7 +159,7 @@ class EasLearner(EditLearner[EasSettings]):
     strategy="modification", scope="network",
 )  # fmt: skip
 def eas(ask: Ask[EasSettings], known: encoder.Editor) -> list[Suggestion]:
-    """The network to start from, then what episodes make of the current one; fewer than asked for if none is new."""
+    """The initial network, then edits of the current one; fewer than requested if no episode gives a new network."""
     assert ask.architectures is not None
     parent = current(ask)
     begin = Candidate(network_of(parent), parent) if parent else Candidate(ask.architectures.initial)
@@ -158,7 +169,7 @@ def eas(ask: Ask[EasSettings], known: encoder.Editor) -> list[Suggestion]:
 
 
 def current(ask: Ask[EasSettings]) -> Trial | None:
-    """The best of all stages that are over; in the first one, the first with a result."""
+    """The best trial of the stages that have ended; in the first stage, the first trial with a result."""
     over = len(list(takewhile(lambda trial: trial.state.over, ask.history)))
     best = ask.experiment.best(list(ask.history)[: over - over % ask.settings.stage])
     return best or next(iter(ask.history.completed(ask.objective.metric)), None)
@@ -167,7 +178,7 @@ def current(ask: Ask[EasSettings]) -> Trial | None:
 def _suggested(
     ask: Ask[EasSettings], index: int, known: encoder.Editor, begin: Candidate, tried: dict[str, int]
 ) -> Suggestion | None:
-    """The network to start from, or what the first episode makes that is new; None where many in a row make nothing."""
+    """The initial network, or the first new network of an episode; None if many episodes give only known ones."""
     rng, repeats = ask.rng(index), list[tuple[int, Episode]]()
     if not tried:
         tried[begin.topology.hash] = index
@@ -189,8 +200,8 @@ def _suggested(
 def episode(
     settings: EasSettings, known: encoder.Editor, begin: Candidate, rng: np.random.Generator
 ) -> tuple[Candidate, Episode]:
-    """What the actors make of a network, and their moves."""
-    candidate, moves, actors = begin, list[Move](), Actors.of(settings)
+    """The network after the moves of the actors, and the moves."""
+    candidate, moves, actors = begin, list[Move](), Actors.from_settings(settings)
     for kind in ("widen",) * settings.wider + ("deepen",) * settings.deeper:
         tokens = actors.vocabulary.tokens(candidate.topology)
         moves.append(known.draw(kind, list(tokens.values()), rng))

@@ -1,16 +1,17 @@
-"""Weights shared by all architectures: a controller learns on a supernet which of them is good, in one training.
+"""Parameter sharing: all architectures share the weights of a supernet, on which a controller learns which are good.
 
 Paper: Pham et al., "Efficient Neural Architecture Search via Parameter Sharing", ICML 2018, section 2.2. A child is a
-one-hot choice on the supernet: its weights are the shared ones, and what it does not reach is not run, and not changed.
-Shared weights and controller are trained in turns, each on half of the training images, in segments of a trial each,
-because a reward is a glance at one batch; what the controller chose (section 2.3) is trained from scratch.
-Slots are operations of edges, whether an edge is there (``macro``), and its source (``pairs``).
-Departs from it: the controller begins with a lean towards operations with weights, which need the training, and learns
-once these have trained for a while. Children that train are drawn by what it was before it learnt, at any size: those
-that it likes would look better for their training. So are half of the candidates at the end, as one that has settled
-proposes nearly one network; the best few are trained from scratch. A reward is less the loss on a batch, not its
-accuracy; an update is from children on the same images, at a larger rate, for hundreds of rewards, not hundreds of
-thousands. The weights' learning rate falls along one cosine; normalisation has no scale.
+one-hot choice on the supernet: it uses the shared weights, and parts that it does not use are neither run nor changed.
+Shared weights and controller are trained in turns, each on half of the training images, in segments of one trial each,
+because a reward takes only one batch; the derived networks (section 2.3) are trained from scratch.
+Slots are operations of edges, whether an edge exists (``macro``), and its source (``pairs``).
+Departs from it: the controller initially prefers operations with weights, which need the training, and learns only
+after these have trained for a while. The children to train are drawn by the initial controller, at any size, because
+those that a trained controller prefers would look better merely for having been trained. So is half of the candidates
+at the end, because a converged controller proposes nearly always the same network; the best few are trained from
+scratch. A reward is minus the loss on a batch, not the accuracy; an update uses children on the same images, and a
+larger learning rate, for hundreds of rewards instead of hundreds of thousands. The learning rate of the weights falls
+along one cosine; normalisation has no scale.
 """
 
 from __future__ import annotations
@@ -44,11 +45,13 @@ else:
     controller, loop = Later("katib_flow.nas.controller"), Later("katib_flow.training.loop")
     segments, shared = Later("katib_flow.nas.relax.segments"), Later("katib_flow.nas.relax.shared")
 
-SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # of the controller's logits, its first weights, and the baseline
-DRAWS = 30  # for each candidate, as many are networks drawn already, or larger than they may be
+SQUASH, SPREAD, DECAY = 2.5, 0.1, 0.95  # the controller's bound of logits, initial weights, and decay of the baseline
+DRAWS = 30  # draws per candidate, because many are repeats or exceed the bounds
 
 
 class EnasSettings(WarmUpSettings):
+    """Settings of ``enas``."""
+
     paper: ClassVar = {
         "epochs": 310, "batch": 128, "weight_decay": 1e-4, "warm_up": 0, "updates": 2000, "children": 1,
         "reward_batch": 128, "candidates": 10, "weighted": 0.0, "controller_lr": 3.5e-4, "units": 100, "entropy": 1e-4,
@@ -59,25 +62,25 @@ class EnasSettings(WarmUpSettings):
     lr: Annotated[float, Field(gt=0)] = 0.05
     weight_decay: Rate = 5e-4
     updates: Annotated[int, Field(ge=0)] = 1
-    """Of the controller in an epoch, after a pass over the first half with a fresh child for every batch."""
+    """Number of updates of the controller per epoch, after the weights have been trained on the first half."""
     children: Count = 8
-    """Rewards of an update."""
+    """Number of children, and of rewards, per update."""
     reward_batch: Count = 64
-    """Images of a reward."""
+    """Number of images for the rewards of an update."""
     candidates: Count = 100
-    """Different children drawn at the end of the search, of which the best on the second half are derived."""
+    """Number of different children drawn at the end of the search; the best on the second half are derived."""
     weighted: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    """The least share of operations with weights in what the controller draws at first; 0 to draw evenly."""
+    """Initial least probability of operations with weights; 0 draws uniformly."""
     controller_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the controller."""
     units: Annotated[int, Field(ge=1, le=512)] = 64
-    """Of the controller's LSTM."""
+    """Number of units of the controller's LSTM."""
     entropy: Rate = 0.01
-    """Weight of the entropy of the controller's decisions in what it maximises."""
+    """Weight of the entropy of the decisions in the controller's objective."""
     skip_rate: Annotated[float, Field(gt=0, lt=1)] = 0.4
-    """Edges that may be there or not are drawn towards being there at this rate (section 3.2)."""
+    """Target probability that an optional edge exists (section 3.2)."""
     skip_weight: Rate = 0.8
-    """How strongly: the weight of KL(policy, rate), summed over the edges of a vertex, the mean over vertices."""
+    """Weight of KL(policy, skip_rate), summed over the edges of a vertex and averaged over vertices."""
 
 
 def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError]:
@@ -87,8 +90,9 @@ def _check(experiment: Experiment, settings: EnasSettings) -> Iterator[SpecError
 def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, the mean reward, the best child of the epoch's update (after the
-    last epoch the best candidates), its ``accuracy`` and ``loss`` by shared weights on the validation images.
+    After every epoch it yields the progress of the search, the mean reward, the choices of the best child of the last
+    update (after the last epoch, of the best candidates), and its ``accuracy`` and ``loss`` with shared weights on the
+    validation images.
     """
     yield from segments.trained(Sharing, settings, data, seed=seed, threads=threads)
 
@@ -98,18 +102,18 @@ def segment(settings: EnasSettings, data: Data, *, seed: int = 0, threads: int =
     strategy="generation", scope=("network", "cell"),
 )  # fmt: skip
 def enas(ask: Ask[EnasSettings]) -> list[Suggestion]:
-    """Segments of the search, one at a time; then the best few networks, from scratch."""
+    """Segments of the search, one at a time; then the derived networks, trained from scratch."""
     return chained(ask)
 
 
 class Sharing:
-    """A search under way.
+    """A running search.
 
     Attributes:
-        epoch: how many are over.
-        slots: the decisions, in the order in which the controller makes them.
-        untaught: what the controller was before it learnt.
-        best: child of the last update of the controller.
+        epoch: number of completed epochs.
+        slots: the slots, in the order in which the controller decides on them.
+        untaught: the initial controller.
+        best: the best child of the controller's last update.
     """
 
     def __init__(self, network: Network, data: Data, settings: EnasSettings, seed: int = 0, state: Any = None) -> None:
@@ -134,12 +138,12 @@ class Sharing:
             self.epoch, self.reward = int(state["epoch"]), float(state["reward"])
 
     def state(self) -> dict[str, Any]:
-        """What a search that goes on needs."""
+        """The state from which the search can continue."""
         kept = {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
         return {**kept, "controller": self.controller.state(), "epoch": self.epoch, "reward": self.reward}
 
     def train_epoch(self) -> None:
-        """The two phases: the shared weights, then the controller."""
+        """Train the shared weights, then the controller."""
         self.epoch += 1
         rng = np.random.default_rng((self.seed, self.epoch))
         shared.set_rate(self.optimiser, self.settings, self.epoch)
@@ -151,16 +155,16 @@ class Sharing:
         self.reward = float(np.mean(rewards)) if rewards else self.reward
 
     def children(self, rng: np.random.Generator, decider: controller.Controller | None = None) -> Iterator[Choice]:
-        """Architectures that the controller decides on, or another one."""
+        """Endless samples of the controller, or of another one."""
         for _ in itertools.count():
             yield dict(zip(self.slots, (decider or self.controller).sample(rng)[0].tolist(), strict=True))
 
     def weight_step(self, child: Choice, batch: shared.Batch) -> None:
-        """Train the weights that a child reaches; no other, and not the controller."""
+        """Train the shared weights that a child uses, and no others."""
         shared.child_step(self.network, child, batch, self.optimiser, self.columns, self.settings.clip)
 
     def controller_step(self, rng: np.random.Generator) -> float:
-        """Train the controller by how some children do, all on one batch of the second half; their mean reward."""
+        """Train the controller by the rewards of some children on one batch of the second half; returns their mean."""
         children = list(itertools.islice(self.bounds.within(self.children(rng)), self.settings.children))
         chosen = rng.permutation(len(self.valid[1]))[: self.settings.reward_batch]
         rewards = np.array([-self.loss(child, chosen) for child in children])
@@ -170,22 +174,26 @@ class Sharing:
         return float(rewards.mean())
 
     def loss(self, child: Choice, chosen: np.ndarray | None = None) -> float:
-        """Of a child with the shared weights on images of the second half, or all; nothing shared is changed."""
+        """The loss of a child with shared weights, which stay unchanged.
+
+        Args:
+            chosen: positions of images in the second half; all by default.
+        """
         return shared.child_loss(self.network, child, self.valid if chosen is None else shared.rows(self.valid, chosen))
 
     def derived(self) -> list[Choice]:
-        """The best candidates on all of the second half (section 2.3); before the end, the best child of an update."""
+        """The best candidates on the second half (section 2.3); before the end, the best child of the last update."""
         if self.epoch >= self.settings.epochs:
             return sorted(self.candidates(), key=self.loss)[: self.settings.retrain]
         return [self.best or self.candidates(1)[0]]
 
     def candidates(self, count: int | None = None) -> list[Choice]:
-        """Different networks, in turns of the controller and of what it was before it learnt."""
+        """Different networks, sampled in turns from the controller and the initial controller."""
         rng, wanted = np.random.default_rng((self.seed, self.epoch, 1)), count or self.settings.candidates
         both = zip(self.children(rng), self.children(rng, self.untaught), strict=True)
         return self.bounds.first(itertools.islice(itertools.chain.from_iterable(both), DRAWS * wanted), wanted)
 
     def metrics(self, data: Data) -> dict[str, object]:
-        """What a segment reports after an epoch."""
-        told = shared.report(self.network, self.derived(), self.train, data.valid)
-        return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, "reward": self.reward, **told}
+        """The metrics of a segment after an epoch."""
+        report = shared.report(self.network, self.derived(), self.train, data.valid)
+        return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, "reward": self.reward, **report}

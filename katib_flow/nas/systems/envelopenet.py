@@ -1,9 +1,9 @@
-"""EnvelopeNet: prune the branches whose features say least, and grow each stage by a cell, over and over.
+"""EnvelopeNet: repeatedly prune the branches whose features vary least, and grow each stage by a cell.
 
 Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018, algorithm 1.
 Reads: the feature statistics of the last network's truncated training, ``variance/<branch>``; never its accuracy.
-Departs from it: skips between cells, where the space has them, all stay; what the trainer that comes along reports is
-the variance of what a branch gives before its last normalisation, because after it all vary alike.
+Departs from it: skips between cells, if the space has them, all stay; the standard trainer reports the variance of a
+branch's output before its last normalisation, because after it all variances are alike.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,16 +29,18 @@ STATISTIC = "variance"
 
 
 class EnvelopeNetSettings(SystemSettings):
+    """Settings of ``envelopenet``."""
+
     iterations: Annotated[int, Field(ge=1, le=100)] = 5
-    """Networks to construct after the first."""
+    """Number of networks to construct after the first."""
     max_prune: Count = 3
-    """The most branches that a stage loses in an iteration; a third of those it has is never exceeded."""
+    """Largest number of branches that a stage loses per iteration; never more than a third of its branches."""
     max_cells: Count = 6
-    """Cells of a stage, after which it is left as it is."""
+    """Number of cells at which a stage stays as it is."""
 
 
 def _check(experiment: Experiment, settings: EnvelopeNetSettings) -> Iterator[SpecError]:
-    need = "envelope: envelopenet grows networks of EnvelopeCells"
+    need = "the space envelope, because envelopenet grows networks of EnvelopeCells"
     if experiment.architecture is None:
         yield SpecError("architecture", NOTHING, need)
     elif (space := architectures(experiment)) is None or "cells" not in space.initial.meta:
@@ -46,21 +48,23 @@ def _check(experiment: Experiment, settings: EnvelopeNetSettings) -> Iterator[Sp
 
 
 def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[Block]":
-    """The feature statistics of the branches, by which the next network was made."""
-    from katib_flow.reports.blocks import Chart  # charts are for reports; a step that suggests draws none
+    """A chart of the feature statistics of the branches, which determined the next network."""
+    from katib_flow.reports.blocks import Chart  # only reports need charts
     from katib_flow.reports.choice_charts import statistics
 
     cells: Cells = network.meta.get("cells", ())
     keys = [
         branch_key(stage, cell, op) for stage, inner in enumerate(cells) for cell, ops in enumerate(inner) for op in ops
     ]
-    found = _read(trial)
-    values = {key: found[key] for key in keys if key in found}
+    variances = _read(trial)
+    values = {key: variances[key] for key in keys if key in variances}
     if values:
         gone = None if after is None else frozenset(values) - {edge.key for edge in after.flat.edges}
-        said = "The variance of each branch's features; what varied least was pruned for the next network."
+        caption = (
+            "The variance of each branch's features; the branches that varied least were pruned for the next network."
+        )
         figure = statistics(values, gone, "mean variance of features")
-        yield Chart(figure, said if gone is not None else "", 90 + 22 * len(values))
+        yield Chart(figure, caption if gone is not None else "", 90 + 22 * len(values))
 
 
 @algorithm(
@@ -74,12 +78,12 @@ def draw(trial: Trial, network: Topology, after: Topology | None) -> "Iterator[B
     budget=True,
 )
 def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
-    """One network at a time, each made of the one before; where there is a budget, the last gets the whole of it.
+    """One network at a time, each made from the one before; with a budget, only the last network gets its maximum.
 
     A network whose trial failed is tried again.
 
     Raises:
-        KatibFlowError: a trial reported no feature statistics.
+        KatibFlowError: a trial did not report feature statistics.
     """
     if not ask.indices or ask.history.open():
         return []
@@ -93,8 +97,8 @@ def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
     assert ask.architectures is not None
     last = ended[-1] if ended else None
     if last and not _read(last):
-        need = "the trial's function has to report feature statistics, as classify does with statistics: true"
-        raise KatibFlowError(f"trial {last.id}: reported no {STATISTIC}/<branch>; {need}")
+        need = "the trial function must report feature statistics, as classify does with statistics: true"
+        raise KatibFlowError(f"trial {last.id}: {STATISTIC}/<branch> was not reported; {need}")
     topology = constructed(last, ask.settings) if last else ask.architectures.initial
     budget = ask.experiment.budget
     final = len(ended) == ask.settings.iterations
@@ -111,21 +115,22 @@ def envelopenet(ask: Ask[EnvelopeNetSettings]) -> list[Suggestion]:
 
 
 def constructed(trial: Trial, settings: EnvelopeNetSettings) -> Topology:
-    """The network after the one that a trial trained."""
+    """The network that follows that of a trial."""
     assert trial.suggestion.topology is not None
     before = Topology.parse(trial.suggestion.topology)
     envelope = Envelope.model_validate(before.meta["envelope"])
     cells = grown(before.meta["cells"], _read(trial), envelope.operations, settings)
     after = Topology.parse(envelope_network(envelope, cells))
-    return after.model_copy(update={"weights": "fresh", "name": before.name})  # the paper trains each from scratch
+    # weights are fresh, because the paper trains every network from scratch
+    return after.model_copy(update={"weights": "fresh", "name": before.name})
 
 
 def grown(
     cells: Cells, statistics: Mapping[str, float], operations: tuple[str, ...], settings: EnvelopeNetSettings
 ) -> list[list[list[str]]]:
-    """Each stage without its least branches, and with one whole cell more at its end.
+    """Each stage without the branches of lowest statistic, and with one new cell at its end.
 
-    A branch goes in the order of its statistic, ties by name, unless it is the last of its cell.
+    Branches are pruned in ascending order of the statistic, ties by name, except the last branch of a cell.
     """
     after: list[list[list[str]]] = []
     for stage, inner in enumerate(cells):
@@ -145,5 +150,5 @@ def grown(
 
 def _read(trial: Trial) -> dict[str, float]:
     """The statistics that a trial reported, by branch."""
-    marks = f"{STATISTIC}/"
-    return {name.removeprefix(marks): value for name, value in trial.observations.items() if name.startswith(marks)}
+    prefix = f"{STATISTIC}/"
+    return {name.removeprefix(prefix): value for name, value in trial.observations.items() if name.startswith(prefix)}

@@ -1,11 +1,11 @@
-"""Evolution of motifs within motifs: the best of a tournament is mutated in one entry, at any level; nobody dies.
+"""Evolution of nested motifs: the best of a tournament is mutated in one entry, at any level; no trial dies.
 
 Paper: Liu et al., "Hierarchical Representations for Efficient Architecture Search", ICLR 2018: section 2 (a genotype is
 a matrix of operations for each motif; the entries of a level are the motifs of the level below), section 3.1 (mutation
 and initialisation), section 3.2 and Algorithm 1 (tournament selection with 5 % of the population, asynchronous). There
-200 genotypes begin, and 7,000 are evaluated.
-Departs from it: no network is tried twice, so the operation that a mutation puts in is another one than before. The
-fitness is one training, not the mean of four. Parameters beside the architecture are a level of their own.
+are 200 initial genotypes, and 7,000 evaluations.
+Departs from it: no network is tried twice, so a mutation always changes the operation. The fitness comes from one
+training, not from the mean of four. Parameters outside the architecture are a level of their own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,17 +27,19 @@ from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment
 
 Levels = Mapping[int, Mapping[str, Mapping[str, Sequence[str]]]]
-"""level -> motif -> vertex -> the slots of the edges that lead to it from earlier vertices."""
+"""The slots of the edges from earlier vertices to a vertex, by level, motif and vertex."""
 
 
 class HierarchicalSettings(SystemSettings):
+    """Settings of ``hierarchical``."""
+
     paper: ClassVar = {"population": 200}
     population: Annotated[int, Field(ge=1)] = 20
-    """Genotypes that begin, each an identity that was mutated."""
+    """Number of initial genotypes, which are random mutations of the identity."""
     mutations: Annotated[int, Field(ge=1)] = 1000
-    """Of the identity, for a genotype that begins."""
+    """Number of mutations of an initial genotype."""
     tournament: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """Share of all that were evaluated, drawn without replacement, of which the best is mutated."""
+    """Share of all evaluated trials, drawn without replacement, of which the best is mutated."""
 
 
 def _check(experiment: Experiment, settings: HierarchicalSettings) -> Iterator[SpecError]:
@@ -52,7 +54,7 @@ def _check(experiment: Experiment, settings: HierarchicalSettings) -> Iterator[S
 
 @algorithm("hierarchical", settings=HierarchicalSettings, check=_check, strategy="generation", scope="cell")
 def hierarchical(ask: Ask[HierarchicalSettings]) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     space = ask.architectures
     assert space is not None
     evaluated, known, genotype = ask.history.completed(ask.objective.metric), Known.from_ask(ask), levels(space)
@@ -95,9 +97,9 @@ def _mutant(
 
 
 def levels(space: Space) -> Levels:
-    """The motifs of a space by level, from 2: one of level l has entries of level l - 1, operations being level 1.
+    """The motifs of a space by level, from 2; the entries of level l are of level l - 1, and operations are level 1.
 
-    Only vertices with an entry, and motifs with a vertex, are listed.
+    Vertices without entries, and motifs without vertices, are left out.
     """
     motifs: dict[str, dict[str, list[str]]] = {}
     for name, graph in space.template["graphs"].items():
@@ -122,7 +124,7 @@ def levels(space: Space) -> Levels:
 
 
 def entries(genotype: Levels) -> list[str]:
-    """All slots."""
+    """All slots of a genotype."""
     return [slot for slots in _vertices(genotype) for slot in slots]
 
 
@@ -132,14 +134,14 @@ def _vertices(genotype: Levels) -> Iterator[Sequence[str]]:
 
 
 def mutated_entry(genotype: Levels, rng: np.random.Generator) -> str:
-    """The slot of a mutation: a level, a motif of it, a vertex, and an edge that leads to it, each drawn evenly."""
+    """A random slot to mutate: a level, a motif of it, a vertex, and an edge to it, each drawn uniformly."""
     motifs = one_of(list(genotype.values()), rng)
     vertices = one_of(list(motifs.values()), rng)
     return one_of(one_of(list(vertices.values()), rng), rng)
 
 
 def identity_of(space: Space, genotype: Levels) -> dict[str, Value]:
-    """The genotype of the identity: every motif a chain of identities, the last edge to a vertex; all else none."""
+    """The genotype of the identity: the last edge to every vertex is an identity, the others are "none"."""
     decisions: dict[str, Value] = {}
     for slots in _vertices(genotype):
         for slot in slots:

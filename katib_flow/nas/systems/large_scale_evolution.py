@@ -1,15 +1,15 @@
-"""Large-scale evolution: of two networks drawn from a population the worse dies, and the better has a mutated child.
+"""Large-scale evolution: of two random networks of a population, the worse dies and the better has a mutated child.
 
 Paper: Real et al., "Large-Scale Evolution of Image Classifiers", ICML 2017: section 3.1 (a worker draws a pair of the
 population, kills the worse, and trains a mutated copy of the better; workers never wait for each other), section 3.2
-(networks of any depth, and the mutations, drawn evenly: ``mutations``; numbers change log-uniformly by a factor of up
-to two), section 3.3 (what the population begins with), section 3.6 (a child inherits the weights of the same shape).
-Reads: who is alive follows from the history alone: who was trained, less those that a suggestion says it has killed.
-Departs from it: those that begin are the network to start from and mutants of it, other parameters drawn, not a
-thousand copies with one learning rate, which would only show chance; the parameters of the experiment, the learning
-rate among them, are what ``alter-parameter`` changes; normalisation and activation belong to a convolution, not to a
-vertex, so that a skip connection is added after them; where a mutation does not fit, another one is drawn; the child of
-a trial that fails takes nobody's place; a network has at most ``max_parameters``.
+(networks of any depth, and uniformly drawn mutations: ``mutations``; numbers change log-uniformly by a factor of up to
+two), section 3.3 (the initial population), section 3.6 (a child inherits the weights of the same shape).
+Reads: the trials that are alive follow from the history: all that were trained, minus those that suggestions killed.
+Departs from it: the population starts with the initial network and mutants of it with random parameters, not with a
+thousand copies at one learning rate, which would differ only by chance; ``alter-parameter`` changes the parameters of
+the experiment, such as the learning rate; normalisation and activation belong to a convolution, not to a vertex, so
+that a skip connection is added after them; if a mutation does not fit, another one is drawn; a failed child kills no
+trial; a network has at most ``max_parameters``.
 """
 
 import contextlib
@@ -29,14 +29,16 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.space import Assignment, SearchSpace
 
 KINDS = ("alter-parameter", "identity", "reset-weights", *MUTATIONS)
-"""The mutations of the paper, drawn evenly."""
-TRIES = 8  # of one of them, before another one is drawn
+"""The mutations of the paper, which are drawn uniformly."""
+TRIES = 8  # attempts at a mutation, before another one is drawn
 
 
 class EvolutionSettings(GrowthSettings):
+    """Settings of ``large-scale-evolution``."""
+
     paper: ClassVar = {"population": 1000, "max_parameters": 1 << 25}
     population: Annotated[int, Field(ge=2)] = 12
-    """Networks that are alive or being trained."""
+    """Number of networks that are alive or being trained."""
 
 
 def _check(experiment: Experiment, settings: EvolutionSettings) -> Iterator[SpecError]:
@@ -45,7 +47,7 @@ def _check(experiment: Experiment, settings: EvolutionSettings) -> Iterator[Spec
 
 @algorithm("large-scale-evolution", settings=EvolutionSettings, check=_check, strategy="modification", scope="network")
 def large_scale_evolution(ask: Ask[EvolutionSettings]) -> list[Suggestion]:
-    """Fewer than asked for while all but one of those alive are being trained: a pair is drawn of those that were."""
+    """The initial population, then children; fewer than requested while only one living network has a result."""
     assert ask.architectures is not None
     living = alive(ask)
     begun = len(living) + len(ask.history.open())
@@ -67,7 +69,7 @@ def large_scale_evolution(ask: Ask[EvolutionSettings]) -> list[Suggestion]:
 
 
 def alive(ask: Ask[EvolutionSettings]) -> list[Trial]:
-    """Those that were trained and that nobody has killed who was trained or is being trained."""
+    """The trained networks that no other trial, trained or in training, has killed."""
     trained = [trial for trial in ask.history.completed(ask.objective.metric) if trial.suggestion.topology]
     killers = (*trained, *ask.history.open())
     killed = {trial.suggestion.info.get("killed") for trial in killers}
@@ -75,7 +77,7 @@ def alive(ask: Ask[EvolutionSettings]) -> list[Trial]:
 
 
 def pair(ask: Ask[EvolutionSettings], living: Sequence[Trial], rng: np.random.Generator) -> tuple[Trial, Trial]:
-    """Two of those alive, drawn evenly, the worse first; of two that are as good, either."""
+    """Two random living networks, the worse first; ties are in random order."""
     drawn = [living[position] for position in rng.choice(len(living), 2, replace=False)]
     killed, parent = sorted(drawn, key=lambda trial: -ask.loss(trial))
     return killed, parent
@@ -84,7 +86,7 @@ def pair(ask: Ask[EvolutionSettings], living: Sequence[Trial], rng: np.random.Ge
 def mutated(
     ask: Ask[EvolutionSettings], parent: Candidate, assignment: Assignment, rng: np.random.Generator
 ) -> tuple[Candidate, Assignment, Weights]:
-    """A network, the parameters beside it and the weights it begins with, after a mutation that fits."""
+    """A network, its parameters and its initial weights, after a random mutation that fits."""
     for _ in range(PATIENCE):
         kind = one_of(KINDS, rng)
         if kind == "identity":
@@ -101,7 +103,7 @@ def mutated(
 
 
 def _edited(parent: Candidate, kind: str, max_parameters: int, rng: np.random.Generator) -> Candidate | None:
-    """A network after a mutation of a kind; None where the first few that are drawn do not fit or change nothing."""
+    """A network after a mutation of a kind; None if several random ones do not fit or change nothing."""
     with contextlib.suppress(IndexError):
         for _ in range(TRIES):
             if child := parent.edited(MUTATIONS[kind](parent.topology, rng), max_parameters):
@@ -110,7 +112,7 @@ def _edited(parent: Candidate, kind: str, max_parameters: int, rng: np.random.Ge
 
 
 def with_another_parameter(space: SearchSpace, assignment: Assignment, rng: np.random.Generator) -> Assignment:
-    """One parameter changed: a positive number by a factor of up to two, within its range; else any other value."""
+    """Change one parameter: a positive number by a factor of up to two, within its range; else to any other value."""
     if not assignment:
         return assignment
     name = one_of(list(assignment), rng)

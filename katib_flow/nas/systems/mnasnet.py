@@ -1,14 +1,14 @@
-"""Platform-aware search: a controller learns which networks are accurate for the time that they take on the device.
+"""Platform-aware search: a controller learns which networks combine accuracy with low latency on the device.
 
 Paper: Tan et al., "MnasNet: Platform-Aware Neural Architecture Search for Mobile", CVPR 2019: section 3 (the reward,
 accuracy times (latency / target) to the power w, equations 2 and 3; w is -0.07 on both sides of the target, or 0 below
 it and -1 above), section 4.1 (the factorised hierarchical space, here ``mobile``), section 4.2 (an LSTM that decides
-token by token, proximal policy optimisation). ``policy`` says how the controller is asked and taught.
-There are two objectives, so the report has the front of both: the first is the accuracy, or another figure that is
-positive and the higher the better; the second the latency, which a trial measures (``latency: true`` of the trainer
-that comes along), or sums from a table of what operations take on a device (``latency: table.json``).
-Departs from it: a trial that failed has reward 0; the controller and its rule are those of Zoph et al., 2018, because
-the paper gives none, and it learns for hundreds of trials, not 8,000; a target may be left out.
+token by token, proximal policy optimisation). The use of the controller is in ``policy``.
+There are two objectives, so the report shows their front: the first is the accuracy, or another positive metric to
+maximize; the second is the latency, which a trial measures (``latency: true`` of the standard trainer), or adds up from
+a table of the latencies of operations on a device (``latency: table.json``).
+Departs from it: a failed trial has reward 0; the controller and its learning rule are those of Zoph et al., 2018,
+because the paper does not specify them, for hundreds of trials instead of 8,000; the target is optional.
 """
 
 from __future__ import annotations
@@ -35,23 +35,27 @@ Exponent = Annotated[float, Field(le=0)]
 
 
 class MnasNetSettings(ProximalSettings):
+    """Settings of ``mnasnet``."""
+
     target: Annotated[float, Field(gt=0)] | None = None
-    """T: the latency to aim at, in the unit of the second objective; without it, the median of the first batch."""
+    """T: target latency, in the unit of the second objective; by default, the median of the first batch."""
     below: Exponent = -0.07
-    """Exponent of latency / target where the target is met: alpha; 0 makes it a hard limit, with ``above: -1``."""
+    """alpha: exponent of latency / target if the target is met; 0, with ``above: -1``, makes it a hard limit."""
     above: Exponent = -0.07
-    """The same where it is not met: beta. At -0.07, twice the latency is worth 5 % more accuracy."""
+    """beta: exponent if the target is not met. At -0.07, doubling the latency must gain 5 % accuracy to pay off."""
 
 
 def _check(experiment: Experiment, settings: MnasNetSettings) -> Iterator[SpecError]:
     yield from needs_slots(experiment, "mobile")
-    found = [f"{objective.direction} {objective.metric}" for objective in experiment.objective]
+    objectives = [f"{objective.direction} {objective.metric}" for objective in experiment.objective]
     if [objective.direction for objective in experiment.objective] != ["maximize", "minimize"]:
-        yield SpecError("objective", "; ".join(found), "two: an accuracy to maximize, then a latency to minimize")
+        yield SpecError(
+            "objective", "; ".join(objectives), "two objectives: an accuracy to maximize, then a latency to minimize"
+        )
 
 
 def rewards(settings: MnasNetSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """Accuracy x (latency / target)^w of some trials (equation 2); 0 for one that failed or has no latency."""
+    """The rewards of some trials, accuracy x (latency / target)^w (equation 2); 0 if it failed or has no latency."""
     accuracy, latency = -results[list(members), 0], results[list(members), 1]
     first = results[: settings.batch, 1]
     target = settings.target or (float(np.nanmedian(first)) if np.isfinite(first).any() else 1.0)
@@ -73,5 +77,5 @@ def rewards(settings: MnasNetSettings, results: Results, members: Sequence[int])
     scope="network",
 )
 def mnasnet(ask: Ask[MnasNetSettings], taught: controller.Controller) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     return proposed(ask, taught)

@@ -1,11 +1,11 @@
-"""Optimise in a continuous space: encode the best networks, step towards what is predicted to be better, decode.
+"""Optimisation in a continuous space: encode the best networks, follow the gradient of a predictor, and decode.
 
 Paper: Luo et al., "Neural Architecture Optimization", NeurIPS 2018: section 3.2 (encoder, predictor and decoder, which
 are trained together on all networks with a result), section 3.3 and Algorithm 1 (the ``seeds`` best networks are moved
-along the slope of the predictor and decoded; where that gives nothing new, further), section 3.2 (the two inputs of a
-node may change places, which writes the same network). ``latent`` has the model.
-Departs from it: results become scores from 0 for the worst to 1 for the best so far, which any objective will do for;
-all networks are one batch of a training step; where no decoded network is new, a neighbour of a seed is tried.
+along the gradient of the predictor and decoded; if that gives no new network, they are moved further), section 3.2 (the
+two inputs of a node can be exchanged without changing the network). The model is in ``latent``.
+Departs from it: results become scores from 0 for the worst to 1 for the best so far, so that any objective will do; all
+networks are in the batch of each training step; if no decoded network is new, a neighbour of a seed is tried.
 """
 
 from __future__ import annotations
@@ -36,31 +36,33 @@ if TYPE_CHECKING:
 else:
     latent = Later("katib_flow.nas.latent")
 
-STEPS = 12  # along the slope, each as long as the setting says
+STEPS = 12  # largest number of steps of length ``step`` along the gradient
 Tokens = NDArray[np.intp]
 
 
 class NaoSettings(SystemSettings):
+    """Settings of ``nao``."""
+
     initial: Count = 40
-    """Networks drawn by chance before the model is trained first."""
+    """Number of random networks before the model is first trained."""
     batch: Count = 10
-    """Trials after which it is trained anew, on all."""
+    """Number of trials after which the model is trained anew, on all trials."""
     seeds: Count = 10
-    """The best networks, which are improved."""
+    """Number of best networks to improve."""
     step: Annotated[float, Field(gt=0)] = 1.0
-    """How far a seed moves along the slope of the predictor; up to 12 times as far where nothing new is met."""
+    """Step length along the gradient of the predictor; up to 12 times as far if shorter steps give no new network."""
     embedding: Count = 32
-    """Numbers that stand for a decision."""
+    """Size of the embedding of a decision."""
     hidden: Count = 96
-    """Units of the encoder, the decoder and the predictor."""
+    """Number of units of the encoder, the decoder and the predictor."""
     training_steps: Count = 150
-    """Of the model, each on all networks."""
+    """Number of steps of a training of the model, each on all networks."""
     lr: Annotated[float, Field(gt=0)] = 0.005
-    """Of the model's training, by Adam."""
+    """Learning rate of the model's training by Adam."""
     balance: Annotated[float, Field(gt=0, lt=1)] = 0.9
-    """Weight of the predictor's error; what is left is that of the decoder."""
+    """Weight of the predictor's error; 1 - balance is that of the decoder."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Of embedded decisions, while the model is trained."""
+    """Probability of dropout on the embeddings during training."""
     paper: ClassVar = {"initial": 600, "batch": 200, "seeds": 200, "training_steps": 1000, "lr": 0.001, "step": 10.0}
 
 
@@ -70,11 +72,12 @@ def _check(experiment: Experiment, settings: NaoSettings) -> Iterator[SpecError]
 
 @dataclass(frozen=True)
 class Round:
-    """What the model is trained on after some trials: those with a result.
+    """The trials with a result since the last training of the model.
 
     Attributes:
-        trials: their indices.
-        tokens: shape (trial, slot). losses: shape (trial,), lower is better.
+        trials: the indices of the trials.
+        tokens: shape (trial, slot).
+        losses: shape (trial,), lower is better.
     """
 
     trials: tuple[int, ...]
@@ -84,7 +87,7 @@ class Round:
 
 @dataclass
 class Learnt:
-    """A model, None before the first round, and what it was trained on."""
+    """A model, None before the first round, and the rounds that it was trained on."""
 
     model: latent.LatentModel | None
     rounds: list[Round]
@@ -97,16 +100,17 @@ class Learnt:
 
 
 def joined(rounds: Sequence[Round]) -> tuple[list[int], Tokens, NDArray[np.float64]]:
-    """Indices, tokens and losses of all trials of some rounds."""
+    """Indices, tokens, shape (trial, slot), and losses, shape (trial,), of all trials of some rounds."""
     trials = [index for one in rounds for index in one.trials]
     tokens = np.array([row for one in rounds for row in one.tokens], dtype=np.intp)
     return trials, tokens, np.array([loss for one in rounds for loss in one.losses])
 
 
 class LatentLearner(Learner[NaoSettings, Round, Learnt]):
-    """A lesson is a round of trials; the model is trained anew after it, on all of them."""
+    """The lessons are rounds of trials; after each, the model is trained anew on all rounds."""
 
     def lessons(self, ask: Ask[NaoSettings]) -> list[Round]:
+        """One lesson for each round that has ended."""
         rounds: list[Round] = []
         first, last = 0, ask.settings.initial
         while last <= len(ask.history) and all(trial.state.over for trial in ask.history[first:last]):
@@ -118,9 +122,11 @@ class LatentLearner(Learner[NaoSettings, Round, Learnt]):
         return rounds
 
     def begin(self, ask: Ask[NaoSettings]) -> Learnt:
+        """No model."""
         return Learnt(None, [])
 
     def learn(self, ask: Ask[NaoSettings], known: Learnt, lesson: Round, number: int) -> Learnt:
+        """Train a new model on all rounds; no model if there are fewer than two results."""
         rounds = [*known.rounds, lesson]
         _, tokens, losses = joined(rounds)
         if len(losses) < 2:
@@ -134,6 +140,7 @@ class LatentLearner(Learner[NaoSettings, Round, Learnt]):
         return Learnt(model, rounds)
 
     def pack(self, known: Learnt) -> bytes:
+        """The model and the rounds as safetensors."""
         lengths = np.array([len(one.trials) for one in known.rounds], dtype=np.intp)
         trials, tokens, losses = joined(known.rounds)
         return latent.packed(
@@ -142,6 +149,7 @@ class LatentLearner(Learner[NaoSettings, Round, Learnt]):
         )
 
     def unpack(self, ask: Ask[NaoSettings], content: bytes) -> Learnt:
+        """The packed model and rounds."""
         model, kept = latent.unpacked(_model(ask, 0), content)
         if kept.keys() != {"lengths", "trials", "tokens", "losses"}:
             raise ValueError("not the rounds of this system")
@@ -168,7 +176,7 @@ def _model(ask: Ask[NaoSettings], seed: int) -> latent.LatentModel:
     strategy="modification", scope="cell",
 )  # fmt: skip
 def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     tried = Known.from_ask(ask)
 
     def propose(index: int) -> Suggestion | None:
@@ -181,7 +189,7 @@ def nao(ask: Ask[NaoSettings], known: Learnt) -> list[Suggestion]:
 
 
 def _improved(ask: Ask[NaoSettings], known: Learnt, rng: np.random.Generator) -> Iterator[tuple[Assignment, Origin]]:
-    """What the seeds become, first by one step and then by ever more; then neighbours of them."""
+    """The seeds after one step, then after more and more steps; then random neighbours of seeds."""
     trials, tokens = known.seeds(ask.settings.seeds)
     assert known.model is not None
     for length in range(1, STEPS + 1):

@@ -1,13 +1,13 @@
-"""A recurrent controller decides on an architecture slot by slot, and learns from how well its networks did.
+"""A recurrent controller chooses architectures slot by slot, and learns from the results of its networks.
 
 Paper: Zoph and Le, "Neural Architecture Search with Reinforcement Learning", ICLR 2017: an LSTM of two layers of 35
-units, REINFORCE with a moving mean of the rewards as baseline, many networks trained side by side. ``controller`` has
-the network, ``policy`` how it is asked and taught. The space of the paper's convolutional networks (section 3.3) is
-near to ``macro``, where the anchors of skip connections are slots of two values, of which none depends on another's
-state; that of its recurrent cells (section 3.4) is ``tree``, trained on text.
-Departs from it: ``policy`` says how it waits for nobody and trains nothing twice. Adam's rate is 0.02, not 6e-4 (5e-4
-for cells), for hundreds of trials instead of 12,800. The depth does not grow over the search. Unless ``reward`` says
-so, it is no power of the accuracy, and not c / perplexity^2, but a power of the share of earlier trials that were no
+units, REINFORCE with a moving mean of the rewards as baseline, many networks trained in parallel. The network is in
+``controller``, its use in ``policy``. The space of the paper's convolutional networks (section 3.3) is close to
+``macro``, where the anchors of skip connections are independent slots with two values; that of its recurrent cells
+(section 3.4) is ``tree``, trained on text.
+Departs from it: no trial waits for others, and no network is trained twice (``policy``). The learning rate of Adam is
+0.02, not 6e-4 (5e-4 for cells), for hundreds of trials instead of 12,800. The depth does not grow during the search. By
+default, the reward is not a power of the accuracy or c / perplexity^2 but a power of the share of trials that are not
 better, so that any objective will do. A cell predicts characters, not words.
 """
 
@@ -32,10 +32,12 @@ else:
     controller = Later("katib_flow.nas.controller")
 
 
-SCALE = 80.0  # c of a perplexity's reward, c / perplexity^2
+SCALE = 80.0  # c in the reward c / perplexity^2
 
 
 class NasRlSettings(PolicySettings):
+    """Settings of ``nas-rl``."""
+
     paper: ClassVar = {"batch": 8, "lr": 6e-4, "reward": "accuracy"}
     batch: Annotated[int, Field(ge=1)] = 4
     lr: Annotated[float, Field(gt=0)] = 0.02
@@ -44,29 +46,29 @@ class NasRlSettings(PolicySettings):
     baseline_decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     entropy: Annotated[float, Field(ge=0)] = 0.0
     reward: Literal["rank", "accuracy", "perplexity"] = "rank"
-    """The share of earlier trials that were no better, to the power of ``power``; the objective to this power, as the
-    paper has it of an accuracy (section 4.1); or 80 / perplexity^2, as it has it of a cell (section 4.2)."""
+    """rank: the share of trials that are not better, to the power of ``power``; accuracy: the objective to this power,
+    as in the paper (section 4.1); perplexity: 80 / perplexity^2, as in the paper for cells (section 4.2)."""
     power: Annotated[float, Field(gt=0)] = 3.0
-    """More looks at the best only."""
+    """Exponent of the reward; the larger, the more only the best trials count."""
 
 
 def rewards(settings: NasRlSettings, results: Results, members: Sequence[int]) -> Sequence[float]:
-    """Of some trials, as ``settings.reward`` says; nothing for one that failed."""
+    """The rewards of some trials by ``settings.reward``; 0 for a failed trial."""
     mine = results[list(members), 0]
     if settings.reward == "rank":
         gained = shares(results, members) ** settings.power
-    elif settings.reward == "accuracy":  # as a loss it has the other sign
+    elif settings.reward == "accuracy":  # the loss is minus the accuracy
         gained = np.maximum(-mine, 0) ** settings.power
     else:
-        gained = SCALE / np.maximum(mine, 1) ** 2  # none is below 1
+        gained = SCALE / np.maximum(mine, 1) ** 2  # a perplexity is at least 1
     return np.nan_to_num(gained).tolist()
 
 
 def _check(experiment: Experiment, settings: NasRlSettings) -> Iterator[SpecError]:
     yield from needs_slots(experiment, "cell, macro or tree", architecture=False)
     wanted = {"accuracy": "maximize", "perplexity": "minimize"}.get(settings.reward)
-    if wanted not in (None, found := experiment.objective[0].direction):
-        need = f"rank, or an objective to {wanted}, which this one is not ({experiment.objective[0].metric}: {found})"
+    if wanted not in (None, direction := experiment.objective[0].direction):
+        need = f"rank, or an objective to {wanted}; the direction of {experiment.objective[0].metric} is {direction}"
         yield SpecError("algorithm.settings.reward", settings.reward, need)
 
 
@@ -83,5 +85,5 @@ LEARNER = TokenPolicy(rewards, rule=lambda settings: controller.Reinforce(), spr
     scope=("network", "cell"),
 )
 def nas_rl(ask: Ask[NasRlSettings], taught: controller.Controller) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     return proposed(ask, taught)

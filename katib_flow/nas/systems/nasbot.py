@@ -1,12 +1,12 @@
-"""Bayesian optimisation with a distance of networks by optimal transport; the acquisition is maximised by evolution.
+"""Bayesian optimisation with an optimal-transport distance of networks; evolution maximises the acquisition.
 
 Paper: Kandasamy et al., "Neural Architecture Search with Bayesian Optimisation and Optimal Transport", NeurIPS 2018:
 section 3 (OTMANN), section 4 (the kernel a exp(-sum b_i d_i) + a' exp(-sum b'_i d'_i^2), d' the normalised distance;
-expected improvement, maximised by an evolutionary algorithm with the modifiers; networks that are being tried are
-believed to come out as expected). The steps of a mutation and the parents' probabilities are of the authors' code.
-Departs from it: one network to start from and mutants of it take the place of ten that were made by hand; there is one
-decision layer, and separable convolutions in the place of residual layers; hyper-parameters are those of highest
-posterior density; the surrogate learns from a part of a long history. Other parameters are drawn for each trial.
+expected improvement, maximised by an evolutionary algorithm with the modifiers; pending networks are assumed to turn
+out as expected). The steps of a mutation and the parents' probabilities are those of the authors' code.
+Departs from it: the search starts with one initial network and mutants of it, not with ten networks made by hand; there
+is one decision layer, and there are separable convolutions instead of residual layers; the hyper-parameters are MAP
+estimates; the surrogate is fitted to at most ``memory`` trials. Other parameters are random in each trial.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -31,6 +31,8 @@ Acquisition = Callable[[Sequence[Candidate]], Array]
 
 
 class NasbotSettings(GrowthSettings):
+    """Settings of ``nasbot``."""
+
     paper: ClassVar = {
         "initial": 10,
         "structure": (0.1, 0.2, 0.4, 0.8),
@@ -40,20 +42,20 @@ class NasbotSettings(GrowthSettings):
         "memory": 10_000,
     }
     initial: Count = 6
-    """Networks to begin with: the one to start from, and mutants of it."""
+    """Number of networks before the surrogate is used: the initial one, and mutants of it."""
     structure: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.2, 0.8)
-    """nu: weights of the structural cost, each a distance of the kernel."""
+    """nu: weights of the structural cost; each gives a distance in the kernel."""
     candidates: Count = 60
-    """Networks whose acquisition is looked at for a suggestion."""
+    """Number of networks whose acquisition is computed for a suggestion."""
     mutants: Count = 20
-    """Of these, how many are made at once, by the acquisition of those before."""
+    """Number of networks in a generation of the evolution."""
     memory: Annotated[int, Field(ge=2)] = 128
-    """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
+    """Largest number of trials that the surrogate is fitted to: half of them the best, the others spread in rank."""
 
 
 @algorithm("nasbot", settings=NasbotSettings, check=check_start, strategy="generation", scope="network", earlier=True)
 def nasbot(ask: Ask[NasbotSettings]) -> list[Suggestion]:
-    """Fewer than asked for where no mutation leads to a network that is new."""
+    """The suggestions of the system; fewer than requested if no mutation gives a new network."""
     with one_thread():
         return list(_suggested(ask))
 
@@ -83,11 +85,11 @@ def _most_promising(grown: Grown, settings: NasbotSettings, rng: np.random.Gener
 def expected_improvement(
     evaluated: Sequence[Candidate], costs: Array, pending: Sequence[Candidate], settings: NasbotSettings
 ) -> tuple[Acquisition, Array]:
-    """The expected improvement of networks on the best that was evaluated, and its values at those."""
-    known = [network_of(each.topology) for each in (*evaluated, *pending)]
+    """The expected improvement of networks on the best evaluated one, and its values at the evaluated networks."""
+    known = [network_of(candidate.topology) for candidate in (*evaluated, *pending)]
 
     def apart(others: Sequence[Network]) -> Distances:
-        """Of the known networks to others: by mass, and by the share of it, squared."""
+        """Distances of the known networks to others: plain ones, and squared normalised ones."""
         plain = distances(known, others, settings.structure)
         return [plain, shares(plain, known, others) ** 2]
 
@@ -95,7 +97,9 @@ def expected_improvement(
     surrogate = fitted(among, costs)
 
     def improvement(candidates: Sequence[Candidate]) -> Array:
-        return surrogate.expected_improvement(apart([network_of(each.topology) for each in candidates]), lowest)
+        return surrogate.expected_improvement(
+            apart([network_of(candidate.topology) for candidate in candidates]), lowest
+        )
 
     evaluated_ones = [group[:, :, : len(evaluated)] for group in among]
     return improvement, surrogate.expected_improvement(evaluated_ones, lowest)
@@ -109,15 +113,15 @@ def evolved(
     settings: NasbotSettings,
     rng: np.random.Generator,
 ) -> Candidate | None:
-    """The network of highest acquisition that an evolution from those evaluated comes upon; None where none is new."""
+    """The new network with the highest acquisition in an evolution from the evaluated ones; None without a new one."""
     pool = list(evaluated)
-    hashes = {each.topology.hash for each in pool}
+    hashes = {candidate.topology.hash for candidate in pool}
     for _ in range(PATIENCE):
         z = 2 * (values - values.max()) / (values.std() or 1.0)
         parents = rng.choice(len(pool), settings.mutants, p=np.exp(z) / np.exp(z).sum())
         mutants = grown.new(mutant(pool[parent], settings.max_parameters, rng) for parent in parents)
-        if new := [each for each in mutants if each.topology.hash not in hashes]:
-            hashes |= {each.topology.hash for each in new}
+        if new := [candidate for candidate in mutants if candidate.topology.hash not in hashes]:
+            hashes |= {candidate.topology.hash for candidate in new}
             pool, values = [*pool, *new], np.concatenate([values, acquisition(new)])
         if len(pool) >= len(evaluated) + settings.candidates:
             break
@@ -126,7 +130,7 @@ def evolved(
 
 
 def mutant(candidate: Candidate, max_parameters: int, rng: np.random.Generator) -> Candidate | None:
-    """One to five steps from a network; None where none of them fits."""
+    """A network after one to five random modifications; None if no modification fits."""
     stepped = candidate
     for _ in range(1 + int(rng.choice(len(STEPS), p=STEPS))):
         stepped = stepped.edited(modification(stepped.topology, rng), max_parameters) or stepped

@@ -1,14 +1,14 @@
-"""Hill climbing by network morphisms: children that compute what their parent does, trained a little; the best is next.
+"""Hill climbing by network morphisms: children start with the function of their parent; the best is the next parent.
 
 Paper: Elsken et al., "Simple and Efficient Architecture Search for Convolutional Neural Networks", 2017, section 4 and
-Algorithm 1: of ``children`` (n_neigh, 8) one is the current network as it is and each other one ``morphisms`` (n_NM, 5)
-random network morphisms of it (section 3: a layer more, a wider layer, a skip by concatenation or by addition); each
-goes on from the weights it inherits for a few epochs (17), the learning rate falling from 0.05 to 0 along a cosine, and
-the best is the next to be changed, for ``steps`` (5, or 8) rounds. Then that one is trained for long.
-Departs from it: the parent competes with its children by what it reached itself, too, so that the incumbent never gets
-worse; the long training needs a budget, of which children get the least and the last trial the most; a skip by addition
-is a convolution of zeros that learns, not a weighted mean; a network has at most ``max_parameters``. The cosine is the
-trial's own: its trainer begins it anew.
+Algorithm 1: of ``children`` (n_neigh, 8) one is the current network itself, and each of the others is the result of
+``morphisms`` (n_NM, 5) random network morphisms (section 3: a new layer, a wider layer, a skip by concatenation or by
+addition); each inherits weights and is trained for a few epochs (17), with a learning rate that falls from 0.05 to 0
+along a cosine; the best becomes the current network, for ``steps`` (5, or 8) rounds, and is finally trained for long.
+Departs from it: the parent competes with its children also by its own result, so that the incumbent never gets worse;
+the long training needs a budget, of which children get the minimum and the last trial the maximum; a skip by addition
+is a learnt convolution that starts at zero, not a weighted mean; a network has at most ``max_parameters``. Every trial
+has a cosine of its own.
 """
 
 from collections.abc import Iterator
@@ -25,26 +25,28 @@ from katib_flow.nas.growth import Candidate, Grown, GrowthSettings, check_start,
 from katib_flow.nas.morphing import morphism
 from katib_flow.spec.model import Count
 
-KERNELS, FACTORS = (3, 5), (2, 4)  # of a layer more, and by which a layer becomes wider
+KERNELS, FACTORS = (3, 5), (2, 4)  # kernel sizes of new layers, and factors of widening
 
 
 class NashSettings(GrowthSettings):
+    """Settings of ``nash``; the symbols of the paper stand last."""
+
     paper: ClassVar = {"children": 8, "morphisms": 5, "max_parameters": 1 << 25}
     children: Annotated[int, Field(ge=2)] = 4
-    """Of a step; the first is the current network, trained further."""
+    """Number of children of a step, the first of which is the current network, trained further (n_neigh)."""
     morphisms: Count = 3
-    """That a child is away from the current network."""
+    """Number of morphisms from the current network to a child (n_NM)."""
     steps: Count = 5
-    """After which the search ends."""
+    """Number of steps (n_steps)."""
 
 
 @algorithm(
     "nash", settings=NashSettings, check=check_start, ends=True, strategy="modification", scope="network", budget=True
 )
 def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
-    """The start, then the children of a step at once, when all of the step before have ended."""
+    """The initial network, then all children of a step together, when those of the step before have ended."""
     assert ask.architectures is not None
-    if ask.experiment.best(ask.history) is None:  # there is no start yet, or it has failed
+    if ask.experiment.best(ask.history) is None:  # the initial network has no result, or has failed
         start, budget = Candidate(ask.architectures.initial), _budget(ask, 0)
         first = [] if ask.history.open() else ask.indices[:1]
         begun = (start.suggestion(index, ask.space.draw(ask.rng(index)), "fresh", step=0) for index in first)
@@ -61,14 +63,14 @@ def nash(ask: Ask[NashSettings]) -> list[Suggestion]:
 
 
 def _children_of(ask: Ask[NashSettings], step: int) -> int:
-    """How many children a step has: the start none, and one after the last step, the long training with a budget."""
+    """The number of children of a step: 0 for the start, and 1 after the last step if there is a long training."""
     if 0 < step <= ask.settings.steps:
         return ask.settings.children
     return int(step == ask.settings.steps + 1 and ask.experiment.budget is not None)
 
 
 def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range) -> Iterator[Suggestion]:
-    """The children of a step with some numbers, from 0; of the step after the last, the current network alone."""
+    """The children of a step with some numbers, from 0; child 0 is the current network."""
     parent, tried = Candidate(network_of(current), current), Grown.from_ask(ask).tried
     for index, number in zip(ask.indices, numbers, strict=False):
         child = parent if number == 0 else _child(parent, tried, ask.settings, ask.rng(index))
@@ -78,7 +80,7 @@ def _suggested(ask: Ask[NashSettings], current: Trial, step: int, numbers: range
 
 
 def _child(parent: Candidate, tried: set[str], settings: NashSettings, rng: np.random.Generator) -> Candidate:
-    """The parent after some random morphisms, another network than any before where one comes up."""
+    """The parent after some random morphisms; a new network unless many attempts give only known ones."""
     child = parent
     for _ in range(PATIENCE):
         child = grown(parent, settings.morphisms, rng, settings.max_parameters)
@@ -88,10 +90,10 @@ def _child(parent: Candidate, tried: set[str], settings: NashSettings, rng: np.r
 
 
 def grown(parent: Candidate, count: int, rng: np.random.Generator, max_parameters: int) -> Candidate:
-    """A network that computes what its parent does, after so many random morphisms.
+    """A network after ``count`` random morphisms of its parent, with the same function.
 
-    Those that would exceed the parameters that it may have, or that do not fit, are drawn again; after ``PATIENCE`` of
-    them in a row there are fewer.
+    Morphisms that do not fit, or that exceed ``max_parameters``, are drawn again; after ``PATIENCE`` consecutive ones
+    the network is returned with fewer morphisms.
     """
     child = parent
     for _ in range(count):

@@ -1,13 +1,12 @@
-"""A controller decides on a normal and a reduction cell, node by node, and learns by proximal policy optimisation.
+"""A controller chooses a normal and a reduction cell, node by node, and learns by proximal policy optimisation.
 
 Paper: Zoph et al., "Learning Transferable Architectures for Scalable Image Recognition", CVPR 2018: section 3 (a node
 is five decisions: two earlier nodes, an operation on each, and how they are combined), appendix A.1 and A.2 (the
 space and the controller: an LSTM of one layer of 100 units for both cells, PPO, batches of 20, a moving mean of the
-rewards, which are validation accuracies). The space is ``pairs`` with 5 nodes and ``merge: slot``. ``policy`` says how
-the controller is asked and taught.
-Dropped paths (ScheduledDropPath) are the trainer's: ``drop_path``.
-Departs from it: the five decisions of a node stand in the order of the space's slots; a trial that failed has the
-lowest reward there was.
+rewards, which are validation accuracies). The space is ``pairs`` with 5 nodes and ``merge: slot``. The use of the
+controller is in ``policy``. ScheduledDropPath belongs to the trainer: ``drop_path``.
+Departs from it: the five decisions of a node are in the order of the space's slots; a failed trial has the lowest
+reward so far.
 """
 
 from __future__ import annotations
@@ -36,5 +35,5 @@ LEARNER = TokenPolicy(objective_rewards, proximal, spread=0.1)
     "nasnet", settings=ProximalSettings, check=_check, learner=LEARNER, extra="nas", strategy="generation", scope="cell"
 )
 def nasnet(ask: Ask[ProximalSettings], taught: controller.Controller) -> list[Suggestion]:
-    """Fewer than asked for where the space is used up."""
+    """The suggestions of the system; fewer than requested if the space is used up."""
     return proposed(ask, taught)

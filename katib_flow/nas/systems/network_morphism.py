@@ -1,13 +1,13 @@
-"""Bayesian optimisation over network morphisms: a tree of edits is searched for the child that promises most.
+"""Bayesian optimisation over network morphisms: the acquisition is optimised on a tree of edits.
 
 Paper: Jin et al., "Auto-Keras: An Efficient Neural Architecture Search System", KDD 2019 (arXiv 1806.10282, 2018):
 section 3.1 (edit distance; its Gaussian process), section 3.2 (acquisition: the lower confidence bound mu - 2.5 sigma,
 optimised by Algorithm 1, A* and simulated annealing on the tree of morphisms), section 3.3 (morphisms; a child inherits
 weights through all of them).
-Departs from it: amplitude and scale of the kernel exp(-rho^2), and the noise, are fitted. The morphisms of a network
-that is expanded are drawn, as in the authors' code. Where nothing on the tree promises more than what was reached, the
-best of it is tried all the same. The surrogate learns from a part of a long history. Networks that begin side by side,
-before any has a result, are trained from scratch. Other parameters are drawn for each trial.
+Departs from it: amplitude and scale of the kernel exp(-rho^2), and the noise, are fitted. The morphisms of an expanded
+network are random, as in the authors' code. If no network on the tree promises an improvement, its best one is tried
+all the same. The surrogate is fitted to at most ``memory`` trials. Networks suggested before any has a result are
+trained from scratch. Other parameters are random in each trial.
 """
 
 import heapq
@@ -33,17 +33,19 @@ Acquisition = Callable[[Sequence[Candidate]], Array]
 
 
 class NetworkMorphismSettings(GrowthSettings):
+    """Settings of ``network-morphism``; the symbols of the paper stand first."""
+
     paper: ClassVar = {"lowest_temperature": 1e-4, "max_parameters": 1 << 25, "memory": 10_000}
     confidence: Annotated[float, Field(ge=0)] = 2.5
-    """beta: how many deviations below its mean a network is taken to be."""
+    """beta: distance of the confidence bound from the mean, in standard deviations."""
     skip_weight: Annotated[float, Field(gt=0)] = 0.1
-    """lambda: what a skip connection counts in the edit distance, in layers. The value is of the authors' code."""
+    """lambda: weight of skip connections in the edit distance, relative to layers; the default is the authors'."""
     neighbours: Count = 8
-    """Morphisms that are drawn of a network, whenever the tree is expanded. The value is of the authors' code."""
+    """Number of random morphisms when a network of the tree is expanded; the default is the authors'."""
     lowest_temperature: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """T_low, at which the search of the tree ends; it begins at 1 and cools by 0.9 (0.0001 in the authors' code)."""
+    """T_low: final temperature of the search of the tree, from 1 by factors of 0.9; 0.0001 in the authors' code."""
     memory: Annotated[int, Field(ge=2)] = 128
-    """The most trials that the surrogate learns from: the better half of them the best, the others an even spread."""
+    """Largest number of trials that the surrogate is fitted to: half of them the best, the others spread in rank."""
 
 
 @algorithm(
@@ -56,7 +58,7 @@ class NetworkMorphismSettings(GrowthSettings):
     earlier=True,
 )
 def network_morphism(ask: Ask[NetworkMorphismSettings]) -> list[Suggestion]:
-    """Fewer than asked for where no morphism leads to a network that is new."""
+    """The suggestions of the system; fewer than requested if no morphism gives a new network."""
     with one_thread():
         return list(_suggested(ask))
 
@@ -88,19 +90,19 @@ def _most_promising(grown: Grown, settings: NetworkMorphismSettings, rng: np.ran
 def lower_bound(
     evaluated: Sequence[Candidate], costs: Array, pending: Sequence[Candidate], settings: NetworkMorphismSettings
 ) -> Acquisition:
-    """The lower confidence bound of the cost of networks, by those that were evaluated (section 3.2)."""
-    anchors = [network_of(each.topology) for each in evaluated]
-    embedding = Embedding.of(len(anchors), np.random.default_rng(len(anchors)))
+    """The lower confidence bound of the standardised cost of networks (section 3.2)."""
+    anchors = [network_of(candidate.topology) for candidate in evaluated]
+    embedding = Embedding.drawn(len(anchors), np.random.default_rng(len(anchors)))
 
-    def places(candidates: Sequence[Candidate]) -> Array:
-        networks = [network_of(each.topology) for each in candidates]
-        return embedding.places(distances(networks, anchors, settings.skip_weight))
+    def positions(candidates: Sequence[Candidate]) -> Array:
+        networks = [network_of(candidate.topology) for candidate in candidates]
+        return embedding.positions(distances(networks, anchors, settings.skip_weight))
 
-    known = places([*evaluated, *pending])
+    known = positions([*evaluated, *pending])
     surrogate = fitted([squared(known, known)[None]], costs)
 
     def bound(candidates: Sequence[Candidate]) -> Array:
-        mean, variance = surrogate.posterior([squared(known, places(candidates))[None]])
+        mean, variance = surrogate.posterior([squared(known, positions(candidates))[None]])
         return mean - settings.confidence * np.sqrt(variance)
 
     return bound
@@ -113,7 +115,7 @@ def search_tree(
     settings: NetworkMorphismSettings,
     rng: np.random.Generator,
 ) -> Candidate | None:
-    """Algorithm 1: the network of least bound on a tree whose roots are the networks that were evaluated."""
+    """Algorithm 1: the new network with the lowest bound on a tree whose roots are the evaluated networks."""
     order = itertools.count()
     queue = [(float(cost), next(order), candidate) for candidate, cost in evaluated]
     heapq.heapify(queue)

@@ -1,14 +1,14 @@
-"""Weights from a network that writes them: every architecture is scored with weights written for it, none trained.
+"""One-shot search by a hypernetwork: architectures are scored with weights that it writes for them.
 
 Paper: Brock et al., "SMASH: One-Shot Model Architecture Search through HyperNetworks", ICLR 2018: algorithm 1 (each
-batch an architecture drawn at random, its weights written from its code, one step of the hypernetwork and of all other
-weights; then random architectures are scored with written weights, the best is trained from scratch), section 3.1
+batch a random architecture, its weights written from its code, and one step of the hypernetwork and of all other
+weights; then random architectures are scored with written weights, and the best is trained from scratch), section 3.1
 (memory banks, the code), 3.2 (the hypernetwork writes the 1 x 1 convolutions that read banks, normalised; all others
-are learnt as usual). The best architecture is perturbed before (section 4.1, as in the authors' code).
-Departs from it: an operation has a convolution of its own, and always reads the bank that was written last and writes
-the next; banks of a stage have one width; batch normalisation is kept; one optimiser, with Nesterov momentum as the
-authors' code has it beside Adam, trains all; the score is the loss on the half of the training images that trains
-nothing; several networks are trained from scratch, not one.
+are learnt as usual). Before that, the best architecture is perturbed (section 4.1, as in the authors' code).
+Departs from it: every operation has its own convolution, always reads the last written bank and writes the next one;
+the banks of a stage have the same width; batch normalisation is kept; one optimiser trains all weights, with Nesterov
+momentum, which the authors' code has next to Adam; the score is the loss on the half of the training images that is not
+used for training; several networks are trained from scratch, not one.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ else:
 
 
 class SmashSettings(SupernetSettings):
+    """Settings of ``smash``."""
+
     paper: ClassVar = {
         "epochs": 100, "batch": 50, "lr": 0.1, "lr_end": 0.0, "candidates": 500, "perturbations": 100,
         "depth": 22, "retrain": 1,
@@ -54,32 +56,33 @@ class SmashSettings(SupernetSettings):
     lr: Annotated[float, Field(gt=0)] = 0.2
     weight_decay: Rate = 1e-4
     growth: Count = 10
-    """Channels of each layer of the hypernetwork."""
+    """Number of channels of each layer of the hypernetwork."""
     depth: Count = 4
-    """Layers of the hypernetwork before the last."""
+    """Number of layers of the hypernetwork before the last."""
     candidates: Count = 100
-    """Different architectures drawn at the end and scored with written weights."""
+    """Number of different random architectures that are scored with written weights at the end."""
     perturbations: Annotated[int, Field(ge=0)] = 40
-    """After that, of the best so far."""
+    """Number of perturbations of the best architecture after that."""
     perturbed: Annotated[float, Field(gt=0, le=1)] = 0.05
-    """The share of the decisions that a perturbation draws anew; one at least."""
+    """Probability that a perturbation draws a slot anew; it draws at least one."""
 
 
 def _check(experiment: Experiment, settings: SmashSettings) -> Iterator[SpecError]:
-    such = "banks or macro"
-    problems = list(needs_supernet(experiment, "smash", skips=True, such=such))
+    spaces = "banks or macro"
+    problems = list(needs_supernet(experiment, "smash", skips=True, spaces=spaces))
     yield from problems
     space = None if problems else architectures(experiment)
     if space is not None and experiment.architecture is not None and not bank_convs(space.supernet()):
-        need = f"a space with a 1 x 1 convolution that reads a stack of what slots put there, such as {such}"
-        yield SpecError("architecture.space", experiment.architecture.space, f"{need}: smash writes its weights")
+        need = f"a space with a 1 x 1 convolution that reads a concatenation of optional edges, such as {spaces}"
+        why = "because smash writes the weights of such convolutions"
+        yield SpecError("architecture.space", experiment.architecture.space, f"{need}, {why}")
 
 
 def segment(settings: SmashSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, an architecture (after the last epoch the best ones), its
-    ``accuracy`` and ``loss`` by written weights on the validation images, and the ``score`` by which it was chosen.
+    After every epoch it yields the progress of the search, the choices of an architecture (after the last epoch, of the
+    best ones), its ``accuracy`` and ``loss`` with written weights on the validation images, and its ``score``.
     """
     provider = partial(hypernetwork.Hypernetwork, growth=settings.growth, depth=settings.depth)
     yield from segments.trained(Smashing, settings, data, seed=seed, threads=threads, provider=provider)
@@ -89,15 +92,15 @@ def segment(settings: SmashSettings, data: Data, *, seed: int = 0, threads: int 
     "smash", settings=SmashSettings, check=_check, ends=True, segment=segment, strategy="generation", scope="network"
 )
 def smash(ask: Ask[SmashSettings]) -> list[Suggestion]:
-    """Segments of the training, one at a time; then the best networks by written weights, from scratch."""
+    """Segments of the search, one at a time; then the best networks by written weights, trained from scratch."""
     return chained(ask)
 
 
 class Smashing:
-    """A search under way.
+    """A running search.
 
     Attributes:
-        epoch: how many are over.
+        epoch: number of completed epochs.
     """
 
     def __init__(self, network: Network, data: Data, settings: SmashSettings, seed: int = 0, state: Any = None) -> None:
@@ -112,11 +115,11 @@ class Smashing:
         self.epoch = int(state["epoch"]) if state else 0
 
     def state(self) -> dict[str, Any]:
-        """What a search that goes on needs."""
+        """The state from which the search can continue."""
         return {name: part.state_dict() for name, part in self.parts.items()} | {"epoch": self.epoch}
 
     def train_epoch(self) -> None:
-        """Once over the first half, each batch with another architecture (algorithm 1)."""
+        """Train once over the first half, each batch with a random architecture (algorithm 1)."""
         self.epoch += 1
         rng = np.random.default_rng((self.seed, self.epoch))
         shared.set_rate(self.optimiser, self.settings, self.epoch)
@@ -125,15 +128,15 @@ class Smashing:
             self.step(child, shared.rows(self.train, chosen))
 
     def step(self, child: Choice, batch: shared.Batch) -> None:
-        """Train the hypernetwork by the weights that it writes for an architecture, and the other weights of that."""
+        """Train the hypernetwork, through the weights that it writes for a child, and the child's other weights."""
         shared.child_step(self.network, child, batch, self.optimiser, self.columns, self.settings.clip)
 
     def score(self, child: Choice) -> float:
-        """The loss of an architecture with written weights on the second half."""
+        """The loss of a child with written weights on the second half."""
         return shared.child_loss(self.network, child, self.valid)
 
     def perturbed(self, child: Choice, rng: np.random.Generator) -> Choice:
-        """An architecture with some of its decisions drawn anew, one at least."""
+        """A child with some of its slots drawn anew, at least one."""
         other, slots = next(children(self.network.flat, rng)), list(child)
         anew = {slots[int(rng.integers(len(slots)))]} | {
             slot for slot in slots if rng.random() < self.settings.perturbed
@@ -141,7 +144,7 @@ class Smashing:
         return {slot: other[slot] if slot in anew else child[slot] for slot in slots}
 
     def scored(self) -> list[tuple[float, Choice]]:
-        """Different architectures with their scores, the best first: candidates, then perturbations of the best."""
+        """The scored architectures, the best first: candidates, and perturbations of the best so far."""
         rng = np.random.default_rng((self.seed, self.epoch, 1))
         candidates = self.bounds.first(children(self.network.flat, rng), self.settings.candidates)
         known = {self.bounds.network(child)[0]: (self.score(child), child) for child in candidates}
@@ -154,7 +157,7 @@ class Smashing:
         return sorted(known.values(), key=lambda scored: scored[0])
 
     def metrics(self, data: Data) -> dict[str, object]:
-        """What a segment reports after an epoch."""
+        """The metrics of a segment after an epoch."""
         if self.epoch >= self.settings.epochs:
             best = self.scored()[: self.settings.retrain]
         else:
@@ -162,11 +165,11 @@ class Smashing:
                 children(self.network.flat, np.random.default_rng((self.seed, self.epoch, 1))), 1
             )
             best = [(self.score(child), child)]
-        told = shared.report(self.network, [child for _, child in best], self.train, data.valid)
-        return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, "score": best[0][0], **told}
+        report = shared.report(self.network, [child for _, child in best], self.train, data.valid)
+        return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, "score": best[0][0], **report}
 
 
 def children(supernet: Flat, rng: np.random.Generator) -> Iterator[Choice]:
-    """Architectures of a supernet, each decision drawn evenly."""
+    """Endless uniformly random architectures of a supernet."""
     for _ in itertools.count():
         yield {slot: int(rng.integers(len(names))) for slot, names in supernet.groups.items()}

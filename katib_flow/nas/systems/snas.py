@@ -1,11 +1,12 @@
-"""Stochastic search: each edge a draw that is nearly one operation, whose distribution is trained with the weights.
+"""Stochastic search: every edge samples a nearly one-hot operation, and the distribution is trained with the weights.
 
 Paper: Xie et al., "SNAS: Stochastic Neural Architecture Search", ICLR 2019: section 2.2 (the search, equations 3 to 5:
 a relaxed one-hot from the concrete distribution, weights and distribution trained together on one loss), section 2.3
 (credit of an operation), section 2.4 (resource constraint, linear in the draw), appendix (annealed temperature).
-What each edge most probably is, "none" included, is trained from scratch.
-Departs from it: the cost of an architecture is its FLOPs, as a share of the costliest; the temperature falls
-geometrically over the search; ``distribution_lr`` is for tens of thousands of steps there: a short search needs more.
+The most probable operations of the edges, "none" included, are trained from scratch.
+Departs from it: the cost of an architecture is its FLOPs, as a share of those of the most expensive one; the
+temperature falls geometrically during the search; the paper's ``distribution_lr`` is for tens of thousands of steps,
+and a short search needs a larger one.
 """
 
 from __future__ import annotations
@@ -42,21 +43,23 @@ Temperature = Annotated[float, Field(gt=0)]
 
 
 class SnasSettings(SupernetSettings):
+    """Settings of ``snas``."""
+
     paper: ClassVar = {"epochs": 150, "batch": 64, "lr": 0.025, "distribution_lr": 3e-4, "retrain": 1}
     epochs: Count = 40
     batch: Count = 32
     lr: Annotated[float, Field(gt=0)] = 0.1
     weight_decay: Rate = 3e-4
     temperature: Temperature = 1.0
-    """Of the draws, at the beginning: the higher, the more an edge is a blend of all operations."""
+    """Initial temperature; the higher, the more an edge is a blend of all operations."""
     temperature_end: Temperature = 0.03
-    """The same, at the end."""
+    """Final temperature."""
     distribution_lr: Annotated[float, Field(gt=0)] = 0.02
     """Learning rate of the logits of the operations."""
     distribution_weight_decay: Rate = 1e-3
-    """Of the logits."""
+    """Weight decay of the logits of the operations."""
     cost: Rate = 0.0
-    """Weight in the loss of the FLOPs of what is drawn, as a share of those of the costliest architecture."""
+    """Weight in the loss of the sample's FLOPs, as a share of those of the most expensive architecture."""
 
 
 def _check(experiment: Experiment, settings: SnasSettings) -> Iterator[SpecError]:
@@ -69,9 +72,9 @@ def _check(experiment: Experiment, settings: SnasSettings) -> Iterator[SpecError
 def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int = 1) -> Iterator[dict[str, object]]:
     """Train a part of the search.
 
-    After every epoch it yields how far the search is, the probability of each choice (``alpha/<slot>/...``), what is
-    derived from them (``choice/<slot>``), its ``accuracy`` and ``loss`` with the shared weights on the validation
-    images, the temperature, and the expected cost as a share of the costliest architecture's.
+    After every epoch it yields the progress of the search, the probability of each choice (``alpha/<slot>/...``), the
+    choices of the derived network (``choice/<slot>``), its ``accuracy`` and ``loss`` with shared weights on the
+    validation images, the temperature, and the expected cost as a share of that of the most expensive architecture.
     """
     yield from segments.trained(Annealed, settings, data, seed=seed, threads=threads)
 
@@ -80,16 +83,16 @@ def segment(settings: SnasSettings, data: Data, *, seed: int = 0, threads: int =
     "snas", settings=SnasSettings, check=_check, ends=True, segment=segment, strategy="modification", scope="cell"
 )
 def snas(ask: Ask[SnasSettings]) -> list[Suggestion]:
-    """Segments of the search, one at a time; then the likeliest networks, from scratch."""
+    """Segments of the search, one at a time; then the most likely networks, trained from scratch."""
     return chained(ask, norm=True)
 
 
 class Annealed:
-    """A search under way.
+    """A running search.
 
     Attributes:
-        epoch: how many are over.
-        logits: of the choices of each slot, log a in the paper.
+        epoch: number of completed epochs.
+        logits: the logits log a of the choices, shape (choice,), by slot.
     """
 
     def __init__(self, network: Network, data: Data, settings: SnasSettings, seed: int = 0, state: Any = None) -> None:
@@ -114,17 +117,17 @@ class Annealed:
             self.epoch = int(state["epoch"])
 
     def state(self) -> dict[str, Any]:
-        """What a search that goes on needs."""
+        """The state from which the search can continue."""
         return {name: part.state_dict() for name, part in self.parts.items()} | {"epoch": self.epoch}
 
     @property
     def temperature(self) -> float:
-        """Of this epoch: from the first to the last of the search it falls by equal factors."""
+        """The temperature of this epoch; it falls by equal factors from the first epoch to the last."""
         over = (self.epoch - 1) / max(1, self.settings.epochs - 1)
         return self.settings.temperature * (self.settings.temperature_end / self.settings.temperature) ** over
 
     def train_epoch(self) -> None:
-        """Once over all training images."""
+        """Train once over all training images."""
         self.network.train()
         self.epoch += 1
         shared.set_rate(self.optimiser, self.settings, self.epoch)
@@ -133,7 +136,7 @@ class Annealed:
             self.step(shared.rows(self.train, chosen), generator)
 
     def step(self, batch: shared.Batch, generator: torch.Generator) -> None:
-        """Train the weights and the distribution, both by one draw and one loss (equation 5)."""
+        """Train the weights and the distribution with the same sample and the same loss (equation 5)."""
         draw = {slot: relaxed(logits, self.temperature, generator) for slot, logits in self.logits.items()}
         self.network.choose(draw)
         loss = torch.nn.functional.cross_entropy(self.network(batch[0]), batch[1])
@@ -146,29 +149,31 @@ class Annealed:
         self.distribution.step()
 
     def cost_of(self, weights: Mapping[str, Tensor]) -> Tensor:
-        """What is drawn costs, or with probabilities what is expected, as a share of the costliest (section 2.4)."""
+        """The cost of a sample, or of probabilities the expected cost, as a share of the largest cost (section 2.4)."""
         return expected(self.costs, weights)
 
     def metrics(self, data: Data) -> dict[str, object]:
-        """What a segment reports after an epoch."""
+        """The metrics of a segment after an epoch."""
         with torch.no_grad():
             probabilities = shared.blend(self.network)
             cost = float(self.cost_of(probabilities))
             self.network.choose(probabilities)
             loss, accuracy = loop.evaluate(self.network, data.valid)
         whole = {"supernet/accuracy": accuracy, "supernet/loss": loss, "cost": cost, "temperature": self.temperature}
-        alpha = weights_told(self.network.topology, {slot: each.tolist() for slot, each in probabilities.items()})
+        alpha = weights_told(
+            self.network.topology, {slot: probability.tolist() for slot, probability in probabilities.items()}
+        )
         progress = {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs}
         return {**progress, **shared.report(self.network, self.derived(), self.train, data.valid), **whole, **alpha}
 
     def derived(self) -> list[Choice]:
-        """The likeliest networks among those which are no larger than they may be, the first most."""
+        """The choices of the most likely networks within the bounds, in descending order."""
         log_chances = {slot: logits.log_softmax(dim=0).tolist() for slot, logits in self.logits.items()}
         return self.bounds.first(likeliest(log_chances), self.settings.retrain)
 
 
 def relaxed(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
-    """A draw from the concrete distribution, shape (choice,): nearly one-hot where the temperature is low (equation 4).
+    """Sample from the concrete distribution, shape (choice,): nearly one-hot at a low temperature (equation 4).
 
     Args:
         logits: log a of each choice, shape (choice,).

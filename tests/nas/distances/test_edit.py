@@ -112,19 +112,19 @@ def test_the_kernel_of_the_embedding_is_positive_where_that_of_the_distance_is_n
     star[0], star[:, 0] = 1.0, 1.0
     np.fill_diagonal(star, 0.0)
     assert np.linalg.eigvalsh(np.exp(-0.05 * star**2)).min() < -1e-3
-    places = Embedding.of(6, np.random.default_rng(0)).places(star)
+    places = Embedding.drawn(6, np.random.default_rng(0)).positions(star)
     assert np.linalg.eigvalsh(np.exp(-0.05 * squared(places, places))).min() > -1e-8
     made = [network_of(each) for each in grown(60)]
     for seed in range(3):
         d = distances(made, made[:40], 0.5)  # twenty that are no anchors
-        places = Embedding.of(40, np.random.default_rng(seed)).places(d)
+        places = Embedding.drawn(40, np.random.default_rng(seed)).positions(d)
         assert np.linalg.eigvalsh(np.exp(-squared(places, places))).min() > -1e-8
 
 
 def test_the_embedding_stretches_no_distance_and_keeps_a_good_part_of_each():
     made = [network_of(each) for each in grown(40)]
     d = distances(made, made, 0.5)
-    places = Embedding.of(40, np.random.default_rng(0)).places(d)
+    places = Embedding.drawn(40, np.random.default_rng(0)).positions(d)
     rho, apart_ = np.sqrt(squared(places, places)), d > 1e-9
     assert (rho <= d + 1e-9).all()
     assert (rho[apart_] > d[apart_] / (4 * math.log(40))).mean() > 0.95
@@ -132,5 +132,5 @@ def test_the_embedding_stretches_no_distance_and_keeps_a_good_part_of_each():
 
 
 def test_one_anchor_is_enough_to_begin_with():
-    places = Embedding.of(1, np.random.default_rng(0)).places(np.array([[0.0], [3.0]]))
+    places = Embedding.drawn(1, np.random.default_rng(0)).positions(np.array([[0.0], [3.0]]))
     np.testing.assert_allclose(squared(places, places), [[0, 9], [9, 0]])

@@ -34,11 +34,11 @@ def test_other_spaces_have_none(space):
 
 
 def test_every_convolution_has_rows_of_its_own_and_a_column_for_all_that_it_may_read():
-    grid = Grid.of(supernet("banks", stages=2, layers=3, banks=2, channels=4))
+    grid = Grid.from_supernet(supernet("banks", stages=2, layers=3, banks=2, channels=4))
     assert (grid.unit, grid.columns, grid.operations) == (4, 4, 4)
-    rows = [range(grid.rows)[rows] for _, rows, _ in grid.places()]
+    rows = [range(grid.rows)[rows] for _, rows, _ in grid.slices()]
     assert [number for each in rows for number in each] == list(range(grid.rows))
-    for conv, of_rows, columns in grid.places():
+    for conv, of_rows, columns in grid.slices():
         assert len(range(grid.rows)[of_rows]) * 4 == conv.channels == (4 if conv.edge.startswith("1") else 8)
         assert len(range(grid.columns)[columns]) * 4 == conv.inputs
 

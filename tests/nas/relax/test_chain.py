@@ -79,7 +79,7 @@ def test_while_a_segment_runs_nothing_starts_and_a_failed_one_is_tried_again(nam
 
 @both
 def test_a_trial_that_trains_no_supernet_is_told(name):
-    with pytest.raises(KatibFlowError, match="trial t00000: reported no search/progress; the trial's function has to"):
+    with pytest.raises(KatibFlowError, match="trial t00000: search/progress was not reported; the trial function must"):
         suggest(search(name), History((segment(only(search(name)), None),)), 1)
 
 

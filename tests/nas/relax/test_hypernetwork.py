@@ -92,7 +92,7 @@ def test_the_code_has_the_cells_that_are_read_and_written_and_what_operation_the
     code = network.provider.code(one_hot(network, child))
     assert code.shape[1:] == (6, 4)  # two of one unit, two of two; two banks of two units
     rows = {"1.2.fit": 0, "1.3.fit": 1}
-    assert [conv.edge for conv, _, _ in network.provider.grid.places()][:2] == list(rows)
+    assert [conv.edge for conv, _, _ in network.provider.grid.slices()][:2] == list(rows)
     assert code[READ, :2].tolist() == [[1, 1, 0, 0], [1, 0, 0, 0]]
     assert code[WRITE, :2].tolist() == [[1, 0, 0, 0], [1, 1, 0, 0]]
     assert code[OWN, :2].tolist() == [[1, 1, 0, 0]] * 2

@@ -116,7 +116,9 @@ def test_one_that_was_killed_is_tried_again():
 
 def test_a_trial_that_tells_no_bound_is_told_what_it_needs():
     history = History(tuple(ended(each, None) for each in suggest(search(), History(), 2)))
-    with pytest.raises(KatibFlowError, match="t00000: reported no ensemble/objective; the trial's function has to be"):
+    with pytest.raises(
+        KatibFlowError, match="t00000: ensemble/objective was not reported; the trial function must train"
+    ):
         suggest(search(), history, 2)
 
 
@@ -124,7 +126,7 @@ def test_what_it_would_not_read_is_refused():
     made = spec(architecture="ensemble", parameters={}, algorithm="adanet")
     with pytest.raises(InvalidSpec, match=r"trial\.arguments\.epochs: found 'epochs', need one of data, train_size"):
         suggest(Experiment.parse({**made, "trial": {"arguments": {"epochs": 9}}}), History(), 1)
-    with pytest.raises(InvalidSpec, match=r"architecture\.space: found 'chain', need ensemble"):
+    with pytest.raises(InvalidSpec, match=r"architecture\.space: found 'chain', need the space ensemble"):
         suggest(Experiment.parse({**made, "architecture": "chain"}), History(), 1)
 
 

@@ -74,7 +74,7 @@ def test_the_reward_of_no_error_is_that_of_an_error_in_a_thousand() -> None:
     assert perfect == good == pytest.approx(math.tan(0.999 * math.pi / 2))
 
 
-ACTORS = Actors.of(EasSettings())
+ACTORS = Actors.from_settings(EasSettings())
 
 
 def made(move: Move, parent: Topology) -> list[dict[str, Any]]:
@@ -301,7 +301,7 @@ def test_what_it_cannot_search_is_refused(sections: Any, where: str, need: str) 
 
 @pytest.mark.parametrize(
     ("settings", "need"),
-    [({"channels": [8, 4]}, "rising"), ({"features": [8, 8]}, "rising"), ({"kernels": [3, 4]}, "odd")],
+    [({"channels": [8, 4]}, "ascending"), ({"features": [8, 8]}, "ascending"), ({"kernels": [3, 4]}, "odd")],
 )
 def test_levels_that_do_not_rise_and_even_kernels_are_refused(settings: Any, need: str) -> None:
     (problem,) = check_algorithm(search(settings))

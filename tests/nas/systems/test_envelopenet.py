@@ -146,7 +146,7 @@ def test_after_a_failure_it_goes_on_to_the_last_network():
 def test_a_trial_that_reports_no_statistics_is_told():
     made = experiment()
     (first,) = suggest(made, History(), 1)
-    with pytest.raises(KatibFlowError, match="trial t00000: reported no variance/<branch>; the trial's function"):
+    with pytest.raises(KatibFlowError, match="trial t00000: variance/<branch> was not reported; the trial function"):
         suggest(made, History((Trial(first, State.SUCCEEDED, {"accuracy": 0.5}),)), 1)
 
 

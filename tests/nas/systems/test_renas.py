@@ -67,7 +67,7 @@ def size(parameter: Parameter) -> int:
 @pytest.mark.parametrize("route", ["network", "node"])
 def test_a_child_differs_in_the_routed_slots_only_and_in_each_of_them(route: str) -> None:
     made = pairs(3, route=route)
-    known, mutators, space = policy(made), Mutators.of(ask(made)), search_space(made)
+    known, mutators, space = policy(made), Mutators.from_ask(ask(made)), search_space(made)
     rng = np.random.default_rng(0)
     for _ in range(40):
         parent = space.draw(rng)
@@ -84,7 +84,12 @@ def test_a_child_differs_in_the_routed_slots_only_and_in_each_of_them(route: str
 
 def test_every_slot_and_every_other_value_comes_up() -> None:
     made = pairs(2)
-    known, mutators, space, rng = policy(made), Mutators.of(ask(made)), search_space(made), np.random.default_rng(0)
+    known, mutators, space, rng = (
+        policy(made),
+        Mutators.from_ask(ask(made)),
+        search_space(made),
+        np.random.default_rng(0),
+    )
     parent = space.draw(rng)
     seen = mutators.slots.tokens(parent)
     drawn = [mutators.changes(known.draw("mutate", seen, rng)) for _ in range(600)]
@@ -109,7 +114,7 @@ def test_the_policy_has_the_units_of_the_settings_and_a_state_for_each_node_that
 
 def test_chances_of_all_mutations_add_up_to_one() -> None:
     made = pairs(2)
-    known, mutators = policy(made), Mutators.of(ask(made))
+    known, mutators = policy(made), Mutators.from_ask(ask(made))
     parent = search_space(made).draw(np.random.default_rng(1))
     seen = tuple(mutators.slots.tokens(parent))
     total = 0.0
@@ -123,7 +128,7 @@ def test_the_input_mutator_looks_at_the_nodes_that_a_slot_may_read_and_slots_of_
     None
 ):
     made = pairs(3)
-    mutators = Mutators.of(ask(made))
+    mutators = Mutators.from_ask(ask(made))
     assert mutators.slots.read_by("normal.4.in1") == ["normal.0", "normal.1", "normal.2", "normal.3"]
     # in the same order in every process, for what is kept goes by it
     assert mutators.nodes == [f"{cell}.{node}" for cell in ("normal", "reduce") for node in range(4)]
@@ -134,7 +139,7 @@ def test_the_input_mutator_looks_at_the_nodes_that_a_slot_may_read_and_slots_of_
 
 def test_attention_is_to_the_mean_state_of_a_nodes_slots_and_to_a_state_of_its_own_where_it_has_none() -> None:
     made = pairs(3)
-    known, mutators = policy(made), Mutators.of(ask(made))
+    known, mutators = policy(made), Mutators.from_ask(ask(made))
     keys: list[Any] = []
     known.policy.attention = lambda state, nodes: keys.append(list(nodes)) or state[: len(nodes)]
     seen = mutators.slots.tokens(search_space(made).draw(np.random.default_rng(0)))
@@ -154,7 +159,12 @@ def test_attention_is_to_the_mean_state_of_a_nodes_slots_and_to_a_state_of_its_o
 def test_slots_that_become_active_by_a_mutation_are_drawn_and_those_that_are_not_are_left_out() -> None:
     data = spec(architecture="block", parameters={}, algorithm={"name": "renas", "settings": SMALL})
     made = Experiment.parse(data)
-    known, mutators, space, rng = policy(made), Mutators.of(ask(made)), search_space(made), np.random.default_rng(0)
+    known, mutators, space, rng = (
+        policy(made),
+        Mutators.from_ask(ask(made)),
+        search_space(made),
+        np.random.default_rng(0),
+    )
     lengths = Counter[int]()
     for _ in range(60):
         parent = space.draw(rng)
@@ -198,7 +208,12 @@ def test_other_parameters_are_mutated_alike_by_the_part_of_their_range() -> None
 def test_router_and_mutator_concentrate_on_what_pays_and_on_nothing_where_rewards_are_random(planted: bool) -> None:
     """Only sep5 in the place of skip at node 3 of the normal cell pays; slot 5 is its first operation."""
     made = pairs(units=50)
-    known, mutators, space, rng = policy(made), Mutators.of(ask(made)), search_space(made), np.random.default_rng(0)
+    known, mutators, space, rng = (
+        policy(made),
+        Mutators.from_ask(ask(made)),
+        search_space(made),
+        np.random.default_rng(0),
+    )
     parent = {**space.nth(0), "normal.3.op0": "skip"}
     seen = tuple(mutators.slots.tokens(parent))
     slot = list(mutators.slots.values).index("normal.3.op0")
@@ -267,7 +282,7 @@ def test_networks_are_drawn_until_there_is_a_population_and_then_the_best_of_the
 
 def test_a_mutant_keeps_its_move_and_what_came_up_before_it_with_its_trial() -> None:
     made = search("renas", **SMALL)
-    mutators = Mutators.of(ask(made))
+    mutators = Mutators.from_ask(ask(made))
     history = play(made, 60, 2, wrong)
     again = 0
     for trial in history[4:]:
