@@ -35,7 +35,7 @@ def show(
     """Print records as a table or as JSON.
 
     Args:
-        lines: draw lines between the records of a table.
+        lines: draw lines between the records of a table, whose cells may have several lines.
         empty: the text to print instead of an empty table.
     """
     if output is Output.JSON:
@@ -47,6 +47,9 @@ def show(
 
     from katib_flow.trial.table import cell, printable, telling
 
+    def content(value: Any) -> Text:
+        return Text("\n".join(map(printable, cell(value).split("\n"))) if lines else printable(cell(value)))
+
     if not rows:
         print(empty)
         return
@@ -56,7 +59,7 @@ def show(
         numeric = all(isinstance(row[name], int | float | None) for row in rows)
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(printable(cell(row[name]))) for name in columns))
+        table.add_row(*(content(row[name]) for name in columns))
     console = Console()
     if not console.is_terminal:
         console = Console(width=max(console.width, 200))  # a pipe or a log has no width
