@@ -1,10 +1,10 @@
-"""Edits: how one network becomes another, and what of its weights the other takes over. NumPy only.
+"""Edits: how one network is changed into another, and which weights it takes over. NumPy only.
 
-An edit keeps one of two promises. A *morphism* keeps the function that the network computes (to rounding, with
+There are two kinds of edits. A *morphism* preserves the function that the network computes (up to rounding, with
 normalisation in evaluation mode; Chen et al., "Net2Net", ICLR 2016; Elsken et al., 2017): ``widen``, ``deepen``,
-``skip``, ``concat``, ``kernel``, ``branch``, ``insert``. The others (``prune``, ``remove``, ``set``, ``append``) keep
-the weights that still have a place. Edits are plain data, and a child's topology lists those that made it (``edits``),
-so that its weights can be made again from the parent's, bit for bit: what is random comes from the edit's own seed.
+``skip``, ``concat``, ``kernel``, ``branch``, ``insert``. The others (``prune``, ``remove``, ``set``, ``append``) only
+preserve the weights of the layers that remain. Edits are plain data, and a child's topology lists those that made it
+(``edits``), so its weights can be derived from the parent's again, bit for bit: random choices use the edit's own seed.
 """
 
 import importlib
@@ -32,44 +32,45 @@ BN_EPSILON = 1e-5  # torch's
 
 
 def morphisms() -> tuple[str, ...]:
-    """Names of the edits that keep the function."""
-    return tuple(name for name, each in registered.all().items() if each.preserves)
+    """The names of the edits that preserve the function."""
+    return tuple(name for name, registered_edit in registered.all().items() if registered_edit.preserves)
 
 
 def modify(parent: Topology, edits: Sequence[Fields]) -> Topology:
-    """The topology after some edits, its cells unrolled; it lists the edits.
+    """Apply edits to a topology, one after another; the result has its cells unrolled, and lists the edits.
 
     Raises:
-        InvalidSpec: an edit is unknown, does not fit, or gives no sound network; by its position.
+        InvalidSpec: an edit is unknown, does not fit, or leads to a network that is not sound; it names the position.
     """
-    made = parent
-    for number, each in enumerate(edits):
-        made = _applied(made, each, f"edits[{number}]")
-    return made.model_copy(update={"edits": tuple(dict(each) for each in edits)})
+    child = parent
+    for number, fields in enumerate(edits):
+        child = _applied(child, fields, f"edits[{number}]")
+    return child.model_copy(update={"edits": tuple(dict(fields) for fields in edits)})
 
 
 def morph(parent: Topology, weights: Weights, edits: Sequence[Fields]) -> tuple[Topology, Weights]:
-    """The topology after some edits, with the weights that it takes over.
+    """Apply edits to a topology and its weights, one after another.
 
     Raises:
-        InvalidSpec: as ``modify``.
+        InvalidSpec: as in ``modify``.
     """
-    made = parent
-    for number, each in enumerate(edits):
-        child = _applied(made, each, f"edits[{number}]")
-        weights = registered.get(each["edit"], "edit").transfer(made, weights, child, each)
-        made = child
-    return made.model_copy(update={"edits": tuple(dict(each) for each in edits)}), weights
+    current = parent
+    for number, fields in enumerate(edits):
+        child = _applied(current, fields, f"edits[{number}]")
+        weights = registered.get(fields["edit"], "edit").transfer(current, weights, child, fields)
+        current = child
+    return current.model_copy(update={"edits": tuple(dict(fields) for fields in edits)}), weights
 
 
 def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
-    """What a child takes over from its parent's weights: by its edits, else the layers that both have.
+    """The weights that a child takes over from its parent, as the child's ``weights`` says.
 
-    With ``weights: shape`` it is every tensor of the same name and shape, whatever leads to its layer; with ``weights:
-    edges`` it is those of edges that have the same operation on the same vertex.
+    ``inherit``: those that its edits transfer or, without edits, those of the layers that both have. ``shape``: every
+    tensor of the same name and shape. ``edges``: those of edges with the same operation on the same vertex. ``fresh``:
+    no weights.
 
     Raises:
-        InvalidSpec: its edits do not make it of this parent.
+        InvalidSpec: the child's edits, applied to this parent, lead to another topology.
     """
     if not weights or child.weights == "fresh":
         return {}
@@ -78,23 +79,23 @@ def inherited(parent: Topology, weights: Weights, child: Topology) -> Weights:
     if child.weights == "edges":
         return unchanged(parent, weights, child)
     if child.edits:
-        made, weights = morph(parent, weights, child.edits)
-        if made.hash != child.hash:
+        derived, weights = morph(parent, weights, child.edits)
+        if derived.hash != child.hash:
             raise InvalidSpec(
-                "topology", [SpecError("edits", f"topology {made.hash}", f"edits that give {child.hash}")]
+                "topology", [SpecError("edits", f"topology {derived.hash}", f"edits that give {child.hash}")]
             )
         return weights
     return carried(parent, weights, child)
 
 
-def _applied(topology: Topology, each: Fields, where: str) -> Topology:
-    name = each.get("edit", NOTHING)
+def _applied(topology: Topology, fields: Fields, where: str) -> Topology:
+    name = fields.get("edit", NOTHING)
     try:
-        found = registered.get(name, f"{where}.edit")
+        registered_edit = registered.get(name, f"{where}.edit")
     except SpecError as problem:
         raise InvalidSpec("topology", [problem]) from None
     try:
-        child = found.apply(topology, each)
+        child = registered_edit.apply(topology, fields)
         return child if isinstance(child, Topology) else child.topology()
     except KeyError as error:
         missing = SpecError(f"{where}.{error.args[0]}", NOTHING, f"a value, for {name}")
@@ -106,13 +107,13 @@ def _applied(topology: Topology, each: Fields, where: str) -> Topology:
 # widen
 
 
-def _widen_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
-    made, times = _widened(parent, each)
+def _widen_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
+    channels, times = _widened(parent, fields)
     shapes = {name: shape for name, (shape, _, _) in places(child).items()}
     new = dict(weights)
     for edge in parent.flat.live.edges:
-        for step in made.steps[edge.key]:
-            rows, columns = _counts(made, step.after, times), _counts(made, step.before, times)
+        for step in channels.steps[edge.key]:
+            rows, columns = _counts(channels, step.after, times), _counts(channels, step.before, times)
             for tensor in tensors(step):
                 name = prefix(edge) + tensor.name
                 if name in weights:
@@ -122,7 +123,7 @@ def _widen_transfer(parent: Topology, weights: Weights, child: Topology, each: F
 
 
 def _repeated(tensor: Array, rows: NDArray[np.int_] | None, columns: NDArray[np.int_] | None) -> Array:
-    """Rows copied; columns copied and divided by the number of copies, so that the sum over them is what it was."""
+    """Repeat rows; repeat columns and divide them by the number of copies, so that their sum does not change."""
     if rows is not None:
         tensor = np.repeat(tensor, rows, axis=0)
     if columns is not None:
@@ -132,72 +133,72 @@ def _repeated(tensor: Array, rows: NDArray[np.int_] | None, columns: NDArray[np.
 
 
 def _padded(tensor: Array, shape: Sequence[int]) -> Array:
-    """Zeros for hidden units that a wider squeeze-and-excite has more."""
+    """Append zeros for the additional hidden units of a wider squeeze-and-excite layer."""
     if tensor.shape == tuple(shape):
         return tensor
     return np.pad(tensor, [(0, wanted - have) for wanted, have in zip(shape, tensor.shape, strict=True)])
 
 
-def _counts(made: Channels, vector: Vector, times: Mapping[int, int]) -> NDArray[np.int_]:
-    return np.array([times.get(each, 1) for each in made.classes(vector)], dtype=int)
+def _counts(channels: Channels, vector: Vector, times: Mapping[int, int]) -> NDArray[np.int_]:
+    return np.array([times.get(channel_class, 1) for channel_class in channels.classes(vector)], dtype=int)
 
 
-def _widened(parent: Topology, each: Fields) -> tuple[Channels, dict[int, int]]:
-    """How often each class of channels is to stand, so that an edge gives ``to`` channels."""
-    edge = edge_of(parent, each["edge"])
-    made = Channels(parent.flat.live, parent.shapes)
-    steps = made.steps.get(edge.key) or []
+def _widened(parent: Topology, fields: Fields) -> tuple[Channels, dict[int, int]]:
+    """How often to repeat each class of channels, so that the edge has ``to`` output channels."""
+    edge = edge_of(parent, fields["edge"])
+    channels = Channels(parent.flat.live, parent.shapes)
+    steps = channels.steps.get(edge.key) or []
     if not steps:
         raise SpecError("edge", edge.key, "an operation with channels of its own")
-    vector = made.classes(steps[-1].after)
-    target, rng = int(each["to"]), np.random.default_rng(int(each.get("seed", 0)))
+    vector = channels.classes(steps[-1].after)
+    target, rng = int(fields["to"]), np.random.default_rng(int(fields.get("seed", 0)))
     if target <= len(vector):
-        raise SpecError("to", target, f"more than the {len(vector)} channels that {edge.key} gives")
+        raise SpecError("to", target, f"a number above {len(vector)}, the output channels of {edge.key}")
     times: dict[int, int] = {}
     missing, size = target - len(vector), Counter(vector)
-    free = sorted(set(vector) - made.fixed_classes)
+    free = sorted(set(vector) - channels.fixed_classes)
     while missing:
         fitting = [one for one in free if size[one] <= missing]
         if not fitting:
-            raise SpecError("to", target, f"a width that {edge.key} can have: its channels are bound to others")
+            raise SpecError("to", target, f"a width that {edge.key} can have, because its channels are tied to others")
         chosen = fitting[int(rng.integers(len(fitting)))]
         times[chosen] = times.get(chosen, 1) + 1
         missing -= size[chosen]
-    return made, times
+    return channels, times
 
 
 @edit("widen", _widen_transfer, preserves=True)
-def _widen(parent: Topology, each: Fields) -> Topology:
-    """``{edit: widen, edge, to, seed}``: random channels are copied, and so are those that they are added to."""
-    made, times = _widened(parent, each)
+def _widen(parent: Topology, fields: Fields) -> Topology:
+    """``{edit: widen, edge, to, seed}``: copy random output channels of an edge, and all channels tied to them."""
+    channels, times = _widened(parent, fields)
     draft = Draft.of(parent)
     for edge in parent.flat.live.edges:
-        steps = made.steps[edge.key]
+        steps = channels.steps[edge.key]
         if not steps:
             continue
-        width = int(_counts(made, steps[-1].after, times).sum())
+        width = int(_counts(channels, steps[-1].after, times).sum())
         name = "features" if "features" in edge.params else "c"
         if edge.params.get(name) is not None:
             draft.edge(edge.key)["params"][name] = width
     child = draft.topology()
-    _check_widths(child, made, times)
+    _check_widths(child, channels, times)
     return child
 
 
-def _check_widths(child: Topology, made: Channels, times: Mapping[int, int]) -> None:
-    for vertex, vector in made.at.items():
-        wanted, found = int(_counts(made, vector, times).sum()), child.shapes[vertex][0]
-        if found != wanted:
+def _check_widths(child: Topology, channels: Channels, times: Mapping[int, int]) -> None:
+    for vertex, vector in channels.at.items():
+        wanted, width = int(_counts(channels, vector, times).sum()), child.shapes[vertex][0]
+        if width != wanted:
             raise SpecError(
-                "edge", f"{found} channels at vertex {vertex}", f"{wanted}, by parameters c of its operations"
+                "edge", f"{width} channels at vertex {vertex}", f"{wanted}, set by parameters c of its operations"
             )
 
 
 # deepen, skip, kernel, branch, insert
 
 
-def _deepen_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
-    edge = edge_of(child, new_key(parent, each["edge"], "deep"))
+def _deepen_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
+    edge = edge_of(child, new_key(parent, fields["edge"], "deep"))
     new = dict(weights)
     channels = child.shapes[edge.src][0]
     for number, layer in enumerate(edge.layers):
@@ -223,23 +224,23 @@ def _identity_norm(path: str, channels: int) -> Weights:
 
 
 @edit("deepen", _deepen_transfer, preserves=True)
-def _deepen(parent: Topology, each: Fields) -> Draft:
-    """``{edit: deepen, edge, k}``: a layer that does nothing yet after an edge; with ReLU where nothing is negative."""
-    edge = edge_of(parent, each["edge"])
+def _deepen(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: deepen, edge, k}``: insert an identity layer after an edge; with ReLU if no value there is negative."""
+    edge = edge_of(parent, fields["edge"])
     shape = shape_after(parent, edge)
     relu = nonnegative(parent, edge)
     if len(shape) == 1:
         op: dict[str, Any] = {"op": "dense", "params": {"features": shape[0], "act": "relu" if relu else "identity"}}
     else:
         order = "conv-bn-relu" if relu else "conv-bn"
-        op = {"op": "conv", "params": {"c": shape[0], "k": int(each.get("k", 3)), "order": order}}
+        op = {"op": "conv", "params": {"c": shape[0], "k": int(fields.get("k", 3)), "order": order}}
     draft = Draft.of(parent)
     draft.after(edge.key, new_key(parent, edge.key, "deep"), op)
     return draft
 
 
-def _skip_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
-    edge = edge_of(child, new_key(parent, f"{each['src']}>{each['dst']}", "skip"))
+def _skip_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
+    edge = edge_of(child, new_key(parent, f"{fields['src']}>{fields['dst']}", "skip"))
     new = dict(weights)
     for step in Channels(child.flat.live, child.shapes).steps[edge.key]:
         new |= {prefix(edge) + tensor.name: np.zeros(tensor.shape, dtype=np.float32) for tensor in tensors(step)}
@@ -255,9 +256,9 @@ def _opened_gates(parent: Topology, weights: Weights, edge: FlatEdge) -> Weights
 
 
 @edit("skip", _skip_transfer, preserves=True)
-def _skip(parent: Topology, each: Fields) -> Draft:
-    """``{edit: skip, src, dst}``: a 1 x 1 convolution of zeros from a vertex to a later one that sums."""
-    src, dst = ends_of(parent, each)
+def _skip(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: skip, src, dst}``: add a 1 x 1 convolution of zeros from a vertex to a later one that sums."""
+    src, dst = ends_of(parent, fields)
     if parent.flat.vertices[dst] not in ("add", "wsum") or len(parent.shapes[src]) != 3 or len(parent.shapes[dst]) != 3:
         raise SpecError("dst", dst, "a vertex that sums maps, and a src with maps")
     before, after = parent.shapes[src], parent.shapes[dst]
@@ -270,7 +271,7 @@ def _skip(parent: Topology, each: Fields) -> Draft:
     return draft
 
 
-def _kernel_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+def _kernel_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
     new = dict(weights)
     for name, (shape, _, _) in places(child).items():
         if name in new and new[name].shape != shape:
@@ -279,22 +280,22 @@ def _kernel_transfer(parent: Topology, weights: Weights, child: Topology, each: 
 
 
 @edit("kernel", _kernel_transfer, preserves=True)
-def _kernel(parent: Topology, each: Fields) -> Draft:
-    """``{edit: kernel, edge, k}``: a larger kernel, zeros around the old one."""
-    edge = edge_of(parent, each["edge"])
+def _kernel(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: kernel, edge, k}``: enlarge the kernel of an edge with zeros around the old one."""
+    edge = edge_of(parent, fields["edge"])
     kernels = [max(layer.kernel) for layer in edge.layers if isinstance(layer, layers.Conv)]
-    if not kernels or int(each["k"]) <= max(kernels):
-        raise SpecError("k", each["k"], f"a larger kernel than {edge.key} has ({max(kernels, default=0)})")
+    if not kernels or int(fields["k"]) <= max(kernels):
+        raise SpecError("k", fields["k"], f"a kernel larger than that of {edge.key} ({max(kernels, default=0)})")
     draft = Draft.of(parent)
-    draft.set(edge.key, k=int(each["k"]))
+    draft.set(edge.key, k=int(fields["k"]))
     return draft
 
 
-def _branch_transfer(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
-    edge, twin = edge_of(parent, each["edge"]), edge_of(child, new_key(parent, each["edge"], "twin"))
+def _branch_transfer(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
+    edge, twin = edge_of(parent, fields["edge"]), edge_of(child, new_key(parent, fields["edge"], "twin"))
     new = dict(weights)
-    made = Channels(parent.flat.live, parent.shapes)
-    steps = made.steps[edge.key]
+    channels = Channels(parent.flat.live, parent.shapes)
+    steps = channels.steps[edge.key]
     last = next(step for step in reversed(steps) if isinstance(step.layer, _SCALED))
     halved = {f"{last.path}weight", f"{last.path}bias"}
     for step in steps:
@@ -310,27 +311,28 @@ _SCALED = (layers.BatchNorm, layers.Conv, layers.Linear)
 
 
 @edit("branch", _branch_transfer, preserves=True)
-def _branch(parent: Topology, each: Fields) -> Draft:
-    """``{edit: branch, edge}``: a second edge like the first beside it, both halved."""
-    edge = edge_of(parent, each["edge"])
+def _branch(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: branch, edge}``: add a copy of an edge in parallel to it, and halve the outputs of both."""
+    edge = edge_of(parent, fields["edge"])
     tail = list(edge.layers)
     while tail and (isinstance(tail[-1], HOMOGENEOUS) or tail[-1] == layers.Activation("relu")):
         tail.pop()
     if not tail or not isinstance(tail[-1], _SCALED):
-        raise SpecError("edge", edge.key, "an operation whose end can be halved: normalisation, convolution or dense")
+        need = "an edge that ends with normalisation, a convolution or a dense layer, whose output can be halved"
+        raise SpecError("edge", edge.key, need)
     draft = Draft.of(parent)
     draft.beside(edge.key, new_key(parent, edge.key, "twin"))
     return draft
 
 
-def _kept(parent: Topology, weights: Weights, child: Topology, each: Fields) -> Weights:
+def _kept(parent: Topology, weights: Weights, child: Topology, fields: Fields) -> Weights:
     return dict(weights)
 
 
 @edit("insert", _kept, preserves=True)
-def _insert(parent: Topology, each: Fields) -> Draft:
-    """``{edit: insert, edge}``: an identity after an edge, for a cell to grow at."""
-    edge = edge_of(parent, each["edge"])
+def _insert(parent: Topology, fields: Fields) -> Draft:
+    """``{edit: insert, edge}``: insert an identity after an edge, at which a cell can grow."""
+    edge = edge_of(parent, fields["edge"])
     draft = Draft.of(parent)
     draft.after(edge.key, new_key(parent, edge.key, "id"), {"op": "identity"})
     return draft

@@ -1,7 +1,7 @@
-"""The operation library: what may stand on an edge, each a few layers.
+"""The operation library: what an edge may apply, each operation a few layers.
 
-A new operation is a function of its parameters that gives layers; its defaults are those of the signature. ``c`` is
-always the number of channels that come out (None: as many as came in), ``k`` the kernel, ``s`` the stride.
+A new operation is a function from its parameters to layers; its defaults are those of the signature. ``c`` is always
+the number of output channels (None to keep that of the input), ``k`` the size of the kernel, and ``s`` the stride.
 """
 
 import inspect
@@ -41,9 +41,10 @@ class Operation:
     """A registered operation.
 
     Attributes:
-        plain: gives layers for all of its parameters, those that are fixed among them.
-        fixed: values of parameters that go with the name.
-        base: the operation that it is with some parameters fixed; itself for most.
+        plain: from all parameters, including fixed ones, to layers.
+        parameters: the names of those that can be set.
+        fixed: the values of the parameters that the name implies.
+        base: the name of the operation of which it fixes some parameters; its own name for most.
     """
 
     name: str
@@ -54,7 +55,7 @@ class Operation:
     fixed: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     def make(self, params: Mapping[str, Any]) -> tuple[Layer, ...]:
-        """Its layers for some parameters."""
+        """The layers of the operation for some parameters."""
         return tuple(self.plain(**params, **self.fixed))
 
     @property
@@ -70,15 +71,15 @@ _names: dict[Make, str] = {}
 
 
 def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
-    """Register a function that gives layers as an operation.
+    """Register a function that returns layers as an operation.
 
     Args:
-        name: what a topology calls it.
-        fixed: values of its parameters that go with this name (``conv3`` is ``conv`` with ``k=3``).
+        name: its name in a topology.
+        fixed: values of the parameters that the name implies (``conv3`` is ``conv`` with ``k=3``).
     """
 
     def register(make: Make) -> Make:
-        parameters = tuple(each for each in inspect.signature(make).parameters if each not in fixed)
+        parameters = tuple(parameter for parameter in inspect.signature(make).parameters if parameter not in fixed)
         base = _names.get(make, name) if fixed else _names.setdefault(make, name)
         operations.add(Operation(name, make, parameters, summary_of(make), base, fixed))
         _layers.cache_clear()
@@ -88,58 +89,59 @@ def operation(name: str, **fixed: Any) -> Callable[[Make], Make]:
 
 
 def layers_of(name: str, params: Mapping[str, Any], where: str = "") -> tuple[Layer, ...]:
-    """The layers of an operation; none where it is the identity.
+    """The layers of an operation; empty for the identity.
 
     Args:
-        where: the path of what holds ``op`` and ``params``.
+        where: the path of the edge or choice that has ``op`` and ``params``.
 
     Raises:
-        SpecError: there is no such operation, or it does not take the parameters.
+        SpecError: the operation is unknown, or does not accept the parameters.
     """
     at = f"{where}." if where else ""
-    found = operations.find(name) or operations.get(name, f"{at}op")
+    known = operations.find(name) or operations.get(name, f"{at}op")
     try:
         return _layers(name, tuple((key, type(value), value) for key, value in sorted(params.items())))
     except TypeError as error:
         if "unhashable" not in str(error):
             raise
     except SpecError:
-        pass  # told below, by its own path
-    return _made(found, params, at)
+        pass  # raised below, with its own path
+    return _checked(known, params, at)
 
 
 @lru_cache(maxsize=4096)
 def _layers(name: str, params: tuple[tuple[str, type, Any], ...]) -> tuple[Layer, ...]:
-    found = operations.find(name)
-    assert found is not None
-    return _made(found, {key: value for key, _, value in params}, "")
+    known = operations.find(name)
+    assert known is not None
+    return _checked(known, {key: value for key, _, value in params}, "")
 
 
-def _made(found: Operation, params: Mapping[str, Any], at: str) -> tuple[Layer, ...]:
-    for each, value in params.items():
-        if each not in found.parameters:
-            known = f"a parameter of {found.name}: {', '.join(found.parameters) or 'it has none'}"
-            raise SpecError(f"{at}params.{each}", value, known + did_you_mean(each, found.parameters))
-    for each in found.required:
-        if each not in params:
-            raise SpecError(f"{at}params.{each}", NOTHING, f"a value, for {found.name}")
+def _checked(known: Operation, params: Mapping[str, Any], at: str) -> tuple[Layer, ...]:
+    for parameter, value in params.items():
+        if parameter not in known.parameters:
+            listed = f": {', '.join(known.parameters)}" if known.parameters else ", which has no parameters"
+            need = f"a parameter of {known.name}{listed}{did_you_mean(parameter, known.parameters)}"
+            raise SpecError(f"{at}params.{parameter}", value, need)
+    for parameter in known.required:
+        if parameter not in params:
+            raise SpecError(f"{at}params.{parameter}", NOTHING, f"a value, for {known.name}")
     try:
-        return found.make(params)
-    except SpecError as problem:  # of an operation that holds others
+        return known.make(params)
+    except SpecError as problem:  # of an operation that contains others
         raise SpecError(f"{at}params.{problem.where}", problem.found, problem.need) from None
-    except Exception as error:  # whatever a function of the user's raises for what it does not take
+    except Exception as error:  # a user's function may raise anything for parameters that it does not accept
         reason = str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
-        wrong = next((each for each in params if _is_sound(found, params, each)), None)
+        wrong = next((parameter for parameter in params if _is_sound(known, params, parameter)), None)
         if wrong is None:
-            raise SpecError(f"{at}params", dict(params), f"parameters that {found.name} takes ({reason})") from error
-        need = f"a value that {found.name} takes ({reason})"
+            raise SpecError(f"{at}params", dict(params), f"parameters that {known.name} accepts ({reason})") from error
+        need = f"a value that {known.name} accepts ({reason})"
         raise SpecError(f"{at}params.{wrong}", params[wrong], need) from error
 
 
-def _is_sound(found: Operation, params: Mapping[str, Any], without: str) -> bool:
-    """Whether an operation takes its parameters but for one."""
+def _is_sound(known: Operation, params: Mapping[str, Any], without: str) -> bool:
+    """Whether an operation accepts its parameters without one of them."""
     try:
-        found.make({key: value for key, value in params.items() if key != without})
+        known.make({key: value for key, value in params.items() if key != without})
     except Exception:  # noqa: BLE001 - as above
         return False
     return True
@@ -147,13 +149,13 @@ def _is_sound(found: Operation, params: Mapping[str, Any], without: str) -> bool
 
 def _flag(name: str, value: Any) -> bool:
     if value not in (True, False):
-        raise ValueError(f"{name} is {value!r}, true or false is needed")
+        raise ValueError(f"{name} must be true or false, not {value!r}")
     return bool(value)
 
 
 def _whole(name: str, value: Any, least: int = 1) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= 1 << 16:
-        raise ValueError(f"{name} is {value!r}, a whole number from {least} is needed")
+        raise ValueError(f"{name} must be a whole number from {least} to {1 << 16:,}, not {value!r}")
     return value
 
 
@@ -161,7 +163,7 @@ def _conv(c: Any, k: Any, s: Any = 1, d: Any = 1, groups: int = 1, bias: bool = 
     sides = k if isinstance(k, list | tuple) else (k, k)
     high, wide = (_whole("k", side) for side in sides)
     if not (high % 2 and wide % 2):
-        raise ValueError(f"k is {k}, an odd kernel is needed: an even one has no middle")
+        raise ValueError(f"k must be odd, not {k}, because an even kernel has no centre")
     return Conv(None if c is None else _whole("c", c), (high, wide), _whole("s", s), _whole("d", d), groups, bias)
 
 
@@ -171,12 +173,12 @@ def _conv(c: Any, k: Any, s: Any = 1, d: Any = 1, groups: int = 1, bias: bool = 
 @operation("conv1", k=1)
 @operation("conv")
 def conv(c: Any = None, k: Any = 3, s: int = 1, d: int = 1, order: str = "relu-conv-bn") -> list[Layer]:
-    """A convolution with normalisation and activation, in the order named by ``order``."""
+    """A convolution with normalisation and activation, in the order that ``order`` gives."""
     parts = {"conv": _conv(c, k, s, d, bias="bn" not in order.split("-")), "bn": BatchNorm(), "relu": Activation()}
     names = order.split("-")
     if names.count("conv") != 1 or not set(names) <= parts.keys():
-        raise ValueError(f"order is {order!r}, one of relu-conv-bn, conv-bn-relu, conv-bn, conv-relu, conv is needed")
-    return [parts[each] for each in names]
+        raise ValueError(f"order must be one of relu-conv-bn, conv-bn-relu, conv-bn, conv-relu, conv, not {order!r}")
+    return [parts[name] for name in names]
 
 
 @operation("sep7", k=7)
@@ -184,7 +186,7 @@ def conv(c: Any = None, k: Any = 3, s: int = 1, d: int = 1, order: str = "relu-c
 @operation("sep3", k=3)
 @operation("sep")
 def separable(c: Any = None, k: Any = 3, s: int = 1, repeat: int = 2) -> list[Layer]:
-    """Depthwise, then pointwise convolution, twice (Zoph et al., CVPR 2018)."""
+    """A depthwise, then a pointwise convolution, twice (Zoph et al., CVPR 2018)."""
     layers: list[Layer] = []
     for turn in range(_whole("repeat", repeat)):
         channels, stride = (c, 1) if turn == repeat - 1 else (None, 1)
@@ -220,21 +222,21 @@ def crossed(c: Any = None, k: int = 7, s: int = 1) -> list[Layer]:
 def inverted(c: Any = None, k: Any = 3, s: int = 1, e: int = 3, se: float = 0.0, skip: str = "none") -> list[Layer]:
     """An inverted residual: expand by e, depthwise, squeeze-excite by se, project (Sandler et al., CVPR 2018).
 
-    ``skip`` is ``identity`` where the input is to be added; channels and stride must then keep the shape.
+    ``skip: identity`` adds the input to the output; channels and stride must then keep the shape.
     """
     widened: list[Layer] = [Conv(None, (1, 1), expand=_whole("e", e)), BatchNorm(), Activation("relu6")]
     filtered: list[Layer] = [_conv(None, k, s, groups=0), BatchNorm(), Activation("relu6")]
     if not 0 <= se <= 1:
-        raise ValueError(f"se is {se!r}, a number from 0 to 1 is needed")
+        raise ValueError(f"se must be a number from 0 to 1, not {se!r}")
     squeezed: list[Layer] = [SqueezeExcite(se)] if se else []
     kept = skip == "identity"
     if skip not in ("none", "identity"):
-        raise ValueError(f"skip is {skip!r}, none or identity is needed")
+        raise ValueError(f"skip must be none or identity, not {skip!r}")
     if not kept:
         return [*widened, *filtered, *squeezed, _conv(c, 1), BatchNorm()]
     narrowed = Conv(None if c is None else _whole("c", c), (1, 1))
     if c is None:
-        raise ValueError("with skip: identity, c must be given: the number of channels that come in")
+        raise ValueError("c must give the number of input channels, because skip is identity")
     return [Residual((*widened, *filtered, *squeezed, narrowed, BatchNorm()))]
 
 
@@ -257,7 +259,7 @@ def maximum(k: int = 3, s: int = 1) -> list[Layer]:
 @operation("identity")
 @operation("skip")
 def skip(c: Any = None, s: int = 1) -> Sequence[Layer]:
-    """What comes in, as it is; with a stride or other channels, fitted by a 1 x 1 convolution."""
+    """The input unchanged; with a stride or other channels, fitted by a 1 x 1 convolution."""
     if c is None and s == 1:
         return []
     return reduction(c, s)
@@ -265,32 +267,32 @@ def skip(c: Any = None, s: int = 1) -> Sequence[Layer]:
 
 @operation("none")
 def none(s: int = 1) -> list[Layer]:
-    """Zeros: as if the edge were not there."""
+    """Zeros, as if there were no edge."""
     return [Zero(_whole("s", s))]
 
 
 @operation("zeros")
 def zeros(shape: Any) -> list[Layer]:
-    """Zeros of a shape, whatever comes in: what is left of an edge that a stack has room for."""
+    """Zeros of a given shape, whatever the input; for an edge that only adds channels to a concatenation."""
     return [Zero(own=tuple(_whole("shape", side) for side in shape))]
 
 
 @operation("reduce", s=2)
 def reduction(c: Any = None, s: int = 2) -> Sequence[Layer]:
-    """A mean over s x s, then a 1 x 1 convolution."""
+    """Average pooling over s x s, then a 1 x 1 convolution."""
     pool: list[Layer] = [Pool("avg", s, s)] if _whole("s", s) > 1 else []
     return [Activation(), *pool, _conv(c, 1), BatchNorm()]
 
 
 @operation("fit")
 def fit(c: int, s: int = 1) -> Sequence[Layer]:
-    """Maps brought to ``c`` channels and a size: what a cell does with what comes from outside."""
+    """Maps brought to ``c`` channels and a smaller size, as a cell does with its inputs."""
     return reduction(c, s)
 
 
 @operation("head")
 def head(classes: int, norm: Any = True) -> list[Layer]:
-    """Normalise, mean over the map, classify: what gives logits."""
+    """Normalisation, a global mean and a dense layer, which gives the logits."""
     before: list[Layer] = [BatchNorm(), Activation()] if _flag("norm", norm) else []
     return [*before, GlobalMean(), Linear(_whole("classes", classes))]
 
@@ -304,13 +306,13 @@ def dense(features: int, act: str = "relu") -> Sequence[Layer]:
 @operation("embed", bias=False)
 @operation("linear")
 def linear(features: int, bias: bool = True) -> list[Layer]:
-    """A dense layer without an activation; of a token, which is a one-hot vector, an embedding."""
+    """A dense layer without an activation; for tokens, which are one-hot vectors, an embedding."""
     return [Linear(_whole("features", features), _flag("bias", bias))]
 
 
 @operation("delay")
 def delay(features: int) -> list[Layer]:
-    """What came in at the token before, zeros at the first: the state of a recurrent cell."""
+    """The input at the previous token, zeros at the first one: the state of a recurrent cell."""
     return [Delay(_whole("features", features))]
 
 
@@ -319,7 +321,7 @@ def activation(name: str = "relu") -> list[Layer]:
     """An activation."""
     known = ("relu", "relu6", "tanh", "sigmoid", "silu", "identity")
     if name not in known:
-        raise ValueError(f"the activation is {name!r}, one of {', '.join(known)} is needed")
+        raise ValueError(f"the activation must be one of {', '.join(known)}, not {name!r}")
     return [] if name == "identity" else [Activation(name)]
 
 
@@ -337,13 +339,13 @@ def standardise() -> list[Layer]:
 
 @operation("scale")
 def scale() -> list[Layer]:
-    """Everything multiplied by one trained number, 1 at first."""
+    """The input times one trained number, initially 1."""
     return [Scale()]
 
 
 @operation("flatten")
 def flatten() -> list[Layer]:
-    """Maps as one vector."""
+    """All values of a map as one vector."""
     return [Flatten()]
 
 
@@ -355,35 +357,36 @@ def global_mean() -> list[Layer]:
 
 @operation("dropout")
 def dropout(rate: float = 0.5) -> list[Layer]:
-    """Dropout."""
+    """Dropout, with the probability ``rate`` of dropping a value."""
     if not 0 <= rate < 1:
-        raise ValueError(f"rate is {rate!r}, a number from 0 to below 1 is needed")
+        raise ValueError(f"rate must be a number from 0 to below 1, not {rate!r}")
     return [Dropout(rate)]
 
 
 @operation("mixed")
 def mixed(among: Any, group: str, norm: bool = False) -> list[Layer]:
-    """Several operations at once, weighted by the architecture weights of a group: a supernet's edge.
+    """Several operations in parallel, weighted by the architecture weights of a group: an edge of a supernet.
 
-    With ``norm``, what an operation without normalisation gives, but for zeros, is normalised without scale and shift.
+    With ``norm``, the outputs of operations without normalisation are normalised, without scale and shift, unless they
+    are zeros.
     """
-    paths: list[Mapping[str, Any]] = [{"op": each} if isinstance(each, str) else each for each in among]
-    layers = tuple(layers_of(each["op"], each.get("params", {}), f"among[{at}]") for at, each in enumerate(paths))
+    paths: list[Mapping[str, Any]] = [{"op": choice} if isinstance(choice, str) else choice for choice in among]
+    layers = tuple(layers_of(choice["op"], choice.get("params", {}), f"among[{at}]") for at, choice in enumerate(paths))
     if norm:
         layers = tuple(path if _settled(path) else (*path, Standardise()) for path in layers)
-    return [Mixed(tuple(named(each) for each in paths), layers, group)]
+    return [Mixed(tuple(named(choice) for choice in paths), layers, group)]
 
 
 def _settled(path: Sequence[Layer]) -> bool:
-    """Whether what some layers give has a scale already: they normalise, or give zeros."""
+    """Whether the scale of the layers' output is settled: they normalise, or give zeros."""
     return any(isinstance(layer, BatchNorm | Zero) for layer in path)
 
 
 @operation("optional")
 def optional(of: Any, group: str, position: int = 1, names: Sequence[str] = ("out", "in")) -> list[Layer]:
-    """An operation that is there or not, as the architecture weights of a group say: a supernet's skip, or a source.
+    """An operation that may be left out, by the architecture weights of a group: a supernet's skip, or a source.
 
-    ``position``: of the choice that it is there; ``names``: of all choices.
+    ``position`` is that of the choice which keeps it, and ``names`` are those of all choices.
     """
     path = tuple(layers_of(of, {}, "of") if isinstance(of, str) else layers_of(of["op"], of.get("params", {}), "of"))
     words = names if len(names) > 2 or position else names[::-1]
@@ -393,9 +396,9 @@ def optional(of: Any, group: str, position: int = 1, names: Sequence[str] = ("ou
 
 @operation("unread")
 def unread(by: Any) -> list[Layer]:
-    """What comes in, as it is, unless a choice reads it elsewhere: a loose end of a supernet.
+    """The input unchanged, unless a choice reads it elsewhere: a loose end of a supernet.
 
-    ``by``: of each group whose choices may read it, ``[group, position, names]``.
+    ``by`` has ``[group, position, names]`` for each group whose choices may read it.
     """
     return [
         Mixed(tuple(names), tuple((Zero(like=()),) if at == position else () for at in range(len(names))), group)
@@ -404,6 +407,6 @@ def unread(by: Any) -> list[Layer]:
 
 
 def named(choice: Mapping[str, Any]) -> str:
-    """A choice of an operation as one word: ``conv(c=8,k=3)``."""
+    """An operation with its parameters as one word: ``conv(c=8,k=3)``."""
     params = ",".join(f"{name}={value}" for name, value in sorted(choice.get("params", {}).items()))
     return f"{choice['op']}({params})" if params else str(choice["op"])

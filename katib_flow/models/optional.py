@@ -1,7 +1,7 @@
-"""Edges of a supernet that are there or not: where they may stand, and what they leave of the weights after them.
+"""Optional edges of a supernet: where they are allowed, and which weights after them depend on them.
 
-An edge that is out gives zeros. That is the network without the edge where zeros add nothing: in a sum, and in a stack
-that convolutions read, whose input channels from this edge then do nothing.
+An optional edge that is left out gives zeros. This equals the network without the edge only if zeros add nothing: in a
+sum, and in a concatenation read by convolutions, whose weights for the channels of the edge then have no effect.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,12 +30,12 @@ _KEEP = (BatchNorm, Pool, GlobalMean)
 
 @dataclass(frozen=True)
 class Block:
-    """Input channels of the edges that read a stack, which come through an edge that may be out.
+    """The input channels that the readers of a concatenation get from an optional edge.
 
     Attributes:
-        readers: the edges.
-        gates: the choices by which the edge is in: of each group, their positions.
-        start, stop: of the channels.
+        readers: the edges that read the concatenation.
+        gates: for each group, the positions of the choices that keep the optional edge.
+        start, stop: the range of its channels.
     """
 
     readers: tuple[FlatEdge, ...]
@@ -44,18 +44,18 @@ class Block:
     stop: int
 
     def is_read(self, child: Mapping[str, int]) -> bool:
-        """Whether the edge is in, in an architecture: the position of its choice of each group."""
+        """Whether an architecture, given as the position of its choice for each group, has the optional edge."""
         return all(child[group] in positions for group, positions in self.gates)
 
 
 def optional_groups(flat: Flat) -> dict[str, int]:
-    """The groups that say whether an edge is there, and nothing else -> the position of the choice that it is."""
+    """The groups that only say whether an edge is there, with the position of the choice to keep it."""
     layers = [layer for edge in flat.edges for layer in optional_layers(edge)]
     return {layer.group: layer.names.index("in") for layer in layers if sorted(layer.names) == ["in", "out"]}
 
 
 def optional_layers(edge: FlatEdge) -> list[Mixed]:
-    """What of an edge may be there or not; none of most."""
+    """The layers of an edge that may be left out; empty for most edges."""
     return [layer for layer in edge.layers if isinstance(layer, Mixed) and any(map(_nothing, layer.paths))]
 
 
@@ -64,22 +64,28 @@ def _nothing(path: Sequence[Layer]) -> bool:
 
 
 def check_optional(flat: Flat) -> None:
-    """Raise SpecError where an edge that may be out stands so that zeros are not the network without it."""
+    """Check that zeros from an optional edge always equal the network without the edge.
+
+    Raises:
+        SpecError: an optional edge leads to a vertex where they do not; see the module.
+    """
     for edge in flat.edges:
         if not optional_layers(edge):
             continue
         merge = flat.vertices[edge.dst]
         if merge not in (SUM, *STACKS):
-            need = f"one of {', '.join((SUM, *STACKS))}, because edge {edge.key} into it may be left out"
+            need = f"one of {', '.join((SUM, *STACKS))}, because its incoming edge {edge.key} may be left out"
             raise SpecError(f"vertex {edge.dst}", merge, need)
-        bad = [each for each in readers(flat, edge.dst) if merge in STACKS and not _begins_with_weights(each.layers)]
+        bad = [
+            reader for reader in readers(flat, edge.dst) if merge in STACKS and not _begins_with_weights(reader.layers)
+        ]
         if bad:
-            need = f"a convolution: it reads the stack {edge.dst}, of which edge {edge.key} may be left out"
+            need = f"a convolution, because it reads the stack {edge.dst}, whose edge {edge.key} may be left out"
             raise SpecError(f"edge {bad[0].key}", bad[0].op, need)
 
 
 def readers(flat: Flat, vertex: str) -> Iterator[FlatEdge]:
-    """The edges that read a vertex, by way of identities alone or at once."""
+    """The edges that read a vertex, directly or through identities."""
     for edge in flat.outgoing[vertex]:
         if edge.layers or len(flat.incoming[edge.dst]) > 1:
             yield edge
@@ -88,9 +94,9 @@ def readers(flat: Flat, vertex: str) -> Iterator[FlatEdge]:
 
 
 def _begins_with_weights(layers: Sequence[Layer]) -> bool:
-    """Whether zeros that come in on some channels change nothing, and every channel that comes out is of all.
+    """Whether the first layer with weights gets zeros where the input has them, and mixes all input channels.
 
-    Normalisation keeps zeros, because that of a supernet has no shift.
+    Normalisation keeps zeros, because a supernet's has no shift.
     """
     for layer in layers:
         if isinstance(layer, Mixed):
@@ -103,7 +109,7 @@ def _begins_with_weights(layers: Sequence[Layer]) -> bool:
 
 
 def blocks(flat: Flat, shapes: Mapping[str, Shape]) -> Iterator[Block]:
-    """The input channels that do nothing where an edge is out."""
+    """The input channels that have no effect if an optional edge is left out."""
     for vertex, merge in flat.vertices.items():
         start = 0
         for edge in flat.incoming[vertex] if merge in STACKS else ():
@@ -118,12 +124,12 @@ def _there(layer: Mixed) -> frozenset[int]:
 
 
 def pulled(flat: Flat, rate: float, weight: float) -> tuple[tuple[int, tuple[float, ...], float], ...]:
-    """The groups of edges that may be out, by position, each with the distribution that it is drawn towards, and how
-    strongly.
+    """The targets that regularise optional edges: for each group, its position, a distribution and a weight.
 
     Args:
-        rate: how many of the edges should be there.
-        weight: of all edges into a vertex, as a mean over the vertices that have such edges.
+        rate: the share of optional edges that should be kept, from 0 to 1.
+        weight: strength of the regularisation; that of each group is divided by the number of vertices that have
+            optional edges.
     """
     positions, slots = optional_groups(flat), list(flat.groups)
     vertices = {edge.dst for edge in flat.edges for layer in optional_layers(edge) if layer.group in positions}

@@ -1,7 +1,7 @@
-"""Search spaces by name: a preset's settings -> a template (see ``Space``). A file of one's own is as good.
+"""Search spaces by name: a preset turns settings into a template (see ``Space``). A template in a file works as well.
 
-The operations that a space chooses from, its sizes and its depth are settings; names and sizes in the defaults are
-small, for two cores.
+A preset's settings are the operations to choose from, its sizes and its depth; the defaults are small enough for two
+cores.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +21,7 @@ from katib_flow.spec.sections import Architecture
 
 Template = dict[str, Any]
 TOKENS = 97
-"""Of the texts that come along: 95 printable characters, the end of a line, and whatever else."""
+"""Number of tokens of the built-in texts: 95 printable characters, the newline, and one for everything else."""
 Make = Callable[[Any], Template]
 
 
@@ -37,41 +37,48 @@ Operations = Annotated[tuple[Annotated[Text, AfterValidator(_known)], ...], Fiel
 
 
 class ImageSettings(Settings):
-    """What every preset for images has."""
+    """The settings of every preset for images."""
 
     shape: tuple[Count, Count, Count] = (1, 8, 8)
-    """Of an image: channels, height, width."""
+    """Shape of an image: channels, height, width."""
     classes: Count = 10
 
     @property
     def ends(self) -> Template:
-        """Input and output of a network."""
+        """Input and output of the network, as part of a template."""
         return {"input": {"shape": list(self.shape)}, "output": {"classes": self.classes}}
 
 
 class SpaceSettings(ImageSettings):
-    """What every preset for convolutional networks has."""
+    """The settings of every preset for convolutional networks."""
 
     channels: Count = 8
-    """That the stem gives; doubled at each reduction."""
+    """Output channels of the stem; doubled at each reduction."""
 
 
 class TextSettings(Settings):
-    """What every preset for text has, whose networks predict the next token."""
+    """The settings of every preset for text, whose networks predict the next token."""
 
     tokens: Count = TOKENS
-    """How many different ones there are; 97 are the characters of the texts that come along."""
+    """Number of different tokens; the built-in texts have 97."""
     features: Count = 64
-    """Of the embedding of a token, and of a state."""
+    """Size of a token's embedding, and of a state."""
 
     @property
     def ends(self) -> Template:
-        """Input and output of a network."""
+        """Input and output of the network, as part of a template."""
         return {"input": {"tokens": self.tokens}, "output": {"classes": self.tokens}}
 
 
 @dataclass(frozen=True)
 class Preset:
+    """A search space with a name.
+
+    Attributes:
+        make: from settings to a template.
+        summary: one line about it, for lists.
+    """
+
     name: str
     make: Make
     settings: type[ImageSettings] | type[TextSettings]
@@ -79,11 +86,11 @@ class Preset:
 
 
 presets = Registry[Preset]("a template, or a space by name", "katib_flow.spaces", ("katib_flow.models.spaces",))
-"""Every search space that has a name."""
+"""Every search space that has a name, by name."""
 
 
 def preset(name: str, settings: type[ImageSettings] | type[TextSettings]) -> Callable[[Make], Make]:
-    """Register a function of settings that gives a template as a search space."""
+    """Register a function from settings to a template as a search space."""
 
     def register(make: Make) -> Make:
         presets.add(Preset(name, make, settings, summary_of(make)))
@@ -96,7 +103,8 @@ def space_of(architecture: Architecture) -> Space:
     """The search space of a spec's ``architecture``.
 
     Raises:
-        InvalidSpec: an unknown preset, settings it does not take, a template with mistakes; by the path in the spec.
+        InvalidSpec: the preset is unknown, does not accept the settings, or the template has mistakes; it names the
+            paths in the spec.
     """
     return _space(architecture.model_dump_json())
 
@@ -110,68 +118,74 @@ def _space(text: str) -> Space:
         try:
             return Space({"name": named, **template})
         except InvalidSpec as invalid:
-            raise InvalidSpec("", [_told(each, settings) for each in invalid.problems]) from None
+            raise InvalidSpec("", [_by_setting(problem, settings) for problem in invalid.problems]) from None
     if settings:
-        need = "nothing here: settings are those of a space by name"
+        need = "no settings, because only a space given by name has any"
         raise InvalidSpec("", [SpecError("architecture.settings", dict(settings), need)])
     try:
         return Space(named)
     except InvalidSpec as invalid:
-        found = [SpecError(f"architecture.space.{each.where}", each.found, each.need) for each in invalid.problems]
-        raise InvalidSpec("", found) from None
+        mistakes = [
+            SpecError(f"architecture.space.{problem.where}", problem.found, problem.need)
+            for problem in invalid.problems
+        ]
+        raise InvalidSpec("", mistakes) from None
 
 
 def _template(name: str, settings: Mapping[str, Any]) -> Template:
     try:
-        found = presets.get(name, "architecture.space")
+        known = presets.get(name, "architecture.space")
     except SpecError as problem:
         raise InvalidSpec("", [problem]) from None
     try:
-        return found.make(found.settings.model_validate(settings))
+        return known.make(known.settings.model_validate(settings))
     except ValidationError as error:
-        wrong = spec_errors(error, found.settings, settings, at=("architecture", "settings"))
+        wrong = spec_errors(error, known.settings, settings, at=("architecture", "settings"))
         raise InvalidSpec("", wrong) from None
 
 
-def _told(problem: SpecError, settings: Mapping[str, Any]) -> SpecError:
-    """What is wrong with the template of some settings, by the one place in these where what was found stands."""
-    places = list(_places(problem.found, settings, "architecture.settings")) if isinstance(problem.found, str) else []
-    where = places[0] if len(places) == 1 else "architecture.settings"
+def _by_setting(problem: SpecError, settings: Mapping[str, Any]) -> SpecError:
+    """A mistake in the template, at the path of the setting with the wrong value, if exactly one setting has it."""
+    paths = list(_paths(problem.found, settings, "architecture.settings")) if isinstance(problem.found, str) else []
+    where = paths[0] if len(paths) == 1 else "architecture.settings"
     return SpecError(where, problem.found, f"{problem.need} (in {problem.where})")
 
 
-def _places(value: object, data: Any, path: str) -> Iterator[str]:
-    """The paths at which a value stands in plain data."""
+def _paths(value: object, data: Any, path: str) -> Iterator[str]:
+    """The paths of a value in plain data."""
     if isinstance(data, Mapping):
         for key, inner in data.items():
-            yield from _places(value, inner, f"{path}.{key}")
+            yield from _paths(value, inner, f"{path}.{key}")
     elif isinstance(data, list | tuple):
         for position, inner in enumerate(data):
-            yield from _places(value, inner, f"{path}[{position}]")
+            yield from _paths(value, inner, f"{path}[{position}]")
     elif data == value:
         yield path
 
 
 def network(settings: ImageSettings | TextSettings, graphs: Template, slots: Template, **more: Any) -> Template:
-    """A template of some graphs and slots."""
+    """A template of graphs and slots, with the ends of the settings; ``more`` are other fields of a template."""
     return {"schema": "topology/1", **settings.ends, "graphs": graphs, "slots": slots, **more}
 
 
 def edge(src: Any, dst: Any, op: Any, name: str = "", /, **params: Any) -> Template:
-    """An edge; its id is made of its ends where it is not given."""
-    made = {"id": name or f"{src}>{dst}", "src": src, "dst": dst, "op": op}
-    return {**made, "params": params} if params else made
+    """An edge of a template; its default id is ``<src>><dst>``."""
+    link = {"id": name or f"{src}>{dst}", "src": src, "dst": dst, "op": op}
+    return {**link, "params": params} if params else link
 
 
 def slot(name: str) -> Template:
+    """A reference to a slot, which stands for its value in a template."""
     return {"slot": name}
 
 
 def stages_of(settings: SpaceSettings, stages: int, cells: int, op: str, *, sized: bool = False) -> Template:
-    """Stem, then cells of one input, a reduction between stages, and the head.
+    """The graph of a network: a stem, stages of cells with one input, a reduction between stages, and a head.
 
     Args:
-        sized: whether a cell is told its channels, ``$c``.
+        cells: cells of each stage.
+        op: the operation of a cell, such as ``@cell``.
+        sized: whether each cell gets its number of channels as ``$c``.
     """
     channels = settings.channels
     edges = [edge("x", "stem", "conv", "stem", c=channels, order="conv-bn")]
@@ -186,4 +200,4 @@ def stages_of(settings: SpaceSettings, stages: int, cells: int, op: str, *, size
             edges.append(edge(here, there, op, f"cell{stage}.{number}", **({"c": channels} if sized else {})))
             here = there
     edges.append(edge(here, "y", "head", "head", classes=settings.classes))
-    return {"vertices": {each["dst"]: "add" for each in edges}, "edges": edges}
+    return {"vertices": {link["dst"]: "add" for link in edges}, "edges": edges}

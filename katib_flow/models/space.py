@@ -1,7 +1,7 @@
-"""A space of architectures: a topology with slots, and what may fill each.
+"""A space of architectures: a topology with slots, and the values that may fill each slot.
 
-A slot is a parameter of the spec (categorical, int, conditional), so every algorithm that searches parameters searches
-architectures too, and both together. In a template ``{"slot": "e01"}`` stands for the slot's value, anywhere.
+A slot is a parameter as in a spec (categorical, int, conditional), so every algorithm that searches parameters can also
+search architectures, and both together. Anywhere in a template, ``{"slot": "e01"}`` stands for the slot's value.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -22,8 +22,8 @@ from katib_flow.spec.problems import NOTHING, spec_errors
 from katib_flow.spec.space import Assignment, SearchSpace
 
 _ABSENT = object()
-_CONTEXTS = 16  # architectures looked at before a value is said to fit in none
-_VALUES = 64  # of a slot that are looked at; of more, evenly many
+_CONTEXTS = 16  # architectures tried before a value is said to fit in none
+_VALUES = 64  # values of a slot that are checked; if it has more, evenly spaced ones
 
 
 class _Slots(Model):
@@ -31,16 +31,16 @@ class _Slots(Model):
 
 
 class Space:
-    """Architectures, by their decisions: the value of each active slot.
+    """A space of architectures, each given by its decisions: the value of every active slot.
 
     Args:
-        template: a topology as plain data with ``slots``: name -> a parameter (``{"among": [...]}`` is short for a
-            categorical one). An edge may have ``when: {slot: [values]}``; it is there only then. A parameter of an
-            operation is left out, and so is an edge, where its slot is inactive. ``operations`` names operations with
+        template: a topology as plain data, with ``slots``: a parameter for each name (``{"among": [...]}`` is short for
+            a categorical one). An edge with ``when: {slot: [values]}`` exists only for these values. A parameter of an
+            operation, or an edge, is left out if its slot is inactive. ``operations`` defines operations with
             parameters, ``{"conv8": {"op": "conv", "params": {"c": 8}}}``, for slots to choose from.
 
     Raises:
-        InvalidSpec: with the mistakes of the template.
+        InvalidSpec: the template has mistakes; all that were found are listed.
     """
 
     def __init__(self, template: Mapping[str, Any]) -> None:
@@ -53,42 +53,44 @@ class Space:
         self.input = Input.model_validate(data["input"])
         self.parameters = _parameters(slots)
         conditions = list(condition_mistakes(self.parameters))
-        if any(parent not in self.parameters for each in self.parameters.values() for parent in each.when):
+        if any(parent not in self.parameters for parameter in self.parameters.values() for parent in parameter.when):
             raise InvalidSpec("", conditions)
-        if any(each.size is None for each in self.parameters.values()):
+        if any(parameter.size is None for parameter in self.parameters.values()):
             raise InvalidSpec("", conditions)
         try:
             self.decisions = SearchSpace(self.parameters)
         except ValueError as error:
             raise InvalidSpec(
-                "", [SpecError("slots", list(slots), f"conditions on slots that are there ({error})")]
+                "", [SpecError("slots", list(slots), f"conditions on slots of this space ({error})")]
             ) from error
-        self._identities: dict[Hashable, str | None] = {}  # a hash takes milliseconds, and is asked for often
+        self._identities: dict[Hashable, str | None] = {}  # a hash takes milliseconds, and is needed often
         self._slots: Mapping[str, Any] = slots
         if wrong := [*conditions, *Checker(template, slots, self.parameters).mistakes()]:
             raise InvalidSpec("", wrong)
         self._check_values()
 
     def topology(self, decisions: Assignment) -> Topology:
-        """The architecture of some decisions; what else the assignment holds is left aside.
+        """The architecture for some decisions; other parameters in the assignment are ignored.
 
         Raises:
-            InvalidSpec: these decisions give no sound network.
+            InvalidSpec: the network of these decisions is not sound.
         """
         chosen = {name: value for name, value in decisions.items() if name in self.parameters}
         return Topology.parse(self._filled(chosen, mixed=False))
 
     def supernet(self, fixed: Assignment | None = None) -> Topology:
-        """All architectures at once: an edge whose operation is a slot holds all its choices, mixed.
+        """All architectures in one network: an edge whose operation is a slot mixes all of the slot's choices.
 
-        The group of its architecture weights is the slot's name, so edges that share a slot share these. A slot that
-        only says whether edges are there, a skip, is a group of two choices, ``out`` and ``in``.
+        The slot's name is the group of the architecture weights, so edges with the same slot share them. A slot that
+        only says whether edges exist, a skip, is a group of two choices, ``out`` and ``in``. A slot for the source of
+        edges is a group of its vertices.
 
         Args:
-            fixed: values of the slots that are neither.
+            fixed: values of the other slots, which cannot be mixed.
 
         Raises:
-            InvalidSpec: such a slot is not given, or an edge that may be out stands where its zeros would be felt.
+            InvalidSpec: the value of such a slot is missing, or an optional edge is where zeros are not the same as no
+                edge.
         """
         edges = [edge for _, edge in _edges_in(self.template)]
         operations = {name for edge in edges for name in _slots_in(edge.get("op"))}
@@ -97,14 +99,13 @@ class Space:
         merges = {name for graph in self.template["graphs"].values() for name in _slots_in(graph["vertices"])}
         for name in self.parameters:
             if name not in mixable and name not in (fixed or {}):
-                what = (
-                    "how a vertex merges, which has one shape only"
+                reason = (
+                    "it is the merge function of a vertex, whose shape must be fixed"
                     if name in merges
-                    else ("neither the operation nor the source of an edge, nor whether one is there")
+                    else "it is neither the operation nor the source of an edge, nor does it only keep or drop edges"
                 )
-                raise InvalidSpec(
-                    "", [SpecError(f"slots.{name}", NOTHING, f"a value: it is {what}, so it cannot be mixed")]
-                )
+                need = f"a fixed value, because it cannot be mixed: {reason}"
+                raise InvalidSpec("", [SpecError(f"slots.{name}", NOTHING, need)])
         topology = Topology.parse(self._filled(dict(fixed or {}), mixed=True))
         try:
             check_optional(topology.flat)
@@ -114,7 +115,7 @@ class Space:
 
     @cached_property
     def _skips(self) -> set[str]:
-        """The slots of two values that say whether some edges are there, and nothing else."""
+        """The slots of two values that only say whether some edges exist."""
         edges = [edge for _, edge in _edges_in(self.template)]
         used = set(_slots_in([{**edge, "when": {}} for edge in edges]))
         used |= set(_slots_in([graph.get("vertices", {}) for graph in self.template["graphs"].values()]))
@@ -124,11 +125,11 @@ class Space:
             if not plain or len(when) != 1 or any(len(_listed(values)) != 1 for values in when.values()):
                 used |= when.keys()
         conditions = {slot for edge in edges for slot in edge.get("when", {})}
-        return {each for each in conditions - used if self.choices(each) == 2 and not self.parameters[each].when}
+        return {name for name in conditions - used if self.choices(name) == 2 and not self.parameters[name].when}
 
     @cached_property
     def sources(self) -> set[str]:
-        """The slots that say which vertex an edge reads, and nothing else but conditions of such edges."""
+        """The slots that only say which vertex an edge reads, or occur in the conditions of such edges."""
         edges = [edge for _, edge in _edges_in(self.template)]
         sources = {name for edge in edges if (name := _source(edge)) is not None}
         graphs = {key: value for key, value in self.template.items() if key != "graphs"}
@@ -139,15 +140,15 @@ class Space:
         return {name for name in sources - others if not self.parameters[name].when}
 
     def draw(self, rng: np.random.Generator) -> dict[str, Value]:
-        """Decisions, each slot drawn evenly."""
+        """Random decisions, with the value of each slot drawn uniformly."""
         return self.decisions.draw(rng)
 
     def mutate(self, decisions: Assignment, rng: np.random.Generator) -> dict[str, Value]:
-        """Decisions that differ in one slot; see ``SearchSpace.mutate``."""
+        """Decisions with one slot changed; see ``SearchSpace.mutate``."""
         return self.decisions.mutate(decisions, rng)
 
     def identity(self, assignment: Assignment) -> str | None:
-        """The canonical hash of the architecture of some decisions; None where they give no sound network."""
+        """The hash of the architecture for some decisions; None if the network is not sound."""
         decisions = {name: value for name, value in assignment.items() if name in self.parameters}
         key = self.decisions.key(decisions)
         if key not in self._identities:
@@ -158,60 +159,60 @@ class Space:
         return self._identities[key]
 
     def completed(self, decisions: Assignment, rng: np.random.Generator) -> dict[str, Value]:
-        """Decisions without slots that are inactive, and with those that are missing drawn."""
-        made: dict[str, Value] = {}
+        """Decisions with inactive slots removed and missing ones drawn uniformly."""
+        decided: dict[str, Value] = {}
         for name, parameter in self.decisions.parameters.items():
-            if self.decisions.is_active(name, made):
+            if self.decisions.is_active(name, decided):
                 unit = float(rng.random()) if name not in decisions else 0.0
-                made[name] = decisions[name] if name in decisions else parameter.at(unit)
-        return made
+                decided[name] = decisions[name] if name in decisions else parameter.at(unit)
+        return decided
 
     def choices(self, slot: str) -> int:
-        """How many values a slot may have."""
+        """Number of values of a slot."""
         return self.parameters[slot].size or 0
 
     @cached_property
     def slots(self) -> tuple[str, ...]:
-        """The slots in the order of tokens: a conditional one after its parents."""
+        """The names of the slots in the order of tokens: a conditional slot after its parents."""
         return tuple(self.decisions.parameters)
 
     def encode(self, decisions: Assignment) -> tuple[int, ...]:
-        """Decisions as tokens: the position of each slot's value, -1 where the slot is inactive."""
+        """Decisions as tokens: the position of each slot's value, or -1 for an inactive slot."""
         return tuple(
             self.parameters[name].position(decisions[name]) if name in decisions else -1 for name in self.slots
         )
 
     def decode(self, tokens: Sequence[int]) -> dict[str, Value]:
-        """The decisions of tokens; the token of an inactive slot is not looked at.
+        """The decisions for tokens; the tokens of inactive slots are ignored.
 
         Raises:
-            ValueError: too many or too few tokens, or one that is no position of its slot's values.
+            ValueError: there are too many or too few tokens, or one is not the position of a value.
         """
-        made: dict[str, Value] = {}
+        decided: dict[str, Value] = {}
         for name, token in zip(self.slots, tokens, strict=True):
-            if self.decisions.is_active(name, made):
+            if self.decisions.is_active(name, decided):
                 if not 0 <= token < self.choices(name):
-                    raise ValueError(f"slot {name}: found token {token}, need one from 0 to {self.choices(name) - 1}")
-                made[name] = self.parameters[name].nth(int(token))
-        return made
+                    raise ValueError(f"slot {name}: found token {token}, need 0 to {self.choices(name) - 1}")
+                decided[name] = self.parameters[name].nth(int(token))
+        return decided
 
     @property
     def initial(self) -> Topology:
-        """The first architecture, from which systems that modify one start: the first value of every slot."""
+        """The architecture with the first value of every slot, from which systems that modify networks start."""
         return self.topology(self.decode([0] * len(self.slots)))
 
     # the template
 
     def _check_values(self) -> None:
-        """See that every value of every slot stands in a sound architecture.
+        """Check that every value of every slot occurs in a sound architecture.
 
-        One architecture shows a value of every slot, so there are as many to build as the largest slot has values, and
-        a few more for values that need others to go with them.
+        One architecture checks a value of every slot, so the number of architectures to build is that of the values of
+        the largest slot, and a few more for values that only fit together with certain others.
 
         Raises:
-            InvalidSpec: no architecture is sound, or a value fits in none; with what is wrong in the last.
+            InvalidSpec: no architecture is sound, or a value fits in none, with a mistake of the last one tried.
         """
-        waiting = {(name, place) for name in self.slots for place in self._shown(name)}
+        waiting = {(name, position) for name in self.slots for position in self._shown(name)}
         sound: list[dict[str, Value]] = []
         first: InvalidSpec | None = None
         rng = np.random.default_rng(0)
@@ -222,7 +223,9 @@ class Space:
             except InvalidSpec as invalid:
                 return invalid
             sound.append(decisions)
-            waiting.difference_update((name, self.parameters[name].position(each)) for name, each in decisions.items())
+            waiting.difference_update(
+                (name, self.parameters[name].position(value)) for name, value in decisions.items()
+            )
             return None
 
         widest = max((len(self._shown(name)) for name in self.slots), default=1)
@@ -233,29 +236,29 @@ class Space:
             first = tried(self.draw(rng)) or first
         if first is not None and not sound:
             raise first
-        wrong: dict[Value, SpecError] = {}  # the same word in many slots is told once
-        for name, place in sorted(waiting):
-            value = self.parameters[name].nth(place)
-            if value not in wrong and (problem := self._unfit(name, place, sound, rng, tried)) is not None:
+        wrong: dict[Value, SpecError] = {}  # the same value in many slots is reported once
+        for name, position in sorted(waiting):
+            value = self.parameters[name].nth(position)
+            if value not in wrong and (problem := self._unfit(name, position, sound, rng, tried)) is not None:
                 wrong[value] = problem
         if wrong:
             raise InvalidSpec("", list(wrong.values()))
 
     def _shown(self, name: str) -> Sequence[int]:
-        """The positions of the values of a slot that are looked at."""
+        """The positions of the values of a slot that are checked."""
         size = self.choices(name)
-        return range(size) if size <= _VALUES else [place * (size - 1) // (_VALUES - 1) for place in range(_VALUES)]
+        return range(size) if size <= _VALUES else [number * (size - 1) // (_VALUES - 1) for number in range(_VALUES)]
 
     def _unfit(
         self,
         name: str,
-        place: int,
+        position: int,
         sound: Sequence[Assignment],
         rng: np.random.Generator,
         tried: Callable[[dict[str, Value]], InvalidSpec | None],
     ) -> SpecError | None:
-        """What is wrong with a value, unless it stands in a sound architecture or in none at all."""
-        value, last = self.parameters[name].nth(place), None
+        """What is wrong with a value; None if a sound architecture has it, or no architecture at all."""
+        value, last = self.parameters[name].nth(position), None
         for turn in range(_CONTEXTS):
             base = sound[-1 - turn % len(sound)] if turn < _CONTEXTS // 2 else {}
             decisions = self.completed({**base, **self._with_parents(name, value)}, rng)
@@ -267,21 +270,21 @@ class Space:
         if last is None:
             return None
         (problem, *_) = last.problems
-        need = f"a value that fits somewhere: in none of {_CONTEXTS} architectures does it ({problem})"
-        return SpecError(slot_path(self._slots, name, place), value, need)
+        need = f"a value that fits in an architecture; it fits in none of {_CONTEXTS} that were tried ({problem})"
+        return SpecError(slot_path(self._slots, name, position), value, need)
 
     def _with_parents(self, name: str, value: Value) -> dict[str, Value]:
         """Decisions that make a slot active and give it a value."""
-        made: dict[str, Value] = {name: value}
+        decisions: dict[str, Value] = {name: value}
         for parent, values in self.parameters[name].when.items():
-            made |= self._with_parents(parent, next(iter(values)))
-        return made
+            decisions |= self._with_parents(parent, next(iter(values)))
+        return decisions
 
     def _filled(self, decisions: Mapping[str, Value], *, mixed: bool) -> dict[str, Any]:
         data = {name: value for name, value in self.template.items() if name != "graphs"}
         graphs: dict[str, Any] = {}
         for name, graph in dict(self.template.get("graphs", {})).items():
-            vertices = _put(graph.get("vertices", {}), decisions)  # without those whose merge hangs on an inactive slot
+            vertices = _filled(graph.get("vertices", {}), decisions)  # without those whose merge slot is inactive
             edges: list[dict[str, Any] | None] = []
             for edge in graph.get("edges", ()):
                 several = mixed and _source(edge) in self.sources - decisions.keys()
@@ -300,59 +303,63 @@ class Space:
         for slot, values in edge.get("when", {}).items():
             if decisions.get(slot, _ABSENT) not in _listed(values):
                 return None
-        made = {key: _put(value, decisions) for key, value in edge.items() if key not in ("when", "op")}
-        if made.get("src") is _ABSENT or made.get("dst") is _ABSENT:
+        filled = {key: _filled(value, decisions) for key, value in edge.items() if key not in ("when", "op")}
+        if filled.get("src") is _ABSENT or filled.get("dst") is _ABSENT:
             return None
         op = edge.get("op")
         if not isinstance(op, Mapping):
             return (
-                {**made, "op": op} if op not in self.operations else {**made, **self._named(op, made.get("params", {}))}
+                {**filled, "op": op}
+                if op not in self.operations
+                else {**filled, **self._named(op, filled.get("params", {}))}
             )
         if mixed and op.get("slot") not in decisions:
             slot = str(op["slot"])
             if graphs := [value for value in self.parameters[slot].values() if str(value).startswith("@")]:
-                raise InvalidSpec("", [SpecError(f"slots.{slot}", graphs[0], "operations: graphs cannot be mixed")])
-            choices = [self._named(value, made.get("params", {})) for value in self.parameters[slot].values()]
-            return {**made, "op": "mixed", "params": {"among": choices, "group": slot}}
-        op = _put(op, decisions)
-        return None if op is _ABSENT else {**made, **self._named(op, made.get("params", {}))}
+                need = "an operation, because graphs cannot be mixed"
+                raise InvalidSpec("", [SpecError(f"slots.{slot}", graphs[0], need)])
+            choices = [self._named(value, filled.get("params", {})) for value in self.parameters[slot].values()]
+            return {**filled, "op": "mixed", "params": {"among": choices, "group": slot}}
+        op = _filled(op, decisions)
+        return None if op is _ABSENT else {**filled, **self._named(op, filled.get("params", {}))}
 
     def _by_source(self, edge: Mapping[str, Any], decisions: Mapping[str, Value]) -> list[dict[str, Any] | None]:
-        """An edge of a supernet for each vertex that it may read, which is there as the slot of its source says."""
+        """The optional edges of a supernet for an edge whose source is a slot, one per vertex that it may read."""
         slot = str(_source(edge))
-        names, made = [str(value) for value in self.parameters[slot].values()], list[dict[str, Any] | None]()
+        edges: list[dict[str, Any] | None] = []
+        names = [str(value) for value in self.parameters[slot].values()]
         for position, value in enumerate(self.parameters[slot].values()):
             one = self._edge(edge, {**decisions, slot: value}, mixed=True)
             if one is not None:
-                of = {"op": one.pop("op"), "params": one.pop("params", {})}
-                params = {"of": of, "group": slot, "position": position, "names": names}
-                made.append({**one, "id": f"{one['id']}<{value}", "op": "optional", "params": params})
-        return made
+                inner = {"op": one.pop("op"), "params": one.pop("params", {})}
+                params = {"of": inner, "group": slot, "position": position, "names": names}
+                edges.append({**one, "id": f"{one['id']}<{value}", "op": "optional", "params": params})
+        return edges
 
     def _skip(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], slot: str) -> dict[str, Any] | None:
-        """An edge of a supernet that is there or not, as a slot says."""
-        made = self._edge({**edge, "when": {}}, decisions, mixed=False)
-        if made is None:
+        """An optional edge of a supernet, for an edge that a slot keeps or drops."""
+        filled = self._edge({**edge, "when": {}}, decisions, mixed=False)
+        if filled is None:
             return None
         (wanted,) = _listed(edge["when"][slot])
-        of = {"op": made.pop("op"), "params": made.pop("params", {})}
+        inner = {"op": filled.pop("op"), "params": filled.pop("params", {})}
         position = self.parameters[slot].position(wanted)
-        return {**made, "op": "optional", "params": {"of": of, "group": slot, "position": position}}
+        return {**filled, "op": "optional", "params": {"of": inner, "group": slot, "position": position}}
 
     def _named(self, op: Any, params: Mapping[str, Any]) -> dict[str, Any]:
-        """An operation of the template, or of the library, with the parameters of its edge that it takes."""
+        """An operation of the template or the library, with those parameters of its edge that it accepts."""
         from katib_flow.models.operations import operations
 
         own = self.operations.get(op)
         name = str(op if own is None else own.get("op", op))
         known = operations.find(name)
-        taken = {key: each for key, each in params.items() if known is None or key in known.parameters}
+        taken = {key: value for key, value in params.items() if known is None or key in known.parameters}
         given = {**taken, **(own or {}).get("params", {})}
         return {"op": name, "params": given}
 
 
 def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Edges that are there, and the vertices they touch: of a layer that is not there, none is left."""
+    """The edges that exist and the vertices that they touch, so that nothing is left of a layer without edges."""
     ends = {graph.get("output", "y")}
     for edge in edges:
         ends |= _ends(edge)
@@ -362,7 +369,7 @@ def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> di
 
 
 def _source(edge: Mapping[str, Any]) -> str | None:
-    """The slot that says which vertex an edge reads; None where it is none."""
+    """The slot that says which vertex an edge reads; None if that is not a slot."""
     src = edge.get("src")
     return str(src["slot"]) if isinstance(src, Mapping) and set(src) == {"slot"} else None
 
@@ -370,16 +377,16 @@ def _source(edge: Mapping[str, Any]) -> str | None:
 def _unread(
     graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]
 ) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """A graph of a supernet whose ends are loose as its choices say, and the edges that join them to its output."""
+    """A supernet's graph without ``loose``, and edges that join its ends to the output unless a choice reads them."""
     joins: list[dict[str, Any]] = []
     for vertex in graph["loose"]:
         reading = [edge for edge in edges if vertex in _listed(edge["src"])]
         by = [
             [one["params"][key] for key in ("group", "position", "names")] for one in reading if one["op"] == "optional"
         ]
-        if len(by) == len(reading):  # else something reads it whatever is chosen
-            made = {"id": f"{vertex}=", "src": vertex, "dst": graph.get("output", "y")}
-            joins.append({**made, "op": "unread", "params": {"by": by}} if by else {**made, "op": "identity"})
+        if len(by) == len(reading):  # otherwise, an edge that is always there reads it
+            join = {"id": f"{vertex}=", "src": vertex, "dst": graph.get("output", "y")}
+            joins.append({**join, "op": "unread", "params": {"by": by}} if by else {**join, "op": "identity"})
     return {key: value for key, value in graph.items() if key != "loose"}, joins
 
 
@@ -401,7 +408,7 @@ def _parameters(slots: Mapping[str, Any]) -> Mapping[str, Parameter]:
 
 
 def _as_written(problem: SpecError, slots: Mapping[str, Any]) -> SpecError:
-    """A mistake in the values of a slot by ``among``, where that was written."""
+    """A mistake in the values of a slot, at the path of ``among`` if the user wrote that."""
     for name, slot in slots.items():
         values = f"slots.{name}.values"
         if isinstance(slot, Mapping) and "among" in slot and problem.where.startswith(values):
@@ -418,15 +425,15 @@ def _spelled(slot: Any) -> Any:
     return slot
 
 
-def _put(value: Any, decisions: Mapping[str, Value]) -> Any:
-    """A part of the template with its slots filled; what hangs on an inactive slot is left out."""
+def _filled(value: Any, decisions: Mapping[str, Value]) -> Any:
+    """A part of the template with its slots filled; entries whose slot is inactive are left out."""
     if isinstance(value, Mapping):
         if set(value) == {"slot"}:
             return decisions.get(value["slot"], _ABSENT)
-        put = {key: _put(inner, decisions) for key, inner in value.items()}
-        return {key: inner for key, inner in put.items() if inner is not _ABSENT}
+        filled = {key: _filled(inner, decisions) for key, inner in value.items()}
+        return {key: inner for key, inner in filled.items() if inner is not _ABSENT}
     if isinstance(value, list | tuple):
-        return [each for each in (_put(inner, decisions) for inner in value) if each is not _ABSENT]
+        return [entry for entry in (_filled(inner, decisions) for inner in value) if entry is not _ABSENT]
     return value
 
 

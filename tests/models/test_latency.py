@@ -41,9 +41,8 @@ def test_what_a_table_lacks_is_named():
     keys = list(dict.fromkeys(operation.entry for operation in operations_on_maps(CHAIN)))
     with pytest.raises(KatibFlowError) as caught:
         tabulated(CHAIN, {})
-    assert str(caught.value) == (
-        f"latency: the table has no entry for {', '.join(keys[:3])} and {len(keys) - 3} more; measure them with measured_table"
-    )
+    missing = f"{', '.join(keys[:3])} and {len(keys) - 3} more"
+    assert str(caught.value) == f"latency: the table has no entry for {missing}; measure them with measured_table"
 
 
 @pytest.mark.parametrize(

@@ -277,13 +277,16 @@ def test_a_child_without_edits_takes_over_what_has_its_name_and_shape():
     [
         ([{"edit": "wide", "edge": "1"}], "edits[0].edit: found 'wide', need an edit: append, branch, "),
         ([{"edit": "widen", "edge": "1"}], "edits[0].to: found nothing, need a value, for widen"),
-        ([{"edit": "widen", "edge": "1", "to": 6}], "edits[0]: to: found 6, need more than the 6 channels"),
-        ([{"edit": "widen", "edge": "2", "to": 9}], "its channels are bound to others"),
+        (
+            [{"edit": "widen", "edge": "1", "to": 6}],
+            "edits[0]: to: found 6, need a number above 6, the output channels of 1",
+        ),
+        ([{"edit": "widen", "edge": "2", "to": 9}], "because its channels are tied to others"),
         ([{"edit": "deepen", "edge": "3"}], "edits[0]: edge: found '3', need an edge of the network: 1, 2, out"),
         ([{"edit": "skip", "src": "b", "dst": "a"}], "need a vertex that comes after b"),
         ([{"edit": "concat", "src": "a", "dst": "y"}], "need a vertex with maps, and a src with maps"),
         ([{"edit": "concat", "src": "x", "dst": "b"}], "vertex y"),
-        ([{"edit": "kernel", "edge": "2", "k": 1}], "need a larger kernel than 2 has (3)"),
+        ([{"edit": "kernel", "edge": "2", "k": 1}], "need a kernel larger than that of 2 (3)"),
         ([{"edit": "prune", "edge": "2"}], "vertex y"),
     ],
 )

@@ -12,15 +12,16 @@ from katib_flow.models.operations import layers_of, operation
 @pytest.mark.parametrize(
     ("name", "params", "message"),
     [
-        ("conv", {"k": 4}, "here.params.k: found 4, need a value that conv takes (k is 4, an odd kernel"),
-        ("conv", {"order": "bn-conv-elu"}, "here.params.order: found 'bn-conv-elu', need a value that conv takes"),
+        ("conv", {"k": 4}, "here.params.k: found 4, need a value that conv accepts (k must be odd, not 4"),
+        ("conv", {"order": "bn-conv-elu"}, "here.params.order: found 'bn-conv-elu', need a value that conv accepts"),
         ("conv", {"kk": 3}, "here.params.kk: found 3, need a parameter of conv"),
         ("conv3", {"k": 5}, "here.params.k: found 5, need a parameter of conv3: c, s, d, order"),
         ("head", {}, "here.params.classes: found nothing, need a value, for head"),
-        ("head", {"classes": 2, "norm": "no"}, "here.params.norm: found 'no', need a value that head takes"),
-        ("mbconv", {"se": 2}, "here.params.se: found 2, need a value that mbconv takes (se is 2, a number from 0 to 1"),
+        ("head", {"classes": 2, "norm": "no"}, "here.params.norm: found 'no', need a value that head accepts"),
+        ("mbconv", {"se": 2},
+         "here.params.se: found 2, need a value that mbconv accepts (se must be a number from 0 to 1, not 2"),
         ("reduce", {"s": 1}, "here.params.s: found 1, need a parameter of reduce: c"),
-        ("fit", {"c": 4, "s": 0}, "here.params.s: found 0, need a value that fit takes"),
+        ("fit", {"c": 4, "s": 0}, "here.params.s: found 0, need a value that fit accepts"),
         ("mixed", {"among": ["conv3", "conv33"], "group": "g"}, "here.params.among[1].op: found 'conv33', need an"),
         ("mixed", {"among": [{"o": "conv3"}], "group": "g"}, "here.params: found"),
         ("cnv3", {}, "here.op: found 'cnv3', need an operation: act, "),
@@ -49,5 +50,5 @@ def test_an_error_in_an_operation_of_ones_own_is_told_as_one_of_its_parameters()
         return [{"relu": Activation("relu")}[name]]
 
     assert layers_of("test-lookup", {"name": "relu"}) == (Activation("relu"),)
-    with pytest.raises(SpecError, match=r"params.name: found .relo., need a value that test-lookup takes .KeyError"):
+    with pytest.raises(SpecError, match=r"params.name: found .relo., need a value that test-lookup accepts .KeyError"):
         layers_of("test-lookup", {"name": "relo"})

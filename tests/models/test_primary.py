@@ -72,7 +72,7 @@ def test_a_morphism_of_a_network_that_resizes_keeps_its_function_or_is_refused(k
 
 def test_what_is_resized_is_not_widened():
     """Of the four channels that meet the first four of six, one more would meet a fifth."""
-    with pytest.raises(InvalidSpec, match="channels are bound"):
+    with pytest.raises(InvalidSpec, match="channels are tied"):
         modify(resizing(), [{"edit": "widen", "edge": "two", "to": 7, "seed": 0}])
     wider = modify(resizing(), [{"edit": "widen", "edge": "one", "to": 8, "seed": 0}])
     assert wider.shapes["a"] == (8, 4, 4)

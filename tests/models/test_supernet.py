@@ -97,7 +97,9 @@ def test_a_child_computes_what_its_own_network_with_the_shared_weights_does() ->
 def test_how_a_vertex_merges_cannot_be_mixed_and_the_reason_is_told() -> None:
     space = space_of(Architecture(space="pairs", settings={"merge": "slot", "nodes": 2}))
     assert space.parameters["normal.2.merge"].size == 2
-    with pytest.raises(InvalidSpec, match=r"slots\.normal\.2\.merge: found nothing, need a value: it is how a vertex"):
+    with pytest.raises(
+        InvalidSpec, match=r"slots\.normal\.2\.merge: found nothing, need a fixed value, because it cannot"
+    ):
         space.supernet()
     given = {name: "concat" for name in space.slots if name.endswith(".merge")}
     assert set(space.supernet(given).flat.groups) == set(space.slots) - given.keys()

@@ -1,1 +1,1 @@
-"""Search spaces by name, a file each; importing a file registers its space."""
+"""Search spaces by name, one per file; importing a file registers its space."""

@@ -1,4 +1,4 @@
-"""Memory banks that operations read and write (Brock et al., "SMASH", ICLR 2018)."""
+"""Networks as memory banks that operations read and write (Brock et al., "SMASH", ICLR 2018)."""
 
 from typing import Annotated, Any
 
@@ -8,27 +8,30 @@ from katib_flow.models.presets import Operations, SpaceSettings, Template, edge,
 
 
 class Banks(SpaceSettings):
+    """Settings of the space ``banks``."""
+
     stages: Annotated[int, Field(ge=1, le=4)] = 2
-    """Maps are halved, and the channels of a bank doubled, between two of them."""
+    """Number of stages; between two of them, maps are halved and the channels of a bank doubled."""
     layers: Annotated[int, Field(ge=1, le=16)] = 4
-    """Operations of a stage."""
+    """Operations of each stage."""
     banks: Annotated[int, Field(ge=2, le=8)] = 3
-    """Of a stage."""
+    """Memory banks of each stage."""
     operations: Operations = ("conv3", "conv5", "dil3", "sep3")
 
 
 @preset("banks", Banks)
 def banks(settings: Banks) -> Template:
-    """Operations that read some banks, stacked, through a 1 x 1 convolution, and add to some (SMASH).
+    """Operations that read some banks, concatenated, through a 1 x 1 convolution, and add to some (SMASH).
 
-    Operation l of a stage reads the bank that the one before it wrote, and writes the next, which gives a chain; slots
-    ``1.2.read0``, ``1.2.write1`` say which others it reads and writes of those that hold something, ``1.2.op`` what it
-    does. Residual, dense and branched networks are cases of it. A stage ends with all its banks, stacked.
+    Each operation of a stage reads the bank that the previous one wrote, and writes to the next bank, so they form a
+    chain. Slots ``1.2.read0``, ``1.2.write1`` say which other banks with content it reads and writes, and ``1.2.op`` is
+    the operation. Residual, dense and branched networks are special cases. The output of a stage is the concatenation
+    of its banks.
     """
     edges = [edge("x", "1.b0.0", "conv", "stem", c=settings.channels, order="conv-bn")]
     vertices, slots, channels = {"1.b0.0": "add"}, dict[str, Any](), settings.channels
     for stage in range(1, settings.stages + 1):
-        held = {0: f"{stage}.b0.0"}  # the vertex that holds what is in a bank by now
+        held = {0: f"{stage}.b0.0"}  # the vertex with the current content of each bank
         for layer in range(1, settings.layers + 1):
             at = f"{stage}.{layer}"
             home, next_one = (layer - 1) % settings.banks, layer % settings.banks
@@ -66,5 +69,5 @@ def banks(settings: Banks) -> Template:
 
 
 def _optional(link: Template, always: bool, name: str) -> Template:
-    """An edge that is there always, or where a slot says so."""
+    """An edge that always exists, or only if a slot is true."""
     return link if always else {**link, "when": {name: [True]}}

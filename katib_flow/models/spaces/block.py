@@ -1,4 +1,4 @@
-"""A block as a sequence of layers, each with its kind and the layers that it reads (Zhong et al., CVPR 2018)."""
+"""A block as a sequence of layers, each with a kind and the layers that it reads (Zhong et al., CVPR 2018)."""
 
 from typing import Annotated
 
@@ -12,22 +12,25 @@ MERGES = ("add", "concat")
 
 
 class BlockSettings(SpaceSettings):
+    """Settings of the space ``block``."""
+
     layers: Annotated[int, Field(ge=1, le=23)] = 5
-    """The most layers of the block; its last one may come earlier. Zhong et al. (2018) have 23."""
+    """The most layers of a block, which may end earlier. Zhong et al. (2018) have 23."""
     operations: Operations = ("conv1", "conv3", "conv5", "max3", "avg3", "skip")
-    """Of a layer that reads one earlier layer; others add two, or stack two along the channels."""
+    """Operations of layers that read one earlier layer; other layers add or concatenate two."""
     blocks: Count = 1
-    """In each stage."""
+    """Blocks of each stage."""
     stages: Annotated[int, Field(ge=1, le=5)] = 2
-    """Maps are halved, and channels doubled, between two of them."""
+    """Number of stages; between two of them, maps are halved and channels doubled."""
 
 
 @preset("block", BlockSettings)
 def block(settings: BlockSettings) -> Template:
-    """A block that is repeated: a sequence of layers that ends where it decides to, each reads earlier ones.
+    """A block that is repeated: a sequence of layers of variable length, each reading earlier ones.
 
     Zhong et al., CVPR 2018, section 3.1 and Table 1: the network structure code. Slots ``2.kind``, ``2.first``, and
-    ``2.second`` where two layers are added or stacked; vertex 0 is the input. What no other layer reads is stacked.
+    ``2.second`` if two layers are added or concatenated; vertex 0 is the input. The output of the block concatenates
+    the layers that no other layer reads.
     """
     edges: list[Template] = [edge("x", "0", "fit", "fit", c="$c")]
     slots: Template = {}

@@ -9,18 +9,20 @@ from katib_flow.spec.model import Count
 
 
 class Cell(SpaceSettings):
+    """Settings of the space ``cell``."""
+
     nodes: Annotated[int, Field(ge=2, le=8)] = 4
-    """Vertices of the cell, its input among them; each has an edge from all before it."""
+    """Vertices of the cell, including its input; each has edges from all earlier ones."""
     operations: Operations = ("none", "skip", "conv3", "avg3")
     cells: Count = 1
-    """In each stage."""
+    """Cells of each stage."""
     stages: Annotated[int, Field(ge=1, le=5)] = 2
-    """Maps are halved, and channels doubled, between two of them."""
+    """Number of stages; between two of them, maps are halved and channels doubled."""
 
 
 @preset("cell", Cell)
 def cell(settings: Cell) -> Template:
-    """A cell that is repeated: every vertex an edge from all before it, an operation on each (NAS-Bench-201)."""
+    """A cell that is repeated: an operation on the edge between every two vertices (NAS-Bench-201)."""
     nodes = range(1, settings.nodes)
     pairs = [(before, node) for node in nodes for before in range(node)]
     edges = [edge(str(before), str(node), slot(f"{before}>{node}")) for before, node in pairs]

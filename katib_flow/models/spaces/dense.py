@@ -5,15 +5,17 @@ from katib_flow.models.spaces.pairs import Pairs, fitted, two_input_cell, two_in
 
 
 class Dense(Pairs):
+    """Settings of the space ``dense``."""
+
     operations: Operations = ("none", "skip", "sep3", "dil3", "avg3", "max3")
 
 
 @preset("dense", Dense)
 def dense(settings: Dense) -> Template:
-    """As ``pairs``, but every node has an edge from all before it: the space that Liu et al. (2019) relax."""
+    """As ``pairs``, but every node has edges from all earlier ones: the space that Liu et al. (2019) relax."""
     graphs: Template = {"net": two_inputs(settings, settings.stages, settings.cells)}
     slots: Template = {}
-    for name in ("normal", "reduce")[: settings.stages]:  # nothing is reduced in one stage
+    for name in ("normal", "reduce")[: settings.stages]:  # a single stage has no reduction
         edges = fitted()
         for node in range(2, settings.nodes + 2):
             for before in range(node):

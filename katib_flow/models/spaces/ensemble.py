@@ -1,4 +1,4 @@
-"""Ensembles of dense subnetworks, each of which reads those before it (Cortes et al., "AdaNet", ICML 2017)."""
+"""Ensembles of dense subnetworks, each of which may read the earlier ones (Cortes et al., "AdaNet", ICML 2017)."""
 
 from collections.abc import Sequence
 
@@ -7,8 +7,10 @@ from katib_flow.spec.model import Count
 
 
 class Ensemble(ImageSettings):
+    """Settings of the space ``ensemble``."""
+
     units: Count = 32
-    """Of each hidden layer of a subnetwork (B)."""
+    """Units of each hidden layer of a subnetwork (B)."""
 
 
 @preset("ensemble", Ensemble)
@@ -18,10 +20,11 @@ def ensemble(settings: Ensemble) -> Template:
 
 
 def ensemble_network(settings: Ensemble, depths: Sequence[int]) -> Template:
-    """Subnetworks of some depths; ``meta`` says what the network was made of.
+    """The template of an ensemble of subnetworks of some depths; its ``meta`` has the settings and the depths.
 
-    One of depth d is d layers, the last linear, its outputs standardised. A layer reads the one below it, of its own
-    subnetwork and of all before that (Cortes et al., section 2). The outputs are summed, each times its weight.
+    A subnetwork of depth d has d layers, the last of which is linear, and its outputs are standardised. A layer reads
+    the layer below it, both of its own subnetwork and of all earlier ones (Cortes et al., section 2). The outputs of
+    the subnetworks are summed, each times its weight.
     """
     edges, concats = [edge("x", "flat", "flatten")], set[str]()
     for member, depth in enumerate(depths, 1):
@@ -48,10 +51,10 @@ def ensemble_network(settings: Ensemble, depths: Sequence[int]) -> Template:
 
 
 def output_of(member: int) -> str:
-    """The vertex of what a subnetwork gives, numbered from 1."""
+    """The vertex with the output of a subnetwork, numbered from 1."""
     return f"{member}.h"
 
 
 def mixing(member: int) -> str:
-    """The edge with a subnetwork's weight in the ensemble."""
+    """The edge with the weight of a subnetwork, numbered from 1, in the ensemble."""
     return f"{member}.mix"

@@ -1,7 +1,7 @@
-"""Networks of EnvelopeCells: stages of cells, each a few branches side by side, stacked and then projected.
+"""Networks of EnvelopeCells: stages of cells, each a few parallel branches, concatenated and then projected.
 
 Paper: Kamath et al., "Neural Architecture Construction using EnvelopeNets", 2018.
-Departs from it: the projection after the stack is a 1 x 1 convolution that every cell has; skips are stacked before it.
+Departs from it: every cell has a projection, a 1 x 1 convolution; skips are concatenated before it.
 """
 
 import math
@@ -14,29 +14,31 @@ from katib_flow.models.presets import Operations, SpaceSettings, Template, edge,
 from katib_flow.spec.model import Count
 
 Cells = Sequence[Sequence[Sequence[str]]]
-"""The branches of each cell of each stage, by their operations."""
+"""The operations of the branches, by stage and cell."""
 
 
 class Envelope(SpaceSettings):
+    """Settings of the space ``envelope``."""
+
     operations: Operations = ("conv1", "conv3", "sep3", "sep5")
-    """The branches of a whole EnvelopeCell."""
+    """The branches of a complete EnvelopeCell."""
     stages: Annotated[int, Field(ge=1, le=5)] = 2
-    """Maps are halved, and channels doubled, between two of them."""
+    """Number of stages; between two of them, maps are halved and channels doubled."""
     cells: Count = 1
-    """EnvelopeCells of each stage of the network to start from."""
+    """EnvelopeCells of each stage of the initial network."""
     skips: bool = False
-    """Whether a cell reads the outputs of all earlier cells of its stage, too: stacked with those of its branches."""
+    """Whether a cell also reads all earlier cells of its stage, concatenated with the outputs of its branches."""
 
 
 @preset("envelope", Envelope)
 def envelope(settings: Envelope) -> Template:
-    """Stages of EnvelopeCells, parallel branches stacked along the channels, to start from. It has no slots."""
+    """Stages of EnvelopeCells, parallel branches concatenated along the channels, to start from. It has no slots."""
     cells = [[list(settings.operations)] * settings.cells] * settings.stages
     return envelope_network(settings, cells)
 
 
 def envelope_network(settings: Envelope, cells: Cells) -> Template:
-    """The network of some cells; ``meta`` says what it was made of."""
+    """The template of a network of some cells; its ``meta`` has the settings and the cells."""
     here, edges = "stem", [edge("x", "stem", "conv", "stem", c=settings.channels, order="conv-bn-relu")]
     vertices = {"stem": "add"}
     for stage, inner in enumerate(cells):
@@ -58,20 +60,20 @@ def envelope_network(settings: Envelope, cells: Cells) -> Template:
         "envelope": settings.model_dump(mode="json"),
         "cells": [[list(c) for c in s] for s in cells],
     }
-    made = network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, {}, meta=meta)
-    return {name: value for name, value in made.items() if name != "slots"}
+    template = network(settings, {"net": {"vertices": {**vertices, "y": "add"}, "edges": edges}}, {}, meta=meta)
+    return {name: value for name, value in template.items() if name != "slots"}
 
 
 def branch_key(stage: int, cell: int, op: str) -> str:
-    """The edge of a branch; its feature statistics bear this name."""
+    """The key of a branch's edge, which is also the name of its feature statistics."""
     return f"s{stage}.c{cell}.{op}"
 
 
 def cell_widths(last: int, count: int) -> list[int]:
-    """Channels of each cell of a stage of ``count`` cells whose last has ``last``.
+    """The channels of each of ``count`` cells of a stage whose last cell has ``last`` channels.
 
-    Inner cells have o, the positive root of (L - 2) o^2 + 2 w o = w^2: then the chain w -> o -> ... -> o -> w has as
-    many weights as one step w -> w, however long it grows. For L = 2 that is the limit, w / 2.
+    Inner cells have o channels, the positive root of (L - 2) o^2 + 2 w o = w^2, so that the chain
+    w -> o -> ... -> o -> w has as many weights as a single step w -> w, whatever its length. For L = 2, o = w / 2.
     """
     if count == 1:
         return [last]

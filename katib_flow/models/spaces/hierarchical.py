@@ -9,16 +9,21 @@ from katib_flow.spec.model import Count
 
 
 class Hierarchical(SpaceSettings):
+    """Settings of the space ``hierarchical``."""
+
     motifs: Annotated[int, Field(ge=1, le=12)] = 3
-    """Of level 2. Liu et al. have 6."""
+    """Motifs of level 2. Liu et al. have 6."""
     motif_nodes: Annotated[int, Field(ge=2, le=6)] = 3
+    """Vertices of a motif, including its input."""
     nodes: Annotated[int, Field(ge=2, le=6)] = 3
-    """Of the cell, the motif of level 3."""
+    """Vertices of the cell, the motif of level 3, including its input."""
     operations: Operations = ("none", "skip", "conv1", "dw3", "sep3", "max3", "avg3")
     merge: Literal["add", "concat"] = "add"
-    """Of what comes to a node; as in the paper, a stack is brought back to its channels by a 1 x 1 convolution."""
+    """How a node merges its inputs; as in the paper, a 1 x 1 convolution restores the channels after ``concat``."""
     stages: Annotated[int, Field(ge=1, le=4)] = 2
+    """Number of stages; between two of them, maps are halved and channels doubled."""
     cells: Count = 1
+    """Cells of each stage."""
 
 
 @preset("hierarchical", Hierarchical)
@@ -43,11 +48,12 @@ def hierarchical(settings: Hierarchical) -> Template:
 def _triangle(
     name: str, nodes: int, slots: Template, among: list[str], *, stacked: bool, sized: bool = False
 ) -> Template:
-    """Every node an edge from all before it.
+    """A graph with an edge between every two nodes.
 
     Args:
-        stacked: whether what comes to a node is stacked.
-        sized: whether what is on the edges is told its channels, ``$c``.
+        among: the operations to choose from.
+        stacked: whether nodes concatenate their inputs.
+        sized: whether the operations get their number of channels as ``$c``.
     """
     pairs = [(before, node) for node in range(1, nodes) for before in range(node)]
     slots |= {f"{name}.{before}>{node}": {"among": among} for before, node in pairs}

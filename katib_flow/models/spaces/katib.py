@@ -1,7 +1,7 @@
-"""Katib's ``nasConfig`` as a search space: a chain of layers, each one of the operations, and skips between them.
+"""Katib's ``nasConfig`` as a search space: a chain of layers, each with one of the operations, and skips between them.
 
-Reads: graphConfig (numLayers, inputSizes height x width x channels, outputSizes) and operations, each with parameters
-of a feasible space. As in Katib, every combination of an operation's parameters is an operation to choose.
+Reads: graphConfig (numLayers, inputSizes as height x width x channels, outputSizes) and operations, whose parameters
+have feasible spaces. As in Katib, every combination of an operation's parameters is an operation to choose from.
 """
 
 import itertools
@@ -26,10 +26,12 @@ _KINDS = {
 }
 _PARAMS = {"filter_size": "k", "num_filter": "c", "stride": "s", "pool_size": "k", "pooling_size": "k"}
 _POOLS = ("max_pooling", "avg_pooling")
-_MOST = 1000  # values of a parameter
+_MOST = 1000  # the most values of a parameter
 
 
 class FeasibleSpace(Model):
+    """The values of a parameter: ``list``, or the numbers from ``min`` to ``max``."""
+
     list: tuple[Scalar, ...] = ()
     min: int = 1
     max: int = 1
@@ -38,19 +40,22 @@ class FeasibleSpace(Model):
     @model_validator(mode="after")
     def _bounded(self) -> Self:
         if not self.min <= self.max < self.min + _MOST * self.step:
-            raise problem("max", self.max, f"a number of at least min, {self.min}, at most {_MOST} steps from it")
+            raise problem("max", self.max, f"a number from min, {self.min}, to less than {_MOST:,} steps above it")
         return self
 
     @property
     def values(self) -> Iterator[Any]:
+        """All values, in order; whole numbers written as text are numbers."""
         if not self.list:
             yield from range(self.min, self.max + 1, self.step)
         for value in self.list:
             text = str(value)
-            yield int(text) if text.lstrip("-").isdigit() else value  # Katib has its numbers as text
+            yield int(text) if text.lstrip("-").isdigit() else value  # Katib writes numbers as text
 
 
 class Parameter(Model):
+    """A parameter of an operation."""
+
     name: Literal[
         "filter_size", "num_filter", "stride", "pool_size", "pooling_size", "reduction_type", "depth_multiplier"
     ]
@@ -59,6 +64,8 @@ class Parameter(Model):
 
 
 class KatibOperation(Model):
+    """An operation with its parameters; a reduction is the pooling that its ``reduction_type`` names."""
+
     operationType: Literal[  # noqa: N815
         "convolution",
         "separable_convolution",
@@ -74,32 +81,36 @@ class KatibOperation(Model):
     @model_validator(mode="after")
     def _reduced(self) -> Self:
         for position, parameter in enumerate(self.parameters):
-            for place, value in enumerate(parameter.feasibleSpace.list if parameter.name == "reduction_type" else ()):
+            for number, value in enumerate(parameter.feasibleSpace.list if parameter.name == "reduction_type" else ()):
                 if value not in _POOLS:
-                    where = f"parameters[{position}].feasibleSpace.list[{place}]"
+                    where = f"parameters[{position}].feasibleSpace.list[{number}]"
                     raise problem(where, value, f"max_pooling or avg_pooling{did_you_mean(value, _POOLS)}")
         return self
 
 
 class GraphConfig(Model):
+    """The frame of the network: its layers, the size of an image, and the number of classes, which comes last."""
+
     numLayers: Count = 1  # noqa: N815
     inputSizes: tuple[Count, ...] = ()  # noqa: N815
     outputSizes: tuple[Count, ...] = ()  # noqa: N815
 
 
 class NasConfig(SpaceSettings):
+    """Settings of the space ``katib``: Katib's ``nasConfig``."""
+
     graphConfig: GraphConfig = GraphConfig()  # noqa: N815
     operations: Annotated[tuple[KatibOperation, ...], Field(min_length=1)]
 
 
 @preset("katib", NasConfig)
 def katib(settings: NasConfig) -> Template:
-    """Katib's ``nasConfig``: a chain of layers, an operation and skips each; slots ``1.op``, ``2.skip0``."""
+    """Katib's ``nasConfig``: a chain of layers, each with an operation and skips; slots ``1.op``, ``2.skip0``."""
     graph = settings.graphConfig
     layers, sizes = graph.numLayers, graph.inputSizes
     shape = (sizes[2], sizes[0], sizes[1]) if len(sizes) == 3 else settings.shape
     classes = (graph.outputSizes or (settings.classes,))[-1]
-    operations = {name: op for each in settings.operations for name, op in _choices(each)}
+    operations = {name: op for operation in settings.operations for name, op in _choices(operation)}
     slots: Template = {}
     edges: list[Template] = [edge("x", "0", "conv", "stem", c=settings.channels, order="conv-bn-relu")]
     vertices = {"0": "add"}
@@ -107,11 +118,11 @@ def katib(settings: NasConfig) -> Template:
         slots[f"{layer}.op"] = {"among": list(operations)}
         vertices |= {f"{layer}.in": "pad-concat", f"{layer}": "add"}
         for before in range(layer):
-            made = edge(f"{before}", f"{layer}.in", "identity", f"{before}>{layer}")
+            link = edge(f"{before}", f"{layer}.in", "identity", f"{before}>{layer}")
             if before < layer - 1:
                 slots[f"{layer}.skip{before}"] = {"among": [False, True]}
-                made["when"] = {f"{layer}.skip{before}": [True]}
-            edges.append(made)
+                link["when"] = {f"{layer}.skip{before}": [True]}
+            edges.append(link)
         edges.append(edge(f"{layer}.in", f"{layer}", slot(f"{layer}.op"), f"{layer}.op"))
     edges.append(edge(f"{layers}", "y", "head", "head", classes=classes))
     sized = settings.model_copy(update={"shape": shape, "classes": classes})
@@ -121,9 +132,9 @@ def katib(settings: NasConfig) -> Template:
 def _choices(operation: KatibOperation) -> Iterator[tuple[str, Template]]:
     """Every combination of an operation's parameters, as an operation of its own."""
     kind = operation.operationType
-    parameters = {each.name: list(each.feasibleSpace.values) for each in operation.parameters}
+    parameters = {parameter.name: list(parameter.feasibleSpace.values) for parameter in operation.parameters}
     kinds = parameters.pop("reduction_type", ["max_pooling"]) if kind == "reduction" else [kind]
-    parameters.pop("depth_multiplier", None)  # our separable convolutions have one
+    parameters.pop("depth_multiplier", None)  # always 1 in our separable convolutions
     for name in kinds:
         for values in itertools.product(*parameters.values()):
             params = {_PARAMS[key]: value for key, value in zip(parameters, values, strict=True)}

@@ -9,19 +9,21 @@ from katib_flow.spec.model import Count
 
 
 class Macro(SpaceSettings):
+    """Settings of the space ``macro``."""
+
     layers: Annotated[int, Field(ge=1, le=24)] = 4
     operations: Operations = ("conv3", "conv5", "sep3", "sep5", "avg3", "max3")
     skips: bool = True
     """Whether each layer may also read any earlier one."""
     reductions: tuple[Count, ...] = (2,)
-    """Layers after which maps are halved and channels doubled."""
+    """Layers, numbered from 1, after which maps are halved and channels doubled."""
 
 
 @preset("macro", Macro)
 def macro(settings: Macro) -> Template:
-    """A whole network, layer by layer: an operation each, and which earlier layers it reads besides the last.
+    """A whole network, layer by layer: the operation of each, and which earlier layers it reads besides the last.
 
-    Inputs are stacked along the channels, then brought to their number by a 1 x 1 convolution; slots ``2.op``,
+    The inputs of a layer are concatenated, and a 1 x 1 convolution restores the number of channels; slots ``2.op``,
     ``2.skip0``. Pham et al., ICML 2018; Zoph and Le, ICLR 2017.
     """
     channels, slots = settings.channels, dict[str, Any]()

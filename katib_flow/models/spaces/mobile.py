@@ -9,13 +9,15 @@ from katib_flow.spec.model import Count
 
 
 class Mobile(SpaceSettings):
+    """Settings of the space ``mobile``."""
+
     blocks: Annotated[int, Field(ge=1, le=7)] = 3
     layers: Annotated[int, Field(ge=1, le=4)] = 2
-    """The most layers of a block; how many it has is searched."""
+    """The most layers of a block; their number is searched."""
     reductions: tuple[Count, ...] = (2,)
-    """Blocks, from 1, that halve the map."""
+    """Blocks, numbered from 1, that halve maps and double channels."""
     widths: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (0.75, 1.0, 1.25)
-    """Factors of a block's channels."""
+    """Factors of a block's channels to choose from."""
 
 
 @preset("mobile", Mobile)
@@ -39,12 +41,12 @@ def mobile(settings: Mobile) -> Template:
         ends.append(f"{block}")
     operations = {f"mbconv{e}": {"op": "mbconv", "params": {"e": e}} for e in (3, 6)}
     edges.append(edge(ends[-1], "y", "head", "head", classes=settings.classes))
-    vertices = {each["dst"]: "add" for each in edges}
+    vertices = {link["dst"]: "add" for link in edges}
     return network(settings, {"net": {"vertices": vertices, "edges": edges}}, slots, operations=operations)
 
 
 def _block(edges: list[Template], block: int, layers: int, *, halved: bool) -> None:
-    """The layers of a block, its first brings maps to its channels and size; its end is where its last layer is."""
+    """Add the layers of a block; the first sets channels and size, and the last one that exists gives the output."""
     here = f"{block - 1}" if block > 1 else "0.0"
     params = {"c": slot(f"{block}.c"), "k": slot(f"{block}.k"), "se": slot(f"{block}.se")}
     for layer in range(1, layers + 1):

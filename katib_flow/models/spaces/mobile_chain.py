@@ -1,4 +1,4 @@
-"""A chain of inverted residuals, each of a kind of its own (Cai et al., "ProxylessNAS", ICLR 2019)."""
+"""A chain of inverted residuals, each of its own kind (Cai et al., "ProxylessNAS", ICLR 2019)."""
 
 from typing import Annotated, Any
 
@@ -9,19 +9,23 @@ from katib_flow.spec.model import Count
 
 
 class MobileChain(SpaceSettings):
+    """Settings of the space ``mobile-chain``."""
+
     stages: Annotated[int, Field(ge=1, le=7)] = 2
-    """Maps are halved, and channels doubled, between two of them."""
+    """Number of stages; between two of them, maps are halved and channels doubled."""
     layers: Annotated[int, Field(ge=1, le=8)] = 3
-    """The most layers of a stage; how many it has is searched."""
+    """The most layers of a stage; their number is searched."""
     kernels: Annotated[tuple[Count, ...], Field(min_length=1)] = (3, 5, 7)
+    """Sizes of kernels to choose from."""
     expansions: Annotated[tuple[Count, ...], Field(min_length=1)] = (3, 6)
+    """Expansion ratios to choose from."""
 
 
 @preset("mobile-chain", MobileChain)
 def mobile_chain(settings: MobileChain) -> Template:
-    """A chain of inverted residuals: kernel and expansion of each, or none, which leaves the layer out (ProxylessNAS).
+    """A chain of inverted residuals: kernel and expansion of each, or ``none`` to leave the layer out (ProxylessNAS).
 
-    The first layer of a stage after the first changes the shape, so it has no shortcut and cannot be left out. Slots
+    In all stages but the first, the first layer changes the shape, so it has no shortcut and cannot be left out. Slots
     ``1.1``, ``1.2``, ``2.1`` ...
     """
     operations = {
@@ -42,5 +46,5 @@ def mobile_chain(settings: MobileChain) -> Template:
                 edges.append(edge(here, there, "identity", f"{there}+"))
             here = there
     edges.append(edge(here, "y", "head", "head", classes=settings.classes))
-    graph = {"vertices": {made["dst"]: "add" for made in edges}, "edges": edges}
+    graph = {"vertices": {link["dst"]: "add" for link in edges}, "edges": edges}
     return network(settings, {"net": graph}, slots, operations=operations)

@@ -9,17 +9,20 @@ ACTIVATIONS = ("identity", "tanh", "sigmoid", "relu")
 
 
 class Tree(TextSettings):
+    """Settings of the space ``tree``."""
+
     leaves: Literal[2, 4, 8, 16] = 2
-    """Of the tree. The example of Zoph and Le (2017) has 2, their search 8."""
+    """Leaves of the tree. The example of Zoph and Le (2017) has 2, their search 8."""
 
 
 @preset("tree", Tree)
 def tree(settings: Tree) -> Template:
     """A recurrent cell as a binary tree: how each node combines its two inputs, and its activation (NAS-RL).
 
-    Zoph and Le, ICLR 2017, section 3.4. A leaf combines the token and the last output, each through weights of its own,
-    any other node two earlier nodes; the output is the last node. A second state is what node ``state.from`` was before
-    its activation; at the next token it is combined with node ``state.to``. Slots ``0.merge``, ``0.act``, ...
+    Zoph and Le, ICLR 2017, section 3.4. A leaf combines the token and the previous output, each with its own weights;
+    any other node combines two earlier nodes, and the last node is the output. The second state is the value of node
+    ``state.from`` before its activation; at the next token, it is combined with node ``state.to``. Slots ``0.merge``,
+    ``0.act``, ...
     """
     features, nodes = settings.features, 2 * settings.leaves - 1
     vertices: dict[str, Any] = {"h": "add", "c": "add"}
