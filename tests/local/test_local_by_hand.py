@@ -419,5 +419,4 @@ def test_the_search_shows_how_it_stands() -> None:
     with search(record=False) as searching:
         assert repr(searching) == "<Search search: 0 trials, no trial with a value>"
         searching.tell(searching.ask(), 0.5)
-        assert repr(searching).startswith("<Search search: 1 trial, best
- t00000 {'x': ")
+        assert repr(searching).startswith("<Search search: 1 trial, best t00000 {'x': ")

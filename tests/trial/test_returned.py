@@ -81,7 +81,7 @@ UNUSABLE = {
     "beyond words": (10**5000, "returned a value of type int, need a number"),
     "empty": ([], "returned a vector of 0 numbers, need one number"),
     "none of a dict": ({"accuracy": None, "loss": 1}, "returned None for 'accuracy', need one number"),
-    "vector of a dict": ({"accuracy": [1, 2]}, "returned a vector of 2 numbers for 'accuracy' where one number is"),
+    "vector of a dict": ({"accuracy": [1, 2]}, "returned a vector of 2 numbers for 'accuracy', need one number"),
     "step": (iter(["x"]), "yielded the text 'x', need a number"),
 }
 
