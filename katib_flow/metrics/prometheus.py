@@ -48,7 +48,7 @@ class Endpoint:
         return instead(name, self._others, f"{self._url} has") or f"{self._url} has no samples"
 
     def read(self, *, end: bool = False) -> list[Metric]:
-        """The values that have changed since the last call; empty if no scrape is due, or the endpoint does not answer."""
+        """The values that have changed since the last call; empty if no scrape is due, or there is no answer."""
         if self._clock() < self._due and not end:
             return []
         self._due = self._clock() + SCRAPE_SECONDS

@@ -75,7 +75,8 @@ def test_a_store_that_a_newer_mlflow_wrote_is_refused_and_left_as_it_is(error, t
             return list(connection.iterdump())
 
     before = content()
-    message = f"newer.db: found schema f00dfeedf00d, which the installed MLflow {version('mlflow')} does not know; need an MLflow"
+    unknown = f"which the installed MLflow {version('mlflow')} does not know"
+    message = f"newer.db: found schema f00dfeedf00d, {unknown}; need an MLflow"
     for command in (("list",), ("status", "x"), ("resume", "x"), ("replay", "x")):
         said = error(*command, "--tracking-uri", "sqlite:///newer.db")
         assert message in said, command
