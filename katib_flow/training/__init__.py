@@ -1,6 +1,6 @@
-"""Small trainers of a topology, with data by name: ``classify`` for images, ``predict`` for text.
+"""Small trainers for topologies, with built-in data sets: ``classify`` for images, ``predict`` for text.
 
-``trial: {function: "katib_flow.training:classify"}`` is all that a spec needs. torch is loaded when it is called.
+``trial: {function: "katib_flow.training:classify"}`` is all that a spec needs. torch is imported when they are called.
 """
 
 from collections.abc import Iterator
@@ -33,22 +33,26 @@ def classify(
 ) -> Iterator[dict[str, object]]:
     """Train the trial's network and yield, after every epoch, ``accuracy`` and ``loss`` on the validation images.
 
-    Each argument may be a parameter of the experiment; one of a single value sets it for all trials. It goes on from
-    the checkpoint of an attempt that was cut short, starts from inherited weights where there are any, and keeps the
-    trained ones.
+    Each argument may be a parameter of the experiment; a parameter with a single value sets it for all trials. Training
+    continues from the checkpoint of an interrupted attempt, or else starts from the inherited weights, if there are
+    any. The trained weights are saved with the trial.
 
     Args:
-        data: see ``load_data``.
-        steps: ends training after so many steps of the optimiser (truncated training).
-        augment: names of augmentations, separated by commas.
-        drop_path: the probability, at the end of training, of leaving out for an image what an edge brings to a vertex
-            that others reach, too; it rises evenly from 0 (ScheduledDropPath).
-        statistics: also yield, for each operation, ``variance/<edge>``, the mean of the variances of its channels, and
-            ``features/<edge>``, all of them as a vector.
+        data: the name of a data set; see ``load_data``.
+        train_size: number of training images to use; all by default.
+        steps: end training after this many optimiser steps (truncated training).
+        batch: images per step.
+        lr: initial learning rate, which falls to ``lr_end`` along half a cosine.
+        augment: names of augmentations, separated by commas: ``shift``, ``flip``, ``cutout``.
+        clip: the largest norm of the gradient; None for no limit.
+        drop_path: the probability, at the end of training, of dropping the value that an edge brings to a vertex with
+            several incoming edges, independently for each image; it rises linearly from 0 (ScheduledDropPath).
+        statistics: also yield, for each operation, ``features/<edge>``, the variance of each of its channels, and
+            ``variance/<edge>``, the mean of these.
         latency: also yield ``latency``, the milliseconds that the network takes for one image on one thread of this
-            machine, the median of 50 passes; where trials share cores it is of little worth. The path of a table
-            (``models.latency``) takes the sum of what its operations take on the device of the table.
-        threads: of torch; results are equal bit for bit only for equal numbers.
+            machine, the median of 50 passes; the measurement is unreliable if trials share cores. The path of a table
+            (``models.latency``) gives the sum of the table's entries for the network's operations instead.
+        threads: torch's number of threads; results are reproducible bit for bit only with the same number.
     """
     from katib_flow.training.trial import classify_trial
 
@@ -75,15 +79,16 @@ def predict(
 ) -> Iterator[dict[str, object]]:
     """Train the trial's recurrent network and yield, after every epoch, its ``perplexity`` on the validation text.
 
-    It also yields ``loss``, the logarithm of that, and ``train_loss``. Otherwise as ``classify``: each argument may be
-    a parameter of the experiment.
+    It also yields ``loss``, the logarithm of the perplexity, and ``train_loss``. The rest is as in ``classify``: each
+    argument may be a parameter of the experiment.
 
     Args:
-        data: see ``load_text``.
-        batch: sequences that are read side by side.
-        length: characters over which the gradient goes back (truncated backpropagation through time).
-        lr: of Adam.
-        clip: the largest norm of the gradient.
+        data: the name of a text; see ``load_text``.
+        train_size: number of training tokens to use; all by default.
+        batch: sequences that are read in parallel.
+        length: tokens over which the gradient is propagated (truncated backpropagation through time).
+        lr: initial learning rate of Adam.
+        clip: the largest norm of the gradient; None for no limit.
     """
     from katib_flow.training.sequence import predict_trial
 
@@ -92,5 +97,5 @@ def predict(
     yield from predict_trial(load_text(data, train_size), settings, seed=seed, threads=threads)
 
 
-classify.katib_flow_reads = "images"  # type: ignore[attr-defined]  # what the space of a spec is checked against
+classify.katib_flow_reads = "images"  # type: ignore[attr-defined]  # the spec's space is checked against it
 predict.katib_flow_reads = "tokens"  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Augmentations of a batch of images; what is drawn depends on the seed, the epoch and the step alone."""
+"""Augmentations of a batch of images, shape (batch, channel, height, width); random draws depend only on the seed."""
 
 from collections.abc import Callable, Sequence
 
@@ -12,7 +12,7 @@ from katib_flow.wording import did_you_mean
 
 
 def shift(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Each image moved by up to an eighth of its size, zeros coming in."""
+    """Move each image by up to an eighth of its height in both directions, filling with zeros."""
     most = max(1, images.shape[2] // 8)
     high, wide = images.shape[2:]
     padded = pad(images, (most, most, most, most))
@@ -21,13 +21,13 @@ def shift(images: Tensor, rng: np.random.Generator) -> Tensor:
 
 
 def flip(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """Half of the images mirrored; not for digits."""
+    """Mirror each image with probability 1/2; not for digits."""
     mirrored = torch.from_numpy(rng.random(len(images)) < 0.5).to(images.device)
     return torch.where(mirrored[:, None, None, None], images.flip(3), images)
 
 
 def cutout(images: Tensor, rng: np.random.Generator) -> Tensor:
-    """A square of a quarter of the size set to zero in each image (DeVries and Taylor, 2017)."""
+    """Set a random square of a quarter of the height to zero in each image (DeVries and Taylor, 2017)."""
     high, wide = images.shape[2:]
     side = max(1, high // 4)
     out = images.clone()
@@ -45,10 +45,10 @@ AUGMENTATIONS: dict[str, Callable[[Tensor, np.random.Generator], Tensor]] = {
 
 
 def augmented(images: Tensor, names: Sequence[str], seed: tuple[int, ...]) -> Tensor:
-    """Images, shape (batch, channel, height, width), after each augmentation.
+    """Apply augmentations, in this order, to images of shape (batch, channel, height, width).
 
     Raises:
-        KatibFlowError: there is no such augmentation.
+        KatibFlowError: an augmentation is unknown.
     """
     rng = np.random.default_rng(seed)
     for name in names:

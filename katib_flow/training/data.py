@@ -1,4 +1,4 @@
-"""Images by name, split once and for all: ``digits`` ships with scikit-learn; others are files that `make data` packs.
+"""Image data sets by name, with fixed splits: ``digits`` ships with scikit-learn; `make data` packs files of others.
 
 Credit: the digits are the test set of the UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak, 1998).
 """
@@ -27,7 +27,7 @@ DATA_DIRECTORY = "KATIB_FLOW_DATA"
 
 @dataclass(frozen=True)
 class Split:
-    """Images, shape (image, channel, height, width), about 0 to 1; labels, shape (image,), from 0."""
+    """Images, shape (image, channel, height, width), about 0 to 1; labels, shape (image,), numbered from 0."""
 
     images: Images
     labels: Labels
@@ -36,12 +36,13 @@ class Split:
         return len(self.labels)
 
     def first(self, count: int | None) -> "Split":
+        """The first ``count`` images; None for all."""
         return self if count is None else Split(self.images[:count], self.labels[:count])
 
 
 @dataclass(frozen=True)
 class Data:
-    """Three splits: to train on, to search with, and to judge what was found."""
+    """Three splits: to train on, to compare trials by (``valid``), and to judge the result of a search (``test``)."""
 
     train: Split
     valid: Split
@@ -49,22 +50,24 @@ class Data:
 
     @property
     def shape(self) -> tuple[int, int, int]:
+        """The shape of an image: channels, height, width."""
         _, channels, height, width = self.train.images.shape
         return channels, height, width
 
     @property
     def classes(self) -> int:
+        """Number of classes: the largest label of any split, plus 1."""
         return int(max(split.labels.max() for split in (self.train, self.valid, self.test))) + 1
 
 
 def load_data(name: str, train_size: int | None = None) -> Data:
-    """The images of a name, or of a function ``module:name`` that gives ``Data``.
+    """Load a data set by name, or from a function ``module:name`` that returns ``Data``.
 
     Args:
-        train_size: how many of the training images, from the first; all where it is left out.
+        train_size: number of training images to keep, from the first; all by default.
 
     Raises:
-        KatibFlowError: there are none.
+        KatibFlowError: the data set is unknown or cannot be loaded, or has fewer training images.
     """
     data = _load(name)
     if train_size is not None and not 1 <= train_size <= len(data.train):
@@ -78,10 +81,14 @@ def _load(name: str) -> Data:
 
 
 def by_name(name: str, sources: Mapping[str, Callable[[str], Kind]], kind: type[Kind]) -> Kind:
-    """The data of a name, or of a function ``module:name``.
+    """Load data by name, or from a function ``module:name``.
+
+    Args:
+        sources: the known names, and the functions that load their data.
+        kind: the type that a function of the user's must return.
 
     Raises:
-        KatibFlowError: there is none.
+        KatibFlowError: the name is unknown, or the function fails or returns another type.
     """
     if ":" in name:
         return _own(name, kind)
@@ -92,10 +99,10 @@ def by_name(name: str, sources: Mapping[str, Callable[[str], Kind]], kind: type[
 
 
 def _own(reference: str, kind: type[Kind]) -> Kind:
-    """What a function ``module:name`` gives, which has to be of a kind.
+    """The data that a function ``module:name`` returns, which must be of a type.
 
     Raises:
-        KatibFlowError: there is no such function, it raises, or gives something else.
+        KatibFlowError: there is no such function, or it fails or returns another type.
     """
     module, _, name = reference.partition(":")
     try:
@@ -109,7 +116,12 @@ def _own(reference: str, kind: type[Kind]) -> Kind:
 
 
 def split(images: Any, labels: Any, valid: int, test: int, seed: int = 0) -> Data:
-    """Shuffle with a seed of its own, and cut: the last are the test images, before them the validation images."""
+    """Shuffle images and labels, and cut them into training, validation and test images, in this order.
+
+    Args:
+        valid, test: numbers of validation and test images; the rest are for training.
+        seed: for the shuffling, independent of the trial's seed.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
     images, labels = images[order].astype(np.float32), labels[order].astype(np.int64)
     train = len(labels) - valid - test
@@ -118,8 +130,8 @@ def split(images: Any, labels: Any, valid: int, test: int, seed: int = 0) -> Dat
 
 
 def _digits(name: str) -> Data:
-    """1,797 images of 8 x 8 in 16 grey levels: 300 to train on, 747 and 750 to judge by, as in NB-digits."""
-    package = find_spec("sklearn")  # its file is read as it stands: importing the package takes a second in every trial
+    """1,797 images of 8 x 8 in 16 grey levels: 300 for training, 747 and 750 to judge by, as in NB-digits."""
+    package = find_spec("sklearn")  # its file is read directly: importing the package takes a second in every trial
     if package is None or package.origin is None:
         raise ModuleNotFoundError("No module named 'sklearn'", name="sklearn")
     with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt", encoding="ascii") as file:
@@ -128,10 +140,12 @@ def _digits(name: str) -> Data:
 
 
 def _packed(name: str) -> Data:
-    """70,000 images of 28 x 28 from a file that ``make data`` makes: 50,000, 10,000 and 10,000."""
+    """70,000 images of 28 x 28 from a file that ``make data`` creates: 50,000, 10,000 and 10,000."""
     path = Path(os.environ.get(DATA_DIRECTORY, "data")) / f"{name}.npz"
     if not path.exists():
-        raise KatibFlowError(f"data: {name}: no file {path}; `make data` makes it ({DATA_DIRECTORY} says where)")
+        raise KatibFlowError(
+            f"data: {name}: there is no file {path}; create it with `make data` ({DATA_DIRECTORY} sets the directory)"
+        )
     with np.load(path, allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]
     return split(images[:, None].astype(np.float32) / 255.0, labels, valid=10_000, test=10_000)

@@ -1,7 +1,7 @@
-"""Train a module on images: one small loop for everything that is searched, deterministic on a CPU.
+"""Train a module on images: one small loop for all searches, deterministic on a CPU.
 
-The order of the images depends on the seed and the epoch alone, so a run that is stopped anywhere and goes on from its
-checkpoint gives the bits of one that was not.
+The order of the images depends only on the seed and the epoch, so training that is interrupted and continued from its
+checkpoint gives, bit for bit, the same result as training without an interruption.
 """
 
 import math
@@ -26,12 +26,15 @@ class Recipe:
     """How to train.
 
     Attributes:
-        batch: images to a step; ``steps`` ends training after so many of them, in the middle of an epoch if need be.
-        lr: at the start; it falls to ``lr_end`` along half a cosine over all steps (Loshchilov and Hutter, ICLR 2017).
+        steps: the most optimiser steps; training may end within an epoch.
+        batch: images per step.
+        lr: initial learning rate; it falls to ``lr_end`` along half a cosine over all steps (Loshchilov and Hutter,
+            ICLR 2017).
         augment: names of ``augment.AUGMENTATIONS``, applied in this order.
-        clip: largest norm of the gradient; None for any.
-        drop_path: the probability, at the end of training, of leaving out what an edge brings to a vertex that others
-            reach, too, for an image; it rises evenly from 0 (ScheduledDropPath; Zoph et al., CVPR 2018).
+        clip: the largest norm of the gradient; None for no limit.
+        drop_path: the probability, at the end of training, of dropping the value that an edge brings to a vertex with
+            several incoming edges, independently for each image; it rises linearly from 0 (ScheduledDropPath; Zoph et
+            al., CVPR 2018).
     """
 
     epochs: int = 10
@@ -48,7 +51,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """
         Raises:
-            KatibFlowError: a probability is none.
+            KatibFlowError: ``drop_path`` is outside [0, 1).
         """
         if not 0 <= self.drop_path < 1:
             raise KatibFlowError(f"drop_path: found {self.drop_path!r}, need a number from 0 to below 1")
@@ -56,11 +59,13 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to.
+    """The results of an epoch.
 
     Attributes:
-        number: from 1.
-        statistics: of each edge's output: see ``Statistics.variance``; empty where they were not asked for.
+        number: of the epoch, from 1.
+        train_loss, valid_loss: mean cross-entropies in nats; ``train_loss`` is NaN if no step was taken.
+        valid_accuracy: from 0 to 1.
+        statistics: the variances of each edge's output channels, by edge (``Statistics.variance``); may be empty.
     """
 
     number: int
@@ -80,13 +85,13 @@ def train(
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[Epoch]:
-    """Train a module in place, an epoch each time the iterator is asked.
+    """Train a module in place, one epoch per iteration.
 
     Args:
-        recipe: with ``drop_path``, the module must be one that ``build`` gives.
-        statistics: whether to gather feature statistics; the module must have ``watch``, as ``build`` gives it.
-        checkpoint: file to go on from, where it exists, and to write after every epoch.
-        stop: asked between steps; training ends with the epoch as far as it came.
+        recipe: with ``drop_path``, the module must come from ``build``.
+        statistics: whether to gather feature statistics; the module must come from ``build``.
+        checkpoint: file to continue from, if it exists, and to write after every epoch.
+        stop: called between steps; if it returns True, training ends, after yielding the unfinished epoch.
     """
     device = device_of(module)
     images, labels = tensors(data.train, device)
@@ -115,47 +120,49 @@ def train(
         gathered = watch.variance() if watch else {}
         whole = not stop()
         yield Epoch(number, float(np.mean(losses)) if losses else math.nan, loss, accuracy, gathered)
-        if checkpoint is not None and whole:  # now: who goes on from it does not report this epoch again
+        if checkpoint is not None and whole:  # only now: training that continues from it skips this epoch's report
             save_checkpoint(checkpoint, module, optimiser, watch, number)
         if stop():
             return
 
 
 def _drop_path(rate: float, seed: int, step: int) -> DropPath:
-    """What is dropped depends on the seed and the step alone."""
+    """The drops of a step, which depend only on the seed and the step."""
     numbers = np.random.default_rng((seed, step)).integers(1 << 63)
     return DropPath(rate, torch.Generator().manual_seed(int(numbers)))
 
 
 def device_of(module: nn.Module) -> torch.device:
-    """Where a module's parameters are; the CPU where it has none."""
+    """The device of a module's parameters; the CPU if it has no parameters."""
     return next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
 
 
 def tensors(split: Split, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The images and labels of a split as tensors on a device."""
     return torch.from_numpy(split.images).to(device), torch.from_numpy(split.labels).to(device)
 
 
 def optimiser_of(module: nn.Module, recipe: Recipe) -> torch.optim.Optimizer | None:
-    """Stochastic gradient descent with Nesterov's momentum; None where there is nothing to train."""
-    parameters = [each for each in module.parameters() if each.requires_grad]
+    """Stochastic gradient descent with Nesterov momentum; None if the module has no parameters to train."""
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     nesterov = recipe.momentum > 0
     settings: Any = {"momentum": recipe.momentum, "weight_decay": recipe.weight_decay, "nesterov": nesterov}
     return torch.optim.SGD(parameters, lr=recipe.lr, **settings) if parameters else None
 
 
 def step_count(recipe: Recipe, images: int) -> int:
+    """Number of optimiser steps of a training on so many images."""
     whole = recipe.epochs * math.ceil(images / recipe.batch)
     return whole if recipe.steps is None else min(recipe.steps, whole)
 
 
 def cosine(done: float, start: float, end: float) -> float:
-    """From ``start`` to ``end`` along half a cosine, at a part ``done`` in [0, 1] of the way."""
+    """The value on half a cosine from ``start`` to ``end``, at the fraction ``done`` in [0, 1]."""
     return end + (start - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def batches(count: int, size: int, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """The images of each step of an epoch, drawn without replacement; the last batch may be smaller."""
+    """The indices of the images of each step of an epoch, drawn without replacement; the last batch may be smaller."""
     order = np.random.default_rng((seed, epoch)).permutation(count)
     yield from (order[start : start + size] for start in range(0, count, size))
 
@@ -196,7 +203,7 @@ def _watch(module: nn.Module, statistics: Statistics | None) -> None:
 def save_checkpoint(
     path: Path, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None, epoch: int
 ) -> None:
-    """Keep what training goes on from after an epoch."""
+    """Write a checkpoint of the training after an epoch, atomically."""
     content = {
         "module": module.state_dict(),
         "optimiser": optimiser.state_dict() if optimiser else {},
@@ -211,7 +218,7 @@ def save_checkpoint(
 def restored(
     path: Path | None, module: nn.Module, optimiser: torch.optim.Optimizer | None, watch: Statistics | None
 ) -> int:
-    """Go on from a checkpoint; the epochs that it has behind it, 0 where there is none."""
+    """Restore the training from a checkpoint, and return its number of epochs; 0 if there is no checkpoint."""
     if path is None or not path.exists():
         return 0
     content = torch.load(path, weights_only=True)  # tensors and numbers, no code

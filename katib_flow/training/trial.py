@@ -1,4 +1,4 @@
-"""The trainer as a trial: the trial's network in, metrics and trained weights out."""
+"""The trainer as a trial: it loads the trial's network, yields metrics and saves the trained weights."""
 
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +13,7 @@ from katib_flow.models.topology import Topology
 from katib_flow.training.data import Data
 from katib_flow.training.loop import Epoch, Recipe, train
 from katib_flow.trial import user
+from katib_flow.wording import counted
 
 CHECKPOINT = "training.pt"
 
@@ -20,7 +21,7 @@ CHECKPOINT = "training.pt"
 def classify_trial(
     data: Data, settings: Mapping[str, Any], *, statistics: bool, latency: bool | str, seed: int, threads: int
 ) -> Iterator[dict[str, object]]:
-    """See ``classify``; ``settings`` are the fields of ``Recipe``."""
+    """Train a trial as ``classify`` does; ``settings`` are the fields of ``Recipe``."""
     network = network_of_trial(lambda topology: check_images(topology, data), seed=seed, threads=threads)
     checkpoint = user.checkpoint_dir() / CHECKPOINT
     recipe = Recipe(**settings)
@@ -29,9 +30,9 @@ def classify_trial(
     try:
         for epoch in train(network, data, recipe, **how):
             yield _metrics(epoch) | measured
-    finally:  # a trial that is ended early keeps what it has learnt
+    finally:  # a trial that is stopped early saves its weights, too
         user.save_model(network)
-    checkpoint.unlink(missing_ok=True)  # what a child needs are the weights
+    checkpoint.unlink(missing_ok=True)  # a child only needs the weights
 
 
 def network_of_trial(
@@ -41,11 +42,11 @@ def network_of_trial(
     threads: int,
     load: Callable[[int], Network] | None = None,
 ) -> Network:
-    """The network that this trial trains, on the GPU if there is one; from here on, torch is deterministic.
+    """Load the network that this trial trains, on the GPU if there is one, and make torch deterministic.
 
     Args:
-        check: raises KatibFlowError where the data is not what the topology takes.
-        load: makes the network, by the seed of its first weights; without it, the trial's is loaded.
+        check: raises KatibFlowError if the data does not fit the topology.
+        load: makes the network from the seed for its initial weights; by default, the trial's model is loaded.
     """
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -55,16 +56,25 @@ def network_of_trial(
 
 
 def check_images(topology: Topology, data: Data) -> None:
-    """Raise KatibFlowError where the images are not those that the topology takes."""
+    """Check that images fit a topology.
+
+    Raises:
+        KatibFlowError: they differ in shape or number of classes.
+    """
     wanted = (topology.input.shape, topology.output.classes)
     if wanted != (data.shape, data.classes):
-        found = f"images of shape {data.shape} in {data.classes} classes"
-        read = f"shape {wanted[0]}" if wanted[0] else f"a text of {topology.input.tokens} tokens"
-        raise KatibFlowError(f"data: found {found}, need {read} and {wanted[1]}, as the topology has it")
+        given = f"images of shape {data.shape} in {counted(data.classes, 'class', 'classes')}"
+        read = f"images of shape {wanted[0]}" if wanted[0] else f"a text of {topology.input.tokens} different tokens"
+        classes = counted(wanted[1], "class", "classes")
+        raise KatibFlowError(f"data: found {given}, but the topology reads {read} and predicts {classes}")
 
 
 def latency_of(network: Network, source: bool | str) -> float:
-    """Milliseconds for one image: measured here, or by the table in a file."""
+    """Milliseconds for one image.
+
+    Args:
+        source: True to measure them on this machine, or the path of a table.
+    """
     if isinstance(source, str):
         return tabulated(network.topology, load_table(Path(source)))
     return 1000 * latency_seconds(network)
