@@ -64,7 +64,7 @@ def caption(registered: Iterable[Algorithm]) -> str:
     places = [name for names in PAPER.values() for name in names]
     systems, filled = len(set(places)), len(places) - len(missing)
     here = systems - len(set(missing))
-    return f"{here} of the {systems} systems in the paper are implemented, in {filled} of their {len(places)} places."
+    return f"{here} of the {systems} systems in the paper's table are implemented, in {filled} of its {len(places)} places."
 
 
 def _lines(box: Box) -> str:

@@ -57,7 +57,7 @@ def test_a_person_sees_a_line_a_system_and_how_many_there_are() -> None:
     generation, modification = rows(systems)
     assert generation["whole network"].splitlines()[:2] == ["enas", "(NAS-RL: not yet)"]
     assert modification["cell"].count("not yet") == 7
-    assert caption(systems) == "1 of the 20 systems in the paper are implemented, in 2 of their 22 places."
+    assert caption(systems) == "1 of the 20 systems in the paper's table are implemented, in 2 of its 22 places."
 
 
 GENERATION, MODIFICATION = "generation", "modification"
