@@ -64,7 +64,8 @@ def caption(registered: Iterable[Algorithm]) -> str:
     places = [name for names in PAPER.values() for name in names]
     systems, filled = len(set(places)), len(places) - len(missing)
     here = systems - len(set(missing))
-    return f"{here} of the {systems} systems in the paper's table are implemented, in {filled} of its {len(places)} places."
+    where = f"in {filled} of its {len(places)} places"
+    return f"{here} of the {systems} systems in the paper's table are implemented, {where}."
 
 
 def _lines(box: Box) -> str:
