@@ -65,9 +65,7 @@ def test_a_command_that_fails_is_told_with_its_last_line(collecting: Any, tmp_pa
     (tmp_path / "collector.out").write_text("one\ntwo")
     (tmp_path / "collected").write_text("137\n")
     assert not theirs.busy(WELL)
-    assert theirs.reader.failure == (
-        'metrics.container was killed by SIGKILL; its last line was "two"'
-    )
+    assert theirs.reader.failure == ('metrics.container was killed by SIGKILL; its last line was "two"')
 
 
 def test_a_command_without_an_end_is_not_awaited_for_ever(collecting: Any, clock: list[float]) -> None:
@@ -77,9 +75,7 @@ def test_a_command_without_an_end_is_not_awaited_for_ever(collecting: Any, clock
     assert theirs.busy(WELL)
     clock[0] += 1
     assert not theirs.busy(WELL)
-    assert theirs.reader.failure.startswith(
-        "metrics.container had not ended 300 s after the trial; it printed nothing"
-    )
+    assert theirs.reader.failure.startswith("metrics.container had not ended 300 s after the trial; it printed nothing")
 
 
 def test_an_images_own_command_is_through_when_it_has_reported_and_is_silent(

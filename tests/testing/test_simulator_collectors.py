@@ -85,9 +85,7 @@ def test_a_collector_that_fails_fails_the_trial_and_no_pod_again(cluster: Cluste
     run = cluster.submit(of(reads(exits=5)))
     assert [trial.state for trial in run.trials] == [State.FAILED] * 2
     for trial in run.trials:
-        assert trial.message.startswith(
-            "metrics.container ended with exit code 5; its last line was \"it's 0."
-        )
+        assert trial.message.startswith("metrics.container ended with exit code 5; its last line was \"it's 0.")
         assert trial.retries == 0
     assert len(run.logs("trial")) == 2
 

@@ -55,7 +55,7 @@ def test_an_upload_that_was_cut_off_leaves_the_one_before(
 
     second = archive(tmp_path, "2.tar")
     with monkeypatch.context() as patch:
-        patch.setattr(Artifacts, "put", half)
+        patch.setattr(Artifacts, "write", half)
         with pytest.raises(TrackingError):
             store.checkpoints.keep(trial, second)
     assert found(store, trial) == "content of 1.tar"

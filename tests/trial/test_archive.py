@@ -248,8 +248,7 @@ def test_what_is_cut_off_between_two_files_is_not_unpacked_at_all(tmp_path):
     with tarfile.open(file) as tar:
         last = tar.getmembers()[-1]
     file.write_bytes(file.read_bytes()[: last.offset])
-    with pytest.raises(tarfile.ReadError, match="truncated"
-):
+    with pytest.raises(tarfile.ReadError, match="truncated"):
         archive.unpack(file, tmp_path / "again")
     assert not (tmp_path / "again").exists()
 
