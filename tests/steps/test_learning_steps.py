@@ -175,7 +175,7 @@ def test_lanes_that_ask_at_once_learn_and_keep_the_same(uri: str, lessons: list[
 def test_an_algorithm_that_learns_nothing_costs_no_call(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pods = Pods(uri, experiment("tpe"))
     pods.iteration(1)
-    for name in ("names", "get", "put", "delete"):
+    for name in ("names", "get", "write", "delete"):
         monkeypatch.setattr(Artifacts, name, None)  # whoever calls it fails
     assert len(pods.iteration(2)) == 4
     assert collect_metrics(pods.context())
