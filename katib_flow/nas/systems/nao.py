@@ -154,7 +154,7 @@ class LatentLearner(Learner[NaoSettings, Round, Learnt]):
         if kept.keys() != {"lengths", "trials", "tokens", "losses"}:
             raise ValueError("not the rounds of this system")
         ends = np.cumsum(kept["lengths"])
-        if ends[-1] != len(kept["trials"]) or len(kept["tokens"]) != ends[-1] != len(kept["losses"]):
+        if {len(kept[name]) for name in ("trials", "tokens", "losses")} != {int(kept["lengths"].sum())}:
             raise ValueError("rounds of other lengths")
         parts = (np.split(kept[name], ends[:-1]) for name in ("trials", "tokens", "losses"))
         return Learnt(

@@ -9,6 +9,7 @@ from katib_flow.algorithms.learning import taught
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
+from katib_flow.nas import latent
 from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
@@ -145,3 +146,17 @@ def test_where_the_space_is_used_up_there_are_fewer():
     cell = {"space": "cell", "settings": {"nodes": 2, "operations": ["skip", "conv3", "avg3"]}}
     made = Experiment.parse(spec(parameters={}, architecture=cell, algorithm="nao"))
     assert len(suggest(made, History(), 9)) == 3
+
+
+@pytest.mark.parametrize("name", ["trials", "tokens", "losses"])
+def test_rounds_that_lack_a_row_of_one_array_are_refused(name):
+    question = ask(search("nao"))
+    arrays = {
+        "lengths": np.array([2, 1]),
+        "trials": np.arange(3),
+        "tokens": np.zeros((3, 6), int),
+        "losses": np.ones(3),
+    }
+    assert len(LatentLearner().unpack(question, latent.packed(None, arrays)).rounds) == 2
+    with pytest.raises(ValueError, match="other lengths"):
+        LatentLearner().unpack(question, latent.packed(None, {**arrays, name: arrays[name][:2]}))
