@@ -63,7 +63,9 @@ class Cluster(Protocol):
     """The objects of one namespace. Every method may raise ``ClusterError``."""
 
     @property
-    def namespace(self) -> str: ...
+    def namespace(self) -> str:
+        """The name of the namespace."""
+        ...
 
     def create(self, manifest: Manifest) -> Manifest:
         """Create an object and return it as stored, with ``generateName`` resolved. Raises AlreadyExists."""
@@ -193,14 +195,17 @@ class KubernetesCluster:
         self._dynamic: Any = _called("reach the cluster", lambda: DynamicClient(api, discoverer=_Discovery))
 
     def create(self, manifest: Manifest) -> Manifest:
+        """As ``Cluster.create``."""
         name = manifest["metadata"].get("name") or manifest["metadata"].get("generateName", "")
         kind = kind_of(manifest)
         return self._call("create", kind, name, lambda of: of.create(body=manifest, **self._where)).to_dict()
 
     def get(self, kind: Kind, name: str) -> Manifest:
+        """As ``Cluster.get``."""
         return self._call("get", kind, name, lambda of: of.get(name=name, **self._where)).to_dict()
 
     def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
+        """As ``Cluster.find``."""
         pairs = {"label_selector": labels, "field_selector": fields}
         selectors = {name: _selector(pair) for name, pair in pairs.items() if pair}
         answer = self._call("list", kind, "", lambda of: of.get(**selectors, **self._where)).to_dict()
@@ -209,10 +214,12 @@ class KubernetesCluster:
         )
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
+        """As ``Cluster.patch``: a JSON merge patch."""
         how = {"name": name, "body": changes, "content_type": "application/merge-patch+json"}
         return self._call("patch", kind, name, lambda of: of.patch(**how, **self._where)).to_dict()
 
     def delete(self, kind: Kind, name: str) -> None:
+        """As ``Cluster.delete``, in the background; nothing happens if the object does not exist."""
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "propagationPolicy": "Background"}
         try:
             self._call("delete", kind, name, lambda of: of.delete(name=name, body=body, **self._where))
@@ -220,6 +227,7 @@ class KubernetesCluster:
             return
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
+        """As ``Cluster.log``; "" if the container has not started."""
         options = [("timestamps", "true")]
         options += [] if container is None else [("container", container)]
         options += [] if since_seconds is None else [("sinceSeconds", str(max(1, since_seconds)))]
@@ -239,6 +247,7 @@ class KubernetesCluster:
     def changes(
         self, kind: Kind, labels: Mapping[str, str], name: str = "", since: str = "", seconds: int = WATCH_SECONDS
     ) -> Iterator[str]:
+        """As ``Cluster.changes``."""
         selectors = {"label_selector": _selector(labels), "field_selector": f"metadata.name={name}" if name else ""}
         options: dict[str, Any] = {key: value for key, value in selectors.items() if value}
         if not since:

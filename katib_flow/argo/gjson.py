@@ -24,7 +24,7 @@ class BadPath(KatibFlowError):
 
 
 def find(data: Any, path: str) -> Any:
-    """Return the value at a path, or ``MISSING`` if there is none.
+    """Return the value at a path, or ``MISSING`` if the data has no such path.
 
     Raises:
         BadPath: the path is invalid.

@@ -39,10 +39,12 @@ class Node:
 
     @property
     def ended(self) -> bool:
+        """Whether the phase is final."""
         return self.phase in _ENDED
 
     @property
     def bad(self) -> bool:
+        """Whether the node failed, or ended in an error."""
         return self.phase in ("Failed", "Error")
 
     @property

@@ -1,1 +1,1 @@
-"""Stand-ins for what a test cannot have: a Kubernetes namespace in memory."""
+"""Stand-ins for systems that tests cannot have: a Kubernetes namespace, Argo Workflows and a store, all in memory."""

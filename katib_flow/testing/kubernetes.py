@@ -1,7 +1,8 @@
-"""A Kubernetes namespace in memory, as ``katib_flow.argo.cluster.Cluster``: for tests of what talks to a cluster.
+"""A Kubernetes namespace in memory, a ``katib_flow.argo.cluster.Cluster`` for tests of code that talks to a cluster.
 
-Objects are kept as they are created; nothing runs them. A test moves them on: ``set_status``, ``add_pod``, ``print_``,
-or a function in ``on_create``, called with each new object. Deleting an object deletes what it owns.
+Objects are stored as they are created; nothing runs them. A test changes them by ``set_status``, ``add_pod``,
+``print_``, or a function in ``on_create``, which is called with each new object. Deleting an object deletes those that
+it owns.
 """
 
 import copy
@@ -36,13 +37,14 @@ class FakeCluster:
     """One namespace.
 
     Attributes:
-        clock: seconds since the epoch, for creation times and logs.
-        on_create: called with each object after it was created, which they may change by the methods here.
-        on_change: called with the kind and the name of each object after it was patched or deleted.
-        refusals: raised by the next calls, one each; for a cluster that is away, overloaded or forbids something.
-        calls: (verb, kind, name) of every call, for tests of who asks for what.
-        statuses: by kind, what gives the status of an object by its name, worked out when the object is read; None
-            leaves it as it is kept.
+        clock: the time in seconds since the epoch, for creation times and logs.
+        on_create: called with a copy of each object after its creation; may change the object by the methods here.
+        on_change: called with the kind and the name of each object after it is patched or deleted.
+        refusals: errors that the next calls raise, one per call: a cluster that is unavailable, overloaded, or forbids
+            something.
+        calls: (verb, kind, name) of every call so far.
+        statuses: for a kind, a function from an object's name to its status, called when the object is read; if it
+            returns None, the stored status stays.
     """
 
     namespace: str = "default"
@@ -66,8 +68,9 @@ class FakeCluster:
     # what a Cluster does
 
     def create(self, manifest: Manifest) -> Manifest:
-        made = json.loads(json.dumps(manifest))  # what JSON cannot say, a cluster cannot be told
-        metadata, kind = made["metadata"], kind_of(made)
+        """As ``Cluster.create``."""
+        created = json.loads(json.dumps(manifest))  # a cluster only gets JSON
+        metadata, kind = created["metadata"], kind_of(created)
         self._made += 1
         if "name" not in metadata:
             metadata["name"] = f"{metadata['generateName']}{self._made:05}"
@@ -78,28 +81,31 @@ class FakeCluster:
         if (kind, name) in self._objects:
             raise AlreadyExists(name)
         metadata |= {"uid": f"uid-{self._made}", "creationTimestamp": _time(self.clock()), "namespace": self.namespace}
-        self._objects[kind, name] = made
-        self._note(kind, name, made)
-        for each in self.on_create:
-            each(copy.deepcopy(made))
+        self._objects[kind, name] = created
+        self._note(kind, name, created)
+        for callback in self.on_create:
+            callback(copy.deepcopy(created))
         return self.object(kind, name)
 
     def get(self, kind: Kind, name: str) -> Manifest:
+        """As ``Cluster.get``."""
         self._called("get", kind, name)
         return self.object(kind, name)
 
     def find(self, kind: Kind, labels: Mapping[str, str], fields: Mapping[str, str] = NOTHING) -> list[Manifest]:
+        """As ``Cluster.find``."""
         self._called("find", kind, "")
-        found = [
+        names = [
             name
-            for (each_kind, name), each in self._objects.items()
-            if each_kind == kind
-            and labels.items() <= each["metadata"].get("labels", {}).items()
-            and all(_field(each, path) == value for path, value in fields.items())
+            for (its_kind, name), manifest in self._objects.items()
+            if its_kind == kind
+            and labels.items() <= manifest["metadata"].get("labels", {}).items()
+            and all(_field(manifest, path) == value for path, value in fields.items())
         ]
-        return [self.object(kind, name) for name in found]
+        return [self.object(kind, name) for name in names]
 
     def patch(self, kind: Kind, name: str, changes: Manifest) -> Manifest:
+        """As ``Cluster.patch``."""
         self._called("patch", kind, name)
         _merge(self._there(kind, name), json.loads(json.dumps(changes)))
         self._note(kind, name, self._there(kind, name))
@@ -107,6 +113,7 @@ class FakeCluster:
         return self.object(kind, name)
 
     def delete(self, kind: Kind, name: str) -> None:
+        """As ``Cluster.delete``."""
         self._called("delete", kind, name)
         if (kind, name) in self._objects:
             self._remove(kind, name)
@@ -118,14 +125,16 @@ class FakeCluster:
         """As ``Cluster.changes``, by the computer's own clock."""
         if since:
             self._called("watch", kind, name)
-            return self._told(kind, labels, name, int(since), time.monotonic() + seconds)
+            return self._new_versions(kind, labels, name, int(since), time.monotonic() + seconds)
         self._called("list", kind, name)
-        return chain([now := self.version], self._told(kind, labels, name, int(now), time.monotonic() + seconds))
+        end = time.monotonic() + seconds
+        return chain([now := self.version], self._new_versions(kind, labels, name, int(now), end))
 
     def log(self, pod: str, container: str | None, since_seconds: int | None = None) -> str:
+        """As ``Cluster.log``."""
         self._called("log", POD, pod)
         self._there(POD, pod)
-        named = [name for of, name in self._logs if of == pod]
+        named = [name for its_pod, name in self._logs if its_pod == pod]
         container = container or (named[0] if len(named) == 1 else "main")
         least = 0.0 if since_seconds is None else self.clock() - since_seconds
         lines = [(at, line) for at, line in self._logs.get((pod, container), []) if at >= least]
@@ -134,47 +143,57 @@ class FakeCluster:
     # what a test does
 
     def object(self, kind: Kind, name: str) -> Manifest:
-        """A copy of an object. Raises Missing."""
-        made = copy.deepcopy(self._there(kind, name))
+        """A copy of an object, with its current status.
+
+        Raises:
+            Missing: there is no such object.
+        """
+        copied = copy.deepcopy(self._there(kind, name))
         if (status := self.statuses.get(kind)) is not None and (now := status(name)) is not None:
-            made["status"] = now
-        return made
+            copied["status"] = now
+        return copied
 
     def peek(self, kind: Kind, name: str) -> Manifest | None:
-        """The object itself, only to be looked at; None where there is none."""
+        """The object itself, which must not be changed; None if it does not exist."""
         return self._objects.get((kind, name))
 
     @property
     def version(self) -> str:
-        """Of everything: the number of changes so far."""
+        """The resource version of the namespace: the number of changes so far."""
         return str(self._forgotten + len(self._events))
 
     def forget_changes(self) -> None:
-        """Have nobody go on from a version of before."""
+        """Forget all changes, so that no watch can continue from an earlier version."""
         with self._news:
             self._forgotten += len(self._events) + 1
             self._events.clear()
             self._news.notify_all()
 
     def names(self, kind: Kind) -> list[str]:
-        return [name for each, name in self._objects if each == kind]
+        """The names of all objects of a kind, in the order of their creation."""
+        return [name for its_kind, name in self._objects if its_kind == kind]
 
     def set_status(self, kind: Kind, name: str, **status: Any) -> None:
+        """Replace the status of an object.
+
+        Raises:
+            Missing: there is no such object.
+        """
         self._there(kind, name)["status"] = status
         self._note(kind, name, self._there(kind, name))
 
     def add_pod(self, name: str, labels: Mapping[str, str] | None = None, owner: Manifest | None = None) -> None:
-        """A pod, as a controller makes one for an object."""
+        """Create a pod, as a controller does for an object."""
         references = [] if owner is None else [owner_reference(owner)]
         metadata = {"name": name, "labels": dict(labels or {}), "ownerReferences": references}
         self.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"}})
 
     def print_(self, pod: str, text: str, container: str = "main") -> None:
-        """Have a container print lines, now."""
+        """Add lines to the log of a container, with the current time."""
         lines = self._logs.setdefault((pod, container), [])
         lines += [(self.clock(), line) for line in text.splitlines()]
 
-    def _told(self, kind: Kind, labels: Mapping[str, str], name: str, read: int, end: float) -> Iterator[str]:
+    def _new_versions(self, kind: Kind, labels: Mapping[str, str], name: str, read: int, end: float) -> Iterator[str]:
         while (left := end - time.monotonic()) > 0:
             with self._news:
                 if int(self.version) <= read:
@@ -182,9 +201,9 @@ class FakeCluster:
                 if read < self._forgotten:
                     raise ClusterError(f"watch {kind[1]}: the cluster answers 410 Gone", 410)
                 new = self._events[read - self._forgotten :]
-            for of, called, has in new:
+            for its_kind, its_name, its_labels in new:
                 read += 1
-                if of == kind and labels.items() <= has.items() and name in ("", called):
+                if its_kind == kind and labels.items() <= its_labels.items() and name in ("", its_name):
                     yield str(read)
 
     def _note(self, kind: Kind, name: str, manifest: Manifest) -> None:
@@ -198,8 +217,8 @@ class FakeCluster:
             raise self.refusals.pop(0)
 
     def _changed(self, kind: Kind, name: str) -> None:
-        for each in self.on_change:
-            each(kind, name)
+        for callback in self.on_change:
+            callback(kind, name)
 
     def _there(self, kind: Kind, name: str) -> Manifest:
         try:
@@ -211,13 +230,13 @@ class FakeCluster:
         removed = self._objects.pop((kind, name))
         self._note(kind, name, removed)
         uid = removed["metadata"]["uid"]
-        for (each_kind, each_name), each in list(self._objects.items()):
-            if uid in [owner["uid"] for owner in each["metadata"].get("ownerReferences", [])]:
-                self._remove(each_kind, each_name)
+        for (its_kind, its_name), manifest in list(self._objects.items()):
+            if uid in [owner["uid"] for owner in manifest["metadata"].get("ownerReferences", [])]:
+                self._remove(its_kind, its_name)
 
 
 def owner_reference(owner: Manifest) -> Manifest:
-    """What says that an object belongs to another, and goes with it."""
+    """The owner reference of an object that belongs to ``owner`` and is deleted with it."""
     api_version, kind = kind_of(owner)
     return {
         "apiVersion": api_version,

@@ -390,7 +390,7 @@ def test_a_pod_that_never_was_seen_running_gets_another_under_the_same_name() ->
 
 
 REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
-    (workflow("a", pod("a", daemon=True)), Unsupported, r"spec.templates\[0\]: .* does not know the key 'daemon'"),
+    (workflow("a", pod("a", daemon=True)), Unsupported, r"spec.templates\[0\]: .* does not support the key 'daemon'"),
     (workflow("a", pod("a"), hooks={}), Unsupported, "the key 'hooks'"),
     (workflow("a", {"name": "a", "suspend": {}}), Unsupported, "the key 'suspend'"),
     (workflow("m", dag("m", task("a", continueOn={})), pod("a")), Unsupported, "the key 'continueOn'"),
@@ -404,7 +404,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     (workflow("m", dag("m", task("a", given={"x": "{{inputs.parameters.nope}}"})), ONE | {"name": "a"}),
      Rejected, "failed to resolve"),
     (workflow("m", dag("m", task("a"), retryStrategy=retry()), pod("a")), Unsupported, "retries of a whole DAG"),
-    (workflow("m", dag("m", task("a"), activeDeadlineSeconds="1"), pod("a")), Rejected, "only templates of pods"),
+    (workflow("m", dag("m", task("a"), activeDeadlineSeconds="1"), pod("a")), Rejected, "only pod templates may"),
     (workflow("m", steps("m", [task("a", when="{{item}} == a")]), pod("a")), Rejected, "failed to resolve {{item}}"),
 ]  # fmt: skip
 

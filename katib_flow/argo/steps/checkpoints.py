@@ -45,7 +45,7 @@ def earlier(context: Context, trial: Trial, files: TrialDirectory) -> list[Metri
 
 
 def parent_of(context: Context, trial: Trial) -> Trial | None:
-    """Return the trial to continue or inherit from; None if there is none."""
+    """Return the trial to continue or inherit from, if any."""
     index = trial.suggestion.parent
     if index is None:
         return None

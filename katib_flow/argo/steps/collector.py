@@ -74,6 +74,7 @@ class Collector:
 
     @classmethod
     def of(cls, experiment: Experiment, shared: Path, reader: Reader) -> "Collector | None":
+        """Return the collector of an experiment's trials; None if the spec has no ``metrics.container``."""
         container = experiment.metrics.container
         return None if container is None else cls(shared, reader, container.command is not None)
 

@@ -41,6 +41,7 @@ class Context:
 
     @property
     def experiment(self) -> Experiment:
+        """The experiment as recorded."""
         return self.record.experiment
 
     @property

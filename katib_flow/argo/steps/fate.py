@@ -26,7 +26,7 @@ class Fates:
 
     Args:
         context: the experiment.
-        connect: opens the cluster; None if there is none.
+        connect: opens the cluster; None without a cluster.
     """
 
     def __init__(self, context: Context, connect: Connect | None) -> None:

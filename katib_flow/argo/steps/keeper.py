@@ -37,7 +37,7 @@ class Keeper:
         self._on, self._every = settings.claim is None, settings.every
         self._kept: Listing | None = None if resumed(files) else {}  # None: the upload of an earlier attempt
         self._held = files.path / ".held"  # a snapshot of the directory when it was last complete
-        self._seen: Listing | None = None  # the listing of the snapshot; None if there is none
+        self._seen: Listing | None = None  # the listing of the snapshot, once it exists
         self._said = ""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="katib-flow checkpoints", daemon=True)

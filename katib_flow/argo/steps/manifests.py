@@ -38,10 +38,12 @@ class Watched:
 
     @property
     def kind(self) -> Kind:
+        """The API version and the kind of the object."""
         return kind_of(self.manifest)
 
     @property
     def name(self) -> str:
+        """The name of the object."""
         return self.manifest["metadata"]["name"]
 
     def owns(self, pod: Manifest) -> bool:

@@ -39,6 +39,7 @@ class Asleep:
         self._sleep = sleep
 
     def wait(self, seconds: float) -> bool:
+        """Sleep for ``seconds``; the caller must always look at the object afterwards."""
         self._sleep(seconds)
         return True
 
@@ -64,9 +65,11 @@ class News:
 
     @property
     def notifies(self) -> bool:
+        """Whether the watch is running, so that the caller need not poll."""
         return self._notifies
 
     def wait(self, seconds: float) -> bool:
+        """Wait for news for at most ``seconds``; return whether there was any."""
         news = self._new.wait(seconds)
         self._new.clear()
         return news

@@ -26,6 +26,7 @@ class Pushed:
         self._seen: set[Metric] = set()
 
     def read(self, *, end: bool = False) -> list[Metric]:
+        """Return the new metrics; always empty if it is too early to ask again, unless the trial has ended."""
         if self._clock() < self._due and not end:
             return []
         self._due = self._clock() + ASK_SECONDS

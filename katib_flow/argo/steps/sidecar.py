@@ -138,7 +138,7 @@ def _report_to_sidecar(
 
 
 def first_container(manifest: Manifest) -> str | None:
-    """Return the name of the container that gets the sidecar by default; None if there is none."""
+    """Return the name of the container that gets the sidecar by default; None if the object has no containers."""
     return next((spec["containers"][0].get("name") for spec in _pod_specs(manifest) if spec["containers"]), None)
 
 

@@ -138,7 +138,7 @@ class _LaneTurn:
     sleep: Callable[[float], None]
 
     def trial(self, history: History) -> str | None:
-        """Record the lane's next trial as pending and return its id; None if the lane has none to run."""
+        """Record the lane's next trial as pending and return its id; None if the lane has no trial to run."""
         context, control = self.context, self.context.store.control(self.context.record)
         mine = [trial for trial in history if trial.index % self.lanes == self.index % self.lanes]
         if own := next((trial for trial in mine if trial.place and trial.place.turn == self.start.turn), None):

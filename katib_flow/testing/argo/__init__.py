@@ -1,7 +1,7 @@
-"""Argo Workflows in one process, for tests: the part of it that we emit, on a clock that jumps.
+"""Argo Workflows simulated in one process, for tests: the features that our Workflows use, on a clock that jumps.
 
-It does what Argo's controller was seen and read to do, and refuses every construct that it does not know. It is never a
-way to run an experiment: ``katib_flow.local`` is.
+It behaves as Argo's controller does, according to its source and to experiments, and refuses every construct that it
+does not know. It is no way to run an experiment; for that, there is ``katib_flow.local``.
 """
 
 from katib_flow.testing.argo.faults import INFRASTRUCTURE, Fault, Random, Scripted, no_faults

@@ -1,4 +1,4 @@
-"""DAG templates: which tasks run now, and what phase the whole has."""
+"""DAG templates: which tasks run now, and the phase of the whole DAG."""
 
 from collections import deque
 from dataclasses import replace
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def execute(operation: "Operation", node: Node, template: Manifest, call: "Call") -> None:
-    """Move a DAG on as far as it goes now.
+    """Advance a DAG as far as it can go now.
 
     Raises:
         TemplateError: its outputs cannot be resolved.
@@ -53,14 +53,14 @@ class _Walk:
         return self._operation.nodes.get(self.name(task))
 
     def targets(self) -> list[str]:
-        """The tasks that no other depends on, or those that are named."""
+        """The tasks of the DAG's ``target`` or, without it, those on which no other task depends."""
         if target := self._template["dag"].get("target"):
             return target.split(" ")
         needed = {name for task in self.tasks.values() for name in dependencies(depends_of(task))}
         return sorted(name for name in self.tasks if name not in needed)
 
     def visit(self, name: str) -> None:
-        """Run a task whose time has come, and before it those that it depends on."""
+        """Run a task if it is due, after visiting the tasks that it depends on."""
         if name in self._visited:
             return
         self._visited.add(name)
@@ -69,10 +69,11 @@ class _Walk:
             self._operation.controller.release(self._operation.workflow, node.name)
             return
         depends = depends_of(task)
-        for each in dependencies(depends):
-            self.visit(each)
+        for dependency in dependencies(depends):
+            self.visit(dependency)
         if depends and node is None:
-            if not all((each := self.node(other)) and each.phase.fulfilled for other in dependencies(depends)):
+            needed = [self.node(dependency) for dependency in dependencies(depends)]
+            if not all(other and other.phase.fulfilled for other in needed):
                 return
             try:
                 if not holds(depends, self._results):
@@ -86,7 +87,7 @@ class _Walk:
     def _results(self, name: str) -> dict[str, bool]:
         node = self.node(name)
         assert node is not None
-        inner = [self._operation.nodes[each].phase for each in node.children] if node.kind == "TaskGroup" else []
+        inner = [self._operation.nodes[child].phase for child in node.children] if node.kind == "TaskGroup" else []
         phases = (Phase.SUCCEEDED, Phase.FAILED, Phase.ERROR, Phase.SKIPPED, Phase.OMITTED)
         truths = [node.phase is phase for phase in phases]
         some = Phase.SUCCEEDED in inner
@@ -98,7 +99,7 @@ class _Walk:
         self._connect(task["name"], node.name)
 
     def _connect(self, task: str, node: str) -> None:
-        """Hang a node below the last nodes of what its task depends on, or below the task's own group."""
+        """Connect a node to the last nodes of its task's dependencies, or to the task's own group."""
         needed = dependencies(depends_of(self.tasks[task]))
         group = self.node(task)
         if group is not None and group.kind == "TaskGroup" and group.name != node:
@@ -106,7 +107,7 @@ class _Walk:
         elif not needed:
             self._operation.connect(self._dag.name, node)
         else:
-            for parent in [last for each in needed for last in self._operation.outbound(self.name(each))]:
+            for parent in [last for dependency in needed for last in self._operation.outbound(self.name(dependency))]:
                 self._operation.connect(parent, node)
 
     def _run(self, task: Manifest) -> None:
@@ -123,8 +124,8 @@ class _Walk:
                 return
             if self.node(task["name"]) is None:
                 self._connect_group(task, name)
-        for each in expanded:
-            if not self._start(task, each):
+        for instance in expanded:
+            if not self._start(task, instance):
                 return
         if loops(task):
             self._judge_group(name, expanded)
@@ -144,50 +145,49 @@ class _Walk:
         return expand(resolved, scope)
 
     def _ancestors(self, name: str) -> list[str]:
-        found: dict[str, None] = {}
+        ancestors: dict[str, None] = {}
         waiting = list(dependencies(depends_of(self.tasks[name])))
         while waiting:
-            each = waiting.pop()
-            if each not in found:
-                found[each] = None
-                waiting += dependencies(depends_of(self.tasks[each]))
-        return list(found)
+            ancestor = waiting.pop()
+            if ancestor not in ancestors:
+                ancestors[ancestor] = None
+                waiting += dependencies(depends_of(self.tasks[ancestor]))
+        return list(ancestors)
 
     def outputs_of(self, name: str) -> dict[str, str]:
         node, prefix = self.node(name), f"tasks.{name}"
         if node is None:
             return {}
         if node.kind == "TaskGroup":
-            inner = [
-                each for each in self._operation.nodes.inside(self._dag.name) if each.name.startswith(f"{node.name}(")
-            ]
+            siblings = self._operation.nodes.inside(self._dag.name)
+            inner = [sibling for sibling in siblings if sibling.name.startswith(f"{node.name}(")]
             return scopes.of_group(prefix, node, inner)
         _, template = self._call.library.find(self.tasks[name])
         return scopes.of_node(prefix, node, self._operation.workflow.name, template)
 
-    def _start(self, task: Manifest, each: Manifest) -> bool:
-        """Call a task's template; False where the walk ends here for now."""
+    def _start(self, task: Manifest, instance: Manifest) -> bool:
+        """Call the template of a task; False if the walk ends here for now."""
         from katib_flow.testing.argo.operation import ParallelismReached, TooDeep
 
-        name, operation = self.name(each["name"]), self._operation
+        name, operation = self.name(instance["name"]), self._operation
         node = operation.nodes.get(name)
         if node is None:
             try:
-                proceed = should_execute(each.get("when", ""))
+                proceed = should_execute(instance.get("when", ""))
             except ExpressionError as error:
                 self._leave_out(task, Phase.ERROR, str(error), name)
                 return True
             if not proceed:
-                self._leave_out(task, Phase.SKIPPED, f"when '{each['when']}' evaluated false", name)
+                self._leave_out(task, Phase.SKIPPED, f"when '{instance['when']}' evaluated false", name)
                 return True
         above = self._call
-        call = type(above)(each, each.get("arguments", {}), above.library, above.boundary, above.on_exit)
+        call = type(above)(instance, instance.get("arguments", {}), above.library, above.boundary, above.on_exit)
         try:
             operation.execute(name, call)
         except ParallelismReached:
             return node is not None
         except TooDeep:
-            pass  # its node says so
+            pass  # its node has the error
         except TemplateError as error:
             operation.mark(operation.nodes[name], Phase.ERROR, f"task '{name}' errored: {error}")
         if node is None:
@@ -195,17 +195,17 @@ class _Walk:
         return True
 
     def _judge_group(self, name: str, expanded: list[Manifest]) -> None:
-        nodes = [self.node(each["name"]) for each in expanded]
+        nodes = [self.node(task["name"]) for task in expanded]
         phase = Phase.SUCCEEDED
         for node in nodes:
             if node is None or not node.phase.fulfilled:
                 return
             if node.phase.bad:
-                phase = node.phase  # the last one's that is bad
+                phase = node.phase  # that of the last bad node counts
         self._operation.mark(self._operation.nodes[name], phase)
 
     def phase(self, targets: list[str]) -> Phase:
-        """The phase of the DAG: its targets', where one that was left out inherits the phase of its branch."""
+        """The phase of the DAG: that of its targets, where an omitted target inherits the phase of its branch."""
         known = [self.node(name) for name in self.tasks]
         if any(node is not None and not node.phase.fulfilled for node in known):
             return Phase.RUNNING
@@ -225,10 +225,10 @@ class _Walk:
         return result
 
     def _branch_phases(self, targets: list[str]) -> dict[str, Phase | None]:
-        """Breadth first through all that came after: each node that completed gives its branch its phase."""
+        """Walk all descendants breadth first: each completed node passes its phase on to its branch."""
         nodes = self._operation.nodes
         reached: dict[str, Phase | None] = dict.fromkeys(targets)
-        waiting = deque((child, Phase.SUCCEEDED) for child in self._dag.children)
+        waiting = deque((first, Phase.SUCCEEDED) for first in self._dag.children)
         seen = set(waiting)
         while waiting:
             name, branch = waiting.popleft()
@@ -241,8 +241,8 @@ class _Walk:
             if name in reached and not (before and before.bad):
                 reached[name] = branch
             following = nodes[node.children[-1]].children if node.kind == "Retry" and node.children else node.children
-            for each in following:
-                if (each, branch) not in seen:
-                    seen.add((each, branch))
-                    waiting.append((each, branch))
+            for child in following:
+                if (child, branch) not in seen:
+                    seen.add((child, branch))
+                    waiting.append((child, branch))
         return reached

@@ -1,7 +1,7 @@
-"""``depends``: which tasks a DAG task waits for, and whether it then runs.
+"""``depends``: the tasks that a DAG task waits for, and whether it then runs.
 
-A bare name stands for Succeeded, Skipped or Daemoned. A task waits until every task named is fulfilled, whatever the
-expression could say before.
+A bare name stands for Succeeded, Skipped or Daemoned. A task waits until every task that is named is fulfilled, even if
+the value of the expression is already known.
 """
 
 import re
@@ -17,7 +17,7 @@ _NAMED = re.compile(r"([a-zA-Z0-9][-a-zA-Z0-9]*?\.[A-Z][a-zA-Z]+)|([a-zA-Z0-9][-
 
 
 def depends_of(task: Mapping[str, Any]) -> str:
-    """The condition of a task, which ``dependencies`` only abbreviates; empty where it waits for nothing."""
+    """The condition of a task, which ``dependencies`` abbreviates; "" if it waits for no other task."""
     return str(task.get("depends") or " && ".join(task.get("dependencies", [])))
 
 
@@ -26,25 +26,25 @@ def dependencies(depends: str) -> tuple[str, ...]:
     """The tasks that a condition names, in order.
 
     Raises:
-        Rejected: it asks for a result that does not exist.
+        Rejected: it names a result that does not exist.
     """
-    found: dict[str, None] = {}
+    names: dict[str, None] = {}
     for whole, bare in _NAMED.findall(depends):
         name, _, result = (whole or bare).partition(".")
         if result and result not in RESULTS:
             raise Rejected(f"depends {depends!r}: task result {result!r} for task {name!r} is invalid")
-        found[name] = None
-    return tuple(found)
+        names[name] = None
+    return tuple(names)
 
 
 def holds(depends: str, results: Callable[[str], Mapping[str, bool]]) -> bool:
-    """Whether a task runs, once all that it depends on is fulfilled.
+    """Whether a task runs, once all tasks that it depends on are fulfilled.
 
     Args:
-        results: truth of each of ``RESULTS`` of a task.
+        results: for a task, whether each of ``RESULTS`` is true.
 
     Raises:
-        ExpressionError: the condition is none.
+        ExpressionError: the condition cannot be evaluated.
     """
     env = {name.replace("-", "_"): results(name) for name in dependencies(depends)}
     return expr.truth(_expanded(depends).replace("-", "_"), env)

@@ -1,4 +1,4 @@
-"""``withItems``, ``withParam`` and ``withSequence``: one task or step as many."""
+"""``withItems``, ``withParam`` and ``withSequence``: one task or step becomes several."""
 
 import json
 from typing import Any
@@ -13,14 +13,15 @@ LOOPS = ("withItems", "withParam", "withSequence")
 
 
 def loops(task: Manifest) -> bool:
+    """Whether a task or step has one of ``LOOPS``."""
     return any(key in task for key in LOOPS)
 
 
 def expand(task: Manifest, scope: Scope) -> list[Manifest]:
-    """A task for each item, named ``task(0:item)``; the task itself where it does not loop.
+    """The tasks of a loop, one per item, named ``task(0:item)``; the task itself if it does not loop.
 
     Raises:
-        TemplateError: the list is none, and the task's condition does not rule it out.
+        TemplateError: ``withParam`` is not a list, and ``when`` does not rule the task out.
     """
     if not loops(task):
         return [task]
@@ -90,7 +91,7 @@ def _plain(value: Any) -> str:
         return value
     if isinstance(value, bool | int):
         return json.dumps(value)
-    raise Unsupported(f"item {value!r}", "items of a loop other than texts, whole numbers, true and false")
+    raise Unsupported(f"item {value!r}", "items of a loop other than strings, integers, true and false")
 
 
 def _described(known: Scope) -> str:

@@ -1,9 +1,9 @@
-"""The subset of the language expr (of ``{{= }}``, ``retryStrategy.expression`` and ``valueFrom.expression``) we know.
+"""A subset of the language expr, used by ``{{= }}``, ``retryStrategy.expression`` and ``valueFrom.expression``.
 
-Numbers, texts, lists, true, false, nil; ``.``, ``[]``; ``!``, ``not``, ``-``; arithmetic; comparison; ``in``,
-``matches``, ``contains``, ``startsWith``, ``endsWith``; ``&&``, ``||``, ``??``, ``?:``; int, float, string, len,
-fromJSON, toJson, jsonpath. Everything else is refused. Parameters are texts, and a text is never equal to a number:
-expr refuses to compare them.
+Supported: numbers, strings, lists, true, false, nil; ``.``, ``[]``; ``!``, ``not``, ``-``; arithmetic; comparison;
+``in``, ``matches``, ``contains``, ``startsWith``, ``endsWith``; ``&&``, ``||``, ``??``, ``?:``; int, float, string,
+len, fromJSON, toJson, jsonpath. Everything else is refused. Parameters are strings, which expr refuses to compare with
+numbers.
 """
 
 import json
@@ -41,17 +41,22 @@ def evaluate(source: str, env: Mapping[str, Any]) -> Any:
     """The value of an expression.
 
     Args:
-        env: values by name; maps for what is reached by ``.``.
+        env: values by name; maps for names with members.
 
     Raises:
-        ExpressionError: as expr would.
-        Unsupported: what is not known here.
+        ExpressionError: expr would fail, too.
+        Unsupported: the expression is outside the subset.
     """
     return _Evaluation(source, env).value(_parsed(source))
 
 
 def truth(source: str, env: Mapping[str, Any]) -> bool:
-    """The value of an expression that must be true or false."""
+    """The value of an expression that must be true or false.
+
+    Raises:
+        ExpressionError: expr would fail, or the value is another one.
+        Unsupported: the expression is outside the subset.
+    """
     value = evaluate(source, env)
     if not isinstance(value, bool):
         raise ExpressionError(f"{source!r}: found {value!r}, need true or false")
@@ -59,10 +64,10 @@ def truth(source: str, env: Mapping[str, Any]) -> bool:
 
 
 def names(source: str) -> frozenset[str]:
-    """The dotted names that an expression reads, as ``lastRetry.exitCode``."""
-    found: set[str] = set()
-    _collect(_parsed(source), found)
-    return frozenset(found)
+    """The dotted names that an expression reads, such as ``lastRetry.exitCode``."""
+    collected: set[str] = set()
+    _collect(_parsed(source), collected)
+    return frozenset(collected)
 
 
 @lru_cache(maxsize=4096)
@@ -99,26 +104,26 @@ def _unquoted(text: str) -> str:
     try:
         return json.loads(text, strict=False)
     except ValueError:
-        raise Unsupported(text, "an escape in a text") from None
+        raise Unsupported(text, "an escape sequence in a string") from None
 
 
-def _collect(tree: Tree, found: set[str]) -> None:
+def _collect(tree: Tree, collected: set[str]) -> None:
     if dotted := _dotted(tree):
-        found.add(dotted)
+        collected.add(dotted)
         return
     for part in tree[2:] if tree[0] == "call" else tree[1:]:
-        for each in part if isinstance(part, list) else [part]:
-            if isinstance(each, tuple):
-                _collect(each, found)
+        for branch in part if isinstance(part, list) else [part]:
+            if isinstance(branch, tuple):
+                _collect(branch, collected)
 
 
 def _dotted(tree: Tree) -> str:
     if tree[0] == "name":
         return tree[1]
-    if tree[0] == "member" and (of := _dotted(tree[1])):
-        return f"{of}.{tree[2]}"
-    if tree[0] == "index" and tree[2][0] == "literal" and isinstance(tree[2][1], str) and (of := _dotted(tree[1])):
-        return f"{of}.{tree[2][1]}"
+    if tree[0] == "member" and (owner := _dotted(tree[1])):
+        return f"{owner}.{tree[2]}"
+    if tree[0] == "index" and tree[2][0] == "literal" and isinstance(tree[2][1], str) and (owner := _dotted(tree[1])):
+        return f"{owner}.{tree[2][1]}"
     return ""
 
 
@@ -136,7 +141,7 @@ class _Evaluation:
         return value
 
     def _list(self, items: list[Tree]) -> list[Any]:
-        return [self.value(each) for each in items]
+        return [self.value(item) for item in items]
 
     def _name(self, name: str) -> Any:
         if name not in self._env:
@@ -144,17 +149,17 @@ class _Evaluation:
         return self._env[name]
 
     def _member(self, tree: Tree, name: str) -> Any:
-        of = self.value(tree)
-        if not isinstance(of, Mapping):
-            raise self._error(f"{name} of {of!r}")
-        return of.get(name)
+        owner = self.value(tree)
+        if not isinstance(owner, Mapping):
+            raise self._error(f"{name} of {owner!r}")
+        return owner.get(name)
 
     def _index(self, tree: Tree, key: Tree) -> Any:
-        of, at = self.value(tree), self.value(key)
-        if isinstance(of, Mapping):
-            return of.get(at)
-        if isinstance(of, list) and isinstance(at, int) and -len(of) <= at < len(of):
-            return of[at]
+        container, at = self.value(tree), self.value(key)
+        if isinstance(container, Mapping):
+            return container.get(at)
+        if isinstance(container, list) and isinstance(at, int) and -len(container) <= at < len(container):
+            return container[at]
         raise self._error(f"no element {at!r}")
 
     def _ternary(self, condition: Tree, yes: Tree, no: Tree) -> Any:
@@ -208,7 +213,7 @@ class _Evaluation:
         if op in ("/", "%") and b == 0:
             raise Unsupported(repr(self._source), "a division by zero")
         if op == "%":
-            return a - b * int(a / b)  # the sign is the first's, as in Go
+            return a - b * int(a / b)  # with the sign of a, as in Go
         return {"+": a + b, "-": a - b, "*": a * b, "/": a / b if b else 0, "**": float(a) ** b}[op]
 
     def _call(self, function: Tree, arguments: list[Tree]) -> Any:
@@ -216,7 +221,7 @@ class _Evaluation:
         if name not in _FUNCTIONS:
             raise Unsupported(repr(self._source), f"the function {name}")
         try:
-            return _FUNCTIONS[name](*(self.value(each) for each in arguments))
+            return _FUNCTIONS[name](*(self.value(argument) for argument in arguments))
         except (ValueError, TypeError) as error:
             raise self._error(f"{name}: {error}") from None
 
@@ -232,7 +237,7 @@ class _Evaluation:
 
     def _text(self, value: Any) -> str:
         if not isinstance(value, str):
-            raise self._error(f"found {value!r}, need a text")
+            raise self._error(f"found {value!r}, need a string")
         return value
 
 
@@ -245,7 +250,7 @@ def _kind(value: Any) -> str:
 
 
 def text_of(value: Any) -> str:
-    """A value as ``string()`` gives it."""
+    """A value as ``string()`` writes it."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or value is None or isinstance(value, int):
@@ -258,6 +263,7 @@ def text_of(value: Any) -> str:
 
 
 def to_json(value: Any) -> str:
+    """A value as ``toJson()`` writes it."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False)
 
 
@@ -274,7 +280,12 @@ def _float(value: Any) -> float:
 
 
 def jsonpath(text: str, path: str) -> Any:
-    """What a path such as ``$.a.b[0]`` leads to in a JSON text."""
+    """The value at a path such as ``$.a.b[0]`` in a JSON text.
+
+    Raises:
+        ValueError: the text is not JSON, or has no such path.
+        Unsupported: the path has other parts than names and positions.
+    """
     value = json.loads(text)
     if not re.fullmatch(r"\$(?:\.[A-Za-z_][\w-]*|\[\d+\])*", path):
         raise Unsupported(path, "this path of jsonpath")

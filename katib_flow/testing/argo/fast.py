@@ -1,6 +1,6 @@
-"""The step functions called directly, on a store in memory, with trials that only say a number: for scale.
+"""Step functions called directly, on a store in memory, with trials that only report a number: for tests at scale.
 
-What the programs of steps/ do beside that (arguments, environment, files) is left out; ``real`` has it.
+The other tasks of the programs in steps/ (arguments, environment, files) are left out; see ``real`` for them.
 """
 
 import json
@@ -34,12 +34,12 @@ class FastPrograms:
     """Programs of a compiled experiment.
 
     Attributes:
-        outcome: state and observed value of a trial.
+        outcome: from a trial to its final state and the value of its objectives.
         seconds: how long a pod's main container runs.
-        also: what a trial that succeeds reports beside its objectives.
-        evaluated: how often each trial was, by id.
-        store: in the place of MLflow.
-        outage: has the store asked over a wire, so that programs wait for it, one beside the other.
+        also: other metrics that a successful trial reports.
+        evaluated: how often each trial was evaluated, by id.
+        store: replaces MLflow.
+        outage: makes calls of the store take time and fail, so that programs wait for it concurrently.
     """
 
     experiment: Experiment
@@ -52,7 +52,7 @@ class FastPrograms:
     outage: Outage | None = None
 
     def __post_init__(self) -> None:
-        self._own = threading.local()  # of each program that waits: its store, and how it sleeps
+        self._own = threading.local()  # the store and the sleep function of each waiting program
 
     def __call__(self, pod: Pod) -> Program | Waiting:
         if self.outage is None:
@@ -103,8 +103,8 @@ class FastPrograms:
         lane, lanes, last = (int(options[name]) for name in ("lane", "lanes", "last"))
         sleep = getattr(self._own, "sleep", time.sleep)
         turn = suggest_lane(context, iteration, lane, lanes, last, self._connect, sleep=sleep)
-        told = {"/kf/go": turn.trial is not None, "/kf/handover": turn.hand_over}
-        return Result(files={"/kf/id": turn.trial or "", **{path: json.dumps(on) for path, on in told.items()}})
+        flags = {"/kf/go": turn.trial is not None, "/kf/handover": turn.hand_over}
+        return Result(files={"/kf/id": turn.trial or "", **{path: json.dumps(on) for path, on in flags.items()}})
 
     def _trial(self, pod: Pod, options: dict[str, str]) -> Result:
         context = self._context(options)
@@ -114,7 +114,7 @@ class FastPrograms:
         trial = begin(context, trial)
         self.evaluated[trial.id] += 1
         state, value = self.outcome(trial)
-        reported = {**self.also(trial), **{each.metric: value for each in self.experiment.objective}}
+        reported = {**self.also(trial), **{objective.metric: value for objective in self.experiment.objective}}
         observations = reported if state is State.SUCCEEDED else {}
         ended = replace(trial, state=state, observations=observations, ended=trial.started)
         context.store.write(context.record, [Change(ended)])
@@ -150,9 +150,9 @@ class FastPrograms:
 
 
 def _options(pod: Pod) -> dict[str, str]:
-    """The arguments of a step as they stand in its pod, by name; those of prepare where main is the user's."""
+    """The arguments of a pod's step, by name; those of ``prepare`` if main is the user's container."""
     options: dict[str, str] = {}
-    words: list[str] = next(each["args"] for each in pod.containers() if "--run" in each.get("args", []))
+    words: list[str] = next(container["args"] for container in pod.containers() if "--run" in container.get("args", []))
     for position, word in enumerate(words):
         if word.startswith("--"):
             following = words[position + 1] if position + 1 < len(words) else ""

@@ -1,7 +1,7 @@
-"""What goes wrong with pods, as it was seen on a real controller, and what Argo makes of it.
+"""Faults of pods, as seen on a real controller, with Argo's reactions.
 
-A fault strikes one attempt. ``Random`` draws them, from a stream that the pod's name alone decides: the order in which
-things happen changes nothing.
+A fault strikes one attempt. ``Random`` draws faults from a random stream that depends only on the pod's name, so the
+order of events does not matter.
 """
 
 import random
@@ -15,17 +15,17 @@ from katib_flow.testing.argo.pods import Pod
 
 
 class Fault(StrEnum):
-    """What becomes of one attempt.
+    """A fault of one attempt.
 
-    INIT: Argo's own container, or prepare, fails; main never starts.
-    DELETED: the pod is deleted before its program has done anything that lasts.
-    HALFWAY: the program is killed in the middle of what it records, and the pod is gone.
-    LOST: the program does all its work, and the pod is gone before anyone has read how it ended.
-    EVICTED: main is told to go, and passes 143 on.
-    TWICE: the node was cut off: its program has done all its work, and another pod does it once more.
+    INIT: Argo's own init container, or ``prepare``, fails; main never starts.
+    DELETED: the pod is deleted before its program has recorded anything.
+    HALFWAY: the program is killed while it is recording its results, and the pod is gone.
+    LOST: the program does all its work, but the pod is gone before its exit code has been read.
+    EVICTED: main is terminated, and ends with exit code 143.
+    TWICE: the node was cut off: the program has done all its work, and another pod does it again.
     OUTPUT: the executor cannot read the output files.
-    MEMORY: too little memory.
-    DEADLINE: it hangs until the pod's own deadline.
+    MEMORY: the container runs out of memory.
+    DEADLINE: the program hangs until the pod's own deadline.
     SIDECAR: a sidecar ends with an error.
     """
 
@@ -41,17 +41,18 @@ class Fault(StrEnum):
     SIDECAR = "sidecar"
 
 
-INFRASTRUCTURE = tuple(each for each in Fault if each not in (Fault.MEMORY, Fault.DEADLINE, Fault.SIDECAR))
-"""Faults of machines, which are tried again and are nobody's failure."""
+INFRASTRUCTURE = tuple(fault for fault in Fault if fault not in (Fault.MEMORY, Fault.DEADLINE, Fault.SIDECAR))
+"""Faults of the infrastructure, after which an attempt is repeated and no trial fails."""
 
 
 class Faults(Protocol):
-    """Which fault strikes a pod; None for none."""
+    """Decides which fault strikes a pod; None if it is spared."""
 
     def __call__(self, pod: Pod) -> Fault | None: ...
 
 
 def no_faults(pod: Pod) -> Fault | None:
+    """Spare every pod."""
     return None
 
 
@@ -60,7 +61,7 @@ class Scripted:
     """Faults by the end of the node's name, such as ``trial(0:t00001)(0)``; each strikes once.
 
     Attributes:
-        struck: the pods that were, with what.
+        struck: the faults that have struck, by the name of the node.
     """
 
     plan: Mapping[str, Fault]
@@ -76,11 +77,13 @@ class Scripted:
 
 @dataclass
 class Random:
-    """Each fault of some kinds with a probability of its own.
+    """Random faults, each with the same probability.
 
     Attributes:
-        most: how often the attempts of one node may be struck altogether, so that its retries suffice.
-        struck: how often each was.
+        probability: of each of ``kinds``, per attempt.
+        most: the most faults for all attempts of a node together, so that its retries suffice.
+        struck: number of faults, by node.
+        drawn: number of faults, by kind.
     """
 
     seed: int

@@ -1,4 +1,4 @@
-"""Expressions as trees, by precedence climbing; what the two languages of Argo, expr and govaluate, have in common."""
+"""Expressions as trees, by precedence climbing: the grammar that Argo's two languages, expr and govaluate, share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,10 +8,11 @@ from katib_flow.testing.argo.refusal import ExpressionError
 
 
 class Token(NamedTuple):
-    """A word of an expression.
+    """A token of an expression.
 
     Attributes:
-        kind: literal, name, or op (operators and brackets).
+        kind: ``literal``, ``name``, or ``op`` for operators and brackets.
+        value: of a literal.
     """
 
     kind: str
@@ -29,9 +30,9 @@ class Parser:
     """A parser of one expression.
 
     Attributes:
-        binary: precedence of each infix operator; the higher binds tighter.
-        unary: precedence of each prefix operator.
-        right: infix operators that associate to the right.
+        binary: the precedence of each infix operator; higher ones bind more tightly.
+        unary: the precedence of each prefix operator.
+        right: the infix operators that associate to the right.
     """
 
     source: str
@@ -42,10 +43,10 @@ class Parser:
     position: int = 0
 
     def parse(self) -> Tree:
-        """The tree of the whole expression.
+        """Parse the whole expression.
 
         Raises:
-            ExpressionError: it is not one.
+            ExpressionError: the tokens are not an expression.
         """
         tree = self._ternary()
         if self.position < len(self.tokens):

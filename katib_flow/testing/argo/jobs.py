@@ -1,7 +1,7 @@
 """Controllers of Jobs and of Kubeflow's training jobs, for a namespace in memory: they run each pod as a process.
 
-A pod's process runs to its end at once; what it printed appears in its log, line by line, over the time that it is to
-take on the simulator's clock, and then the object has ended. A pod that failed is not tried again.
+The process of a pod runs to its end at once; its output then appears in the log, line by line, over the time that the
+pod takes on the simulator's clock, after which the object ends. A failed pod is not repeated.
 """
 
 import os
@@ -37,26 +37,26 @@ class Jobs:
     def __post_init__(self) -> None:
         self.simulator.cluster.on_create.append(self._created)
 
-    def _created(self, made: Manifest) -> None:
-        if kind_of(made) in (JOB, PYTORCH_JOB):
-            pods = list(_pods(made))
+    def _created(self, owner: Manifest) -> None:
+        if kind_of(owner) in (JOB, PYTORCH_JOB):
+            pods = list(_pods(owner))
             for position, (name, labels, spec) in enumerate(pods):
-                self.simulator.cluster.add_pod(name, labels, made)
-                self._run(made, name, spec, decides=position == 0)
+                self.simulator.cluster.add_pod(name, labels, owner)
+                self._run(owner, name, spec, decides=position == 0)
 
     def _run(self, owner: Manifest, pod: str, spec: Manifest, *, decides: bool) -> None:
-        """Have a pod run.
+        """Run a pod.
 
         Args:
-            decides: whether the object ends as this pod does.
+            decides: whether the exit code of this pod decides the state of the object.
         """
         container, begun = spec["containers"][0], self.simulator.now
         ended = self._process(container)
         lines = ended.stdout.splitlines()
 
         def there() -> bool:
-            found = self.simulator.cluster.peek(kind_of(owner), owner["metadata"]["name"])
-            return found is not None and found["metadata"]["uid"] == owner["metadata"]["uid"]
+            current = self.simulator.cluster.peek(kind_of(owner), owner["metadata"]["name"])
+            return current is not None and current["metadata"]["uid"] == owner["metadata"]["uid"]
 
         def say(line: str) -> None:
             if there():
@@ -75,7 +75,7 @@ class Jobs:
 
     def _process(self, container: Manifest) -> "subprocess.CompletedProcess[str]":
         argv = [*container["command"], *container.get("args", [])]
-        variables = {each["name"]: text(each.get("value")) for each in container.get("env", [])}
+        variables = {variable["name"]: text(variable.get("value")) for variable in container.get("env", [])}
         return subprocess.run(
             argv, env={"PATH": os.environ["PATH"], **variables}, cwd=self.workdir, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE_SECONDS, check=False,
@@ -90,7 +90,7 @@ class Jobs:
 
 
 def _pods(owner: Manifest) -> Iterator[tuple[str, dict[str, str], Manifest]]:
-    """Name, labels and spec of each pod that a controller makes; the first decides how the object ends."""
+    """The name, labels and spec of each pod that a controller creates; the first one decides the object's state."""
     name, spec = owner["metadata"]["name"], owner["spec"]
     if kind_of(owner) == JOB:
         yield _pod(f"{name}-abcde", {"job-name": name}, spec["template"])
@@ -105,5 +105,5 @@ def _pods(owner: Manifest) -> Iterator[tuple[str, dict[str, str], Manifest]]:
 def _pod(name: str, labels: dict[str, str], template: Manifest) -> tuple[str, dict[str, str], Manifest]:
     spec = template["spec"]
     if len(spec["containers"]) != 1 or spec.get("initContainers"):
-        raise Unsupported(f"pod {name}", "one container, and no other beside it")
+        raise Unsupported(f"pod {name}", "pods with more than one container")
     return name, labels | template.get("metadata", {}).get("labels", {}), spec

@@ -1,7 +1,7 @@
-"""What the simulator, and Argo, look at before a Workflow runs: keys, references, placeholders, limits of names.
+"""Checks before a Workflow runs, as Argo makes them: keys, references, placeholders, lengths of names.
 
-Unlike Argo, which lets an unknown key pass, the simulator refuses every key that it does not act on: a test that passes
-here says something about all that the manifest holds.
+Argo ignores unknown keys, but the simulator refuses every key that it does not implement, so that a passing test covers
+the whole manifest.
 """
 
 import re
@@ -91,15 +91,15 @@ _SPEC: Shape = {
 
 
 def check(manifest: Manifest, spec: Manifest) -> None:
-    """Look at a Workflow before it runs.
+    """Check a Workflow before it runs.
 
     Args:
-        manifest: as it was submitted.
-        spec: what is executed, that of a WorkflowTemplate put in.
+        manifest: the Workflow as submitted.
+        spec: the spec to execute, merged with that of its WorkflowTemplate.
 
     Raises:
-        Unsupported: the simulator does not know something in it.
-        Rejected: Argo would not take it.
+        Unsupported: the simulator does not implement something in it.
+        Rejected: Argo would refuse it.
     """
     _known("spec", manifest["spec"], _SPEC)
     _known("spec", spec, _SPEC)
@@ -109,8 +109,10 @@ def check(manifest: Manifest, spec: Manifest) -> None:
     check_labels(manifest["metadata"].get("labels", {}))
     if "entrypoint" not in spec:
         raise Rejected("spec.entrypoint is required")
-    workflow = {f"workflow.parameters.{each['name']}" for each in spec.get("arguments", {}).get("parameters", [])}
-    names: list[str] = [each["name"] for each in spec.get("templates", [])]
+    workflow = {
+        f"workflow.parameters.{parameter['name']}" for parameter in spec.get("arguments", {}).get("parameters", [])
+    }
+    names: list[str] = [template["name"] for template in spec.get("templates", [])]
     if len(names) != len(set(names)):
         raise Rejected(f"spec.templates: names must be unique: {sorted(names)}")
     for template in spec.get("templates", []):
@@ -118,7 +120,11 @@ def check(manifest: Manifest, spec: Manifest) -> None:
 
 
 def check_labels(labels: Mapping[str, str]) -> None:
-    """Raises Rejected: Kubernetes takes no such label."""
+    """Check the values of labels.
+
+    Raises:
+        Rejected: Kubernetes would refuse a value.
+    """
     for key, value in labels.items():
         if len(value) > MAX_NAME or not _LABEL_VALUE.fullmatch(value):
             raise Rejected(f"label {key}: found {value!r}, need at most 63 letters, digits, '-', '_' and '.'")
@@ -126,8 +132,8 @@ def check_labels(labels: Mapping[str, str]) -> None:
 
 def _known(where: str, value: Any, shape: Shape) -> None:
     if isinstance(shape, list):
-        for position, each in enumerate(value):
-            _known(f"{where}[{position}]", each, shape[0])
+        for position, entry in enumerate(value):
+            _known(f"{where}[{position}]", entry, shape[0])
     elif isinstance(shape, dict):
         for key, inner in value.items():
             if key not in shape:
@@ -147,15 +153,17 @@ def _template(template: Manifest, names: set[str], known: set[str]) -> None:
     if not _NAME.fullmatch(template["name"]):
         raise Rejected(f"{where}: name is invalid")
     kind = kind_of(template)
-    inputs = {f"inputs.parameters.{each['name']}" for each in template.get("inputs", {}).get("parameters", [])}
+    inputs = {
+        f"inputs.parameters.{parameter['name']}" for parameter in template.get("inputs", {}).get("parameters", [])
+    }
     known = known | inputs | {"node.name", "inputs.parameters"}
     leaf_only = ("activeDeadlineSeconds", "initContainers", "sidecars", "volumes")
-    if kind != "container" and (found := next((key for key in leaf_only if key in template), None)):
-        raise Rejected(f"{where}.{found}: only templates of pods have it")
+    if kind != "container" and (wrong := next((key for key in leaf_only if key in template), None)):
+        raise Rejected(f"{where}.{wrong}: only pod templates may have it")
     if "retryStrategy" in template and kind != "container":
         raise Unsupported(f"{where}.retryStrategy", "retries of a whole DAG or of steps")
     if kind == "container":
-        outputs = {f"outputs.parameters.{each['name']}.path" for each in _outputs(template)}
+        outputs = {f"outputs.parameters.{parameter['name']}.path" for parameter in _outputs(template)}
         _tags(where, template, known | outputs | (_RETRIES if "retryStrategy" in template else set()))
         _paths(where, template)
     elif kind == "dag":
@@ -169,9 +177,9 @@ def _outputs(template: Manifest) -> list[Manifest]:
 
 
 def _paths(where: str, template: Manifest) -> None:
-    for each in _outputs(template):
-        if "path" not in each.get("valueFrom", {}):
-            raise Rejected(f"{where}.outputs.parameters.{each['name']}.valueFrom.path: required of a pod")
+    for output in _outputs(template):
+        if "path" not in output.get("valueFrom", {}):
+            raise Rejected(f"{where}.outputs.parameters.{output['name']}.valueFrom.path: required for a pod")
 
 
 def _dag(where: str, template: Manifest, names: set[str], known: set[str]) -> None:
@@ -179,27 +187,27 @@ def _dag(where: str, template: Manifest, names: set[str], known: set[str]) -> No
     if len(tasks) != len(template["dag"]["tasks"]):
         raise Rejected(f"{where}: names of tasks must be unique")
     for name, task in tasks.items():
-        if missing := [each for each in dependencies(depends_of(task)) if each not in tasks]:
+        if missing := [other for other in dependencies(depends_of(task)) if other not in tasks]:
             raise Rejected(f"{where}.tasks.{name}: dependency {missing[0]!r} not defined")
         if "depends" in task and "dependencies" in task:
             raise Rejected(f"{where}.tasks.{name}: depends and dependencies cannot be mixed")
         _called(f"{where}.tasks.{name}", task, names)
         above = _ancestors(tasks, name)
-        seen = {tag for each in above for tag in _offered(f"tasks.{each}")}
+        seen = {tag for other in above for tag in _offered(f"tasks.{other}")}
         _tags(f"{where}.tasks.{name}", task, known | (_ITEM if loops(task) else set()), seen)
 
 
 def _ancestors(tasks: Mapping[str, Manifest], name: str) -> set[str]:
-    found: set[str] = set()
+    ancestors: set[str] = set()
     waiting = list(dependencies(depends_of(tasks[name])))
     while waiting:
-        each = waiting.pop()
-        if each == name:
+        ancestor = waiting.pop()
+        if ancestor == name:
             raise Rejected(f"tasks.{name}: DAG has a cycle")
-        if each not in found:
-            found.add(each)
-            waiting += dependencies(depends_of(tasks[each]))
-    return found
+        if ancestor not in ancestors:
+            ancestors.add(ancestor)
+            waiting += dependencies(depends_of(tasks[ancestor]))
+    return ancestors
 
 
 def _steps(where: str, template: Manifest, names: set[str], known: set[str]) -> None:
@@ -227,7 +235,7 @@ def _offered(prefix: str) -> set[str]:
 
 def _tags(where: str, node: Any, known: set[str], prefixes: set[str] | None = None) -> None:
     for name in _read(node):
-        if name in known or any(name.startswith(each) for each in prefixes or ()):
+        if name in known or any(name.startswith(prefix) for prefix in prefixes or ()):
             continue
         if "item" in known and name.startswith("item."):
             continue
@@ -238,5 +246,5 @@ def _read(node: Any) -> Iterator[str]:
     for tag in placeholders(node):
         if tag.startswith("="):
             yield from expr.names(tag[1:])
-        elif "{{" not in tag:  # a nested one is known only when it runs
+        elif "{{" not in tag:  # a nested placeholder is only known at run time
             yield tag.strip()

@@ -1,6 +1,6 @@
-"""Semaphores and mutexes of templates: who holds them, and who waits, across Workflows.
+"""Semaphores and mutexes of templates, across Workflows: their holders, and the nodes that wait for them.
 
-The older Workflow gets a lock first, and in one Workflow who asked first.
+The older Workflow gets a lock first; within a Workflow, the node that requested it first.
 """
 
 import itertools
@@ -13,10 +13,12 @@ from katib_flow.testing.argo.workflow import Manifest, Workflow
 from katib_flow.testing.kubernetes import FakeCluster
 
 Holder = tuple[str, str]
-"""Name of a Workflow and of a node."""
+"""The names of a Workflow and of a node."""
 
 
 class Locks:
+    """The locks of a namespace."""
+
     def __init__(self, cluster: FakeCluster) -> None:
         self._cluster = cluster
         self._holders: dict[str, set[Holder]] = {}
@@ -24,7 +26,7 @@ class Locks:
         self._arrivals = itertools.count()
 
     def acquire(self, holder: Holder, created: float, synchronization: Manifest) -> str:
-        """Take all the locks of a template, or none; the name of one that is not free, or nothing."""
+        """Take all locks of a template, or none of them; return the name of a lock that is not free, or ""."""
         limits = self._limits(synchronization)
         for lock, limit in limits.items():
             holders, waiting = self._holders.setdefault(lock, set()), self._waiting.setdefault(lock, {})
@@ -39,25 +41,31 @@ class Locks:
         return ""
 
     def release(self, workflow: str, node: str) -> bool:
-        """Give back what a node holds or waits for, or without one all of a Workflow; whether it held anything."""
+        """Release the locks that a node holds or waits for; return whether it held any.
+
+        Args:
+            node: its name, or "" for all nodes of the Workflow.
+        """
         released = False
         for lock, holders in self._holders.items():
-            mine = {each for each in holders if each[0] == workflow and node in ("", each[1])}
+            mine = {holder for holder in holders if holder[0] == workflow and node in ("", holder[1])}
             released = released or bool(mine)
             holders -= mine
-            for each in [each for each in self._waiting[lock] if each[0] == workflow and node in ("", each[1])]:
-                del self._waiting[lock][each]
+            waiting = self._waiting[lock]
+            for holder in [holder for holder in waiting if holder[0] == workflow and node in ("", holder[1])]:
+                del waiting[holder]
         return released
 
     def held(self, lock: str) -> int:
+        """Number of holders of a lock."""
         return len(self._holders.get(lock, ()))
 
     def recover(self, workflows: Iterable[Workflow]) -> None:
-        """Work out who holds what from what the controller has written."""
+        """Reconstruct the holders of all locks from the stored Workflows, as a restarted controller does."""
         self._holders.clear()
         self._waiting.clear()
         for workflow in workflows:
-            templates: dict[str, Any] = {each["name"]: each for each in workflow.spec.get("templates", [])}
+            templates: dict[str, Any] = {template["name"]: template for template in workflow.spec.get("templates", [])}
             for node in () if workflow.completed else workflow.nodes:
                 synchronization = templates.get(node.template, {}).get("synchronization")
                 if synchronization and not node.phase.fulfilled and not node.waiting and not node.retried:
@@ -76,7 +84,7 @@ class Locks:
         return limits
 
     def _size(self, name: str, key: str) -> int:
-        found = self._cluster.peek(("v1", "ConfigMap"), name)
-        if found is None or key not in found.get("data", {}):
+        config_map = self._cluster.peek(("v1", "ConfigMap"), name)
+        if config_map is None or key not in config_map.get("data", {}):
             raise Rejected(f"configmaps {name!r} with the key {key!r} not found")
-        return int(found["data"][key])
+        return int(config_map["data"][key])

@@ -1,4 +1,4 @@
-"""The machines: they run pods, delete them, and let them go wrong."""
+"""The machines of the cluster, which run pods, delete them, and let faults strike them."""
 
 from collections import Counter, defaultdict
 from collections.abc import Generator
@@ -8,7 +8,7 @@ from katib_flow.testing.argo.faults import Fault
 from katib_flow.testing.argo.limits import check_pod
 from katib_flow.testing.argo.nodes import Phase
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import Killed, Program, Result, ToldToGo, Waiting
+from katib_flow.testing.argo.programs import Killed, Program, Result, TerminationRequest, Waiting
 
 if TYPE_CHECKING:
     from katib_flow.testing.argo.simulator import Simulator
@@ -20,12 +20,12 @@ PAST_DEADLINE = "Pod was active on the node longer than the specified deadline"
 
 
 class Machine:
-    """All pods that there are.
+    """All machines together, with their pods.
 
     Attributes:
-        started: how many pods were started, by template.
+        started: number of pods that were started, by template.
         busy_seconds: how long main containers ran, by template.
-        history: every pod that was started, while ``keep`` is set.
+        keep: whether to keep every pod that starts in ``history``.
     """
 
     def __init__(self, simulator: "Simulator") -> None:
@@ -37,12 +37,19 @@ class Machine:
         self.history: list[Pod] = []
 
     def pod(self, workflow: str, node: str) -> Pod | None:
+        """The pod of a node, if it exists."""
         return self._pods.get(workflow, {}).get(node)
 
     def pods(self, workflow: str) -> list[Pod]:
+        """The pods of a Workflow that exist now."""
         return list(self._pods.get(workflow, {}).values())
 
     def start(self, pod: Pod) -> None:
+        """Start a pod, and schedule its program and its fault, if one strikes.
+
+        Raises:
+            Rejected: its containers could not start.
+        """
         check_pod(pod)
         self._pods.setdefault(pod.workflow, {})[pod.node] = pod
         self.started[pod.template] += 1
@@ -51,7 +58,7 @@ class Machine:
         fault = self._simulator.faults(pod)
         begins = self._simulator.now + self._simulator.costs.start
         if fault is Fault.INIT:
-            inits = [each["name"] for each in pod.spec["initContainers"]]
+            inits = [container["name"] for container in pod.spec["initContainers"]]
             self._simulator.at(begins, lambda: self._ended(pod, Result(1, container=inits[-1])))
         else:
             self._simulator.at(begins, lambda: self._begin(pod, fault))
@@ -80,18 +87,22 @@ class Machine:
         if fault is Fault.DELETED:
             self._lose(pod)
         elif fault is not Fault.DEADLINE:
-            self._go_on(pod, program.steps(pod), fault, told=False)
+            self._go_on(pod, program.steps(pod), fault, terminate=False)
 
-    def _go_on(self, pod: Pod, steps: Generator[float, None, Result], fault: Fault | None, *, told: bool) -> None:
-        """Let a program that waits go on until it waits again; most faults strike while it first does."""
+    def _go_on(self, pod: Pod, steps: Generator[float, None, Result], fault: Fault | None, *, terminate: bool) -> None:
+        """Let a waiting program continue until it waits again; most faults strike during its first wait.
+
+        Args:
+            terminate: whether the program gets a termination request.
+        """
         if (pod.gone or "stopped" in pod.notes) and not pod.terminated:
             steps.close()
             return
         try:
-            seconds = steps.throw(ToldToGo()) if told or pod.terminated else next(steps)
+            seconds = steps.throw(TerminationRequest()) if terminate or pod.terminated else next(steps)
         except StopIteration as ended:
             pod.called += 1
-            if not pod.terminated:  # else nobody reads how it ended
+            if not pod.terminated:  # otherwise, nobody reads its result
                 self._finish(pod, ended.value, fault)
             return
         if fault in (Fault.HALFWAY, Fault.MEMORY):
@@ -99,7 +110,7 @@ class Machine:
             self._lose(pod) if fault is Fault.HALFWAY else self._ended(pod, Result(OUT_OF_MEMORY), reason="OOMKilled")
         else:
             again = self._simulator.now + seconds
-            self._simulator.at(again, lambda: self._go_on(pod, steps, fault, told=fault is Fault.EVICTED))
+            self._simulator.at(again, lambda: self._go_on(pod, steps, fault, terminate=fault is Fault.EVICTED))
 
     def _end(self, pod: Pod, program: Program, fault: Fault | None) -> None:
         if pod.phase.fulfilled or pod.gone:
@@ -120,7 +131,7 @@ class Machine:
             self._finish(pod, self._called(pod, program), fault)
 
     def _finish(self, pod: Pod, result: Result | None, fault: Fault | None) -> None:
-        """A program has done all its work, or its process is gone (None); what becomes of that."""
+        """End a pod whose program has done all its work, or whose process is gone (None)."""
         if fault is Fault.SIDECAR:
             result = Result(3, container=pod.spec["containers"][-1]["name"])
         if fault is Fault.OUTPUT:
@@ -131,7 +142,7 @@ class Machine:
             self._ended(pod, result)
 
     def _called(self, pod: Pod, program: Program) -> Result | None:
-        """Run the program; None where its process is gone."""
+        """Run the program; None if its process was killed."""
         try:
             result = program.run(pod)
         except Killed:
@@ -140,13 +151,13 @@ class Machine:
         return result
 
     def _ended(self, pod: Pod, result: Result, reason: str = "Error") -> None:
-        """The containers have ended: what Argo reads out of it."""
+        """Settle a pod whose containers have ended, as Argo reads them."""
         self._stopped(pod)
         if result.exit_code and not (result.container != "main" and result.exit_code in (TERMINATED, OUT_OF_MEMORY)):
             if result.container == "main":
                 pod.exit_code = str(result.exit_code)
-            elif result.container not in [each["name"] for each in pod.spec["initContainers"]]:
-                pod.exit_code = "0"  # a sidecar spoiled it
+            elif result.container not in [container["name"] for container in pod.spec["initContainers"]]:
+                pod.exit_code = "0"  # that of main; a sidecar failed
             message = f"{result.container}: {reason} (exit code {result.exit_code})"
             outputs, _ = _outputs(pod, result)
             self._settle(pod, Phase.FAILED, message, outputs if result.container == "main" else None)
@@ -186,29 +197,30 @@ class Machine:
         self._simulator.at(self._simulator.now + self._simulator.costs.end, settled)
 
     def _lose(self, pod: Pod) -> None:
-        """The pod object is gone, and with it how it ended."""
+        """Remove a pod object, and with it the record of its end."""
         self._stopped(pod)
         pod.gone = True
         self._pods[pod.workflow].pop(pod.node, None)
         self._simulator.at(self._simulator.now + GONE_SECONDS, lambda: self._tell(pod))
 
     def delete(self, workflow: str, node: str) -> None:
-        """``kubectl delete pod``, with its grace period over."""
+        """Delete the pod of a node, as ``kubectl delete pod`` does, after its grace period."""
         pod = self._pods[workflow][node]
         self._lose(pod)
 
     def remove_all(self, workflow: str) -> None:
-        """The Workflow was deleted, and its pods with it."""
+        """Remove all pods of a deleted Workflow."""
         for pod in self._pods.pop(workflow, {}).values():
             self._stopped(pod)
             pod.gone = True
 
     def terminate(self, pod: Pod) -> None:
-        """Argo ends a pod: its containers get TERM, and nobody reads how it ends."""
+        """Terminate a pod, as Argo does: its containers get SIGTERM, and nobody reads its result."""
         self._stopped(pod)
         pod.terminated = pod.gone = True
 
     def forget(self, pod: Pod) -> None:
+        """Drop a pod whose result has been read."""
         self._pods.get(pod.workflow, {}).pop(pod.node, None)
 
     def _tell(self, pod: Pod) -> None:
@@ -217,14 +229,14 @@ class Machine:
 
 
 def _outputs(pod: Pod, result: Result) -> tuple[dict[str, str] | None, str]:
-    """The output parameters, and the path of one that is missing and has no default."""
-    found: dict[str, str] = {}
+    """The output parameters, and the path of a missing file without a default, or ""."""
+    values: dict[str, str] = {}
     for declared in pod.declared_outputs:
         source = declared["valueFrom"]
         if source["path"] in result.files:
-            found[declared["name"]] = result.files[source["path"]].removesuffix("\n")
+            values[declared["name"]] = result.files[source["path"]].removesuffix("\n")
         elif "default" in source:
-            found[declared["name"]] = str(source["default"])
+            values[declared["name"]] = str(source["default"])
         else:
             return None, source["path"]
-    return found or None, ""
+    return values or None, ""

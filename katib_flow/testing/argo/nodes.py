@@ -1,4 +1,4 @@
-"""What Argo remembers of a Workflow: a flat map of nodes, one for each template called, pod tried, task left out."""
+"""The nodes that Argo records for a Workflow: one per call of a template, attempt of a pod, or task left out."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -10,6 +10,8 @@ from typing import Any
 
 
 class Phase(StrEnum):
+    """The phase of a node, or of a pod."""
+
     PENDING = "Pending"
     RUNNING = "Running"
     SUCCEEDED = "Succeeded"
@@ -20,15 +22,17 @@ class Phase(StrEnum):
 
     @property
     def fulfilled(self) -> bool:
+        """Whether it is final; skipped and omitted nodes are, too."""
         return self not in (Phase.PENDING, Phase.RUNNING)
 
     @property
     def completed(self) -> bool:
-        """Skipped and omitted are fulfilled but not completed: they inherit the phase of their branch."""
+        """Whether it has run to its end; skipped and omitted nodes have not, and inherit the phase of their branch."""
         return self in (Phase.SUCCEEDED, Phase.FAILED, Phase.ERROR)
 
     @property
     def bad(self) -> bool:
+        """Whether it has failed, or ended in an error."""
         return self in (Phase.FAILED, Phase.ERROR)
 
 
@@ -37,18 +41,19 @@ class Node:
     """One node.
 
     Attributes:
-        name: path from the Workflow's name, unique.
+        name: the path from the Workflow's name, which is unique.
         kind: Pod, Retry, DAG, Steps, StepGroup, TaskGroup or Skipped.
-        template: name of the template it was made from, "" for a group.
-        boundary: name of the DAG or Steps node that it belongs to, "" for the entrypoint.
+        template: the name of its template, or "" for a group.
+        boundary: the name of the DAG or Steps node that it belongs to, or "" for the entrypoint.
         started, finished: seconds on the cluster's clock.
-        inputs: parameters by name.
-        outputs: parameters by name; None while there are none.
-        exit_code: of the main container, as Argo keeps it, or None.
-        children, outbound: names of nodes; a node's children are those that came after it, not those inside it.
-        retried: whether it is an attempt under a Retry node.
-        hooked: whether it belongs to the exit handler.
-        waiting: the lock that it waits for.
+        inputs: the input parameters, by name.
+        outputs: the output parameters, by name, or None.
+        exit_code: that of the main container, as Argo stores it, or None.
+        children: the names of the nodes that follow it; the nodes inside it are not among them.
+        outbound: the names of the last nodes inside it.
+        retried: whether it is an attempt of a Retry node.
+        hooked: whether it is the exit handler.
+        waiting: the lock that it waits for, or "".
     """
 
     name: str
@@ -75,7 +80,7 @@ _FIELDS = tuple(Node.__dataclass_fields__)
 
 
 class Nodes:
-    """The nodes of a Workflow by name, in the order in which they were made."""
+    """The nodes of a Workflow by name, in the order of their creation."""
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
         self._nodes = {node.name: node for node in nodes}
@@ -84,6 +89,7 @@ class Nodes:
             self._inside.setdefault(node.boundary, []).append(node)
 
     def get(self, name: str) -> Node | None:
+        """The node of a name, if it exists."""
         return self._nodes.get(name)
 
     def __getitem__(self, name: str) -> Node:
@@ -96,6 +102,7 @@ class Nodes:
         return len(self._nodes)
 
     def add(self, node: Node) -> Node:
+        """Add a node whose name is new."""
         assert node.name not in self._nodes, f"node {node.name} already initialized"
         self._nodes[node.name] = node
         self._inside.setdefault(node.boundary, []).append(node)
@@ -106,14 +113,16 @@ class Nodes:
         return self._inside.get(boundary, [])
 
     def attempts(self, retry: Node) -> list[Node]:
+        """The attempts of a Retry node, in order."""
         return [self[name] for name in retry.children]
 
     def save(self) -> str:
-        """Everything as JSON, of which ``load`` makes equal nodes."""
-        return json.dumps([[getattr(node, each) for each in _FIELDS] for node in self])
+        """All nodes as JSON, for ``load``."""
+        return json.dumps([[getattr(node, name) for name in _FIELDS] for node in self])
 
     @classmethod
     def load(cls, text: str) -> "Nodes":
+        """Restore the nodes from the text of ``save``."""
         nodes: list[Node] = []
         for values in json.loads(text):
             fields: Any = dict(zip(_FIELDS, values, strict=True))
@@ -124,7 +133,7 @@ class Nodes:
 
 @lru_cache(maxsize=1 << 18)
 def node_id(workflow: str, name: str) -> str:
-    """Argo's id of a node: the Workflow's name, or that and the FNV-1a hash of the node's."""
+    """Argo's id of a node: the Workflow's name and, for all but its first node, the FNV-1a hash of the node's name."""
     if name == workflow:
         return name
     value = 0x811C9DC5
@@ -134,11 +143,12 @@ def node_id(workflow: str, name: str) -> str:
 
 
 def time_text(seconds: float | None) -> str | None:
+    """A time, in seconds since the epoch, as Kubernetes writes it: ``2023-11-14T22:13:20Z``."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def status_of(node: Node, workflow: str) -> dict[str, Any]:
-    """A node as Argo writes it into the Workflow's status: as many bytes, give or take a few."""
+    """A node as Argo writes it into the Workflow's status, at about the same size."""
     outputs: dict[str, Any] = {}
     if node.outputs:
         outputs["parameters"] = [{"name": name, "value": value} for name, value in node.outputs.items()]
@@ -166,8 +176,8 @@ def status_of(node: Node, workflow: str) -> dict[str, Any]:
         if node.inputs
         else None,
         "outputs": outputs or None,
-        "children": [node_id(workflow, each) for each in node.children] or None,
-        "outboundNodes": [node_id(workflow, each) for each in node.outbound] or None,
+        "children": [node_id(workflow, child) for child in node.children] or None,
+        "outboundNodes": [node_id(workflow, last) for last in node.outbound] or None,
         "nodeFlag": flags or None,
         "hostNodeName": "node-1.example.com" if pod else None,
         "taskResultSynced": True if pod else None,

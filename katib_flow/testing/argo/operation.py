@@ -1,6 +1,6 @@
-"""One look of the controller at one Workflow: from the entrypoint down, as often as it likes.
+"""One operation of the controller on a Workflow, from the entrypoint down.
 
-It may be called at any moment and any number of times; what it has done already, it finds done.
+It is idempotent: it may run at any time and any number of times, and skips what earlier operations have done.
 """
 
 import json
@@ -24,38 +24,64 @@ _PHASES = {Phase.SUCCEEDED: "Succeeded", Phase.SKIPPED: "Succeeded", Phase.OMITT
 
 
 class ParallelismReached(Exception):
-    """Nothing more may start now."""
+    """The limit of parallelism is reached, so nothing more may start now."""
 
 
 class TooDeep(TemplateError):
-    """Templates are called one in another beyond what Argo takes."""
+    """Calls of templates are nested more deeply than Argo allows."""
 
 
 class Controller(Protocol):
-    """What an operation needs of the cluster."""
+    """What an operation needs of the cluster; ``now`` is in seconds since the epoch."""
 
     now: float
 
-    def pod(self, workflow: Workflow, node: str) -> Pod | None: ...
-    def pods(self, workflow: Workflow) -> list[Pod]: ...
-    def start(self, workflow: Workflow, pod: Pod) -> None: ...
-    def terminate(self, pod: Pod) -> None: ...
-    def forget(self, pod: Pod) -> None: ...
-    def look_again(self, workflow: Workflow, at: float) -> None: ...
-    def acquire(self, workflow: Workflow, node: str, synchronization: Manifest) -> str: ...
-    def release(self, workflow: Workflow, node: str) -> None: ...
-    def fetch(self, name: str, cluster_wide: bool) -> Manifest | None: ...
+    def pod(self, workflow: Workflow, node: str) -> Pod | None:
+        """The pod of a node, if it exists."""
+        ...
+
+    def pods(self, workflow: Workflow) -> list[Pod]:
+        """The pods of a Workflow that exist now."""
+        ...
+
+    def start(self, workflow: Workflow, pod: Pod) -> None:
+        """Start a pod."""
+        ...
+
+    def terminate(self, pod: Pod) -> None:
+        """Terminate a pod; nobody reads its result."""
+        ...
+
+    def forget(self, pod: Pod) -> None:
+        """Drop a pod whose result has been read."""
+        ...
+
+    def look_again(self, workflow: Workflow, at: float) -> None:
+        """Schedule another operation on a Workflow, at the earliest at a time."""
+        ...
+
+    def acquire(self, workflow: Workflow, node: str, synchronization: Manifest) -> str:
+        """Take all locks of a template for a node, or none; return the name of a lock that is not free, or ""."""
+        ...
+
+    def release(self, workflow: Workflow, node: str) -> None:
+        """Release the locks of a node, or with "" those of all nodes of a Workflow."""
+        ...
+
+    def fetch(self, name: str, cluster_wide: bool) -> Manifest | None:
+        """The spec of a WorkflowTemplate, if it exists."""
+        ...
 
 
 @dataclass(frozen=True)
 class Call:
-    """How a template is called.
+    """A call of a template.
 
     Attributes:
-        holder: the task, step or hook that names it.
-        arguments: ``parameters``, resolved.
-        library: where the holder's template is looked up.
-        boundary: name of the DAG or Steps node that the call belongs to.
+        holder: the task, step or hook that names the template.
+        arguments: its ``parameters``, resolved.
+        library: where to look up the holder's template.
+        boundary: the name of the DAG or Steps node that the call belongs to.
         on_exit: whether it belongs to the exit handler, at any depth.
         hooked: whether it is the exit handler itself.
     """
@@ -69,10 +95,10 @@ class Call:
 
 
 class Operation:
-    """See the module.
+    """One operation of the controller on a Workflow; see the module.
 
     Args:
-        shutdown: "", Stop or Terminate.
+        shutdown: "", ``Stop`` or ``Terminate``.
     """
 
     def __init__(
@@ -82,13 +108,14 @@ class Operation:
         self.nodes = workflow.nodes
         self.now = controller.now
         self._depth = 0
-        self.waiting = 0  # for a slot, a lock or the next attempt: met on this walk, and to be met on the next
+        self.waiting = 0  # nodes seen that wait for a slot, a lock or the next attempt, and must be visited again
         if self.over() or suspended:
             workflow.quiet.clear()
 
     # the whole
 
     def run(self) -> None:
+        """Advance the Workflow as far as it can go now."""
         workflow = self.workflow
         if workflow.completed:
             return
@@ -124,15 +151,15 @@ class Operation:
             return None
 
     def _exit_handler(self, library: Library, node: Node) -> Node | None:
-        """The node of the exit handler, running it where it must run; None where there is none."""
+        """Run the exit handler if it is due, and return its node; None if there is no exit handler."""
         workflow, template = self.workflow, self.workflow.spec.get("onExit")
         name = f"{workflow.name}.onExit"
         if not template or (self.nodes.get(name) is None and not self.may_start(on_exit=True)):
             return None
-        failed = [each for each in self.nodes if each.phase.bad]
-        told = json.dumps([self._failure(each) for each in failed] or None, separators=(",", ":"))
+        failed = [bad for bad in self.nodes if bad.phase.bad]
+        failures = json.dumps([self._failure(bad) for bad in failed] or None, separators=(",", ":"))
         status = _PHASES.get(node.phase, str(node.phase))
-        workflow.globals.update({"workflow.status": status, "workflow.failures": json.dumps(told)})
+        workflow.globals.update({"workflow.status": status, "workflow.failures": json.dumps(failures)})
         call = Call({"template": template}, workflow.spec.get("arguments", {}), library, on_exit=True, hooked=True)
         handler = self._entered(name, call, "exit")
         return handler or self.nodes.get(name) or self._pending(name)
@@ -151,7 +178,7 @@ class Operation:
         }
 
     def _end(self, node: Node, handler: Node | None) -> None:
-        """The Workflow's phase is its entrypoint's; an exit handler that failed spoils a success."""
+        """End the Workflow with the phase of its entrypoint, or of an exit handler that failed after a success."""
         workflow = self.workflow
         workflow.phase = _PHASES.get(node.phase, str(node.phase))
         workflow.message = node.message
@@ -165,30 +192,33 @@ class Operation:
         self.controller.release(workflow, "")
 
     def late(self) -> bool:
+        """Whether the Workflow's deadline has passed."""
         deadline = self.workflow.deadline()
         return deadline is not None and self.now > deadline
 
     def over(self) -> bool:
-        """Whether the Workflow is being ended, so that nothing is tried again."""
+        """Whether the Workflow is ending, so that nothing is retried."""
         return bool(self.shutdown) or self.late()
 
     def over_message(self) -> str:
+        """Argo's message for a node that is not retried because the Workflow is ending."""
         if self.shutdown:
             return f"Stopped with strategy '{self.shutdown}'"
         return f"retry exceeded workflow deadline {time_text(self.workflow.deadline())}"
 
     def may_start(self, *, on_exit: bool) -> bool:
+        """Whether pods may start; after ``Stop``, only those of the exit handler may."""
         return not self.shutdown or (self.shutdown == "Stop" and on_exit)
 
     # templates
 
     def execute(self, name: str, call: Call) -> Node:
-        """The node of a call, made and moved on as far as it goes now.
+        """Create the node of a call if need be, advance it as far as it can go now, and return it.
 
         Raises:
-            ParallelismReached: it may not be made now.
-            TooDeep: it is one call too many; its node says so.
-            TemplateError: it cannot be called; its node says so.
+            ParallelismReached: the node may not start now.
+            TooDeep: the call is nested too deeply; its node has the error.
+            TemplateError: the template cannot be called; its node has the error.
         """
         self._depth += 1
         self.workflow.deepest = max(self.workflow.deepest, self._depth)
@@ -222,7 +252,7 @@ class Operation:
         return self._body(name, call, library, template, inputs)
 
     def _in_progress(self, retry: Node) -> bool:
-        """Whether its last attempt has a pod that is at work: nothing to do then."""
+        """Whether the last attempt has a pod that is running, so that there is nothing to do."""
         last = self.nodes[retry.children[-1]] if retry.children else None
         return (
             last is not None
@@ -232,7 +262,7 @@ class Operation:
         )
 
     def _called(self, name: str, call: Call) -> tuple[Library, Manifest, dict[str, str]]:
-        """The template of a call with its inputs put in; worked out once, while the Workflow is in memory."""
+        """The template of a call with its inputs filled in; computed once while the Workflow is in memory."""
         key = ("template", name)
         if key not in self.workflow.cache:
             library, template = call.library.find(call.holder)
@@ -241,7 +271,7 @@ class Operation:
         return self.workflow.cache[key]
 
     def cached(self, what: str, name: str, compute: Callable[[], Any]) -> Any:
-        """Something that follows from the state and does not change while the node is there."""
+        """Compute a value that does not change while a node exists, or return it from the cache."""
         key = (what, name)
         if key not in self.workflow.cache:
             self.workflow.cache[key] = compute()
@@ -256,7 +286,7 @@ class Operation:
         return error
 
     def _locked(self, name: str, call: Call, template: Manifest, inputs: dict[str, str]) -> bool:
-        """Whether the node has its locks; it waits in Pending, without a pod, while it has not."""
+        """Whether the node has its locks; until then it is Pending, and has no pod."""
         node = self.nodes.get(name)
         try:
             waiting = self.controller.acquire(self.workflow, name, template["synchronization"])
@@ -328,13 +358,13 @@ class Operation:
         return node
 
     def _pod(self, node: Node, call: Call, template: Manifest) -> None:
-        """Start the pod of a node, unless it has one."""
+        """Start the pod of a node, unless it has one already."""
         if node.phase.fulfilled or self.controller.pod(self.workflow, node.name) is not None:
             return
         if not self.may_start(on_exit=call.on_exit):
             self.mark(node, Phase.FAILED, f"workflow shutdown with strategy: {self.shutdown}")
         elif self.late() and not call.on_exit:
-            self.controller.look_again(self.workflow, self.now)  # it fails as pending, and late, then
+            self.controller.look_again(self.workflow, self.now)  # the next operation fails it as pending and late
             self.waiting += 1
         else:
             self.controller.start(self.workflow, build_pod(self.workflow, node, template, self.now, call.on_exit))
@@ -342,7 +372,11 @@ class Operation:
     # parallelism
 
     def _check_parallelism(self, template: Manifest, node: Node | None, call: Call) -> None:
-        """Raises ParallelismReached; retries and waiting nodes have had their turn, and a Retry node takes no place."""
+        """Check the limits of parallelism. A Retry node does not count, nor do nodes that wait for a lock.
+
+        Raises:
+            ParallelismReached: a limit is reached.
+        """
         limit = self.workflow.spec.get("parallelism")
         if limit is not None and len(self._active("Pod")) >= int(limit):
             raise ParallelismReached
@@ -358,7 +392,7 @@ class Operation:
 
     def _active(self, *kinds: str, boundary: str | None = None) -> list[Node]:
         among = self.nodes if boundary is None else self.nodes.inside(boundary)
-        return [each for each in among if each.kind in kinds and not each.phase.fulfilled and not each.waiting]
+        return [node for node in among if node.kind in kinds and not node.phase.fulfilled and not node.waiting]
 
     # nodes
 
@@ -373,6 +407,7 @@ class Operation:
         message: str = "",
         retried: bool = False,
     ) -> Node:
+        """Add a node for a call."""
         display = _SEPARATOR.sub("", name.removeprefix(call.boundary)) if call.boundary else name
         template = call.holder.get("template") or call.holder.get("templateRef", {}).get("template", "")
         node = Node(
@@ -384,6 +419,7 @@ class Operation:
         return self.nodes.add(node)
 
     def mark(self, node: Node, phase: Phase, message: str | None = None) -> Node:
+        """Set the phase of a node, its message if one is given, and the time at which it finished."""
         node.phase = phase
         if message is not None:
             node.message = message
@@ -392,12 +428,13 @@ class Operation:
         return node
 
     def connect(self, parent: str, child: str) -> None:
+        """Make a node a child of another, if it is not one yet."""
         children = self.nodes[parent].children
         if child not in children:
             children.append(child)
 
     def outbound(self, name: str) -> list[str]:
-        """The nodes that come last inside a node: what follows it is connected to them."""
+        """The last nodes inside a node, to which its successors are connected."""
         node = self.nodes[name]
         if node.kind in ("Skipped", "Pod"):
             return [name]
@@ -407,7 +444,7 @@ class Operation:
             if not node.children:
                 return [name]
             return [last for child in node.children for last in self.outbound(child)]
-        return [last for each in node.outbound for last in self.outbound(each)]
+        return [last for inner in node.outbound for last in self.outbound(inner)]
 
 
 _SEPARATOR = re.compile(r"^(\[\d+\])?\.")

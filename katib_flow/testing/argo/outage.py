@@ -1,4 +1,4 @@
-"""A tracking server at the end of a wire: calls take time, and from one of them on it is away for a while."""
+"""A tracking server over a network: calls take time, and the server is unavailable for a while."""
 
 import random
 from collections.abc import Callable
@@ -11,19 +11,19 @@ from katib_flow.testing.memory import MemoryStore
 from katib_flow.tracking import PATIENCE_SECONDS
 
 LATENCY_SECONDS = 0.3  # at most
-LONGEST_PAUSE_SECONDS = 10.0  # between two tries of a call, as the real client makes
+LONGEST_PAUSE_SECONDS = 10.0  # between two attempts of a call, as in the real client
 
 
 @dataclass
 class Outage:
-    """When a server is away; calls made meanwhile are tried again until it is back, each at a moment of its own.
+    """An outage of a server; calls during it are repeated until it is over, each at its own random time.
 
     Attributes:
-        first: number of the call with which it begins, from 0; one that is never made leaves the server there.
-        seconds: for how long.
-        patience_seconds: for how long a call is tried again before its program gives up.
-        answer_lost: whether that call is heard before the server goes, and made again when it is back.
-        calls: how many calls were made.
+        first: number of the call, from 0, with which the outage begins; there is no outage if it is never reached.
+        seconds: duration of the outage.
+        patience_seconds: how long a call is repeated before its program gives up.
+        answer_lost: whether the server executes the first call but its answer is lost, so that the call is repeated.
+        calls: number of calls so far.
     """
 
     first: int = -1
@@ -34,10 +34,10 @@ class Outage:
     _back: float = 0.0
 
     def call(self, call: Callable[[], Any], sleep: Sleep, clock: Callable[[], float]) -> Any:
-        """Make a call; what it gives.
+        """Make a call, and return its result.
 
         Raises:
-            TrackingUnavailable: the server was away for longer than the program is patient.
+            TrackingUnavailable: the outage lasts longer than ``patience_seconds``.
         """
         number, self.calls = self.calls, self.calls + 1
         drawn = random.Random(number)
@@ -48,20 +48,20 @@ class Outage:
                 call()
         if (left := self._back - clock()) > self.patience_seconds:
             sleep(self.patience_seconds)
-            raise TrackingUnavailable("the server is away")
+            raise TrackingUnavailable("the server is unavailable")
         if left > 0:
             sleep(left + drawn.uniform(0.0, LONGEST_PAUSE_SECONDS))
         return call()
 
 
 class Remote:
-    """A store that is asked over such a wire, by one program.
+    """A store that a program calls over a network with an outage.
 
-    What is no call, such as ``learnings``, is as it is: no fault of it is an error.
+    Attributes that are not methods, such as ``learnings``, are not affected: a failure to use them is never an error.
 
     Args:
-        sleep: of the program.
-        clock: the simulator's.
+        sleep: the program's sleep function.
+        clock: the simulator's clock.
     """
 
     def __init__(self, store: MemoryStore, outage: Outage, sleep: Sleep, clock: Callable[[], float]) -> None:

@@ -1,7 +1,7 @@
-"""Pods: what Argo would ask Kubernetes for, and what has become of it.
+"""Pods: the manifests that Argo would give to Kubernetes, and their states.
 
 Argo adds a container ``init``, which brings its executable, and a container ``wait``, which reads the output files once
-main has ended; both hold the executor's token. ``podSpecPatch`` is merged last, containers by name.
+main has ended; both have the executor's token. ``podSpecPatch`` is merged last, with containers matched by name.
 """
 
 import copy
@@ -28,15 +28,16 @@ class Pod:
     """One pod.
 
     Attributes:
-        node, workflow: names.
-        template: name of its template.
-        inputs: parameters of its node.
+        node, workflow, template: the names of its node, its Workflow and its template.
+        inputs: the input parameters of its node.
         manifest: metadata and spec, as Kubernetes would get them.
         declared_outputs: the template's output parameters.
         on_exit: whether it belongs to the exit handler.
-        created, began, ended: seconds on the cluster's clock; began is when main did.
-        phase, message, exit_code, outputs, result: how it ended, as Argo reads it.
-        called: how often its program was run to its end.
+        created, began, ended: seconds on the cluster's clock; ``began`` is the start of main.
+        phase, message, exit_code, outputs, result: its end, as Argo reads it.
+        called: how often its program ran to its end.
+        terminated: whether Argo has terminated it.
+        gone: whether the pod object no longer exists.
     """
 
     name: str
@@ -62,40 +63,44 @@ class Pod:
 
     @property
     def spec(self) -> Manifest:
+        """The spec of its manifest."""
         return self.manifest["spec"]
 
     @property
     def labels(self) -> dict[str, str]:
+        """The labels of its manifest."""
         return self.manifest["metadata"]["labels"]
 
     @property
     def attempt(self) -> int:
-        """Number of the try, from 0."""
+        """Number of the attempt, from 0."""
         digits = self.node.rpartition("(")[2].rstrip(")")
         return int(digits) if self.node.endswith(")") and digits.isdigit() else 0
 
     def container(self, name: str = "main") -> Manifest:
-        return next(each for each in self.containers() if each["name"] == name)
+        """The container of a name, which must exist."""
+        return next(container for container in self.containers() if container["name"] == name)
 
     def containers(self) -> list[Manifest]:
+        """All containers: init containers, then main, Argo's ``wait`` and sidecars."""
         return [*self.spec["initContainers"], *self.spec["containers"]]
 
     def command(self, name: str = "main") -> list[str]:
-        """The words that a container is started with."""
+        """The command line of a container."""
         container = self.container(name)
         return [*container["command"], *container.get("args", [])]
 
     def env(self, name: str = "main") -> dict[str, str]:
-        """The variables that the manifest gives a container, as Kubernetes hands them on."""
+        """The variables that the manifest sets for a container, expanded as Kubernetes does."""
         variables: dict[str, str] = {}
-        for each in self.container(name).get("env", []):
-            if "value" in each:
-                variables[each["name"]] = kubernetes_expanded(each["value"], variables)
+        for variable in self.container(name).get("env", []):
+            if "value" in variable:
+                variables[variable["name"]] = kubernetes_expanded(variable["value"], variables)
         return variables
 
 
 def kubernetes_expanded(value: str, variables: Mapping[str, str]) -> str:
-    """``$(NAME)`` as its value where it is known, ``$$`` as ``$``."""
+    """A text with ``$(NAME)`` replaced by the variable's value, if it is known, and ``$$`` by ``$``."""
     pieces: list[str] = []
     position = 0
     while position < len(value):
@@ -113,7 +118,12 @@ def kubernetes_expanded(value: str, variables: Mapping[str, str]) -> str:
 
 
 def build_pod(workflow: Workflow, node: Node, template: Manifest, now: float, on_exit: bool) -> Pod:
-    """The pod of a node, whose template has its inputs put in."""
+    """The pod of a node, from its template with inputs filled in.
+
+    Raises:
+        Rejected: main has no token, and the executor no service account.
+        Unsupported: the container has no command.
+    """
     spec, name = workflow.spec, node_id(workflow.name, node.name)
     metadata = substitute(spec.get("podMetadata", {}), workflow.globals)
     own = template.get("metadata", {})
@@ -134,7 +144,7 @@ def build_pod(workflow: Workflow, node: Node, template: Manifest, now: float, on
 
 
 def _deadlines(workflow: Workflow, template: Manifest, now: float, on_exit: bool) -> Iterator[int]:
-    """Seconds from now: the template's own, and what is left to the Workflow, which spares the exit handler."""
+    """Seconds from now to the template's own deadline and, except for the exit handler, to the Workflow's."""
     if "activeDeadlineSeconds" in template:
         yield int(template["activeDeadlineSeconds"])
     deadline = workflow.deadline()
@@ -143,7 +153,7 @@ def _deadlines(workflow: Workflow, template: Manifest, now: float, on_exit: bool
 
 
 def _spec(workflow: Workflow, template: Manifest) -> Manifest:
-    """A pod's spec before it is patched."""
+    """The spec of a pod before patches."""
     spec = workflow.spec
     pod: Manifest = {"restartPolicy": "Never"}
     for key in _INHERITED:
@@ -157,7 +167,7 @@ def _spec(workflow: Workflow, template: Manifest) -> Manifest:
     pod["serviceAccountName"] = template.get("serviceAccountName", spec.get("serviceAccountName", "default"))
     pod["automountServiceAccountToken"] = automount
     if not automount and executor is None:
-        raise Rejected(f"template {template['name']}: executor.serviceAccountName is needed where main has no token")
+        raise Rejected(f"template {template['name']}: executor.serviceAccountName is needed if main has no token")
     argos: Manifest = {"image": EXECUTOR_IMAGE, "command": ["argoexec"]}
     if not automount:
         pod["volumes"].append({"name": "exec-sa-token", "secret": {"secretName": f"{executor}.service-account-token"}})
@@ -166,30 +176,30 @@ def _spec(workflow: Workflow, template: Manifest) -> Manifest:
     sidecars: list[Manifest] = copy.deepcopy(template.get("sidecars", []))
     if "command" not in users:
         raise Unsupported(f"template {template['name']}", "a container without a command")
-    for sidecar in sidecars:  # Argo asks the image's registry for its own; here the image is a program by its name
+    for sidecar in sidecars:  # Argo looks up the image's command in its registry; here, the image is the program's name
         sidecar.setdefault("command", [sidecar["image"]])
     pod["initContainers"] = [{**argos, "name": "init"}, *copy.deepcopy(template.get("initContainers", []))]
     pod["containers"] = [users, {**argos, "name": "wait"}, *sidecars]
     every: list[Manifest] = [*pod["initContainers"], *pod["containers"]]
-    for each in every:
-        for variable in each.get("env", []):
+    for container in every:
+        for variable in container.get("env", []):
             if "value" in variable:
                 variable["value"] = text(variable["value"])
     return pod
 
 
 def _merge(target: Manifest, patch: Manifest) -> None:
-    """A strategic merge, as far as it is needed: lists of things with names are merged by name, others replaced."""
+    """A strategic merge patch, simplified: lists whose entries have names are merged by name, others are replaced."""
     for key, value in patch.items():
         known = target.get(key)
         if isinstance(value, dict) and isinstance(known, dict):
             _merge(known, value)
-        elif isinstance(value, list) and isinstance(known, list) and all("name" in each for each in value):
-            by_name = {each["name"]: each for each in known}
-            for each in value:
-                if each["name"] in by_name:
-                    _merge(by_name[each["name"]], each)
+        elif isinstance(value, list) and isinstance(known, list) and all("name" in entry for entry in value):
+            by_name = {entry["name"]: entry for entry in known}
+            for entry in value:
+                if entry["name"] in by_name:
+                    _merge(by_name[entry["name"]], entry)
                 else:
-                    known.append(each)
+                    known.append(entry)
         else:
             target[key] = value

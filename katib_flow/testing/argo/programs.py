@@ -1,4 +1,4 @@
-"""What runs in pods: Python callables, found by the pod that asks for them."""
+"""The programs that run in simulated pods: Python callables, looked up by pod."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -9,22 +9,22 @@ from katib_flow.testing.argo.refusal import Unsupported
 
 
 class Killed(BaseException):
-    """Raised inside a program, by what it writes to, where the program's process would be gone."""
+    """Raised inside a program, by the store that it writes to, when its process would be killed."""
 
 
-class ToldToGo(Exception):
-    """Thrown into a program that waits, where its pod is told to go."""
+class TerminationRequest(Exception):
+    """Thrown into a waiting program when its pod gets SIGTERM."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """How the containers of a pod ended.
+    """The end of a pod's containers.
 
     Attributes:
-        exit_code: of the container named.
-        files: text of each output file, by its path in the container.
-        container: main, or the one that failed.
-        printed: what main printed, as far as outputs.result wants it.
+        exit_code: the exit code of ``container``.
+        files: the text of each output file, by its path in the container.
+        container: main, or the container that failed.
+        printed: main's output, for ``outputs.result``; None to have no result.
     """
 
     exit_code: int = 0
@@ -38,9 +38,9 @@ class Program:
     """One program.
 
     Attributes:
-        run: called once, at the moment at which the main container ends; it raises ``Killed`` where it was told, by
-            ``pod.notes["halfway"]``, to die in the middle.
-        seconds: how long the main container runs; it is asked when the container starts.
+        run: called once, when the main container ends; with ``pod.notes["halfway"]`` set, it must raise ``Killed`` in
+            the middle of its work.
+        seconds: how long the main container runs; called when the container starts.
     """
 
     run: Callable[[Pod], Result]
@@ -49,18 +49,18 @@ class Program:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A program that waits for what else happens.
+    """A program that waits while other events happen.
 
     Attributes:
-        steps: run when the main container starts; yields the seconds for which it waits, and ends with its result. It
-            is closed where its process would be killed.
+        steps: called when the main container starts; yields the seconds for which it waits, and returns its result. It
+            is closed when its process would be killed.
     """
 
     steps: Callable[[Pod], Generator[float, None, Result]]
 
 
 class Programs(Protocol):
-    """Which program a pod runs."""
+    """Looks up the program of a pod."""
 
     def __call__(self, pod: Pod) -> Program | Waiting: ...
 

@@ -1,7 +1,7 @@
-"""The real programs of steps/ as programs of simulated pods, with what the manifest gives them and no more.
+"""The real programs of steps/ as programs of simulated pods, with only the inputs that the manifest gives them.
 
-A pod is a directory: each ``emptyDir`` is a folder in it, and paths in arguments are mapped to where it is mounted. A
-pod of one container that runs a step does so in this process, which is fast; any other container is its own process.
+A pod is a directory: each ``emptyDir`` is a folder in it, and paths in arguments are mapped to these folders. A pod
+whose only container runs a step does so in this process, which is fast; any other container is a process of its own.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.watch import CONTROL_SECONDS, Watch
 from katib_flow.history import Trial
 from katib_flow.testing.argo.pods import Pod
-from katib_flow.testing.argo.programs import Killed, Program, Result, ToldToGo, Waiting
+from katib_flow.testing.argo.programs import Killed, Program, Result, TerminationRequest, Waiting
 from katib_flow.testing.argo.waiting import Sleep, waiting
 from katib_flow.testing.argo.workflow import Manifest
 from katib_flow.testing.kubernetes import FakeCluster
@@ -37,26 +37,30 @@ _STEP = "katib_flow.steps."
 _WRITES = ("write", "summarise", "set_segment", "set_given")
 _KEPT = ("PATH", "PYTHONPATH", "VIRTUAL_ENV", "OMP_NUM_THREADS")
 PATIENCE_SECONDS = 120
-_ENDED_BY_ARGO = (0, -15, -9, 143, 137)  # exit codes of a sidecar that fail no pod
+_ENDED_BY_ARGO = (0, -15, -9, 143, 137)  # exit codes of a sidecar that do not fail its pod
 
 
 def steps_directory() -> Path:
-    """Where the programs are: in a clone beside the package, in an installation in it."""
+    """The directory of the programs: beside the package in a clone of the repository, inside it if installed."""
     package = Path(katib_flow.__file__).parent
-    return next(each for each in (package / "steps", package.parent / "steps") if (each / "suggest.py").exists())
+    return next(
+        directory for directory in (package / "steps", package.parent / "steps") if (directory / "suggest.py").exists()
+    )
 
 
 @dataclass
 class StepPrograms:
-    """Programs of pods that were compiled.
+    """The programs of the pods of compiled Workflows.
 
     Attributes:
-        cluster: ConfigMaps and Secrets are read from it, and handover creates Workflows in it.
+        cluster: has the ConfigMaps and Secrets, and gets the Workflows that ``handover`` creates.
         scratch: a directory for the pods.
-        workdir: working directory of every container; the user's module is there.
-        seconds: how long each pod is to have run, on the simulator's clock.
-        wait: lets time pass for a program that waits for what the cluster does; it should be the simulator's time.
-        evicted: by the end of a node's name, a file in the pod's directory: when it is there, the pod is told to go.
+        workdir: working directory of every container, with the user's module.
+        seconds: how long each pod runs, on the simulator's clock.
+        wait: lets time pass for a program that waits for the cluster, usually on the simulator's clock.
+        evicted: for the end of a node's name, a file in the pod's directory; the pod is terminated once it exists.
+        count: number of pods so far.
+        directories: the directory of each pod, by its name.
     """
 
     cluster: FakeCluster
@@ -74,7 +78,7 @@ class StepPrograms:
         return Program(self._run, self.seconds)
 
     def log(self, pod: Pod) -> str:
-        """What the containers of a pod printed."""
+        """The output of a pod's containers."""
         return (self.directories[pod.name] / "pod.log").read_text(errors="replace")
 
     def _files(self, pod: Pod) -> "_Files":
@@ -85,7 +89,7 @@ class StepPrograms:
         return _Files(pod, directory)
 
     def _watch(self, pod: Pod) -> Generator[float, None, Result]:
-        """The watcher of a trial that is an object, which sleeps on the simulator's clock."""
+        """The watcher of a trial that is a Kubernetes object, which sleeps on the simulator's clock."""
         files, container, watches = self._files(pod), pod.container(), list[_ClockWatch]()
 
         def watching(context: Context, trial: Trial) -> Watch:
@@ -102,11 +106,11 @@ class StepPrograms:
                     return ended.code if isinstance(ended.code, int) else 0
             return 0
 
-        def told_to_go() -> None:
-            for each in watches:
-                each.terminated = True
+        def terminate() -> None:
+            for watch in watches:
+                watch.terminated = True
 
-        steps = waiting(program, told_to_go)
+        steps = waiting(program, terminate)
         go_on: Callable[[], float] = partial(next, steps)
         while True:
             with self._container(container, files, "train"):
@@ -117,8 +121,8 @@ class StepPrograms:
             try:
                 yield seconds
                 go_on = partial(next, steps)
-            except ToldToGo as told:
-                go_on = partial(steps.throw, told)
+            except TerminationRequest as request:
+                go_on = partial(steps.throw, request)
             except GeneratorExit:
                 steps.close()
                 raise
@@ -126,11 +130,11 @@ class StepPrograms:
     def _run(self, pod: Pod) -> Result:
         files = self._files(pod)
         directory = files.directory
-        inits = [each for each in pod.spec["initContainers"] if each["name"] != "init"]
-        sidecars = [each for each in pod.spec["containers"] if each["name"] not in ("main", "wait")]
+        inits = [container for container in pod.spec["initContainers"] if container["name"] != "init"]
+        sidecars = [container for container in pod.spec["containers"] if container["name"] not in ("main", "wait")]
         signs = [sign for end, sign in self.evicted.items() if pod.node.endswith(end)]
         if signs:
-            result = Result(self._told_to_go(pod.container(), files, directory / signs[0]))
+            result = Result(self._terminated(pod.container(), files, directory / signs[0]))
         elif not inits and not sidecars and _program(pod.container()):
             with _dying(pod.notes.pop("halfway", False)):
                 result = Result(self._in_process(pod.container(), files))
@@ -144,8 +148,8 @@ class StepPrograms:
         for source in container.get("envFrom", []):
             for kind, key in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
                 if key in source:
-                    found = self.cluster.peek(("v1", kind), source[key]["name"])
-                    variables |= (found or {}).get("data", {})
+                    manifest = self.cluster.peek(("v1", kind), source[key]["name"])
+                    variables |= (manifest or {}).get("data", {})
         return variables | {name: files.word(value) for name, value in files.pod.env(container["name"]).items()}
 
     def _in_process(self, container: Manifest, files: "_Files") -> int:
@@ -162,8 +166,8 @@ class StepPrograms:
 
     @contextmanager
     def _container(self, container: Manifest, files: "_Files", program: str) -> Generator[None]:
-        """This process as that of a container which runs a program of steps/."""
-        argv = [program, *(files.word(each) for each in container.get("args", []))]
+        """Make this process that of a container which runs a program of steps/."""
+        argv = [program, *(files.word(word) for word in container.get("args", []))]
         cluster = self.cluster
 
         def connect(namespace: str | None = None, **options: Any) -> FakeCluster:
@@ -178,8 +182,8 @@ class StepPrograms:
         ):
             yield
 
-    def _told_to_go(self, container: Manifest, files: "_Files", sign: Path) -> int:
-        """Run a container until a file is there, then send it what the kubelet sends; its exit code."""
+    def _terminated(self, container: Manifest, files: "_Files", sign: Path) -> int:
+        """Run a container until a file exists, then send it SIGTERM as the kubelet does; return its exit code."""
         process = self._start(container, files)
         while not sign.exists() and process.poll() is None:
             time.sleep(0.02)
@@ -187,19 +191,19 @@ class StepPrograms:
         return process.wait(PATIENCE_SECONDS)
 
     def _processes(self, inits: list[Manifest], main: Manifest, sidecars: list[Manifest], files: "_Files") -> Result:
-        for each in inits:
-            if code := self._start(each, files).wait(PATIENCE_SECONDS):
-                return Result(code, container=each["name"])
-        beside = {each["name"]: self._start(each, files) for each in sidecars}
+        for init in inits:
+            if code := self._start(init, files).wait(PATIENCE_SECONDS):
+                return Result(code, container=init["name"])
+        beside = {sidecar["name"]: self._start(sidecar, files) for sidecar in sidecars}
         code = self._start(main, files).wait(PATIENCE_SECONDS)
         for process in beside.values():
-            process.terminate()  # as Argo's executor does where main has ended
+            process.terminate()  # as Argo's executor does once main has ended
         ended = {name: process.wait(PATIENCE_SECONDS) for name, process in beside.items()}
-        bad = next((name for name, each in ended.items() if each not in _ENDED_BY_ARGO), None)
+        bad = next((name for name, exit_code in ended.items() if exit_code not in _ENDED_BY_ARGO), None)
         return Result(code) if code or bad is None else Result(ended[bad], container=bad)
 
     def _start(self, container: Manifest, files: "_Files") -> "subprocess.Popen[bytes]":
-        argv = [files.word(each) for each in [*container["command"], *container.get("args", [])]]
+        argv = [files.word(word) for word in [*container["command"], *container.get("args", [])]]
         if program := _program(container):
             argv = [sys.executable, str(steps_directory() / f"{program}.py"), *argv[len(container["command"]) :]]
         with (files.directory / "pod.log").open("ab") as log:
@@ -208,7 +212,7 @@ class StepPrograms:
 
 
 class _ClockWatch(Watch):
-    """A watch that looks when the simulator's clock says so, and hears of SIGTERM from the simulator."""
+    """A watch on the simulator's clock, which gets SIGTERM from the simulator."""
 
     def __init__(self, context: Context, trial: Trial, clock: Callable[[], float]) -> None:
         self._clock = clock
@@ -225,7 +229,7 @@ class _ClockWatch(Watch):
 
 
 def _program(container: Manifest) -> str:
-    """The program of steps/ that a container runs; nothing where it runs another."""
+    """The program of steps/ that a container runs; "" if it runs another program."""
     command = container["command"]
     step = len(command) == 3 and command[:2] == ["python3", "-m"] and command[2].startswith(_STEP)
     return command[2].removeprefix(_STEP) if step else ""
@@ -236,17 +240,17 @@ class _Files:
 
     def __init__(self, pod: Pod, directory: Path) -> None:
         self.pod, self.directory = pod, directory
-        volumes = {each["name"] for each in pod.spec["volumes"] if "emptyDir" in each}
-        mounts = [each for container in pod.containers() for each in container.get("volumeMounts", [])]
-        self._mounts = {each["mountPath"]: directory / each["name"] for each in mounts if each["name"] in volumes}
+        volumes = {volume["name"] for volume in pod.spec["volumes"] if "emptyDir" in volume}
+        mounts = [mount for container in pod.containers() for mount in container.get("volumeMounts", [])]
+        self._mounts = {mount["mountPath"]: directory / mount["name"] for mount in mounts if mount["name"] in volumes}
         for path in self._mounts.values():
             path.mkdir(exist_ok=True)
 
     def mapped(self, path: str) -> Path:
-        """Where a path in a container is."""
-        for mount, place in self._mounts.items():
+        """The path on this machine for a path in a container."""
+        for mount, directory in self._mounts.items():
             if path == mount or path.startswith(f"{mount}/"):
-                return place / path[len(mount) :].lstrip("/")
+                return directory / path[len(mount) :].lstrip("/")
         return Path(path)
 
     def word(self, word: str) -> str:
@@ -254,15 +258,15 @@ class _Files:
         return word if mapped == Path(word) else str(mapped)
 
     def outputs(self) -> dict[str, str]:
-        paths = [each["valueFrom"]["path"] for each in self.pod.declared_outputs]
+        paths = [output["valueFrom"]["path"] for output in self.pod.declared_outputs]
         return {path: self.mapped(path).read_text() for path in paths if self.mapped(path).exists()}
 
 
 @contextmanager
 def _process(argv: list[str], variables: Mapping[str, str], workdir: Path) -> Generator[None]:
-    """This process as a container's: its arguments, environment and working directory."""
-    before, handler = os.getcwd(), signal.getsignal(signal.SIGTERM)  # noqa: PTH109 - what os.chdir takes back
-    path = patch.object(sys, "path", list(sys.path))  # a trial's function is looked for in the working directory
+    """Give this process the arguments, environment and working directory of a container's process."""
+    before, handler = os.getcwd(), signal.getsignal(signal.SIGTERM)  # noqa: PTH109 - as os.chdir takes it back
+    path = patch.object(sys, "path", list(sys.path))  # a trial's function is looked up in the working directory
     with path, patch.object(sys, "argv", argv), patch.dict(os.environ, variables, clear=True):
         os.chdir(workdir)
         try:
@@ -275,7 +279,7 @@ def _process(argv: list[str], variables: Mapping[str, str], workdir: Path) -> Ge
 
 @contextmanager
 def _dying(on: bool) -> Generator[None]:
-    """Have the process die right after the first thing that it records."""
+    """Make the process die right after its first write to the store."""
     if not on:
         yield
         return

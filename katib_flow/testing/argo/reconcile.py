@@ -1,4 +1,4 @@
-"""The first thing that an operation does: take over what became of the pods, and end those that must go."""
+"""The first part of an operation: update nodes from the states of their pods, and terminate pods that must end."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ DEADLINE = "Step exceeded its deadline"
 
 
 def reconcile(operation: "Operation") -> None:
-    """Bring the nodes up to date with their pods."""
+    """Update the nodes from the states of their pods."""
     for pod in operation.controller.pods(operation.workflow):
         node = operation.nodes.get(pod.node)
         if node is None or node.phase.fulfilled:
@@ -54,7 +54,7 @@ def _end_if_due(operation: "Operation", pod: Pod, node: Node) -> None:
 
 
 def _find_the_missing(operation: "Operation") -> None:
-    """Nodes whose pods are gone: one that ran is an error, one that was never seen running gets another."""
+    """Handle nodes whose pods are gone: a running node ends in an error, a pending one gets another pod later."""
     workflow, controller = operation.workflow, operation.controller
     for node in operation.nodes:
         if node.kind != "Pod" or node.phase.fulfilled or controller.pod(workflow, node.name) is not None:

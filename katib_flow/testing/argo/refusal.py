@@ -1,14 +1,14 @@
-"""What the simulator says where it cannot follow Argo."""
+"""The errors of the simulator: constructs that it does not implement, and those that Argo refuses."""
 
 from katib_flow.errors import KatibFlowError
 
 
 class Unsupported(KatibFlowError):
-    """A construct that the simulator does not know; it never guesses what Argo would do with it.
+    """A construct that the simulator does not implement; it never guesses what Argo would do with it.
 
     Attributes:
-        where: path in the manifest, or the text it stands in.
-        construct: what it is.
+        where: the path in the manifest, or the text that contains the construct.
+        construct: a description of it.
     """
 
     def __init__(self, where: str, construct: str) -> None:
@@ -16,7 +16,7 @@ class Unsupported(KatibFlowError):
         self.where, self.construct = where, construct
 
     def __str__(self) -> str:
-        return f"{self.where}: the simulator does not know {self.construct}"
+        return f"{self.where}: the simulator does not support {self.construct}"
 
 
 class Rejected(KatibFlowError):
@@ -24,4 +24,4 @@ class Rejected(KatibFlowError):
 
 
 class ExpressionError(KatibFlowError):
-    """An expression that Argo's own evaluator ends with an error."""
+    """An expression for which Argo's own evaluator reports an error."""

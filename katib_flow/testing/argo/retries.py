@@ -1,4 +1,4 @@
-"""``retryStrategy``: whether a node is tried again."""
+"""``retryStrategy``: whether and when a node is retried."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def go_on(operation: "Operation", parent: Node, strategy: Manifest) -> bool:
-    """Bring a Retry node up to date with its last attempt; False while it waits before the next one.
+    """Update a Retry node from its last attempt; False while it waits before the next one.
 
     Raises:
         TemplateError: the strategy's expression cannot be evaluated.
@@ -41,7 +41,7 @@ def go_on(operation: "Operation", parent: Node, strategy: Manifest) -> bool:
 
 
 def _why_not(strategy: Manifest, attempts: list[Node]) -> str | None:
-    """Why a node is not tried again; None where it is."""
+    """Why a node is not retried; None if it is."""
     last = attempts[-1]
     policy = strategy.get("retryPolicy") or ("Always" if "expression" in strategy else "OnFailure")
     if policy not in ("Always", "OnFailure", "OnError"):
@@ -75,7 +75,7 @@ def _wanted(expression: str, attempts: list[Node]) -> bool:
 
 
 def _wait(strategy: Manifest, attempts: list[Node]) -> float:
-    """When the next attempt may start; in the past where there is nothing to wait for."""
+    """The time at which the next attempt may start; in the past if there is no backoff."""
     backoff = strategy.get("backoff")
     if backoff is None:
         return 0.0
@@ -90,7 +90,11 @@ def _wait(strategy: Manifest, attempts: list[Node]) -> float:
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration such as 30, 2s, 10m or 1h."""
+    """The seconds of a duration such as 30, 2s, 10m or 1h.
+
+    Raises:
+        Unsupported: it has several parts.
+    """
     number = text.rstrip("mhs")
     unit = text[len(number) :]
     if unit not in ("", *_UNITS) or not number.replace(".", "", 1).isdigit():

@@ -1,4 +1,4 @@
-"""What the outputs of nodes are called where others read them, and the outputs of DAG and Steps templates."""
+"""The names under which other nodes read the outputs of a node, and the outputs of DAG and Steps templates."""
 
 import json
 import re
@@ -13,10 +13,10 @@ from katib_flow.testing.argo.workflow import Manifest
 
 
 def of_node(prefix: str, node: Node, workflow: str, template: Manifest) -> dict[str, str]:
-    """The names of one node, such as ``tasks.suggest.outputs.parameters.ids``.
+    """The values of a node by name, such as ``tasks.suggest.outputs.parameters.ids``.
 
     Args:
-        template: its template: a skipped node has the defaults that its outputs declare.
+        template: its template; a skipped node has the defaults of the template's outputs.
     """
     scope = {f"{prefix}.id": node_id(workflow, node.name), f"{prefix}.status": str(node.phase)}
     if node.phase in (Phase.SKIPPED, Phase.OMITTED):
@@ -33,9 +33,9 @@ def of_node(prefix: str, node: Node, workflow: str, template: Manifest) -> dict[
 
 
 def of_group(prefix: str, group: Node | None, nodes: Sequence[Node]) -> dict[str, str]:
-    """The names of a fan-out: of its children that succeeded, in the order of the loop, as JSON lists.
+    """The values of a fan-out by name: JSON lists of those of its successful children, in the order of the loop.
 
-    Those that failed are missing, so positions shift; where none succeeded there is no list of any parameter.
+    Failed children are missing, so positions shift; if no child succeeded, there is no list of any parameter.
 
     Raises:
         TemplateError: a result is not JSON.
@@ -49,24 +49,24 @@ def of_group(prefix: str, group: Node | None, nodes: Sequence[Node]) -> dict[str
         scope[f"{prefix}.outputs.parameters.{name}"] = _json(_read(values))
     if results := [node.result for node in succeeded if node.result is not None]:
         try:
-            scope[f"{prefix}.outputs.result"] = _json([json.loads(each) for each in results])
+            scope[f"{prefix}.outputs.result"] = _json([json.loads(result) for result in results])
         except ValueError as error:
             raise TemplateError(f"{prefix}.outputs.result: {error}") from None
     return scope
 
 
 def _index(name: str) -> int:
-    found = re.search(r"\((\d+):[^()]*\)$", name)
-    return int(found[1]) if found else 0
+    match = re.search(r"\((\d+):[^()]*\)$", name)
+    return int(match[1]) if match else 0
 
 
 def _read(values: list[str]) -> list[object]:
-    """Values that are all JSON maps or lists are read; any others stay texts."""
+    """The values, parsed if all of them are JSON maps or lists, or else as strings."""
     try:
-        read = [json.loads(each) for each in values]
+        parsed = [json.loads(value) for value in values]
     except ValueError:
         return list(values)
-    return read if all(isinstance(each, dict | list) for each in read) else list(values)
+    return parsed if all(isinstance(value, dict | list) for value in parsed) else list(values)
 
 
 def _json(value: object) -> str:
@@ -80,7 +80,7 @@ def outputs(template: Manifest, scope: Scope) -> dict[str, str] | None:
         TemplateError: one cannot be resolved and has no default.
     """
     declared = template.get("outputs", {}).get("parameters", [])
-    return {each["name"]: _output(each, scope) for each in declared} if declared else None
+    return {output["name"]: _output(output, scope) for output in declared} if declared else None
 
 
 def _output(declared: Manifest, scope: Scope) -> str:

@@ -1,4 +1,4 @@
-"""What the restricted pod security standard says of a pod that would be, and who holds a Kubernetes token in it.
+"""The restricted pod security standard, checked on simulated pods, and the containers that have a Kubernetes token.
 
 Source: Kubernetes documentation, Pod Security Standards, "Restricted" (and "Baseline", which it includes).
 """
@@ -15,19 +15,19 @@ _PROFILES = ("RuntimeDefault", "Localhost")
 
 
 def violations(pod: Pod) -> list[str]:
-    """What keeps a pod out of a namespace under the restricted profile; empty where nothing does."""
+    """The reasons to refuse a pod in a namespace with the restricted profile; empty if it is accepted."""
     return [
         *_of_pod(pod.spec),
-        *(each for container in pod.containers() for each in _of_container(pod.spec, container)),
+        *(problem for container in pod.containers() for problem in _of_container(pod.spec, container)),
     ]
 
 
 def token_holders(pod: Pod) -> set[str]:
-    """Names of the containers that can act in the Kubernetes API."""
+    """The names of the containers that can use the Kubernetes API."""
     names = {container["name"] for container in pod.containers()}
     if pod.spec["automountServiceAccountToken"]:
         return names
-    facts = {volume["name"] for volume in pod.spec["volumes"] if "downwardAPI" in volume}  # of the pod, and no token
+    facts = {volume["name"] for volume in pod.spec["volumes"] if "downwardAPI" in volume}  # facts about the pod only
     return {
         container["name"]
         for container in pod.containers()

@@ -1,4 +1,4 @@
-"""The simulated cluster: Argo's controller, and machines that run pods, on a clock that jumps from event to event."""
+"""The simulated cluster: Argo's controller and machines that run pods, on a clock that jumps from event to event."""
 
 import gzip
 import heapq
@@ -21,21 +21,22 @@ from katib_flow.testing.argo.programs import Programs
 from katib_flow.testing.argo.refusal import Rejected
 from katib_flow.testing.argo.workflow import Manifest, Workflow, merged_spec
 from katib_flow.testing.kubernetes import EPOCH, FakeCluster
+from katib_flow.wording import counted
 
 MAX_OBJECT_BYTES = 1 << 20
-MEASURE_EVERY = 100  # nodes made, and looks taken, between two measurements of a growing Workflow
+MEASURE_EVERY = 100  # new nodes and operations between two measurements of a growing Workflow
 TEMPLATE = ("argoproj.io/v1alpha1", "WorkflowTemplate")
 CLUSTER_TEMPLATE = ("argoproj.io/v1alpha1", "ClusterWorkflowTemplate")
 
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds that Argo and Kubernetes take beside what a program does.
+    """The time that Argo and Kubernetes take in addition to the programs, in seconds.
 
     Attributes:
-        requeue: the controller looks at a Workflow again so long after it last did (DEFAULT_REQUEUE_TIME).
-        start: scheduling, and Argo's init container.
-        end: reading the outputs, when main has ended.
+        requeue: the shortest time between two operations on a Workflow (DEFAULT_REQUEUE_TIME).
+        start: for scheduling, and Argo's init container.
+        end: for reading the outputs, after main has ended.
     """
 
     requeue: float = 10.0
@@ -51,12 +52,13 @@ class Simulator:
     """One namespace with Argo.
 
     Attributes:
-        programs: what runs in pods.
-        faults: what goes wrong with them.
-        cluster: the Kubernetes API; a Workflow created there starts, and one patched there is looked at again.
-        workflows: all that were ever there, by name.
-        now: seconds since the epoch.
-        before_each: called before each look of the controller; a test restarts it there.
+        programs: the programs that run in pods.
+        faults: the faults that strike pods.
+        cluster: the Kubernetes API; a Workflow created there starts, and a patch there triggers an operation.
+        workflows: all Workflows so far, by name; deleted ones are kept.
+        now: the time, in seconds since the epoch.
+        before_each: called before each operation of the controller, for tests that restart it.
+        looks: number of operations so far.
     """
 
     programs: Programs
@@ -87,32 +89,35 @@ class Simulator:
     # for tests
 
     def submit(self, manifest: Manifest) -> str:
-        """Create a Workflow; its name.
+        """Create a Workflow, and return its name.
 
         Raises:
-            Unsupported: the simulator does not know something in it.
-            Rejected: Argo would not take it.
+            Unsupported: the simulator does not implement something in it.
+            Rejected: Argo would refuse it.
         """
         return self.cluster.create(manifest)["metadata"]["name"]
 
     def run(self, until: float | None = None, *, most: int = 10_000_000) -> None:
-        """Let time pass until nothing is left to happen, or until a moment.
+        """Let time pass until no events are left, or until a given time.
 
         Args:
-            until: seconds since the epoch.
-            most: events after which something must be wrong.
+            until: the time, in seconds since the epoch.
+            most: the most events; more are a bug.
+
+        Raises:
+            AssertionError: there were ``most`` events.
         """
         for _ in range(most):
             if not self._events or (until is not None and self._events[0][0] > until):
                 break
             self.step()
         else:
-            raise AssertionError(f"{most} events, and no end")
+            raise AssertionError(f"the simulation did not end within {counted(most, 'event')}")
         if until is not None:
             self.now = max(self.now, until)
 
     def step(self) -> None:
-        """Let the next thing happen."""
+        """Advance the clock to the next event, and let it happen."""
         at, _, action = heapq.heappop(self._events)
         self.now = max(self.now, at)
         action()
@@ -121,15 +126,15 @@ class Simulator:
         return self.workflows[name]
 
     def stop(self, name: str, strategy: str = "Stop") -> None:
-        """``argo stop``, or with Terminate ``argo terminate``."""
+        """Do what ``argo stop`` does, or ``argo terminate`` with the strategy ``Terminate``."""
         self.cluster.patch(WORKFLOW, name, {"spec": {"shutdown": strategy}})
 
     def suspend(self, name: str, *, on: bool = True) -> None:
-        """``argo suspend``, or ``argo resume``."""
+        """Do what ``argo suspend`` does, or ``argo resume`` with ``on`` False."""
         self.cluster.patch(WORKFLOW, name, {"spec": {"suspend": on or None}})
 
     def restart_controller(self) -> None:
-        """The controller goes away and comes back: all it knows is what it had written."""
+        """Restart the controller, which then only knows the state that it had written."""
         for name, workflow in self.workflows.items():
             if not workflow.completed:
                 self.workflows[name] = Workflow.load(workflow.save())
@@ -137,10 +142,10 @@ class Simulator:
         self.locks.recover(self.workflows.values())
 
     def look(self, name: str, *, whole: bool = False) -> None:
-        """One look of the controller at a Workflow, now; it may be called at any moment.
+        """Run an operation of the controller on a Workflow now; it may be called at any time.
 
         Args:
-            whole: at every node, not only where something has changed.
+            whole: whether to visit every node, not only those where something has changed.
         """
         workflow, manifest = self.workflows[name], self.cluster.peek(WORKFLOW, name)
         if whole:
@@ -166,7 +171,7 @@ class Simulator:
             spec = self._executed(manifest)
             lint.check(manifest, spec)
         except Exception:
-            self.cluster.delete(WORKFLOW, metadata["name"])  # Argo would have refused it, or failed it at once
+            self.cluster.delete(WORKFLOW, metadata["name"])  # Argo would refuse it, or fail it at once
             raise
         labels = {**metadata.get("labels", {}), **spec.get("workflowMetadata", {}).get("labels", {})}
         workflow = Workflow(metadata["name"], metadata["namespace"], metadata["uid"], labels, spec, self.now)
@@ -201,16 +206,18 @@ class Simulator:
             self.at(self.now + float(seconds), lambda: self.cluster.delete(WORKFLOW, workflow.name))
 
     def fetch(self, name: str, cluster_wide: bool) -> Manifest | None:
-        found = self.cluster.peek(CLUSTER_TEMPLATE if cluster_wide else TEMPLATE, name)
-        return found["spec"] if found else None
+        """The spec of a WorkflowTemplate, if it exists."""
+        manifest = self.cluster.peek(CLUSTER_TEMPLATE if cluster_wide else TEMPLATE, name)
+        return manifest["spec"] if manifest else None
 
     # what an operation needs
 
     def at(self, when: float, action: Callable[[], None]) -> None:
+        """Schedule an action at a time, in seconds since the epoch."""
         heapq.heappush(self._events, (when, next(self._order), action))
 
     def look_again(self, workflow: Workflow, at: float) -> None:
-        """Have the controller look at a Workflow, and never sooner than the cost of a look allows."""
+        """Schedule an operation on a Workflow, at the earliest at a time and ``costs.requeue`` after its last one."""
         name = workflow.name
         at = max(at, self._last.get(name, self.now - self.costs.requeue) + self.costs.requeue, self.now)
         if self._due.get(name, float("inf")) <= at:
@@ -222,39 +229,50 @@ class Simulator:
         if self._due.get(name) != at:
             return
         del self._due[name]
-        for each in self.before_each:
-            each(self, name)
+        for callback in self.before_each:
+            callback(self, name)
         self.look(name)
 
     def pod(self, workflow: Workflow, node: str) -> Pod | None:
+        """The pod of a node, if it exists."""
         return self.machine.pod(workflow.name, node)
 
     def pods(self, workflow: Workflow) -> list[Pod]:
+        """The pods of a Workflow that exist now."""
         return self.machine.pods(workflow.name)
 
     def start(self, workflow: Workflow, pod: Pod) -> None:
+        """Start a pod.
+
+        Raises:
+            Rejected: Kubernetes would refuse it, or its containers could not start.
+        """
         lint.check_labels(pod.labels)
         self.machine.start(pod)
 
     def terminate(self, pod: Pod) -> None:
+        """Terminate a pod; nobody reads its result."""
         self.machine.terminate(pod)
 
     def forget(self, pod: Pod) -> None:
+        """Drop a pod whose result has been read."""
         self.machine.forget(pod)
 
     def acquire(self, workflow: Workflow, node: str, synchronization: Manifest) -> str:
+        """Take all locks of a template for a node, or none; return the name of a lock that is not free, or ""."""
         return self.locks.acquire((workflow.name, node), workflow.created, synchronization)
 
     def release(self, workflow: Workflow, node: str) -> None:
+        """Release the locks of a node, or with "" those of all nodes of a Workflow."""
         if self.locks.release(workflow.name, node):
             for other in self.workflows.values():
-                if not other.completed and any(each.waiting for each in other.nodes):
+                if not other.completed and any(waiter.waiting for waiter in other.nodes):
                     self.look_again(other, self.now)
 
     # limits
 
     def _measure(self, workflow: Workflow) -> None:
-        """Keep the high-water mark of a Workflow's size; fail where it outgrows what Kubernetes stores."""
+        """Update the largest size of a Workflow, and fail if it is larger than Kubernetes can store."""
         count = len(workflow.nodes) + self._looked[workflow.name]
         if not workflow.completed and count < self._measured.get(workflow.name, 0) + MEASURE_EVERY:
             return
@@ -267,7 +285,7 @@ class Simulator:
 
 
 def sizes(manifest: Manifest) -> tuple[int, int]:
-    """Bytes of a Workflow as JSON, and as Argo stores it: its nodes compressed, where it is more than 1 MiB."""
+    """The bytes of a Workflow as JSON, and as Argo stores it: with its nodes compressed if it has more than 1 MiB."""
     size = _bytes(manifest)
     if size <= MAX_OBJECT_BYTES:
         return size, size

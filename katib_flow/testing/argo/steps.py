@@ -1,4 +1,4 @@
-"""Steps templates: groups one after the other, the members of a group side by side."""
+"""Steps templates: groups run one after another, the members of a group in parallel."""
 
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def execute(operation: "Operation", node: Node, template: Manifest, call: "Call") -> None:
-    """Move a Steps node on as far as it goes now.
+    """Advance a Steps node as far as it can go now.
 
     Raises:
         TemplateError: its outputs cannot be resolved.
@@ -40,7 +40,7 @@ def execute(operation: "Operation", node: Node, template: Manifest, call: "Call"
 
 
 def _group(operation: "Operation", node: Node, index: int, call: "Call") -> Node:
-    """The node of a group, below the last nodes of the one before it."""
+    """The node of a group, connected to the last nodes of the previous group."""
     name = f"{node.name}[{index}]"
     if (known := operation.nodes.get(name)) is not None:
         return known
@@ -49,7 +49,7 @@ def _group(operation: "Operation", node: Node, index: int, call: "Call") -> Node
         operation.connect(node.name, name)
         return group
     before = operation.nodes[f"{node.name}[{index - 1}]"]
-    last = [each for child in before.children for each in operation.outbound(child)]
+    last = [last_node for child in before.children for last_node in operation.outbound(child)]
     for parent in last or [before.name]:
         operation.connect(parent, name)
     return group
@@ -80,18 +80,18 @@ def _resolved(
         resolved = substitute(step, known)
         if not loops(step):
             should_execute(resolved.get("when", ""))
-        found = expand(resolved, known)
+        instances = expand(resolved, known)
         name = f"{group.name}.{step['name']}"
-        if not found and operation.nodes.get(name) is None:
+        if not instances and operation.nodes.get(name) is None:
             called = replace(call, holder=step)
             operation.add(name, "Skipped", called, Phase.SKIPPED, message="Skipped, empty params")
             operation.connect(group.name, name)
-        expanded += found
+        expanded += instances
     return expanded
 
 
 def _start(operation: "Operation", group: Node, step: Manifest, call: "Call") -> bool:
-    """Call a step's template; False where that ended the group."""
+    """Call the template of a step; False if that ended the group."""
     from katib_flow.testing.argo.operation import ParallelismReached
 
     name = f"{group.name}.{step['name']}"
@@ -122,7 +122,7 @@ def _start(operation: "Operation", group: Node, step: Manifest, call: "Call") ->
 
 
 def _judge(operation: "Operation", group: Node, steps: dict[str, Manifest]) -> None:
-    """The phase of a group whose members have all ended; a failure that a step continues on does not count."""
+    """Set the phase of a group whose members have all ended; a failure that ``continueOn`` allows does not count."""
     if any(operation.nodes.get(name) is None for name in steps):
         return
     children = [operation.nodes[name] for name in group.children]
@@ -143,7 +143,7 @@ def _outputs_of(operation: "Operation", group: Node, step: Manifest, call: "Call
     name, prefix = f"{group.name}.{step['name']}", f"steps.{step['name']}"
     node = operation.nodes.get(name)
     if node is None:
-        inner = [each for each in operation.nodes.inside(call.boundary) if each.name.startswith(f"{name}(")]
-        return scopes.of_group(prefix, None, [each for each in inner if each.kind != "Skipped"])
+        inner = [child for child in operation.nodes.inside(call.boundary) if child.name.startswith(f"{name}(")]
+        return scopes.of_group(prefix, None, [child for child in inner if child.kind != "Skipped"])
     _, template = call.library.find(step)
     return scopes.of_node(prefix, node, operation.workflow.name, template)

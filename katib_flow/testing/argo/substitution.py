@@ -1,7 +1,7 @@
-"""``{{name}}`` and ``{{=expression}}`` in the texts of a manifest.
+"""``{{name}}`` and ``{{=expression}}`` in the strings of a manifest.
 
-Argo replaces in the manifest's JSON with each value quoted, so a value never changes the shape of what it stands in; it
-may hold placeholders itself, which the next pass replaces. That is why no text of a user may travel this way.
+Argo substitutes quoted values in the manifest's JSON, so a value never changes the structure around it. But it may
+contain placeholders itself, which the next pass replaces; therefore no text of a user may be passed this way.
 """
 
 from collections.abc import Mapping
@@ -12,14 +12,14 @@ from katib_flow.testing.argo.refusal import ExpressionError, Rejected
 
 Node = TypeVar("Node")
 Scope = Mapping[str, str]
-"""Values by dotted name, such as ``inputs.parameters.k``; always texts."""
+"""Values, always strings, by dotted name such as ``inputs.parameters.k``."""
 
 _LATE = ("retries", "lastRetry.exitCode", "lastRetry.status", "lastRetry.duration", "lastRetry.message")
 _AT_THE_END = ("workflow.status", "workflow.failures")
 
 
 def substitute(node: Node, scope: Scope) -> Node:
-    """The manifest, or part of it, with every placeholder replaced that the scope knows; the others stay.
+    """A manifest, or a part of it, with the placeholders in the scope replaced; others stay.
 
     Raises:
         Rejected: a placeholder has no end.
@@ -29,32 +29,32 @@ def substitute(node: Node, scope: Scope) -> Node:
     if isinstance(node, dict):
         return {substitute(key, scope): substitute(value, scope) for key, value in node.items()}  # type: ignore[return-value]
     if isinstance(node, list):
-        return [substitute(each, scope) for each in node]  # type: ignore[return-value]
+        return [substitute(entry, scope) for entry in node]  # type: ignore[return-value]
     return node
 
 
 def placeholders(node: Any) -> list[str]:
-    """What stands between the braces, anywhere in a manifest."""
+    """The texts between the braces of all placeholders in a manifest."""
     if isinstance(node, str):
         return [tag for _, tag in _split(node) if tag is not None] if "{{" in node else []
     if isinstance(node, Mapping):
         return [tag for key, value in node.items() for tag in (*placeholders(key), *placeholders(value))]
     if isinstance(node, list | tuple):
-        return [tag for each in node for tag in placeholders(each)]
+        return [tag for entry in node for tag in placeholders(entry)]
     return []
 
 
 def unresolved(node: Any, *prefixes: str) -> list[str]:
-    """Placeholders that are still there and begin with one of the prefixes; names in expressions count."""
-    found: list[str] = []
+    """The names in the remaining placeholders, including expressions, that begin with one of the prefixes."""
+    missing: list[str] = []
     for tag in placeholders(node):
         read = expr.names(tag[1:]) if tag.startswith("=") else [tag.strip()]
-        found += [name for name in read if name.startswith(prefixes)]
-    return found
+        missing += [name for name in read if name.startswith(prefixes)]
+    return missing
 
 
 def _split(text: str) -> list[tuple[str, str | None]]:
-    """(text before, placeholder) pairs; the last has none."""
+    """Pairs of a text and the placeholder after it, which is None for the last text."""
     parts: list[tuple[str, str | None]] = []
     position = 0
     while (start := text.find("{{", position)) >= 0:
@@ -82,12 +82,12 @@ def _simple(tag: str, scope: Scope) -> str:
         return scope[name]
     before, inner, nested = tag.rpartition("{{")
     if inner and nested.strip() in scope:
-        return f"{{{{{before}{scope[nested.strip()]}"  # the outer one, whose end follows, is for the next pass
+        return f"{{{{{before}{scope[nested.strip()]}"  # the next pass replaces the outer one, whose end follows
     return f"{{{{{tag}}}}}"
 
 
 def _expression(tag: str, scope: Scope) -> str:
-    """An expression's value, a text as it is and anything else as JSON; as it stands while it cannot be told."""
+    """The value of an expression, as JSON unless it is a string; the placeholder while the value is unknown."""
     source, kept = tag[1:], f"{{{{{tag}}}}}"
     read = expr.names(source)
     if any(name in read and name not in scope for name in (*_LATE, *_AT_THE_END)):
@@ -104,7 +104,7 @@ def _expression(tag: str, scope: Scope) -> str:
 
 
 def expanded(scope: Mapping[str, Any]) -> dict[str, Any]:
-    """A scope as the nested maps that an expression reads."""
+    """A scope as nested maps, as an expression reads it."""
     env: dict[str, Any] = {}
     for name, value in scope.items():
         level = env
@@ -115,6 +115,6 @@ def expanded(scope: Mapping[str, Any]) -> dict[str, Any]:
                 inner = level[part] = {} if inner is None else {"": inner}
             level = inner
         if isinstance(level.get(last), dict):
-            continue  # tasks.x.outputs.parameters is both a text and a map: expressions see the map
+            continue  # tasks.x.outputs.parameters is both a string and a map: expressions see the map
         level[last] = value
     return env

@@ -1,4 +1,4 @@
-"""Templates by name, here or in a WorkflowTemplate, and what becomes of one when it is called with arguments."""
+"""Templates by name, in the Workflow or a WorkflowTemplate, and filling in their inputs when they are called."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ _NOT_HERE = ("script", "resource", "suspend", "containerSet", "http", "plugin", 
 
 
 class TemplateError(Exception):
-    """A template cannot be called as it is; its node ends in Error with this message."""
+    """A template cannot be called; its node ends in Error with this message."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """Where a template's own references are looked up.
+    """The templates to which a template can refer.
 
     Attributes:
-        where: "" for the Workflow's own templates, else the name of the WorkflowTemplate.
-        templates: by name.
-        fetch: the spec of a WorkflowTemplate by name and whether it is cluster-wide; None where there is none.
+        where: the name of the WorkflowTemplate, or "" for the Workflow's own templates.
+        templates: the templates by name.
+        fetch: from the name of a WorkflowTemplate, and whether it is cluster-wide, to its spec, if it exists.
     """
 
     where: str
@@ -31,13 +31,14 @@ class Library:
 
     @classmethod
     def of(cls, spec: Manifest, fetch: Callable[[str, bool], Manifest | None], where: str = "") -> "Library":
-        return cls(where, {each["name"]: each for each in spec.get("templates", [])}, fetch)
+        """The templates of a spec."""
+        return cls(where, {template["name"]: template for template in spec.get("templates", [])}, fetch)
 
     def find(self, holder: Manifest) -> tuple["Library", Manifest]:
-        """The template that a task, a step or a hook names, and the library that it came from.
+        """The template that a task, a step or a hook names, and the library that contains it.
 
         Raises:
-            TemplateError: there is none.
+            TemplateError: the template does not exist.
         """
         if reference := holder.get("templateRef"):
             spec = self.fetch(reference["name"], bool(reference.get("clusterScope")))
@@ -51,7 +52,11 @@ class Library:
 
 
 def kind_of(template: Manifest) -> str:
-    """Which of ``KINDS`` a template is."""
+    """Which of ``KINDS`` a template is.
+
+    Raises:
+        Unsupported: it is of another kind.
+    """
     for kind in KINDS:
         if kind in template:
             return kind
@@ -60,11 +65,11 @@ def kind_of(template: Manifest) -> str:
 
 
 def process(template: Manifest, arguments: Manifest, scope: Scope) -> tuple[Manifest, dict[str, str]]:
-    """A template with its inputs put in.
+    """Fill in the inputs of a template.
 
     Args:
-        arguments: ``parameters`` of the caller, resolved.
-        scope: globals, and names of this call.
+        arguments: the ``parameters`` of the caller, resolved.
+        scope: the global values, and those of this call.
 
     Returns:
         The template, and its input parameters by name.
@@ -72,8 +77,11 @@ def process(template: Manifest, arguments: Manifest, scope: Scope) -> tuple[Mani
     Raises:
         TemplateError: an input was not supplied.
     """
-    supplied = {each["name"]: each for each in arguments.get("parameters", [])}
-    inputs = {each["name"]: _input(each, supplied, scope) for each in template.get("inputs", {}).get("parameters", [])}
+    supplied = {parameter["name"]: parameter for parameter in arguments.get("parameters", [])}
+    inputs = {
+        parameter["name"]: _input(parameter, supplied, scope)
+        for parameter in template.get("inputs", {}).get("parameters", [])
+    }
     known = {**scope, **{f"inputs.parameters.{name}": value for name, value in inputs.items()}}
     return substitute(template, known), inputs
 
@@ -87,7 +95,7 @@ def _input(declared: Manifest, supplied: Mapping[str, Manifest], scope: Scope) -
         if not missing:
             return value
         if "default" not in declared:
-            raise TemplateError(f"failed to resolve {{{{{missing[0]}}}}}")  # absent: what it names was skipped
+            raise TemplateError(f"failed to resolve {{{{{missing[0]}}}}}")  # the task that it names was skipped
     for key in ("value", "default"):
         if key in declared:
             return substitute(text(declared[key]), scope)

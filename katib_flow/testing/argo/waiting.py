@@ -1,4 +1,4 @@
-"""A program that sleeps, on the simulator's clock: while it does, other things happen."""
+"""A program that sleeps on the simulator's clock, while other events happen."""
 
 import threading
 from collections.abc import Callable, Generator
@@ -6,25 +6,25 @@ from concurrent.futures import Future
 from queue import SimpleQueue
 from typing import TypeVar
 
-from katib_flow.testing.argo.programs import Killed, ToldToGo
+from katib_flow.testing.argo.programs import Killed, TerminationRequest
 
 T = TypeVar("T")
 Sleep = Callable[[float], None]
 
 
-def waiting(program: Callable[[Sleep], T], told_to_go: Callable[[], None]) -> Generator[float, None, T]:
-    """Run a program as a generator of the seconds for which it sleeps; it ends with what the program gives.
+def waiting(program: Callable[[Sleep], T], terminate: Callable[[], None]) -> Generator[float, None, T]:
+    """Run a program as a generator that yields the seconds for which it sleeps, and returns its result.
 
-    The program is in a thread of its own, which runs only while the generator is asked. Closing the generator kills it.
+    The program has a thread of its own, which only runs while the generator does. Closing the generator kills it.
 
     Args:
-        told_to_go: what SIGTERM does to it; called where ``ToldToGo`` is thrown in.
+        terminate: the program's handler of SIGTERM, called when a ``TerminationRequest`` is thrown in.
     """
     turns: SimpleQueue[BaseException | None] = SimpleQueue()
-    said: SimpleQueue[float | Future[T]] = SimpleQueue()
+    messages: SimpleQueue[float | Future[T]] = SimpleQueue()
 
     def sleep(seconds: float) -> None:
-        said.put(seconds)
+        messages.put(seconds)
         if (error := turns.get()) is not None:
             raise error
 
@@ -32,20 +32,20 @@ def waiting(program: Callable[[Sleep], T], told_to_go: Callable[[], None]) -> Ge
         ended: Future[T] = Future()
         try:
             ended.set_result(program(sleep))
-        except BaseException as error:  # noqa: BLE001 - it is raised again where the generator is asked
+        except BaseException as error:  # noqa: BLE001 - the generator raises it again
             ended.set_exception(error)
-        said.put(ended)
+        messages.put(ended)
 
     threading.Thread(target=run, name="katib-flow simulated program", daemon=True).start()
-    while not isinstance(word := said.get(), Future):
+    while not isinstance(message := messages.get(), Future):
         try:
-            yield word
-        except ToldToGo:
-            told_to_go()
+            yield message
+        except TerminationRequest:
+            terminate()
         except GeneratorExit:
             turns.put(Killed())
-            while not isinstance(said.get(), Future):
+            while not isinstance(messages.get(), Future):
                 turns.put(Killed())
             raise
         turns.put(None)
-    return word.result()
+    return message.result()

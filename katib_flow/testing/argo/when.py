@@ -1,7 +1,8 @@
-"""``when``: the language govaluate, read after every placeholder was replaced.
+"""``when``: the language govaluate, parsed after all placeholders are replaced.
 
-A bare word is a text, so that ``{{x}} == yes`` needs no quotes; what a placeholder leaves behind must then be a word
-or a number, else nothing parses. Texts compare as texts, numbers as numbers, and a text is not equal to a number.
+A bare word is a string, so ``{{x}} == yes`` needs no quotes; but then the value of the placeholder must be a word or a
+number, or the condition does not parse. Strings compare as strings and numbers as numbers; a string never equals a
+number.
 """
 
 import re
@@ -30,11 +31,11 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d\d:\d\d|[A-Z][a-z]{2} ")
 
 
 def should_execute(when: str) -> bool:
-    """Whether a step runs; an empty condition holds.
+    """Whether a step runs; an empty condition is true.
 
     Raises:
-        ExpressionError: as govaluate would, an empty side of a comparison among it.
-        Unsupported: what is not known here.
+        ExpressionError: govaluate would fail, too, for instance because one side of a comparison is empty.
+        Unsupported: the condition is outside the subset implemented here.
     """
     if not when:
         return True
@@ -67,12 +68,12 @@ def _token(match: "re.Match[str]") -> Token:
         return Token("literal", number, float(number))
     if text := match["text"]:
         if _DATE.match(text[1:-1]):
-            raise Unsupported(text, "a quoted text that looks like a time, which govaluate compares as one")
+            raise Unsupported(text, "a quoted string that looks like a time, which govaluate compares as a time")
         return Token("literal", text, text[1:-1])
     if name := match["name"]:
         if name in ("true", "false"):
             return Token("literal", name, name == "true")
-        return Token("op", name) if name == "in" else Token("literal", name, name)  # a bare word is a text
+        return Token("op", name) if name == "in" else Token("literal", name, name)  # a bare word is a string
     return Token("op", match["op"])
 
 
@@ -81,7 +82,7 @@ def _value(when: str, tree: Tree) -> Any:
     if kind == "literal":
         return tree[1]
     if kind == "list":
-        return [_value(when, each) for each in tree[1]]
+        return [_value(when, item) for item in tree[1]]
     if kind == "unary":
         return _signed(when, tree[1], _value(when, tree[2]))
     if kind == "binary":
@@ -105,7 +106,7 @@ def _signed(when: str, op: str, value: Any) -> Any:
 def _compared(when: str, op: str, a: Any, b: Any) -> bool:
     if op == "in":
         _need(when, list, b)
-        return any(type(a) is type(each) and a == each for each in b)
+        return any(type(a) is type(item) and a == item for item in b)
     if op in ("==", "!="):
         return (type(a) is type(b) and a == b) == (op == "==")
     if op in ("=~", "!~"):

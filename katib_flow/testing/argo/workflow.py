@@ -1,4 +1,4 @@
-"""A Workflow as the controller has it: what was submitted, and all that has become of it so far."""
+"""A Workflow in the controller's memory: its spec, and its state so far."""
 
 import copy
 import json
@@ -16,13 +16,14 @@ class Workflow:
     """One Workflow.
 
     Attributes:
-        spec: what is executed: of the Workflow, and beneath it of the WorkflowTemplate that it refers to.
-        phase: empty until the controller has seen it.
+        spec: the spec to execute, merged with that of its WorkflowTemplate.
+        phase: empty until the first operation of the controller.
         started, finished: seconds on the cluster's clock.
-        outputs: global outputs by name.
-        deepest: the greatest number of templates called one in another, which Argo ends at 100.
-        largest_bytes, largest_stored_bytes: the greatest size measured of the object, as JSON, and as it is stored.
-        quiet: DAG and Steps nodes beneath which nothing has changed since they were looked at, and nothing waits.
+        outputs: global outputs, by name.
+        deepest: the greatest depth of nested calls of templates, which Argo limits to 100.
+        largest_bytes, largest_stored_bytes: the largest size measured, as JSON and as stored.
+        cache: values that follow from the rest of the state.
+        quiet: DAG and Steps nodes that need no visit: nothing has changed or waits inside them.
     """
 
     name: str
@@ -46,11 +47,12 @@ class Workflow:
 
     @property
     def completed(self) -> bool:
+        """Whether it has ended."""
         return self.phase in ("Succeeded", "Failed", "Error")
 
     @property
     def globals(self) -> dict[str, str]:
-        """What ``{{workflow...}}`` stands for; a parameter may itself be given in terms of the others."""
+        """The values of ``{{workflow...}}`` placeholders; parameters may refer to the other values."""
         if not self._globals:
             own = {
                 "workflow.name": self.name,
@@ -61,33 +63,35 @@ class Workflow:
                 "workflow.creationTimestamp": str(time_text(self.created)),
                 **{f"workflow.labels.{name}": value for name, value in self.labels.items()},
             }
-            given = {f"workflow.parameters.{each['name']}": text_of_parameter(each) for each in self.parameters}
+            parameters = {f"workflow.parameters.{given['name']}": text_of_parameter(given) for given in self.parameters}
             outputs = {f"workflow.outputs.parameters.{name}": value for name, value in self.outputs.items()}
-            self._globals = own | substitute(given, own) | outputs
+            self._globals = own | substitute(parameters, own) | outputs
         return self._globals
 
     @property
     def parameters(self) -> list[Manifest]:
+        """The parameters of its arguments."""
         return self.spec.get("arguments", {}).get("parameters", [])
 
     def forget(self) -> None:
-        """Drop what was only worked out from the state."""
+        """Drop all values that follow from the rest of the state."""
         self.cache.clear()
         self.quiet.clear()
         self._globals = {}
 
     def disturb(self, node: str) -> None:
-        """Something changed at a node: all that it is inside of must be looked at again."""
+        """Note a change at a node, so that the nodes around it are visited again."""
         while node and (boundary := self.nodes[node].boundary):
             self.quiet.discard(boundary)
             node = boundary
 
     def deadline(self) -> float | None:
+        """The time at which it must end, in seconds on the cluster's clock; None if it has no deadline yet."""
         seconds = self.spec.get("activeDeadlineSeconds")
         return None if seconds is None or self.started is None else int(self.started) + float(seconds)
 
     def count(self, kind: str, *phases: Phase) -> int:
-        """How many nodes there are of a kind, in these phases where any are named."""
+        """Number of nodes of a kind, in any of the given phases or, without them, in all."""
         return sum(node.kind == kind and (not phases or node.phase in phases) for node in self.nodes)
 
     def status(self) -> Manifest:
@@ -107,18 +111,19 @@ class Workflow:
         return {key: value for key, value in fields.items() if value is not None}
 
     def manifest(self) -> Manifest:
-        """The whole object."""
+        """The whole Kubernetes object."""
         metadata = {"name": self.name, "namespace": self.namespace, "uid": self.uid, "labels": self.labels}
         kind: Manifest = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow"}
         return {**kind, "metadata": metadata, "spec": self.spec, "status": self.status()}
 
     def save(self) -> str:
-        """The state as one text, of which ``load`` makes an equal Workflow: what survives a controller's restart."""
+        """The state that survives a restart of the controller, as text for ``load``."""
         kept = {name: getattr(self, name) for name in _KEPT}
         return json.dumps({**kept, "nodes": self.nodes.save()})
 
     @classmethod
     def load(cls, text: str) -> "Workflow":
+        """Restore a Workflow from the text of ``save``."""
         data: Any = json.loads(text)
         data["nodes"] = Nodes.load(data["nodes"])
         return cls(**data)
@@ -131,25 +136,26 @@ _KEPT = (
 
 
 def text_of_parameter(parameter: Manifest) -> str:
-    """A parameter's value, which is a text whatever YAML made of it."""
+    """The value of a parameter as a string, whatever its type in YAML."""
     value = parameter.get("value", parameter.get("default"))
     return text(value)
 
 
 def text(value: Any) -> str:
+    """A value as a string: None as "", and others than strings as JSON."""
     if isinstance(value, str):
         return value
     return "" if value is None else json.dumps(value, separators=(",", ":"))
 
 
 def merged_spec(workflow: Manifest, template: Manifest) -> Manifest:
-    """The spec of a Workflow over that of its WorkflowTemplate: its fields win, parameters join by name."""
+    """The spec of a Workflow merged with its WorkflowTemplate's: its own fields win, parameters are merged by name."""
     own, below = workflow["spec"], template["spec"]
     merged = copy.deepcopy({**below, **{key: value for key, value in own.items() if key != "workflowTemplateRef"}})
     parameters = {
-        each["name"]: copy.deepcopy(each)
+        parameter["name"]: copy.deepcopy(parameter)
         for spec in (below, own)
-        for each in spec.get("arguments", {}).get("parameters", [])
+        for parameter in spec.get("arguments", {}).get("parameters", [])
     }
     if parameters:
         merged["arguments"] = {"parameters": list(parameters.values())}
