@@ -46,11 +46,11 @@ def test_an_upload_that_was_cut_off_leaves_the_one_before(
 ) -> None:
     trial = begun(store, record)
     store.checkpoints.keep(trial, archive(tmp_path, "1.tar"))
-    put = Artifacts.put
+    write = Artifacts.write
 
     def half(self: Artifacts, uri: str, name: str, content: Path, patience_seconds: float | None = None) -> None:
         content.write_text(content.read_text()[:5])
-        put(self, uri, name, content, patience_seconds)
+        write(self, uri, name, content, patience_seconds)
         raise TrackingError("the pod is gone")
 
     second = archive(tmp_path, "2.tar")
