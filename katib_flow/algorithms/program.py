@@ -74,12 +74,12 @@ def _answer(experiment: Experiment, asked: bytes) -> bytes:
     """The reply of the program: in the container next to this one if there is one, else on this machine."""
     spec, beside = experiment.algorithm, os.environ.get(mailbox.VARIABLE)
     if beside:
-        return process.asked_again(mailbox.ask, Path(beside), asked, spec.answer_seconds)
+        return process.with_retries(mailbox.ask, Path(beside), asked, spec.answer_seconds)
     if spec.command is None:
         raise KatibFlowError("runs only on a cluster; set algorithm.command to run on this machine")
     command = located(spec.command, experiment.base)
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-    return process.asked_again(process.run, command, asked, spec.answer_seconds, environment)
+    return process.with_retries(process.run, command, asked, spec.answer_seconds, environment)
 
 
 def _shown(experiment: Experiment) -> str:

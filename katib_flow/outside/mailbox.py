@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from katib_flow.errors import KatibFlowError
-from katib_flow.outside.process import MOST_BYTES, MOST_SAID, MayPass, check_ending
+from katib_flow.outside.process import MOST_BYTES, MOST_STDERR, MayPass, check_ending
 
 VARIABLE = "KATIB_FLOW_ALGORITHM_DIRECTORY"
 """The environment variable with the directory, in a pod whose suggest step has such a sidecar."""
@@ -61,14 +61,14 @@ def ask(directory: Path, given: bytes, timeout_seconds: float) -> bytes:
     part.rename(directory / f"asked-{number}")
     begun, code = time.monotonic(), directory / f"code-{number}"
     _wait_for(code, timeout_seconds + MARGIN_SECONDS, "its container did not answer")
-    said, answer = directory / f"said-{number}", directory / f"answer-{number}"
-    with said.open("rb") as file:
-        file.seek(max(0, said.stat().st_size - 4 * MOST_SAID))
+    stderr, answer = directory / f"said-{number}", directory / f"answer-{number}"
+    with stderr.open("rb") as file:
+        file.seek(max(0, stderr.stat().st_size - 4 * MOST_STDERR))
         last = file.read()
     exit_code, late = int(code.read_text()), time.monotonic() - begun >= timeout_seconds
-    said_by_shell = b"Killed\n" if exit_code == _KILLED else b""
+    shell_message = b"Killed\n" if exit_code == _KILLED else b""
     check_ending(
-        None if exit_code == _KILLED and late else exit_code, last.removesuffix(said_by_shell), timeout_seconds
+        None if exit_code == _KILLED and late else exit_code, last.removesuffix(shell_message), timeout_seconds
     )
     if answer.stat().st_size > MOST_BYTES:
         raise KatibFlowError(f"wrote more than {MOST_BYTES // 2**20} MiB to its standard output")

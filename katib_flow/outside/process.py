@@ -20,14 +20,14 @@ T = TypeVar("T")
 
 TRIES = 3
 MOST_BYTES = 64 * 2**20  # in a reply
-MOST_SAID = 2_000  # characters of its standard error to show
+MOST_STDERR = 2_000  # characters of its standard error to show
 
 
 class MayPass(KatibFlowError):
     """A failure that may not occur again: for example, a program was killed or exceeded its timeout."""
 
 
-def asked_again(ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+def with_retries(ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     """Call ``ask``, up to three times in all if it raises MayPass.
 
     Raises:
@@ -84,8 +84,8 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
     assert child.stdout is not None
     assert child.stderr is not None
     output = _Reader(child.stdout, MOST_BYTES, too_long=lambda: _kill(child))
-    said = _Reader(child.stderr, 4 * MOST_SAID)
-    threads = [threading.Thread(target=work, daemon=True) for work in (output, said, lambda: _write(child, given))]
+    stderr = _Reader(child.stderr, 4 * MOST_STDERR)
+    threads = [threading.Thread(target=work, daemon=True) for work in (output, stderr, lambda: _write(child, given))]
     late = False
     try:
         for thread in threads:
@@ -105,7 +105,7 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
                     stream.close()
     if output.full:
         raise KatibFlowError(f"wrote more than {MOST_BYTES // 2**20} MiB to its standard output")
-    check_ending(None if late else child.returncode, bytes(said.content), timeout_seconds)
+    check_ending(None if late else child.returncode, bytes(stderr.content), timeout_seconds)
     return bytes(output.content)
 
 
@@ -121,18 +121,18 @@ def _write(child: "subprocess.Popen[bytes]", given: bytes) -> None:
         child.stdin.close()
 
 
-def check_ending(exit_code: int | None, said: bytes, timeout_seconds: float) -> None:
+def check_ending(exit_code: int | None, stderr: bytes, timeout_seconds: float) -> None:
     """Check that a program ended with exit code 0.
 
     Args:
         exit_code: negative, or above 128 from a shell, if a signal ended it; None if it exceeded the timeout.
-        said: the end of its standard error.
+        stderr: the end of its standard error.
 
     Raises:
         MayPass: the program was killed or exceeded the timeout.
         KatibFlowError: it ended with another exit code.
     """
-    text = said.decode(errors="replace").strip()[-MOST_SAID:]
+    text = stderr.decode(errors="replace").strip()[-MOST_STDERR:]
     last = f"; its standard error ends with: {text}" if text else ""
     if exit_code is None:
         raise MayPass(f"did not answer within algorithm.timeout ({timeout_seconds:g} s){last}")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.errors import KatibFlowError, SpecError
-from katib_flow.outside.process import MOST_BYTES, MayPass, asked_again
+from katib_flow.outside.process import MOST_BYTES, MayPass, with_retries
 from katib_flow.spec.sections import Service
 
 BESIDE_SECONDS = 300.0  # for a sidecar to start: its image may still have to be pulled
@@ -53,7 +53,7 @@ def asked(kind: Kind, spec: Service, timeout_seconds: float, questions: Callable
         return _ask(kind, address, method, request, timeout_seconds)
 
     try:
-        return asked_again(questions, ask)
+        return with_retries(questions, ask)
     except KatibFlowError as error:
         raise KatibFlowError(f"{kind.at}.service: {address} {error}") from None
 

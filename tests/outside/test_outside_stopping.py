@@ -164,7 +164,7 @@ def test_more_rules_than_can_be_followed_are_refused(answers: Answers) -> None:
             given_rules.early_stopping_rules.add(name="a", value="1", comparison=number("ComparisonType", "LESS"))
         return given_rules
 
-    with pytest.raises(KatibFlowError, match="gave 101 rules, and 100 at most"):
+    with pytest.raises(KatibFlowError, match="returned 101 rules, but the maximum is 100"):
         with_rules(search(answers(reply)), History(), [Suggestion(0, {})])
 
 
