@@ -1,7 +1,7 @@
 """katib-flow: AutoML as plain workflows.
 
-The names a user imports. Each is fetched when it is first used, so that ``import katib_flow`` is quick and a trial
-that only reports a metric does not load a scheduler.
+The public names. Each is imported on first use, so that ``import katib_flow`` is fast, and a trial that only reports a
+metric does not load a scheduler.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""``python -m katib_flow`` is ``katib-flow``."""
+"""``python -m katib_flow`` runs ``katib-flow``."""
 
 from katib_flow.cli import main
 

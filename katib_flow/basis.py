@@ -1,7 +1,7 @@
-"""What a suggestion was derived from: which trials were known when the algorithm was asked, and how they stood.
+"""The basis of a suggestion: which trials the algorithm knew when it was asked, and their states.
 
-It is small whatever the length of the history, because what a trial that is over has reported does not change any more:
-only the trials that were not over are named one by one.
+A basis is small even for a long history, because the results of a trial that is over do not change any more: only the
+trials that were not over are listed with their states.
 """
 
 import re
@@ -20,17 +20,17 @@ _RANGE = re.compile(r"(\d{1,18})(?:-(\d{1,18}))?")
 
 @dataclass(frozen=True, slots=True)
 class Indices:
-    """A set of indices as ranges, which take no memory by their length: they may come from a store.
+    """A set of indices as ranges, whose memory does not depend on their lengths, because they may come from a store.
 
     Attributes:
-        ranges: first and last index of each, both included; in order, and apart from each other.
+        ranges: (first, last) pairs, both included, in ascending order, with gaps between them.
     """
 
     ranges: tuple[tuple[int, int], ...] = ()
 
     @classmethod
-    def of(cls, indices: Iterable[int]) -> "Indices":
-        """The ranges of indices in rising order."""
+    def from_sorted(cls, indices: Iterable[int]) -> "Indices":
+        """The set of some indices, which must be in ascending order."""
         ranges: list[list[int]] = []
         last = -2
         for index in indices:
@@ -41,17 +41,17 @@ class Indices:
 
     @classmethod
     def parse(cls, text: object) -> "Indices":
-        """The indices of a text such as ``0-6,8``.
+        """Parse a text such as ``0-6,8``; "" is the empty set.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the text has another form, or its ranges are not in order.
         """
         matches = [_RANGE.fullmatch(part) for part in text.split(",")] if isinstance(text, str) and text else []
         ranges = [(int(match[1]), int(match[2] or match[1])) for match in matches if match]
         ordered = all(first <= last for first, last in ranges)
         apart = all(left[1] + 1 < right[0] for left, right in pairwise(ranges))
         if not isinstance(text, str) or len(ranges) < len(matches) or not (ordered and apart):
-            raise ValueError(f"found {text!r}, need indices in order, such as 0-6,8")
+            raise ValueError(f"found {text!r}, need indices in ascending order, such as 0-6,8")
         return cls(tuple(ranges))
 
     def __str__(self) -> str:
@@ -67,13 +67,13 @@ class Indices:
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """What the algorithm was asked, and what was known then.
+    """A request to an algorithm, and the trials that were known then.
 
     Attributes:
-        start, count: index of the first suggestion that it was asked for, and for how many it was asked.
-        trials: the trials that were known.
-        unfinished: those of them that were not over, by the name of the state in which they were.
-        earlier: how many trials of earlier experiments were known.
+        start, count: index of the first requested suggestion, and number of requested suggestions.
+        trials: the known trials.
+        unfinished: (state, indices) pairs of the known trials that were not over.
+        earlier: number of known trials of earlier experiments.
     """
 
     start: int
@@ -83,8 +83,8 @@ class Basis:
     earlier: int = 0
 
     @classmethod
-    def of(cls, history: "History", start: int, count: int, earlier: "History") -> "Basis":
-        """What an algorithm is asked that knows a history."""
+    def of_request(cls, history: "History", start: int, count: int, earlier: "History") -> "Basis":
+        """The basis of a request for ``count`` suggestions with this history."""
         unfinished: dict[str, list[int]] = {}
         for trial in history:
             if not trial.state.over:
@@ -92,27 +92,27 @@ class Basis:
         return cls(
             start,
             count,
-            Indices.of(sorted(trial.suggestion.index for trial in history)),
-            tuple((state, Indices.of(sorted(indices))) for state, indices in sorted(unfinished.items())),
+            Indices.from_sorted(sorted(trial.suggestion.index for trial in history)),
+            tuple((state, Indices.from_sorted(sorted(indices))) for state, indices in sorted(unfinished.items())),
             len(earlier),
         )
 
     def state_of(self, index: int) -> str | None:
-        """In which state a trial was that was known and not over; None of any other."""
+        """The state of a trial that was known but not over; None for any other trial."""
         return next((state for state, indices in self.unfinished if index in indices), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of which ``from_dict`` makes an equal basis; what is empty is left out."""
+        """Plain data from which ``from_dict`` builds an equal basis; empty parts are left out."""
         unfinished = {state: str(indices) for state, indices in self.unfinished}
         optional = {"trials": str(self.trials), "unfinished": unfinished, "earlier": self.earlier}
         return {"start": self.start, "count": self.count, **{name: value for name, value in optional.items() if value}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Basis":
-        """The basis of plain data.
+        """The inverse of ``to_dict``.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is none.
+            ValueError, KeyError, TypeError, AttributeError: the data has another form.
         """
         unfinished = tuple((state, Indices.parse(text)) for state, text in sorted(data.get("unfinished", {}).items()))
         start, count = _whole("start", data["start"]), _whole("count", data["count"])
@@ -123,5 +123,5 @@ class Basis:
 
 def _whole(name: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise ValueError(f"{name}: found {value!r}, need a whole number from 0")
+        raise ValueError(f"{name}: found {value!r}, need a whole number of at least 0")
     return value

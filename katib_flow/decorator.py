@@ -1,4 +1,4 @@
-"""An experiment around a Python function: ``@kf.experiment(...)``."""
+"""Experiments from Python functions: ``@kf.experiment(...)``, and ``kf.run`` and ``kf.start``."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 class FunctionExperiment:
-    """A function that is also an experiment. Calling it calls the function; ``run`` searches."""
+    """A function with an experiment. Calling it calls the function; ``run`` searches its parameters.
+
+    Attributes:
+        function: the decorated function.
+        spec: the experiment.
+    """
 
     def __init__(self, function: Callable[..., Any], experiment: Experiment) -> None:
         functools.update_wrapper(self, function)
@@ -28,21 +33,21 @@ class FunctionExperiment:
         return self.function(*args, **kwargs)
 
     def run(self, **options: Any) -> "Result":
-        """Search on this machine; options as in ``katib_flow.run``."""
+        """Run the experiment on this machine; options as in ``katib_flow.run``."""
         return run(self, **options)
 
     def start(self, **options: Any) -> "Running":
-        """Search in the background; options as in ``katib_flow.start``."""
+        """Run the experiment in the background; options as in ``katib_flow.start``."""
         return start(self, **options)
 
     def _repr_html_(self) -> str:
         return self.spec._repr_html_()
 
     def to_workflow(self, *, image: str | None = None) -> Any:
-        """The search as a ``hera.workflows.Workflow``.
+        """Compile the experiment to a ``hera.workflows.Workflow``.
 
         Args:
-            image: holds the function's module and katib-flow; without one, the module's text travels in the spec.
+            image: an image with the function's module and katib-flow; without one, the spec contains the module's code.
 
         Raises:
             InvalidSpec: the experiment cannot run on a cluster.
@@ -71,20 +76,23 @@ def experiment(
     arguments: Mapping[str, Any] | None = None,
     **spec: Any,
 ) -> Callable[[Callable[..., Any]], FunctionExperiment]:
-    """Make an experiment of a function that takes the parameters, and the constants, by name.
+    """Decorate a function, which takes the parameters and constants by name, to make it an experiment.
 
-    The function returns a number, a dict of metrics, or yields one of these a step.
+    The function returns a number or a dict of metrics, or yields one of these per step.
 
     Args:
-        parameters: ``kf.Float(...)``, ``kf.Int(...)``, ``kf.Categorical(...)``, ``kf.Ordinal(...)`` by name.
-        maximize, minimize: the objective's metric, or several for a multi-objective search.
-        goal: value of the first objective that ends the search.
+        parameters: ``kf.Float(...)``, ``kf.Int(...)``, ``kf.Categorical(...)`` or ``kf.Ordinal(...)`` by name.
+        maximize, minimize: the metric of the objective, or several metrics for a multi-objective search.
+        goal: value of the first objective at which the search ends.
+        name: name of the experiment; by default derived from the name of the function.
         algorithm: a name, or a mapping with name, seed and settings.
-        arguments: constants by name, with which every trial calls the function as well.
+        seed: seed of the algorithm.
+        max_trials, parallel_trials: limits on the number of trials, in all and at once.
+        arguments: constants by name, which are passed to the function in every trial.
         spec: any other section of the spec: limits, budget, metrics, tracking, argo ...
 
     Raises:
-        InvalidSpec: with every mistake.
+        InvalidSpec: with every mistake in the arguments, or when the decorator is applied, in the function.
     """
     from katib_flow.trial.functions import plain, trial_function
 
@@ -119,10 +127,14 @@ def experiment(
 
 
 def home_of(function: object) -> tuple[str, str]:
-    """The module of a function, and what that module calls it."""
+    """The module of a function, and the function's qualified name in it.
+
+    Raises:
+        InvalidSpec: the object is not a function.
+    """
     called = getattr(function, "__qualname__", None)
     if not callable(function) or not isinstance(called, str):
-        raise InvalidSpec("", [SpecError("the decorated object", function, "a function, made by def")])
+        raise InvalidSpec("", [SpecError("the decorated object", function, "a function defined with def")])
     owner = getattr(function, "__self__", None)
     if isinstance(owner, type):  # a classmethod: the class that it was taken from may have inherited it
         return owner.__module__, f"{owner.__qualname__}.{function.__name__}".replace("<locals>.", "")
@@ -137,7 +149,7 @@ def _objectives(direction: str, metrics: object) -> list[dict[str, Any]]:
 
 
 def _section(name: str, given: object, **values: Any) -> dict[str, Any]:
-    """A section of the spec, with values that have arguments of their own where they are given."""
+    """A section of the spec, extended by the values of separate arguments that are not None."""
     if given is not None and not isinstance(given, Mapping):
         raise InvalidSpec("", [SpecError(name, given, "a mapping of keys to values")])
     return {key: value for key, value in values.items() if value is not None} | dict(given or {})
@@ -155,14 +167,16 @@ def run(
     """Run an experiment on this machine.
 
     Args:
-        warm_start: names or run ids of earlier experiments to learn from, in place of the spec's.
-        store, tracking_uri: where to record; the spec's, else ``sqlite:///katib_flow.db`` in this directory.
-        barrier: suggest only when no trial is running, as an iteration on Argo does.
-        progress: who watches; on a terminal a live display where it is not given, elsewhere nobody.
+        what: a function decorated with ``@kf.experiment``, or an experiment, such as from ``kf.load``.
+        store, tracking_uri: the store to record in; by default the spec's, or else ``sqlite:///katib_flow.db`` in the
+            working directory.
+        barrier: suggest only when no trial is running, like iterations on Argo.
+        progress: receives the progress; by default a live display on a terminal, and nothing elsewhere.
+        warm_start: names or run ids of earlier experiments to learn from, instead of the spec's.
 
     Raises:
-        InvalidSpec: the experiment cannot run as it is written.
-        KatibFlowError: it cannot run here, or it is called while a trial's worker imports this module.
+        InvalidSpec: the experiment cannot run as written.
+        KatibFlowError: it cannot run here, or ``run`` was called while the worker of a trial imported the module.
     """
     import sys
 
@@ -183,14 +197,14 @@ def start(
     progress: "Progress | None" = None,
     warm_start: Sequence[str] = (),
 ) -> "Running":
-    """Run an experiment in the background, for a notebook: what it gives tells how it stands, and stops it.
+    """Run an experiment in the background, such as in a notebook, and return a handle to watch and stop it.
 
-    The arguments are those of ``run``; nothing is displayed. When the program ends, the experiment does so in order, as
-    after Ctrl-C, and can be resumed.
+    The arguments are those of ``run``, but nothing is displayed. When the program ends, the experiment is interrupted
+    cleanly, as by Ctrl-C, and can be resumed.
 
     Raises:
-        InvalidSpec: the experiment cannot run as it is written. Whatever else ends it is raised by ``wait``.
-        KatibFlowError: it is called while a trial's worker imports this module.
+        InvalidSpec: the experiment cannot run as written; ``wait`` of the handle raises later errors.
+        KatibFlowError: ``start`` was called while the worker of a trial imported the module.
     """
     from katib_flow.local.background import Running
     from katib_flow.local.run import check_here
@@ -203,7 +217,7 @@ def start(
 def _to_run(
     called: str, what: object, store: "Store | None", tracking_uri: str | None, warm_start: Sequence[str]
 ) -> "tuple[Experiment, Callable[..., Any] | None, Store | None]":
-    """An experiment as it is to run, its function where that is to be sent along, and where it is recorded."""
+    """The experiment to run, its function if that must be sent to the workers, and the store."""
     import os
 
     from katib_flow.errors import KatibFlowError
@@ -211,14 +225,14 @@ def _to_run(
     from katib_flow.tracking import Store
 
     if not isinstance(what, FunctionExperiment | Experiment):
-        need = "an experiment: what @kf.experiment made of a function, or kf.load(path)"
+        need = "an experiment: a function decorated with @kf.experiment, or kf.load(path)"
         if isinstance(getattr(what, "__wrapped__", None), FunctionExperiment):
-            need += "; here a decorator stands above @kf.experiment, which should be the topmost"
+            need += "; move @kf.experiment above the other decorators of this function"
         raise InvalidSpec(called, [SpecError("what", what, need)])
     if IN_WORKER in os.environ:
         method = called.removeprefix("kf.")
         raise KatibFlowError(
-            f'an experiment was run while its module was imported; put {method}() under if __name__ == "__main__":'
+            f'an experiment was run while a trial imported its module; put {method}() under if __name__ == "__main__":'
         )
     spec, function = (what.spec, what.function) if isinstance(what, FunctionExperiment) else (what, None)
     if warm_start:
@@ -232,10 +246,10 @@ def _to_run(
 
 
 def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, Callable[..., Any] | None]:
-    """The function to send to the workers; None where they get it by importing it, as any other program would.
+    """The experiment, and the function to send to the workers; None if they can import it.
 
-    One that is sent is recorded as of ``__main__``, which nobody else can import: under the name that it has here
-    another process might find another function.
+    A function that is sent is recorded under ``__main__``, which no other process can import, because its own name
+    might refer to another function there.
     """
     from katib_flow.trial.functions import plain, refers_to
 
@@ -248,13 +262,13 @@ def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, C
 
 
 def parameter_of(called: str, kind: type[Parameter], **fields: Any) -> Any:
-    """A parameter of some fields, None being one that is not given.
+    """Build a parameter; fields that are None count as missing.
 
     Args:
-        called: what the user calls, for the error.
+        called: the function that the user called, for messages.
 
     Raises:
-        InvalidSpec: with every mistake.
+        InvalidSpec: with every mistake in the fields.
     """
     from pydantic import ValidationError
 
@@ -265,10 +279,10 @@ def parameter_of(called: str, kind: type[Parameter], **fields: Any) -> Any:
         raise InvalidSpec(called, spec_errors(error, kind, given)) from None
 
 
-_REQUIRED: Any = None  # what is missing is told together with what else is wrong, by the names of other tools say
+_REQUIRED: Any = None  # missing arguments are reported together with other mistakes, such as names of other tools
 
 
-def Float(  # noqa: N802 - these four stand where a class would
+def Float(  # noqa: N802 - these four functions act as constructors
     min: float = _REQUIRED,
     max: float = _REQUIRED,
     *,
@@ -277,7 +291,16 @@ def Float(  # noqa: N802 - these four stand where a class would
     when: Any = None,
     **unknown: Any,
 ) -> FloatParameter:
-    """A real number between two bounds; scale: linear, log, logit, normal or lognormal."""
+    """A real number between two bounds, both included.
+
+    Args:
+        step: distance of the allowed values, counted from ``min``; by default any value between the bounds is allowed.
+        scale: linear, log, logit, normal or lognormal; the prior is uniform on this scale.
+        when: values of other parameters, by name, with which this one is active.
+
+    Raises:
+        InvalidSpec: with every mistake in the arguments.
+    """
     return parameter_of("kf.Float", FloatParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
@@ -290,15 +313,24 @@ def Int(  # noqa: N802
     when: Any = None,
     **unknown: Any,
 ) -> IntParameter:
-    """A whole number between two bounds, both included; scale: linear, log, normal or lognormal."""
+    """A whole number between two bounds, both included.
+
+    Args:
+        step: distance of the allowed values, counted from ``min``; 1 by default.
+        scale: linear, log, normal or lognormal; the prior is uniform on this scale.
+        when: values of other parameters, by name, with which this one is active.
+
+    Raises:
+        InvalidSpec: with every mistake in the arguments.
+    """
     return parameter_of("kf.Int", IntParameter, min=min, max=max, step=step, scale=scale, when=when, **unknown)
 
 
 def Categorical(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> CategoricalParameter:  # noqa: N802
-    """One of some values without an order."""
+    """A choice from values without an order; ``when`` as in ``kf.Float``."""
     return parameter_of("kf.Categorical", CategoricalParameter, values=values, when=when, **unknown)
 
 
 def Ordinal(values: Sequence[Any] = _REQUIRED, *, when: Any = None, **unknown: Any) -> OrdinalParameter:  # noqa: N802
-    """One of some values in a meaningful order."""
+    """A choice from values in a meaningful order; ``when`` as in ``kf.Float``."""
     return parameter_of("kf.Ordinal", OrdinalParameter, values=values, when=when, **unknown)

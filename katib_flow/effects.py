@@ -1,7 +1,7 @@
-"""Settings of a good spec that would do nothing, or less than they say: told by ``validate``, ``compile`` and ``run``.
+"""Notes on settings of a valid spec that have no effect, or less than expected: for validate, compile, submit and run.
 
-``without_effect`` judges the spec alone; ``out_of_space`` judges the trials that an experiment would start from. Both
-give notes, which ``tell`` prints.
+``without_effect`` looks at the spec alone; ``out_of_space`` looks at the trials that an experiment would start from.
+Both return notes, which ``tell`` prints.
 """
 
 import sys
@@ -19,8 +19,9 @@ from katib_flow.spec.load import Note
 from katib_flow.spec.sections import Budget
 from katib_flow.spec.template import placeholders
 from katib_flow.stopping.registry import rule_of
+from katib_flow.wording import counted
 
-_READ_BY = {  # keys of metrics -> the sources that look at them
+_READ_BY = {  # keys of metrics -> the sources that use them
     "path": ("file", "tensorboard", "prometheus", "custom"),
     "port": ("prometheus", "katib", "custom"),
     "filter": ("stdout", "file"),
@@ -32,36 +33,38 @@ _OPERATORS = ("&&", "||", "|", "&", ">", ">>", "<", "2>&1")
 
 
 def tell(notes: Iterable[Note]) -> None:
-    """Print notes where they disturb no output that a program reads."""
+    """Print notes to stderr, so that stdout stays readable for programs."""
     for note in notes:
         print(f"note: {note.where}: {note.text}", file=sys.stderr, flush=True)
 
 
 def without_effect(experiment: Experiment) -> list[Note]:
-    """What a spec states without effect, its algorithm settled."""
+    """Notes on settings without effect; the algorithm of the experiment must not be auto."""
     rules = (_brackets, _budget, _warm_start, _initial, _parameters, _shell, _early_stopping, _metrics, _tracking)
     return [note for rule in rules for note in rule(experiment)]
 
 
 def _brackets(experiment: Experiment) -> Iterator[Note]:
-    """Halving that ``max_trials`` cuts off."""
+    """Successive halving that ``max_trials`` cuts short."""
     most, budget = experiment.limits.max_trials, experiment.budget
     if most is None or budget is None:
         return
     entry = find_algorithm(experiment.algorithm.registered_name)
     first, total = _needed(experiment, budget)
-    whole = f"any trial has the whole budget, {budget.parameter} {budget.max}"
+    full = f"before any trial has the full budget ({budget.parameter} = {budget.max})"
     if most < total:
-        early = f", and before {whole}" if most < first else ""
-        yield Note("limits.max_trials", f"{most} trials end the brackets before the {total} that they need{early}")
+        early = f", and {full}" if most < first else ""
+        text = f"the search ends after {counted(most, 'trial')}, but all brackets need {counted(total, 'trial')}{early}"
+        yield Note("limits.max_trials", text)
     elif entry is not None and most < first:
-        yield Note("limits.max_trials", f"{most} trials end the search before {whole}: {entry.name} needs {first}")
+        text = f"the search ends after {counted(most, 'trial')}, {full}; {entry.name} needs {counted(first, 'trial')}"
+        yield Note("limits.max_trials", text)
 
 
 def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
-    """How many trials there are before one can have the whole budget, itself among them, and in all brackets.
+    """The number of trials up to the first that can have the full budget, and the number in all brackets.
 
-    Each is 0 where the algorithm has no such number.
+    Each is 0 if the algorithm has no such number.
     """
     name = experiment.algorithm.name
     if name in ("hyperband", "bohb"):
@@ -76,46 +79,49 @@ def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
 def _budget(experiment: Experiment) -> Iterator[Note]:
     entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.budget is not None and entry is not None and not entry.budget:
-        what = f"{experiment.budget.parameter} has no value, and an argument that names it is left out"
-        yield Note("budget", f"{entry.name} gives trials none: {what}; hyperband, asha, bohb and pbt give them one")
+        what = f"so {experiment.budget.parameter} has no value, and arguments that name it are left out"
+        yield Note("budget", f"{entry.name} sets no budgets, {what}; hyperband, asha, bohb and pbt set them")
 
 
 def _warm_start(experiment: Experiment) -> Iterator[Note]:
     entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.warm_start and entry is not None and not entry.earlier:
-        yield Note("warm_start", f"{experiment.algorithm.name} learns nothing from the trials of earlier experiments")
+        yield Note("warm_start", f"{experiment.algorithm.name} does not use the trials of earlier experiments")
 
 
 def _initial(experiment: Experiment) -> Iterator[Note]:
     most, count = experiment.limits.max_trials, len(experiment.initial)
     if most is not None and count > most:
-        yield Note("initial", f"{count - most} of {count} points are never tried, because limits.max_trials is {most}")
+        text = f"{count - most} of {counted(count, 'point')} will not be tried, because limits.max_trials is {most}"
+        yield Note("initial", text)
 
 
 def _parameters(experiment: Experiment) -> Iterator[Note]:
-    """Parameters that no argument of a program holds, and that decide about no other; constants likewise."""
+    """Parameters and constants that no argument of a program contains; parents of other parameters are left out."""
     if experiment.trial.kind == "function":
-        return  # one that does not take them all is refused
+        return  # a function must take all of them
     used = {name for _, name in placeholders(experiment.trial)}
     if "trial.file" in used:
         return
     budget = [experiment.budget.parameter] if experiment.budget else []
     parents = {parent for parameter in experiment.parameters.values() for parent in parameter.when}
     unused = [name for name in [*experiment.parameters, *budget] if name not in used and name not in parents]
-    how = "it changes nothing but for a program that reads the file named by KATIB_FLOW_TRIAL_FILE"
+    how = "it has an effect only if the program reads the file named by KATIB_FLOW_TRIAL_FILE"
     for name in unused:
         where = "budget.parameter" if name in budget else f"parameters.{name}"
-        yield Note(where, f"no argument holds ${{{name}}}: {how}")
+        yield Note(where, f"no argument contains ${{{name}}}; {how}")
     for name in experiment.trial.arguments:
         if name not in used:
-            yield Note(f"trial.arguments.{name}", f"no argument holds ${{{name}}}: {how}")
+            yield Note(f"trial.arguments.{name}", f"no argument contains ${{{name}}}; {how}")
 
 
 def _shell(experiment: Experiment) -> Iterator[Note]:
-    """What a shell would act on, in a command that none reads."""
+    """Shell operators in a command that no shell interprets."""
     for position, argument in enumerate(experiment.trial.command or ()):
         if argument in _OPERATORS:
-            text = f"no shell reads it: the program is given {argument!r} as it stands; [sh, -c, 'LINE'] runs a shell"
+            text = (
+                f"no shell interprets this: the program gets {argument!r} as an argument; [sh, -c, 'LINE'] runs a shell"
+            )
             yield Note(f"trial.command[{position}]", text)
 
 
@@ -126,7 +132,8 @@ def _early_stopping(experiment: Experiment) -> Iterator[Note]:
         return
     needed = getattr(rule.settings.model_validate(spec.settings), "min_trials", 0)
     if needed >= most:
-        text = f"{rule.name} ends a trial only when {needed} others have ended, and limits.max_trials is {most}"
+        others = counted(needed, "other")
+        text = f"{rule.name} stops a trial only after {others} have ended, but limits.max_trials is {most}"
         yield Note("early_stopping", text)
 
 
@@ -134,62 +141,71 @@ def _metrics(experiment: Experiment) -> Iterator[Note]:
     metrics = experiment.metrics
     for key, sources in _READ_BY.items():
         if key in metrics.model_fields_set and metrics.source not in sources and getattr(metrics, key):
-            yield Note(f"metrics.{key}", f"nothing reads it, because metrics.source is {metrics.source}")
+            yield Note(f"metrics.{key}", f"it is not used, because metrics.source is {metrics.source}")
 
 
 def _tracking(experiment: Experiment) -> Iterator[Note]:
     if experiment.tracking.register_model and experiment.architecture is None:
-        yield Note("tracking.register_model", "only the network of an architecture search is registered")
+        yield Note("tracking.register_model", "only networks of an architecture search are registered")
 
 
 def on_this_machine(experiment: Experiment) -> list[Note]:
-    """What works in a pod, and not on this machine."""
+    """Notes on settings that work in a pod, but not on this machine."""
     if experiment.metrics.source != "katib" or Path(NAMESPACE_FILE).exists():
         return []
-    why = f"it reads {NAMESPACE_FILE}, which only pods have, and calls an address that only pods know"
+    why = f"it needs {NAMESPACE_FILE} and an address that exist only in pods"
     what = "call Katib's API at $KATIB_DB_MANAGER_ADDRESS, or kf.report"
-    return [Note("metrics.source", f"report_metrics of Katib's SDK fails on this machine: {why}; {what}")]
+    return [Note("metrics.source", f"report_metrics of Katib's SDK fails on this machine, because {why}; {what}")]
 
 
 def on_a_cluster(experiment: Experiment) -> list[Note]:
-    """What a spec states without effect where it runs on a cluster."""
+    """Notes on settings without effect on a cluster."""
     notes: list[Note] = []
     if experiment.tracking.register_model:
-        how = f"`katib-flow register {experiment.name}` does it, where PyTorch is installed"
-        notes.append(Note("tracking.register_model", f"a workflow registers no model when it has ended; {how}"))
+        how = f"run `katib-flow register {experiment.name}` afterwards, where PyTorch is installed"
+        notes.append(Note("tracking.register_model", f"a Workflow does not register models; {how}"))
     if experiment.metrics.container is not None and experiment.trial.kind in ("function", "command"):
-        text = f"it is left out: metrics.command reads the metrics of a {experiment.trial.kind}, in the same container"
+        text = f"it is not used, because metrics.command reads the metrics of a {experiment.trial.kind} trial"
         notes.append(Note("metrics.container", text))
     return notes
 
 
 def not_installed(experiment: Experiment) -> list[Note]:
-    """What the algorithm lacks on this machine; where the experiment is for a cluster, that does no harm."""
-    return [Note(each.where, f"{each.found} needs {each.need}") for each in check_installed(experiment)]
+    """Notes on packages that the algorithm needs and that are not installed here; on a cluster, they do not matter."""
+    return [Note(problem.where, f"{problem.found} needs {problem.need}") for problem in check_installed(experiment)]
 
 
 def out_of_space(experiment: Experiment, name: str, trials: Sequence[Trial]) -> list[Note]:
-    """How many trials of an earlier experiment an experiment can learn from, where that is not all of them."""
+    """A note on the number of trials of an earlier experiment that fit the search space; empty if all of them fit.
+
+    Args:
+        name: name of the earlier experiment.
+        trials: its trials.
+    """
     ended = [trial for trial in trials if trial.state.over]
     space = search_space(experiment)
     outside = [trial for trial in ended if trial.assignment not in space]
     if ended and not outside:
         return []
-    count = f"{len(ended) - len(outside)} of {len(ended)} trials of {name} lie in this space"
+    summary = f"{len(ended) - len(outside)} of {counted(len(ended), 'trial')} of {name} lie in this space"
     reasons = Counter(f"{name} {why}" for trial in outside for name, why in space.why_not(trial.assignment))
-    said = "; ".join(f"{reason} ({count} trial{'s' * (count != 1)})" for reason, count in reasons.most_common(5))
-    return [Note("warm_start", count + (f": {said}" if said else ""))]
+    details = "; ".join(f"{reason} ({counted(count, 'trial')})" for reason, count in reasons.most_common(5))
+    return [Note("warm_start", summary + (f": {details}" if details else ""))]
 
 
 def reported_once(experiment: Experiment, reports: int) -> list[Note]:
-    """What to tell of a trial that ended well, and reported too seldom for early stopping to judge it."""
+    """A note on a trial that succeeded with too few reports for early stopping; empty if it has enough.
+
+    Args:
+        reports: number of values of the first objective that the trial has reported.
+    """
     spec, rule = experiment.early_stopping, rule_of(experiment)
     if spec is None or rule is None:
         return []
     needed = max(2, getattr(rule.settings.model_validate(spec.settings), "start_step", 1))
     if reports >= needed:
         return []
-    often = f"{reports} time{'s' * (reports != 1)}"
     metric = experiment.objective[0].metric
-    text = f"a trial reported {metric} {often}, and {rule.name} judges after {needed} reports: it ends none like it"
+    times = counted(reports, "time")
+    text = f"a trial reported {metric} {times}, but {rule.name} needs {needed} reports before it can stop a trial"
     return [Note("early_stopping", text)]

@@ -1,4 +1,4 @@
-"""What somebody else wrote: a store, a trial, an environment. It may be damaged, or meant to do harm."""
+"""Read untrusted data, from a store, a trial or an environment, which may be damaged or malicious."""
 
 import json
 import re
@@ -7,35 +7,35 @@ from typing import Any, TypeGuard
 from katib_flow.history import Metric
 
 MAX_DEPTH = 100
-"""Levels of nesting: what is deeper can be read, and then neither be written, copied nor shown."""
+"""Levels of nesting: deeper data could be read, but then neither written, copied nor shown."""
 
 END_OF_TIME = 253_402_300_800
-"""Seconds since the epoch, the year 10000: no calendar here goes on."""
-_LARGEST = 2**63 - 1  # what a database keeps
+"""The year 10000 in seconds since the epoch: Python's calendar ends before it."""
+_LARGEST = 2**63 - 1  # the largest integer in a database
 _MARKS = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', re.DOTALL)
 _DECODER = json.JSONDecoder()
 
 
 def from_json(text: object) -> Any:
-    """The data of a JSON text.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is none, or too many levels are nested in it.
+        ValueError: the value is not JSON text, or nests more than 100 levels.
     """
     return json.loads(_bounded(text))
 
 
 def first_of_json(text: str) -> Any:
-    """The data of a text that begins with JSON; what follows that is not read.
+    """Parse the JSON at the beginning of a text, ignoring the rest.
 
     Raises:
-        ValueError: as of ``from_json``.
+        ValueError: as in ``from_json``.
     """
     return _DECODER.raw_decode(_bounded(text))[0]
 
 
 def _bounded(text: object) -> str:
-    """The text, where so few levels are nested in it that it may be read."""
+    """The text, after checking its depth of nesting."""
     if not isinstance(text, str):
         raise ValueError(f"found {text!r}, need text")  # noqa: TRY004 - it is the data that is wrong
     if text.count("[") + text.count("{") > MAX_DEPTH:
@@ -48,34 +48,34 @@ def _bounded(text: object) -> str:
 
 
 def number_of(value: object) -> float:
-    """A number that JSON has; NaN and the infinities are text there.
+    """Convert a number from JSON, in which NaN and the infinities are text, to a float.
 
     Raises:
-        ValueError: it is none, or no float comes near to it.
+        ValueError: the value is not a number, or beyond the range of floats.
     """
     if not isinstance(value, int | float | str) or isinstance(value, bool):
         raise ValueError(f"found {value!r}, need a number")  # noqa: TRY004 - it is the data that is wrong
     try:
         return float(value)
     except OverflowError:
-        raise ValueError("found a number of too many digits") from None
+        raise ValueError("found a number beyond the range of a float") from None
 
 
 def _counts(value: object) -> TypeGuard[int]:
-    """Whether a value is a whole number that a database keeps."""
+    """True for a whole number that a database can store."""
     return isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST
 
 
 def metric_of(name: object, value: float | tuple[float, ...], step: object, timestamp_ms: object) -> Metric:
-    """A metric of parts that somebody else wrote.
+    """Build a metric from untrusted parts.
 
     Raises:
-        ValueError: they are none of one.
+        ValueError: a part has the wrong type, or is out of range.
     """
     if not isinstance(name, str):
-        raise ValueError(f"found {name!r} as a metric's name, need text")  # noqa: TRY004 - it is the data that is wrong
+        raise ValueError(f"found {name!r} as the name of a metric, need text")  # noqa: TRY004 - it is the data that is wrong
     if not _counts(step):
-        raise ValueError(f"{name}: found {step!r} as a step, need a whole number of 64 bits")
+        raise ValueError(f"{name}: found {step!r} as a step, need a 64-bit integer")
     if not _counts(timestamp_ms):
         raise ValueError(f"{name}: found {timestamp_ms!r} as a time, need milliseconds since 1970")
     return Metric(name, value, step, timestamp_ms)

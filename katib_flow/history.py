@@ -1,6 +1,6 @@
-"""The facts of an experiment so far, frozen: what was suggested, what ran, what it reported.
+"""The history of an experiment as frozen data: suggestions, trials and the metrics that they reported.
 
-Nothing here does I/O. ``tracking`` writes these facts to MLflow and reads them back exactly.
+Nothing here does I/O. ``tracking`` writes these data to MLflow and reads them back exactly.
 """
 
 import math
@@ -16,13 +16,14 @@ from typing import Any
 from katib_flow.basis import Basis
 from katib_flow.errors import written_out
 from katib_flow.markup import facts, table
+from katib_flow.wording import counted
 
 Value = bool | int | float | str | None
-"""What a parameter may be assigned: any scalar of JSON."""
+"""A value of a parameter: any JSON scalar."""
 
 
 class State(StrEnum):
-    """Where a trial stands. The last five are final."""
+    """The state of a trial. The last five are final."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -34,22 +35,23 @@ class State(StrEnum):
 
     @property
     def final(self) -> bool:
+        """True unless the trial is pending or running."""
         return self not in (State.PENDING, State.RUNNING)
 
     @property
     def over(self) -> bool:
-        """Whether the trial has said all it will; a killed one is started again."""
+        """True if the results of the trial will not change any more; a killed trial may be restarted."""
         return self.final and self is not State.KILLED
 
     @property
     def failure(self) -> bool:
-        """Whether the trial counts against ``limits.max_failed_trials``."""
+        """True if the trial counts against ``limits.max_failed_trials``."""
         return self in (State.FAILED, State.METRICS_UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One reported number, or vector (feature statistics), with the step and the time it was reported at."""
+    """One reported number, or vector (feature statistics), with its step and time (milliseconds since the epoch)."""
 
     name: str
     value: float | tuple[float, ...]
@@ -58,26 +60,26 @@ class Metric:
 
 
 class Kind(StrEnum):
-    """What a suggestion is."""
+    """How a suggestion came about."""
 
     GENERATE = "generate"
-    """Decided on, parameter by parameter."""
+    """The algorithm chose the value of each parameter."""
     MODIFY = "modify"
-    """Made of earlier trials by changing something of them, be it only how long they train."""
+    """The algorithm changed earlier trials; perhaps only their budget."""
     SEGMENT = "segment"
-    """A part of the training of a supernet, or of weights that are shared otherwise."""
+    """The trial trains a part of a supernet, or of weights that are shared in another way."""
     GIVEN = "given"
-    """Named by the user, not by the algorithm."""
+    """The user chose it, not the algorithm."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """What a suggestion is, and where it came from.
+    """The kind of a suggestion, and the trials that it derives from.
 
     Attributes:
-        parents: indices of the trials that it was made of, the most important first; it need not inherit from them.
-        repeats: indices of the trials on which the algorithm decided once more before it came to this one, as often as
-            it did: they are not run again, and count again with the results they had.
+        parents: indices of the trials that it was derived from, the most important first; it may not inherit weights.
+        repeats: indices of the trials that the algorithm proposed again before this one, once per proposal; they are
+            not run again, but their results count again.
     """
 
     kind: Kind = Kind.GENERATE
@@ -85,17 +87,18 @@ class Origin:
     repeats: tuple[int, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of which ``from_dict`` makes an equal origin; what is empty is left out."""
-        numbers = {"parents": list(self.parents), "repeats": list(self.repeats)}
-        return {"kind": str(self.kind), **{name: found for name, found in numbers.items() if found}}
+        """Plain data from which ``from_dict`` builds an equal origin; empty parts are left out."""
+        indices = {"parents": list(self.parents), "repeats": list(self.repeats)}
+        return {"kind": str(self.kind), **{name: numbers for name, numbers in indices.items() if numbers}}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Origin":
+        """The inverse of ``to_dict``; raises ValueError for an unknown kind, KeyError without one."""
         return cls(Kind(data["kind"]), tuple(data.get("parents", ())), tuple(data.get("repeats", ())))
 
 
 def _finite(value: object) -> bool:
-    """Whether a value is a number that a float can come near to."""
+    """True for a number in the range of floats, except NaN."""
     return isinstance(value, int | float) and abs(value) <= sys.float_info.max  # NaN is not
 
 
@@ -104,19 +107,19 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class Suggestion:
-    """What an algorithm proposes to try.
+    """A proposal of an algorithm for a trial.
 
     Attributes:
-        index: position in the experiment, from 0. It names the random stream that the suggestion was drawn from.
+        index: position in the experiment, from 0; it selects the random stream of the suggestion.
         assignment: value of each active parameter, by name; inactive conditional parameters are absent.
-        budget: what the trial may spend, in units of the budget parameter; None where there is no budget.
-        parent: index of the trial to continue or inherit from.
+        budget: what the trial may spend, in units of the budget parameter; None without a budget.
+        parent: index of the trial to continue or inherit from; None to start anew.
         topology: a neural network as plain data (NAS), or None.
-        origin: what it is, and which trials it was made of, its parent among them.
-        info: notes of the algorithm, plain JSON (rung, bracket, generation).
-        key: id that tells suggestions apart where they are made side by side; the index where it is empty.
-        basis: what was known when the algorithm was asked, from which it can be derived again; no part of what is
-            proposed, and None where it was not asked by the loop.
+        info: notes of the algorithm as plain JSON (rung, bracket, generation).
+        key: id that distinguishes suggestions made in parallel; by default the id is derived from the index.
+        origin: how it came about, and the trials that it derives from, including its parent.
+        basis: what the algorithm knew when it was asked, so that the suggestion can be reproduced; it is not compared,
+            and None for a suggestion that does not come from the loop.
     """
 
     index: int
@@ -130,13 +133,13 @@ class Suggestion:
     basis: Basis | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        """What inherits from a trial is made of it, whoever forgot to say so.
+        """Add the parent to the origin if it is missing, and check the index and the key.
 
         Raises:
-            ValueError: its id, which names a directory and may come from a store, is no plain name.
+            ValueError: the index is not a natural number, or the key, which names a directory, is not a plain name.
         """
         if not isinstance(self.index, int) or isinstance(self.index, bool) or self.index < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
-            raise ValueError(f"index: found {written_out(self.index)}, need a whole number from 0")
+            raise ValueError(f"index: found {written_out(self.index)}, need a whole number of at least 0")
         if self.key != "" and not (isinstance(self.key, str) and _KEY.fullmatch(self.key)):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise ValueError(f"key: found {written_out(self.key)}, need lower-case letters, digits and dashes")
         parents = self.origin.parents
@@ -147,11 +150,11 @@ class Suggestion:
 
     @property
     def id(self) -> str:
-        """Short id, unique in the experiment: lower-case letters, digits and dashes."""
+        """A short id, unique in the experiment, of lower-case letters, digits and dashes, such as ``t00003``."""
         return self.key or f"t{self.index:05d}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of which ``from_dict`` makes an equal suggestion; JSON keeps 1, 1.0 and true apart."""
+        """Plain data from which ``from_dict`` builds an equal suggestion; JSON distinguishes 1, 1.0 and true."""
         fields = {
             "index": self.index,
             "assignment": dict(self.assignment),
@@ -164,10 +167,10 @@ class Suggestion:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Suggestion":
-        """The suggestion of plain data.
+        """The inverse of ``to_dict``.
 
         Raises:
-            ValueError, KeyError, TypeError, AttributeError: it is none.
+            ValueError, KeyError, TypeError, AttributeError: the data has another form.
         """
         rest = dict(data)
         origin = Origin.from_dict(rest.pop("origin", Origin().to_dict()))
@@ -178,7 +181,7 @@ class Suggestion:
         return suggestion
 
     def _wrong(self) -> Iterator[str]:
-        """What is not of the type that it should be."""
+        """Messages about fields of a wrong type."""
         for name in ("assignment", "info", "topology"):
             value = getattr(self, name)
             if not isinstance(value, Mapping) and not (name == "topology" and value is None):
@@ -191,19 +194,19 @@ class Suggestion:
             yield f"budget: found {written_out(self.budget)}, need a finite number"
         for index in (*self.origin.parents, *self.origin.repeats):
             if not isinstance(index, int) or isinstance(index, bool) or index < 0:  # pyright: ignore[reportUnnecessaryIsInstance] - read from JSON
-                yield f"origin: found {written_out(index)}, need the index of a trial, a whole number from 0"
+                yield f"origin: found {written_out(index)}, need the index of a trial, a whole number of at least 0"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where in the Workflows of an experiment a trial was started last.
+    """The position in an experiment's Workflows at which a trial was last started.
 
     Attributes:
         segment: number of the Workflow, from 0.
         iteration: number of the iteration, or of the lane's turn, in the segment, from 1.
-        lane: None where iterations start their trials at once.
-        first: of an iteration, the index of the first trial that is new in it.
-        registered: when a lane recorded it, in seconds since the epoch, by the clock of its pod.
+        lane: number of the lane; None in barrier mode.
+        first: in barrier mode, the index of the first new trial in the iteration.
+        registered: when the lane recorded the trial, in seconds since the epoch by the clock of its pod.
     """
 
     segment: int
@@ -214,20 +217,21 @@ class Place:
 
     @property
     def turn(self) -> tuple[int, int]:
+        """Segment and iteration, which order positions in time."""
         return self.segment, self.iteration
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data of which ``from_dict`` makes an equal place; what is None or 0 is left out."""
+        """Plain data from which ``from_dict`` builds an equal place; None and 0 are left out (but not lane 0)."""
         rest = {"lane": self.lane, "first": self.first, "registered": self.registered}
         optional = {name: value for name, value in rest.items() if value or (name == "lane" and value is not None)}
         return {"segment": self.segment, "iteration": self.iteration, **optional}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> "Place":
-        """The place of plain data.
+        """The inverse of ``to_dict``.
 
         Raises:
-            ValueError, TypeError: it is none.
+            ValueError, TypeError: the data has another form.
         """
         registered = float(data.get("registered", 0.0))
         return cls(**{name: int(value) for name, value in data.items() if name != "registered"}, registered=registered)
@@ -238,13 +242,13 @@ class Trial:
     """One evaluation of one suggestion.
 
     Attributes:
-        observations: the reduced value of each metric that was reported, NaN and infinity included.
-        series: every reported value, by metric, in the order reported; empty where it was not asked for.
-        started, ended: seconds since the epoch.
-        message: why the trial failed, or what else a reader should know.
+        observations: the reduced value of each reported metric, including NaN and infinity.
+        series: every reported value, by metric, in the order of the reports; empty if it was not read.
+        started, ended: seconds since the epoch; None before that.
+        message: why the trial failed, or another remark for people.
         run_id: id of the MLflow run that records it.
-        retries: how often it was started again after a fault of the machine.
-        place: where in a Workflow it was started last; None where none has started it.
+        retries: how often it was restarted after a fault of the machine.
+        place: the position in a Workflow at which it was last started; None if it did not run in one.
     """
 
     suggestion: Suggestion
@@ -260,23 +264,26 @@ class Trial:
 
     @property
     def id(self) -> str:
+        """The id of the suggestion."""
         return self.suggestion.id
 
     @property
     def index(self) -> int:
+        """The index of the suggestion."""
         return self.suggestion.index
 
     @property
     def assignment(self) -> Mapping[str, Value]:
+        """The value of each active parameter, by name."""
         return self.suggestion.assignment
 
     @property
     def seconds(self) -> float | None:
-        """For how long it ran; None where it has not ended."""
+        """The duration of the trial; None if it has not ended."""
         return None if self.started is None or self.ended is None else round(self.ended - self.started, 3)
 
     def _facts(self) -> dict[str, Any]:
-        """What there is to tell of it, for notebooks."""
+        """The facts that a notebook shows."""
         notes = {"budget": self.suggestion.budget, "seconds": self.seconds, "message": self.message}
         return {"state": self.state, **{name: fact for name, fact in notes.items() if fact not in (None, "")}}
 
@@ -286,14 +293,14 @@ class Trial:
 
     @property
     def reported(self) -> list[Metric]:
-        """Every value of every series."""
+        """All values of all series."""
         return [metric for series in self.series.values() for metric in series]
 
     def observed(self, metric: str) -> float | None:
-        """The finite value of a metric; None where it is absent, NaN or infinite, or does not count.
+        """The finite observation of a metric; None if it is absent, NaN or infinite, or does not count.
 
-        It counts of a trial that succeeded or was stopped early, and not of a segment: what one reports was measured
-        with weights that it shares with other architectures, and does not compare with a training of its own.
+        Observations count if a trial succeeded or was stopped early. Those of segments do not count: they are measured
+        with weights shared between architectures, and cannot be compared with those of separately trained networks.
         """
         if self.state not in (State.SUCCEEDED, State.EARLY_STOPPED) or self.suggestion.origin.kind is Kind.SEGMENT:
             return None
@@ -303,12 +310,12 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Learnt:
-    """What an algorithm has learnt from a history and cannot cheaply learn anew: a controller's weights, say.
+    """The state that an algorithm has learned from a history at some cost, such as the weights of a controller.
 
     Attributes:
-        lessons: from how many it has learnt.
-        digest: of these lessons and of the experiment: 64 hexadecimal digits.
-        content: as the algorithm has packed it.
+        lessons: number of lessons that it has learned from.
+        digest: digest of these lessons and of the experiment, 64 hexadecimal digits.
+        content: the state, serialized by the algorithm.
     """
 
     lessons: int
@@ -320,25 +327,25 @@ _ORDER = attrgetter("suggestion.index", "suggestion.key")
 
 
 def continued(earlier: Iterable[Metric], later: Sequence[Metric]) -> list[Metric]:
-    """What a trial that was tried again has reported, as if it had run once.
+    """The reports of a retried trial as if it had run once.
 
-    Of each metric, earlier tries count up to the step at which the last one began, be it the first or that of a
-    checkpoint; where they tell a step twice, the later one counts.
+    For each metric, reports of earlier tries count up to the step at which the last try began, which is the first step
+    or that of a checkpoint. If earlier tries reported a step twice, the later report counts.
 
     Args:
-        earlier: by earlier tries, in the order of time.
-        later: by the last one.
+        earlier: the reports of earlier tries, in the order of time.
+        later: the reports of the last try.
     """
     begun: dict[str, int] = {}
     for metric in later:
         begun[metric.name] = min(metric.step, begun.get(metric.name, metric.step))
-    kept = {(each.name, each.step): each for each in earlier if each.step < begun.get(each.name, math.inf)}
+    kept = {(metric.name, metric.step): metric for metric in earlier if metric.step < begun.get(metric.name, math.inf)}
     return [*kept.values(), *later]
 
 
 @dataclass(frozen=True)
 class History(Sequence[Trial]):
-    """The trials of an experiment, in the order of their index whatever order they are given in."""
+    """The trials of an experiment, sorted by index."""
 
     trials: tuple[Trial, ...] = ()
 
@@ -355,7 +362,7 @@ class History(Sequence[Trial]):
         return self.trials[position]
 
     def completed(self, *metrics: str) -> tuple[Trial, ...]:
-        """Trials that ended with a finite observation of every metric named."""
+        """The trials that succeeded or were stopped early, with a finite observation of each of these metrics."""
         return tuple(
             trial
             for trial in self.trials
@@ -364,14 +371,16 @@ class History(Sequence[Trial]):
         )
 
     def open(self) -> tuple[Trial, ...]:
-        """Trials that are pending or running."""
+        """The trials that are pending or running."""
         return tuple(trial for trial in self.trials if not trial.state.final)
 
     def counts(self) -> Counter[State]:
+        """The number of trials in each state."""
         return Counter(trial.state for trial in self.trials)
 
     @property
     def next_index(self) -> int:
+        """The index after the last trial's; 0 for an empty history."""
         return self.trials[-1].index + 1 if self.trials else 0
 
     def _repr_html_(self) -> str:
@@ -379,10 +388,10 @@ class History(Sequence[Trial]):
             {"trial": trial.id, **trial._facts(), "metrics": trial.observations, "parameters": trial.assignment}
             for trial in self.trials
         ]
-        return table(f"{len(self)} trial{'s' * (len(self) != 1)}", rows)
+        return table(counted(len(self), "trial"), rows)
 
     def replaced(self, trials: Iterable[Trial]) -> "History":
-        """This history with trials added, or put in the place of those of the same id."""
+        """A copy of this history in which trials are added, or replace those with the same id."""
         return History(
             tuple(({trial.id: trial for trial in self.trials} | {trial.id: trial for trial in trials}).values())
         )

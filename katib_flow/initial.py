@@ -1,7 +1,7 @@
-"""The points that a user wants tried first: ``initial:`` in a spec, with the algorithm's own proposals around them.
+"""The points that the user wants to try first, ``initial`` in a spec, combined with the algorithm's suggestions.
 
-Without budgets they are trials of their own, before the algorithm's first. With budgets they take the place of the
-first points that the algorithm would draw, so that they compete in its rungs like any other.
+Without budgets they are separate trials before those of the algorithm. With budgets they replace the first points that
+the algorithm draws, so that they compete in its rungs like any other.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +16,7 @@ from katib_flow.spec.space import Assignment
 if TYPE_CHECKING:
     import numpy as np
 
-MARK = "initial"  # in ``Suggestion.info``: which of the points it is
+MARK = "initial"  # key in ``Suggestion.info`` with the number of the point
 Propose = Callable[[range], list[Suggestion]]
 
 
@@ -24,7 +24,7 @@ def with_initial(experiment: Experiment, history: History, indices: range, propo
     """Suggestions for some indices, the user's points first.
 
     Args:
-        propose: asks the algorithm, whose own indices count from 0 whatever came before.
+        propose: asks the algorithm, whose own indices start at 0 even if points precede them.
     """
     if experiment.budget is not None:
         return list(_competing(experiment, history, propose(indices)))
@@ -33,23 +33,23 @@ def with_initial(experiment: Experiment, history: History, indices: range, propo
     rest = propose(range(max(indices.start, count) - count, max(indices.stop, count) - count))
     given = Origin(Kind.GIVEN)
     first = [Suggestion(index, _whole(experiment, index), info={MARK: index}, origin=given) for index in mine]
-    return [*first, *(replace(each, index=each.index + count) for each in rest)]
+    return [*first, *(replace(suggestion, index=suggestion.index + count) for suggestion in rest)]
 
 
 def _competing(experiment: Experiment, history: History, proposals: list[Suggestion]) -> Iterator[Suggestion]:
     done = {trial.suggestion.info.get(MARK) for trial in history}
     waiting = [number for number in range(len(experiment.initial)) if number not in done]
-    for each in proposals:
-        if waiting and each.parent is None:
+    for proposal in proposals:
+        if waiting and proposal.parent is None:
             number = waiting.pop(0)
-            info, origin = {**each.info, MARK: number}, Origin(Kind.GIVEN)
-            yield replace(each, assignment=_whole(experiment, number), info=info, origin=origin)
+            info, origin = {**proposal.info, MARK: number}, Origin(Kind.GIVEN)
+            yield replace(proposal, assignment=_whole(experiment, number), info=info, origin=origin)
         else:
-            yield each
+            yield proposal
 
 
 def _whole(experiment: Experiment, number: int) -> dict[str, Value]:
-    """A point with what it leaves open drawn at random, the same whenever it is asked for."""
+    """A point with its missing parameters drawn at random, reproducibly."""
     import numpy as np  # slow to import, and most experiments name no points
 
     rng = np.random.default_rng((experiment.algorithm.seed, number))
@@ -57,7 +57,7 @@ def _whole(experiment: Experiment, number: int) -> dict[str, Value]:
 
 
 def completed(experiment: Experiment, point: Assignment, rng: "np.random.Generator") -> dict[str, Value]:
-    """The assignment of a point that names some parameters, the others drawn from the prior."""
+    """An assignment with the values of a point, and other active parameters drawn from the prior."""
     space = search_space(experiment)
     assignment: dict[str, Value] = {}
     units: Mapping[str, float] = dict(zip(space.parameters, rng.random(len(space)), strict=True))

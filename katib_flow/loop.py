@@ -1,6 +1,6 @@
-"""The loop's two decisions, pure: ``verdict`` says whether to go on, ``suggest`` says with what.
+"""The two decisions of the loop, as pure functions: ``verdict`` decides whether to continue, ``suggest`` with what.
 
-Both schedulers drive these functions: local/ on this machine, and the programs in steps/ on Argo.
+Both schedulers call these functions: local/ on this machine, and the programs in steps/ on Argo.
 """
 
 from collections import Counter
@@ -22,12 +22,13 @@ from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.load import Parsed, read_spec
 from katib_flow.spec.rules import Rule, broken
 from katib_flow.stopping import check_stopping
+from katib_flow.wording import counted
 
 NOTHING = History()
 
 
 class End(StrEnum):
-    """Why an experiment ended, or NOT_YET."""
+    """The reason why an experiment ended, or NOT_YET."""
 
     NOT_YET = "not-yet"
     GOAL = "goal"
@@ -40,13 +41,13 @@ class End(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may happen next.
+    """Whether an experiment continues, and how many trials may start.
 
     Attributes:
-        may_start: how many trials may start now, at least 0.
-        end: why no more trials may ever start; NOT_YET while they may.
-        reason: the same for a person.
-        fruitless: it ended by itself, and no trial has a finite value of every objective.
+        may_start: number of trials that may start now, at least 0.
+        end: why no more trials may start; NOT_YET if the experiment continues.
+        reason: the reason for people; "" if the experiment continues.
+        fruitless: True if it ended by itself without a trial that has a finite value of every objective.
     """
 
     may_start: int
@@ -56,15 +57,17 @@ class Verdict:
 
     @property
     def go(self) -> bool:
+        """True if the experiment continues."""
         return self.end is End.NOT_YET
 
     @property
     def failed(self) -> bool:
+        """True if the experiment ended as failed."""
         return self.end is End.MAX_FAILED_TRIALS or self.fruitless
 
 
 def exhausted(experiment: Experiment, history: History) -> Verdict:
-    """The verdict where the algorithm proposes nothing while nothing runs: it never will."""
+    """The verdict if the algorithm suggests nothing while no trial is running, so that it never will."""
     return _judged(Verdict(0, End.EXHAUSTED, "the algorithm has nothing more to suggest"), experiment, history)
 
 
@@ -77,19 +80,19 @@ def verdict(
     timeout: float | None = None,
     stop: bool = False,
 ) -> Verdict:
-    """Whether the experiment goes on and how many trials may start.
+    """Decide whether the experiment continues, and how many trials may start.
 
     Args:
-        elapsed_seconds: time for which the experiment has run.
-        max_trials, timeout: replace the spec's limits (``resume --max-trials``, ``--timeout``).
-        stop: a user asked for the end.
+        elapsed_seconds: how long the experiment has run.
+        max_trials, timeout: values that replace the spec's limits (``resume --max-trials``, ``--timeout``).
+        stop: True if a user has asked to stop the experiment.
     """
     limited = _limited(experiment, history, elapsed_seconds, max_trials, timeout, stop=stop)
     return limited if limited.go else _judged(limited, experiment, history)
 
 
 def _judged(ended: Verdict, experiment: Experiment, history: History) -> Verdict:
-    """A verdict that ends an experiment, with what there is to say where it has no result and nothing runs any more."""
+    """A verdict that ends an experiment, marked as fruitless if there is no result and no trial is open any more."""
     wanted = [objective.metric for objective in experiment.objective]
     if (
         ended.end is End.STOPPED
@@ -100,21 +103,21 @@ def _judged(ended: Verdict, experiment: Experiment, history: History) -> Verdict
     what = " and ".join(repr(metric) for metric in wanted)
     reason = f"{ended.reason}; no trial gave a finite value of {what}{_causes(history)}"
     if any(trial.suggestion.origin.kind is Kind.SEGMENT and trial.state is State.SUCCEEDED for trial in history):
-        reason += "; segments of a search do not count, and nothing that it derived was trained"
+        reason += "; segments of a search do not count, and no network that it derived was trained"
     return replace(ended, reason=reason, fruitless=True)
 
 
 def _causes(history: History) -> str:
-    """How many trials ended in each state, and what most of them say; "" where there are none."""
+    """The number of trials in each state, with their most frequent message; "" without trials."""
     states = [
         (state, count, Counter(trial.message for trial in history if trial.state is state and trial.message))
         for state, count in history.counts().most_common()
     ]
-    said = [
+    causes = [
         f"{count} {state}" + "".join(f" ({'most often ' * (len(texts) > 1)}{text})" for text, _ in texts.most_common(1))
         for state, count, texts in states
     ]
-    return f": {', '.join(said)}" if said else ""
+    return f": {', '.join(causes)}" if causes else ""
 
 
 def _limited(
@@ -139,7 +142,7 @@ def _limited(
     longest = limits.timeout if timeout is None else timeout
     if longest is not None and elapsed_seconds >= longest:
         return Verdict(0, End.TIMEOUT, f"reached limits.timeout ({longest:g} s)")
-    started = len(history) - counts[State.KILLED]  # a killed trial was cut short by us: it is not an evaluation
+    started = len(history) - counts[State.KILLED]  # a trial that katib-flow killed is not an evaluation
     if maximum is not None and started >= maximum:
         return Verdict(0, End.MAX_TRIALS, f"reached limits.max_trials ({maximum})")
     room = limits.parallel_trials - len(history.open())
@@ -147,7 +150,7 @@ def _limited(
 
 
 def _goal(experiment: Experiment, history: History) -> str:
-    """The goal that was reached, for a person; empty where none was. One trial must reach all of several."""
+    """A text about the trial that reached all goals; "" if no trial has."""
     wanted = [objective for objective in experiment.objective if objective.goal is not None]
     for trial in history if wanted else ():
         values = [trial.observed(objective.metric) for objective in wanted]
@@ -162,26 +165,26 @@ def _goal(experiment: Experiment, history: History) -> str:
 def suggest(
     experiment: Experiment, history: History, n: int, *, start: int | None = None, earlier: History = NOTHING
 ) -> list[Suggestion]:
-    """Up to ``n`` suggestions, the same whenever it is called with the same history.
+    """Up to ``n`` suggestions; for the same history, always the same ones.
 
     Args:
-        start: index of the first; the one after the last in the history where it is not given.
-        earlier: trials of earlier experiments, to learn from (``warm_start``).
+        start: index of the first suggestion; by default the one after the last in the history.
+        earlier: trials of earlier experiments to learn from (``warm_start``).
 
     Raises:
-        InvalidSpec: the algorithm is unknown, or cannot search this experiment, or not on this machine.
+        InvalidSpec: the algorithm is unknown, cannot search this experiment, or lacks a package on this machine.
     """
     return list(answer(experiment, history, n, start=start, earlier=earlier).suggestions)
 
 
 def check_can_search(experiment: Experiment) -> None:
-    """Make sure that the algorithm can be asked on this machine.
+    """Check that the algorithm can search this experiment on this machine.
 
     Raises:
-        InvalidSpec: it is unknown, or cannot search this experiment, or not here.
+        InvalidSpec: it is unknown, cannot search this experiment, or lacks a package on this machine.
     """
-    if found := list(broken(experiment, (check_architecture, check_algorithm, check_installed))):
-        raise InvalidSpec(experiment.name, found)
+    if problems := list(broken(experiment, (check_architecture, check_algorithm, check_installed))):
+        raise InvalidSpec(experiment.name, problems)
 
 
 def answer(
@@ -193,10 +196,10 @@ def answer(
     earlier: History = NOTHING,
     kept: Iterable[Learnt] = (),
 ) -> Answer:
-    """As ``suggest``, with what the algorithm has learnt; each suggestion says what it was derived from.
+    """As ``suggest``, but with the basis of each suggestion and the state that the algorithm has learned.
 
     Args:
-        kept: what it had learnt before, the newest first; it saves time, and changes no suggestion.
+        kept: states that it had learned before, the newest first; they save time, but change no suggestion.
     """
     check_can_search(experiment)
     algorithm = find_algorithm(experiment.algorithm.registered_name)
@@ -214,14 +217,15 @@ def answer(
         return list(answered.suggestions)
 
     suggestions = with_initial(experiment, history, range(first, first + max(0, n)), propose)
-    basis = Basis.of(history, first, max(0, n), earlier)
-    return Answer([replace(_with_topology(experiment, each), basis=basis) for each in suggestions], learnt)
+    basis = Basis.of_request(history, first, max(0, n), earlier)
+    complete = [replace(_with_topology(experiment, suggestion), basis=basis) for suggestion in suggestions]
+    return Answer(complete, learnt)
 
 
 def _with_topology(experiment: Experiment, suggestion: Suggestion) -> Suggestion:
-    """A suggestion with the topology that its decisions stand for, where the algorithm has not made one itself.
+    """A suggestion with the topology of its decisions, unless the algorithm has set one itself.
 
-    Where they stand for no sound network there is none: building the trial's model tells why, and the trial fails.
+    If the decisions give no valid network, there is no topology: building the trial's model then fails with the reason.
     """
     space = architectures(experiment)
     if space is None or suggestion.topology is not None:
@@ -242,7 +246,7 @@ def proposed(
     earlier: History = NOTHING,
     kept: Iterable[Learnt] = (),
 ) -> Answer:
-    """As ``answer``, an algorithm's own mistakes as one clear message.
+    """As ``answer``, but any exception that the algorithm raises becomes a KatibFlowError.
 
     Raises:
         KatibFlowError: the algorithm failed.
@@ -256,32 +260,32 @@ def proposed(
 
 
 def load(path: str | Path, *, config_maps: ConfigMaps = nobody) -> Experiment:
-    """The experiment in a spec file or a Katib manifest, its algorithm checked too.
+    """Load an experiment from a spec file or a Katib manifest, and check its algorithm and early stopping, too.
 
     Args:
-        config_maps: from a namespace and a name to the data of a ConfigMap, for a Katib manifest whose trials' template
-            stands in one; ``katib_flow.argo.config_maps.in_cluster()`` asks the cluster of the kubeconfig.
+        config_maps: maps a namespace and a name to the data of a ConfigMap, for a Katib manifest whose trial template
+            is in one; ``katib_flow.argo.config_maps.in_cluster()`` reads from the cluster of the kubeconfig.
 
     Raises:
-        InvalidSpec: with every mistake found, each with its line.
+        InvalidSpec: with every mistake in the file, each with its line.
         KatibFlowError: the file cannot be read, or is not YAML.
     """
     return read(path, config_maps=config_maps).experiment
 
 
 def read(path: str | Path, further: Iterable[Rule] = (), config_maps: ConfigMaps = nobody) -> Parsed:
-    """As ``load``, with what there is to tell about a Katib manifest, and with further rules."""
+    """As ``load``, but with the notes on a Katib manifest, and with further rules."""
     return read_spec(path, [check_architecture, check_algorithm, check_stopping, *further], config_maps)
 
 
 def checked(data: Mapping[str, Any], source: str = "") -> Experiment:
-    """The experiment of plain data, its algorithm checked too.
+    """Build an experiment from plain data, and check its algorithm and early stopping, too.
 
     Raises:
-        InvalidSpec: with every mistake found.
+        InvalidSpec: with every mistake in the data.
     """
     return Experiment.parse(data, source, [check_architecture, check_algorithm, check_stopping])
 
 
 def _too_many(failed: int, allowed: int | None) -> str:
-    return f"{failed} trial{'s' * (failed != 1)} failed; limits.max_failed_trials allows {allowed}"
+    return f"{counted(failed, 'trial')} failed; limits.max_failed_trials allows {allowed}"

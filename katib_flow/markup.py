@@ -1,42 +1,42 @@
-"""Facts and tables as HTML, for notebooks: whatever stands in a cell is text, and is escaped here and nowhere else."""
+"""Facts and tables as HTML, for notebooks; all text is escaped here, and only here."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 MOST_ROWS = 100
-"""Of a table; of a longer one the first and the last are shown."""
+"""The most rows of a table; of a longer one, only the first and last rows are shown."""
 
 
 def plain(text: object) -> str:
-    """Any text as HTML that shows it; half a character, which no page can hold, by its number."""
+    """Escape any text for HTML; a lone surrogate, which a page cannot contain, is shown as a backslash escape."""
     return escape(str(text).encode("utf-8", "backslashreplace").decode())
 
 
 def cell(value: Any) -> str:
-    """A value as a person reads it, as HTML."""
+    """A value as HTML for people: floats with six digits, mappings as name=value."""
     if value is None:
         return ""
     if isinstance(value, float):
         return plain(f"{value:.6g}")
     if isinstance(value, Mapping):
-        return ", ".join(f"{plain(name)}={cell(each)}" for name, each in value.items())
+        return ", ".join(f"{plain(name)}={cell(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(cell, value))
     return plain(value)
 
 
 def facts(title: str, known: Mapping[str, Any]) -> str:
-    """Names and values, side by side; what has no value is left out."""
-    told = {plain(name): text for name, value in known.items() if (text := cell(value))}
-    rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{text}</td></tr>" for name, text in told.items())
+    """A table of names and values; names without a value are left out."""
+    texts = {plain(name): text for name, value in known.items() if (text := cell(value))}
+    rows = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{text}</td></tr>" for name, text in texts.items())
     return f"<table>{_caption(title)}<tbody>{rows}</tbody></table>"
 
 
 def table(title: str, rows: Sequence[Mapping[str, Any]], most: int = MOST_ROWS) -> str:
-    """Records under columns, which are all that any of them has."""
+    """A table of records, with a column for each key that any of them has."""
     if not rows:
-        return f"<p>{plain(title)}: nothing yet</p>"
+        return f"<p>{plain(title)}</p>"
     columns = list(dict.fromkeys(name for row in rows for name in row))
     head = "".join(f"<th>{plain(name)}</th>" for name in columns)
     first, last = (rows, []) if len(rows) <= most else (rows[: most // 2], rows[-(most // 2) :])

@@ -1,9 +1,9 @@
-"""Several objectives at once: who dominates whom, the front that nobody dominates, and the volume that it dominates.
+"""Several objectives: dominance between points, the non-dominated front, and the hypervolume that it dominates.
 
 Papers: Deb et al., "A Fast and Elitist Multiobjective Genetic Algorithm: NSGA-II", IEEE Trans. Evol. Comput. 2002,
 sections III-A and III-B (fronts, crowding distance); Zitzler and Thiele, IEEE Trans. Evol. Comput. 1999 (hypervolume),
 computed by slicing after While et al., "A Faster Algorithm for Calculating Hypervolume", 2006.
-All arrays are losses, lower is better, shape (n, objective); of equal points none dominates another.
+All arrays are losses (lower is better), shape (n, objective). Equal points do not dominate each other.
 """
 
 from bisect import bisect_left
@@ -16,34 +16,34 @@ from katib_flow.history import History, Trial
 from katib_flow.spec.experiment import Experiment
 
 Array = NDArray[np.float64]
-CHUNK = 512  # points compared with all others at a time
+CHUNK = 512  # points that are compared with all others at a time
 
 
 def dominated(losses: Array, by: Array) -> NDArray[np.bool_]:
-    """Whether any point of ``by`` is nowhere worse and somewhere better, shape (n,)."""
+    """True for each point that a point of ``by`` dominates (nowhere worse, somewhere better), shape (n,)."""
     chunks = [losses[start : start + CHUNK, None, :] for start in range(0, len(losses), CHUNK)]
-    found = [np.any(np.all(by <= chunk, axis=2) & np.any(by < chunk, axis=2), axis=1) for chunk in chunks]
-    return np.concatenate(found) if found else np.zeros(0, dtype=np.bool_)
+    results = [np.any(np.all(by <= chunk, axis=2) & np.any(by < chunk, axis=2), axis=1) for chunk in chunks]
+    return np.concatenate(results) if results else np.zeros(0, dtype=np.bool_)
 
 
 def fronts(losses: Array) -> NDArray[np.int64]:
-    """The front of each point: 0 for those that nobody dominates, 1 for those that only these dominate, and so on.
+    """The front of each point, shape (n,): 0 for non-dominated points, 1 for those that only these dominate, and so on.
 
-    In lexicographic order a point is dominated by earlier ones only, so that it belongs to the first front in which
-    nobody dominates it, found by bisection (Zhang et al., "An Efficient Approach to Nondominated Sorting", 2015).
+    In lexicographic order a point can only be dominated by earlier ones, so it belongs to the first front in which no
+    point dominates it, found by bisection (Zhang et al., "An Efficient Approach to Nondominated Sorting", 2015).
     """
     rank = np.zeros(len(losses), dtype=np.int64)
-    found: list[_Front] = []
-    for place in np.lexsort(losses.T[::-1]):
-        rank[place] = bisect_left(found, True, key=lambda front: not front.dominates(losses[place]))
-        if rank[place] == len(found):
-            found.append(_Front(losses.shape[1]))
-        found[rank[place]].add(losses[place])
+    sorted_fronts: list[_Front] = []
+    for row in np.lexsort(losses.T[::-1]):
+        rank[row] = bisect_left(sorted_fronts, True, key=lambda front: not front.dominates(losses[row]))
+        if rank[row] == len(sorted_fronts):
+            sorted_fronts.append(_Front(losses.shape[1]))
+        sorted_fronts[rank[row]].add(losses[row])
     return rank
 
 
 class _Front:
-    """Points, in an array with room for more."""
+    """The points of a front, in an array with room for more."""
 
     def __init__(self, width: int) -> None:
         self._points, self._count = np.empty((8, width)), 0
@@ -60,7 +60,10 @@ class _Front:
 
 
 def crowding(losses: Array) -> Array:
-    """Half the perimeter of the box up to a point's neighbours, in ranges; infinite at the ends of each objective."""
+    """The crowding distance of each point, shape (n,): a sum over objectives, in units of each range.
+
+    It is infinite for the points at the ends of an objective's range.
+    """
     distance = np.zeros(len(losses))
     for column in losses.T:
         order = np.argsort(column, kind="stable")
@@ -72,7 +75,7 @@ def crowding(losses: Array) -> Array:
 
 
 def hypervolume(losses: Array, reference: Array) -> float:
-    """Volume of what some point dominates, up to a reference that is worse in every objective than what counts."""
+    """The volume that the points dominate, up to a reference point that a point must beat in every objective."""
     inside = losses[(losses < reference).all(axis=1)]
     if not len(inside):
         return 0.0
@@ -85,13 +88,13 @@ def hypervolume(losses: Array, reference: Array) -> float:
         return float(np.sum((first[:-1] - first[1:]) * (reference[1] - inside[:, 1])))
     tops = np.append(inside[1:, -1], reference[-1])
     slices = [
-        (top - low, inside[: place + 1, :-1]) for place, (low, top) in enumerate(zip(inside[:, -1], tops, strict=True))
+        (top - low, inside[:count, :-1]) for count, (low, top) in enumerate(zip(inside[:, -1], tops, strict=True), 1)
     ]
     return sum(float(height) * hypervolume(points, reference[:-1]) for height, points in slices if height > 0)
 
 
 def losses_of(experiment: Experiment, trials: Iterable[Trial]) -> Array:
-    """Losses of trials, shape (n, objective); NaN where a trial has no finite value."""
+    """The losses of trials, shape (trial, objective); NaN for a value that is missing or not finite."""
     rows = [
         [
             np.nan if (value := trial.observed(objective.metric)) is None else objective.loss(value)
@@ -103,30 +106,30 @@ def losses_of(experiment: Experiment, trials: Iterable[Trial]) -> Array:
 
 
 def complete(experiment: Experiment, trials: Iterable[Trial]) -> tuple[Trial, ...]:
-    """Trials that have a finite value of every objective."""
+    """The trials with a finite value of every objective."""
     names = [objective.metric for objective in experiment.objective]
     return tuple(trial for trial in trials if all(trial.observed(name) is not None for name in names))
 
 
 def front(experiment: Experiment, trials: Sequence[Trial]) -> tuple[Trial, ...]:
-    """The trials that no other dominates, the best by the first objective first, the earliest of equals.
+    """The trials that no other dominates, the best by the first objective first, earlier before later equals.
 
-    With one objective, those that share the best value.
+    With a single objective, these are the trials with the best value.
     """
     known = complete(experiment, trials)
     losses = losses_of(experiment, known)
     best = np.flatnonzero(~dominated(losses, losses))
-    ordered = sorted(best, key=lambda place: (*losses[place].tolist(), known[place].index))
-    return tuple(known[place] for place in ordered)
+    ordered = sorted(best, key=lambda row: (*losses[row].tolist(), known[row].index))
+    return tuple(known[row] for row in ordered)
 
 
 def hypervolume_over_time(
     experiment: Experiment, history: History, reference: Sequence[float] | None = None
 ) -> list[tuple[int, float]]:
-    """Index of each trial with a value of every objective, and the hypervolume of all up to it.
+    """(index, hypervolume of all trials up to this one) pairs, for each trial with a finite value of every objective.
 
     Args:
-        reference: a value of each objective, worse than what should count; the worst seen where it is not given.
+        reference: a value of each objective that is worse than any that should count; by default the worst observed.
     """
     known = complete(experiment, history)
     losses = losses_of(experiment, known)

@@ -1,4 +1,4 @@
-"""Things that are registered under a name, a file each in a package of ours, or brought by others' packages."""
+"""Plugins that are registered by name: a file in a package of katib-flow, or an entry point of another package."""
 
 import ast
 import contextlib
@@ -20,17 +20,17 @@ from katib_flow.wording import did_you_mean
 
 
 class Settings(Model):
-    """Base of a plugin's settings: frozen, and a key it does not know is an error.
+    """Base class of a plugin's settings: frozen, with unknown keys being errors.
 
-    The text below a field says what it is to ``katib-flow algorithms NAME``.
+    ``katib-flow algorithms NAME`` shows the text below each field.
     """
 
     @classmethod
     def about(cls) -> dict[str, str]:
-        """The text below each field that has one, by the field's name.
+        """The text below each field, by the name of the field; fields without one are left out.
 
-        It is read from the source now, not by pydantic when the class is made: that costs every program that imports
-        an algorithm more than the algorithm does.
+        It is read from the source on demand, not by pydantic when the class is created, which would make importing an
+        algorithm slow.
         """
         texts: dict[str, str] = {}
         for model in reversed(cls.__mro__):
@@ -40,7 +40,7 @@ class Settings(Model):
 
 
 class AnySettings(Settings):
-    """Settings of what runs elsewhere, which alone knows them."""
+    """Settings of an external program or service, which checks them itself."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -57,17 +57,21 @@ def _texts_below_fields(model: type) -> dict[str, str]:
 
 
 class Plugin(Protocol):
-    """What is registered."""
+    """Anything that can be registered."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name under which it is registered."""
+        ...
 
 
 class Configured(Plugin, Protocol):
-    """What is registered and takes settings."""
+    """A plugin with settings."""
 
     @property
-    def settings(self) -> type[Model]: ...
+    def settings(self) -> type[Model]:
+        """The model of its settings."""
+        ...
 
 
 P = TypeVar("P", bound=Plugin)
@@ -79,9 +83,9 @@ class Registry(Generic[P]):
     """The plugins of one kind.
 
     Attributes:
-        what: one of them, with its article, for people: ``an operation``.
-        entry_points: group under which other packages name theirs.
-        packages: full names of the packages that have a file for each of ours; importing a file registers it.
+        what: the kind with its article, for messages: ``an operation``.
+        entry_points: the group of entry points under which other packages register plugins.
+        packages: full names of katib-flow's own packages with a file per plugin; importing a file registers it.
     """
 
     what: str
@@ -91,16 +95,17 @@ class Registry(Generic[P]):
     _loaded: bool = False
 
     def add(self, entry: P, *aliases: str) -> None:
+        """Register a plugin under its name and its aliases; an entry of the same name is replaced."""
         for name in (entry.name, *aliases):
             self._entries[name] = entry
 
     def all(self) -> Mapping[str, P]:
-        """Every plugin under its own name, in the order of the alphabet."""
+        """Every plugin by its own name, without aliases, in alphabetical order; imports all of them."""
         self._load()
         return {name: entry for name, entry in sorted(self._entries.items()) if name == entry.name}
 
     def find(self, name: str) -> P | None:
-        """The plugin of a name or alias; imports its own file only, where there is one."""
+        """The plugin with a name or alias; None if it is unknown. Imports only its own file, if it has one."""
         if name not in self._entries:
             for package in self.packages:
                 with contextlib.suppress(ImportError, ValueError):  # ValueError: no module has such a name
@@ -110,14 +115,14 @@ class Registry(Generic[P]):
         return self._entries.get(name)
 
     def get(self, name: str, where: str, more: Iterable[str] = ()) -> P:
-        """The plugin of a name or alias.
+        """The plugin with a name or alias.
 
         Args:
-            where: the path at which the name stands.
-            more: other words that may stand there.
+            where: the path of the name in the spec.
+            more: other valid words at this path, for the message.
 
         Raises:
-            SpecError: there is none.
+            SpecError: there is no such plugin.
         """
         entry = self.find(name) if isinstance(name, str) else None  # pyright: ignore[reportUnnecessaryIsInstance]
         if entry is None:
@@ -139,11 +144,11 @@ class Registry(Generic[P]):
             except Exception as error:
                 what = f"{type(error).__name__}: {error}"
                 where = f"entry point {entry.value} of {self.entry_points}"
-                raise KatibFlowError(f"{where}: does not import: {what}") from error
+                raise KatibFlowError(f"{where}: cannot be imported: {what}") from error
         self._loaded = True
 
     def check(self: "Registry[C]", section: str, name: str, settings: Mapping[str, Any]) -> Iterator[SpecError]:
-        """What is wrong with a section ``{name, settings}`` of a spec."""
+        """The mistakes in a section ``{name, settings}`` of a spec."""
         try:
             entry = self.get(name, f"{section}.name")
         except SpecError as problem:
@@ -156,5 +161,5 @@ class Registry(Generic[P]):
 
 
 def summary_of(thing: Any) -> str:
-    """What a plugin is, in one line: the first of its docstring."""
+    """The first line of a plugin's docstring."""
     return (inspect.getdoc(thing) or "").strip().split("\n")[0]

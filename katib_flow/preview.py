@@ -1,9 +1,9 @@
-"""What an experiment would begin with, and nothing of it done: ``katib-flow run SPEC --dry-run``.
+"""Preview the beginning of an experiment without running anything: ``katib-flow run SPEC --dry-run``.
 
-The first suggestions come from the algorithm itself, asked with an empty history for as many trials as would start at
-once; a program or a service that suggests is asked like any other. What runs for each comes from the code that would
-run it. No trial starts, no store is made, and no file is written; what is known only when an experiment begins stands
-in angle brackets.
+The first suggestions come from the algorithm itself, which is asked with an empty history for as many trials as would
+start at once; external programs and services are asked, too. What would run for each suggestion comes from the code
+that runs trials. No trial starts, no store is created, and no file is written. Values that are known only once an
+experiment begins are in angle brackets.
 """
 
 import os
@@ -33,19 +33,19 @@ from katib_flow.trial.runner import argv_of, environment_of
 from katib_flow.trial.tracked import Tracked
 
 RUN, MLFLOW_EXPERIMENT, FREE_PORT = "<run>", "<its id>", "<free port>"
-_NO_PORT = 65536  # stands for one that is chosen when the trial starts
+_NO_PORT = 65536  # stands in for a port that is chosen when the trial starts
 HERE = ("function", "command")
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What an experiment would begin with.
+    """The beginning of an experiment.
 
     Attributes:
-        experiment: its algorithm settled.
-        asked: the program or service that was asked for the suggestions; "" where katib-flow's own algorithm was.
-        store: the address of the store that it would be recorded in; "" where only the cluster knows it.
-        there: whether the file of that store is there; None where it is no file.
+        experiment: the experiment, with auto replaced by the chosen algorithm.
+        asked: the external program or service that was asked for suggestions; "" for any other algorithm.
+        store: address of the store that it would be recorded in; "" if only the cluster knows it.
+        there: True if the file of that store exists; None if the store is not a file.
         trials: what would run for each suggestion, as plain data.
     """
 
@@ -57,15 +57,15 @@ class Preview:
 
     @property
     def on_a_cluster(self) -> bool:
-        """Whether its trials run on a cluster only."""
+        """True if its trials run only on a cluster."""
         return self.experiment.trial.kind not in HERE
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data."""
+        """The preview as plain data, for JSON."""
         experiment, algorithm = self.experiment, self.experiment.algorithm
         return {
             "name": experiment.name,
-            "objective": [each.model_dump() for each in experiment.objective],
+            "objective": [objective.model_dump() for objective in experiment.objective],
             "algorithm": {"name": algorithm.name, "seed": algorithm.seed, "why": algorithm.why, "asked": self.asked},
             "limits": experiment.limits.model_dump(),
             "recorded": {"store": self.store, "there": self.there, "experiment": experiment.tracking.experiment},
@@ -75,14 +75,14 @@ class Preview:
 
 
 def preview(experiment: Experiment, tracking_uri: str | None = None) -> Preview:
-    """What an experiment would begin with on this machine.
+    """Preview the beginning of an experiment on this machine.
 
     Args:
-        tracking_uri: of the store, in the place of the spec's.
+        tracking_uri: URI of the store, instead of the spec's.
 
     Raises:
-        InvalidSpec: it cannot run as it is written.
-        KatibFlowError: what suggests fails, or an earlier experiment that it learns from is not there.
+        InvalidSpec: the experiment cannot run as written.
+        KatibFlowError: the algorithm failed, or an experiment that ``warm_start`` names cannot be read.
     """
     here = experiment.trial.kind in HERE
     check_here(experiment, trials=here)
@@ -93,14 +93,14 @@ def preview(experiment: Experiment, tracking_uri: str | None = None) -> Preview:
     uri, path = located(given) if given or here else ("", None)
     count = verdict(experiment, History()).may_start
     answered = proposed(experiment, History(), count, earlier=_earlier(experiment, uri, path))
-    trials = tuple(_planned(experiment, each, shown(uri)) for each in answered.suggestions)
+    trials = tuple(_planned(experiment, suggestion, shown(uri)) for suggestion in answered.suggestions)
     return Preview(experiment, _asked(experiment), shown(uri), None if path is None else path.exists(), trials)
 
 
 def _check_function(experiment: Experiment) -> None:
-    """Find the function where a worker would; what its module prints while it is imported goes to stderr."""
+    """Find the function as a worker would; output of its module during the import goes to stderr."""
     before = os.environ.get(IN_WORKER)
-    os.environ[IN_WORKER] = "1"  # a module that runs an experiment when it is imported is refused, as in a worker
+    os.environ[IN_WORKER] = "1"  # refuse a module that runs an experiment on import, as a worker does
     try:
         with redirect_stdout(sys.stderr):
             look_for_modules_in(experiment.base)
@@ -113,24 +113,31 @@ def _check_function(experiment: Experiment) -> None:
 
 
 def _earlier(experiment: Experiment, uri: str, path: Path | None) -> History:
-    """The trials that the algorithm learns from; no store is made to find that there are none."""
+    """The trials of earlier experiments that the algorithm learns from; a missing store is not created.
+
+    Raises:
+        NoStore: ``warm_start`` names experiments, but the store does not exist.
+    """
     if not experiment.warm_start:
         return History()
     if not uri or (path is not None and not path.exists()):
-        raise NoStore(f"warm_start: there is no store with {', '.join(experiment.warm_start)} at {path or 'hand'}")
+        where = f"no store exists at {path}" if path else "no store is known here"
+        raise NoStore(f"warm_start: {where}, so {', '.join(experiment.warm_start)} cannot be read")
     return Store(uri, experiment.tracking.experiment).earlier(experiment)
 
 
 def warm_start_here(experiment: Experiment) -> list[Note]:
-    """Of each experiment to start from, how many trials fit, where that is not all of them.
+    """Notes on the experiments of ``warm_start`` whose trials do not all fit the search space.
 
-    A store that is a file on this machine is looked into; none is made, and no server is asked.
+    Only a store that is a file on this machine is read. It is not created if missing, and no server is asked.
     """
     uri, path = located(experiment.tracking.uri)
     if not experiment.warm_start or path is None:
         return []
     if not path.exists():
-        return [Note("warm_start", f"found no store at {path} to look for {', '.join(experiment.warm_start)} in")]
+        return [
+            Note("warm_start", f"no store exists at {path}, so {', '.join(experiment.warm_start)} cannot be checked")
+        ]
     notes: list[Note] = []
     try:
         store = Store(uri, experiment.tracking.experiment)
@@ -170,7 +177,7 @@ def _planned(experiment: Experiment, suggestion: Suggestion, uri: str) -> dict[s
 
 
 def _reporting(experiment: Experiment, suggestion: Suggestion) -> dict[str, str]:
-    """Where a trial reports as to Katib; nothing where it does not."""
+    """The environment variables with the address for reports to Katib's API; empty for other sources of metrics."""
     if experiment.metrics.source != "katib":
         return {}
     variables = reporting_to(trial_name(experiment, suggestion), experiment.metrics.port or _NO_PORT)
@@ -178,30 +185,30 @@ def _reporting(experiment: Experiment, suggestion: Suggestion) -> dict[str, str]
 
 
 def _changes(environment: Mapping[str, str]) -> dict[str, str | None]:
-    """What an environment has that this process has not, or other than it; None for what is taken from it."""
+    """The variables in which an environment differs from this process; None for a variable that is removed."""
     changed = {name: text for name, text in environment.items() if os.environ.get(name) != text}
     return dict(sorted({**changed, **dict.fromkeys(os.environ.keys() - environment.keys())}.items()))
 
 
 def _network(experiment: Experiment, suggestion: Suggestion) -> dict[str, Any] | None:
-    """The size of the network that a trial evaluates; None where it trains a part of a supernet, or there is none."""
+    """The size of the network that a trial evaluates; None for a segment, or if the network is invalid."""
     from katib_flow.models.topology import Topology
 
     if suggestion.topology is None or suggestion.origin.kind is Kind.SEGMENT:
         return None
     try:
         topology = Topology.parse(suggestion.topology)
-    except KatibFlowError:  # the trial would fail, and say why
+    except KatibFlowError:  # the trial would fail with the reason
         return None
     return {"parameters": topology.parameters, "flops": topology.flops, "hash": topology.hash[:8]}
 
 
 def _on_a_cluster(experiment: Experiment, suggestion: Suggestion, uri: str) -> dict[str, Any]:
-    """The container, object or template of a trial, with its values."""
+    """The container, object or template of a trial, with its values filled in."""
     from katib_flow.argo.steps.manifests import filled
 
     kind = experiment.trial.kind
-    place = TrialDirectory(Path("<directory in the pod>"))
-    values = substitutions(experiment, suggestion, place, run_id=f"<run of {suggestion.id}>", uri=uri)
+    directory = TrialDirectory(Path("<directory in the pod>"))
+    values = substitutions(experiment, suggestion, directory, run_id=f"<run of {suggestion.id}>", uri=uri)
     template = getattr(experiment.trial, kind).model_dump(mode="json", exclude_defaults=True)
     return {kind: filled(template, values)}

@@ -1,4 +1,4 @@
-"""Processes of this machine, as ``/proc`` tells of them; where there is none, nothing is known."""
+"""Processes of this machine, read from ``/proc``; without it, every function returns that it knows nothing."""
 
 import ctypes
 import os
@@ -10,18 +10,22 @@ from pathlib import Path
 PROC = Path("/proc")
 _LIBC: ctypes.CDLL | None = (
     ctypes.CDLL(None) if sys.platform == "linux" else None
-)  # loaded here: a forked child should do little
+)  # loaded here, because a forked child should do little
 
 
 def boot() -> str:
-    """A name of this boot of this machine; "" where none is known."""
+    """An id of this boot of the machine; "" if unknown."""
     with suppress(OSError):
         return (PROC / "sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     return ""
 
 
 def status(pid: int) -> list[str] | None:
-    """Of ``/proc/PID/stat``: state, parent, group, session ...; None where the process is gone or a zombie."""
+    """The fields of ``/proc/PID/stat`` from the state on: state, parent, group, session ...
+
+    Returns:
+        None if the process does not exist, or is a zombie.
+    """
     try:
         text = (PROC / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -31,16 +35,21 @@ def status(pid: int) -> list[str] | None:
 
 
 def born(pid: int) -> int | None:
-    """When a process began, in ticks since the boot; None where it is gone. Two of one number differ by it."""
+    """The start of a process in clock ticks since the boot, which distinguishes processes with the same pid.
+
+    Returns:
+        None if the process does not exist, or is a zombie.
+    """
     fields = status(pid)
     return None if fields is None else int(fields[19])
 
 
 def die_with(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel signal this process when its parent is gone (Linux; elsewhere the parent does it where it can).
+    """Make the kernel signal this process when its parent dies (Linux only; elsewhere the parent must do it).
 
     Args:
-        parent: pid of the parent, which may be gone already.
+        parent: pid of the parent, which may already be dead.
+        number: the signal.
     """
     if _LIBC is not None:
         set_parent_death_signal = 1

@@ -1,11 +1,12 @@
-"""Derive every recorded suggestion again from what was known before it, and say where they differ.
+"""Reproduce every recorded suggestion from the trials that were known before it, and list the differences.
 
-A suggestion says what it was derived from (``Suggestion.basis``): what the algorithm was asked, which trials were
-known, and which of them were not over. What a trial that was over had reported is in the history, since it does not
-change any more. So the order in which trials ended need not be guessed from times, and a difference is one: something
-that is recorded was changed, or the algorithm, or a library that it uses, computes something else than it did.
+A suggestion has its basis (``Suggestion.basis``): the request to the algorithm, which trials were known, and which of
+them were not over. The reports of trials that were over are in the history, because they do not change any more. So
+the order in which trials ended need not be guessed from times, and every difference has a cause: recorded data was
+changed, or the algorithm, or a library that it uses, now computes something else.
 
-Where what was known is not there any more, this is said, and no difference is claimed. Nothing here does I/O.
+If the trials that were known are no longer recorded, the suggestion is unclear rather than different. Nothing here
+does I/O.
 """
 
 import json
@@ -19,16 +20,17 @@ from katib_flow.history import History, Learnt, State, Suggestion, Trial
 from katib_flow.loop import NOTHING, check_can_search, proposed
 from katib_flow.spec.experiment import Experiment
 from katib_flow.stopping.service import RULES
+from katib_flow.wording import counted
 
 ABSENT = "(absent)"
 MOST_LEARNT = 8
-"""Lessons that are kept to go on from: of suggestions that were made side by side, one need not follow another."""
+"""Learned states to keep: suggestions that were made in parallel do not all continue from the latest state."""
 _UNFINISHED = frozenset(str(state) for state in State if not state.over)
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that was recorded of a suggestion, and what was derived in its place; ABSENT where there is nothing."""
+    """A field of a suggestion with its recorded and its reproduced value; ABSENT for a missing one."""
 
     field: str
     recorded: Any
@@ -37,11 +39,12 @@ class Difference:
 
 @dataclass(frozen=True)
 class Replayed:
-    """What became of one suggestion.
+    """The result for one suggestion.
 
     Attributes:
-        differences: where it was derived again and is not what was recorded.
-        unclear: why it cannot be told whether it is; "" where it can.
+        trial: id of the trial.
+        differences: the fields that were not reproduced.
+        unclear: why the suggestion could not be compared; "" if it could.
     """
 
     trial: str
@@ -50,20 +53,21 @@ class Replayed:
 
     @property
     def equal(self) -> bool:
+        """True if the suggestion was reproduced exactly."""
         return not self.differences and not self.unclear
 
 
 def replay(
     experiment: Experiment, history: History, *, earlier: History = NOTHING, began: float = 0.0
 ) -> list[Replayed]:
-    """Every suggestion of a history, derived again; in the order of the history.
+    """Reproduce every suggestion of a history, in its order.
 
     Args:
-        earlier: trials of earlier experiments, as they stand now.
-        began: when the experiment began, in seconds since the epoch.
+        earlier: trials of earlier experiments in their present state.
+        began: start of the experiment in seconds since the epoch.
 
     Raises:
-        InvalidSpec: the algorithm is unknown, or cannot be asked on this machine.
+        InvalidSpec: the algorithm is unknown, cannot search this experiment, or lacks a package on this machine.
     """
     check_can_search(experiment)
     batches: dict[Basis | None, list[Trial]] = {}
@@ -79,12 +83,12 @@ class _Replay:
 
     def __init__(self, experiment: Experiment, history: History, earlier: History, began: float) -> None:
         self.experiment, self.history, self.earlier, self.began = experiment, history, earlier, began
-        self.learnt: list[Learnt] = []  # here, the newest first: what is kept in the store is not believed
+        self.learnt: list[Learnt] = []  # from this replay, the newest first: states in the store are not trusted
 
     def batch(self, basis: Basis | None, batch: list[Trial]) -> list[Replayed]:
-        """What became of suggestions that were made at once."""
+        """The results for suggestions that were made by one request."""
         if basis is None:
-            why = "what was known when it was suggested is not recorded"
+            why = "the trials that were known when it was suggested are not recorded"
             return [Replayed(trial.id, unclear=why) for trial in batch]
         known = [trial for trial in self.history if trial.index in basis.trials]
         if why := _impossible(self.experiment, basis, batch) or _lost(basis, known):
@@ -93,7 +97,7 @@ class _Replay:
         return [self._compared(trial, basis, known, derived.get(trial.id), failure) for trial in batch]
 
     def _derived(self, basis: Basis, known: list[Trial]) -> tuple[dict[str, Suggestion], str]:
-        """What the algorithm suggests, by trial id, and why it suggests nothing where it fails."""
+        """The suggestions of the algorithm, by trial id, and its error; "" if it did not fail."""
         then = History(tuple(_as_it_was(trial, basis) for trial in known))
         try:
             answer = proposed(
@@ -118,20 +122,18 @@ class _Replay:
         return Replayed(trial.id, differences)
 
     def _changed_since(self, trial: Trial, basis: Basis, known: list[Trial]) -> str:
-        """Why what was known may be other than what is recorded, though nobody edited it; "" where it is the same."""
+        """Why known trials may have changed since then without an edit; "" if they have not."""
         if len(self.earlier) != basis.earlier or any((one.ended or 0.0) > self.began for one in self.earlier):
-            return "it differs, but the experiments that it starts from have gone on since this one began"
+            return "it differs, but the experiments of warm_start have continued since this one began"
         over = (one for one in known if basis.state_of(one.index) is None)
         later = [one.id for one in over if one.ended and trial.started and one.ended > trial.started]
         if later:
-            return (
-                f"it differs, but {', '.join(later[:3])}, whose end was known, ended after it had begun: it ran again"
-            )
+            return f"it differs, but {', '.join(later[:3])} ran again after this trial began"
         return ""
 
 
 def _impossible(experiment: Experiment, basis: Basis, batch: list[Trial]) -> str:
-    """Why a basis is none that the loop has recorded, which somebody may have edited; "" where it may be one."""
+    """Why the loop cannot have recorded such a basis, so that it must have been edited; "" if it can."""
     states = {state for state, _ in basis.unfinished}
     asked = range(basis.start, basis.start + basis.count)
     if (
@@ -139,30 +141,30 @@ def _impossible(experiment: Experiment, basis: Basis, batch: list[Trial]) -> str
         or basis.count > experiment.limits.parallel_trials
         or any(trial.index not in asked for trial in batch)
     ):
-        return "what is recorded as known when it was suggested cannot be true"
+        return "the recorded trials that were known when it was suggested are inconsistent"
     return ""
 
 
 def _lost(basis: Basis, known: list[Trial]) -> str:
-    """What of that which was known is recorded no longer; "" where all is."""
+    """Which of the known trials are no longer recorded as they were; "" if all are."""
     count = len(basis.trials)
     if len(known) != count:
-        return f"{count} trials were known when it was suggested, and of these {len(known)} are recorded"
+        return f"of {counted(count, 'trial')} known when it was suggested, only {len(known)} are still recorded"
     rerun = [trial.id for trial in known if not trial.state.over and basis.state_of(trial.index) is None]
     if rerun:
-        return f"{', '.join(rerun[:3])} had ended when it was suggested, and is recorded as not ended, or as killed"
+        return f"{', '.join(rerun[:3])} had ended when it was suggested, but is recorded as not ended or as killed"
     return ""
 
 
 def _as_it_was(trial: Trial, basis: Basis) -> Trial:
-    """A trial as it was known: one that was not over had no result yet."""
+    """A trial as it was known then: without results if it was not over."""
     state = basis.state_of(trial.index)
     return trial if state is None else Trial(trial.suggestion, State(state))
 
 
 def _differences(recorded: Any, derived: Any, path: str) -> Iterator[Difference]:
-    """Where two values of plain data differ, by the path of each part; ABSENT stands for a part that is not there."""
-    if json.dumps(recorded, sort_keys=True) == json.dumps(derived, sort_keys=True):  # tells 1, 1.0 and true apart
+    """The parts in which two values of plain data differ, by their paths; ABSENT for a missing part."""
+    if json.dumps(recorded, sort_keys=True) == json.dumps(derived, sort_keys=True):  # distinguishes 1, 1.0 and true
         return
     if isinstance(recorded, dict) and isinstance(derived, dict):
         before, now = cast(dict[str, Any], recorded), cast(dict[str, Any], derived)
@@ -174,6 +176,6 @@ def _differences(recorded: Any, derived: Any, path: str) -> Iterator[Difference]
 
 
 def _plain(suggestion: Suggestion) -> dict[str, Any]:
-    """What is compared, as it is once it was recorded; the rules of a service are no part of what was suggested."""
+    """A suggestion as recorded data, without the parts that are not compared: its basis, and a service's rules."""
     info = {key: note for key, note in suggestion.info.items() if key != RULES}
     return json.loads(json.dumps(replace(suggestion, basis=None, info=info).to_dict()))

@@ -1,7 +1,7 @@
-"""A search estimator for scikit-learn: ``KatibFlowSearchCV`` stands where ``GridSearchCV`` stands.
+"""A search estimator for scikit-learn: ``KatibFlowSearchCV`` is used like ``GridSearchCV``.
 
-What cross-validates, ranks and refits is scikit-learn's own ``BaseSearchCV``; which candidates there are, katib-flow
-decides, one after another. Candidates are evaluated in this process, or in scikit-learn's own ones (``n_jobs``).
+scikit-learn's own ``BaseSearchCV`` cross-validates, ranks and refits; katib-flow chooses the candidates, one after
+another. Candidates are evaluated in this process, or in the worker processes of scikit-learn (``n_jobs``).
 """
 
 import math
@@ -35,38 +35,39 @@ Results = Mapping[str, Any]
 class KatibFlowSearchCV(BaseSearchCV):
     """Search over the parameters of an estimator with any algorithm of katib-flow, by cross-validated score.
 
-    What is fitted has the attributes of ``GridSearchCV``: ``cv_results_``, ``best_estimator_``, ``best_score_``,
+    A fitted search has the attributes of ``GridSearchCV``: ``cv_results_``, ``best_estimator_``, ``best_score_``,
     ``best_params_``, ``best_index_``, ``scorer_``, ``n_splits_``, ``refit_time_``, ``multimetric_`` and so on.
 
-    Where it departs from ``GridSearchCV`` and ``RandomizedSearchCV``:
+    It differs from ``GridSearchCV`` and ``RandomizedSearchCV`` as follows:
 
-    - All candidates are scored on the same splits, also of a splitter that draws other ones each time it is asked.
-    - With several metrics the search raises that which ``refit`` names, and where it names none, the first; with a
-      callable ``refit`` and one metric, that metric.
-    - A candidate of which every fit fails is no reason to raise, unless all candidates are such: its scores are
-      ``error_score``, as in a grid of which another candidate can be fitted. Its times are 0.
-    - Estimators that take several targets say so of the search, too.
-    - A search over a finite space ends when it has tried all of it, so there may be fewer candidates than
+    - All candidates are scored on the same splits, even if the splitter returns different ones on each call.
+    - With several metrics, the search maximizes the one that ``refit`` names, or else the first one. With a callable
+      ``refit`` and a single metric, it maximizes that metric.
+    - If all fits of a candidate fail, the search raises an error only if this is so for all candidates. Otherwise the
+      scores of the candidate are ``error_score``, as in a grid with at least one successful fit, and its times are 0.
+    - The search supports multiple targets if the estimator does.
+    - A search over a finite space ends when all of it has been tried, so there may be fewer candidates than
       ``max_trials``.
-    - ``verbose`` tells of each batch of candidates, and a candidate's number is that in its batch. The callbacks of
-      scikit-learn 1.9 hear of the refit alone.
+    - ``verbose`` reports each batch of candidates, and numbers candidates within their batch. The callbacks of
+      scikit-learn 1.9 are called only for the refit.
 
     Args:
-        estimator: what is searched, an estimator of scikit-learn or like one.
-        space: by the name of each parameter, ``kf.Float``, ``kf.Int``, ``kf.Categorical`` or ``kf.Ordinal``; the same
-            as plain data, ``{"type": "float", "min": 0.1, "max": 10, "scale": "log"}``; or a list of values, which may
-            be any objects: tuples, estimators.
-        algorithm: a name, or a mapping with its name and settings; auto chooses one for the space.
-        max_trials: how many candidates are evaluated.
-        parallel_trials: how many candidates are asked for together, for ``n_jobs`` beyond the number of splits.
-        timeout: seconds, or text such as ``10m``, after which no more candidates are asked for.
+        estimator: the scikit-learn estimator, or a compatible object, whose parameters are searched.
+        space: the search space: a mapping from the name of each parameter to ``kf.Float``, ``kf.Int``,
+            ``kf.Categorical`` or ``kf.Ordinal``; to the same as plain data, such as
+            ``{"type": "float", "min": 0.1, "max": 10, "scale": "log"}``; or to a list of values, which may be any
+            objects, such as tuples or estimators.
+        algorithm: a name, or a mapping with a name and settings; ``auto`` chooses an algorithm for the space.
+        max_trials: maximum number of candidates.
+        parallel_trials: number of candidates per batch, to use more jobs than there are splits.
+        timeout: seconds, or a text such as ``10m``, after which no more candidates are evaluated.
         scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score: as in ``GridSearchCV``.
         random_state: seed of the search.
-        tracking_uri: a store of MLflow in which the search is recorded as an experiment; in none, where it is None.
-        name: of that experiment; that of the estimator's class, where it is None.
+        tracking_uri: the MLflow store in which to record the search as an experiment; None to record nothing.
+        name: name of that experiment; by default that of the estimator's class.
 
     Attributes:
-        history_: the trials, as katib-flow has them; with the id of each trial's run where they are recorded.
+        history_: the trials of the search, with the ids of their MLflow runs if they are recorded.
     """
 
     _parameter_constraints: dict[str, Any] = {
@@ -117,15 +118,15 @@ class KatibFlowSearchCV(BaseSearchCV):
         self.name = name
 
     def __sklearn_tags__(self) -> Any:
-        """scikit-learn's (from 1.6 on), and that several targets may be given where the estimator takes them."""
-        from sklearn.utils import get_tags  # not there before 1.6, and neither is this method's caller
+        """The tags of scikit-learn's own searches (from 1.6 on), and the estimator's support for multiple targets."""
+        from sklearn.utils import get_tags  # does not exist before 1.6, which does not call this method
 
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = get_tags(self.estimator).target_tags.multi_output
         return tags
 
     def _run_search(self, evaluate_candidates: Callable[..., Results]) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as it was before 1.9
-        """Evaluate candidates as the algorithm suggests them, and tell it what came of each."""
+        """Evaluate candidates as the algorithm suggests them, and report their scores to it."""
         space = _Space(self.space)
         splits = self._splits()
         self._lost = _Lost(self.error_score, super()._format_results)
@@ -133,18 +134,18 @@ class KatibFlowSearchCV(BaseSearchCV):
         try:
             with self._begun(space) as search, warnings.catch_warnings():
                 for once in (r"\s*\d+ fits failed out of", r"One or more of the (test|train) scores are non-finite"):
-                    warnings.filterwarnings("ignore", once)  # given below, of all candidates
+                    warnings.filterwarnings("ignore", once)  # issued below, for all candidates together
                 while trials := search.ask(self.parallel_trials):
                     results = self._evaluated(evaluate_candidates, splits, space, search, trials) or results
                 self.history_ = search.history
-            self._lost.tell()
+            self._lost.warn()
             self._lost.complete(results)
         finally:
             del self._lost
 
     def _splits(self) -> "_Once | None":
-        """The splits of all candidates; None where scikit-learn has them, splits that were listed and not made."""
-        checked = getattr(self, "_checked_cv_orig", None)  # of newer versions: in older ones fit keeps it to itself
+        """The splits for all candidates; None if ``cv`` is a list of splits, which scikit-learn uses as they are."""
+        checked = getattr(self, "_checked_cv_orig", None)  # newer versions only: in older ones it is a local of fit
         if checked is None and not (
             self.cv is None or isinstance(self.cv, numbers.Integral) or hasattr(self.cv, "split")
         ):
@@ -154,7 +155,7 @@ class KatibFlowSearchCV(BaseSearchCV):
     def _begun(self, space: "_Space") -> Search:
         algorithm = {"name": self.algorithm} if isinstance(self.algorithm, str) else dict(self.algorithm)
         limits: dict[str, Any] = {"max_trials": int(self.max_trials), "parallel_trials": int(self.parallel_trials)}
-        limits |= {"max_failed_trials": int(self.max_trials)}  # what cannot be fitted ends no search of scikit-learn's
+        limits |= {"max_failed_trials": int(self.max_trials)}  # failed fits do not end a search in scikit-learn
         limits |= {} if self.timeout is None else {"timeout": self.timeout}
         return ask_and_tell(
             name=self.name or type(self.estimator).__name__.lower(),
@@ -174,7 +175,7 @@ class KatibFlowSearchCV(BaseSearchCV):
         search: Search,
         trials: Sequence[Trial],
     ) -> Results | None:
-        """The results of all candidates so far; None where no fit of these went well."""
+        """The results of all candidates so far; None if all fits of these candidates failed."""
         candidates = [space.candidate(trial) for trial in trials]
         try:
             results = evaluate(candidates, cv=splits)
@@ -192,20 +193,20 @@ class KatibFlowSearchCV(BaseSearchCV):
         return results
 
     def _tell(self, search: Search, trial: Trial, results: Results, position: int) -> None:
-        """Tell what came of a candidate: the score to be raised, and every mean and deviation beside."""
-        told = {
+        """Report a candidate to the search: the score to maximize, and all means and standard deviations."""
+        metrics = {
             name: float(values[position])
             for name, values in results.items()
             if name.startswith(("mean_", "std_")) and isinstance(values, np.ndarray)
         }
-        score = told[self._raised(results)]
+        score = metrics[self._maximized(results)]
         if math.isnan(score):
-            search.tell(trial, told, error="its score is not a number")
+            search.tell(trial, metrics, error="its score is NaN")
         else:
-            search.tell(trial, {**told, SCORE: score})
+            search.tell(trial, {**metrics, SCORE: score})
 
-    def _raised(self, results: Results) -> str:
-        """The column of the score that the search raises."""
+    def _maximized(self, results: Results) -> str:
+        """The column of the score that the search maximizes."""
         names = [name for name in results if name.startswith("mean_test_")]
         wanted = f"mean_test_{self.refit}"
         return wanted if wanted in names else names[0]
@@ -213,24 +214,24 @@ class KatibFlowSearchCV(BaseSearchCV):
     def _format_results(
         self, candidate_params: list[Any], n_splits: int, out: list[Any], more_results: Any = None
     ) -> dict[str, Any]:
-        """scikit-learn's, with the candidates that could not be fitted, at their places."""
+        """scikit-learn's results, extended by the candidates whose fits all failed, in order."""
         return self._lost.formatted(candidate_params, n_splits, out, more_results)
 
 
 class _Space:
-    """What a search tries, and the values that a spec cannot hold: they have a text that stands for each."""
+    """The search space, with a text in place of each value that a spec cannot express."""
 
     def __init__(self, space: Mapping[str, Any]) -> None:
         self._objects: dict[str, dict[str, Any]] = {}
-        self.parameters = {name: self._parameter(name, each) for name, each in space.items()}
+        self.parameters = {name: self._parameter(name, given) for name, given in space.items()}
 
-    def _parameter(self, name: str, each: Any) -> Any:
-        if isinstance(each, Parameter | Mapping):
-            return each
-        values = each.tolist() if isinstance(each, np.ndarray) else each
+    def _parameter(self, name: str, given: Any) -> Any:
+        if isinstance(given, Parameter | Mapping):
+            return given
+        values = given.tolist() if isinstance(given, np.ndarray) else given
         if isinstance(values, str) or not isinstance(values, list | tuple):
             need = "kf.Float, kf.Int, kf.Categorical or kf.Ordinal, the same as a dict, or a list of values"
-            raise InvalidSpec("space", [SpecError(name, each, need)])
+            raise InvalidSpec("space", [SpecError(name, given, need)])
         if all(type(value) in _SCALARS for value in values):
             return Categorical(list(values))
         texts = [value if isinstance(value, str) else repr(value) for value in values]
@@ -239,13 +240,13 @@ class _Space:
         return Categorical(texts)
 
     def candidate(self, trial: Trial) -> dict[str, Any]:
-        """The parameters of a trial as the estimator takes them."""
+        """The parameters of a trial, with the original values for the estimator."""
         known = trial.assignment
         return {name: self._objects[name][value] if name in self._objects else value for name, value in known.items()}  # type: ignore[index]
 
 
 class _Once:
-    """A splitter that splits once, so that all candidates are scored alike."""
+    """A splitter that splits only once, so that all candidates are scored on the same splits."""
 
     def __init__(self, cv: Any, classifier: bool) -> None:
         self._cv, self._classifier = cv, classifier
@@ -259,63 +260,64 @@ class _Once:
 
 
 class _Lost:
-    """The candidates of which every fit failed: asked for them alone, scikit-learn sees a search without any result.
+    """The candidates whose fits all failed, for which scikit-learn raises an error if they make up a whole batch.
 
     Args:
-        form: makes results of the parameters of candidates, the number of splits, and what came of each fit.
+        error_score: as in ``GridSearchCV``.
+        form: builds results from the parameters of candidates, the number of splits, and the outcomes of all fits.
     """
 
     def __init__(self, error_score: Any, form: Callable[..., dict[str, Any]]) -> None:
         self._error_score, self._form = error_score, form
-        self._candidates: dict[int, tuple[Any, str]] = {}  # by their place among all, with what went wrong
+        self._candidates: dict[int, tuple[Any, str]] = {}  # by their positions among all, with the error
         self._fitted: list[Any] = []
-        self._fits: list[dict[str, Any]] = []  # of those that were fitted, so many as there are splits for each
+        self._fits: list[dict[str, Any]] = []  # of the fitted candidates, one per split for each
         self._splits, self._more = 0, None
 
     def add(self, candidates: Iterable[Any], message: str) -> None:
-        """Remember a batch, with what scikit-learn said of it."""
-        found = _FITS_FAILED.search(message.strip())
-        self._splits = self._splits or (int(found[1]) // len(list(candidates)) if found else 1)
+        """Remember a batch, with scikit-learn's error message."""
+        match = _FITS_FAILED.search(message.strip())
+        self._splits = self._splits or (int(match[1]) // len(list(candidates)) if match else 1)
         error = message.rpartition("with the following error:\n")[2]
-        for each in candidates:
-            self._candidates[len(self._fitted) + len(self._candidates)] = each, error
+        for candidate in candidates:
+            self._candidates[len(self._fitted) + len(self._candidates)] = candidate, error
 
     def formatted(self, fitted: list[Any], splits: int, fits: list[dict[str, Any]], more: Any) -> dict[str, Any]:
         """The results of all candidates."""
         self._fitted, self._splits, self._fits, self._more = fitted, splits, fits, more
         remaining, candidates = iter(fitted), list[Any]()
-        for place in range(len(fitted) + len(self._candidates)):
-            candidates.append(self._candidates[place][0] if place in self._candidates else next(remaining))
+        for position in range(len(fitted) + len(self._candidates)):
+            candidates.append(self._candidates[position][0] if position in self._candidates else next(remaining))
         return self._form(candidates, splits, self._all_fits(), more)
 
-    def tell(self) -> None:
-        """Warn of the fits that failed, as scikit-learn does.
+    def warn(self) -> None:
+        """Warn about failed fits, as scikit-learn does.
 
         Raises:
-            ValueError: all have failed, or there is no candidate.
+            ValueError: all fits failed, or no candidate was evaluated.
         """
         fits = self._all_fits()
         if not fits:
-            raise ValueError("no candidate was evaluated: the search ended before the first")
+            raise ValueError("no candidate was evaluated, because the search ended before the first one")
         _warn_or_raise_about_fit_failures(fits, self._error_score)
 
     def complete(self, results: Any) -> None:
-        """Have the results, which are of the last candidate that was fitted, tell of those that came later, too."""
+        """Extend the results, which end with the last fitted candidate, by the candidates after it."""
         whole = self.formatted(self._fitted, self._splits, self._fits, self._more)
         results.clear()
         results.update(whole)
 
     def _all_fits(self) -> list[dict[str, Any]]:
         fits, remaining = list[dict[str, Any]](), iter(self._fits)
-        for place in range(len(self._fitted) + len(self._candidates)):
-            if place in self._candidates:
-                fits += [self._failed(self._candidates[place][1])] * self._splits
+        for position in range(len(self._fitted) + len(self._candidates)):
+            if position in self._candidates:
+                fits += [self._failed(self._candidates[position][1])] * self._splits
             else:
                 fits += [next(remaining) for _ in range(self._splits)]
         return fits
 
     def _failed(self, error: str) -> dict[str, Any]:
-        """What a fit gives that failed."""
+        """The outcome of a failed fit."""
         like: Mapping[str, Any] = self._fits[0] if self._fits else {}
         failed = {**like, "fit_error": error, "fit_time": 0.0, "score_time": 0.0}
         for scores in ("test_scores", "train_scores"):

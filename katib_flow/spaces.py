@@ -1,6 +1,6 @@
-"""What an experiment searches: a space of architectures, and its parameters with the decisions about these.
+"""The search space of an experiment: its parameters, and the decisions of its space of architectures.
 
-The spec says no more of ``architecture`` than how it is written; what it means, ``models`` knows.
+The spec defines only the form of ``architecture``; ``models`` defines its meaning.
 """
 
 from collections.abc import Iterator
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def architectures(experiment: Experiment) -> "Space | None":
-    """The space of architectures; None where none is searched.
+    """The space of architectures; None if the experiment does not search one.
 
     Raises:
-        InvalidSpec: ``architecture`` describes none.
+        InvalidSpec: ``architecture`` is not a valid space.
     """
     if experiment.architecture is None:
         return None
@@ -28,17 +28,17 @@ def architectures(experiment: Experiment) -> "Space | None":
 
 
 def search_space(experiment: Experiment) -> SearchSpace:
-    """What is assigned: the parameters, and the decisions about an architecture after them.
+    """The search space: the parameters, followed by the decisions of an architecture.
 
     Raises:
-        InvalidSpec: ``architecture`` describes no space of architectures.
+        InvalidSpec: ``architecture`` is not a valid space.
     """
     space = architectures(experiment)
     return SearchSpace({**experiment.parameters, **(space.parameters if space else {})})
 
 
 def check_architecture(experiment: Experiment) -> Iterator[SpecError]:
-    """What is wrong with ``architecture``, and parameters that have the name of a decision about it."""
+    """Mistakes in ``architecture``, and parameters with the name of one of its decisions."""
     try:
         space = architectures(experiment)
     except InvalidSpec as invalid:
@@ -46,5 +46,5 @@ def check_architecture(experiment: Experiment) -> Iterator[SpecError]:
         return
     for name in experiment.parameters:
         if space and name in space.parameters:
-            need = "another name: it is that of a decision about the architecture"
+            need = "another name, because a decision of the architecture has this one"
             yield SpecError(f"parameters.{name}", name, need)

@@ -1,8 +1,8 @@
-"""``kf.tune``: the interface of ``KatibClient.tune`` of Katib's SDK 0.19, for an ordinary experiment.
+"""``kf.tune``: the interface of ``KatibClient.tune`` in Katib's SDK 0.19, for an ordinary experiment.
 
-What is Katib's (the names of algorithms and settings, the objective's type) is read as it is in a manifest. On this
-machine the objective is called as any other function is; for a cluster its text becomes the program of a container,
-as in Katib.
+Names of Katib (algorithms, settings, the type of the objective) are read as in a manifest. On this machine the
+objective is called like any other function; on a cluster its source code becomes the program of a container, as in
+Katib.
 """
 
 import inspect
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
     from katib_flow.tracking import Store
 
 BASE_IMAGE = "docker.io/pytorch/pytorch:2.2.1-cuda12.1-cudnn8-runtime"
-"""Katib's default."""
+"""The default of Katib's SDK."""
 SOURCE = "kf.tune"
 STDOUT = {"kind": "StdOut"}
 
 
 class TakesDict:
-    """An objective of Katib's kind as a function of the parameters: it gets them as one dict.
+    """Calls a Katib objective, which takes one dict, as a function with parameters by name.
 
     Args:
-        names: what the objective calls a parameter or a constant, by its name in the spec, in the order of its dict.
-        push: whether it calls ``report_metrics`` of Katib's SDK.
+        names: names of parameters and constants in the dict, by their names in the spec, in the order of the dict.
+        push: True if the objective calls ``report_metrics`` of Katib's SDK.
     """
 
     def __init__(self, objective: Callable[..., Any], names: Mapping[str, str], *, push: bool) -> None:
@@ -83,23 +83,23 @@ def tune(
     """Search the parameters of an objective with the arguments of ``KatibClient.tune``, on this machine or on Argo.
 
     Args:
-        name: of the experiment.
-        objective: takes one dict, the parameters; it prints ``metric=value``, returns a number or a dict of metrics, or
-            yields one of these a step.
-        parameters: ``kf.search.double(...)``, ``kf.Float(...)`` and the like, or what ``katib.search`` of Katib's SDK
-            made, by name; anything else is a constant that every trial finds in its dict.
-        algorithm_name, algorithm_settings: Katib's, or any of katib-flow's.
-        base_image, packages_to_install, pip_index_urls, resources_per_trial, namespace: what a trial has on Argo; here
-            the objective runs in this Python, and a note says so.
-        backend: ``local`` runs the experiment, ``argo`` makes a Workflow of it.
-        submit: of Argo, whether to create the Workflow; left out, where a kubeconfig names a cluster.
+        name: name of the experiment.
+        objective: a function of one dict, the parameters; it prints ``metric=value``, returns a number or a dict of
+            metrics, or yields one of these per step.
+        parameters: ``kf.search.double(...)``, ``kf.Float(...)`` and the like, or objects of ``katib.search`` in Katib's
+            SDK, by name; any other value is a constant in the dict of every trial.
+        algorithm_name, algorithm_settings: an algorithm of Katib or katib-flow, and its settings.
+        base_image, packages_to_install, pip_index_urls, resources_per_trial, namespace: for the trials on Argo; on this
+            machine the objective runs in this Python, and a note says so.
+        backend: ``local`` runs the experiment here, ``argo`` compiles it to a Workflow.
+        submit: for ``argo``, whether to create the Workflow; by default, if a kubeconfig names a cluster.
         store, tracking_uri: as in ``kf.run``.
 
     Returns:
-        The ``Result``; of Argo, the ``hera.workflows.Workflow``.
+        The ``Result``; for ``argo``, the ``hera.workflows.Workflow``.
 
     Raises:
-        InvalidSpec: with every mistake, by the argument in which it is.
+        InvalidSpec: with every mistake, by the argument that it is in.
     """
     arguments = Arguments()
     external = {
@@ -109,7 +109,7 @@ def tune(
     }
     for key, value in external.items():
         if value is not None:
-            need = "objective and parameters in its place: examples/finetune.py fine-tunes a model of others"
+            need = "objective and parameters instead; examples/finetune.py fine-tunes a pretrained model"
             arguments.wrong(key, shown(value), need)
     if backend not in ("local", "argo"):
         arguments.wrong("backend", shown(backend), "'local' or 'argo'")
@@ -130,7 +130,7 @@ def tune(
     assert objective is not None
     notes = [Note(arguments.named(arguments.draft.origin(note.where)), note.text) for note in arguments.draft.notes]
     if retain_trials:
-        notes.append(Note("retain_trials", "what a trial printed is kept in MLflow, its pod is not kept"))
+        notes.append(Note("retain_trials", "the output of a trial is kept in MLflow, but its pod is not kept"))
     index_urls = [pip_index_urls] if isinstance(pip_index_urls, str) else list(pip_index_urls or ())
     index_urls = index_urls or [pip_index_url] if pip_index_url else index_urls
     if backend == "argo":
@@ -155,28 +155,28 @@ def tune(
 
 _ON_ARGO = "has no effect here, only with backend='argo'"
 _WITHOUT_EFFECT = {
-    "base_image": f"{_ON_ARGO}: the objective runs in this Python",
-    "packages_to_install": f"{_ON_ARGO}: the objective runs in this Python, and finds what is installed in it",
-    "env_per_trial": "values in Secrets have no effect here, only with backend='argo'",
-    "storage_config": "has no effect: nothing is stored for a custom objective",
+    "base_image": f"{_ON_ARGO}, because the objective runs in this Python",
+    "packages_to_install": f"{_ON_ARGO}, because the objective runs in this Python with its installed packages",
+    "env_per_trial": "values from Secrets have no effect here, only with backend='argo'",
+    "storage_config": "has no effect, because nothing is stored for a custom objective",
 }
 
 
 def _checked(arguments: Arguments, objective: Any) -> str:
-    """The objective as ``module:name``; a mistake is told where it cannot be one."""
+    """The objective as ``module:name``; mistakes are reported in ``arguments``."""
     need = "a function of one argument, the dict of parameters"
     if not callable(objective) or not getattr(objective, "__name__", "").isidentifier():
-        arguments.wrong("objective", shown(objective), f"{need}, made by def")
+        arguments.wrong("objective", shown(objective), f"{need}, defined with def")
         return "objective:objective"
     try:
         inspect.signature(objective).bind({})
     except TypeError:
         signature = f"{getattr(objective, '__name__', objective)}{inspect.signature(objective)}"
-        arguments.wrong("objective", signature, f"{need}; one that takes them by name is for kf.experiment")
-    except ValueError:  # some have no signature; calling them will tell
+        arguments.wrong("objective", signature, f"{need}; for a function that takes them by name, use kf.experiment")
+    except ValueError:  # some callables have no signature; the first call will show
         pass
     module, called = home_of(objective)
-    return f"{module or '__main__'}:{called}"  # one that was made by exec has no module
+    return f"{module or '__main__'}:{called}"  # a function created by exec has no module
 
 
 def _experiment(arguments: Arguments, reference: str, env: Mapping[str, str]) -> Experiment:
@@ -186,10 +186,10 @@ def _experiment(arguments: Arguments, reference: str, env: Mapping[str, str]) ->
 
 
 def _parsed(arguments: Arguments, data: Mapping[str, Any]) -> Experiment:
-    """The experiment of some data; every mistake is told by its argument.
+    """Build the experiment.
 
     Raises:
-        InvalidSpec: there are mistakes.
+        InvalidSpec: with every mistake, by the argument that it is in.
     """
     experiment, problems = None, list[SpecError]()
     try:
@@ -216,7 +216,7 @@ def _in_container(
 
 
 def _on_argo(experiment: Experiment, submit: bool | None) -> Any:
-    """The Workflow, created where there is a cluster for it."""
+    """The Workflow, which is created if there is a cluster, unless ``submit`` is False."""
     from katib_flow.argo import compile_experiment
     from katib_flow.argo.cluster import Cluster, ClusterError, KubernetesCluster
     from katib_flow.argo.submit import submit as create
@@ -232,7 +232,7 @@ def _on_argo(experiment: Experiment, submit: bool | None) -> Any:
     except (KatibFlowError, ImportError) as error:
         if submit:
             raise
-        tell([Note("backend", f"the Workflow was compiled, and not submitted: {error}")])
+        tell([Note("backend", f"the Workflow was compiled, but not submitted: {error}")])
         return workflow
     workflow.name = create(cluster, experiment)
     workflow.generate_name = None

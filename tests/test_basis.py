@@ -15,7 +15,7 @@ index_sets = st.sets(st.integers(0, 40))
 
 @given(index_sets)
 def test_ranges_hold_the_indices_that_they_were_made_of(indices):
-    ranges = Indices.of(sorted(indices))
+    ranges = Indices.from_sorted(sorted(indices))
     assert [index for index in range(50) if index in ranges] == sorted(indices)
     assert len(ranges) == len(indices)
     assert all(left[1] + 1 < right[0] for left, right in pairwise(ranges.ranges))
@@ -29,7 +29,7 @@ def test_a_basis_reads_back_as_it_was(indices, running, killed, earlier):
         for index, over in zip(sorted(indices), cycle([State.SUCCEEDED, State.FAILED]), strict=False)
     ]
     before = History(tuple(Trial(Suggestion(index, {})) for index in range(earlier)))
-    basis = Basis.of(History(tuple(trials)), 41, 2, before)
+    basis = Basis.of_request(History(tuple(trials)), 41, 2, before)
     back = Suggestion.from_dict(json.loads(json.dumps(Suggestion(41, {}, basis=basis).to_dict())))
     assert back.basis == basis
     assert (basis.start, basis.count, basis.earlier) == (41, 2, earlier)
@@ -40,14 +40,14 @@ def test_a_basis_reads_back_as_it_was(indices, running, killed, earlier):
 
 def test_the_order_of_a_history_is_no_part_of_its_basis():
     trials = [Trial(Suggestion(index, {}), State.RUNNING if index % 3 else State.SUCCEEDED) for index in range(8)]
-    bases = {Basis.of(History(tuple(order)), 8, 2, History()) for order in (trials, trials[::-1])}
+    bases = {Basis.of_request(History(tuple(order)), 8, 2, History()) for order in (trials, trials[::-1])}
     assert [str(basis.trials) for basis in bases] == ["0-7"]
     assert Basis.from_dict(next(iter(bases)).to_dict()) in bases
 
 
 def test_a_basis_is_small_however_long_the_history_and_takes_no_memory_by_what_it_claims():
     trials = tuple(Trial(Suggestion(index, {}), State.SUCCEEDED) for index in range(10_000))
-    assert len(json.dumps(Basis.of(History(trials), 10_000, 1, History()).to_dict())) < 60
+    assert len(json.dumps(Basis.of_request(History(trials), 10_000, 1, History()).to_dict())) < 60
     assert 10**17 in Indices.parse(f"0-{10**17}")
 
 

@@ -20,12 +20,12 @@ def notes(**sections):
 @pytest.mark.parametrize(
     ("algorithm", "most", "said"),
     [
-        ("hyperband", 12, "12 trials end the brackets before the 22 that they need, and before any trial has the whole budget, epochs 9"),
-        ("hyperband", 21, "21 trials end the brackets before the 22 that they need"),
+        ("hyperband", 12, "the search ends after 12 trials, but all brackets need 22 trials, and before any trial has the full budget (epochs = 9)"),
+        ("hyperband", 21, "the search ends after 21 trials, but all brackets need 22 trials"),
         ("hyperband", 22, None),
-        ("bohb", 12, "12 trials end the search before any trial has the whole budget, epochs 9: bohb needs 13"),
+        ("bohb", 12, "the search ends after 12 trials, before any trial has the full budget (epochs = 9); bohb needs 13 trials"),
         ("bohb", 13, None),
-        ("asha", 12, "12 trials end the search before any trial has the whole budget, epochs 9: asha needs 13"),
+        ("asha", 12, "the search ends after 12 trials, before any trial has the full budget (epochs = 9); asha needs 13 trials"),
         ("asha", 13, None),
     ],
 )  # fmt: skip
@@ -38,25 +38,25 @@ def test_halving_that_ends_too_soon_is_told(algorithm, most, said):
     ("sections", "said"),
     [
         ({}, None),
-        ({"algorithm": "tpe", "budget": BUDGET}, "budget: tpe gives trials none: epochs has no value, "),
-        ({"algorithm": "amoebanet", "architecture": "cell", "budget": BUDGET}, "budget: amoebanet gives trials none"),
+        ({"algorithm": "tpe", "budget": BUDGET}, "budget: tpe sets no budgets, so epochs has no value, "),
+        ({"algorithm": "amoebanet", "architecture": "cell", "budget": BUDGET}, "budget: amoebanet sets no budgets"),
         ({"algorithm": "nash", "architecture": "chain", "budget": BUDGET}, None),
-        ({"algorithm": "random", "warm_start": ["a"]}, "warm_start: random learns nothing from the trials of earlier"),
+        ({"algorithm": "random", "warm_start": ["a"]}, "warm_start: random does not use the trials of earlier"),
         ({"algorithm": "tpe", "warm_start": ["a"]}, None),
-        ({"algorithm": "nsga2", "warm_start": ["a"]}, "warm_start: nsga2 learns nothing from the trials of earlier"),
-        ({"algorithm": "amoebanet", "architecture": "cell", "warm_start": ["a"]}, "warm_start: amoebanet learns nothing"),
+        ({"algorithm": "nsga2", "warm_start": ["a"]}, "warm_start: nsga2 does not use the trials of earlier"),
+        ({"algorithm": "amoebanet", "architecture": "cell", "warm_start": ["a"]}, "warm_start: amoebanet does not use"),
         ({"algorithm": "nasbot", "architecture": "chain", "warm_start": ["a"]}, None),
-        ({"initial": [{}] * 12}, "initial: 2 of 12 points are never tried, because limits.max_trials is 10"),
-        ({"trial": {"command": ["train"]}}, "parameters.lr: no argument holds ${lr}: it changes nothing but for"),
+        ({"initial": [{}] * 12}, "initial: 2 of 12 points will not be tried, because limits.max_trials is 10"),
+        ({"trial": {"command": ["train"]}}, "parameters.lr: no argument contains ${lr}; it has an effect only if"),
         ({"trial": COMMAND}, None),
         ({"trial": {"command": ["train", "${trial.file}"]}}, None),
-        ({"algorithm": "asha", "budget": BUDGET | {"max": 1}, "trial": COMMAND}, "budget.parameter: no argument holds ${epochs}"),
-        ({"early_stopping": {"name": "median", "settings": {"min_trials": 10}}}, "early_stopping: median ends a trial only when 10"),
+        ({"algorithm": "asha", "budget": BUDGET | {"max": 1}, "trial": COMMAND}, "budget.parameter: no argument contains ${epochs}"),
+        ({"early_stopping": {"name": "median", "settings": {"min_trials": 10}}}, "early_stopping: median stops a trial only after 10"),
         ({"early_stopping": "median"}, None),
-        ({"metrics": {"path": "x"}}, "metrics.path: nothing reads it, because metrics.source is stdout"),
-        ({"metrics": {"source": "tensorboard", "path": "x", "filter": "(a)(b)"}}, "metrics.filter: nothing reads it, because"),
+        ({"metrics": {"path": "x"}}, "metrics.path: it is not used, because metrics.source is stdout"),
+        ({"metrics": {"source": "tensorboard", "path": "x", "filter": "(a)(b)"}}, "metrics.filter: it is not used, because"),
         ({"metrics": {"source": "file", "path": "x", "filter": "(a)(b)"}}, None),
-        ({"tracking": {"register_model": "m"}}, "tracking.register_model: only the network of an architecture search"),
+        ({"tracking": {"register_model": "m"}}, "tracking.register_model: only networks of an architecture search"),
         ({"tracking": {"register_model": "m"}, "architecture": "chain", "algorithm": "nash"}, None),
     ],
 )  # fmt: skip
@@ -68,7 +68,7 @@ def test_a_setting_without_effect_is_told(sections, said):
 def test_that_a_workflow_registers_no_model_is_told():
     (note,) = on_a_cluster(experiment(tracking={"register_model": "m"}, architecture="chain", algorithm="nash"))
     assert note.where == "tracking.register_model"
-    assert note.text.startswith("a workflow registers no model when it has ended; `katib-flow register digits-mlp`")
+    assert note.text.startswith("a Workflow does not register models; run `katib-flow register digits-mlp`")
     assert on_a_cluster(experiment()) == []
 
 
@@ -90,8 +90,8 @@ def trial(index, **assignment):
         ([trial(0, lr=0.1), trial(1, lr=0.2)], None),
         ([], "0 of 0 trials of earlier lie in this space"),
         ([trial(0, lr=0.1), trial(1, lr=2.0)], "1 of 2 trials of earlier lie in this space: lr has a value that is not in this space (1 trial)"),
-        ([trial(0)], "0 of 1 trials of earlier lie in this space: lr has no value (1 trial)"),
-        ([trial(0, lr=0.1, wd=1.0)], "0 of 1 trials of earlier lie in this space: wd is no parameter of this space (1 trial)"),
+        ([trial(0)], "0 of 1 trial of earlier lie in this space: lr has no value (1 trial)"),
+        ([trial(0, lr=0.1, wd=1.0)], "0 of 1 trial of earlier lie in this space: wd is not a parameter of this space (1 trial)"),
     ],
 )  # fmt: skip
 def test_earlier_trials_that_do_not_fit_are_counted_with_the_reason(trials, said):
@@ -117,5 +117,5 @@ def test_validate_and_run_tell_the_same_and_nothing_on_stdout(tmp_path, monkeypa
     said = [CliRunner().invoke(app, [command, "spec.yaml"]) for command in ("validate", "run")]
     assert [each.exit_code for each in said] == [0, 0]
     for each in said:
-        assert "note: parameters.lr: no argument holds ${lr}" in each.stderr
+        assert "note: parameters.lr: no argument contains ${lr}" in each.stderr
         assert "note:" not in each.stdout

@@ -99,7 +99,7 @@ def test_segments_of_a_supernets_search_reach_no_goal_and_are_no_result():
     assert (ended.end, ended.failed) == (End.MAX_TRIALS, True)
     assert ended.reason == (
         f"reached limits.max_trials (2); {FRUITLESS}: 2 succeeded; "
-        "segments of a search do not count, and nothing that it derived was trained"
+        "segments of a search do not count, and no network that it derived was trained"
     )
 
 

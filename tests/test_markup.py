@@ -60,7 +60,7 @@ def test_a_history_shows_a_row_a_trial() -> None:
         *("t00001", "failed", "x=0.5, kind=a", "no good"),
     ]
     assert page.tags.count("td") == 10
-    assert Page(History()._repr_html_()).texts == ["0 trials: nothing yet"]
+    assert Page(History()._repr_html_()).texts == ["0 trials"]
 
 
 def test_of_a_long_history_the_first_and_the_last_are_shown() -> None:

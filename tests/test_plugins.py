@@ -74,7 +74,7 @@ def test_a_package_that_does_not_import_is_told_with_the_reason(
     brings(monkeypatch, group, broken)
     with pytest.raises(KatibFlowError) as told:
         registry.all()
-    assert f"entry point theirs.plugin of {group}: does not import: OSError: no such library" in str(told.value)
+    assert f"entry point theirs.plugin of {group}: cannot be imported: OSError: no such library" in str(told.value)
 
 
 @every_registry

@@ -122,7 +122,7 @@ def test_where_what_was_known_is_gone_no_difference_is_claimed(history):
     knew = {trial.id: len(known(trial)) for trial in without if 1 in known(trial)}
     assert knew
     assert {trial: one.unclear for trial, one in told(without).items()} == {
-        trial: f"{count} trials were known when it was suggested, and of these {count - 1} are recorded"
+        trial: f"of {count} trials known when it was suggested, only {count - 1} are still recorded"
         for trial, count in knew.items()
     }
 
@@ -131,19 +131,19 @@ def test_a_trial_that_is_run_again_after_its_end_was_known_makes_it_unclear(hist
     over = next(trial for trial in history if trial.state.over)
     killed = told(history.replaced([replace(over, state=State.KILLED)]))
     assert {one.unclear for one in killed.values()} == {
-        f"{over.id} had ended when it was suggested, and is recorded as not ended, or as killed"
+        f"{over.id} had ended when it was suggested, but is recorded as not ended or as killed"
     }
     again = told(history.replaced([replace(over, observations={"accuracy": 5.0}, ended=900.0)]))
-    assert {one.unclear for one in again.values()} == {
-        f"it differs, but {over.id}, whose end was known, ended after it had begun: it ran again"
-    }
+    assert {one.unclear for one in again.values()} == {f"it differs, but {over.id} ran again after this trial began"}
 
 
 def test_what_says_nothing_of_what_was_known_cannot_be_told(history):
     bare = [replace(trial, suggestion=replace(trial.suggestion, basis=None)) for trial in history]
     found = told(History(tuple(bare)))
     assert len(found) == len(history)
-    assert {one.unclear for one in found.values()} == {"what was known when it was suggested is not recorded"}
+    assert {one.unclear for one in found.values()} == {
+        "the trials that were known when it was suggested are not recorded"
+    }
 
 
 @pytest.mark.parametrize(
@@ -151,15 +151,15 @@ def test_what_says_nothing_of_what_was_known_cannot_be_told(history):
     [
         {"count": 10**12},
         {"start": 90},
-        {"unfinished": (("succeeded", Indices.of([0])),)},
-        {"unfinished": (("sleeping", Indices.of([0])),)},
+        {"unfinished": (("succeeded", Indices.from_sorted([0])),)},
+        {"unfinished": (("sleeping", Indices.from_sorted([0])),)},
     ],
 )
 def test_what_cannot_have_been_known_is_said_at_once(history, claim):
     last = history[-1]
     edited = replace(last.suggestion, basis=replace(last.suggestion.basis, **claim))
     (found,) = told(history.replaced([replace(last, suggestion=edited)])).values()
-    assert found.unclear == "what is recorded as known when it was suggested cannot be true"
+    assert found.unclear == "the recorded trials that were known when it was suggested are inconsistent"
 
 
 def test_earlier_experiments_that_have_gone_on_make_it_unclear_and_others_do_not():
@@ -170,7 +170,7 @@ def test_earlier_experiments_that_have_gone_on_make_it_unclear_and_others_do_not
     more = History((*before, ended(Trial(Suggestion(8, {"lr": 0.9})))))
     other = told(history, of, earlier=more, began=200.0)
     assert {one.unclear for one in other.values()} == {
-        "it differs, but the experiments that it starts from have gone on since this one began"
+        "it differs, but the experiments of warm_start have continued since this one began"
     }
     edited = earlier.replaced([replace(before[0], observations={"accuracy": 5.0})])
     assert any(one.differences for one in told(history, of, earlier=edited, began=200.0).values())

@@ -251,7 +251,7 @@ def test_it_is_recorded_where_a_store_is_named(tmp_path: Path, monkeypatch: pyte
 
 def test_it_ends_when_there_is_nothing_left_to_try_or_no_time() -> None:
     assert len(search(space={"a": [0, 1, 2]}, max_trials=50).fit(X, Y).history_) == 3
-    with pytest.raises(ValueError, match="no candidate was evaluated: the search ended before the first"):
+    with pytest.raises(ValueError, match="no candidate was evaluated, because the search ended before the first"):
         search(timeout=1e-9).fit(X, Y)
 
 

@@ -215,18 +215,18 @@ def test_every_mistake_is_told_by_its_argument() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"of": None}, "objective: found nothing, need a function of one argument, the dict of parameters, made by def"),
-        ({"of": lambda p: 1}, "made by def"),
+        ({"of": None}, "objective: found nothing, need a function of one argument, the dict of parameters, defined with def"),
+        ({"of": lambda p: 1}, "defined with def"),
         ({"of": lambda_of_budget, "parameters": {"c": 1}}, "parameters: found nothing, need at least one parameter, or an architecture to search"),
-        ({"parameters": None}, "parameters: found nothing, need a dict of kf.search.double(...) and the like, by name"),
+        ({"parameters": None}, "parameters: found nothing, need a dict from names to kf.search.double(...) and the like"),
         ({"max_trial_count": None}, "max_trial_count: found nothing, need a condition that ends the experiment: max_trials, a timeout, or a goal in objective"),
-        ({"objective_metric_name": None}, "objective_metric_name: found nothing, need a value here, it is required"),
+        ({"objective_metric_name": None}, "objective_metric_name: found nothing, need a value; it is required"),
         ({"trial_active_deadline_seconds": -1}, "trial_active_deadline_seconds: found -1.0, need a number above 0"),
-        ({"parameters": {"a b": kf.search.int(1, 2)}}, "parameters: found 'a b', need a name of letters, digits, '_', '-' and '.', no digit first"),
+        ({"parameters": {"a b": kf.search.int(1, 2)}}, "parameters: found 'a b', need a name of letters, digits, '_', '-' and '.' that starts with a letter or '_'"),
         ({"algorithm_name": "tpe", "algorithm_settings": {"n_ei_candidates": "many"}}, "algorithm_settings.n_ei_candidates: found 'many', need a whole number"),
         ({"algorithm_name": 3}, "algorithm_name: found 3, need text (quote it)"),
-        ({"algorithm_settings": "x"}, "algorithm_settings: found 'x', need a dict of settings by name"),
-        ({"env_per_trial": [{"value": 1}]}, "env_per_trial[0]: found {'value': 1}, need a name and a value, or a Secret's key; or a V1EnvFromSource of a Secret"),
+        ({"algorithm_settings": "x"}, "algorithm_settings: found 'x', need a dict from names to settings"),
+        ({"env_per_trial": [{"value": 1}]}, "env_per_trial[0]: found {'value': 1}, need a name with a value or a key of a Secret, or a V1EnvFromSource of a Secret"),
         ({"resources_per_trial": "2"}, "resources_per_trial: found '2', need a dict with cpu, memory and gpu, or V1ResourceRequirements"),
     ],
 )  # fmt: skip
@@ -242,7 +242,7 @@ def test_an_objective_that_takes_the_parameters_by_name_is_told_where_it_belongs
     (line,) = refusal(by_name)
     assert line == (
         "kf.tune: objective: found 'by_name(a: int, b: float) -> float', need a function of one argument, the dict of "
-        "parameters; one that takes them by name is for kf.experiment"
+        "parameters; for a function that takes them by name, use kf.experiment"
     )
 
 
@@ -250,7 +250,7 @@ def test_an_objective_that_takes_the_parameters_by_name_is_told_where_it_belongs
     ("make", "message"),
     [
         (lambda: kf.search.int(3, 1), "kf.search.int: min: found 3, need a number no greater than max, 1"),
-        (lambda: kf.search.double(max=1), "kf.search.double: min: found nothing, need a value here, it is required"),
+        (lambda: kf.search.double(max=1), "kf.search.double: min: found nothing, need a value; it is required"),
         (lambda: kf.search.categorical([]), "kf.search.categorical: values: found [], need 1 or more items"),
     ],
 )
@@ -355,7 +355,7 @@ def test_a_workflow_is_submitted_where_there_is_a_cluster(monkeypatch: pytest.Mo
 
 def test_a_workflow_is_only_compiled_where_there_is_none(capfd: pytest.CaptureFixture[str]) -> None:
     assert tune(backend="argo").name is None
-    assert "note: backend: the Workflow was compiled, and not submitted: Kubernetes: found no" in capfd.readouterr().err
+    assert "note: backend: the Workflow was compiled, but not submitted: Kubernetes: found no" in capfd.readouterr().err
     with pytest.raises(kf.KatibFlowError, match="found no cluster"):
         tune(backend="argo", submit=True)
 

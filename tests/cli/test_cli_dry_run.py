@@ -176,7 +176,7 @@ def test_a_module_prints_where_no_program_reads(call: Any) -> None:
     [
         ({"trial": {"function": "user_module:sqare"}}, "trial.function: found 'user_module:sqare'"),
         ({"trial": {"command": ["no-such-program"]}}, "trial.command[0]: found 'no-such-program'"),
-        ({"warm_start": ["earlier"]}, "warm_start: there is no store with earlier"),
+        ({"warm_start": ["earlier"]}, "so earlier cannot be read"),
         ({"algorithm": {"command": ["sh", "-c", "exit 3"]}}, "ended with exit code 3"),
     ],
 )

@@ -69,7 +69,7 @@ def test_where_the_spec_says_which_python_that_one_is_taken(tmp_path: Path) -> N
 def test_a_warm_start_of_which_nothing_fits_is_told_at_validation(call: Any) -> None:
     program = ["python", "-c", "print('accuracy=${lr}')"]
     absent = call("validate", written(program, name="next", more="warm_start: before"))
-    assert "note: warm_start: found no store at " in absent.error
+    assert "note: warm_start: no store exists at " in absent.error
     with kf.ask_and_tell(name="before", parameters={"lr": kf.Float(2, 3)}, maximize="accuracy", max_trials=2) as search:
         for trial in search:
             search.tell(trial, 1.0)

@@ -157,7 +157,7 @@ def test_what_cannot_be_told_is_said_and_is_no_difference(replay: Any) -> None:
     edit("tpe", "t00005", "suggestion", lambda data: {name: each for name, each in data.items() if name != "basis"})
     out, code = replay("tpe")
     assert code == 0
-    assert "what was known when it was suggested is not recorded" in out
+    assert "the trials that were known when it was suggested are not recorded" in out
     assert "reproduced 13 of 14 suggestions; 0 differ, 1 could not be compared" in out
 
 

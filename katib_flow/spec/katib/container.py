@@ -14,7 +14,7 @@ _CONTINUE = '[ -z "$1" ] || [ -n "$(ls -A "$0")" ] || cp -R "$1/." "$0/"; shift;
 
 
 def fill_container(draft: Draft, job: Job, values: Mapping[str, str], *, shell: bool, checkpoints: str) -> None:
-    """Fill in ``trial``, and ``argo`` and ``limits`` as far as the Job determines them.
+    """Fill in ``trial``, and the parts of ``argo`` and ``limits`` that the Job determines.
 
     Args:
         values: the replacements of Katib's placeholders, by name.

@@ -1,4 +1,4 @@
-"""The placement of a Job's pod -> the section ``argo`` of a spec, as far as it can express it."""
+"""The placement of a Job's pod -> the section ``argo`` of a spec, with a list of the parts that do not fit."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
