@@ -1,8 +1,8 @@
-"""The boxes of Table 1 (Zhou et al., OpML 2019): what each searches, its control, and when it is worth using.
+"""The boxes of Table 1 (Zhou et al., OpML 2019): the experiment of each system, its control, and when to use it.
 
-Each searches as its example has it, but for this. Latencies are FLOPs, which are the same on every machine. The
-supernets are trained for fewer epochs, so that about half of the budget is left for the networks that they come to.
-The envelope network has 12 channels for 24, whose first network would take the whole budget.
+Each system has the settings of its example, with three exceptions. Latencies are FLOPs, which are the same on every
+machine. Supernets are trained for fewer epochs, so that about half of the budget is left for the derived networks. The
+envelope network has 12 channels, because with the 24 of the example its first network would take the whole budget.
 """
 
 from collections.abc import Mapping
@@ -18,9 +18,9 @@ from katib_flow.spec import Experiment
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 BUDGET = 20_000.0
-"""Of a search, in millions of multiply-accumulates: two to three trainings of the plain network."""
+"""The budget of a search in millions of multiply-accumulates: two to three trainings of the plain network."""
 RULE = "all conv3"
-"""The network of the rule that searches nothing: a convolution on every edge of the cell that others search."""
+"""The network of the rule, which searches nothing: a convolution on every edge of the cell that others search."""
 
 
 @dataclass(frozen=True)
@@ -28,10 +28,10 @@ class Box:
     """A system in one of the boxes.
 
     Attributes:
-        experiment: what it searches: its example, without an end.
-        control: what it is compared with: itself told noise, or random search in its space.
-        when: to use it.
-        budget: in millions of multiply-accumulates.
+        experiment: the example of the system, without its limits.
+        control: the control: the system with noise in place of results, or random search in its space.
+        when: when to use the system, for the table.
+        budget: the budget of a search, in millions of multiply-accumulates.
     """
 
     strategy: Strategy
@@ -42,25 +42,25 @@ class Box:
     budget: float = BUDGET
 
     def random(self) -> Experiment:
-        """Random search in the same space, by the same trainings from scratch."""
+        """Random search in the same space, with the same trainings from scratch."""
         return Experiment.parse({**self.experiment.to_dict(), "algorithm": {"name": "random"}})
 
 
 def example(name: str, **sections: Any) -> Experiment:
-    """An example without its limits, some sections replaced."""
+    """An example without its limits, with some sections replaced."""
     return Experiment.parse(
         {**load(EXAMPLES / f"{name}.yaml").to_dict(), **sections, "limits": {"max_trials": 100_000}}
     )
 
 
 def settings_of(name: str, **more: Any) -> dict[str, Any]:
-    """The algorithm of an example, with some settings more."""
+    """The algorithm section of an example, with additional settings."""
     algorithm = load(EXAMPLES / f"{name}.yaml").algorithm
     return {"name": algorithm.name, "settings": {**algorithm.settings, **more}}
 
 
 MACRO = {"space": "macro", "settings": {"layers": 4, "operations": ["conv3", "sep3", "avg3", "max3"]}}
-"""As in examples/enas-macro.yaml: the example of nas-rl searches a cell, and its first box is whole networks."""
+"""As in examples/enas-macro.yaml; the first box of nas-rl is whole networks, and its example searches a cell."""
 
 ENVELOPE = {"space": "envelope", "settings": {"channels": 12, "stages": 2, "skips": True}}
 SHORT_TEXT = {"arguments": {"epochs": 2, "train_size": 25_000}}
@@ -68,23 +68,23 @@ SHORT_TEXT = {"arguments": {"epochs": 2, "train_size": 25_000}}
 _GENERATED_NETWORKS: Mapping[str, tuple[Experiment, str]] = {
     "nas-rl": (
         example("nas-rl", architecture=MACRO),
-        "the plainest controller: any space with slots and hundreds of short trainings to learn from",
+        "the simplest controller: any space with slots, and hundreds of short trainings to learn from",
     ),
     "enas": (
         example("enas-macro", algorithm=settings_of("enas-macro", epochs=34)),
-        "whole networks of like layers, where a supernet fits in memory and trainings are dear",
+        "whole networks of similar layers, if a supernet fits in memory and trainings are expensive",
     ),
     "mnasnet": (
         example("nas-mnasnet"),
-        "accuracy against latency that is measured on the device, with trainings from scratch",
+        "accuracy against latency measured on the device, with trainings from scratch",
     ),
     "nasbot": (
         example("nas-nasbot"),
-        "tens of trainings, each dear, of networks that differ in size and shape rather than in slots",
+        "tens of expensive trainings, of networks that differ in size and shape rather than in slots",
     ),
     "smash": (
         example("nas-smash", algorithm=settings_of("nas-smash", epochs=5)),
-        "a first look at very many architectures of one kind for the price of one training",
+        "a first look at very many architectures of one kind, at the cost of one training",
     ),
 }
 _GENERATED_CELLS: Mapping[str, tuple[Experiment, str]] = {
@@ -94,71 +94,71 @@ _GENERATED_CELLS: Mapping[str, tuple[Experiment, str]] = {
     ),
     "enas, cell": (
         example("enas-micro", algorithm=settings_of("enas-micro", epochs=12)),
-        "cells whose inputs are chosen too, with one training for all of them",
+        "cells whose inputs are searched too, with one training for all of them",
     ),
     "nasnet": (
         example("nas-nasnet"),
-        "normal and reduction cells that are to be stacked deeper later, with hundreds of trainings",
+        "normal and reduction cells to be stacked deeper later, with hundreds of trainings",
     ),
     "blockqnn": (
         example("nas-blockqnn"),
-        "blocks of varying depth, and a schedule from exploring to exploiting that you set yourself",
+        "blocks of varying depth, with a schedule from exploration to exploitation that you set yourself",
     ),
     "hierarchical": (
         example("nas-hierarchical"),
-        "motifs that repeat within motifs, many machines, thousands of trainings",
+        "motifs within motifs, with many machines and thousands of trainings",
     ),
 }
 _MODIFIED_NETWORKS: Mapping[str, tuple[Experiment, str]] = {
     "network-morphism": (
         example("nas-network-morphism"),
-        "growing a network that you have, with few and short trainings: children go on from its weights",
+        "growing an existing network with few, short trainings: children continue from its weights",
     ),
     "proxylessnas": (
         example("nas-proxylessnas", algorithm=settings_of("nas-proxylessnas", latency="flops", epochs=18)),
-        "a chain of mobile blocks for one device, by a supernet of which a step needs two paths in memory",
+        "a chain of mobile blocks for one device, with only two paths of the supernet in memory per step",
     ),
     "large-scale-evolution": (
         example("nas-large-scale-evolution"),
-        "nothing to start from, no idea of the network, and a great many trainings side by side",
+        "no starting network, no idea of its shape, and a great many trainings in parallel",
     ),
     "nash": (
         example("nash"),
-        "the quickest good network from one that you have: hill climbing, a handful of short trainings",
+        "a good network from an existing one as soon as possible: hill climbing, a handful of short trainings",
     ),
     "eas": (
         example("nas-eas"),
-        "growing a network by a policy that learns how, where there are enough trainings to learn from",
+        "growing a network by a learned policy, if there are enough trainings to learn from",
     ),
 }
 _MODIFIED_CELLS: Mapping[str, tuple[Experiment, str]] = {
     "amoebanet": (
         example("nas-amoebanet"),
-        "the plain choice for hundreds of trainings on many machines: it waits for nobody, and has next to no settings",
+        "the default for hundreds of trainings on many machines: it never waits for other trials, and has few settings",
     ),
     "snas": (
         example("snas", algorithm=settings_of("snas", epochs=9)),
-        "a supernet whose price in FLOPs is part of the loss, and whose weights are to be used without a new training",
+        "a supernet with FLOPs as part of its loss, whose weights are used without another training",
     ),
     "darts": (
         example("darts", algorithm=settings_of("darts", epochs=6)),
-        "a cell with a fixed wiring, one supernet that fits in memory, and the least cost until there is a network",
+        "a cell with fixed wiring, if the supernet fits in memory, at the cost of about ten trainings",
     ),
     "envelopenet": (
         example("nas-envelopenet", architecture=ENVELOPE),
-        "growing by feature statistics where validation accuracy is not to be trusted; a few trainings in all",
+        "growing by feature statistics if validation accuracy cannot be trusted, with a few trainings in all",
     ),
     "nao": (
         example("nas-nao"),
-        "a hundred trainings, of which each lot is to be near the best so far as a predictor sees it",
+        "a hundred trainings in rounds, each near the best networks so far, guided by a predictor",
     ),
     "adanet": (
         example("nas-adanet"),
-        "an ensemble of plain subnetworks, as large as the data asks for, with a bound of its error",
+        "an ensemble of plain subnetworks, as large as the data requires, with a bound on its error",
     ),
     "renas": (
         example("nas-renas"),
-        "evolution of cells with inherited weights, where each decision counts by itself",
+        "evolution of cells with inherited weights, if each decision counts by itself",
     ),
 }
 SUPERNETS = ("enas", "enas, cell", "smash", "proxylessnas", "snas", "darts")
@@ -178,8 +178,8 @@ TEXT = "nas-rl, recurrent cell"
 TEXTS = Box(
     "generation", "cell", example("nas-rl-cell", trial=SHORT_TEXT), "noise", "recurrent cells for text", 5 * BUDGET
 )
-"""The recurrent cells of nas-rl, which read text: a row of their own, measured in perplexity. They cost more: the
-budget is larger, and the text a quarter of the example's."""
+"""The recurrent cells of nas-rl, which read text and are measured in perplexity. They cost more, so the budget is
+larger, and the text is a quarter of the example's."""
 
 
 def rule_network() -> Topology:

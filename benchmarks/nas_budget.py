@@ -1,9 +1,9 @@
 """A search of architectures in this process, until a budget of multiply-accumulates is spent.
 
-The cost is counted where PyTorch computes: every convolution and matrix product, forwards and backwards, of a trial, of
-a step of a supernet, of an evaluation on validation images. So it is one measure for all systems, the same on every
-machine. What is left out: the controllers and predictors that suggest, and the evaluation on test images, which no
-system sees.
+The cost is counted where PyTorch computes: every convolution and matrix product, forwards and backwards, in trials, in
+steps of a supernet, and in evaluations on validation images. It is therefore one measure for all systems, the same on
+every machine. The computation of controllers and predictors is left out, and so is the evaluation on test images,
+which no system sees.
 """
 
 import math
@@ -36,19 +36,19 @@ from katib_flow.trial import user
 from katib_flow.trial.protocol import TRIAL_FILE, TrialDirectory, called_with
 from katib_flow.trial.runner import prepare_model
 
-Told = Literal["results", "noise"]
+Feedback = Literal["results", "noise"]
 RECIPE = Recipe()
-"""By which the choice of each system is trained again, from scratch."""
+"""The recipe with which the choice of each system is trained once more, from scratch."""
 MEGA = 1e6
 ATTEMPTS = 10
 aten = torch.ops.aten
 
 
 class Counted(TorchDispatchMode):
-    """Counts the multiply-accumulates of all that is computed while it is entered.
+    """A context that counts the multiply-accumulates of everything computed inside it.
 
     Attributes:
-        total: of convolutions and products of matrices; what works number by number is not counted.
+        total: those of convolutions and matrix products; elementwise operations are not counted.
     """
 
     def __init__(self) -> None:
@@ -85,9 +85,9 @@ class Trained:
     """A network that a search trained.
 
     Attributes:
-        cost: multiply-accumulates of the search until then, in millions.
-        seen: its objective as a loss, by which a network is chosen; lower is better.
-        test: its accuracy on test images; of a network that reads text its perplexity.
+        cost: multiply-accumulates of the search so far, in millions.
+        seen: the objective as a loss, by which a network is chosen; lower is better.
+        test: the accuracy on test images, or the perplexity of a network that reads text.
         topology: the network.
     """
 
@@ -97,31 +97,31 @@ class Trained:
     topology: Topology
 
 
-def search(experiment: Experiment, budget: float, *, seed: int, told: Told = "results") -> Iterator[Trained]:
-    """The networks that a search trains until its budget is spent; one that ends before begins again by another seed.
+def search(experiment: Experiment, budget: float, *, seed: int, feedback: Feedback = "results") -> Iterator[Trained]:
+    """Yield the networks that a search trains until its budget is spent.
 
-    It begins ``ATTEMPTS`` times at most.
+    A search that ends earlier starts again with another seed, at most ``ATTEMPTS`` times in all.
 
     Args:
-        budget: in millions of multiply-accumulates; a training that it does not cover does not count.
-        told: what the system is told of its trials: their results, or noise in their place.
+        budget: in millions of multiply-accumulates; a training that exceeds it does not count.
+        feedback: what the system receives for its trials: their results, or noise in their place.
     """
     counted = Counted()
     for attempt in range(ATTEMPTS):
         if counted.total < budget * MEGA:
-            yield from _one_search(seeded(experiment, seed + 1_000 * attempt), counted, budget * MEGA, told)
+            yield from _one_search(seeded(experiment, seed + 1_000 * attempt), counted, budget * MEGA, feedback)
 
 
 def seeded(experiment: Experiment, seed: int) -> Experiment:
-    """The same by another seed, of the algorithm and of the training."""
+    """The experiment with another seed, for both the algorithm and the training."""
     algorithm = experiment.algorithm.model_copy(update={"seed": seed})
     trial = experiment.trial.model_copy(update={"arguments": {**experiment.trial.arguments, "seed": seed}})
     return experiment.model_copy(update={"algorithm": algorithm, "trial": trial})
 
 
-def _one_search(experiment: Experiment, counted: Counted, budget: float, told: Told) -> Iterator[Trained]:
+def _one_search(experiment: Experiment, counted: Counted, budget: float, feedback: Feedback) -> Iterator[Trained]:
     noise = np.random.default_rng((experiment.algorithm.seed, 1))
-    known = History()  # what the system is told
+    known = History()  # as the system sees it
     kept: tuple[Learnt, ...] = ()
     with tempfile.TemporaryDirectory() as directory:
         while True:
@@ -139,33 +139,35 @@ def _one_search(experiment: Experiment, counted: Counted, budget: float, told: T
                 assert suggestion.topology is not None
                 yield Trained(counted.total / MEGA, seen, test, Topology.parse(suggestion.topology))
             random = {name: float(noise.random()) for name in trial.observations}
-            known = known.replaced([replace(trial, observations=random) if told == "noise" else trial])
+            known = known.replaced([replace(trial, observations=random) if feedback == "noise" else trial])
 
 
 def _trial(
     experiment: Experiment, suggestion: Suggestion, directory: Path, counted: Counted, budget: float
 ) -> tuple[Trial, float | None]:
-    """A trial, and what its network comes to in test: None of a segment, and of one that failed or gave no number."""
+    """Run one trial; return it with its test accuracy, or None if it is a segment or has no finite result."""
     parent = None if suggestion.parent is None else directory / f"t{suggestion.parent}"
     files = TrialDirectory(directory / f"t{suggestion.index}", parent)
     files.create(experiment, suggestion)
     arguments = called_with(experiment, suggestion)
     flops_for_latency = bool(arguments.pop("latency", False))
-    told: dict[str, list[float]] = defaultdict(list)
+    series: dict[str, list[float]] = defaultdict(list)
     try:
         prepare_model(experiment, suggestion, files)
         with _trial_file(files), counted:
             for metrics in train_trial(**arguments):
                 for name, value in metrics.items():
                     if isinstance(value, int | float):
-                        told[name].append(float(value))
+                        series[name].append(float(value))
                 if counted.total >= budget:
                     break
     except KatibFlowError as error:
         return Trial(suggestion, State.FAILED, {}, message=str(error)), None
     if user.should_stop():  # SIGTERM: the training was cut short
         raise SystemExit("stopped")
-    observed = {name: reduce(values, experiment.metrics.strategy.get(name, "latest")) for name, values in told.items()}
+    observed = {
+        name: reduce(values, experiment.metrics.strategy.get(name, "latest")) for name, values in series.items()
+    }
     if flops_for_latency:
         assert suggestion.topology is not None
         observed["latency"] = Topology.parse(suggestion.topology).flops / MEGA
@@ -186,14 +188,14 @@ def _trial_file(files: TrialDirectory) -> Generator[None]:
 
 
 def tested(network: Any) -> float:
-    """Accuracy on the test images of digits; of a network that reads text its perplexity on the test text."""
+    """Accuracy on the test images of digits, or perplexity on the test text if the network reads text."""
     if network.topology.input.tokens is None:
         return evaluate(network, load_data("digits").test)[1]
     return perplexity(text_loss(network, load_text("python-topics").test))
 
 
 def trained_again(topology: Topology, seed: int, recipe: Recipe = RECIPE) -> tuple[float, float]:
-    """What a network of images comes to in test, trained from scratch, and its cost in millions."""
+    """Train a network from scratch; return its test accuracy, and the cost in millions of multiply-accumulates."""
     network, counted = build(topology, seed=seed), Counted()
     with counted:
         list(train(network, load_data("digits"), recipe, seed=seed))

@@ -1,8 +1,8 @@
-"""What NAO's decoded points are worth: is one better than the network it was moved from, more often than by chance?
+"""Is a network that NAO decodes better than the one it started from, more often than by chance?
 
-Called by ``benchmarks.nas_claims``, on the table of NB-digits. The control is exact: of all networks of the table that
-differ from the seed in as many decisions and were not tried before, the share that is better than the seed. True losses
-decide, the mean of three trainings, where the search has seen one.
+Called by ``benchmarks.nas_claims``, on the table of NB-digits. The control is exact: it is the share of better networks
+among all those of the table that differ from the seed in as many decisions and were not tried before. Networks are
+compared by their true loss, the mean of three trainings; the search has seen one of them.
 """
 
 import itertools
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from benchmarks.nas_table import Table, codes, space
-from benchmarks.nas_worlds import going_on, worlds
+from benchmarks.nas_worlds import search_trials, worlds
 from katib_flow.history import Kind, Suggestion
 from katib_flow.spec import Experiment
 
@@ -22,23 +22,24 @@ Tokens = NDArray[np.intp]
 
 
 def decoded(seeds: int) -> None:
-    """How often decoded networks are better than their seeds, and how often networks as far away are."""
+    """Print how often decoded networks beat their seeds, and how often networks at the same distance do."""
     table, experiment = Table.load(), worlds()["table"].systems["nao"]
     shares = np.array([shares_of_search(table, experiment, seed) for seed in range(seeds)])
     ours, chance = shares.T
     p = float(wilcoxon(ours, chance, alternative="greater").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
     print(
-        f"decoded: better than its seed {ours.mean():.1%} of what was decoded, and {chance.mean():.1%} of the networks "
-        f"that are as far from the seed; more often in {int((ours > chance).sum())} of {seeds} searches, p {p:.1g}",
+        f"decoded: {ours.mean():.1%} of the decoded networks are better than their seed, and {chance.mean():.1%} of the "
+        f"networks at the same distance; the first share is higher in {int((ours > chance).sum())} of {seeds} "
+        f"searches, p {p:.1g}",
         flush=True,
     )
 
 
 def shares_of_search(table: Table, experiment: Experiment, seed: int) -> tuple[float, float]:
-    """Of one search: the share of decoded networks that are better than their seed, and what chance comes to."""
+    """Run one search; return the share of decoded networks that are better than their seed, and that of the control."""
     algorithm = experiment.algorithm.model_copy(update={"seed": seed})
     trials = itertools.islice(
-        going_on(
+        search_trials(
             experiment.model_copy(update={"algorithm": algorithm}),
             lambda suggestion, _: {"loss": table.query(suggestion.assignment)},
             "results",
@@ -59,13 +60,14 @@ def shares_of_search(table: Table, experiment: Experiment, seed: int) -> tuple[f
 
 
 def tokens_of(suggestion: Suggestion) -> tuple[int, ...]:
+    """The decisions of a suggestion as tokens (``Space.encode``)."""
     return tuple(map(int, space().encode(suggestion.assignment)))
 
 
 def compared(
     table: Table, seed: Sequence[int], child: Sequence[int], tried: set[int] | frozenset[int]
 ) -> tuple[bool, float]:
-    """Whether a child is better than its seed, and the share of the new networks as far from the seed that are."""
+    """Whether a child is better than its seed, and the share of untried networks at the same distance that are."""
     every: Tokens = np.array(list(codes()), dtype=np.intp)
     distance = (every != np.array(seed)).sum(axis=1)
     networks = table.class_of_code[distance == (np.array(child) != np.array(seed)).sum()]

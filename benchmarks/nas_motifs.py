@@ -1,7 +1,7 @@
-"""What a hierarchy of motifs is worth, with evolution and without: Liu et al., ICLR 2018, table 2, in small on digits.
+"""Measure the worth of a hierarchy of motifs, with and without evolution (Liu et al., ICLR 2018, table 2), on digits.
 
 Called by ``benchmarks.nas_claims``. Both spaces have the operations, the stages and the channels of the system's
-example and 15 decisions: motifs within a cell, or one flat cell of 6 nodes.
+example, and 15 decisions: one has motifs within a cell, the other a flat cell of 6 nodes.
 """
 
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.nas_training import Lineage
-from benchmarks.nas_worlds import EXAMPLES, going_on
+from benchmarks.nas_worlds import EXAMPLES, search_trials
 from katib_flow.loop import load
 from katib_flow.models.spaces.hierarchical import Hierarchical
 from katib_flow.spec import Experiment
@@ -20,7 +20,7 @@ SPACES: dict[str, dict[str, Any]] = {"flat": {"space": "cell", "settings": FLAT}
 
 
 def motifs(seeds: int) -> None:
-    """The test loss of the network that each of four searches chooses."""
+    """Print the mean test loss of the chosen network, for two spaces and two algorithms."""
     for space, architecture in SPACES.items():
         for algorithm in ("random", "hierarchical"):
             losses = np.array([searched(architecture, algorithm, seed) for seed in range(seeds)])
@@ -46,7 +46,7 @@ def searched(architecture: dict[str, Any], algorithm: str, seed: int) -> float:
     )
     lineage = Lineage(experiment)
     trainings = []
-    for trial in going_on(experiment, lineage.train, "results"):
+    for trial in search_trials(experiment, lineage.train, "results"):
         trainings.append(lineage.training(trial))
         if len(trainings) == TRAININGS:
             break

@@ -1,4 +1,4 @@
-"""The trainings of a search on the images of digits, in one process: networks, inherited weights, what is measured."""
+"""The trainings of a search on the images of digits, in one process: networks, inherited weights and measures."""
 
 from collections.abc import Mapping
 
@@ -19,7 +19,7 @@ MEGA = 1e6
 
 
 class Lineage:
-    """The networks of a search, with the weights that their children inherit."""
+    """The networks of a search so far, with the weights that their children inherit."""
 
     def __init__(self, experiment: Experiment) -> None:
         arguments = dict(experiment.trial.arguments)
@@ -29,12 +29,12 @@ class Lineage:
         self.latency = bool(arguments.pop("latency", False))
         self.recipe = arguments
         self.weights: dict[int, Weights] = {}
-        self.tests: list[tuple[float, float]] = []  # loss and accuracy
+        self.tests: list[tuple[float, float]] = []  # (loss, accuracy) on test images
         self.costs: list[float] = []
-        self.results: list[tuple[float, float]] = []  # negative accuracies and FLOPs, in test
+        self.results: list[tuple[float, float]] = []  # (negative validation accuracy, FLOPs in millions)
 
     def train(self, suggestion: Suggestion, history: History) -> Mapping[str, float]:
-        """What a trial reports."""
+        """Train the network of a suggestion, and return the metrics that its trial reports."""
         topology = Topology.parse(suggestion.topology)
         module = build(topology, seed=suggestion.index)
         if suggestion.parent is not None and topology.weights == "inherit":
@@ -51,7 +51,7 @@ class Lineage:
         return observed | ({"latency": topology.flops / MEGA} if self.latency else {})
 
     def training(self, trial: Trial) -> Training:
-        """How the last trial counts."""
+        """The trial that was trained last, as a training of the benchmark."""
         loss, accuracy = self.tests[-1]
         if not self.latency:
             seen = self.experiment.objective[0]

@@ -1,4 +1,4 @@
-"""What compares NAS systems with chance: the control learns nothing, results are gone on from, and rows add up."""
+"""The comparison of NAS systems with chance: the control learns nothing, results are continued, rows add up."""
 
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -9,24 +9,24 @@ import pytest
 
 from benchmarks import nas_search
 from benchmarks.nas_search import Task, best_met, choice, missing, read, report, run, searched
-from benchmarks.nas_worlds import going_on, on_table, random_networks, table, worlds
+from benchmarks.nas_worlds import on_table, random_networks, search_trials, table, worlds
 from katib_flow.history import History, Suggestion
 
 AMOEBANET = worlds()["table"].systems["amoebanet"]
 
 
 def code(suggestion: Suggestion, history: History) -> Mapping[str, float]:
-    """A loss that every convolution lowers."""
+    """A loss that falls with every convolution."""
     return {"loss": 6.0 - sum(value == "conv3" for value in suggestion.assignment.values())}
 
 
-def trials(told, count=60):
-    search = going_on(AMOEBANET, code, told)
+def trials(feedback, count=60):
+    search = search_trials(AMOEBANET, code, feedback)
     return [next(search) for _ in range(count)]
 
 
-def test_a_search_that_is_told_noise_reports_its_results_and_learns_nothing_from_them():
-    informed, blind = ([trial.observations["loss"] for trial in trials(told)] for told in ("results", "noise"))
+def test_a_search_with_noise_as_feedback_reports_its_results_and_learns_nothing_from_them():
+    informed, blind = ([trial.observations["loss"] for trial in trials(feedback)] for feedback in ("results", "noise"))
     population = AMOEBANET.algorithm.settings.get("population", 20)
     assert informed[:5] == blind[:5]  # drawn before there is anything to learn from
     assert np.mean(informed[population + 10 :]) < np.mean(blind[population + 10 :]) - 0.5
@@ -45,7 +45,7 @@ def test_random_networks_are_as_good_as_random_search_is_exactly():
     assert np.mean(best) == pytest.approx(table().random_search(50), abs=4 * np.std(best) / 20)
 
 
-def test_the_choice_is_what_looked_best_and_the_best_met_is_what_is_best():
+def test_the_choice_looked_best_and_the_best_met_is_best():
     rows = [(0.3, 0.5, 1.0), (0.1, 0.4, 1.0), (0.2, 0.2, 1.0)]
     assert (choice(rows), best_met(rows)) == (0.4, 0.2)
 
@@ -55,14 +55,19 @@ def test_a_search_is_written_down_once_and_not_run_again(tmp_path, monkeypatch):
     monkeypatch.setattr(nas_search, "ProcessPoolExecutor", InThisProcess)
     monkeypatch.setattr(nas_search, "searched", lambda task: [(0.5 + task.seed, 0.25, 1.0)])
     tasks = missing(path, ["amoebanet"], 2)
-    assert [(task.seed, task.told) for task in tasks] == [(0, "results"), (0, "noise"), (1, "results"), (1, "noise")]
+    assert [(task.seed, task.feedback) for task in tasks] == [
+        (0, "results"),
+        (0, "noise"),
+        (1, "results"),
+        (1, "noise"),
+    ]
     run(tasks[:3], path, workers=1)
     assert missing(path, ["amoebanet"], 2) == tasks[3:]
     assert read(path)[tasks[2].key()] == [[1.5, 0.25, 1.0]]
 
 
 class InThisProcess:
-    """Runs what it is given at once."""
+    """An executor that runs each task at once, in this process."""
 
     def __init__(self, workers):
         pass
@@ -80,15 +85,15 @@ class InThisProcess:
 
 
 def test_a_row_compares_the_seeds_that_have_both_kinds_and_leaves_out_other_settings():
-    digest = worlds()["digits"].digest("nash")
+    current = worlds()["digits"].digest("nash")
 
-    def key(seed, told, of=digest):
-        return Task("digits", "nash", seed, told, of).key()
+    def key(seed, feedback, digest=current):
+        return Task("digits", "nash", seed, feedback, digest).key()
 
     results = {
-        key(seed, told): [[1.0, 0.5 if told == "results" else 0.75, 0.5]] * 4
+        key(seed, feedback): [[1.0, 0.5 if feedback == "results" else 0.75, 0.5]] * 4
         for seed in range(2)
-        for told in ("results", "noise")
+        for feedback in ("results", "noise")
     }
     results |= {key(7, "results"): [[1.0, 9.0, 9.0]], key(1, "noise", "other"): [[1.0, 9.0, 9.0]]}
     (row,) = (line for line in report(results).splitlines() if "`nash`" in line)

@@ -1,4 +1,4 @@
-"""The table that is run: what a search costs, where it ends, that a control learns nothing, that rows add up."""
+"""The run of Table 1: the cost of a search and its end, that a control learns nothing, and that rows add up."""
 
 import json
 from pathlib import Path
@@ -75,7 +75,7 @@ def test_a_search_ends_with_its_budget_and_one_that_ended_before_begins_again():
 
 
 @pytest.mark.slow
-def test_a_supernets_search_costs_and_gives_what_it_derived():
+def test_the_search_of_a_supernet_has_a_cost_and_yields_the_networks_it_derived():
     cell = {"space": "cell", "settings": {"nodes": 3, "channels": 2, "stages": 1}}
     changes = {"epochs": 1, "segment_epochs": 1, "retrain": 2}
     short = example(
@@ -90,19 +90,19 @@ def test_a_supernets_search_costs_and_gives_what_it_derived():
 
 
 @pytest.mark.slow
-def test_a_system_that_is_told_noise_trains_as_ever_and_learns_from_noise():
+def test_a_system_with_noise_as_feedback_trains_as_ever_and_learns_from_noise():
     changes = {"trial": {"arguments": {"epochs": 1, "train_size": 32}}}
     experiment = example("nas-network-morphism", **changes)
     searches = []
-    for told in ("results", "noise"):
-        rows = search(experiment, 2_000, seed=0, told=told)
+    for feedback in ("results", "noise"):
+        rows = search(experiment, 2_000, seed=0, feedback=feedback)
         searches.append([next(rows) for _ in range(5)])
     informed, blind = searches
     assert informed[0] == blind[0]
     assert [row.topology.hash for row in informed] != [row.topology.hash for row in blind]
 
 
-def test_what_is_trained_again_is_trained_by_the_recipe_and_costs_by_epochs():
+def test_a_network_is_trained_again_with_the_recipe_and_its_cost_grows_with_epochs():
     topology, network = rule_network(), build(rule_network(), seed=3)
     (test, cost), (_, twice) = (trained_again(topology, 3, Recipe(epochs=epochs)) for epochs in (1, 2))
     list(train(network, load_data("digits"), Recipe(epochs=1), seed=3))
@@ -110,14 +110,14 @@ def test_what_is_trained_again_is_trained_by_the_recipe_and_costs_by_epochs():
     assert twice == 2 * cost
 
 
-def test_the_choice_is_what_looked_best_so_far():
+def test_the_choice_is_the_network_that_looked_best_so_far():
     result = {"trainings": [[10, 0.5, 0.7], [20, 0.3, 0.6], [30, 0.4, 0.9]]}
     assert [choice(result, cost) for cost in (5, 10, 20, 30)] == [nas_table1.CHANCE, 0.7, 0.6, 0.6]
 
 
 def test_seeds_go_side_by_side_and_a_line_that_was_cut_off_is_run_again(tmp_path):
     path = tmp_path / "results.jsonl"
-    order = [(task.seed, task.box, task.told) for task in tasks(["darts", RULE], 2)]
+    order = [(task.seed, task.box, task.variant) for task in tasks(["darts", RULE], 2)]
     assert order[:4] == [(0, RULE, "once"), (0, RULE, "budget"), (0, "darts", "results"), (0, "darts", "random")]
     assert [seed for seed, *_ in order] == [0] * 4 + [1] * 4
     first, second, *others = missing(path, ["darts"], 2)
@@ -131,9 +131,9 @@ def test_a_row_has_the_seeds_of_a_system_and_compares_those_that_its_control_has
     def result(accuracy):
         return {"trainings": [[100, 0.5, accuracy]], "again": accuracy, "parameters": 1_234, "seconds": 2.0}
 
-    of = digest(BOXES["nash"])
-    results = {Task("nash", "results", seed, of).key(): result(0.9) for seed in range(3)}
-    results[Task("nash", "noise", 0, of).key()] = result(0.5)
+    settings = digest(BOXES["nash"])
+    results = {Task("nash", "results", seed, settings).key(): result(0.9) for seed in range(3)}
+    results[Task("nash", "noise", 0, settings).key()] = result(0.5)
     results[Task("nash", "results", 5, "of other settings").key()] = result(0.1)
     (row,) = (line for line in report(results).splitlines() if line.startswith("| `nash` | 3"))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
