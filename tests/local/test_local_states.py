@@ -121,7 +121,7 @@ class Buffered:
     def results(self) -> int:
         return len(self.waiting)
 
-    def put(self, change: Change) -> None:
+    def queue(self, change: Change) -> None:
         self.store.fuse.burn()
         self.waiting.setdefault(change.trial.id, []).append(change)
 
