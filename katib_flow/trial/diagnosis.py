@@ -110,7 +110,7 @@ def _reported(name: str, reader: Reader) -> str:
 
 
 def left_out(reader: Reader) -> str:
-    """Values of a succeeded trial that could not be read as metrics; "" if there are none."""
+    """Values of a succeeded trial that could not be read as metrics; "" if all of them could."""
     texts = [
         f"{counted(count, 'text')} in place of a number for {name!r}, the last {text!r}"
         for name, (count, text) in reader.left_out.items()
