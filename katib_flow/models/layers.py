@@ -272,7 +272,7 @@ class Mixed(Layer):
     group: str
 
     def shape(self, shape: Shape) -> Shape:
-        """The shape of the output, which must be the same for all choices."""
+        """The shape of the output, on which all choices must agree."""
         shapes = {flow(path, shape)[-1] for path in self.paths}
         if len(shapes) != 1:
             raise ShapeError(f"operations to choose from that all give one shape, not {sorted(shapes)}")
