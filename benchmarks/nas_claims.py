@@ -1,21 +1,22 @@
-"""What papers claim of their systems, in small, each with its control, on scikit-learn's digits.
+"""Test claims of papers about their systems at a small scale, each with a control, on scikit-learn's digits.
 
-    python -m benchmarks.nas_claims                 all; half an hour on one core
+    python -m benchmarks.nas_claims                 all claims; half an hour on one core
     python -m benchmarks.nas_claims gap --seeds 10
 
-- inherit: a child that inherits its parent's weights by morphisms needs fewer epochs to an accuracy than the same
+- inherit: a child that inherits its parent's weights by morphisms reaches an accuracy in fewer epochs than the same
   network from scratch (Cai et al., 2018; Elsken et al., 2017; Jin et al., 2018). Each has the learning rate that suits
-  it: from scratch .1; with inherited weights .02, because .1 undoes in an epoch what they were worth.
-- gap: what SNAS derives does as well as its supernet with the same weights, and what DARTS derives does much worse (Xie
-  et al., 2019, whose table has 88.5 -> 90.7 % and 87.7 -> 54.7 %).
-- ranking: scores by weights that SMASH's hypernetwork writes rank networks as training does (Brock et al., 2018).
-- latency: the more latency weighs in ProxylessNAS, the less of it the search comes to, and the front of all is better
-  than that of networks drawn by chance (Cai et al., 2019).
-- adapt: AdaNet's ensemble is the smaller the easier its task, of two digits to tell apart; the control is one whose
-  labels are shuffled, which is as hard as can be (Cortes et al., 2017, section 6, have pairs of CIFAR-10's classes).
-- kernel: NASBOT's distance tells its surrogate something: on the table, with the networks renamed it finds worse ones
-  (Kandasamy et al., 2018, who compare with other kinds of search).
-- decoded: what NAO decodes is better than the network that it was moved from more often than chance (Luo et al., 2018).
+  it: .1 from scratch, and .02 with inherited weights, because .1 destroys within an epoch what was inherited.
+- gap: the network that SNAS derives is as good with its shared weights as the supernet, and that of DARTS is much worse
+  (Xie et al., 2019, whose table has 88.5 -> 90.7 % and 87.7 -> 54.7 %).
+- ranking: scores with the weights that SMASH's hypernetwork writes rank networks as training does (Brock et al., 2018).
+- latency: the more latency weighs in ProxylessNAS, the lower the latency of the result, and the front of all results is
+  better than that of random networks (Cai et al., 2019).
+- adapt: the easier the task, the smaller AdaNet's ensemble. Tasks are pairs of digits; in the control the labels are
+  shuffled, which makes the hardest task (Cortes et al., 2017, section 6, have pairs of CIFAR-10's classes).
+- kernel: NASBOT's distance informs its surrogate: on the table, the search does worse if the networks are renamed
+  (Kandasamy et al., 2018, compare with other kinds of search).
+- decoded: a network that NAO decodes is better than the one it started from, more often than by chance (Luo et al.,
+  2018).
 - motifs: a hierarchy of motifs helps random search already, and evolution a little more (Liu et al., 2018).
 """
 
@@ -45,15 +46,16 @@ from katib_flow.spec.sections import Architecture
 from katib_flow.training.data import Data, load_data, split
 from katib_flow.training.loop import Recipe, evaluate, train
 
-WANTED, MOST = 0.9, 20  # accuracy on validation images, and epochs after which a network is taken not to reach it
+WANTED, MOST = 0.9, 20  # accuracy on validation images, and the most epochs to reach it
 PARENT, FROM_SCRATCH, INHERITED = Recipe(epochs=20, lr=0.1), Recipe(epochs=MOST, lr=0.1), Recipe(epochs=MOST, lr=0.02)
 EDITS = 3
 
 
 def main() -> None:
+    """Test the named claims, or all of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("claims", nargs="*", choices=[[], *CLAIMS], default=[])
-    parser.add_argument("--seeds", type=int, help="the default differs by claim: from 3 to 20")
+    parser.add_argument("--seeds", type=int, help="by default 3 to 20, depending on the claim")
     args = parser.parse_args()
     torch.set_num_threads(1)
     for name in args.claims or CLAIMS:
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def inherit(seeds: int) -> None:
-    """Epochs of a child to an accuracy, with what it inherits and from scratch."""
+    """Print the epochs to an accuracy that children need with inherited weights and from scratch."""
     pairs = np.array([epochs_of_child(seed) for seed in range(seeds)])
     ratios = pairs[:, 0] / pairs[:, 1]
     fewer = int((pairs[:, 0] < pairs[:, 1]).sum())
@@ -74,7 +76,7 @@ def inherit(seeds: int) -> None:
 
 
 def epochs_of_child(seed: int) -> tuple[int, int]:
-    """Epochs that a child of a trained network needs with inherited weights, and without."""
+    """Epochs to an accuracy of a child of a trained network: with inherited weights, and from scratch."""
     data = load_data("digits")
     chain = space_of(Architecture(space="chain", settings={"layers": [8, 8]}))
     module = build(chain.initial, seed=seed)
@@ -93,13 +95,13 @@ def epochs_of_child(seed: int) -> tuple[int, int]:
 
 
 def child_of(network: Topology, rng: np.random.Generator) -> Topology:
-    """Some random morphisms away."""
+    """Apply ``EDITS`` or more random morphisms to a network."""
     child, edits = network, []
     while len(edits) < EDITS:
         drawn = morphism(child, rng)
         try:
             grown = modify(child, drawn) if drawn else None
-        except ValueError:  # it does not fit
+        except ValueError:  # the morphism does not fit the network
             continue
         if grown is not None and grown.parameters < 50_000:
             child, edits = grown, [*edits, *drawn]
@@ -107,7 +109,7 @@ def child_of(network: Topology, rng: np.random.Generator) -> Topology:
 
 
 def gap(seeds: int) -> None:
-    """How much accuracy a search loses by making one network of its supernet, without training it again."""
+    """Print the accuracy of supernets, and of the networks derived from them without further training."""
     for name, search in (("darts", with_darts), ("snas", with_snas)):
         pairs = np.array([search(seed) for seed in range(seeds)])
         whole, derived = pairs.mean(axis=0)
@@ -115,42 +117,44 @@ def gap(seeds: int) -> None:
 
 
 def with_darts(seed: int) -> tuple[float, float]:
-    """Accuracies of the supernet and of what is derived, with its weights, on validation images."""
+    """Validation accuracies of the supernet of DARTS and of the network derived from it, with the shared weights."""
     settings = darts.DartsSettings(epochs=24, batch=32, lr=0.1, alpha_lr=0.02, order=1)
     return searched(darts.Bilevel, settings, seed)
 
 
 def with_snas(seed: int) -> tuple[float, float]:
+    """Validation accuracies of the supernet of SNAS and of the network derived from it, with the shared weights."""
     settings = snas.SnasSettings(epochs=40, batch=32, lr=0.1, distribution_lr=0.02, cost=0.0)
     return searched(snas.Annealed, settings, seed)
 
 
 def searched(begin: Callable[..., darts.Bilevel | snas.Annealed], settings: object, seed: int) -> tuple[float, float]:
+    """Train a supernet on the space of NB-digits; return its accuracy and that of the derived network."""
     data = load_data("digits")
     network = build(normalised(space().supernet()), seed=seed, affine=False)
     search = begin(network, data, settings, seed=seed)
     while search.epoch < search.settings.epochs:
         search.train_epoch()
-    told = search.metrics(data)
-    return float(str(told["supernet/accuracy"])), float(str(told["accuracy"]))
+    metrics = search.metrics(data)
+    return float(str(metrics["supernet/accuracy"])), float(str(metrics["accuracy"]))
 
 
 def adapt(seeds: int) -> None:
-    """How large the ensemble becomes that tells two digits apart."""
+    """Print the size of the ensemble for several pairs of digits."""
     for first, second, shuffled in ((0, 1, False), (3, 8, False), (1, 8, False), (0, 1, True)):
         runs = [grown(pair_of(first, second, seed, shuffled=shuffled), seed) for seed in range(seeds)]
         members, depth, accuracy = np.array([run[:3] for run in runs]).mean(axis=0)
         rises = [rise for run in runs for rise in run[3]]
-        what = f"{first} or {second}{', labels shuffled' if shuffled else ''}"
+        task = f"{first} or {second}{', labels shuffled' if shuffled else ''}"
         print(
-            f"adapt: {what}: {members:.1f} subnetworks, the deepest {depth:.1f} layers, accuracy {accuracy:.1%}; "
+            f"adapt: {task}: {members:.1f} subnetworks, the deepest {depth:.1f} layers, accuracy {accuracy:.1%}; "
             f"F is no higher with {sum(rise < 1e-6 for rise in rises)} of {len(rises)} candidates; {seeds} seeds",
             flush=True,
         )
 
 
 def pair_of(first: int, second: int, seed: int, *, shuffled: bool) -> Data:
-    """All images of two digits: 100 to validate, 50 to test, the others, about 200, to train on."""
+    """All images of two digits: 100 for validation, 50 for testing, and the rest, about 200, for training."""
     digits = load_data("digits")
     parts = (digits.train, digits.valid, digits.test)
     images, labels = (np.concatenate([getattr(part, name) for part in parts]) for name in ("images", "labels"))
@@ -162,7 +166,12 @@ def pair_of(first: int, second: int, seed: int, *, shuffled: bool) -> Data:
 
 
 def grown(data: Data, seed: int) -> tuple[int, int, float, list[float]]:
-    """Subnetworks of the ensemble, layers of its deepest, accuracy on validation images, what candidates add to F."""
+    """Run AdaNet in this process.
+
+    Returns:
+        The number of subnetworks, the layers of the deepest, the validation accuracy, and the change of F with each
+        candidate after the first round.
+    """
     settings, space = adanet.AdaNetSettings(), Ensemble(classes=2)
     recipe = Recipe(**{name: getattr(settings, name) for name in adanet.RECIPE})
     best: Network | None = None

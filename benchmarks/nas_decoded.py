@@ -22,7 +22,7 @@ Tokens = NDArray[np.intp]
 
 
 def decoded(seeds: int) -> None:
-    """Print how often decoded networks beat their seeds, and how often networks at the same distance do."""
+    """Print how often decoded networks beat their seeds, and how often others as far away do."""
     table, experiment = Table.load(), worlds()["table"].systems["nao"]
     shares = np.array([shares_of_search(table, experiment, seed) for seed in range(seeds)])
     ours, chance = shares.T

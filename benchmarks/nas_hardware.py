@@ -1,7 +1,7 @@
-"""What ProxylessNAS claims, in small on digits: latency has a price, and what it pays for is a better front.
+"""A claim of ProxylessNAS at a small scale, on digits: weighing latency lowers it, and the front beats random networks.
 
-Called by ``benchmarks.nas_claims``. The latency of a path is measured here once, for all searches; that of a network is
-the sum of its operations by that table.
+Called by ``benchmarks.nas_claims``. The latency of every operation is measured here once, for all searches; that of a
+network is the sum over its operations by that table.
 """
 
 import json
@@ -23,26 +23,26 @@ from katib_flow.training.data import load_data
 from katib_flow.training.loop import Recipe, train
 
 WEIGHTS = (0.0, 0.3, 1.0, 3.0)
-RECIPE = Recipe(epochs=10, lr=0.1)  # of a network from scratch
+RECIPE = Recipe(epochs=10, lr=0.1)  # for a network from scratch
 MEASURED = 30  # networks whose latency is measured as a whole
 Point = tuple[float, float]
-"""Accuracy on validation images, and latency in milliseconds by the table."""
+"""Validation accuracy, and latency in milliseconds by the table."""
 
 
 def latency(seeds: int) -> None:
-    """The latency that a search comes to for each weight of it, and the front of all against random search."""
+    """Print the latency that searches reach for each weight of it, and the hypervolume of the front against random."""
     space = space_of(Architecture(space="mobile-chain"))
     table = measured_table([space.supernet()], runs=200)
-    print(f"latency: the table against whole networks: {fit(space, table)}", flush=True)
-    found: list[Point] = []
+    print(f"latency: the table compared with whole networks: {fit(space, table)}", flush=True)
+    points: list[Point] = []
     for weight in WEIGHTS:
         ends = [searched(space, table, weight, seed) for seed in range(seeds)]
-        found += [point for _, point in ends]
+        points += [point for _, point in ends]
         expected = np.mean([cost for cost, _ in ends])
         accuracy, milliseconds = np.mean([point for _, point in ends], axis=0)
         print(
-            f"latency: weight {weight:g}: expected of the searched layers {expected:.3f} ms; derived "
-            f"{milliseconds:.3f} ms, {accuracy:.1%} from scratch; {seeds} seeds",
+            f"latency: weight {weight:g}: expected latency of the searched layers {expected:.3f} ms; derived networks "
+            f"{milliseconds:.3f} ms, accuracy {accuracy:.1%} from scratch; {seeds} seeds",
             flush=True,
         )
     random = [trained(space.topology(space.draw(np.random.default_rng(seed))), table, seed) for seed in range(30)]
@@ -50,16 +50,16 @@ def latency(seeds: int) -> None:
     choice = {slot: int(np.argmax(paths)) for slot, paths in times.items()}
     slowest = tabulated(chosen(space.supernet(), choice), table)
     rng = np.random.default_rng(0)
-    drawn = [volume([random[at] for at in rng.permutation(30)[: len(found)]], slowest) for _ in range(2_000)]
-    ours = volume(found, slowest)
+    drawn = [volume([random[at] for at in rng.permutation(30)[: len(points)]], slowest) for _ in range(2_000)]
+    ours = volume(points, slowest)
     print(
-        f"latency: hypervolume of {len(found)} derived networks {ours:.3f}, of as many drawn by chance "
+        f"latency: hypervolume of {len(points)} derived networks {ours:.3f}, of as many random networks "
         f"{np.mean(drawn):.3f} ({np.quantile(drawn, 0.025):.3f} to {np.quantile(drawn, 0.975):.3f})"
     )
 
 
 def fit(space: Space, table: Table) -> str:
-    """How well the sum of a network's operations tells its latency as a whole."""
+    """How well the sum over a network's operations predicts its latency as a whole."""
     networks = [space.topology(space.draw(np.random.default_rng(100 + seed))) for seed in range(MEASURED)]
     sums = [tabulated(network, table) for network in networks]
     wholes = [1000 * latency_seconds(build(network, seed=0), runs=200) for network in networks]
@@ -68,7 +68,7 @@ def fit(space: Space, table: Table) -> str:
 
 
 def searched(space: Space, table: Table, weight: float, seed: int) -> tuple[float, Point]:
-    """The milliseconds that a search expects its layers to take at its end; the network that it derives, trained."""
+    """Run a search; return the expected latency of its layers in milliseconds, and the point of the derived network."""
     network, data = build(space.supernet(), seed=seed, affine=False), load_data("digits")
     with NamedTemporaryFile("w", suffix=".json") as file:
         json.dump(table, file)
@@ -82,6 +82,7 @@ def searched(space: Space, table: Table, weight: float, seed: int) -> tuple[floa
 
 
 def trained(topology: Topology, table: Table, seed: int) -> Point:
+    """Train a network from scratch; return its point."""
     network, accuracy = build(topology, seed=seed), 0.0
     for epoch in train(network, load_data("digits"), RECIPE, seed=seed):
         accuracy = epoch.valid_accuracy
@@ -89,7 +90,7 @@ def trained(topology: Topology, table: Table, seed: int) -> Point:
 
 
 def volume(points: Sequence[Point], slowest: float) -> float:
-    """The hypervolume of a front: the area under accuracy, by the share of the slowest latency that is saved."""
+    """The hypervolume of a front, from 0 to 1: the area of accuracy by the saved share of the slowest latency."""
     area, best = 0.0, 0.0
     for accuracy, milliseconds in sorted(points, key=lambda point: point[1]):
         if accuracy > best:

@@ -1,8 +1,8 @@
-"""What NASBOT's distance is worth: Bayesian optimisation on the table of NB-digits, with and without it.
+"""Measure the worth of NASBOT's distance: Bayesian optimisation on the table of NB-digits, with and without it.
 
-Called by ``benchmarks.nas_claims``. The surrogate and the acquisition are those of ``nasbot``; because all networks of
-the table are known, the acquisition is maximised over every one of them, so that nothing depends on how networks are
-proposed. The control has the same distances with the networks renamed: an equally valid kernel that knows nothing.
+Called by ``benchmarks.nas_claims``. The surrogate and the acquisition function are those of ``nasbot``. Since all
+networks of the table are known, the acquisition is maximised over all of them, so that nothing depends on how networks
+are proposed. The control has the same distances with the networks renamed: an equally valid kernel without information.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ Positions = NDArray[np.intp]
 
 
 def kernel(seeds: int) -> None:
-    """The search regret with the distances as they are, with the networks renamed, and of random search."""
+    """Print the search regret with the distances as they are, with the networks renamed, and of random search."""
     table = Table.load()
     apart = table_distances(table)
     regrets = np.empty((2, seeds, len(QUERIES)))
@@ -41,7 +41,7 @@ def kernel(seeds: int) -> None:
 
 
 def table_distances(table: Table) -> Distances:
-    """Of all networks of the table, as ``nasbot`` has them: by mass, and by the share of it, squared."""
+    """Both distances of ``nasbot`` between all networks of the table: by mass, and by the share of it, squared."""
     first_codes = {int(number): code for code, number in reversed([*zip(codes(), table.class_of_code, strict=True)])}
     space_ = space()
     networks = [network_of(space_.topology(space_.decode(first_codes[number]))) for number in range(len(table.hashes))]
@@ -50,7 +50,7 @@ def table_distances(table: Table) -> Distances:
 
 
 def search(table: Table, apart: Distances, seed: int) -> list[int]:
-    """The networks that are asked about, in order: some drawn evenly, then those of the highest acquisition."""
+    """The queried networks in order: some drawn uniformly, then those with the highest acquisition."""
     drawn = np.random.default_rng(seed).permutation(len(table.hashes))
     queried = [int(number) for number in drawn[:FIRST]]
     while len(queried) < max(QUERIES):
@@ -59,7 +59,7 @@ def search(table: Table, apart: Distances, seed: int) -> list[int]:
 
 
 def most_promising(apart: Distances, queried: list[int], losses: Floats) -> int:
-    """The network whose expected improvement is the highest."""
+    """The network with the highest expected improvement that was not queried yet."""
     costs = standardised(winsorised(losses))
     surrogate = fitted([group[:, queried][:, :, queried] for group in apart], costs)
     improvement = surrogate.expected_improvement([group[:, queried] for group in apart], float(costs.min()))

@@ -1,11 +1,11 @@
-"""Pictures for the documentation: what each system of architecture search came to in its example, and how.
+"""Draw pictures for the documentation: the search of each system of architecture search in its example.
 
     python -m benchmarks.nas_pictures                    every example that searches architectures; an hour on two cores
     python -m benchmarks.nas_pictures nash nas-nasbot
 
-An example is run as it is, in a new directory. ``docs/pictures/<example>.svg`` shows its trials by their objective,
-with the best so far as a line, and beside it up to three networks: the one that its best network comes from, one on the
-way, and the best. Where no network descends from another, they are three that were the best of their time.
+An example runs unchanged, in a new directory. ``docs/pictures/<example>.svg`` shows the objective of its trials, with
+the best so far as a line, and beside it up to three networks: the ancestor of the best network, one in between, and the
+best. If no network descends from another, they are three that were the best so far at their time.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from katib_flow.local.result import Result
 from katib_flow.models.drawing import svg
 from katib_flow.reports.evolution import Generation, generations, improvements, lineage
 from katib_flow.spec.sections import Objective
+from katib_flow.wording import counted
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
@@ -34,8 +35,11 @@ text{font:12px ui-sans-serif,system-ui,"Segoe UI",Helvetica,Arial,sans-serif;fil
 
 
 def main() -> None:
+    """Run the named examples, or all that search architectures, and write their pictures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("examples", nargs="*", help="without .yaml; all that search architectures where none is named")
+    parser.add_argument(
+        "examples", nargs="*", help="names without .yaml; by default all examples that search architectures"
+    )
     args = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     for name in args.examples or searching():
@@ -45,13 +49,13 @@ def main() -> None:
 
 
 def searching() -> list[str]:
-    """The examples that search architectures."""
+    """Names of the examples that search architectures."""
     specs = {path.stem: path.read_text() for path in sorted(EXAMPLES.glob("*.yaml"))}
     return [name for name, text in specs.items() if re.search(r"^architecture:", text, re.MULTILINE)]
 
 
 def run(name: str) -> Result:
-    """An example in a new directory, which is gone afterwards; what it came to is in memory."""
+    """Run an example in a temporary directory; only the result is kept, in memory."""
     experiment = kf.load(EXAMPLES / f"{name}.yaml")
     here = Path.cwd()
     with tempfile.TemporaryDirectory() as directory:
@@ -86,7 +90,7 @@ def picture(result: Result) -> str:
 
 
 def shown(result: Result) -> list[Generation]:
-    """The first, a middle and the last of the line that leads to the best network."""
+    """The first, the middle and the last network of the line that leads to the best one."""
     best = result.best
     assert best is not None
     line: Sequence[Trial] = lineage(result.history, best)
@@ -103,13 +107,14 @@ def shown(result: Result) -> list[Generation]:
 
 
 def caption(trial: Trial, result: Result, objective: Objective) -> str:
+    """The title of a network: its trial, with the value of the objective if there is one."""
     best = ", the best" if result.best is not None and trial.id == result.best.id else ""
     value = trial.observations.get(objective.metric)
     return f"{trial.id}{best}: {objective.metric} {value:.4g}" if value is not None else trial.id
 
 
 def plot(objective: Objective, history: History) -> str:
-    """The objective of each trial by its index, and the best so far."""
+    """A plot of the objective of each trial by its index, with the best so far as a line."""
     trials = history.completed(objective.metric)
     values = [trial.observations[objective.metric] for trial in trials]
     low, high = min(values), max(values)
@@ -129,7 +134,8 @@ def plot(objective: Objective, history: History) -> str:
     )
     axis = HEIGHT - MARGIN + 8
     return (
-        f'<text x="0" y="12">{objective.metric} of {len(trials)} trials, and the best so far</text>{"".join(dots)}'
+        f'<text x="0" y="12">{objective.metric} of {counted(len(trials), "trial")}, and the best so far</text>'
+        f"{''.join(dots)}"
         f'<polyline class="best" points="{line}"/>'
         f'<line class="axis" x1="{MARGIN}" y1="{axis}" x2="{WIDTH - MARGIN}" y2="{axis}"/>'
         f'<text class="soft" x="0" y="{y(high) + 4:.0f}">{high:.3g}</text>'

@@ -1,7 +1,7 @@
-"""What SMASH claims, in small on digits: scores by written weights rank networks as training them does.
+"""A claim of SMASH at a small scale, on digits: scores with written weights rank networks as training does.
 
-Called by ``benchmarks.nas_claims``. The controls are weights that an untrained hypernetwork writes, and those that the
-trained one writes for the code of another network, which is the paper's own.
+Called by ``benchmarks.nas_claims``. There are two controls: weights written by an untrained hypernetwork, and weights
+that the trained one writes for the code of another network, which is the control of the paper.
 """
 
 import copy
@@ -24,13 +24,13 @@ from katib_flow.training.loop import Recipe, train
 
 NETWORKS = 40
 SPACE = {"channels": 4, "layers": 3, "operations": ["conv3", "conv1", "max3", "avg3"]}
-"""Of memory banks: operations that differ enough for training to tell networks apart."""
-RECIPE = Recipe(epochs=10, lr=0.1)  # of a network from scratch
+"""Settings of the space ``banks``, with operations that differ enough for training to tell networks apart."""
+RECIPE = Recipe(epochs=10, lr=0.1)  # for a network from scratch
 Floats = NDArray[np.float64]
 
 
 def ranking(seeds: int) -> None:
-    """Rank correlation of scores with the mean validation loss of two trainings, and of both controls."""
+    """Print the rank correlation with the mean validation loss of two trainings, for scores and both controls."""
     supernet = space_of(Architecture(space="banks", settings=SPACE)).supernet()
     draws = smash.children(supernet.flat, np.random.default_rng(0))
     networks = Bounds(supernet).first(draws, NETWORKS)
@@ -39,28 +39,27 @@ def ranking(seeds: int) -> None:
     )
     losses = turns.mean(axis=0)
     print(
-        f"ranking: {NETWORKS} networks, losses of {losses.min():.2f} to {losses.max():.2f} after training; two "
-        f"trainings agree by {spearmanr(*turns).statistic:.2f}",
+        f"ranking: {NETWORKS} networks, losses of {losses.min():.2f} to {losses.max():.2f} after training; the rank "
+        f"correlation of two trainings is {spearmanr(*turns).statistic:.2f}",
         flush=True,
     )
-    scores = np.array([scored(supernet, networks, seed) for seed in range(seeds)])  # seed, way, network
+    scores = np.array([scored(supernet, networks, seed) for seed in range(seeds)])  # shape (seed, way, network)
     rng = np.random.default_rng(0)
     samples = [rng.integers(NETWORKS, size=NETWORKS) for _ in range(2_000)]
     drawn = np.array([correlations(scores[:, :, sample], losses[sample]) for sample in samples])
     ours = correlations(scores, losses)
-    for way, name in enumerate(("written weights", "by an untrained hypernetwork", "for another network's code")):
+    for way, name in enumerate(("written weights", "untrained hypernetwork", "code of another network")):
         low, high = np.quantile(drawn[:, way], (0.025, 0.975))
-        less = drawn[:, 0] - drawn[:, way]
-        least, most = np.quantile(less, (0.025, 0.975))
-        than = f", less than that by {ours[0] - ours[way]:.2f} ({least:.2f} to {most:.2f})" if way else ""
+        least, most = np.quantile(drawn[:, 0] - drawn[:, way], (0.025, 0.975))
+        difference = f", lower by {ours[0] - ours[way]:.2f} ({least:.2f} to {most:.2f})" if way else ""
         print(
-            f"ranking: {name}: Spearman {ours[way]:.2f} ({low:.2f} to {high:.2f}){than}, mean score "
+            f"ranking: {name}: Spearman {ours[way]:.2f} ({low:.2f} to {high:.2f}){difference}, mean score "
             f"{scores[:, way].mean():.2f}; {seeds} seeds"
         )
 
 
 def trained(supernet: Topology, child: Choice, seed: int) -> float:
-    """Validation loss of a network after training from scratch."""
+    """Validation loss of a child after training from scratch."""
     network, loss = build(chosen(supernet, child), seed=seed), 0.0
     for epoch in train(network, load_data("digits"), RECIPE, seed=seed):
         loss = epoch.valid_loss
@@ -68,7 +67,7 @@ def trained(supernet: Topology, child: Choice, seed: int) -> float:
 
 
 def scored(supernet: Topology, networks: list[Choice], seed: int) -> list[list[float]]:
-    """Scores of networks by written weights, by weights of an untrained hypernetwork, and by those for other codes."""
+    """Scores of networks, shape (way, network): with written, untrained and other networks' weights."""
     settings = smash.SmashSettings()
     provider = partial(Hypernetwork, growth=settings.growth, depth=settings.depth)
     network = build(supernet, seed=seed, affine=False, provider=provider)
@@ -91,5 +90,5 @@ def scored(supernet: Topology, networks: list[Choice], seed: int) -> list[list[f
 
 
 def correlations(scores: Floats, losses: Floats) -> Floats:
-    """The mean over searches of the rank correlation of each way to score, shape (way,)."""
+    """Rank correlation of each way to score with the losses, mean over searches, shape (way,)."""
     return np.array([[float(spearmanr(way, losses).statistic) for way in search] for search in scores]).mean(axis=0)

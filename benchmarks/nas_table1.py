@@ -214,7 +214,7 @@ def accuracies(side: Mapping[int, Result], *, again: bool = False) -> dict[int, 
 
 
 def percent(values: Iterable[float]) -> str:
-    """The mean in %, with its 95 % bootstrap interval if there are several seeds; "" if there are none."""
+    """The mean in %, with its 95 % bootstrap interval if there are several seeds; "" without seeds."""
     sample = 100 * np.array(list(values))
     if len(sample) < 2:
         return f"{sample[0]:.1f}" if len(sample) else ""

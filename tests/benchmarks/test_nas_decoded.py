@@ -1,4 +1,4 @@
-"""The control of what NAO decodes, against a count by hand over the table."""
+"""The control of the networks that NAO decodes, against a brute-force count over the table."""
 
 import pytest
 
@@ -12,7 +12,9 @@ def table() -> Table:
 
 
 @pytest.mark.parametrize("child", [(2, 2, 2, 2, 2, 0), (2, 2, 2, 2, 1, 1), (0, 1, 2, 3, 2, 1)])
-def test_chance_is_the_share_of_new_networks_as_far_away_that_are_better(table: Table, child: tuple[int, ...]) -> None:
+def test_chance_is_the_share_of_better_networks_among_the_untried_at_that_distance(
+    table: Table, child: tuple[int, ...]
+) -> None:
     seed = (2, 2, 2, 2, 2, 1)
     far = sum(one != other for one, other in zip(seed, child, strict=True))
     tried = {table.class_of(seed), table.class_of((3, 3, 3, 3, 3, 3)), table.class_of((2, 2, 2, 2, 2, 2))}

@@ -1,4 +1,4 @@
-"""The table of NB-digits: it covers its space, says what training says, and its curve of random search is exact."""
+"""The table of NB-digits: it covers its space, agrees with training, and its curve of random search is exact."""
 
 import itertools
 import math
@@ -30,7 +30,7 @@ def test_every_code_has_its_network_and_every_network_a_code(table):
         assert table.flops[number] == topology.flops
 
 
-def test_the_network_that_gives_nothing_is_as_good_as_chance(table):
+def test_the_network_of_none_is_as_good_as_chance(table):
     zero = table.class_of((0,) * 6)
     assert table.valid_loss[zero] == pytest.approx(math.log(10), abs=1e-5)
     assert table.parameters[zero] == 0
@@ -51,22 +51,22 @@ def test_regrets_are_distances_from_the_best(table):
 
 
 @pytest.mark.parametrize(("count", "drawn"), [(6, 1), (6, 3), (6, 6), (9, 4)])
-def test_the_chance_of_each_to_be_the_best_drawn_is_that_of_a_full_count(count, drawn):
+def test_the_probability_of_each_rank_to_be_the_best_drawn_is_that_of_a_full_count(count, drawn):
     draws = list(itertools.combinations(range(count), drawn))
     counted = [sum(min(draw) == rank for draw in draws) / len(draws) for rank in range(count)]
     assert best_of(count, drawn) == pytest.approx(counted)
 
 
 @pytest.mark.parametrize("queries", [1, 50, 100])
-def test_the_exact_curves_of_random_search_agree_with_playing_it(table, queries):
+def test_the_exact_curves_of_random_search_agree_with_a_simulation(table, queries):
     rng = np.random.default_rng(1)
     best, choice = [], []
     for _ in range(2000):
         drawn = rng.choice(941, queries, replace=False)
         best.append(min(table.regret(int(number)) for number in drawn))
         choice.append(table.regret(int(drawn[table.valid_loss[drawn, 0].argmin()])))
-    for found, exact in ((best, table.random_search(queries)), (choice, table.random_choice(queries))):
-        assert abs(np.mean(found) - exact) < 4 * np.std(found) / math.sqrt(2000)  # by chance once in 16,000
+    for regrets, exact in ((best, table.random_search(queries)), (choice, table.random_choice(queries))):
+        assert abs(np.mean(regrets) - exact) < 4 * np.std(regrets) / math.sqrt(2000)  # by chance once in 16,000
 
 
 @pytest.mark.slow
@@ -88,7 +88,7 @@ def test_a_trial_that_looks_its_network_up_reports_what_a_training_did(table, mo
     assert nas_table.look_up(1) == {"loss": table.query(decisions, 1), "regret": table.regret(number)}
 
 
-def test_the_experiment_on_the_table_searches_its_space_and_calls_what_looks_up():
+def test_the_experiment_on_the_table_searches_its_space_and_calls_look_up():
     experiment = load(Path(nas_table.__file__).parent / "nas-table.yaml")
     assert architectures(experiment).parameters == space().parameters
     assert experiment.trial.function == "nas_table:look_up"
