@@ -99,8 +99,14 @@ def number_out(value: float) -> float | str:
     return value if math.isfinite(value) else str(float(value))
 
 
-def metric_in(value: float) -> float:
-    """Decode a metric from MLflow's SQL store, which returns the largest number for infinity."""
+def metric_in(value: object) -> float:
+    """Decode a metric from MLflow's SQL store, which returns the largest number for infinity.
+
+    Raises:
+        ValueError: the store holds something else than a number; SQLite has no types for columns.
+    """
+    if not isinstance(value, int | float):
+        raise ValueError(f"found {value!r} as a value, need a number")  # noqa: TRY004 - it is the data that is wrong
     return math.copysign(math.inf, value) if abs(value) >= _HUGE else value
 
 

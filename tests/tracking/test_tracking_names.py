@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from katib_flow.tracking.names import MAX_NAME, MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable, unescape
+from katib_flow.tracking.names import (
+    MAX_NAME,
+    MAX_PARAM,
+    MAX_TAG,
+    escape,
+    json_tags,
+    metric_in,
+    read_json,
+    readable,
+    unescape,
+)
 
 _texts = st.text(st.characters())
 _plain = st.recursive(
@@ -85,3 +95,9 @@ def test_a_text_that_fits_is_not_cut() -> None:
 
 def test_a_text_that_does_not_fit_ends_in_an_ellipsis() -> None:
     assert readable("x" * (MAX_PARAM + 1), MAX_PARAM) == "x" * (MAX_PARAM - 1) + "…"
+
+
+@pytest.mark.parametrize("value", ["0.5", None, b"1"])
+def test_a_damaged_value_of_a_metric_is_named(value: object) -> None:
+    with pytest.raises(ValueError, match="as a value, need a number"):
+        metric_in(value)
