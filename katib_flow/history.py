@@ -198,7 +198,7 @@ class Suggestion:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Position:
     """The position in an experiment's Workflows at which a trial was last started.
 
     Attributes:
@@ -221,13 +221,13 @@ class Place:
         return self.segment, self.iteration
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data from which ``from_dict`` builds an equal place; None and 0 are left out (but not lane 0)."""
+        """Plain data from which ``from_dict`` builds an equal position; None and 0 are left out (but not lane 0)."""
         rest = {"lane": self.lane, "first": self.first, "registered": self.registered}
         optional = {name: value for name, value in rest.items() if value or (name == "lane" and value is not None)}
         return {"segment": self.segment, "iteration": self.iteration, **optional}
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> "Place":
+    def from_dict(cls, data: Mapping[str, Any]) -> "Position":
         """The inverse of ``to_dict``.
 
         Raises:
@@ -248,7 +248,7 @@ class Trial:
         message: why the trial failed, or another remark for people.
         run_id: id of the MLflow run that records it.
         retries: how often it was restarted after a fault of the machine.
-        place: the position in a Workflow at which it was last started; None if it did not run in one.
+        position: the position in a Workflow at which it was last started; None if it did not run in one.
     """
 
     suggestion: Suggestion
@@ -260,7 +260,7 @@ class Trial:
     message: str = ""
     run_id: str = ""
     retries: int = 0
-    place: Place | None = None
+    position: Position | None = None
 
     @property
     def id(self) -> str:

@@ -185,5 +185,7 @@ def test_an_image_for_argo_changes_the_workflow_and_not_the_experiment():
 
 @pytest.mark.parametrize("what", [train, "spec.yaml", None])
 def test_what_is_no_experiment_is_not_run(what):
-    with pytest.raises(InvalidSpec, match=r"^kf\.run: what: found .*, need an experiment: a function decorated with @kf\.experiment"):
+    with pytest.raises(
+        InvalidSpec, match=r"^kf\.run: what: found .*, need an experiment: a function decorated with @kf\.experiment"
+    ):
         kf.run(what)

@@ -15,6 +15,7 @@ import pytest
 HERE = Path(__file__).parents[1]
 NAMES = frozenset({"each", "found", "made", "marks", "place", "put", "told"})
 """Names that tell nothing of what is named: a noun of the domain takes their place."""
+ALLOWED = {"errors.py": {"found"}}  # SpecError says what was found
 PHRASES = {
     r"as (?:long|far|many|much) as (?:it|they) may": 'say the limit: "reached limits.timeout (60 s)"',
     r"not to be had": '"could not be read"',
@@ -27,15 +28,13 @@ PHRASES = {
     r"\bis had\b|\bto be had\b|\bcan be had\b": '"is available"',
     r"\bwhat it is (?:told|given|asked)\b": "name it",
 }
-CLEAN = ("steps", "wording.py")
-"""Parts of the code whose words have been gone through."""
-PAGES = sorted((HERE / "docs").rglob("*.md"))
-PAGES += [HERE / "README.md", HERE / "CONTRIBUTING.md", HERE / "CHANGELOG.md"]
+CODE = [*sorted(path for path in (HERE / "katib_flow").iterdir() if path.name != "__pycache__"), HERE / "steps"]
+MOST_UNDOCUMENTED = 0.05  # of the public functions, methods and classes; testing/ aside
+PAGES = [*sorted((HERE / "docs").rglob("*.md")), *map(HERE.joinpath, ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 
 
-def code(part: str) -> list[Path]:
-    root = HERE / part if part == "steps" else HERE / "katib_flow" / part
-    return sorted(root.rglob("*.py")) if root.is_dir() else [root]
+def modules(part: Path) -> list[Path]:
+    return sorted(part.rglob("*.py")) if part.is_dir() else [part]
 
 
 def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
@@ -50,6 +49,8 @@ def bound_names(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, name
             case ast.Attribute(attr=name, ctx=ast.Store()):
                 yield node.lineno, name
+            case _:
+                pass
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -68,33 +69,38 @@ def phrases(line: int, text: str) -> Iterator[str]:
 
 def mistakes(path: Path) -> list[str]:
     source = path.read_text(encoding="utf-8")
-    names = [
-        f"{line}: the name {name!r} says nothing" for line, name in bound_names(ast.parse(source)) if name in NAMES
-    ]
+    banned = NAMES - ALLOWED.get(path.name, set())
+    bound = bound_names(ast.parse(source))
+    names = [f"{line}: the name {name!r} says nothing" for line, name in bound if name in banned]
     return names + [mistake for line, text in texts(source) for mistake in phrases(line, text)]
 
 
+def public(tree: ast.Module) -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef]]:
+    """The public functions and classes of a module, and their public methods and properties, by their names."""
+    waiting = [("", node) for node in tree.body]
+    for prefix, node in waiting:
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield prefix + node.name, node
+            if isinstance(node, ast.ClassDef):
+                waiting += [(f"{prefix}{node.name}.", inner) for inner in node.body]
+
+
 def undocumented(path: Path) -> Iterator[str]:
-    """Public functions, methods and classes of a module that have no docstring; properties and overrides count too."""
-
-    def inside(body: list[ast.stmt], at: str) -> Iterator[str]:
-        for node in body:
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) and not node.name.startswith(
-                "_"
-            ):
-                if ast.get_docstring(node) is None:
-                    yield f"{node.lineno}: {at}{node.name} has no docstring"
-                if isinstance(node, ast.ClassDef):
-                    yield from inside(node.body, f"{node.name}.")
-
-    yield from inside(ast.parse(path.read_text(encoding="utf-8")).body, "")
+    """What is public in a module and has no docstring."""
+    for name, node in public(ast.parse(path.read_text(encoding="utf-8"))):
+        if ast.get_docstring(node) is None:
+            yield f"{node.lineno}: {name} has no docstring"
 
 
-@pytest.mark.parametrize("part", CLEAN)
-def test_the_words_of_the_code_are_plain(part: str) -> None:
-    paths = code(part)
-    assert paths, f"no code in {part}"
-    assert [f"{path.relative_to(HERE)}:{mistake}" for path in paths for mistake in mistakes(path)] == []
+@pytest.mark.parametrize("part", CODE, ids=lambda part: part.name)
+def test_the_words_of_the_code_are_plain(part: Path) -> None:
+    assert [f"{path.relative_to(HERE)}:{mistake}" for path in modules(part) for mistake in mistakes(path)] == []
+
+
+def test_nearly_everything_public_has_a_docstring() -> None:
+    paths = [path for part in CODE if part.name != "testing" for path in modules(part)]
+    bare = [f"{path.relative_to(HERE)}:{line}" for path in paths for line in undocumented(path)]
+    assert len(bare) <= MOST_UNDOCUMENTED * sum(len(list(public(ast.parse(path.read_text())))) for path in paths), bare
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(HERE).as_posix())

@@ -52,7 +52,7 @@ def timeline_sections(history: History, now: float) -> Iterator[Section]:
 
 def lanes_of(trials: Sequence[Trial], now: float) -> dict[str, int]:
     """The lane of each trial, from 0, by its id: that on Argo in lanes mode, otherwise the first free one."""
-    own = {trial.id: trial.place.lane for trial in trials if trial.place and trial.place.lane is not None}
+    own = {trial.id: trial.position.lane for trial in trials if trial.position and trial.position.lane is not None}
     if len(own) == len(trials):
         return own
     free: list[int] = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from katib_flow.foreign import END_OF_TIME, from_json, metric_of, number_of
-from katib_flow.history import Metric, Origin, Place, State, Suggestion, Trial, continued
+from katib_flow.history import Metric, Origin, Position, State, Suggestion, Trial, continued
 from katib_flow.spec.template import as_text
 from katib_flow.tracking.names import (
     MAX_PARAM,
@@ -161,7 +161,7 @@ def _identity(trial: Trial) -> dict[str, str]:
     for name, value in (
         ("budget", suggestion.budget),
         ("parent_trial", next(iter(suggestion.origin.parents), None)),
-        ("iteration", trial.place and trial.place.iteration),
+        ("iteration", trial.position and trial.position.iteration),
     ):
         if value is not None:
             tags[f"katib_flow.{name}"] = readable(str(value), MAX_TAG)
@@ -179,8 +179,8 @@ def _state(trial: Trial, started_ms: int, *, new: bool) -> dict[str, str]:
         tags["katib_flow.message"] = readable(trial.message, MAX_TAG)
     if trial.retries or not new:
         tags["katib_flow.retries"] = str(trial.retries)
-    if trial.place is not None:
-        tags["katib_flow.place"] = json.dumps(trial.place.to_dict())
+    if trial.position is not None:
+        tags["katib_flow.place"] = json.dumps(trial.position.to_dict())
     if milliseconds(trial.started) != started_ms or not new:  # MLflow fixes a run's start when it is created
         tags["katib_flow.started"] = "" if trial.started is None else str(milliseconds(trial.started))
     return {**tags, "katib_flow.state": str(trial.state)}
@@ -221,7 +221,7 @@ def trial(row: Row, topology: Mapping[str, object] | None = None) -> Trial:
         message=tags.get("katib_flow.message", ""),
         run_id=row.run_id,
         retries=int(tags.get("katib_flow.retries", "0")),
-        place=Place.from_dict(position) if position else None,
+        position=Position.from_dict(position) if position else None,
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from kit import experiment
 
-from katib_flow.history import History, Kind, Origin, Place, State, Suggestion, Trial
+from katib_flow.history import History, Kind, Origin, Position, State, Suggestion, Trial
 from katib_flow.reports import landscape, parallel
 from katib_flow.reports.blocks import Chart, Section, Table
 from katib_flow.reports.descent import branches, lineage_sections, pruned, related_of, tree
@@ -134,8 +134,8 @@ def test_the_points_of_an_axis_rise_even_where_whole_numbers_repeat() -> None:
 def timed(
     index: int, start: float, end: float | None, state: State = State.SUCCEEDED, lane: int | None = None
 ) -> Trial:
-    place = None if lane is None else Place(0, 1, lane)
-    return Trial(Suggestion(index, {"lr": 0.1}), state, started=start, ended=end, place=place)
+    position = None if lane is None else Position(0, 1, lane)
+    return Trial(Suggestion(index, {"lr": 0.1}), state, started=start, ended=end, position=position)
 
 
 def test_trials_that_overlap_lie_on_lanes_of_their_own_and_a_lane_is_used_again() -> None:

@@ -80,7 +80,7 @@ def test_the_steps_run_an_experiment_to_its_end_each_of_them_twice(hand: Any, tm
     assert (record.status, record.reason) == (Status.SUCCEEDED, "reached limits.max_trials (3)")
     assert [(trial.id, trial.state) for trial in history] == [(f"t0000{i}", State.SUCCEEDED) for i in range(3)]
     assert [len(trial.series["score"]) for trial in history] == [2, 2, 2]
-    assert [trial.place and trial.place.iteration for trial in history] == [1, 1, 2]
+    assert [trial.position and trial.position.iteration for trial in history] == [1, 1, 2]
     monkeypatch.chdir(workflow.image)
     assert [trial.assignment for trial in history] == [trial.assignment for trial in local_trials(tmp_path)]
 

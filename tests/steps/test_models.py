@@ -9,7 +9,7 @@ import pytest
 from katib_flow.argo.steps import models, train
 from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.suggest import suggest_iteration
-from katib_flow.history import Place, State, Suggestion, Trial
+from katib_flow.history import Position, State, Suggestion, Trial
 from katib_flow.models.weights import load_weights
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Change, Store
@@ -22,7 +22,7 @@ def train():
     kf.save_model(network)
     return {"accuracy": 0.5, **{f"variance/{edge.key}": float(n) for n, edge in enumerate(kf.topology().flat.edges)}}
 """
-HERE = Place(segment=0, iteration=1)
+HERE = Position(segment=0, iteration=1)
 SPEC = {
     "name": "nas",
     "objective": {"metric": "accuracy", "direction": "maximize"},
@@ -81,7 +81,7 @@ def test_weights_go_from_the_parents_run_to_the_childs_pod(context, tmp_path):
     assert train.run(made, "t00000", tmp_path / "one" / "trial") == 0
     parent = trial_of(made, "t00000")
     child = Suggestion(1, {}, parent=0, topology=parent.suggestion.topology)
-    made.store.write(made.record, [Change(Trial(child, place=HERE))])
+    made.store.write(made.record, [Change(Trial(child, position=HERE))])
     assert models.build_models(made, 1) == ["t00001"]
     kept = load_weights(made.store.read_artifact(trial_of(made, "t00001").run_id, "weights.safetensors"))
     given = load_weights(made.store.read_artifact(parent.run_id, "weights.safetensors"))
@@ -94,7 +94,7 @@ def test_a_trial_without_a_sound_topology_fails_and_says_why(context, tmp_path):
     trial = trial_of(made, "t00000")
     broken = json.loads(json.dumps(trial.suggestion.topology))
     broken["graphs"]["net"]["edges"][0]["op"] = "convv"
-    made.store.write(made.record, [Change(Trial(Suggestion(1, {}, topology=broken), place=HERE))])
+    made.store.write(made.record, [Change(Trial(Suggestion(1, {}, topology=broken), position=HERE))])
     assert models.build_models(made, 1) == ["t00000"]
     failed = trial_of(made, "t00001")
     assert failed.state is State.FAILED
@@ -109,6 +109,6 @@ def test_a_truncated_file_of_the_parents_fails_the_child_with_a_clear_message(co
     file = made.store.read_artifact(parent.run_id, "weights.safetensors")
     file.write_bytes(file.read_bytes()[:100])
     child = Suggestion(1, {}, parent=0, topology=parent.suggestion.topology)
-    made.store.write(made.record, [Change(Trial(child, place=HERE))])
+    made.store.write(made.record, [Change(Trial(child, position=HERE))])
     assert models.build_models(made, 1) == []
     assert "not a complete safetensors file" in trial_of(made, "t00001").message

@@ -16,7 +16,7 @@ from katib_flow.argo.steps.context import Context
 from katib_flow.argo.steps.handover import hand_over, next_segment
 from katib_flow.argo.steps.suggest import Turn, suggest_iteration, suggest_lane
 from katib_flow.errors import KatibFlowError, NotFound
-from katib_flow.history import History, Place, State, Suggestion, Trial
+from katib_flow.history import History, Position, State, Suggestion, Trial
 from katib_flow.spec import Experiment
 from katib_flow.testing.kubernetes import FakeCluster
 from katib_flow.tracking import Change, Status, Store
@@ -262,7 +262,7 @@ def test_a_lane_that_died_before_it_had_counted_the_others_counts_them_when_it_i
 def test_a_lane_waits_for_one_that_wants_the_last_trial_too_and_was_later(opened: Any) -> None:
     limits = {"limits": {"max_trials": 1, "parallel_trials": 2}}
     for lane in (0, 1):
-        trial = Trial(Suggestion(lane, {"x": 1}), place=Place(0, 1, lane, registered=float(lane)))
+        trial = Trial(Suggestion(lane, {"x": 1}), position=Position(0, 1, lane, registered=float(lane)))
         opened(**limits).store.write(opened().record, [Change(trial)])
     asked: list[float] = []
 
@@ -277,7 +277,7 @@ def test_a_lane_waits_for_one_that_wants_the_last_trial_too_and_was_later(opened
 def test_a_lane_does_not_wait_for_ever(opened: Any) -> None:
     limits = {"limits": {"max_trials": 1, "parallel_trials": 2}}
     for lane in (0, 1):
-        trial = Trial(Suggestion(lane, {"x": 1}), place=Place(0, 1, lane, registered=float(lane)))
+        trial = Trial(Suggestion(lane, {"x": 1}), position=Position(0, 1, lane, registered=float(lane)))
         opened(**limits).store.write(opened().record, [Change(trial)])
     slept: list[float] = []
     assert suggest_lane(opened(**limits), 1, lane=0, lanes=2, last=40, sleep=slept.append) == Turn()

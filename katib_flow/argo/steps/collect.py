@@ -35,7 +35,7 @@ def collect_metrics(context: Context, connect: Connect | None = None, iteration:
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     if iteration is not None and any(
-        trial.place and trial.place.turn > (context.segment, iteration) for trial in history
+        trial.position and trial.position.turn > (context.segment, iteration) for trial in history
     ):
         return True
     abandoned = history.open()
@@ -111,7 +111,7 @@ def _close_lanes(context: Context, connect: Connect | None) -> None:
         abandoned = [
             trial
             for trial in context.store.history(context.record).open()
-            if trial.place and trial.place.segment == context.segment
+            if trial.position and trial.position.segment == context.segment
         ]
         end(context, abandoned, CUT_SHORT)
         _delete_objects(context, connect, abandoned)

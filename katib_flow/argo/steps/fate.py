@@ -57,7 +57,7 @@ class Fates:
         return range(self._context.segment, self._started_in(trial) - 1, -1)
 
     def _started_in(self, trial: Trial) -> int:
-        return min(trial.place.segment, self._context.segment) if trial.place else 0
+        return min(trial.position.segment, self._context.segment) if trial.position else 0
 
     def _nodes(self, segment: int) -> list[Node] | str:
         """Return the nodes of a segment, none if its Workflow no longer exists, or why they cannot be read."""

@@ -26,7 +26,7 @@ def build_models(context: Context, iteration: int) -> list[str]:
     waiting = [
         trial
         for trial in context.store.history(context.record)
-        if trial.state is State.PENDING and trial.place and trial.place.turn == turn
+        if trial.state is State.PENDING and trial.position and trial.position.turn == turn
     ]
     return [trial.id for trial in waiting if _build(context, trial)]
 

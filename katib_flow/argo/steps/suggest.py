@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from katib_flow.argo.steps.context import Context, cut_short, judge
 from katib_flow.argo.steps.fate import Connect, Fates
 from katib_flow.errors import KatibFlowError, TrackingError
-from katib_flow.history import History, Place, State, Suggestion, Trial
+from katib_flow.history import History, Position, State, Suggestion, Trial
 from katib_flow.tracking import Change, Control, Status
 from katib_flow.trial.outcome import CUT_SHORT
 
@@ -28,7 +28,7 @@ def suggest_iteration(context: Context, iteration: int) -> list[str]:
     store, record = context.store, context.record
     history, control = store.history(record), store.control(record)
     turn = (context.segment, iteration)
-    mine = {trial.id: start for trial in history if (start := trial.place) and start.turn == turn}
+    mine = {trial.id: start for trial in history if (start := trial.position) and start.turn == turn}
     if store.given(record) >= turn:
         return list(mine)
     before = History(tuple(trial for trial in history if trial.id not in mine or trial.index < mine[trial.id].first))
@@ -40,8 +40,8 @@ def suggest_iteration(context: Context, iteration: int) -> list[str]:
         return []
     restarts = restarts[: verdict.may_start]
     fresh = [Trial(suggestion) for suggestion in _suggestions(context, before, verdict.may_start - len(restarts))]
-    start = Place(*turn, first=before.next_index)
-    started = [replace(trial, place=start) for trial in [*map(_restarted, restarts), *fresh]]
+    start = Position(*turn, first=before.next_index)
+    started = [replace(trial, position=start) for trial in [*map(_restarted, restarts), *fresh]]
     _begin(context, before)
     store.write(record, [Change(trial) for trial in started], lookup=True)
     store.set_given(record, *turn)
@@ -95,8 +95,8 @@ def suggest_lane(
     newest = context.newest()
     history = context.store.history(context.record)
     index = ((context.segment * last) + iteration - 1) * lanes + lane
-    start = Place(context.segment, iteration, lane, registered=time.time())
-    if any(other and other.lane == lane and other.turn > start.turn for other in (trial.place for trial in history)):
+    start = Position(context.segment, iteration, lane, registered=time.time())
+    if any(other and other.lane == lane and other.turn > start.turn for other in (trial.position for trial in history)):
         return Turn()
     trial_id = _LaneTurn(context, index, lanes, start, connect, sleep).trial(history)
     if trial_id is None or iteration < last or newest != context.segment:
@@ -113,8 +113,8 @@ def _began_first(context: Context, trial_id: str, last: int) -> bool:
     turns = [
         trial
         for trial in context.store.history(context.record)
-        if trial.place
-        and trial.place.turn == (context.segment, last)
+        if trial.position
+        and trial.position.turn == (context.segment, last)
         and trial.state is not State.KILLED  # not NOT_STARTED
     ]
     ids = [trial.id for trial in sorted(turns, key=_order)]
@@ -133,7 +133,7 @@ class _LaneTurn:
     context: Context
     index: int
     lanes: int
-    start: Place
+    start: Position
     connect: Connect | None
     sleep: Callable[[float], None]
 
@@ -141,7 +141,7 @@ class _LaneTurn:
         """Record the lane's next trial as pending and return its id; None if the lane has no trial to run."""
         context, control = self.context, self.context.store.control(self.context.record)
         mine = [trial for trial in history if trial.index % self.lanes == self.index % self.lanes]
-        if own := next((trial for trial in mine if trial.place and trial.place.turn == self.start.turn), None):
+        if own := next((trial for trial in mine if trial.position and trial.position.turn == self.start.turn), None):
             return None if own.state is State.KILLED else self._admitted(own, control)
         unfinished = [trial for trial in mine if not trial.state.final]
         closed = end(context, unfinished, CUT_SHORT) if control.stop else end_dead(context, unfinished, self.connect)
@@ -157,13 +157,13 @@ class _LaneTurn:
 
     def _restart(self, trial: Trial) -> Trial:
         """Record a trial that was cut short as started again."""
-        change = Change(replace(_restarted(trial), place=self.start))
+        change = Change(replace(_restarted(trial), position=self.start))
         return self.context.store.write(self.context.record, [change])[0]
 
     def _new(self, history: History) -> Trial | None:
         """Record a new trial as pending; return None if the algorithm has nothing more to suggest."""
         fresh = _suggestions(self.context, history, 1, start=self.index)
-        changes = [Change(Trial(suggestion, place=self.start)) for suggestion in fresh]
+        changes = [Change(Trial(suggestion, position=self.start)) for suggestion in fresh]
         return next(iter(self.context.store.write(self.context.record, changes, lookup=True)), None)
 
     def _admitted(self, trial: Trial, control: Control) -> str | None:
@@ -223,7 +223,7 @@ def end(context: Context, trials: Sequence[Trial], message: str, state: State = 
 
 def _order(trial: Trial) -> tuple[float, str]:
     """Return a sort key, the time at which a lane recorded a trial, that orders trials the same in all lanes."""
-    return (trial.place.registered if trial.place else 0.0), trial.id
+    return (trial.position.registered if trial.position else 0.0), trial.id
 
 
 def _restarted(trial: Trial) -> Trial:
