@@ -112,7 +112,7 @@ def test_another_trial_is_refused_in_few_words(trial: str) -> None:
 def test_a_report_has_so_many_numbers_at_most() -> None:
     assert len(checked(request(*[("a", "1", "")] * MOST_NUMBERS), "digits-t00001")) == MOST_NUMBERS
     assert refusal(request(*[("a", "1", "")] * (MOST_NUMBERS + 1))).startswith(
-        f"metric_logs: found {MOST_NUMBERS + 1} of them"
+        f"metric_logs: found {MOST_NUMBERS + 1} items"
     )
 
 

@@ -127,7 +127,7 @@ def test_the_metric_and_the_direction_must_be_told(folder: Path) -> None:
         read_ray(folder, None, "minimize")
     with pytest.raises(KatibFlowError, match=r"--metric: found 'los', .* did you mean 'loss'"):
         read_ray(folder, "los", "minimize")
-    with pytest.raises(KatibFlowError, match="--direction: found None, need maximize or minimize"):
+    with pytest.raises(KatibFlowError, match="--direction: found nothing, need maximize or minimize"):
         read_ray(folder, "loss")
 
 
@@ -135,5 +135,5 @@ def test_a_folder_without_trials_is_refused(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(KatibFlowError, match="empty: found no trials, need a Ray Tune results folder"):
         read(tmp_path / "empty")
-    with pytest.raises(KatibFlowError, match=r"found the folder of one trial, need that of the experiment: .*/exp"):
+    with pytest.raises(KatibFlowError, match=r"found the folder of one trial, need the folder of the experiment: .*/exp"):
         read(next(folder.glob("train_*")))
