@@ -33,7 +33,7 @@ from benchmarks.nas_kernel import kernel
 from benchmarks.nas_motifs import motifs
 from benchmarks.nas_ranking import ranking
 from benchmarks.nas_table import space
-from katib_flow.models.build import Network, build, put_weights, weights_of
+from katib_flow.models.build import Network, build, set_weights, weights_of
 from katib_flow.models.morphisms import inherited, modify
 from katib_flow.models.presets import space_of
 from katib_flow.models.spaces.ensemble import Ensemble, ensemble_network
@@ -88,7 +88,7 @@ def epochs_of_child(seed: int) -> tuple[int, int]:
     for inherits, recipe in ((True, INHERITED), (False, FROM_SCRATCH)):
         network = build(child, seed=seed + 1)
         if inherits:
-            put_weights(network, weights)
+            set_weights(network, weights)
         accuracies = (epoch.valid_accuracy for epoch in train(network, data, recipe, seed=seed + 1))
         counts.append(next((number for number, reached in enumerate(accuracies, 1) if reached >= WANTED), MOST))
     return counts[0], counts[1]
@@ -181,7 +181,7 @@ def grown(data: Data, seed: int) -> tuple[int, int, float, list[float]]:
         for candidate in adanet.candidates(depths):
             network = build(Topology.parse(ensemble_network(space, candidate)), seed=100 * seed + number)
             if best is not None:
-                put_weights(network, inherited(best.topology, weights, network.topology))
+                set_weights(network, inherited(best.topology, weights, network.topology))
             for _ in train_last(network, len(candidate), data, recipe, seed=seed):
                 pass
             fit = weigh(network, data.train, settings.penalties(candidate))

@@ -6,7 +6,7 @@ import numpy as np
 
 from benchmarks.nas_worlds import FULL, Training
 from katib_flow.history import History, Suggestion, Trial
-from katib_flow.models.build import build, put_weights, weights_of
+from katib_flow.models.build import build, set_weights, weights_of
 from katib_flow.models.morphisms import inherited
 from katib_flow.models.topology import Topology
 from katib_flow.models.weights import Weights
@@ -39,7 +39,7 @@ class Lineage:
         module = build(topology, seed=suggestion.index)
         if suggestion.parent is not None and topology.weights == "inherit":
             parent = Topology.parse(history[suggestion.parent].suggestion.topology)
-            put_weights(module, inherited(parent, self.weights[suggestion.parent], topology))
+            set_weights(module, inherited(parent, self.weights[suggestion.parent], topology))
         epochs = {"epochs": int(suggestion.budget)} if suggestion.budget else {}
         recipe = Recipe(**{**self.recipe, **epochs})
         *_, last = train(module, self.data, recipe, seed=suggestion.index, statistics=self.statistics)

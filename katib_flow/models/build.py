@@ -439,11 +439,11 @@ def load_network(directory: Path, *, seed: int | None = None) -> Network:
     """
     model = load_model(directory)
     network = build(model.topology, seed=seed)
-    put_weights(network, model.weights)
+    set_weights(network, model.weights)
     return network
 
 
-def put_weights(network: Network, weights: Weights) -> None:
+def set_weights(network: Network, weights: Weights) -> None:
     """Load weights for some of a network's tensors.
 
     Raises:

@@ -27,7 +27,7 @@ def weight_metrics(supernet: Topology) -> Mapping[str, tuple[str, ...]]:
     }
 
 
-def weights_told(supernet: Topology, weights: Mapping[str, Sequence[float]]) -> dict[str, float]:
+def weight_values(supernet: Topology, weights: Mapping[str, Sequence[float]]) -> dict[str, float]:
     """The metrics that report the weights of all choices.
 
     Args:
@@ -45,7 +45,7 @@ def choice_metric(slot: str, rank: int = 1) -> str:
     return f"choice/{slot}" if rank == 1 else f"rival/{rank}/{slot}"
 
 
-def choices_told(networks: Sequence[Mapping[str, int]]) -> dict[str, float]:
+def choice_metrics(networks: Sequence[Mapping[str, int]]) -> dict[str, float]:
     """The metrics that report some networks, best first, each the position of its choice for each slot."""
     return {
         choice_metric(slot, rank): float(position)
@@ -54,7 +54,7 @@ def choices_told(networks: Sequence[Mapping[str, int]]) -> dict[str, float]:
     }
 
 
-def choices_taken(supernet: Topology, observations: Mapping[str, float]) -> list[dict[str, int]]:
+def reported_networks(supernet: Topology, observations: Mapping[str, float]) -> list[dict[str, int]]:
     """The networks that a trial reported, best first, up to the first one without a valid choice for every slot."""
     return list(itertools.takewhile(bool, (_taken(supernet, observations, rank) for rank in itertools.count(1))))
 
@@ -68,9 +68,9 @@ def _taken(supernet: Topology, observations: Mapping[str, float], rank: int) -> 
     return taken if len(taken) == len(supernet.flat.groups) else {}
 
 
-def decisions_taken(space: "Space", trial: Trial) -> list[dict[str, Value]]:
+def reported_decisions(space: "Space", trial: Trial) -> list[dict[str, Value]]:
     """The decisions of the networks that a segment of a supernet's search reported, best first."""
-    networks = choices_taken(space.supernet(), trial.observations)
+    networks = reported_networks(space.supernet(), trial.observations)
     return [{slot: space.parameters[slot].nth(network[slot]) for slot in network} for network in networks]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, Trial
-from katib_flow.models.choices import decisions_taken
+from katib_flow.models.choices import reported_decisions
 from katib_flow.models.edits import in_words
 from katib_flow.models.topology import Topology
 from katib_flow.spaces import architectures
@@ -90,7 +90,7 @@ def _generation(experiment: Experiment, trial: Trial) -> Generation:
     if topology is None or trial.suggestion.origin.kind is not Kind.SEGMENT:
         return Generation(trial, topology, trial.assignment)
     space = architectures(experiment)
-    taken = next(iter(decisions_taken(space, trial)), {}) if space else {}
+    taken = next(iter(reported_decisions(space, trial)), {}) if space else {}
     decided = {**trial.assignment, **taken}
     try:
         return Generation(trial, space.topology(decided) if space and taken else None, decided, searched=True)

@@ -52,10 +52,10 @@ def decided(experiment: Experiment, trial: Trial) -> Mapping[str, Any]:
     space = architectures(experiment) if trial.suggestion.origin.kind is Kind.SEGMENT else None
     if space is None:
         return trial.assignment
-    from katib_flow.models.choices import decisions_taken
+    from katib_flow.models.choices import reported_decisions
 
     others = {name: value for name, value in trial.assignment.items() if name not in space.parameters}
-    return others | next(iter(decisions_taken(space, trial)), {})
+    return others | next(iter(reported_decisions(space, trial)), {})
 
 
 def _network(trial: Trial) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from katib_flow.errors import InvalidSpec
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
-from katib_flow.models.choices import PROGRESS, choices_told
+from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.models.presets import presets
 from katib_flow.spaces import architectures, search_space
 from katib_flow.spec import Experiment
@@ -66,7 +66,7 @@ def ended(suggestion: Suggestion, value: float = 0.5, state: State = State.SUCCE
     }
     if groups := topology.flat.groups:  # a supernet, of which the first segment is not all
         positions = {slot: number % len(names) for number, (slot, names) in enumerate(groups.items())}
-        observations |= choices_told([positions])
+        observations |= choice_metrics([positions])
         observations |= {PROGRESS: (suggestion.index + 1) / 3}
     return Trial(suggestion, state, observations if state is State.SUCCEEDED else {})
 

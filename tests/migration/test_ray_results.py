@@ -135,5 +135,7 @@ def test_a_folder_without_trials_is_refused(folder: Path, tmp_path: Path) -> Non
     (tmp_path / "empty").mkdir()
     with pytest.raises(KatibFlowError, match="empty: found no trials, need a Ray Tune results folder"):
         read(tmp_path / "empty")
-    with pytest.raises(KatibFlowError, match=r"found the folder of one trial, need the folder of the experiment: .*/exp"):
+    with pytest.raises(
+        KatibFlowError, match=r"found the folder of one trial, need the folder of the experiment: .*/exp"
+    ):
         read(next(folder.glob("train_*")))

@@ -9,7 +9,7 @@ from katib_flow.models.presets import space_of
 from katib_flow.spec.sections import Architecture
 
 torch = pytest.importorskip("torch")
-from katib_flow.models.build import build, put_weights, weights_of  # noqa: E402
+from katib_flow.models.build import build, set_weights, weights_of  # noqa: E402
 
 CELL = space_of(Architecture(space="cell"))
 IMAGES = torch.rand(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -29,7 +29,7 @@ def test_a_supernet_with_one_choice_an_edge_is_that_architecture():
         edge, _, rest = name.removeprefix("operations.").partition(".")
         mixed = f"operations.{edge}.0.paths.2.{rest}"  # conv3 is the third choice
         taken[name] = weights_of(supernet)[mixed if mixed in weights_of(supernet) else name]
-    put_weights(alone, taken)
+    set_weights(alone, taken)
     torch.testing.assert_close(supernet(IMAGES), alone(IMAGES))
 
 

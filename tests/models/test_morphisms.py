@@ -15,7 +15,7 @@ from katib_flow.models.presets import space_of
 from katib_flow.spec.sections import Architecture
 
 torch = pytest.importorskip("torch")
-from katib_flow.models.build import Network, build, put_weights, weights_of  # noqa: E402
+from katib_flow.models.build import Network, build, set_weights, weights_of  # noqa: E402
 
 
 def lived(topology: Topology, seed: int) -> Network:
@@ -34,7 +34,7 @@ def child_of(parent: Network, edits: list[dict[str, Any]]) -> Network:
     topology, weights = morph(parent.topology, weights_of(parent), edits)
     child = build(topology, seed=1)
     assert set(weights) == set(child.state_dict()), "a morphism leaves no tensor to chance"
-    put_weights(child, weights)
+    set_weights(child, weights)
     return child.eval()
 
 
@@ -245,7 +245,7 @@ def test_pruning_a_branch_that_gives_zeros_keeps_the_function():
     norm.bias.data.zero_()
     topology, weights = morph(parent.topology, weights_of(parent), [{"edit": "prune", "edge": "b.conv3"}])
     child = build(topology, seed=1)
-    put_weights(child, weights)
+    set_weights(child, weights)
     fit = child.operations["fit"][2]
     assert set(weights) == set(child.state_dict())
     assert fit is not None
@@ -314,5 +314,5 @@ def test_whatever_changes_between_two_cells_what_is_taken_over_fits(one, other):
     parent, child = space.topology(space.decode(one)), space.topology(space.decode(other))
     weights = weights_of(build(parent, seed=0))
     network = build(child, seed=1)
-    put_weights(network, inherited(parent, weights, child))
+    set_weights(network, inherited(parent, weights, child))
     assert network(torch.rand(2, 1, 8, 8)).shape == (2, 10)

@@ -277,13 +277,13 @@ def test_a_child_takes_over_what_its_parent_has_learnt() -> None:
 
 def test_a_morphism_keeps_the_function_of_a_recurrent_network_and_no_state_is_widened() -> None:
     torch = pytest.importorskip("torch")
-    from katib_flow.models.build import build, put_weights, weights_of
+    from katib_flow.models.build import build, set_weights, weights_of
 
     parent = TREE.topology(PAPER)
     network = build(parent, seed=2)
     child, weights = morph(parent, weights_of(network), [{"edit": "widen", "edge": "embed", "to": 6, "seed": 1}])
     wider = build(child, seed=9)
-    put_weights(wider, weights)
+    set_weights(wider, weights)
     assert wider.get_parameter("operations.embed.0.weight").shape == (6, 5)
     tokens = torch.tensor([[0, 4, 2, 1]])
     torch.testing.assert_close(wider(tokens)[0], network(tokens)[0])

@@ -9,7 +9,7 @@ pytest.importorskip("torch", reason="needs torch (the extra nas)")
 import torch
 
 from katib_flow.models import Topology
-from katib_flow.models.build import build, put_weights, weights_of
+from katib_flow.models.build import build, set_weights, weights_of
 from katib_flow.models.channels import prefix
 from katib_flow.models.morphisms import inherited
 from katib_flow.models.presets import space_of
@@ -64,7 +64,7 @@ def test_an_edge_that_is_the_same_has_its_weights_bit_for_bit_and_a_changed_one_
 def test_the_child_builds_with_what_it_takes_over_and_trains() -> None:
     *_, child, taken = pair(normal_2_op0="max3")
     network = build(child, seed=1)
-    put_weights(network, taken)
+    set_weights(network, taken)
     assert all(np.array_equal(weights_of(network)[name], value) for name, value in taken.items())
     network(torch.rand(4, 1, 8, 8)).square().sum().backward()
     assert all(weight.grad is not None for weight in network.parameters())

@@ -9,7 +9,7 @@ from kit import experiment
 
 from katib_flow.history import History, Kind, Metric, Origin, State, Suggestion, Trial
 from katib_flow.models import Topology
-from katib_flow.models.choices import choices_told, weight_metrics
+from katib_flow.models.choices import choice_metrics, weight_metrics
 from katib_flow.models.edits import in_words
 from katib_flow.models.morphisms import modify
 from katib_flow.nas.systems.envelopenet import EnvelopeNetSettings, constructed
@@ -208,7 +208,7 @@ def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[lis
     trials: list[Trial] = []
     series: dict[str, list[Metric]] = {}
     for index, positions in enumerate(taken):
-        marks = choices_told([dict(zip(names, positions, strict=True))])
+        marks = choice_metrics([dict(zip(names, positions, strict=True))])
         parent, origin = index - 1 if index else None, Origin(Kind.SEGMENT, (index - 1,) if index else ())
         decided = space.decode([0] * len(names))
         suggestion = Suggestion(index, decided, parent=parent, topology=supernet.to_dict(), origin=origin)

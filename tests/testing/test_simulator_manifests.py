@@ -16,7 +16,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, State, Trial
 from katib_flow.loop import load, proposed, verdict
 from katib_flow.models import Topology
-from katib_flow.models.choices import PROGRESS, choices_told
+from katib_flow.models.choices import PROGRESS, choice_metrics
 from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
 from katib_flow.testing.argo import Simulator
@@ -56,7 +56,7 @@ def beside_the_objective(of: Experiment) -> Any:
         space = architectures(of)
         if trial.suggestion.origin.kind is not Kind.SEGMENT or space is None:
             return {}
-        return {PROGRESS: min(1.0, (trial.index + 1) / 4), **choices_told([dict.fromkeys(space.parameters, 0)])}
+        return {PROGRESS: min(1.0, (trial.index + 1) / 4), **choice_metrics([dict.fromkeys(space.parameters, 0)])}
 
     return also
 

@@ -13,7 +13,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import Kind, Origin, State, Suggestion, Trial, Value
-from katib_flow.models.choices import PROGRESS, choice_metric, decisions_taken
+from katib_flow.models.choices import PROGRESS, choice_metric, reported_decisions
 from katib_flow.models.optional import optional_layers
 from katib_flow.models.topology import Topology
 from katib_flow.nas.settings import SystemSettings
@@ -150,7 +150,7 @@ def come_to(ask: Ask[Any], trial: Trial) -> list[dict[str, Value]]:
         KatibFlowError: the segment did not report the choices of the best network.
     """
     assert ask.architectures is not None
-    if networks := decisions_taken(ask.architectures, trial):
+    if networks := reported_decisions(ask.architectures, trial):
         return networks
     counts = {choice_metric(slot): len(names) for slot, names in ask.architectures.supernet().flat.groups.items()}
     wrong = next(metric for metric, count in counts.items() if trial.observations.get(metric) not in range(count))

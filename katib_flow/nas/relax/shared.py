@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from katib_flow.models.build import Network, first_weights
-from katib_flow.models.choices import choices_told
+from katib_flow.models.choices import choice_metrics
 from katib_flow.models.optional import Block, blocks
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.nas.relax.choice import Choice
@@ -196,4 +196,4 @@ def report(network: Network, choices: Sequence[Choice], train: Batch, valid: Spl
         valid: images for loss and accuracy, which are those with shared weights.
     """
     loss, accuracy = evaluate_child(network, choices[0], train, valid)
-    return {"accuracy": accuracy, "loss": loss, **choices_told(choices)}
+    return {"accuracy": accuracy, "loss": loss, **choice_metrics(choices)}

@@ -19,7 +19,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, weights_told
+from katib_flow.models.choices import PROGRESS, weight_values
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, ranked
@@ -152,7 +152,7 @@ class Bilevel:
             loss, accuracy = loop.evaluate(self.network, data.valid)
         shares = {group: share.tolist() for group, share in blend.items()}
         whole = {PROGRESS: self.epoch / self.settings.epochs, "supernet/accuracy": accuracy, "supernet/loss": loss}
-        alpha = weights_told(self.network.topology, shares)
+        alpha = weight_values(self.network.topology, shares)
         report = shared.report(self.network, self.derived(), self.train, data.valid)
         return {"step": self.epoch, **report, **whole, **alpha}
 

@@ -25,7 +25,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, weights_told
+from katib_flow.models.choices import PROGRESS, weight_values
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, WarmUpSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, likeliest
@@ -187,7 +187,7 @@ class Gated:
             chances = shared.blend(self.network)
             unit = "flops" if self.settings.latency == "flops" else "latency"
             costs = {unit: float(expected(self.costs, chances)), "cost": float(expected(self.shares, chances))}
-        alpha = weights_told(self.network.topology, {slot: chance.tolist() for slot, chance in chances.items()})
+        alpha = weight_values(self.network.topology, {slot: chance.tolist() for slot, chance in chances.items()})
         report = shared.report(self.network, self.derived(), self.train, data.valid)
         return {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs, **report, **costs, **alpha}
 

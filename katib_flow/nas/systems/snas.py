@@ -19,7 +19,7 @@ from pydantic import Field
 from katib_flow.algorithms.registry import Ask, algorithm
 from katib_flow.errors import SpecError
 from katib_flow.history import Suggestion
-from katib_flow.models.choices import PROGRESS, weights_told
+from katib_flow.models.choices import PROGRESS, weight_values
 from katib_flow.nas.door import Later
 from katib_flow.nas.relax.chain import Rate, SupernetSettings, chained, needs_supernet
 from katib_flow.nas.relax.choice import Bounds, Choice, likeliest
@@ -160,7 +160,7 @@ class Annealed:
             self.network.choose(probabilities)
             loss, accuracy = loop.evaluate(self.network, data.valid)
         whole = {"supernet/accuracy": accuracy, "supernet/loss": loss, "cost": cost, "temperature": self.temperature}
-        alpha = weights_told(
+        alpha = weight_values(
             self.network.topology, {slot: probability.tolist() for slot, probability in probabilities.items()}
         )
         progress = {"step": self.epoch, PROGRESS: self.epoch / self.settings.epochs}

@@ -8,7 +8,7 @@ from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Kind, Origin, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.models import Topology
-from katib_flow.models.choices import choice_metric, choices_taken, choices_told
+from katib_flow.models.choices import choice_metric, choice_metrics, reported_networks
 from katib_flow.models.layers import Mixed, Standardise
 from katib_flow.spaces import architectures
 from katib_flow.spec import Experiment
@@ -130,7 +130,7 @@ def test_enas_searches_skips_too_and_derives_the_network_without_those_that_are_
 def rivals(*choices: dict[str, str]) -> dict[str, float]:
     names = ("none", "skip", "conv3", "avg3")
     positions = [{slot: names.index(op) for slot, op in choice.items()} for choice in choices]
-    return choices_told([{}, *positions])
+    return choice_metrics([{}, *positions])
 
 
 def test_the_best_few_are_trained_from_scratch_side_by_side_each_once():
@@ -187,8 +187,8 @@ def test_a_segment_that_does_not_say_what_it_came_to_is_told(value, found):
 def test_what_is_told_of_networks_is_what_is_taken():
     supernet = Topology.parse(only(search("enas")).topology)
     networks = [dict.fromkeys(SLOTS, place) for place in (2, 0, 3)]
-    told = choices_told(networks)
+    told = choice_metrics(networks)
     assert told["choice/0>1"] == 2
-    assert choices_taken(supernet, told) == networks
+    assert reported_networks(supernet, told) == networks
     del told["rival/2/0>3"]
-    assert choices_taken(supernet, told) == networks[:1]  # the third does not come second
+    assert reported_networks(supernet, told) == networks[:1]  # the third does not come second

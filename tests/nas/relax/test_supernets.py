@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from katib_flow.algorithms import find_algorithm
-from katib_flow.models.choices import choices_taken
+from katib_flow.models.choices import reported_networks
 from katib_flow.models.presets import space_of
 from katib_flow.nas.relax.choice import chosen
 from katib_flow.spec.sections import Architecture
@@ -135,7 +135,7 @@ def test_what_is_told_of_the_best_network_is_how_it_does_with_shared_weights(nam
     for _ in range(2):
         search.train_epoch()
         told = search.metrics(DATA)
-        best = choices_taken(search.network.topology, told)[0]
+        best = reported_networks(search.network.topology, told)[0]
         assert (told["loss"], told["accuracy"]) == shared.evaluate_child(search.network, best, search.train, DATA.valid)
 
 
@@ -156,7 +156,7 @@ def test_what_a_search_comes_to_keeps_its_bounds_and_is_as_much_as_is_trained_ag
         search = searching(name, epochs=1, retrain=3, **bounds)
         search.train_epoch()
         supernet = search.network.topology
-        networks = [chosen(supernet, choice) for choice in choices_taken(supernet, search.metrics(DATA))]
+        networks = [chosen(supernet, choice) for choice in reported_networks(supernet, search.metrics(DATA))]
         return [getattr(network, bound.removeprefix("max_")) for network in networks]
 
     free = sizes()

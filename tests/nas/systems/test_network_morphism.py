@@ -181,7 +181,7 @@ def test_children_inherit_and_what_has_no_parent_is_trained_from_scratch():
 
 def test_a_child_computes_what_its_parent_does_before_it_is_trained():
     torch = pytest.importorskip("torch")
-    from katib_flow.models.build import build, put_weights, weights_of
+    from katib_flow.models.build import build, set_weights, weights_of
 
     images = torch.rand(8, 1, 8, 8).double()
     history = played("network-morphism")
@@ -193,7 +193,7 @@ def test_a_child_computes_what_its_parent_does_before_it_is_trained():
         after = build(child, seed=99).eval()
         weights = inherited(parent, weights_of(before), child)
         assert set(weights) == set(after.state_dict())
-        put_weights(after, weights)
+        set_weights(after, weights)
         with torch.no_grad():
             worst = float((before.double()(images) - after.double()(images)).abs().max())
         assert worst < 1e-5
