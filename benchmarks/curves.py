@@ -1,8 +1,8 @@
 """Learning curves of real models: the loss of an assignment after every unit of budget.
 
-python benchmarks/curves.py        train all of those that are tabulated (about fifteen minutes of one core)
+python benchmarks/curves.py [NAME ...]        train all tabulated curves, or the named ones; 15 minutes on one core
 
-Those of a finite space are tabulated; those of a continuous space are trained as far as they are asked for.
+Curves of a finite space are tabulated; those of a continuous space are trained on demand.
 """
 
 import os
@@ -37,8 +37,8 @@ class Curves:
     """A search space, and the loss of a model after each of ``units`` units of training.
 
     Attributes:
-        train: yields the loss after each unit.
-        half: as of the search problems; algorithms are developed on ``tuning``.
+        train: ``train(assignment, units)`` yields the loss after each unit.
+        half: as for search problems: algorithms are developed on ``tuning``.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Curves:
     half: Half = "tuning"
 
     def spec(self, **sections: Any) -> dict[str, Any]:
+        """A whole spec with these parameters, and the given sections."""
         return {
             "name": self.name,
             "objective": {"metric": "loss", "direction": "minimize"},
@@ -58,19 +59,20 @@ class Curves:
 
     @cached_property
     def space(self) -> SearchSpace:
+        """The search space of the parameters."""
         return search_space(Experiment.parse(self.spec()))
 
     @cached_property
     def _losses(self) -> dict[Any, Any]:
         table = np.load(TABLES / f"curves-{self.name}.npy").astype(float)
-        return {self.space.key(each): row for each, row in zip(self.space.enumerate(), table, strict=True)}
+        return {self.space.key(assignment): row for assignment, row in zip(self.space.enumerate(), table, strict=True)}
 
     @cached_property
     def _trained(self) -> dict[Any, tuple[list[float], Iterator[float]]]:
         return {}
 
     def loss(self, assignment: Assignment, units: float) -> float:
-        """The best validation loss within the first units, as ``metrics.strategy: {loss: min}`` has it."""
+        """The lowest validation loss within the first units, as with ``metrics.strategy: {loss: min}``."""
         if self.space.size is not None:
             return float(self._losses[self.space.key(assignment)][: int(units)].min())
         losses, training = self._trained.setdefault(
@@ -82,16 +84,17 @@ class Curves:
         return min(losses[: int(units)])
 
     def tabulate(self) -> None:
+        """Train every assignment, and write the table."""
         begun = time.perf_counter()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             rows = [list(self.train(assignment, self.units)) for assignment in self.space.enumerate()]
         np.save(TABLES / f"curves-{self.name}.npy", np.array(rows, dtype=np.float16))
-        print(f"{self.name}: {len(rows)} curves of {self.units}, {time.perf_counter() - begun:.0f} s", flush=True)
+        print(f"{self.name}: {len(rows)} curves of {self.units} units, {time.perf_counter() - begun:.0f} s", flush=True)
 
 
 def mlp(a: Assignment, epochs: int) -> Iterator[float]:
-    """Log-loss of a neural network on 300 digits, an epoch a unit."""
+    """Log-loss of a neural network on 300 digits; a unit is an epoch."""
     x, y, x_test, y_test = split("digits", 300, 600)
     model = MLPClassifier(
         (a["hidden"],), activation=a["activation"], alpha=a["alpha"], learning_rate_init=a["lr"],
@@ -103,7 +106,7 @@ def mlp(a: Assignment, epochs: int) -> Iterator[float]:
 
 
 def sgd(a: Assignment, epochs: int) -> Iterator[float]:
-    """Log-loss of a linear model on 300 digits, an epoch a unit."""
+    """Log-loss of a linear model on 300 digits; a unit is an epoch."""
     x, y, x_test, y_test = split("digits", 300, 600)
     model = SGDClassifier(
         loss="log_loss", penalty=a["penalty"], alpha=a["alpha"], learning_rate=a["schedule"], eta0=a["eta0"],
@@ -116,7 +119,7 @@ def sgd(a: Assignment, epochs: int) -> Iterator[float]:
 
 
 def net(a: Assignment, epochs: int) -> Iterator[float]:
-    """Root mean squared error of a neural network on 200 patients, an epoch a unit."""
+    """Root mean squared error of a neural network on 200 patients; a unit is an epoch."""
     x, y, x_test, y_test = split("diabetes", 200, 200)
     mean, deviation = y.mean(), y.std()
     model = MLPRegressor(
@@ -129,7 +132,7 @@ def net(a: Assignment, epochs: int) -> Iterator[float]:
 
 
 def boosting(a: Assignment, trees: int) -> Iterator[float]:
-    """Root mean squared error of boosted trees on 200 patients, two trees a unit."""
+    """Root mean squared error of boosted trees on 200 patients; a unit is two trees."""
     x, y, x_test, y_test = split("diabetes", 200, 200)
     model = GradientBoostingRegressor(
         n_estimators=2 * trees, learning_rate=a["rate"], max_depth=a["depth"], subsample=a["subsample"],
@@ -225,6 +228,6 @@ CURVES = [
 
 
 if __name__ == "__main__":
-    for each in CURVES:
-        if each.space.size is not None and (len(sys.argv) == 1 or each.name in sys.argv[1:]):
-            each.tabulate()
+    for curves in CURVES:
+        if curves.space.size is not None and (len(sys.argv) == 1 or curves.name in sys.argv[1:]):
+            curves.tabulate()

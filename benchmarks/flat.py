@@ -1,8 +1,8 @@
 """Peers with spaces of their own kind: SMAC3, scikit-optimize and HEBO.
 
-A peer without conditional parameters searches the flat space, in which an inactive parameter has a value that nothing
-reads. What a peer's space cannot say is put as the nearest thing it can: an ordinal and a number with a step as a
-position, a logit scale as an even one on its own axis.
+A peer without conditional parameters searches the flat space, in which an inactive parameter has a value that is never
+read. Parameters that a peer does not know are translated: an ordinal, or a number with a step, becomes a position, and
+a logit scale becomes a linear scale of the logit.
 """
 
 import json
@@ -37,6 +37,7 @@ class Axis:
 
     @classmethod
     def of(cls, parameter: Any) -> "Axis":
+        """The axis of a parameter of katib-flow."""
         if isinstance(parameter, CategoricalParameter):
             return cls("category", 0, parameter.size - 1, False, parameter)
         if isinstance(parameter, OrdinalParameter) or (parameter.step and not cls._plain(parameter)):
@@ -52,7 +53,7 @@ class Axis:
         return parameter.type == "int" and parameter.step == 1
 
     def value(self, raw: Any) -> Any:
-        """The parameter's value for what the peer said."""
+        """The value of the parameter for a value on this axis."""
         parameter = self.parameter
         if self.kind == "real":
             x = float(raw) if parameter.scale != "logit" else 1 / (1 + math.exp(-float(raw)))
@@ -68,20 +69,21 @@ def _logit(share: float) -> float:
 
 @cache
 def axes(space: SearchSpace) -> dict[str, Axis]:
+    """The axes of a space, by parameter."""
     return {name: Axis.of(parameter) for name, parameter in space.parameters.items()}
 
 
 def assignment_of(space: SearchSpace, raw: Assignment) -> Assignment:
-    """The assignment for what a peer said, inactive parameters dropped."""
-    found: dict[str, Any] = {}
+    """The assignment for the values of a peer, without inactive parameters."""
+    assignment: dict[str, Any] = {}
     for name, axis in axes(space).items():
-        if space.is_active(name, found):
-            found[name] = axis.value(raw[name])
-    return found
+        if space.is_active(name, assignment):
+            assignment[name] = axis.value(raw[name])
+    return assignment
 
 
 class Smac(Peer):
-    """SMAC3's facade for hyperparameter optimization (random forest), conditions and all."""
+    """SMAC3's facade for hyperparameter optimization (random forest), with conditions."""
 
     def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None:
         from smac import HyperparameterOptimizationFacade, Scenario
@@ -100,7 +102,7 @@ class Smac(Peer):
 
     def ask(self, count: int) -> Sequence[Assignment]:
         self.out = [self.facade.ask() for _ in range(count)]
-        return [assignment_of(self.space, dict(each.config)) for each in self.out]
+        return [assignment_of(self.space, dict(trial.config)) for trial in self.out]
 
     def tell(self, losses: Sequence[float]) -> None:
         from smac.runhistory import TrialValue
@@ -110,30 +112,34 @@ class Smac(Peer):
 
 
 def configuration_space(space: SearchSpace) -> Any:
-    """The space as ConfigSpace has it; categories by position, which its conditions name."""
+    """The space as a ConfigSpace; categories, also those in conditions, are given by their positions."""
     import ConfigSpace as Cs
 
-    found, made = Cs.ConfigurationSpace(), {}
+    configurations, hyperparameters = Cs.ConfigurationSpace(), {}
     for name, axis in axes(space).items():
         if axis.kind == "category":
-            made[name] = Cs.CategoricalHyperparameter(name, list(range(int(axis.high) + 1)))
+            hyperparameters[name] = Cs.CategoricalHyperparameter(name, list(range(int(axis.high) + 1)))
         elif axis.kind == "whole":
-            made[name] = Cs.UniformIntegerHyperparameter(name, int(axis.low), int(axis.high), log=axis.log)
+            hyperparameters[name] = Cs.UniformIntegerHyperparameter(name, int(axis.low), int(axis.high), log=axis.log)
         else:
-            made[name] = Cs.UniformFloatHyperparameter(name, axis.low, axis.high, log=axis.log)
-    found.add(*made.values())
+            hyperparameters[name] = Cs.UniformFloatHyperparameter(name, axis.low, axis.high, log=axis.log)
+    configurations.add(*hyperparameters.values())
     for name, parameter in space.parameters.items():
         conditions = [
-            Cs.InCondition(made[name], made[parent], [space.parameters[parent].position(value) for value in values])
+            Cs.InCondition(
+                hyperparameters[name],
+                hyperparameters[parent],
+                [space.parameters[parent].position(value) for value in values],
+            )
             for parent, values in parameter.when.items()
         ]
         if conditions:
-            found.add(conditions[0] if len(conditions) == 1 else Cs.AndConjunction(*conditions))
-    return found
+            configurations.add(conditions[0] if len(conditions) == 1 else Cs.AndConjunction(*conditions))
+    return configurations
 
 
 class Skopt(Peer):
-    """scikit-optimize's Gaussian process, the flat space."""
+    """scikit-optimize's Gaussian process, on the flat space."""
 
     def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None:
         from skopt import Optimizer
@@ -162,9 +168,9 @@ class Skopt(Peer):
 
 
 class Hebo(Peer):
-    """HEBO, the flat space, in a process of its own: it needs NumPy below 1.25.
+    """HEBO on the flat space, in a process of its own, because it needs NumPy below 1.25.
 
-    KATIB_FLOW_HEBO_PYTHON names a Python that has it.
+    The environment variable KATIB_FLOW_HEBO_PYTHON is the path of a Python that has HEBO installed.
     """
 
     def __init__(self, problem: Problem, seed: int, batch: int, evaluations: int) -> None:
@@ -176,18 +182,18 @@ class Hebo(Peer):
             {"name": name, "kind": axis.kind, "low": axis.low, "high": axis.high, "log": axis.log}
             for name, axis in axes(problem.space).items()
         ]
-        self._say({"space": described, "seed": seed})
+        self._send({"space": described, "seed": seed})
 
     def ask(self, count: int) -> Sequence[Assignment]:
-        return [assignment_of(self.space, raw) for raw in self._say({"ask": count})]
+        return [assignment_of(self.space, raw) for raw in self._send({"ask": count})]
 
     def tell(self, losses: Sequence[float]) -> None:
-        self._say({"tell": list(losses)})
+        self._send({"tell": list(losses)})
 
     def __del__(self) -> None:
-        self.process.communicate()  # the end of its input ends it
+        self.process.communicate()  # the process ends with its input
 
-    def _say(self, message: dict[str, Any]) -> Any:
+    def _send(self, message: dict[str, Any]) -> Any:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(message) + "\n")

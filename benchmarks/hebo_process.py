@@ -1,6 +1,6 @@
-"""HEBO behind a pipe: a line of JSON in; a line of JSON out, with the processor seconds so far.
+"""HEBO behind a pipe: for each line of JSON in, a line of JSON out, [answer, processor seconds so far].
 
-Started by ``flat.Hebo`` with a Python that has HEBO.
+``flat.Hebo`` starts it with a Python that has HEBO installed.
 """
 
 import json
@@ -16,10 +16,11 @@ from hebo.optimizers.hebo import HEBO
 
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-answers, sys.stdout = sys.stdout, sys.stderr  # HEBO prints
+answers, sys.stdout = sys.stdout, sys.stderr  # HEBO prints to standard output
 
 
 def described(axis):
+    """A ``flat.Axis``, as sent by ``flat.Hebo``, in the terms of HEBO's DesignSpace."""
     if axis["kind"] == "category":
         return {"name": axis["name"], "type": "cat", "categories": list(range(int(axis["high"]) + 1))}
     kind = {"real": ("num", "pow"), "whole": ("int", "pow_int")}[axis["kind"]][axis["log"]]
@@ -28,6 +29,7 @@ def described(axis):
 
 
 def main():
+    """Answer the messages on standard input until it ends."""
     optimizer = out = None
     begun = time.process_time()
     for line in sys.stdin:

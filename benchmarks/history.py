@@ -1,8 +1,8 @@
-"""The suggest step on a long history: seconds and memory of a fresh process, on SQLite and against an MLflow server.
+"""The suggest step on a long history: seconds and memory of a new process, with SQLite and with an MLflow server.
 
-python benchmarks/history.py [--trials N] [--batch K] [--workers W]. What is measured is a whole step: import, open the
-store, find the experiment, read its history, suggest K trials and record them. The server runs on this machine beside
-the step, with W workers, on SQLite. Its first step is told of every run; the next ones of those that may have changed.
+python benchmarks/history.py [--trials N] [--batch K] [--workers W]. A whole step is measured: import katib-flow, open
+the store, find the experiment, read its history, suggest K trials and record them. The server runs on this machine,
+with W workers, on SQLite. The first step against it reads every run; the next ones read those that may have changed.
 """
 
 import argparse
@@ -19,35 +19,36 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-FIGURE = "under 15 s, under 1000 MB"
+TARGET = "under 15 s, under 1000 MB"
 
 
 def step(uri: str, batch: int) -> None:
-    """What `suggest` does, each part with its time."""
+    """Do the work of `suggest`, and print the time at the end of each part."""
     begun = time.perf_counter()
 
-    def took(what: str) -> None:
-        print(f"  {what:32} {time.perf_counter() - begun:6.2f} s", flush=True)
+    def finished(part: str) -> None:
+        print(f"  {part:32} {time.perf_counter() - begun:6.2f} s", flush=True)
 
     from katib_flow import loop
     from katib_flow.history import Trial
     from katib_flow.tracking import Change, Store
+    from katib_flow.wording import counted
 
     store = Store(uri)
     record = store.find("long")
-    took("opened")
+    finished("opened the store")
     history = store.history(record)
-    took(f"read {len(history)} trials")
+    finished(f"read {counted(len(history), 'trial')}")
     suggestions = loop.suggest(record.experiment, history, batch)
-    took(f"suggested {len(suggestions)}")
+    finished(f"suggested {len(suggestions)}")
     store.write(record, [Change(Trial(suggestion)) for suggestion in suggestions], lookup=True)
-    took(f"recorded {len(suggestions)}")
+    finished(f"recorded {len(suggestions)}")
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"  {'memory':32} {memory:6.0f} MB   (figure to reach: {FIGURE})", flush=True)
+    print(f"  {'memory':32} {memory:6.0f} MB   (target: {TARGET})", flush=True)
 
 
 def fill(database: Path, trials: int, uri: str = "") -> None:
-    """Record trials by the fast way, in an experiment that is opened at a URI, a server's perhaps."""
+    """Record trials directly in a database, in an experiment that is created at a URI, such as that of a server."""
     from katib_flow.history import Metric, State, Suggestion, Trial
     from katib_flow.spec import Experiment
     from katib_flow.tracking import Change, Store
@@ -77,9 +78,10 @@ def fill(database: Path, trials: int, uri: str = "") -> None:
 
 @contextmanager
 def served(database: Path, workers: int) -> Iterator[str]:
-    with closing(socket.socket()) as it:
-        it.bind(("127.0.0.1", 0))
-        port = it.getsockname()[1]
+    """Run an MLflow server on a SQLite database until the block ends; its address."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", str(workers)]
     command += ["--backend-store-uri", f"sqlite:///{database}", "--artifacts-destination", str(database.parent / "a")]
     with (database.parent / "server.log").open("wb") as log:
@@ -106,6 +108,7 @@ def _wait(address: str) -> None:
 
 
 def main() -> None:
+    """Measure a step with SQLite, and the first two against a server."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=10_000)
     parser.add_argument("--batch", type=int, default=100)
@@ -116,8 +119,10 @@ def main() -> None:
         step(options.step, options.batch)
         return
 
-    def measure(what: str, uri: str) -> None:
-        print(what, flush=True)
+    from katib_flow.wording import counted
+
+    def measure(title: str, uri: str) -> None:
+        print(title, flush=True)
         subprocess.run([sys.executable, __file__, "--step", uri, "--batch", str(options.batch)], check=True)
 
     with tempfile.TemporaryDirectory() as name:
@@ -126,7 +131,7 @@ def main() -> None:
         measure("SQLite", f"sqlite:///{local}")
         with served(remote, options.workers) as uri:
             fill(remote, options.trials, uri)
-            measure(f"MLflow server, {options.workers} workers, on this machine: the first step", uri)
+            measure(f"MLflow server on this machine, {counted(options.workers, 'worker')}: the first step", uri)
             measure("the next step", uri)
 
 

@@ -1,13 +1,14 @@
-"""Many experiments at once against one MLflow server: is it flat over ten thousand trials, or does it grow?
+"""Many experiments at once on one MLflow server: do they need more per trial over ten thousand trials?
 
     .venv/bin/python benchmarks/load.py --experiments 20 --trials 500 --minutes 10
 
-Starts `mlflow server` on SQLite and a free port of the loopback, and as many `katib-flow run` as experiments, each in a
-folder of its own, whose trials are a function that takes no time. The server has as many connections to its database as
-workflow_templates/mlflow gives it, or MLFLOW_SQLALCHEMYSTORE_POOL_SIZE. Every few seconds it looks at the server's
-database (how many trials have ended), at /proc (memory, descriptors of all schedulers, of all workers, of the server),
-and at the size of all .katib_flow. It prints a line a quarter of the trials that were run: what the last quarter needs
-more than the first one is what grows. It ends when all have run or the time is over, and says which.
+The benchmark starts `mlflow server` with SQLite on a free port of the loopback, and a `katib-flow run` per experiment,
+each in a folder of its own, whose trials are a function that takes no time. The server has as many connections to its
+database as in workflow_templates/mlflow, or MLFLOW_SQLALCHEMYSTORE_POOL_SIZE. Every few seconds, the benchmark samples
+the database of the server (the number of ended trials), /proc (memory and descriptors of all schedulers, of all workers
+and of the server), and the size of all .katib_flow folders. It prints one line for each quarter of the trials; a rise
+from the first quarter to the last is growth. It ends when all experiments have ended or the time is up, and says how
+many were cut off.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from katib_flow.argo.install import DATABASE_CONNECTIONS
+from katib_flow.wording import counted
 
 SPEC = """\
 name: load-{number}
@@ -46,25 +48,31 @@ POOL = "MLFLOW_SQLALCHEMYSTORE_POOL_SIZE"
 
 @dataclass
 class Use:
-    """Memory in MB (the part of shared pages that is a process's own), open descriptors, and how many processes."""
+    """Proportional memory (PSS) in MB, open descriptors and the number of processes, summed up."""
 
     megabytes: float = 0.0
     descriptors: int = 0
     processes: int = 0
 
     def add(self, pid: str) -> None:
+        """Add a process, unless it has ended."""
         try:
             lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
             self.megabytes += next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / KILOBYTES
             self.descriptors += len(os.listdir(f"/proc/{pid}/fd"))
             self.processes += 1
-        except OSError:  # it has ended meanwhile
+        except OSError:  # the process has ended in the meantime
             pass
 
 
 @dataclass
 class Sample:
-    """What there was at a moment, in seconds since the start."""
+    """The state at one moment, in seconds since the start.
+
+    Attributes:
+        uses: the use of all schedulers, all workers and the server.
+        disk_kilobytes: the size of all .katib_flow folders.
+    """
 
     seconds: float
     trials: int
@@ -73,24 +81,30 @@ class Sample:
 
 
 def children() -> dict[int, list[int]]:
-    """The children of each process."""
-    found: dict[int, list[int]] = {}
+    """The children of each process, by its id."""
+    tree: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except OSError:
             continue
-        found.setdefault(parent, []).append(int(path.name))
-    return found
+        tree.setdefault(parent, []).append(int(path.name))
+    return tree
 
 
-def descendants(pid: int, of: dict[int, list[int]]) -> Iterator[int]:
-    for child in of.get(pid, ()):
+def descendants(pid: int, tree: dict[int, list[int]]) -> Iterator[int]:
+    """The children of a process, their children, and so on."""
+    for child in tree.get(pid, ()):
         yield child
-        yield from descendants(child, of)
+        yield from descendants(child, tree)
 
 
 def sampled(began: float, database: Path, server: int, schedulers: list[int], folder: Path) -> Sample:
+    """Sample the database, the processes and the disk.
+
+    Args:
+        began: ``time.monotonic()`` at the start.
+    """
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=60)) as connection:
         ((trials,),) = connection.execute(ENDED)
     uses = {"schedulers": Use(), "workers": Use(), "server": Use()}
@@ -106,7 +120,7 @@ def sampled(began: float, database: Path, server: int, schedulers: list[int], fo
 
 
 def blocks(folder: Path) -> int:
-    """Blocks of 512 bytes that the files below a folder take, which come and go meanwhile."""
+    """Blocks of 512 bytes that the files below a folder take; files that disappear meanwhile are skipped."""
     total = 0
     for here, _, names in os.walk(folder):
         for name in names:
@@ -117,10 +131,10 @@ def blocks(folder: Path) -> int:
 
 @contextmanager
 def mlflow_server(folder: Path) -> Iterator[tuple[str, int, Path]]:
-    """A server until the block ends: its address, its process, the SQLite file that it keeps."""
-    with closing(socket.socket()) as it:
-        it.bind(("127.0.0.1", 0))
-        port = it.getsockname()[1]
+    """Run a server until the block ends; its address, its process id, and its SQLite database."""
+    with closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
     database = folder / "mlflow.db"
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{database}"]
     command += ["--artifacts-destination", str(folder / "artifacts"), "--port", str(port), "--workers", "1"]
@@ -147,7 +161,7 @@ def mlflow_server(folder: Path) -> Iterator[tuple[str, int, Path]]:
 
 
 def measured(options: argparse.Namespace, folder: Path) -> tuple[list[Sample], list[int | None]]:
-    """The samples, and the exit codes; None of those for which the time was too short."""
+    """The samples, and the exit code of each experiment; None if it was cut off."""
     with mlflow_server(folder) as (uri, server, database):
         runs = [started(number, options, uri, folder) for number in range(options.experiments)]
         began, samples = time.monotonic(), []
@@ -164,6 +178,7 @@ def measured(options: argparse.Namespace, folder: Path) -> tuple[list[Sample], l
 
 
 def started(number: int, options: argparse.Namespace, uri: str, folder: Path) -> "subprocess.Popen[bytes]":
+    """Start the scheduler of one experiment in a folder of its own."""
     here = folder / f"{number:02d}"
     here.mkdir()
     (here / "bowl.py").write_text(MODULE)
@@ -176,7 +191,7 @@ def started(number: int, options: argparse.Namespace, uri: str, folder: Path) ->
 
 
 def quarters(samples: list[Sample]) -> Iterator[dict[str, object]]:
-    """Of each quarter of the trials: trials a second over it, and the median of what there was in it."""
+    """For each quarter of the trials: trials per second, and medians of memory, descriptors and disk space."""
     last = samples[-1].trials
     for number in range(4):
         low, high = last * number / 4, last * (number + 1) / 4
@@ -200,12 +215,13 @@ def quarters(samples: list[Sample]) -> Iterator[dict[str, object]]:
 
 
 def main() -> None:
+    """Print a line of JSON for each quarter, the failed experiments, and a summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--experiments", type=int, default=20)
-    parser.add_argument("--trials", type=int, default=500, help="of each experiment")
-    parser.add_argument("--parallel", type=int, default=2, help="trials of each experiment at a time")
+    parser.add_argument("--trials", type=int, default=500, help="trials per experiment")
+    parser.add_argument("--parallel", type=int, default=2, help="parallel trials per experiment")
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--every", type=float, default=5.0, help="seconds between two looks")
+    parser.add_argument("--every", type=float, default=5.0, help="seconds between two samples")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         samples, codes = measured(options, Path(name))
@@ -217,8 +233,9 @@ def main() -> None:
             log = (Path(name) / f"{number:02d}" / "log").read_text()
             print(f"load-{number}: exit code {codes[number]}: {log[-500:]}")
         total, last = options.experiments * options.trials, samples[-1]
-        cut = f", {codes.count(None)} experiments cut off by the time" if None in codes else ""
-        print(f"{last.trials} of {total} trials in {last.seconds:.0f} s{cut}; {len(failed)} failed")
+        cut = f", {counted(codes.count(None), 'experiment')} cut off after --minutes" if None in codes else ""
+        failures = f"{counted(len(failed), 'experiment')} failed"
+        print(f"{last.trials} of {counted(total, 'trial')} in {last.seconds:.0f} s; {failures}{cut}")
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
-"""Do the tests of a file notice when it is wrong? Change one thing of it after the other, and count.
+"""Do the tests of a file notice when it is wrong? Change one thing in it at a time, and count the failures.
 
     python -m benchmarks.mutants darts                 all mutants of katib_flow/nas/systems/darts.py: some minutes
-    python -m benchmarks.mutants enas --limit 20       so many, drawn by --seed
-    python -m benchmarks.mutants relax/shared          of another file of katib_flow/nas, by the tests of all systems
+    python -m benchmarks.mutants enas --limit 20       a sample, drawn by --seed
+    python -m benchmarks.mutants relax/shared          another file of katib_flow/nas, with the tests of all systems
 
-A mutant is the file with one change: a number, a comparison, an operator, a condition that always or never holds, min
-for max, an order that is not sorted, a keyword argument that is left out, a statement that does nothing. What only
-checks is left alone: types, with the bounds of settings in them, and arguments of ``zip`` and ``dataclass``. A mutant
-is killed where a test fails, or takes far longer than without the change. Some mutants compute the same as the file,
-so that no test can kill them; those that survive are printed for somebody to judge.
+A mutant is the file with one change: another number, comparison or operator, a condition that always or never holds,
+min in place of max, a list in place of a sorted one, an omitted keyword argument, or a statement without effect. Code
+that only checks is left alone: types, including the bounds of settings, and arguments of ``zip`` and ``dataclass``. A
+mutant is killed if a test fails, or takes far longer than without the change. Some mutants compute the same as the
+file, so that no test can kill them; the survivors are printed for review.
 
-The tests of a system are those in files of its name, and then, for what these let live, those in files that import it,
-and those in ``tests/nas`` and ``tests/contracts`` that have it as a parameter. All runs in a copy of the project; a
-mutant is tested in a fork of a process that has imported what the tests need, the quickest tests first.
+The tests of a system are those in the files named after it and then, for the survivors of these, those in files that
+import it and those in ``tests/nas`` and ``tests/contracts`` that have it as a parameter. Everything runs in a copy of
+the project. A mutant is tested in a fork of a process that has already imported the modules of the tests, and the
+quickest tests come first.
 """
 
 import argparse
@@ -59,7 +60,7 @@ SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
     ast.And: ast.Or,
     ast.Or: ast.And,
 }
-CHECKS = {"zip", "dataclass"}  # whose keyword arguments only check: lengths, and that nothing is assigned
+CHECKS = {"zip", "dataclass"}  # their keyword arguments only check: equal lengths, and no assignment
 CALLS = {"min": "max", "max": "min", "sorted": "list", "any": "all", "all": "any"}
 
 
@@ -73,14 +74,14 @@ class Mutant:
 
 @dataclass(eq=False)
 class Stage:
-    """Some tests, and what they take without a change.
+    """A set of tests, and the time that they take without any change.
 
     Attributes:
-        whole: files of which all are taken, from the root of the project.
-        parts: files of which those are taken that have a parameter.
-        parameter: which.
-        seconds: how long each took, by its name.
-        cost: processor seconds for all.
+        whole: files of which all tests belong to the stage, from the root of the project.
+        parts: files of which only the tests with the parameter belong to it.
+        parameter: the value of the parameter, as in the id of a test.
+        seconds: the time of each test, by its id.
+        cost: processor seconds of all tests together.
     """
 
     whole: Sequence[str] = ()
@@ -90,23 +91,24 @@ class Stage:
     cost: float = 0.0
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Take the tests that are meant, the quickest first."""
+        """Select the tests of the stage, and sort them, the quickest first."""
         wanted = re.compile(rf"(^|-){self.parameter}($|-)")
         ids = {item: getattr(getattr(item, "callspec", None), "id", "") for item in items}
         chosen = [item for item in items if item.nodeid.split("::")[0] in self.whole or wanted.search(ids[item])]
         items[:] = sorted(chosen, key=lambda item: self.seconds.get(item.nodeid, 0.0))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Note how long a test took, with what it needs set up."""
+        """Add up the time of a test, with its setup and teardown."""
         self.seconds[report.nodeid] = self.seconds.get(report.nodeid, 0.0) + report.duration
 
 
 def main() -> None:
+    """Try the mutants of a file, and print the survivors and the count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="a system, or another file of katib_flow/nas without .py")
-    parser.add_argument("--limit", type=int, help="the most mutants to try")
-    parser.add_argument("--seed", type=int, default=0, help="of which mutants are tried where there is a limit")
-    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for the tests of a mutant")
+    parser.add_argument("--limit", type=int, help="the largest number of mutants to try")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the sample, if there is a limit")
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds allowed for the tests of one mutant")
     args = parser.parse_args()
     file, stages = paths(args.name)
     source = ast.unparse(ast.parse((ROOT / file).read_text()))
@@ -121,22 +123,22 @@ def main() -> None:
         for stage in stages:
             if killed(stage, 10 * args.timeout):
                 files = ", ".join((*stage.whole, *stage.parts))
-                sys.exit(f"{files}: a test fails without any change; all have to pass")
+                sys.exit(f"{files}: a test fails without any change; all must pass")
         survivors = []
         for number, mutant in enumerate(sorted(chosen, key=lambda mutant: mutant.line), 1):
             (project / file).write_text(mutant.source)
             if not any(killed(stage, args.timeout) for stage in stages):
                 survivors.append(mutant)
-                print(f"survived, {number} of {len(chosen)}:\n{difference(source, mutant.source)}", flush=True)
-    print(f"{file}: {len(chosen) - len(survivors)} of {len(chosen)} mutants killed, of {len(every)} there are")
+                print(f"mutant {number} of {len(chosen)} survived:\n{difference(source, mutant.source)}", flush=True)
+    print(f"{file}: {len(chosen) - len(survivors)} of {len(chosen)} mutants killed; the file has {len(every)} in all")
 
 
 def paths(name: str) -> tuple[Path, list[Stage]]:
-    """A file from the root of the project, and the tests that should notice when it is wrong."""
+    """The path of a file from the root of the project, and the stages of tests that should notice when it is wrong."""
     system = NAS / "systems" / f"{name}.py"
     file = system if (ROOT / system).exists() else NAS / f"{name}.py"
     if not (ROOT / file).exists():
-        sys.exit(f"{name}: found no such file, need a system, or a file of {NAS}")
+        sys.exit(f"{name}: no such file; need the name of a system, or of a file in {NAS}")
     if file != system:
         return file, [Stage(_tests("nas/systems/test_*.py", "nas/relax/*.py"))]
     own = _tests(f"nas/systems/test_{name}.py", f"nas/systems/test_{name}_*.py")
@@ -154,14 +156,14 @@ def _tests(*patterns: str) -> list[str]:
 
 
 def _is_of_systems(path: str) -> bool:
-    """Whether the tests of a file are not those of one system."""
+    """Whether a file has tests of several systems, not those of one."""
     systems = {file.stem for file in (ROOT / NAS / "systems").glob("*.py")}
     name = Path(path).stem.removeprefix("test_")
     return not any(name == system or name.startswith(f"{system}_") for system in systems)
 
 
 def begin(project: Path, file: Path, source: str, stages: Sequence[Stage]) -> None:
-    """Import what the tests need, but the systems, and all of the project where it needs the file that changes."""
+    """Import the modules of the tests, except the systems, and except the project if it needs the mutated file."""
     os.chdir(project)
     os.environ["PYTHONPATH"] = str(project)
     sys.dont_write_bytecode = False
@@ -181,8 +183,9 @@ def begin(project: Path, file: Path, source: str, stages: Sequence[Stage]) -> No
 
 
 def _forget(project: Path) -> list[str]:
-    """Take back what was imported of the project; its names."""
-    ours = [name for name, each in sys.modules.items() if str(getattr(each, "__file__", None)).startswith(str(project))]
+    """Remove the modules of the project from ``sys.modules``; their names."""
+    files = {name: str(getattr(module, "__file__", None)) for name, module in sys.modules.items()}
+    ours = [name for name, file in files.items() if file.startswith(str(project))]
     for name in ours:
         del sys.modules[name]
     return ours
@@ -190,7 +193,7 @@ def _forget(project: Path) -> list[str]:
 
 @contextlib.contextmanager
 def _silence() -> Generator[None]:
-    """Drop what the process writes, also where it does not ask Python."""
+    """Discard the output of the process, including that of C code."""
     kept = os.dup(1), os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
@@ -205,7 +208,7 @@ def _silence() -> Generator[None]:
 
 
 def killed(stage: Stage, timeout: float) -> bool:
-    """Whether a test fails, or takes far longer than it did at first, when the times of all are noted."""
+    """Whether a test fails or takes far longer than in the first run, in which the times are recorded."""
     notes = Path("seconds.json")
     began = resource.getrusage(resource.RUSAGE_CHILDREN)
     child = os.fork()
@@ -224,7 +227,7 @@ def killed(stage: Stage, timeout: float) -> bool:
 
 
 def _run(stage: Stage, notes: Path) -> None:
-    """Run the tests, and end the process: with 0 if all passed."""
+    """Run the tests and exit, with code 0 if all passed."""
     failed = 1
     try:
         os.setsid()
@@ -242,7 +245,7 @@ def _run(stage: Stage, notes: Path) -> None:
 
 
 def mutants(source: str) -> Iterator[Mutant]:
-    """All mutants of a source, in its order, each once."""
+    """All mutants of a source, without duplicates, in the order of ``ast.walk``."""
     tree, known = ast.parse(source), {source}
     nodes = [node for node in ast.walk(tree) if not _is_typing(node)]
     typed = {id(part) for node in ast.walk(tree) for kind in _checks(node) for part in ast.walk(kind)}
@@ -259,24 +262,24 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 def _is_typing(node: ast.AST) -> bool:
-    """Whether a node is there for the checker of types, or imports."""
+    """Whether a node is an import, or code for the type checker."""
     return isinstance(node, ast.Import | ast.ImportFrom) or (
         isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
     )
 
 
 def _checks(node: ast.AST) -> list[ast.expr]:
-    """What of a node only checks: types, whose numbers are the bounds of settings, and arguments of ``CHECKS``."""
+    """The parts of a node that only check: types, whose numbers are bounds of settings, and arguments of ``CHECKS``."""
     several = [getattr(node, name, None) for name in ("annotation", "returns")]
     if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name) and node.value.id == "Annotated":
         several.append(node.slice)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in CHECKS:
         several += [keyword.value for keyword in node.keywords]
-    return [each for each in several if isinstance(each, ast.expr)]
+    return [part for part in several if isinstance(part, ast.expr)]
 
 
 def _changes(node: ast.AST) -> int:
-    """How many mutants a node gives."""
+    """The number of mutants that a node yields."""
     match node:
         case ast.Constant(value=bool()):
             return 1
@@ -335,7 +338,7 @@ def _operator(node: ast.Compare | ast.BinOp | ast.BoolOp | ast.AugAssign) -> ast
 
 
 def difference(one: str, other: str) -> str:
-    """What a mutant changes, with the lines."""
+    """The change of a mutant as a diff."""
     lines = difflib.unified_diff(one.splitlines(), other.splitlines(), "file", "mutant", lineterm="", n=1)
     return "\n".join(list(lines)[2:])
 

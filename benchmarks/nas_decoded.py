@@ -22,14 +22,14 @@ Tokens = NDArray[np.intp]
 
 
 def decoded(seeds: int) -> None:
-    """Print how often decoded networks beat their seeds, and how often others as far away do."""
+    """Print how often decoded networks are better than their seeds, and others as far away."""
     table, experiment = Table.load(), worlds()["table"].systems["nao"]
     shares = np.array([shares_of_search(table, experiment, seed) for seed in range(seeds)])
     ours, chance = shares.T
     p = float(wilcoxon(ours, chance, alternative="greater").pvalue)  # pyright: ignore[reportAttributeAccessIssue]
     print(
-        f"decoded: {ours.mean():.1%} of the decoded networks are better than their seed, and {chance.mean():.1%} of the "
-        f"networks at the same distance; the first share is higher in {int((ours > chance).sum())} of {seeds} "
+        f"decoded: {ours.mean():.1%} of the decoded networks are better than their seed, and {chance.mean():.1%} of "
+        f"the networks at the same distance; the first share is higher in {int((ours > chance).sum())} of {seeds} "
         f"searches, p {p:.1g}",
         flush=True,
     )

@@ -1,4 +1,4 @@
-"""The interface of everything that is compared."""
+"""The interface of the algorithms that are compared."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,10 @@ Assignment = Mapping[str, Any]
 
 
 class Peer(ABC):
-    """One run of one optimizer.
+    """One run of an optimizer.
 
     Attributes:
-        elsewhere_seconds: processor time that it spent in other processes.
+        elsewhere_seconds: processor time that the optimizer has spent in other processes.
     """
 
     elsewhere_seconds = 0.0
@@ -23,8 +23,8 @@ class Peer(ABC):
 
     @abstractmethod
     def ask(self, count: int) -> Sequence[Assignment]:
-        """Assignments that are out together; fewer than asked for where the space is exhausted."""
+        """Suggest assignments to evaluate together; fewer than ``count`` if the space is exhausted."""
 
     @abstractmethod
     def tell(self, losses: Sequence[float]) -> None:
-        """The losses of what was asked for last, in that order."""
+        """Report the losses of the assignments that ``ask`` returned last, in the same order."""

@@ -1,4 +1,7 @@
-"""What is compared: ``ours:NAME`` and its peers behind one ask/tell interface. A peer is imported where it is used."""
+"""The algorithms that are compared: ``ours:NAME`` and its peers, behind one ask/tell interface.
+
+The library of a peer is imported only when the peer is used.
+"""
 
 import math
 import warnings
@@ -31,22 +34,26 @@ class Ours(Peer):
 
     def ask(self, count: int) -> Sequence[Assignment]:
         self.out = loop.suggest(self.experiment, self.history, count)
-        return [each.assignment for each in self.out]
+        return [suggestion.assignment for suggestion in self.out]
 
     def tell(self, losses: Sequence[float]) -> None:
         pairs = zip(self.out, losses, strict=True)
-        done = tuple(Trial(each, State.SUCCEEDED, {"loss": loss}) for each, loss in pairs)
+        done = tuple(Trial(suggestion, State.SUCCEEDED, {"loss": loss}) for suggestion, loss in pairs)
         self.history = History((*self.history.trials, *done))
 
     def extend(self, assignments: Sequence[Assignment], losses: Sequence[float]) -> None:
-        """Trials that were carried out elsewhere."""
+        """Add trials that were carried out elsewhere."""
         start = self.history.next_index
         self.out = [Suggestion(index, assignment) for index, assignment in enumerate(assignments, start)]
         self.tell(losses)
 
 
 class Optuna(Peer):
-    """An Optuna sampler; a scale that Optuna has not (logit) is searched on its own axis."""
+    """An Optuna sampler; a parameter with a logit scale, which Optuna lacks, is searched by its logit.
+
+    Attributes:
+        sampler: makes the sampler from a seed.
+    """
 
     sampler: Callable[[int], Any]
 
@@ -68,14 +75,14 @@ class Optuna(Peer):
             self.study.tell(trial, loss)
 
     def extend(self, assignments: Sequence[Assignment], losses: Sequence[float]) -> None:
-        """Trials that were carried out elsewhere."""
+        """Add trials that were carried out elsewhere."""
         import optuna
 
         for assignment, loss in zip(assignments, losses, strict=True):
-            given = {name: _stored(self.space.parameters[name], value) for name, value in assignment.items()}
-            scratch = optuna.trial.FixedTrial(given)
+            params = {name: _stored(self.space.parameters[name], value) for name, value in assignment.items()}
+            scratch = optuna.trial.FixedTrial(params)
             self._drawn(scratch)
-            self.study.add_trial(optuna.create_trial(params=given, distributions=scratch.distributions, value=loss))
+            self.study.add_trial(optuna.create_trial(params=params, distributions=scratch.distributions, value=loss))
 
     def _drawn(self, trial: Any) -> Assignment:
         assignment: dict[str, Any] = {}
@@ -86,7 +93,7 @@ class Optuna(Peer):
 
 
 def _stored(parameter: Any, value: Any) -> Any:
-    """A value as Optuna keeps it: the inverse of ``_suggested``."""
+    """A value as Optuna stores it: the inverse of ``_suggested``."""
     if isinstance(parameter, OrdinalParameter) or (parameter.type == "float" and parameter.step):
         return parameter.position(value)
     logit = parameter.type == "float" and parameter.scale == "logit"
@@ -110,6 +117,8 @@ def _suggested(trial: Any, name: str, parameter: Any) -> Any:
 
 
 class OptunaTPE(Optuna):
+    """Optuna's TPE with its default settings."""
+
     def sampler(self, seed: int) -> Any:
         from optuna.samplers import TPESampler
 
@@ -117,6 +126,8 @@ class OptunaTPE(Optuna):
 
 
 class OptunaTPEGroup(Optuna):
+    """Optuna's multivariate TPE, by group, with the constant liar for batches."""
+
     def sampler(self, seed: int) -> Any:
         from optuna.samplers import TPESampler
 
@@ -124,6 +135,8 @@ class OptunaTPEGroup(Optuna):
 
 
 class OptunaGP(Optuna):
+    """Optuna's Gaussian process."""
+
     def sampler(self, seed: int) -> Any:
         from optuna.samplers import GPSampler
 
@@ -131,6 +144,8 @@ class OptunaGP(Optuna):
 
 
 class OptunaCMA(Optuna):
+    """Optuna's CMA-ES."""
+
     def sampler(self, seed: int) -> Any:
         from optuna.samplers import CmaEsSampler
 
@@ -146,11 +161,11 @@ PEERS: dict[str, type[Peer]] = {
     "skopt:gp": flat.Skopt,
     "hebo": flat.Hebo,
 }
-NOT_SEARCHED = ("grid",)  # of ours: it needs a countable space
+NOT_SEARCHED = ("grid",)  # ours, but it needs a countable space
 
 
 def peer(name: str) -> type[Peer]:
-    """The peer of a name; ``ours:NAME[key=value;key=value]`` gives an algorithm of ours settings."""
+    """The peer with a name; ``ours:NAME[key=value;key=value]`` is an algorithm of ours with settings."""
     if not name.startswith("ours:"):
         return PEERS[name]
     word, _, text = name.removeprefix("ours:").partition("[")
@@ -160,12 +175,16 @@ def peer(name: str) -> type[Peer]:
 
 
 def names(words: Sequence[str]) -> list[str]:
-    """The names that words stand for; ``ours:*`` is all of ours that can search, ``peers`` all others."""
-    ours = [f"ours:{each}" for each in registered_algorithms() if each not in NOT_SEARCHED]
-    found: dict[str, None] = {}
+    """The names of algorithms, with ``ours:*`` replaced by all of ours and ``peers`` by all others.
+
+    Raises:
+        SystemExit: an algorithm is unknown.
+    """
+    ours = [f"ours:{name}" for name in registered_algorithms() if name not in NOT_SEARCHED]
+    chosen: dict[str, None] = {}
     for word in words:
-        found |= dict.fromkeys(ours if word == "ours:*" else PEERS if word == "peers" else [word])
-    for name in found:
+        chosen |= dict.fromkeys(ours if word == "ours:*" else PEERS if word == "peers" else [word])
+    for name in chosen:
         if name not in PEERS and name.partition("[")[0] not in ours:
             raise SystemExit(f"algorithm {name!r}: need one of ours:*, peers, {', '.join([*ours, *PEERS])}")
-    return list(found)
+    return list(chosen)

@@ -1,10 +1,10 @@
-"""What each program of steps/, and each command that reads, costs a processor, and which imports it pays for.
+"""Processor time of each program of steps/ and of each command that reads, and the share of its imports.
 
     python benchmarks/steps.py [--trials 100] [--algorithm tpe] [--repeats 3] [--only suggest list]
 
-The store is SQLite with a history drawn at random; each program runs in a process of its own, as in its pod. A row has
-the processor's seconds, the median of some runs, and how many of them importing each package took, everything that it
-imports in its turn included: ``mlflow`` has SQLAlchemy and pandas, say. What is left is our own work and imports.
+The store is SQLite with a random history. Each program runs in a process of its own, as in its pod. A row has the
+processor seconds, as medians over several runs: all of them, those that the import of each package takes (including
+the packages that it imports, such as SQLAlchemy and pandas for ``mlflow``), and the rest, our own work and imports.
 """
 
 import argparse
@@ -28,7 +28,7 @@ TRACE = "KATIB_FLOW_BENCHMARK_TRACE"
 
 
 def traced(words: Sequence[str]) -> None:
-    """Run a program in this process, and write what its imports cost to the file that the environment names."""
+    """Run a program in this process, and write the seconds of its imports to the file named by ``TRACE``."""
     import builtins
 
     plain: Callable[..., Any] = builtins.__import__
@@ -59,7 +59,7 @@ def traced(words: Sequence[str]) -> None:
 
 
 def prepared(folder: Path, trials: int, algorithm: str) -> dict[str, Any]:
-    """An experiment in a store, with trials that have ended and one that is pending; its spec."""
+    """Record two experiments, each with ended trials and a pending one; return the spec of the first."""
     import numpy as np
 
     from katib_flow.history import State, Suggestion, Trial
@@ -81,8 +81,8 @@ def prepared(folder: Path, trials: int, algorithm: str) -> dict[str, Any]:
     }
     store, rng, now = Store(f"sqlite:///{folder}/steps.db"), np.random.default_rng(0), time.time()
     container = spec | {"name": "contained", "trial": {"container": {"image": "user:1", "command": ["true"]}}}
-    for key, of in ((RUN, spec), (CONTAINED, container)):
-        experiment = Experiment.parse(of)
+    for key, data in ((RUN, spec), (CONTAINED, container)):
+        experiment = Experiment.parse(data)
         points = [Suggestion(index, search_space(experiment).draw(rng)) for index in range(trials + 1)]
         ended = [
             Trial(point, State.SUCCEEDED, observations={"score": float(rng.random())}, started=now, ended=now)
@@ -93,6 +93,7 @@ def prepared(folder: Path, trials: int, algorithm: str) -> dict[str, Any]:
 
 
 def programs(trials: int, directory: Path) -> dict[str, list[str]]:
+    """The command line of each program, by the name of its row."""
     run, out = ["--run", RUN], ["--out", str(directory)]
     trial = ["--trial", f"t{trials:05}", "--directory", str(directory / "trial")]
     return {
@@ -109,7 +110,7 @@ def programs(trials: int, directory: Path) -> dict[str, list[str]]:
 
 
 def measured(words: Sequence[str], spec: dict[str, Any], store: Path, folder: Path) -> dict[str, float]:
-    """One run of a program, on a copy of the store."""
+    """Run a program once, on a copy of the store; return the seconds by package, and all of them."""
     for file in store.iterdir():
         (shutil.copytree if file.is_dir() else shutil.copy)(file, folder / file.name)
     environment = os.environ | {
@@ -128,6 +129,7 @@ def measured(words: Sequence[str], spec: dict[str, Any], store: Path, folder: Pa
 
 
 def main() -> None:
+    """Print a Markdown table with a row for each program."""
     if sys.argv[1:2] == ["--traced"]:
         traced(sys.argv[2:])
         return
@@ -135,9 +137,9 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--algorithm", default="tpe")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--only", nargs="*", help="names of programs")
+    parser.add_argument("--only", nargs="*", help="the names of the programs to run; all by default")
     args = parser.parse_args()
-    columns = ("all", *HEAVY, "left")
+    columns = ("all", *HEAVY, "rest")
     print("| program | " + " | ".join(columns) + " |\n" + "|---" * (len(columns) + 1) + "|")
     with tempfile.TemporaryDirectory() as name:
         store = Path(name) / "store"
@@ -150,8 +152,8 @@ def main() -> None:
                 folder.mkdir()
                 runs.append(measured(programs(args.trials, folder / "kf")[program], spec, store, folder))
             seconds = {package: statistics.median(run.get(package, 0.0) for run in runs) for package in columns[:-1]}
-            left = seconds["all"] - sum(seconds[package] for package in HEAVY)
-            row = [*(seconds[package] for package in columns[:-1]), left]
+            rest = seconds["all"] - sum(seconds[package] for package in HEAVY)
+            row = [*(seconds[package] for package in columns[:-1]), rest]
             print(f"| {program} | " + " | ".join(f"{value:.2f}" for value in row) + " |", flush=True)
 
 

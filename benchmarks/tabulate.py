@@ -1,8 +1,9 @@
-"""Writes what benchmarks/tables/ holds: tables of slow models, and the constants that scores are made with.
+"""Write the files of benchmarks/tables/: tables of slow models, and the constants of the scores.
 
-python benchmarks/tabulate.py tables       train the slow models at a few thousand points (resumes; ~20 minutes)
-python benchmarks/tabulate.py constants    random search, and a long search for the best, on every problem
+python benchmarks/tabulate.py tables       train the slow models at a few thousand points (resumes; about 20 minutes)
+python benchmarks/tabulate.py constants    random search, and a long search for the best loss, on every problem
 python benchmarks/tabulate.py check        train a few rows of each table again, and compare
+python benchmarks/tabulate.py lower        take over lower losses from recorded runs as the best known ones
 """
 
 import argparse
@@ -25,13 +26,14 @@ LONG = 6_000
 
 
 def cached(problem: Problem) -> Path:
+    """The file of the losses computed so far, one per line; its folder is made if it is missing."""
     path = FOLDER / ".cache" / "tables" / f"{problem.name}-{problem.digest}.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def tabulate(problem: Problem, count: int) -> None:
-    """Train at the rows that are not in the cache yet, then fit and write the table."""
+    """Train the rows that are not in the cache, then fit and write the table."""
     assignments, path = rows(problem.space, count), cached(problem)
     known = len(path.read_text().splitlines()) if path.exists() else 0
     begun = time.perf_counter()
@@ -51,7 +53,11 @@ def tabulate(problem: Problem, count: int) -> None:
 
 
 def check(problem: Problem, count: int = 5) -> None:
-    """Rows of the table against models trained anew."""
+    """Train random rows of the table again.
+
+    Raises:
+        AssertionError: a loss differs from the table by .001 * (1 + loss) or more.
+    """
     table = Table.load(problem)
     for row in np.random.default_rng(time.time_ns()).choice(len(table.losses), count, replace=False):
         assignment = rows(problem.space, len(table.losses))[row]
@@ -61,19 +67,19 @@ def check(problem: Problem, count: int = 5) -> None:
 
 
 def calibrate(problem: Problem, draws: int, long: int) -> None:
-    """Write the median of random search, and the best loss found by a long search, into the constants."""
+    """Write the median of random search, and the best loss of a long search, into the constants."""
     rng, begun = np.random.default_rng(1), time.perf_counter()
     points = rng.random((draws, len(problem.space)))
     losses = np.array([problem.loss(problem.space.decode(point)) for point in points])
     deviations = np.array([problem.deviation(loss) for loss in losses])
-    found = []
+    ends = []
     for _ in range(4000):
         chosen = rng.choice(draws, 64, replace=False)
         seen = losses[chosen] + deviations[chosen] * rng.standard_normal(64)
-        found.append(losses[chosen[seen.argmin()]])
+        ends.append(losses[chosen[seen.argmin()]])
     best = min(float(losses.min()), climb(problem, points[np.argsort(losses)[:20]], long, rng))
     best = best if problem.best is None else problem.best
-    entry = {"random": float(np.median(found)), "best": best, "median": float(np.median(losses))}
+    entry = {"random": float(np.median(ends)), "best": best, "median": float(np.median(losses))}
     kept = json.loads(CONSTANTS.read_text()) if CONSTANTS.exists() else {}
     if problem.name in kept and kept[problem.name].get("digest") == problem.digest:
         entry["best"] = min(entry["best"], kept[problem.name]["best"])
@@ -84,7 +90,7 @@ def calibrate(problem: Problem, draws: int, long: int) -> None:
 
 
 def climb(problem: Problem, starts: np.ndarray, evaluations: int, rng: np.random.Generator) -> float:
-    """The best of an evolution strategy of small and large steps, each start its own climber."""
+    """The best loss of an evolution strategy with small and large steps, run from each start."""
 
     def loss(point: np.ndarray) -> float:
         return problem.loss(problem.space.decode(point))
@@ -92,21 +98,21 @@ def climb(problem: Problem, starts: np.ndarray, evaluations: int, rng: np.random
     best = np.array([loss(point) for point in starts])
     starts, steps = starts.copy(), np.full(len(starts), 0.1)
     for _ in range(evaluations // len(starts)):
-        for place in range(len(starts)):
-            moved = starts[place] + steps[place] * rng.standard_normal(starts.shape[1])
-            moved = np.where(rng.random(len(moved)) < 0.5, np.clip(moved, 0, 1 - 1e-9), starts[place])
+        for climber in range(len(starts)):
+            moved = starts[climber] + steps[climber] * rng.standard_normal(starts.shape[1])
+            moved = np.where(rng.random(len(moved)) < 0.5, np.clip(moved, 0, 1 - 1e-9), starts[climber])
             if rng.random() < 0.1:
                 moved[rng.integers(len(moved))] = rng.random()
-            found = loss(moved)
-            better = found < best[place]
-            steps[place] = min(steps[place] * (1.5 if better else 0.96), 0.3) if steps[place] > 1e-3 else 0.2
+            moved_loss = loss(moved)
+            better = moved_loss < best[climber]
+            steps[climber] = min(steps[climber] * (1.5 if better else 0.96), 0.3) if steps[climber] > 1e-3 else 0.2
             if better:
-                starts[place], best[place] = moved, found
+                starts[climber], best[climber] = moved, moved_loss
     return float(best.min())
 
 
 def lower(records: Path) -> None:
-    """Take over the losses that recorded runs found below the best known."""
+    """Replace the best known losses in the constants by lower ones of recorded runs."""
     kept = constants()
     for line in records.read_text().splitlines():
         entry = json.loads(line)
@@ -118,6 +124,7 @@ def lower(records: Path) -> None:
 
 
 def main() -> None:
+    """Do one kind of work for the chosen problems."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["tables", "constants", "check", "lower"])
     parser.add_argument("--problems", default="all")

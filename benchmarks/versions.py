@@ -1,4 +1,4 @@
-"""A tag for the version of an algorithm, so that results are reused until it changes and not after."""
+"""A tag for the version of an algorithm, so that recorded results are used only until the algorithm changes."""
 
 import ast
 import hashlib
@@ -20,10 +20,10 @@ HEBO = "0.3.6"
 
 
 def version(name: str) -> str:
-    """A peer's release; of ours a digest of the sources that the algorithm imports, the core left out."""
+    """The release of a peer; for ours, a digest of all sources that the algorithm imports, without the core."""
     family, _, word = name.partition(":")
     if family == "hebo":
-        return HEBO  # not of this environment
+        return HEBO  # not installed in this environment
     if family != "ours":
         return importlib.metadata.version(PACKAGES[family])
     entry = find_algorithm(word.partition("[")[0])
@@ -33,7 +33,7 @@ def version(name: str) -> str:
 
 
 def _sources(start: str) -> dict[str, str]:
-    """Module -> source, of a module and all of ours that it imports anywhere."""
+    """The sources, by module, of a module and of all modules of katib_flow that it imports, also within functions."""
     sources: dict[str, str] = {}
     waiting = [start]
     while waiting:

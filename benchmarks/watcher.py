@@ -1,10 +1,10 @@
-"""A trial that is a Kubernetes object: what its watcher's pod adds to it, before a fake API server on loopback.
+"""A trial that is a Kubernetes object: the time that its watcher adds, with a fake API server on loopback.
 
     python benchmarks/watcher.py [--seconds 3] [--repeats 5]
 
-A Job prints one metric and completes some seconds after it was created. Told are the seconds from its end to the end
-of the watcher, whose record in MLflow is part of them, and the processor's seconds of the watcher, MLflow's part left
-out: its client is loaded before, and records into SQLite. Requests are those that reach the API server.
+A Job prints one metric and completes some seconds after its creation. The table has the seconds from its end to the
+end of the watcher, which include the record in MLflow; the processor seconds of the watcher, without the import of
+MLflow's client, which is loaded before; and the number of requests that reach the API server. The store is SQLite.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SPEC: dict[str, Any] = {
 
 
 def once(seconds: float, folder: Path) -> None:
-    """One trial in this process; prints latency, processor seconds and requests."""
+    """Run one trial in this process; print the latency, the processor seconds and the number of requests."""
     import api_server
 
     from katib_flow.argo.steps import objects
@@ -62,9 +62,9 @@ def once(seconds: float, folder: Path) -> None:
         fake.set_status(("batch/v1", "Job"), name, conditions=[{"type": "Complete", "status": "True"}])
         ended.append(time.perf_counter())
 
-    def created(made: Any) -> None:
-        if made["kind"] == "Job":
-            threading.Timer(seconds, complete, [made["metadata"]["name"]]).start()
+    def created(manifest: Any) -> None:
+        if manifest["kind"] == "Job":
+            threading.Timer(seconds, complete, [manifest["metadata"]["name"]]).start()
 
     fake.on_create.append(created)
     begun = resource.getrusage(resource.RUSAGE_SELF)
@@ -78,6 +78,7 @@ def once(seconds: float, folder: Path) -> None:
 
 
 def main() -> None:
+    """Print the medians over several trials."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--repeats", type=int, default=5)
@@ -89,12 +90,12 @@ def main() -> None:
     runs: list[list[float]] = []
     for repeat in range(args.repeats):
         with tempfile.TemporaryDirectory() as folder:
-            # so that the Job's end falls anywhere between two looks
+            # the offset puts the end of the Job at different moments between two polls
             argv = [__file__, "--once", folder, "--seconds", str(args.seconds + 0.4 * repeat)]
             done = subprocess.run([sys.executable, *argv], capture_output=True, text=True, check=True)
             runs.append([float(word) for word in done.stdout.split()])
     medians = [statistics.median(column) for column in zip(*runs, strict=True)]
-    print("| from the Job's end to the watcher's | processor | requests |\n|---|---|---|")
+    print("| from the end of the Job to that of the watcher | processor | requests |\n|---|---|---|")
     print(f"| {medians[0]:.2f} s | {medians[1]:.2f} s | {medians[2]:.0f} |")
 
 

@@ -1,4 +1,4 @@
-"""Search-quality problems: ``PROBLEMS`` by name, half for tuning algorithms and half held out."""
+"""Search-quality problems: ``PROBLEMS`` by name, half of them for tuning algorithms and half held out."""
 
 from problems import classifiers, hard, regressors, synthetic
 from problems.problem import PROBLEMS, Problem
@@ -7,11 +7,15 @@ __all__ = ["PROBLEMS", "Problem", "classifiers", "hard", "regressors", "select",
 
 
 def select(words: str) -> list[Problem]:
-    """Problems of a comma-separated list of names and halves; ``all`` is all of them."""
+    """The problems in a comma-separated list of names, halves and ``all``.
+
+    Raises:
+        SystemExit: a word matches no problem.
+    """
     chosen: dict[str, Problem] = {}
     for word in words.split(","):
-        found = {name: each for name, each in PROBLEMS.items() if word in (name, each.half, "all")}
-        if not found:
+        matches = {name: problem for name, problem in PROBLEMS.items() if word in (name, problem.half, "all")}
+        if not matches:
             raise SystemExit(f"problem {word!r}: need one of tuning, heldout, all, {', '.join(PROBLEMS)}")
-        chosen |= found
+        chosen |= matches
     return list(chosen.values())

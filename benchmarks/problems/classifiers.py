@@ -48,7 +48,7 @@ def _validated(model: Any, name: str, rows: int) -> float:
     },
 )
 def svc_cancer(a: Assignment) -> float:
-    """Squared hinge loss of a support vector machine, each row's at most 4."""
+    """Squared hinge loss of a support vector machine, at most 4 per row."""
     settings = {name: value for name, value in a.items() if name != "scaler"}
     model = make_pipeline(SCALERS[a["scaler"]], SVC(**settings, max_iter=3000, cache_size=20))
     losses = []
@@ -74,7 +74,7 @@ def svc_cancer(a: Assignment) -> float:
     },
 )
 def logistic_cancer(a: Assignment) -> float:
-    """Log-loss of a logistic regression whose solver decides which penalties there are."""
+    """Log-loss of a logistic regression whose solver determines the available penalties."""
     ratio = a.get("l1_ratio", 1.0 if a.get("lasso") else 0.0)
     weight = None if a["class_weight"] == "none" else "balanced"
     settings = {"C": a["C"], "solver": a["solver"], "max_iter": a["max_iter"], "l1_ratio": ratio}
@@ -117,7 +117,7 @@ def knn_digits(a: Assignment) -> float:
     noise=0.01,
 )
 def tree_cancer(a: Assignment) -> float:
-    """Log-loss of a decision tree: steps everywhere, and a little noise."""
+    """Log-loss of a decision tree: piecewise constant, with a little noise."""
     return _validated(DecisionTreeClassifier(**a, random_state=0), "breast_cancer", 300)
 
 
@@ -139,7 +139,7 @@ _PIPELINE = {
 
 @problem("pipeline-wine", "tuning", _PIPELINE)
 def pipeline_wine(a: Assignment) -> float:
-    """Log-loss of a pipeline, each of whose stages is a choice with parameters of its own."""
+    """Log-loss of a pipeline; each stage is a choice with parameters of its own."""
     quantile = QuantileTransformer(n_quantiles=20, random_state=0)
     reduce: Any = "passthrough"
     if a["reduce"] == "pca":
@@ -175,7 +175,7 @@ def pipeline_wine(a: Assignment) -> float:
     noise=0.01,
 )
 def sgd_digits(a: Assignment) -> float:
-    """Error of a linear classifier by stochastic gradient descent, its schedule conditional, under noise."""
+    """Error of a linear classifier trained by stochastic gradient descent, with a conditional schedule and noise."""
     x, y, x_test, y_test = split("digits", 200, 600)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -243,7 +243,7 @@ def forest_digits(a: Assignment) -> float:
     tabulated=True,
 )
 def hist_cancer(a: Assignment) -> float:
-    """Log-loss of histogram gradient boosting, nine parameters."""
+    """Log-loss of histogram gradient boosting, with nine parameters."""
     settings = {name: value for name, value in a.items() if name != "balanced"}
     weight = "balanced" if a["balanced"] else None
     model = HistGradientBoostingClassifier(**settings, class_weight=weight, early_stopping=False, random_state=0)
@@ -270,7 +270,7 @@ def hist_cancer(a: Assignment) -> float:
     tabulated=True,
 )
 def mlp_digits(a: Assignment) -> float:
-    """Log-loss of a small neural network, its optimizer conditional, under the noise of its start."""
+    """Log-loss of a small neural network, with a conditional optimizer and the noise of its initialisation."""
     x, y, x_test, y_test = split("digits", 300, 600)
     settings = {name: value for name, value in a.items() if name not in ("units", "layers", "epochs")}
     shape = (a["units"],) * a["layers"]

@@ -1,4 +1,4 @@
-"""Problems of the kinds that models find hard: branches of unlike sizes, noise that grows, steps and plateaus."""
+"""Problems that are difficult for models: branches of different sizes, growing noise, steps and plateaus."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ Assignment = Mapping[str, Any]
 
 
 def _square(a: Assignment, **centres: float) -> float:
-    """Squared distance from a point; a coordinate that ends in ``rate`` is measured in decades."""
+    """Squared distance from a point; a coordinate whose name ends in ``rate`` is measured in decades."""
     return sum(
         (math.log10(a[name]) - math.log10(centre) if name.endswith("rate") else a[name] - centre) ** 2
         for name, centre in centres.items()
@@ -39,7 +39,7 @@ def _square(a: Assignment, **centres: float) -> float:
     best=0.0,
 )
 def branches_three(a: Assignment) -> float:
-    """One, three and six parameters; the largest holds the optimum, and is the worst at a random point."""
+    """Branches of one, three and six parameters; the largest has the optimum, and is the worst at a random point."""
     shift = 0.2 * (a["shift"] - 0.4) ** 2
     if a["model"] == "small":
         return 0.4 + 0.05 * _square(a, s_rate=0.03) + shift
@@ -67,7 +67,7 @@ def branches_three(a: Assignment) -> float:
     best=0.0,
 )
 def branches_six(a: Assignment) -> float:
-    """From no parameter of its own to seven; the optimum lies in a narrow hollow of three whole numbers."""
+    """Branches of zero to seven parameters; the optimum lies in a narrow valley of three integers."""
     penalty = 0.02 * _square(a, penalty_rate=1e-3)
     if a["kernel"] == "three":
         x = [(a[f"three{i}"] - centre) / 19 for i, centre in enumerate((15, 4, 9))]
@@ -102,7 +102,7 @@ def branches_six(a: Assignment) -> float:
     best=0.1,
 )
 def branches_five(a: Assignment) -> float:
-    """A choice of five models, as a pipeline has it; the net is best where all of its parameters are right."""
+    """A choice of five models, as in a pipeline; the net is the best if all of its parameters are right."""
     features = 0.1 * ((a["features"] - 21) / 30) ** 2
     if a["estimator"] == "linear":
         return 0.45 + 0.01 * _square(a, linear_rate=0.1) + features
@@ -142,7 +142,7 @@ def branches_five(a: Assignment) -> float:
     best=0.2,
 )
 def branches_two_deep(a: Assignment) -> float:
-    """Branches within branches, of one to six parameters."""
+    """Nested branches of one to six parameters."""
     if a["family"] == "plain":
         return 0.6 + 0.02 * _square(a, plain_rate=0.01)
     if a["family"] == "stacked":
@@ -167,7 +167,7 @@ _TREES = [(_CUTS.integers(6, size=3), _CUTS.random(3), _CUTS.normal(size=8)) for
 
 @problem("steps", "tuning", {**{f"x{i}": real(0, 1) for i in range(5)}, "n": whole(1, 64, "log")})
 def steps(a: Assignment) -> float:
-    """The mean of sixty trees of depth three over a bowl: flat almost everywhere, a jump at each cut."""
+    """The mean of sixty trees of depth three, plus a bowl: flat almost everywhere, with a jump at each cut."""
     x = np.array([*(a[f"x{i}"] for i in range(5)), math.log2(a["n"]) / 6])
     leaves = [values[int((x[axes] > cuts) @ [4, 2, 1])] for axes, cuts, values in _TREES]
     bowl = np.round(8 * ((x - [0.3, 0.6, 0.5, 0.8, 0.2, 0.7]) ** 2).sum()) / 8
@@ -190,7 +190,7 @@ def steps(a: Assignment) -> float:
     },
 )
 def steps_svc(a: Assignment) -> float:
-    """Error of a support vector machine of few pixels, measured on 300 digits: a multiple of 1/300."""
+    """Error of a support vector machine on few pixels, measured on 300 digits: a multiple of 1/300."""
     x, y, x_test, y_test = split("digits", 80, 300)
     names = ("kernel", "C", "gamma", "coef0", "degree")
 
@@ -214,14 +214,14 @@ def _grows(loss: float) -> float:
     noise=_grows,
 )
 def noise_grows(a: Assignment) -> float:
-    """A curved valley, the noise a seventh of the loss."""
+    """A curved valley; the noise is about a seventh of the loss."""
     x = [a[f"x{i}"] for i in range(3)]
     valley = sum(2 * (high - low * low) ** 2 + 0.3 * (low - 1) ** 2 for low, high in pairwise(x))
     return math.log1p(valley) + 0.3 * _square(a, rate=0.02)
 
 
 def _of_forty(loss: float) -> float:
-    """Standard deviation of an error rate that is measured on forty images."""
+    """Standard deviation of an error rate measured on forty images."""
     return math.sqrt(max(loss * (1 - loss), 1e-4) / 40)
 
 
@@ -239,7 +239,7 @@ def _of_forty(loss: float) -> float:
     noise=_of_forty,
 )
 def noise_forty(a: Assignment) -> float:
-    """Error of nearest neighbours on digits that were cleaned first, as if it were measured on forty images."""
+    """Error of nearest neighbours on cleaned digits, with the noise of a measurement on forty images."""
 
     def cleaned(images: Any) -> Any:
         values = (np.maximum(images - a["cut"], 0) / 16) ** a["power"]
@@ -258,7 +258,7 @@ def noise_forty(a: Assignment) -> float:
     best=0.0,
 )
 def plateau(a: Assignment) -> float:
-    """The loss of a guess over most of the space, and one slope down to the optimum."""
+    """The loss of a guess over most of the space, and one slope towards the optimum."""
     centre = 0.3 * _square(a, rate=1e-2) + 3 * _square(a, x0=0.3, x1=0.6, x2=0.5, x3=0.8)
     return 2.3 * min(1.0, 1.4 * (1 - math.exp(-centre)) + {"a": 0.0, "b": 0.15, "c": 0.3}[a["kind"]])
 
@@ -277,7 +277,7 @@ def plateau(a: Assignment) -> float:
     best=0.05,
 )
 def plateau_diverges(a: Assignment) -> float:
-    """A training that diverges above a learning rate, learns nothing below one, and is best next to the edge."""
+    """A training that diverges above a learning rate, learns nothing far below it, and is best just below it."""
     step = math.log10(a["rate"] / (1 - a["momentum"])) - 0.3 * math.log2(a["batch"] / 32)
     edge = 0.5 + (0.4 if a["clip"] else 0.0) + 0.01 * a["warmup"]
     if step > edge:

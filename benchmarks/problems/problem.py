@@ -1,8 +1,8 @@
-"""What a search-quality problem is, and the registry of them.
+"""The search-quality problem, and the registry of problems.
 
-A problem is a search space in katib-flow's spec language, a function from an assignment to a loss, and the level of
-the noise that an optimizer sees on top of it. Lower is better. Problems come in two halves: algorithms are developed
-on ``tuning`` and judged on ``heldout``.
+A problem is a search space in the language of specs, a function from an assignment to a loss, and the level of the
+noise that is added for the optimizer. Lower is better. Problems come in two halves: algorithms are developed on
+``tuning`` and judged on ``heldout``.
 """
 
 import hashlib
@@ -31,13 +31,12 @@ class Problem:
     """One search problem.
 
     Attributes:
-        parameters: the search space as a spec writes it.
+        parameters: the search space, as in a spec.
         exact: assignment -> loss, deterministic.
-        noise: standard deviation of what is added to the loss at each evaluation, or a function of the loss that
-            gives it.
-        best: the least loss, where it is known.
+        noise: standard deviation of the noise that is added at each evaluation, or a function from the loss to it.
+        best: the lowest loss, if it is known.
         tabulated: whether ``loss`` answers from a table of exact evaluations, because ``exact`` is slow.
-        version: raised when the function changes, so that recorded results are not mixed up.
+        version: increased when the function changes, so that older recorded results are not used.
     """
 
     name: str
@@ -50,7 +49,7 @@ class Problem:
     version: int = 1
 
     def spec(self, **sections: Any) -> dict[str, Any]:
-        """A whole spec with this problem's parameters, and the sections given."""
+        """A whole spec with the parameters of this problem, and the given sections."""
         return {
             "name": self.name,
             "objective": {"metric": "loss", "direction": "minimize"},
@@ -61,11 +60,12 @@ class Problem:
 
     @cached_property
     def space(self) -> SearchSpace:
+        """The search space of the parameters."""
         return search_space(Experiment.parse(self.spec()))
 
     @cached_property
     def loss(self) -> Loss:
-        """The noiseless loss, at once."""
+        """The noiseless loss as a function that answers quickly, from a table or a cache."""
         if not self.tabulated:
             return cache_of(self)
         from problems.tables import Table
@@ -73,42 +73,43 @@ class Problem:
         return Table.load(self).loss
 
     def noisy(self, loss: float, seed: int, index: int) -> float:
-        """What an optimizer sees of a loss at one evaluation of one run."""
+        """The loss with noise, as an optimizer sees it at one evaluation (``index``) of one run (``seed``)."""
         if not self.noise:
             return loss
         stream = int.from_bytes(self.name.encode(), "big") % 2**32
         return loss + self.deviation(loss) * float(np.random.default_rng((stream, seed, index)).standard_normal())
 
     def deviation(self, loss: float) -> float:
-        """Standard deviation of the noise where the loss is so high."""
+        """Standard deviation of the noise at a loss."""
         return self.noise(loss) if callable(self.noise) else self.noise
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever recorded results no longer hold."""
+        """A digest of the problem; it changes whenever recorded results are no longer valid."""
         noise = self.noise.__name__ if callable(self.noise) else self.noise
         text = json.dumps([dict(self.parameters), noise, self.version, self.tabulated], sort_keys=True)
         return hashlib.sha1(text.encode()).hexdigest()[:8]
 
     @property
     def scale(self) -> tuple[float, float]:
-        """(median of random search after 64 evaluations, best known)."""
+        """(median loss of random search after 64 evaluations, best known loss)."""
         entry = constants()[self.name]
         return entry["random"], entry["best"]
 
     def score(self, loss: float) -> float:
-        """1 at the best known loss, 0 at the median of random search; not below -1."""
+        """The score of a loss: 1 for the best known loss, 0 for the median of random search, and never below -1."""
         random, best = self.scale
         return max((random - loss) / (random - best), -1.0)
 
 
 @cache
 def constants() -> dict[str, dict[str, float]]:
+    """The constants of the scores, by problem; ``tabulate`` writes them."""
     return json.loads(CONSTANTS.read_text()) if CONSTANTS.exists() else {}
 
 
 def cache_of(problem: Problem) -> Loss:
-    """The exact loss, each assignment computed once a process."""
+    """The exact loss, computed once per assignment and process."""
     known: dict[Any, float] = {}
 
     def loss(assignment: Mapping[str, Any]) -> float:
@@ -126,7 +127,7 @@ PROBLEMS: dict[str, Problem] = {}
 
 
 def problem(name: str, half: Half, parameters: Mapping[str, Any], **options: Any) -> Callable[[Loss], Loss]:
-    """Register a function as a problem."""
+    """Register a function as the exact loss of a problem; ``options`` are further fields of ``Problem``."""
 
     def register(exact: Loss) -> Loss:
         assert name not in PROBLEMS, name
@@ -136,20 +137,24 @@ def problem(name: str, half: Half, parameters: Mapping[str, Any], **options: Any
     return register
 
 
-# Parameters in a line, so that a space reads as a table.
+# Parameters on one line each, so that a space reads as a table.
 
 
 def real(low: float, high: float, scale: str = "linear", **more: Any) -> dict[str, Any]:
+    """A float parameter."""
     return {"type": "float", "min": low, "max": high, "scale": scale, **more}
 
 
 def whole(low: int, high: int, scale: str = "linear", **more: Any) -> dict[str, Any]:
+    """An int parameter."""
     return {"type": "int", "min": low, "max": high, "scale": scale, **more}
 
 
 def choice(*values: Any, **more: Any) -> dict[str, Any]:
+    """A categorical parameter."""
     return {"type": "categorical", "values": list(values), **more}
 
 
 def ordered(*values: Any, **more: Any) -> dict[str, Any]:
+    """An ordinal parameter."""
     return {"type": "ordinal", "values": list(values), **more}

@@ -24,7 +24,7 @@ Assignment = Mapping[str, Any]
 
 
 def _validated(model: Any, rows: int) -> float:
-    """Mean error over the folds, inputs of unit variance."""
+    """Mean error over the folds, with inputs scaled to about unit variance."""
     losses = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -45,7 +45,7 @@ def _validated(model: Any, rows: int) -> float:
     },
 )
 def kernel_ridge_diabetes(a: Assignment) -> float:
-    """Kernel ridge regression, the kernel's parameters conditional on it."""
+    """Kernel ridge regression; the parameters of the kernel depend on its choice."""
     settings = dict(a) | ({"degree": round(a["degree"])} if "degree" in a else {})
     return _validated(KernelRidge(**settings), 200)
 
@@ -98,7 +98,7 @@ _PIPELINE = {
 
 @problem("pipeline-diabetes", "heldout", _PIPELINE)
 def pipeline_diabetes(a: Assignment) -> float:
-    """A pipeline, each of whose stages is a choice with parameters of its own."""
+    """A pipeline; each stage is a choice with parameters of its own."""
     scaler = StandardScaler() if a["scaler"] == "standard" else QuantileTransformer(n_quantiles=20, random_state=0)
     expand = PolynomialFeatures(2, include_bias=False) if a["expand"] else "passthrough"
     reduce: Any = "passthrough"
@@ -133,6 +133,6 @@ def pipeline_diabetes(a: Assignment) -> float:
     tabulated=True,
 )
 def boosting_diabetes(a: Assignment) -> float:
-    """Gradient boosting, eight parameters."""
+    """Gradient boosting, with eight parameters."""
     x, y, x_test, y_test = split("diabetes", 180, 200)
     return rmse(y_test, GradientBoostingRegressor(**a, random_state=0).fit(x, y).predict(x_test))

@@ -1,4 +1,4 @@
-"""Synthetic problems: known optima, and each hard in one way of its own."""
+"""Synthetic problems with known optima, each difficult in its own way."""
 
 import math
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ _KINDS = {"relu": (0.0, 0.35), "tanh": (0.25, 0.6), "elu": (0.1, 0.8), "selu": (
     },
 )
 def mixed(a: Assignment) -> float:
-    """Every kind of parameter; the best learning rate moves with the batch, the kind and the norm."""
+    """Every type of parameter; the best learning rate depends on the batch, the kind and the norm."""
     offset, depth = _KINDS[a["kind"]]
     lr = math.log10(a["lr"]) + 2.6 - 0.3 * math.log2(a["batch"] / 64) - (0.8 if a["norm"] else 0.0)
     size = math.log2(a["units"] / 190) / 3
@@ -76,7 +76,7 @@ def sparse20(a: Assignment) -> float:
     best=0.0,
 )
 def deceptive(a: Assignment) -> float:
-    """The branch that is better on average holds no optimum; the optimum lies in the one that is worse on average."""
+    """The optimum lies in the branch that is worse on average."""
     shift = 0.1 * (a["shift"] - 0.3) ** 2
     if a["branch"] == "wide":
         return 0.35 + 0.2 * (a["width"] - 0.4) ** 2 + 0.002 * (a["level"] - 6) ** 2 + shift
@@ -102,14 +102,14 @@ _P6 = 1e-4 * np.array(
 
 @problem("hartmann6", "heldout", {f"x{i}": real(0, 1) for i in range(6)}, best=-3.32237)
 def hartmann6(a: Assignment) -> float:
-    """Six dimensions, a global minimum of -3.322 and a local one nearly as good (Dixon and Szegö, 1978)."""
+    """Six dimensions, with a global minimum of -3.322 and a local one nearly as good (Dixon and Szegö, 1978)."""
     x = np.array([a[f"x{i}"] for i in range(6)])
     return float(-np.array([1, 1.2, 3, 3.2]) @ np.exp(-(_A6 * (x - _P6) ** 2).sum(axis=1)))
 
 
 @problem("levy-noisy", "heldout", {f"x{i}": real(-8, 10) for i in range(4)}, noise=2.0, best=0.0)
 def levy_noisy(a: Assignment) -> float:
-    """Levy's function in four dimensions, rugged, under noise; best 0 at (1, 1, 1, 1)."""
+    """Levy's function in four dimensions, rugged and noisy; the minimum is 0 at (1, 1, 1, 1)."""
     w = [1 + (a[f"x{i}"] - 1) / 4 for i in range(4)]
     middle = sum((v - 1) ** 2 * (1 + 10 * math.sin(math.pi * v + 1) ** 2) for v in w[:-1])
     return math.sin(math.pi * w[0]) ** 2 + middle + (w[-1] - 1) ** 2 * (1 + math.sin(2 * math.pi * w[-1]) ** 2)
@@ -128,7 +128,7 @@ def levy_noisy(a: Assignment) -> float:
     best=0.0,
 )
 def mixed_ackley(a: Assignment) -> float:
-    """Ackley's function, its coordinates partly whole, partly categories without an order, one on a logit scale."""
+    """Ackley's function; some coordinates are integers, some unordered categories, and one has a logit scale."""
     x = [a[f"x{i}"] for i in range(4)] + [a[f"n{i}"] / 3 for i in range(3)]
     x.append({"a": 0.9, "b": 0.2, "c": 1.4, "d": 0.0, "e": 0.5}[a["c0"]])
     x.append(0.0 if a["c1"] == "right" else 0.4)
@@ -153,7 +153,7 @@ def mixed_ackley(a: Assignment) -> float:
     best=0.25,
 )
 def nested(a: Assignment) -> float:
-    """Conditions two deep; parameters that branches share mean the same in one and not in another."""
+    """Conditions nested two deep; parameters shared by branches have the same effect in some and not in others."""
     features = 0.05 * (math.log2(a["seed_features"]) - 4) ** 2
     if a["model"] == "linear":
         return 0.9 + 0.03 * (math.log10(a["penalty"]) + 1) ** 2 + features
