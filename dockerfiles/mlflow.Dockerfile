@@ -2,7 +2,7 @@
 #
 #   make images [BASE=...] [MLFLOW_TAG=...] [BUILDER=buildah|podman|docker] [BUILD_OPTIONS="--isolation chroot ..."]
 #
-# BASE is any Debian from 12 or Ubuntu from 24.04, with python3 or without.
+# BASE is any Debian from 12 or Ubuntu from 24.04, with or without python3.
 ARG BASE=docker.io/library/python:3.12-slim
 
 FROM ${BASE} AS base

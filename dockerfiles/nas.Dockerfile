@@ -1,8 +1,8 @@
-# The image of the steps with PyTorch: for experiments that search architectures, as argo.image.
+# The image of the steps with PyTorch, as argo.image of experiments that search architectures.
 #
 #   make images TORCH=cpu [TAG=...] [NAS_TAG=...]      without TORCH, PyTorch with CUDA, 5.6 GB
 #
-# INDEX is another package index to find PyTorch in, beside pip's own; TORCH=cpu or TORCH=cu128 means one of PyTorch's.
+# INDEX is a package index for PyTorch, in addition to pip's own; TORCH=cpu and TORCH=cu128 select one of PyTorch's.
 ARG STEPS=katib-flow:0.1.0
 
 FROM ${STEPS}

@@ -1,4 +1,4 @@
-"""Specs, spaces and histories to test with: small ones to write by hand, and strategies that draw any."""
+"""Specs, spaces and histories for tests: small ones to write by hand, and Hypothesis strategies for any."""
 
 import itertools
 import shutil
@@ -23,7 +23,7 @@ needs_busybox = pytest.mark.skipif(
 
 
 def spec(**sections: Any) -> Data:
-    """A good spec as plain data, with some sections in place of its own."""
+    """A valid spec as plain data, with some sections replaced."""
     return {
         "name": "digits-mlp",
         "objective": {"metric": "accuracy", "direction": "maximize"},
@@ -35,11 +35,12 @@ def spec(**sections: Any) -> Data:
 
 
 def experiment(**sections: Any) -> Experiment:
+    """The experiment of ``spec``."""
     return Experiment.parse(spec(**sections))
 
 
 def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Whether a condition comes to hold in so many seconds; for what other processes do, and tell nobody."""
+    """Whether a condition becomes true within some seconds; for effects of other processes, which send no signal."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.005)
@@ -49,23 +50,25 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 PARAMETER = TypeAdapter[Any](AnyParameter)
 
 
-def skip_what_is_not_installed(of: Experiment) -> None:
-    """Skip the test where the experiment's algorithm needs what is not installed here, such as PyTorch."""
-    for problem in check_installed(of):
+def skip_what_is_not_installed(experiment: Experiment) -> None:
+    """Skip the test if the algorithm of the experiment needs a library that is not installed, such as PyTorch."""
+    for problem in check_installed(experiment):
         pytest.skip(f"{problem.found!r} needs {problem.need}")
 
 
 def parameter(**fields: Any) -> Any:
+    """A parameter from its fields in a spec."""
     return PARAMETER.validate_python(fields)
 
 
 def space(parameters: Mapping[str, Data]) -> SearchSpace:
-    made: dict[str, Parameter] = {name: parameter(**fields) for name, fields in parameters.items()}
-    return SearchSpace(made)
+    """A search space from parameters as plain data."""
+    parsed: dict[str, Parameter] = {name: parameter(**fields) for name, fields in parameters.items()}
+    return SearchSpace(parsed)
 
 
 def typed(assignment: Mapping[str, Value]) -> frozenset[tuple[str, str, Value]]:
-    """An assignment to compare by: 1, 1.0 and true are three values."""
+    """An assignment for comparison, in which 1, 1.0 and true are three different values."""
     return frozenset((name, type(value).__name__, value) for name, value in assignment.items())
 
 
@@ -94,7 +97,7 @@ def ints(draw: st.DrawFn, most: int = 4) -> Data:
 
 @st.composite
 def grids(draw: st.DrawFn, most: int = 4) -> Data:
-    """Floats with a step, in decimals."""
+    """Float parameters with a step, all decimal numbers."""
     low, step = draw(st.decimals(-5, 5, places=2)), draw(st.decimals("0.01", 2, places=2))
     high = low + step * (draw(st.integers(1, most)) - 1)
     scales = (
@@ -106,7 +109,7 @@ def grids(draw: st.DrawFn, most: int = 4) -> Data:
 
 @st.composite
 def reals(draw: st.DrawFn) -> Data:
-    """Floats without a step: uncountable."""
+    """Float parameters without a step, whose values are infinitely many."""
     scale = draw(st.sampled_from(["linear", "log", "logit", "normal", "lognormal"]))
     low = draw(st.floats(0.001, 0.5) if scale in ("log", "logit", "lognormal") else st.floats(-100, 100))
     high = draw(st.floats(0.51, 0.999)) if scale == "logit" else low + draw(st.floats(0.01, 100))
@@ -118,7 +121,7 @@ def countable(most: int = 4) -> st.SearchStrategy[Data]:
 
 
 def values_of(fields: Data) -> list[Value]:
-    """All values of a countable parameter, by other means than its own."""
+    """All values of a countable parameter, computed independently of the package."""
     if "values" in fields:
         return fields["values"]
     low, high, step = (Decimal(repr(fields[key])) for key in ("min", "max", "step"))
@@ -130,12 +133,12 @@ def values_of(fields: Data) -> list[Value]:
 
 @st.composite
 def parameter_sets(draw: st.DrawFn, *, finite: bool | None = None, most: int = 4) -> dict[str, Data]:
-    """Parameters by name, some conditional on others; written in any order."""
+    """Parameters by name, in any order, some of them conditional on others."""
     result: dict[str, Data] = {}
     kinds = countable() if finite else st.one_of(countable(), reals())
     for name in draw(st.lists(names, min_size=1, max_size=most, unique=True)):
         fields = dict(draw(kinds))
-        parents = [other for other, each in result.items() if "values" in each or "step" in each]
+        parents = [other for other, data in result.items() if "values" in data or "step" in data]
         for parent in draw(st.lists(st.sampled_from(parents), max_size=2, unique=True)) if parents else []:
             wanted = st.lists(st.sampled_from(values_of(result[parent])), min_size=1, max_size=2)
             fields.setdefault("when", {})[parent] = draw(wanted)
@@ -144,7 +147,7 @@ def parameter_sets(draw: st.DrawFn, *, finite: bool | None = None, most: int = 4
 
 
 def every_assignment(parameters: Mapping[str, Data], order: Iterator[str] | None = None) -> list[dict[str, Value]]:
-    """All assignments by brute force, the last parameter of an order changing fastest."""
+    """All assignments by brute force, with the last parameter of the order changing fastest."""
     absent = object()
     order_ = list(order or parameters)
     result: list[dict[str, Value]] = []
@@ -174,7 +177,7 @@ def trial(suggestion: Suggestion, state: State, metric: str, value: float | None
 
 @st.composite
 def histories(draw: st.DrawFn, of: SearchSpace, metric: str = "accuracy", most: int = 8) -> History:
-    """Trials at points of a space drawn at random, in any state, with any result."""
+    """Histories of trials at random points of a space, in any state, with any result."""
     points = st.lists(st.floats(0, 1, exclude_max=True), min_size=len(of), max_size=len(of))
     outcomes = draw(st.lists(st.tuples(points, st.sampled_from(State), results), max_size=most))
     return History(

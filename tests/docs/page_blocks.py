@@ -1,6 +1,6 @@
-"""The blocks of code of the pages for users, each with its language and line.
+"""The blocks of code in the pages for users, each with its language and line.
 
-Reads: README.md, CONTRIBUTING.md and the Markdown files in docs/, by the parser that Rich brings.
+Reads: README.md, CONTRIBUTING.md and the Markdown files in docs/, with the parser that Rich depends on.
 """
 
 from collections.abc import Iterator
@@ -13,14 +13,20 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PROGRAMS = ("katib-flow", "make", "pip", "python", "kubectl", "argo", "kind", "minikube", "docker", "export")
-"""What a line of an indented block begins with if the block is for a shell."""
+"""The first words of indented blocks that are for a shell."""
 
 SHELLS = ("sh", "bash", "shell", "console")
 
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code: `text` as the page prints it, `line` from 1, `info` all that follows the backticks."""
+    """A block of code.
+
+    Attributes:
+        line: the line of the page, from 1.
+        info: everything after the backticks.
+        text: the code as the page shows it.
+    """
 
     page: str
     line: int
@@ -34,11 +40,12 @@ class Block:
 
 @lru_cache(maxsize=1)
 def all_blocks() -> tuple[Block, ...]:
+    """The blocks of all pages."""
     return tuple(block for path in PAGES for block in blocks_of(name(path), path.read_text(encoding="utf-8")))
 
 
 def blocks_of(page: str, text: str) -> Iterator[Block]:
-    """Fenced blocks and indented ones, in lists as well; one without a language is for a shell, or it is text."""
+    """Fenced and indented blocks, also within lists; the language of a block without one is "shell" or "text"."""
     for token in MarkdownIt("commonmark").parse(text):
         if token.type not in ("fence", "code_block") or token.map is None:
             continue
@@ -50,7 +57,7 @@ def blocks_of(page: str, text: str) -> Iterator[Block]:
 
 
 def spans() -> Iterator[tuple[str, str]]:
-    """Each piece of code within a sentence or a table, with its page and line."""
+    """Every piece of code within a sentence or a table, with its page and line."""
     for path in PAGES:
         for token in MarkdownIt("commonmark").enable("table").parse(path.read_text(encoding="utf-8")):
             if token.type == "inline" and token.map is not None:
@@ -60,11 +67,12 @@ def spans() -> Iterator[tuple[str, str]]:
 
 
 def name(path: Path) -> str:
+    """The path of a page from the root of the project."""
     return path.relative_to(ROOT).as_posix()
 
 
 def page_files(page: str) -> dict[str, str]:
-    """The files that a page prints: blocks whose first line is a comment that names one, `# svm.yaml`."""
+    """The files that a page shows: blocks whose first line is a comment with a name, such as `# svm.yaml`."""
     files = {}
     for block in all_blocks():
         first = block.text.partition("\n")[0].removeprefix("# ")

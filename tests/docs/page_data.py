@@ -1,6 +1,6 @@
-"""What is read of the blocks that are no program: specs and parts of specs, JSON, lines of a log, objects of a cluster.
+"""Readers for the blocks that are not programs: specs and parts of specs, JSON, lines of a log, objects of a cluster.
 
-A block is named by its page and by a text that it alone holds; a spec, or a part of one, needs no row.
+A block is identified by its page and by a text that only it contains; a spec, or a part of one, needs no row.
 """
 
 import importlib
@@ -32,7 +32,7 @@ WHOLE: dict[str, Any] = {
     "limits": {"max_trials": 10},
     "trial": {"command": ["train", "--lr=${lr}"]},
 }
-"""What a page's part of a spec is put into."""
+"""A whole spec, in which a part on a page replaces sections."""
 SECTIONS = set(Experiment.model_fields) - {"name"}
 
 
@@ -55,7 +55,7 @@ def trial_file(block: Block) -> None:
 
 
 def tutorial_mistake(block: Block) -> None:
-    """The message that `validate` prints for the mistake that the tutorial suggests."""
+    """The block is the message of `validate` for the mistake that the tutorial suggests."""
     page = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
     (text,) = [text for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "scale: log}" in text]
     with pytest.raises(InvalidSpec) as caught:
@@ -64,7 +64,7 @@ def tutorial_mistake(block: Block) -> None:
 
 
 def limits_of_namespace(block: Block) -> None:
-    """The ConfigMap is one that the manifests of a namespace have, too."""
+    """The manifests of a namespace have the same ConfigMap."""
     limits = yaml.safe_load(block.text)
     settings = (ROOT / "workflow_templates" / "namespaced" / "settings.yaml").read_text()
     kinds = {(known["kind"], known["metadata"]["name"]) for known in yaml.safe_load_all(settings) if known}
@@ -88,7 +88,7 @@ def json_metrics(block: Block) -> None:
 
 
 def container_collector(block: Block) -> None:
-    """The block shows both kinds of collector; a spec has the one that goes with its trial."""
+    """The block shows both kinds of collector; a spec has the one for its kind of trial."""
     metrics = yaml.safe_load(block.text)["metrics"]
     command = {name: value for name, value in metrics.items() if name not in ("container", "path")}
     Experiment.parse({**WHOLE, "metrics": command})
@@ -133,21 +133,21 @@ READERS: dict[tuple[str, str], Reader] = {
 
 EXCUSED = {
     ("CONTRIBUTING.md", "spec ──▶ suggestion"): "a drawing",
-    ("CONTRIBUTING.md", "spaces: spec (models)"): "tests/test_layers.py holds the code against it",
+    ("CONTRIBUTING.md", "spaces: spec (models)"): "tests/test_layers.py checks the code against it",
     ("docs/argo.md", "patches:"): "tests/argo/test_install.py builds it with kubectl",
     (
         "docs/first-cluster.md",
         "good     Argo Workflows",
-    ): "what doctor prints on a cluster; tests/argo/test_doctor.py",
-    ("docs/tutorial.md", "t00000 succeeded"): "what a run prints; tests/local/test_local_progress.py",
-    ("docs/tutorial.md", "reached limits.max_trials (20)"): "what a run prints; tests/test_loop.py",
-    ("docs/argo.md", "suggest waits: the image"): "what a cluster makes the program print; tests/argo/test_waits.py",
+    ): "output of doctor on a cluster; tests/argo/test_doctor.py",
+    ("docs/tutorial.md", "t00000 succeeded"): "output of a run; tests/local/test_local_progress.py",
+    ("docs/tutorial.md", "reached limits.max_trials (20)"): "output of a run; tests/test_loop.py",
+    ("docs/argo.md", "suggest waits: the image"): "output of suggest on a cluster; tests/argo/test_waits.py",
 }
-"""Blocks that nothing here reads, and why."""
+"""Blocks that are not read by this module, and the reasons."""
 
 
 def directive(block: Block) -> None:
-    """Of Sphinx: the pages, files and objects that it names exist."""
+    """A directive of Sphinx; the pages, files and objects that it names exist."""
     kind = block.language.strip("{}")
     if kind == "literalinclude":
         assert (ROOT / "docs" / block.info.split()[1]).is_file()
@@ -161,7 +161,7 @@ def directive(block: Block) -> None:
 
 
 def documented(path: str) -> None:
-    """Import a module, or what a module holds; skip where an optional library is missing."""
+    """Import a module or an object; skip the test if an optional library is missing."""
     try:
         importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -172,7 +172,7 @@ def documented(path: str) -> None:
 
 
 def spec(block: Block) -> None:
-    """A whole spec, or sections to put into one."""
+    """A whole spec, or sections of one."""
     data = yaml.safe_load(block.text)
     if "architecture" in data:
         Experiment.parse({**{name: value for name, value in WHOLE.items() if name != "trial"}, **data})
@@ -181,7 +181,7 @@ def spec(block: Block) -> None:
 
 
 def reader_of(block: Block) -> Reader | None:
-    """What reads a block that is no program; None where nothing does."""
+    """The reader of a block that is not a program, if there is one."""
     own = [reader for (page, key), reader in READERS.items() if page == block.page and key in block.text]
     if own:
         return own[0]

@@ -1,6 +1,6 @@
-"""What the Python of the pages needs in order to run: what the text around a block says, in a table.
+"""A table of what the Python blocks of the pages need in order to run, which the text around a block says in words.
 
-A block is named by its page and by a text that it alone holds.
+A block is identified by its page and by a text that only it contains.
 """
 
 import re
@@ -29,7 +29,7 @@ sections = {
     "trial": {"command": ["train"]},
 }
 """
-"""What an experiment of a check is made of."""
+"""The sections of an experiment, for checks."""
 FROM_ADAM = """
 sections["parameters"]["momentum"] = {"type": "float", "min": 0, "max": 1, "when": {"optimizer": "sgd"}}
 sections["parameters"]["steps"] = {"type": "int", "min": 1, "max": 9, "when": {"optimizer": "sgd"}}
@@ -39,7 +39,7 @@ steps = [suggestion.assignment for suggestion in kf.suggest(spec, kf.History([be
 assert {len(step) for step in steps} == {1, 3}, steps
 assert all(0 <= step["momentum"] <= 1 for step in steps if "momentum" in step), steps
 """
-"""Steps from a trial in which two parameters are inactive, some of them to where they are active."""
+"""Check steps from a trial with two inactive parameters; some of the steps make them active."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,11 @@ class Program:
     """How a block is run.
 
     Attributes:
-        before: what the text of the page has introduced, as a program.
-        after: what must hold when the block has run.
-        replaced: shorter searches, and what stands in the place of an ellipsis.
-        files: what the block reads, by name.
-        needs: optional libraries; without one of them the test is skipped.
+        before: a program for what the text of the page has introduced.
+        after: a program that checks the results of the block.
+        replaced: replacements in the block, for shorter searches and for an ellipsis.
+        files: files that the block reads, by name.
+        needs: optional libraries; the test is skipped if one is missing.
     """
 
     before: str = ""
@@ -172,11 +172,11 @@ ELSEWHERE = {
     ("docs/python.md", "with kf.ask_and_tell("): "tests/examples/test_python_page.py",
     ("docs/python.md", "from katib_flow.sklearn import KatibFlowSearchCV"): "tests/examples/test_python_page.py",
 }
-"""What another module runs: of a page, every block of a language, or the block with a line."""
+"""Blocks that another module runs: all blocks of a language on a page, or the block that contains a line."""
 
 
 def elsewhere(block: Block) -> str | None:
-    """The test module that runs a block; None where it is run here."""
+    """The test module that runs a block; None if tests/docs runs it."""
     for (page, key), module in ELSEWHERE.items():
         if page == block.page and (key == block.language if key in ("python", "yaml") else key in block.text):
             return module

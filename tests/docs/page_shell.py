@@ -1,4 +1,4 @@
-"""The command lines of the pages: which pages are run line by line, and why a line is left out."""
+"""The command lines of the pages: the pages that are run line by line, and the reasons to leave a line out."""
 
 import shlex
 from collections.abc import Iterator
@@ -8,7 +8,7 @@ from page_blocks import ROOT, Block
 from page_programs import SPEC
 
 NOT_RUN = {
-    "katib-flow ui": "serves until it is ended; tests/cli/test_cli_ui.py",
+    "katib-flow ui": "serves until it is stopped; tests/cli/test_cli_ui.py",
     "katib-flow submit": "needs a cluster; tests/cli/test_cli_submit.py",
     "katib-flow doctor": "needs a cluster; tests/argo/test_doctor.py",
     "katib-flow run examples/": "takes minutes; tests/examples/test_examples.py compiles every example",
@@ -19,7 +19,7 @@ NOT_RUN = {
     "katib-flow import --own-nas": "tests/spec/test_katib_own_nas.py",
     "katib-flow import sqlite:": "needs a study; tests/cli/test_cli_import_study.py",
     "katib-flow import journal.log": "needs a study; tests/migration/test_optuna_studies.py",
-    "katib-flow import ~/ray_results": "needs results of Ray; tests/migration/test_ray_results.py",
+    "katib-flow import ~/ray_results": "needs results of Ray Tune; tests/migration/test_ray_results.py",
     "katib-flow validate first.yaml": "tests/examples/test_first_cluster_page.py compiles the spec",
     "katib-flow best first": "needs a cluster; tests/examples/test_first_cluster_page.py",
     "katib-flow trials first": "needs a cluster; tests/examples/test_first_cluster_page.py",
@@ -28,19 +28,19 @@ NOT_RUN = {
     "kind ": "needs Docker",
     "minikube ": "needs Docker",
     "docker build ": "needs Docker; make image-test builds the image without it",
-    "export ARGO_": "is for what needs a cluster",
+    "export ARGO_": "is for commands that need a cluster",
     "kubectl ": "needs a cluster",
-    "make ": "installs, builds images or runs all tests; the target is looked up in the Makefile",
-    "pip install ": "needs a network; the extra is looked up in pyproject.toml",
-    "python -m venv ": "is for what needs a network",
-    ".venv/peers/bin/": "needs what the line before it installs",
-    "python -m benchmarks.": "takes minutes to hours; the options are looked up in the module",
+    "make ": "installs, builds images or runs all tests; the Makefile is checked for the target",
+    "pip install ": "needs a network; pyproject.toml is checked for the extra",
+    "python -m venv ": "is for commands that need a network",
+    ".venv/peers/bin/": "needs the packages that the line before it installs",
+    "python -m benchmarks.": "takes minutes to hours; the module is checked for the options",
     "katib-flow resume svm --argo": "needs a cluster; tests/cli/test_cli_submit.py",
     "python tune.py": "tests/docs/test_pages_python.py runs the program",
     "python examples/local_search.py": "takes minutes; tests/examples/test_own_system.py runs the module",
     "export KATIB_FLOW_": "is for tests on a cluster",
 }
-"""What a line begins with, and why it is not run: there is a reason, or a test that runs it otherwise, or both."""
+"""Beginnings of lines that are not run, with the reason, a test that runs them in another way, or both."""
 
 TRAIN = """\
 import argparse
@@ -71,14 +71,14 @@ RUN = {
     "docs/resume.md": {"train.py": TRAIN, "svm.yaml": SVM},
     "docs/tutorial.md": {"train.py": TRAIN},
 }
-"""The pages whose lines are run, in one directory, with the files that are there before, beside the page's own."""
+"""The pages whose lines are run, in one directory, with files in addition to those that the page shows."""
 
 BEFORE = {"docs/resume.md": [["katib-flow", "run", "svm.yaml"]]}
-"""What the reader of a page has run before."""
+"""Commands that the reader of a page has run before."""
 
 
 def lines(block: Block) -> Iterator[list[str]]:
-    """The commands of a block, split into words; comments are left out, and what `&&` joins is apart."""
+    """The commands of a block as lists of words, without comments; `&&` separates commands."""
     for line in block.text.replace("\\\n", " ").splitlines():
         for part in line.split("&&"):
             if words := shlex.split(part, comments=True):
@@ -86,11 +86,11 @@ def lines(block: Block) -> Iterator[list[str]]:
 
 
 def reason(words: list[str]) -> str | None:
-    """Why a command is not run; None where it is."""
+    """Why a command is not run; None if it is."""
     line = " ".join(words)
     return next((reason for beginning, reason in NOT_RUN.items() if line.startswith(beginning)), None)
 
 
 def cited(text: str) -> list[Path]:
-    """The test modules that a reason names."""
+    """The test modules that a reason cites."""
     return [ROOT / word.rstrip(";,") for word in text.split() if word.startswith("tests/")]

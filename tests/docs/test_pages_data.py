@@ -1,4 +1,4 @@
-"""Every block of code of the pages is run, read or excused; here specs, JSON and lines of output are read."""
+"""Every block of code in the pages is run, read or excused; this module reads specs, JSON and lines of output."""
 
 from pathlib import Path
 
@@ -34,14 +34,14 @@ def test_blocks_of_every_shape_are_seen() -> None:
 
 
 @pytest.mark.parametrize("block", READ, ids=str)
-def test_a_block_that_is_no_program_says_what_is_true(block: Block) -> None:
+def test_a_block_that_is_not_a_program_is_correct(block: Block) -> None:
     reader = reader_of(block)
-    assert reader is not None, "add a reader to READERS of page_data.py, or say in EXCUSED why there is none"
+    assert reader is not None, "add a reader to READERS in page_data.py, or the reason for having none to EXCUSED"
     reader(block)
 
 
 @pytest.mark.parametrize("block", WHOLE, ids=str)
-def test_a_whole_spec_is_found_good(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_whole_spec_is_valid(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "spec.yaml").write_text(block.text)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["katib-flow", "validate", "spec.yaml"])

@@ -1,4 +1,4 @@
-"""The messages that the page on troubleshooting has as headings are messages of the code."""
+"""The headings of the page on troubleshooting are messages of the code."""
 
 import ast
 import re
@@ -12,7 +12,7 @@ HEADINGS = re.findall(r"^### `(.+)`$", PAGE.read_text(encoding="utf-8"), re.MULT
 
 
 def texts() -> Iterator[str]:
-    """Every piece of text in the source, the fixed parts of f-strings among them."""
+    """Every string in the source, including the fixed parts of f-strings."""
     for path in sorted((ROOT / "katib_flow").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):

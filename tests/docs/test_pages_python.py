@@ -1,4 +1,4 @@
-"""The Python of the pages: each block in a process of its own, in an empty directory, as it is printed."""
+"""The Python of the pages: each block runs unchanged, in a process of its own and an empty directory."""
 
 import os
 import subprocess
@@ -14,6 +14,7 @@ BLOCKS = [block for block in all_blocks() if block.language == "python" and else
 
 
 def program_of(block: Block) -> Program:
+    """How a block is run: its row of ``PROGRAMS``, or the default."""
     own = [row for (page, key), row in PROGRAMS.items() if page == block.page and key in block.text]
     return own[0] if own else Program()
 
@@ -26,9 +27,9 @@ def test_a_block_runs_as_it_is_printed(block: Block, tmp_path: Path) -> None:
         if find_spec(name) is None:
             pytest.skip(f"needs {name}, which is not installed here")
     text = block.text
-    for printed, shorter in program.replaced.items():
-        assert printed in text
-        text = text.replace(printed, shorter)
+    for original, replacement in program.replaced.items():
+        assert original in text
+        text = text.replace(original, replacement)
     for name, content in program.files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)

@@ -1,4 +1,4 @@
-"""The command lines of the pages: commands and options exist, and what needs no cluster is run as it is printed."""
+"""The command lines of the pages: commands and options exist, and those that need no cluster run unchanged."""
 
 import os
 import subprocess
@@ -19,11 +19,11 @@ COMMANDS: Any = typer.main.get_command(app)
 
 
 def parsed(name: str, *words: str) -> None:
-    """Let a command of ours parse its arguments, and do nothing.
+    """Parse the arguments of a command of katib-flow, without running it.
 
     Raises:
-        KeyError: there is no such command.
-        UsageError: it has no such option, or one is missing.
+        KeyError: the command does not exist.
+        UsageError: an option does not exist, or a required one is missing.
     """
     COMMANDS.commands[name].make_context(name, [*words]).close()
 
@@ -35,6 +35,7 @@ def test_a_command_has_the_options_that_a_block_gives_it(block: Block) -> None:
 
 
 def check(words: list[str]) -> None:
+    """Check that the program, target, package, option or file of a command exists."""
     match words:
         case ["katib-flow", *rest]:
             parsed(*rest)
@@ -56,7 +57,7 @@ def check(words: list[str]) -> None:
         case ["kubectl", "apply", "-k", path]:
             assert (ROOT / path / "kustomization.yaml").is_file()
         case _:
-            assert reason(words), f"{words[0]}: no check in this module"
+            assert reason(words), f"{words[0]}: this module has no check for it"
     for word in words:
         if word.startswith(("examples/", "benchmarks/")):
             assert (ROOT / word).is_file()
