@@ -19,7 +19,7 @@ def _check(experiment: kf.Experiment, settings: kf.Settings) -> Iterator[kf.Spec
 @kf.algorithm("local-search", check=_check, strategy="modification", scope="cell")
 def local_search(ask: kf.Ask[kf.Settings]) -> list[kf.Suggestion]:
     """Local search: a neighbour of the best network so far; if all of them are known, any network."""
-    best, known = ask.experiment.best(ask.history), Known.of(ask)
+    best, known = ask.experiment.best(ask.history), Known.from_ask(ask)
 
     def propose(index: int) -> kf.Suggestion | None:
         rng = ask.rng(index)  # one stream per index: the same numbers on every call

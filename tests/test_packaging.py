@@ -102,7 +102,7 @@ def test_the_wheel_alone_runs_an_experiment(installed: Path, tmp_path: Path) -> 
     assert PROJECT["version"] in version.stdout, version.stderr
     (tmp_path / "tiny.yaml").write_text(SPEC)
     checked = run(program, "validate", "tiny.yaml", cwd=tmp_path)
-    assert "good; 1 parameter" in checked.stdout, checked.stderr
+    assert "valid; 1 parameter" in checked.stdout, checked.stderr
     done = run(program, "run", "-q", "tiny.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "2 succeeded" in done.stdout

@@ -366,7 +366,7 @@ def test_the_schema_of_programs_that_suggest_is_one_of_json(call: Any) -> None:
 
 def test_algorithms_end_with_the_table_of_systems_of_architecture_search(call: Any) -> None:
     text = call("algorithms").out
-    assert all(word in text for word in ("generation", "modification", "whole network", "in 22 of their 22 places"))
+    assert all(word in text for word in ("generation", "modification", "whole network", "in 22 of its 22 places"))
     assert r"\n" not in text
     assert any(line.split() == ["│", "│", "mnasnet", "│", "nasnet", "│"] for line in text.splitlines())
     place = {each["name"]: (each["strategy"], each["scope"]) for each in call("algorithms", "-o", "json").json}

@@ -101,7 +101,7 @@ def test_a_recurrent_network_is_trained_on_text(tmp_path: Path, monkeypatch: pyt
             {"function": "katib_flow.training:classify"},
             r"trial\.function: .*networks for tokens, as those of the space, such as katib_flow\.nas:train",
         ),
-        ("cell", {"function": "katib_flow.training:predict"}, r"trial\.function: .*which read images"),
+        ("cell", {"function": "katib_flow.training:predict"}, r"trial\.function: .*networks for images"),
     ],
 )
 def test_images_and_text_are_not_mixed_up(space: str, trial: dict[str, object], message: str) -> None:

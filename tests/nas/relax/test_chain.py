@@ -95,7 +95,7 @@ def test_a_space_that_is_more_than_a_supernet_holds_is_refused(name, space):
     assert found.where == "architecture.space"
     assert "cell or dense" in found.need
     if space == "mobile":
-        assert "slots.1.k: found nothing, need a value" in found.need
+        assert "slots.1.k: found nothing, need a fixed value" in found.need
 
 
 @both

@@ -250,11 +250,11 @@ THREE = {"over": {"among": [True, False, 3]}, "op": TINY["slots"]["op"]}
     ("template", "message"),
     [
         (changed(vertices=MEAN), "vertex m: found 'mean', need one of add"),
-        (changed(edges=NO_CONVOLUTION), "edge mix: found 'max3', need a convolution: it reads the stack m, of which"),
-        ({**TINY, "slots": THREE}, "slots.over: found nothing, need a value"),
+        (changed(edges=NO_CONVOLUTION), "edge mix: found 'max3', need a convolution, because it reads the stack m"),
+        ({**TINY, "slots": THREE}, "slots.over: found nothing, need a fixed value"),
         (
             {**changed(edges=edges(over={"when": {"op": ["identity"]}})), "slots": {"op": TINY["slots"]["op"]}},
-            "slots.op: found nothing, need a value",
+            "slots.op: found nothing, need a fixed value",
         ),
     ],
 )
