@@ -95,6 +95,24 @@ class Experiment(Model):
 
     Rules that other packages know, such as those for the settings of an algorithm or for ``architecture``, are passed
     to ``parse``.
+
+    Attributes:
+        name: at most 45 lower-case letters, digits and dashes.
+        description: a text for people.
+        objective: the metric to optimise; a list of them searches for the Pareto front.
+        additional_metrics: names of other metrics to record.
+        parameters: the parameters to search, by name.
+        architecture: a neural network to search, instead of parameters or together with them.
+        initial: points to try first.
+        warm_start: names or run ids of earlier experiments to learn from.
+        algorithm: the search algorithm.
+        budget: the resource that a trial may spend, for algorithms that assign budgets.
+        early_stopping: the rule that ends hopeless trials.
+        limits: bounds on the experiment and on its trials.
+        trial: the way to run a trial; with an ``architecture``, the built-in trainer by default.
+        metrics: the source of the metrics.
+        tracking: the MLflow store.
+        argo: the pods on a cluster.
     """
 
     name: Name

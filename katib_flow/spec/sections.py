@@ -34,7 +34,13 @@ Duration = Annotated[
 
 
 class Objective(Model):
-    """A metric, the direction in which it improves, and the value at which the search ends."""
+    """A metric, the direction in which it improves, and the value at which the search ends.
+
+    Attributes:
+        metric: the name of the metric.
+        direction: whether higher or lower values are better.
+        goal: the value at which the search ends.
+    """
 
     metric: Text
     direction: Literal["maximize", "minimize"]
@@ -130,7 +136,14 @@ class AlgorithmSpec(Model):
 
 
 class Budget(Model):
-    """The resource that a trial may spend, passed to it as a parameter (R of Li et al., JMLR 2018, is ``max``)."""
+    """The resource that a trial may spend, passed to it as a parameter (R of Li et al., JMLR 2018, is ``max``).
+
+    Attributes:
+        parameter: the name of that parameter, which is not searched.
+        min: the smallest budget.
+        max: the largest budget.
+        eta: the factor between the budgets of two rungs; the best 1/eta of a rung are promoted.
+    """
 
     parameter: Text
     min: Count = 1
@@ -182,6 +195,10 @@ class Limits(Model):
     """Bounds on an experiment and on each of its trials.
 
     Attributes:
+        max_trials: the number of trials at which the experiment ends.
+        parallel_trials: the number of trials that run at a time.
+        timeout: the time for which the experiment runs in all, resumed runs included.
+        trial_timeout: the time after which a trial fails.
         max_failed_trials: the experiment fails when more trials than this have failed.
         retries: how often a trial is restarted after a fault of the machine (never after its own failure).
     """
@@ -226,6 +243,11 @@ class Metrics(Model):
     """The source of the metrics, and how a series becomes one observation.
 
     Attributes:
+        source: how a trial reports its metrics.
+        format: the form of its lines.
+        path: the file or directory of metrics, or the path of an endpoint.
+        port: the port of an endpoint in the trial.
+        strategy: the value of a series that counts, by the name of the metric; the latest by default.
         command: a program that reads the metrics when the trial has ended, on this machine or in the image of the
             trials.
         container: the same for container trials.
@@ -270,7 +292,13 @@ class Metrics(Model):
 
 
 class Tracking(Model):
-    """The MLflow store: its URI, the MLflow experiment, and the name to register the best trial's model under."""
+    """The MLflow store: its URI, the MLflow experiment, and the name to register the best trial's model under.
+
+    Attributes:
+        uri: the store; by default ``MLFLOW_TRACKING_URI``, or a SQLite file in the working directory.
+        experiment: the name of the MLflow experiment that holds the runs.
+        register_model: the name in MLflow's registry under which the best network is registered.
+    """
 
     uri: str | None = None
     experiment: Text = "katib-flow"
@@ -278,7 +306,12 @@ class Tracking(Model):
 
 
 class Architecture(Model):
-    """The search space of a neural architecture: the name of a preset, or the user's own space."""
+    """The search space of a neural architecture: the name of a preset, or the user's own space.
+
+    Attributes:
+        space: the name of a preset, or a topology with slots.
+        settings: the settings of a preset.
+    """
 
     space: Annotated[Text | dict[str, Any], Plain]
     settings: PlainData = {}

@@ -1,5 +1,7 @@
 """Every block of code in the pages is run, read or excused; this module reads specs, JSON and lines of output."""
 
+import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from page_programs import elsewhere
 from page_shell import NOT_RUN, cited
 
 from katib_flow.cli import main
+from katib_flow.spec import Experiment
 
 OTHERS = [block for block in all_blocks() if block.language not in ("python", "shell") and elsewhere(block) is None]
 READ = [block for block in OTHERS if excuse_of(block) is None]
@@ -59,3 +62,12 @@ def test_the_tests_that_an_excuse_cites_exist() -> None:
     cites = [path for text in (*EXCUSED.values(), *NOT_RUN.values()) for path in cited(text)]
     assert len(cites) > 5
     assert [path.relative_to(ROOT) for path in cites if not path.is_file()] == []
+
+
+def test_the_page_of_all_keys_has_those_of_the_schema(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("sphinx")
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    printed = re.findall(r"^\| `(\w+)` \| .", "\n".join(importlib.import_module("spec_keys").lines()), re.MULTILINE)
+    schema = Experiment.model_json_schema()
+    models = [schema, *schema["$defs"].values()]
+    assert sorted(printed) == sorted(key for model in models for key in model.get("properties", ()))
