@@ -108,7 +108,7 @@ def workers(directory: TrialDirectory) -> Iterator[Workers]:
 def test_a_dead_worker_is_noticed_and_lets_go_of_its_lock_while_its_trial_s_children_live(
     workers: Workers, directory: TrialDirectory
 ) -> None:
-    assert within(20, lambda: Path("pids").exists())
+    assert within(20, lambda: Path("pids").exists() and (directory.path / NAME).exists())
     worker, leader, child = map(int, Path("pids").read_text().split())
     os.kill(worker, signal.SIGHUP)  # a terminal that is closed is the scheduler's to handle
     assert list(workers.events(0)) == []
