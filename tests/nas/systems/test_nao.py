@@ -9,11 +9,11 @@ from katib_flow.algorithms.learning import taught
 from katib_flow.algorithms.registry import Ask, find_algorithm
 from katib_flow.history import History, Kind, State, Suggestion, Trial
 from katib_flow.loop import suggest
-from katib_flow.nas import latent
 from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
 pytest.importorskip("torch", reason="needs torch (the extra nas)")
+from katib_flow.nas import latent
 from katib_flow.nas.systems.nao import LatentLearner, Learnt, _improved
 
 OPERATIONS = CELL["settings"]["operations"]
