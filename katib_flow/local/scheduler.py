@@ -372,8 +372,7 @@ class Scheduler:
         if now >= due:
             self._away_announced = now
             at = datetime.fromtimestamp(since).strftime("%H:%M:%S")
-            count = self.recorder.results
-            results = f"{counted(count, 'result')} {'waits' if count == 1 else 'wait'} on disk"
+            results = f"{counted(self.recorder.results, 'result waits', 'results wait')} on disk"
             self.progress.say(f"MLflow has not answered since {at}; {results}, and no trials start until it does")
 
     def finish(self) -> Result:

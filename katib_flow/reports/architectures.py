@@ -121,7 +121,7 @@ def _searched(supernet: Topology, line: Sequence[Trial], series: Mapping[str, Se
                 points.setdefault(metric.name, []).append((metric.step, float(metric.value)))
     slots = dict(list(supernet.flat.groups.items())[:MOST_SLOTS])
     left = len(supernet.flat.groups) - len(slots)
-    more = f" {counted(left, 'more slot')} {'is' if left == 1 else 'are'} not shown." if left else ""
+    more = f" {counted(left, 'more slot is', 'more slots are')} not shown." if left else ""
     taken = {
         slot: [(step, int(index)) for step, index in points.get(choice_metric(slot), ()) if index in range(len(names))]
         for slot, names in slots.items()

@@ -51,7 +51,7 @@ def lineage_sections(experiment: Experiment, history: History) -> Iterator[Secti
     if len(kept) < len(related):
         said += f" {len(kept):,} of {len(related):,} related trials are drawn: the best, with all of their ancestors."
     if alone:
-        said += f" {counted(alone, 'trial')} {'has' if alone == 1 else 'have'} neither a parent nor children."
+        said += f" {counted(alone, 'trial has', 'trials have')} neither a parent nor children."
     rows = 1 + round(max(node.row for node in nodes))
     height = min(max(150 + 15 * rows, 260), 720)
     yield Section("Lineage", [Chart(figure(objective, nodes, best), said, height, "Lineage of the trials")])

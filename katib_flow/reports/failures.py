@@ -108,7 +108,7 @@ def failure_sections(history: History, parameters: Mapping[str, Parameter]) -> I
     blocks.append(Table(columns, rows))
     if len(every_cause) > len(shown):
         left = len(every_cause) - len(shown)
-        blocks.append(Text(f"{counted(left, 'more cause')} {'is' if left == 1 else 'are'} not shown.", soft=True))
+        blocks.append(Text(f"{counted(left, 'more cause is', 'more causes are')} not shown.", soft=True))
     first = [[trial.id, str(trial.state), trial.message, cell(trial.assignment)] for trial in failed[:MOST_FAILURES]]
     title = "All failures" if len(failed) <= MOST_FAILURES else f"The first {MOST_FAILURES} failures"
     blocks.append(Table(["trial", "state", "message", "parameters"], first, title=title))

@@ -102,8 +102,7 @@ def _lead(record: Record, best: Trial | None, undominated: Sequence[Trial]) -> s
         return f"{why}No trial has a finite value of the objective yet."
     first, *others = record.experiment.objective
     if others:
-        count = len(undominated)
-        trials = "1 trial is" if count == 1 else f"{count:,} trials are"
+        trials = counted(len(undominated), "trial is", "trials are")
         return f"{why}{trials} on the front: no other trial is as good in every objective and better in one."
     return f"{why}The best is trial {best.id}, with {first.metric} {cell(best.observations[first.metric])}."
 
@@ -219,6 +218,6 @@ def _table(record: Record, history: History, ranked: Sequence[Trial]) -> Iterato
     shown = [*ranked, *(trial for trial in history if trial.id not in scored)][:MOST_ROWS]
     marked = frozenset([0] if ranked else [])
     left = len(history) - len(shown)
-    left_out = f"{counted(left, 'more trial')} {'is' if left == 1 else 'are'} not shown"
+    left_out = f"{counted(left, 'more trial is', 'more trials are')} not shown"
     more = [Text(f"{left_out}; for all of them: {command(record, 'export')}.", soft=True)] if left else []
     yield Section("Trials, the best first", [trial_table(record.experiment, shown, marked), *more])

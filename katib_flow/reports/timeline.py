@@ -45,8 +45,7 @@ def timeline_sections(history: History, now: float) -> Iterator[Section]:
     figure = timeline(shown, lanes, begin, end, now)
     blocks = [Chart(figure, said, 110 + min(max(26 * count, 60), 420), "Timeline of trials")]
     untimed = sum(trial.state.final for trial in history) - sum(trial.state.final for trial in timed)
-    start = "has no start time" if untimed == 1 else "have no start time"
-    more = [Text(f"{counted(untimed, 'trial')} {start}.", soft=True)] if untimed else []
+    more = [Text(f"{counted(untimed, 'trial has', 'trials have')} no start time.", soft=True)] if untimed else []
     yield Section("Timeline", [*blocks, *more])
 
 

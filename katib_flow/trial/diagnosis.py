@@ -126,8 +126,8 @@ def thinned(reader: Reader) -> str:
         what = "latest, min and max take all of them into account"
         texts.append(f"{count.kept:,} of {counted(count.reported, 'reported number')} are recorded; {what}")
     if reader.crowded_out:
-        reports = "report was" if reader.crowded_out == 1 else "reports were"
-        texts.append(f"{reader.crowded_out} {reports} ignored, because the trial has more than {NAMES} metrics")
+        reports = counted(reader.crowded_out, "report was", "reports were")
+        texts.append(f"{reports} ignored, because the trial has more than {NAMES} metrics")
     return "; ".join(texts)
 
 

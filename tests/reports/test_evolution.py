@@ -208,12 +208,12 @@ def supernet_trials(made: Experiment, taken: list[tuple[int, ...]]) -> tuple[lis
     trials: list[Trial] = []
     series: dict[str, list[Metric]] = {}
     for index, positions in enumerate(taken):
-        marks = choice_metrics([dict(zip(names, positions, strict=True))])
+        choices = choice_metrics([dict(zip(names, positions, strict=True))])
         parent, origin = index - 1 if index else None, Origin(Kind.SEGMENT, (index - 1,) if index else ())
         decided = space.decode([0] * len(names))
         suggestion = Suggestion(index, decided, parent=parent, topology=supernet.to_dict(), origin=origin)
-        trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": 2.0, **marks}))
-        series[trials[-1].id] = [Metric(name, value, index + 1) for name, value in marks.items()]
+        trials.append(Trial(suggestion, State.SUCCEEDED, {"loss": 2.0, **choices}))
+        series[trials[-1].id] = [Metric(name, value, index + 1) for name, value in choices.items()]
         weights = weight_metrics(supernet)
         series[trials[-1].id] += [
             Metric(name, 0.25 + 0.1 * index, index + 1) for metrics in weights.values() for name in metrics

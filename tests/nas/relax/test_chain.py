@@ -187,8 +187,8 @@ def test_a_segment_that_does_not_say_what_it_came_to_is_told(value, found):
 def test_what_is_told_of_networks_is_what_is_taken():
     supernet = Topology.parse(only(search("enas")).topology)
     networks = [dict.fromkeys(SLOTS, place) for place in (2, 0, 3)]
-    told = choice_metrics(networks)
-    assert told["choice/0>1"] == 2
-    assert reported_networks(supernet, told) == networks
-    del told["rival/2/0>3"]
-    assert reported_networks(supernet, told) == networks[:1]  # the third does not come second
+    metrics = choice_metrics(networks)
+    assert metrics["choice/0>1"] == 2
+    assert reported_networks(supernet, metrics) == networks
+    del metrics["rival/2/0>3"]
+    assert reported_networks(supernet, metrics) == networks[:1]  # the third does not come second
