@@ -10,14 +10,36 @@ from katib_flow.nas.table import boxes
 
 pytest.importorskip("torch")
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import nas_table1
+from benchmarks import nas_budget, nas_table1
 from benchmarks.nas_boxes import BOXES, RULE, SUPERNETS, example, rule_network, settings_of
 from benchmarks.nas_budget import Counted, search, trained_again
 from benchmarks.nas_table1 import Task, choice, digest, missing, read, report, tasks
 from katib_flow.models.build import build
 from katib_flow.training.data import load_data
 from katib_flow.training.loop import Recipe, evaluate, train
+
+aten = torch.ops.aten
+
+
+class Dispatched(TorchDispatchMode):
+    """An oracle: the multiply-accumulates of all products that PyTorch dispatches to a kernel."""
+
+    def __init__(self):
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        operation = func.overloadpacket
+        if operation is aten.convolution:
+            self.total += result.numel() * args[1][0].numel()
+        elif operation is aten.convolution_backward:
+            self.total += args[0].numel() * args[2][0].numel() * sum(args[-1][:2])
+        elif operation in (aten.mm, aten.bmm, aten.addmm):
+            self.total += result.numel() * args[-2].shape[-1]
+        return result
 
 
 def test_every_box_of_the_table_is_there():
@@ -53,12 +75,48 @@ def test_the_cost_of_a_step_is_that_of_three_passes_but_for_what_needs_no_gradie
         assert counted.total == passes * forward
 
 
-def test_products_of_matrices_are_counted():
-    with Counted() as counted:
-        torch.nn.Linear(3, 5)(torch.zeros(2, 3))
-        torch.mm(torch.zeros(2, 3), torch.zeros(3, 5))
-        torch.bmm(torch.zeros(4, 2, 3), torch.zeros(4, 3, 5))
-    assert counted.total == 30 + 30 + 4 * 30
+def _mixed(frozen):
+    """A network with convolutions of one group and of several, and linear maps with a bias and without."""
+    conv, linear = torch.nn.Conv2d, torch.nn.Linear
+    network = torch.nn.Sequential(
+        conv(1, 4, 3, bias=False), conv(4, 4, 3, groups=4), torch.nn.Flatten(2), linear(16, 5), linear(5, 3, bias=False)
+    )
+    network[1].requires_grad_(not frozen)
+    return network
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+@pytest.mark.parametrize("wanted", ["all", "first", "last"])
+def test_the_count_is_that_of_every_operation_that_pytorch_dispatches(frozen, wanted):
+    network, images = _mixed(frozen), torch.zeros(2, 1, 8, 8)
+    weights = [weight for weight in network.parameters() if weight.requires_grad]
+    weights = {"all": weights, "first": weights[:1], "last": weights[-1:]}[wanted]
+    with Dispatched() as oracle, Counted() as counted:
+        torch.autograd.grad(network(images).sum(), weights)
+        with torch.no_grad():
+            network(images)
+    assert counted.total == oracle.total > 0
+    network(images)
+    assert counted.total == oracle.total
+
+
+@pytest.mark.parametrize("name", ["darts", "proxylessnas"])
+def test_the_count_of_a_search_is_that_of_every_operation_that_pytorch_dispatches(name, monkeypatch):
+    oracle = Dispatched()
+
+    class Both(Counted):
+        def __enter__(self):
+            oracle.__enter__()
+            return super().__enter__()
+
+        def __exit__(self, *error):
+            super().__exit__(*error)
+            oracle.__exit__(*error)
+
+    monkeypatch.setattr(nas_budget, "Counted", lambda: counted)
+    counted = Both()
+    list(search(BOXES[name].experiment, 200, seed=0))
+    assert counted.total == oracle.total > 200e6
 
 
 def test_a_search_ends_with_its_budget_and_one_that_ended_before_begins_again():
