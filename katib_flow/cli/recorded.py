@@ -57,8 +57,9 @@ def best(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group:
     store = open_store(tracking_uri, group)
     record = store.find(name)
     history = store.history(record)
-    row, front = records.best(record.experiment, history), records.front_of(record.experiment, history)
     several = len(record.experiment.objective) > 1
+    front = records.front_of(record.experiment, history) if several else []  # imports NumPy
+    row = records.best(record.experiment, history)
     if row is None or (several and not front):
         wanted = " and ".join(repr(objective.metric) for objective in record.experiment.objective)
         raise NotFound(f"{name}: no trial has a finite value of {wanted} yet")
@@ -83,6 +84,7 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
     from katib_flow.cli.output import show, show_one
     from katib_flow.cli.records import importance_of
     from katib_flow.reports.importance import importance as analysis_of
+    from katib_flow.wording import counted
 
     store = open_store(tracking_uri, group)
     record = store.find(name)
@@ -96,7 +98,9 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
             {"parameter": parameter, "share": share, "deviation": result.deviations[parameter]}
             for parameter, share in result.shares.items()
         ]
-        show(shares, output, title=f"importance for {result.metric}")
+        trials = counted(result.trials, "trial")
+        budget = "" if result.budget is None else f", {trials} with a budget of {result.budget:g}"
+        show(shares, output, title=f"importance for {result.metric}{budget}")
 
 
 def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:

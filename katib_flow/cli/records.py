@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.history import History
-from katib_flow.local import Result
 from katib_flow.spec import Experiment
 from katib_flow.tracking import Control, Record, Status
 from katib_flow.trial.table import rows
 from katib_flow.wording import counted
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # a command that only reads loads no algorithm
+    from katib_flow.local import Result
     from katib_flow.replay import Replayed
     from katib_flow.reports.importance import Importance
 
@@ -65,10 +65,11 @@ def best(experiment: Experiment, history: History) -> Row | None:
 def importance_of(result: "Importance") -> Row:
     """The share of an objective's variance that each parameter, and each pair, explains."""
     pairs = [{"parameters": list(pair.parameters), "share": pair.share} for pair in result.pairs]
-    return {"trials": result.trials, "shares": result.shares, "deviations": result.deviations, "pairs": pairs}
+    budget = {} if result.budget is None else {"budget": result.budget}
+    return {"trials": result.trials, **budget, "shares": result.shares, "deviations": result.deviations, "pairs": pairs}
 
 
-def conclusion(result: Result) -> Row:
+def conclusion(result: "Result") -> Row:
     """The outcome of an experiment, for programs."""
     fields: Row = {"name": result.name, "run_id": result.run_id, "status": str(result.status), "reason": result.reason}
     fields |= {"trials": len(result.trials), "best": best(result.experiment, result.history)}

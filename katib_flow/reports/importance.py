@@ -6,7 +6,8 @@ Departs from it: the forest is fitted on the unit cube, so that each parameter i
 of an inactive parameter has no meaning, and is filled with random numbers.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -48,6 +49,7 @@ class Importance:
         deviations: the standard deviations of the shares between the trees.
         pairs: the interactions of pairs of parameters, the largest first.
         trials: the number of trials that the forest was fitted to.
+        budget: the budget of these trials; None if the experiment has no budgets.
     """
 
     metric: str
@@ -55,12 +57,15 @@ class Importance:
     deviations: dict[str, float]
     pairs: tuple[Pair, ...]
     trials: int
+    budget: float | None = None
 
 
 def importance(
     experiment: Experiment, trials: Iterable[Trial], objective: Objective | None = None, *, seed: int = 0
 ) -> Importance:
     """The importance of each parameter for an objective, the first one by default.
+
+    With budgets, only the trials of one budget count: see ``comparable``.
 
     Raises:
         KatibFlowError: too few trials have a value, all values are equal, no parameter varies, or scikit-learn is not
@@ -69,8 +74,8 @@ def importance(
     chosen, space = objective or experiment.objective[0], search_space(experiment)
     if all(parameter.size == 1 for parameter in space.parameters.values()):
         raise KatibFlowError(f"{experiment.name}: no parameter has more than one value, so none has an importance")
-    known = [(trial, value) for trial in trials if (value := trial.observed(chosen.metric)) is not None]
-    known = [(trial, value) for trial, value in known if trial.assignment in space]
+    observed = [trial for trial in trials if trial.observed(chosen.metric) is not None and trial.assignment in space]
+    known = [(trial, trial.observations[chosen.metric]) for trial in comparable(observed, LEAST)]
     if len(known) < LEAST:
         what = f"{counted(len(known), 'trial')} with a finite value of {chosen.metric!r}"
         raise KatibFlowError(f"{experiment.name}: found {what}, need at least {LEAST} to estimate importance")
@@ -95,7 +100,20 @@ def importance(
         deviations={names[index]: float(alone[:, index].std()) for index in order},
         pairs=tuple(sorted(pairs, key=lambda pair: -pair.share)),
         trials=len(known),
+        budget=known[0][0].suggestion.budget,
     )
+
+
+def comparable(trials: Sequence[Trial], least: int) -> Sequence[Trial]:
+    """The trials of the largest budget that at least ``least`` of them have, because more budget changes the objective.
+
+    If no budget has that many trials, it is the budget with most trials, the largest of those.
+    """
+    counts = Counter(trial.suggestion.budget for trial in trials)
+    if len(counts) < 2:
+        return trials
+    chosen = max(counts, key=lambda budget: (min(counts[budget], least), budget or 0.0))
+    return [trial for trial in trials if trial.suggestion.budget == chosen]
 
 
 def _onto_unit(values: Array) -> Array:

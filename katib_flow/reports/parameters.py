@@ -1,12 +1,13 @@
 """The sections on the effect of parameters on the objective: one by one, together, and by importance."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Trial
 from katib_flow.reports import charts, landscape, parallel
 from katib_flow.reports.blocks import Block, Chart, Section, Text
-from katib_flow.reports.importance import Importance, importance
+from katib_flow.reports.importance import LEAST, Importance, comparable, importance
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.parameters import Parameter
@@ -29,7 +30,7 @@ def importances(experiment: Experiment, name: str, history: History) -> list[Imp
     """
     shares: list[Importance | str] = []
     for objective in experiment.objective:
-        completed = history.completed(objective.metric)
+        completed = comparable(history.completed(objective.metric), LEAST)
         step = max(1, -(-len(completed) // MOST_FOR_IMPORTANCE))
         try:
             shares.append(importance(experiment, completed[::step], objective))
@@ -53,7 +54,8 @@ def parameter_sections(
         "Parallel coordinates": [],
     }
     for number, objective in enumerate(experiment.objective):
-        completed = history.completed(objective.metric)
+        all_budgets = history.completed(objective.metric)
+        completed = comparable(all_budgets, LEAST)
         if len(completed) < 2 or not varied:
             continue
         known = shares[number] if number < len(shares) else None
@@ -68,10 +70,20 @@ def parameter_sections(
             ),
             strict=True,
         ):
-            sections[title] += [] if block is None else [block]
+            if block is not None:
+                sections[title].append(replace(block, caption=block.caption + _budget_of(completed, all_budgets)))
     for title, blocks in sections.items():
         if blocks:
             yield Section(title, blocks)
+
+
+def _budget_of(shown: Sequence[Trial], trials: Sequence[Trial]) -> str:
+    """A sentence on the budget of the shown trials, if others are left out; else ""."""
+    if len(shown) == len(trials):
+        return ""
+    budget, others = shown[0].suggestion.budget, counted(len(trials) - len(shown), "trial")
+    compared = "without a budget" if budget is None else f"with a budget of {budget:g}"
+    return f" Only trials {compared} are compared; {others} had another budget."
 
 
 def _each(objective: Objective, varied: Parameters, order: Sequence[str], trials: Sequence[Trial]) -> Chart:
@@ -124,10 +136,11 @@ def importance_sections(experiment: Experiment, shares: Sequence[Importance | st
         if isinstance(share, str):
             blocks.append(Text(f"Not shown: {share}.", soft=True))
             continue
+        trials = counted(share.trials, "trial")
+        trials += "" if share.budget is None else f" with a budget of {share.budget:g}"
         said = (
             f"The share of the variance of {share.metric} over the search space that each parameter explains by "
-            f"itself, estimated by a random forest of {counted(share.trials, 'trial')}; the lines are the deviation "
-            "between its trees."
+            f"itself, estimated by a random forest of {trials}; the lines are the deviation between its trees."
         )
         if share.pairs and share.pairs[0].share > 0.02:
             pair = share.pairs[0]

@@ -13,6 +13,7 @@ from katib_flow.reports.blocks import Chart, Section, Table
 from katib_flow.reports.descent import branches, lineage_sections, pruned, related_of, tree
 from katib_flow.reports.failures import cause_of, causes, failure_sections
 from katib_flow.reports.fronts import volume_over_time
+from katib_flow.reports.parameters import parameter_sections
 from katib_flow.reports.rungs import rung_sections
 from katib_flow.reports.timeline import lanes_of, timeline_sections
 from katib_flow.spaces import search_space
@@ -286,6 +287,29 @@ def test_rungs_count_who_competed_and_who_went_on() -> None:
     assert figure["layout"]["xaxis"]["ticktext"] == ["1", "3"]
     assert [trace["name"] for trace in figure["data"]] == ["line to the best", "trial"]
     assert not list(lineage_sections(made, History(tuple(trials))))  # rungs tell it
+
+
+def test_charts_of_parameters_compare_only_trials_of_one_budget() -> None:
+    spec = experiment(parameters={"lr": LR, "depth": {"type": "int", "min": 1, "max": 9}})
+    budgets = [1.0] * 20 + [3.0] * 12 + [9.0] * 4
+    trials = [
+        Trial(
+            Suggestion(index, {"lr": 0.01 * (1 + index), "depth": 1 + index % 9}, budget=budget),
+            State.SUCCEEDED,
+            {"accuracy": budget + 0.001 * index},
+        )
+        for index, budget in enumerate(budgets)
+    ]
+    each, two, every = parameter_sections(spec, History(tuple(trials)), [])
+    for section in (each, two, every):
+        caption = one_chart(section).caption
+        assert "Only trials with a budget of 3 are compared; 24 trials had another budget." in caption
+    assert len(one_chart(each).figure["data"][0]["x"]) == 12
+    shown = [value for row in one_chart(two).figure["data"][0]["z"] for value in row if value is not None]
+    assert min(shown) > 3  # a mean with trials of budget 1 would be lower
+    assert max(shown) < 4
+    (alone, *_) = parameter_sections(spec, History(tuple(trials[:20])), [])
+    assert "budget" not in one_chart(alone).caption
 
 
 def test_without_a_budget_there_are_no_rungs() -> None:

@@ -11,7 +11,7 @@ from kit import experiment, trial
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, State, Suggestion
-from katib_flow.reports.importance import decomposed, importance, leaves_of
+from katib_flow.reports.importance import comparable, decomposed, importance, leaves_of
 from katib_flow.spaces import search_space
 from katib_flow.spec import Experiment
 
@@ -57,6 +57,45 @@ def history(made: Experiment, loss: Any, count: int = 600) -> History:
 
 
 REALS: Any = {f"x{i}": {"type": "float", "min": -1.0, "max": 1.0} for i in range(4)}
+
+
+def with_budgets(spec: Experiment, counts: dict[float | None, int]) -> History:
+    """Random trials, whose loss is that of the parameter x0, x1 ... of their budget: that of the first is x0."""
+    rng = np.random.default_rng(0)
+    budgets = [(number, budget) for number, (budget, count) in enumerate(counts.items()) for _ in range(count)]
+    draws = [search_space(spec).draw(rng) for _ in budgets]
+    return History(
+        tuple(
+            trial(Suggestion(i, draw, budget=budget), State.SUCCEEDED, "loss", 100.0 * number + draw[f"x{number}"])
+            for i, (draw, (number, budget)) in enumerate(zip(draws, budgets, strict=True))
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("counts", "matters", "budget"),
+    [
+        ({1.0: 300, 3.0: 200, 9.0: 9}, "x1", 3.0),  # nine trials are too few, and 3 is the largest of the others
+        ({3.0: 300, 1.0: 200}, "x0", 3.0),
+        ({None: 100, 4.0: 60}, "x1", 4.0),
+        ({None: 100}, "x0", None),
+    ],
+)
+def test_only_trials_of_the_largest_budget_with_enough_trials_count(
+    counts: dict[float | None, int], matters: str, budget: float | None
+) -> None:
+    shares = importance(search(REALS), with_budgets(search(REALS), counts))
+    assert next(iter(shares.shares)) == matters
+    assert shares.shares[matters] > 0.9  # of mixed budgets, no parameter would explain that much
+    assert shares.budget == budget
+    assert shares.trials == next(count for other, count in counts.items() if other == budget)
+
+
+def test_if_no_budget_has_enough_trials_the_one_with_most_trials_counts() -> None:
+    trials = with_budgets(search(REALS), {1.0: 4, 2.0: 6, 4.0: 6, 8.0: 1})
+    assert {trial.suggestion.budget for trial in comparable(trials, 10)} == {4.0}
+    assert len(comparable(trials, 4)) == 6
+    assert {trial.suggestion.budget for trial in comparable(trials, 1)} == {8.0}
 
 
 def test_the_shares_of_a_sum_and_a_product_are_those_of_the_closed_form() -> None:
