@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-oldest test-newest test-stores chaos fuzz audit image-test cluster-test lint types check format golden schema templates data bench docs constraints wheel images clean
+.PHONY: help install run test test-oldest test-newest test-stores test-callbacks chaos fuzz audit image-test cluster-test lint types check format golden schema templates data bench docs constraints wheel images clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 15
@@ -25,6 +25,12 @@ $(VENV)/.bench: $(VENV)/.installed
 $(VENV)-stores/.installed: pyproject.toml constraints-stores.txt
 	@test -x $(VENV)-stores/bin/python || $(PYTHON) -m venv $(VENV)-stores
 	@$(VENV)-stores/bin/pip --disable-pip-version-check -q install -c constraints-stores.txt -e '.[report,stores,test]'
+	@touch $@
+
+# an environment of its own: together, the libraries with a callback take a gigabyte
+$(VENV)-callbacks/.installed: pyproject.toml constraints-callbacks.txt
+	@test -x $(VENV)-callbacks/bin/python || $(PYTHON) -m venv $(VENV)-callbacks
+	@$(VENV)-callbacks/bin/pip --disable-pip-version-check -q install -c constraints-callbacks.txt -e '.[callbacks,nas,test]'
 	@touch $@
 
 install: $(VENV)/.installed  ## set up .venv
@@ -47,6 +53,9 @@ test-newest:  ## the newest Python here (to 3.13), the newest versions
 test-stores: $(VENV)-stores/.installed  ## on other stores: PostgreSQL, artifacts in S3, MLflow with authentication
 	@KATIB_FLOW_STORES=1 $(VENV)-stores/bin/python -m pytest tests/stores -rs
 
+test-callbacks: $(VENV)-callbacks/.installed  ## with the real Lightning, Keras, Transformers, XGBoost and LightGBM
+	@$(VENV)-callbacks/bin/python -m pytest tests/callbacks -rs
+
 FAULTS ?= 30
 chaos: install  ## kill processes and spoil answers at random moments: FAULTS of each kind; ten take a minute or more
 	@KATIB_FLOW_CHAOS=$(FAULTS) $(BIN)/python -m pytest tests/chaos tests/local/test_local_states.py tests/steps/test_step_states.py -s
@@ -58,7 +67,7 @@ fuzz: install  ## damaged specs, manifests, topologies, logs, reports, stores, a
 # not in .ci/run: it asks a service outside, whose answers change without any change here
 audit:  ## known vulnerabilities of the packages in constraints*.txt and the images; needs a network
 	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip -q install pip-audit; }
-	@for file in constraints.txt constraints-stores.txt dockerfiles/*-requirements.txt; do \
+	@for file in constraints.txt constraints-stores.txt constraints-callbacks.txt dockerfiles/*-requirements.txt; do \
 		echo "$$file" && $(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r $$file || exit 1; done
 
 image-test: install  ## build the steps' image from Debian 12 and run the steps in it; needs root, buildah, debootstrap
@@ -98,10 +107,11 @@ docs: install  ## the documentation as HTML in site/; a warning is an error
 
 RESOLVE = $(BIN)/uv pip compile -q pyproject.toml --no-annotate --custom-compile-command 'make constraints' \
 	--extra argo --extra katib --extra pandas --extra report --extra examples --extra test
-constraints: $(VENV)/.bench  ## write constraints.txt from what is installed, -lowest and -newest from pyproject.toml
+constraints: $(VENV)/.bench $(VENV)-callbacks/.installed  ## write constraints.txt from what is installed, -lowest and -newest from pyproject.toml
 	@head -2 constraints.txt > constraints.new
 	@($(BIN)/pip freeze --exclude-editable --exclude uv; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
 	@mv constraints.new constraints.txt
+	@$(VENV)-callbacks/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints-callbacks.txt
 	@$(PIP) install uv
 	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct --upgrade -o constraints-lowest.txt
 	@$(RESOLVE) --python-version 3.13 --upgrade -o constraints-newest.txt
@@ -125,5 +135,5 @@ images: wheel  ## images of steps, PyTorch, MLflow; BASE= TAG= NAS_TAG= MLFLOW_T
 	$(BUILD) --build-arg BASE=$(BASE) -f dockerfiles/mlflow.Dockerfile -t $(MLFLOW_TAG) .
 
 clean:  ## remove everything that make created, except recorded experiments
-	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores .venv-audit site dist .pytest_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) .venv-oldest .venv-newest .venv-stores .venv-callbacks .venv-audit site dist .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +
