@@ -8,7 +8,7 @@ import math
 import numbers
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -274,10 +274,10 @@ class _Lost:
         self._fits: list[dict[str, Any]] = []  # of the fitted candidates, one per split for each
         self._splits, self._more = 0, None
 
-    def add(self, candidates: Iterable[Any], message: str) -> None:
+    def add(self, candidates: Sequence[Any], message: str) -> None:
         """Remember a batch, with scikit-learn's error message."""
         match = _FITS_FAILED.search(message.strip())
-        self._splits = self._splits or (int(match[1]) // len(list(candidates)) if match else 1)
+        self._splits = self._splits or (int(match[1]) // len(candidates) if match else 1)
         error = message.rpartition("with the following error:\n")[2]
         for candidate in candidates:
             self._candidates[len(self._fitted) + len(self._candidates)] = candidate, error

@@ -281,7 +281,7 @@ def test_curves_are_of_as_many_of_the_best_as_it_says() -> None:
     (chart,) = section(report(record(made), trials, told), "The course of trials").blocks
     assert isinstance(chart, Chart)
     assert len(chart.figure["data"]) == 3
-    assert chart.caption == "From the best 20 of 34 trials."  # and not the 3 best
+    assert chart.caption == "3 of 34 trials are drawn: those of the best 20 with a curve."
 
 
 def test_of_many_parameters_those_that_matter_most_are_drawn_and_the_rest_is_said() -> None:
