@@ -36,14 +36,14 @@ def least_searched(features: Features, units: Array) -> Branch:
     return features.branches[int(np.argmin(counts))]
 
 
-def searched_alone(features: Features, index: int) -> bool:
+def searched_alone(features: Features, index: int, most: float = MOST_ALONE) -> bool:
     """Whether the suggestion at an index searches a single branch.
 
-    The share of such suggestions is the share of a point's parameters that are conditional, at most one half: if the
+    The share of such suggestions is the share of a point's parameters that are conditional, at most ``most``: if the
     branches have most parameters in common, one model learns from all of them. The share falls with the number of
     branches, because each would get too few suggestions.
     """
-    share = min(MOST_ALONE, features.conditional_share) * min(1.0, FEW_BRANCHES / len(features.branches))
+    share = min(most, features.conditional_share) * min(1.0, FEW_BRANCHES / len(features.branches))
     return len(features.branches) > 1 and int((index + 1) * share) > int(index * share)
 
 

@@ -54,6 +54,8 @@ class Features:
     @cached_property
     def _inactive(self) -> NDArray[np.bool_]:
         """Which parameters are inactive at points drawn at random, shape (point, parameter)."""
+        if not any(column.parents for column in self._columns):
+            return np.zeros((1, len(self.space)), dtype=bool)
         return np.isnan(self.snap(np.random.default_rng(0).random((SAMPLE, len(self.space)))))
 
     @cached_property

@@ -3,7 +3,11 @@
 Papers: Bergstra et al., "Algorithms for Hyper-Parameter Optimization", NeurIPS 2011, section 4; one kernel over all
 parameters at once after Falkner et al., "BOHB", ICML 2018, section 3.2; bandwidth n^(-1/(d+4)) after Scott, 1992.
 Departs from them: kernels are truncated at the bounds; a parameter that is inactive in a trial is unknown there, so its
-kernel is the prior, and one density covers all branches of a conditional space; pending trials count as bad.
+kernel is the prior, and one density covers all branches of a conditional space; pending trials count as bad. The degree
+to which a trial is good falls with its rank, and the rest of it counts as bad; Song et al., "A General Recipe for
+Likelihood-free Bayesian Optimization", ICML 2022, weigh good trials by their improvement, and all trials equally as
+bad. Up to a quarter of the suggestions in a conditional space search one branch (``branches``) with densities of its
+own trials, because those of all trials give up a branch after a few poor points.
 """
 
 import math
@@ -14,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from katib_flow.algorithms.branches import Branch, active, in_branch, least_searched, searched_alone
 from katib_flow.algorithms.evidence import Evidence, opening
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.normal import cdf, quantile
@@ -23,6 +28,9 @@ from katib_flow.history import Suggestion
 CATEGORY_WEIGHT = 0.8  # weight of a kernel's own category if there are few trials; the rest is spread evenly
 BANDWIDTH = 0.1  # bandwidth of a single kernel, as a share of the range
 LEAST_BANDWIDTH = 0.01
+GOOD = 0.2  # share of the trials that are good to some degree: their weights add up to a tenth of the trials
+MOST_GOOD = 50
+MOST_ALONE = 0.25  # the largest share of suggestions that search one branch
 
 
 class TPESettings(Settings):
@@ -38,27 +46,38 @@ class TPESettings(Settings):
 
 @dataclass(frozen=True)
 class Density:
-    """A mixture of one kernel per trial and the uniform prior as an additional kernel, all with equal weights.
+    """A mixture of one kernel per trial and the uniform prior as an additional kernel, which has the mean weight.
 
     Attributes:
         centres: units of the trials, shape (n, parameter), NaN where inactive.
         bandwidth: bandwidth of each parameter, shape (parameter,); unused for unordered ones.
         categories: number of categories of each parameter, 0 if its values are ordered; shape (parameter,).
+        shares: the share of each kernel in the mixture, the prior last; shape (n + 1,).
     """
 
     centres: Array
     bandwidth: Array
     categories: NDArray[np.int64]
+    shares: Array
 
     @classmethod
-    def at(cls, centres: Array, categories: NDArray[np.int64], dimensions: int) -> "Density":
-        """The mixture of kernels at some centres, with bandwidths by Scott's rule n^(-1/(d+4)), d = ``dimensions``."""
-        width = max(LEAST_BANDWIDTH, BANDWIDTH * (len(centres) + 1) ** (-1 / (dimensions + 4)))
-        return cls(centres, np.full(centres.shape[1], width), categories)
+    def at(
+        cls, centres: Array, categories: NDArray[np.int64], dimensions: int, weights: Array | None = None
+    ) -> "Density":
+        """The mixture of kernels at some centres, with bandwidths by Scott's rule n^(-1/(d+4)), d = ``dimensions``.
+
+        Args:
+            weights: relative weights of the kernels, shape (n,); equal by default.
+        """
+        count = len(centres)
+        width = max(LEAST_BANDWIDTH, BANDWIDTH * (count + 1) ** (-1 / (dimensions + 4)))
+        relative = np.ones(count) if weights is None else weights / weights.sum() * count
+        shares = np.append(relative, 1.0) / (count + 1)
+        return cls(centres, np.full(centres.shape[1], width), categories, shares)
 
     def draw(self, count: int, rng: np.random.Generator) -> Array:
         """Units drawn from the mixture, shape (count, parameter); what a kernel does not know comes from the prior."""
-        which = rng.integers(len(self.centres) + 1, size=count)
+        which = rng.choice(len(self.shares), size=count, p=self.shares)
         prior = rng.random((count, self.centres.shape[1]))
         centres = np.vstack([self.centres, np.full((1, self.centres.shape[1]), np.nan)])[which]
         low, high = cdf(-centres / self.bandwidth), cdf((1 - centres) / self.bandwidth)
@@ -98,49 +117,64 @@ class Density:
         joint = np.zeros((len(points), len(self.centres) + 1))  # the last kernel is the prior
         for parameter in range(points.shape[1]):
             joint[:, :-1] += self.log(points, parameter)
-        return _log_mean(joint)
+        return _log_mean(joint, self.shares)
 
     def log_marginals(self, points: Array) -> Array:
         """Log density of the mixture for each parameter separately, shape (point, parameter)."""
         prior = np.zeros((len(points), 1))
-        marginals = [_log_mean(np.hstack([self.log(points, parameter), prior])) for parameter in range(points.shape[1])]
-        return np.column_stack(marginals)
+        kernels = [np.hstack([self.log(points, parameter), prior]) for parameter in range(points.shape[1])]
+        return np.column_stack([_log_mean(logarithms, self.shares) for logarithms in kernels])
 
 
-def _log_mean(logarithms: Array) -> Array:
-    """The logarithm of the mean of exp(``logarithms``) in each row."""
+def _log_mean(logarithms: Array, shares: Array) -> Array:
+    """The logarithm of the weighted mean of exp(``logarithms``) in each row."""
     highest = logarithms.max(axis=1, keepdims=True)
-    return np.log(np.mean(np.exp(logarithms - highest), axis=1)) + highest[:, 0]
+    return np.log(np.exp(logarithms - highest) @ shares) + highest[:, 0]
 
 
-def good_count(trials: int) -> int:
-    """The number of trials that count as good: a tenth, but at least 2 and at most 25."""
-    return min(max(2, math.ceil(0.1 * trials)), 25)
+def goodness(trials: int) -> Array:
+    """The degrees to which the best trials are good, the best first: evenly spaced between 1 and 0."""
+    count = min(max(2, math.ceil(GOOD * trials)), MOST_GOOD, trials)
+    return 1 - (np.arange(count) + 0.5) / max(1, count)
 
 
 @algorithm("tpe", settings=TPESettings, earlier=True)
 def tpe(ask: Ask[TPESettings]) -> list[Suggestion]:
-    """For each index, the candidate with the highest ratio of the density of good trials to that of the rest."""
+    """For each index, the candidate with the highest ratio of the density of good trials to that of bad ones."""
     evidence = Evidence.from_ask(ask)
     if evidence.scored < ask.settings.startup:
         return opening(ask, evidence)
     features = Features(ask.space)
-    order = np.argsort(evidence.losses, kind="stable")
-    good, bad = np.split(order, [good_count(len(order))])
-    above = Density.at(evidence.units[good], features.categories, len(ask.space))
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        below = Density.at(np.vstack([evidence.units[bad], evidence.pending]), features.categories, len(ask.space))
+        alone = searched_alone(features, index, MOST_ALONE)
+        branch = least_searched(features, np.vstack([evidence.units, evidence.pending])) if alone else None
+        above, below = densities(features, evidence, branch)
         candidates = features.snap(above.draw(ask.settings.candidates, rng))
         if ask.settings.independent:
             candidates = _recombined(features, candidates, above, below)
         ratio = above.log_mixture(candidates) - below.log_mixture(candidates)
-        chosen = evidence.take(candidates[np.argsort(-ratio, kind="stable")], rng)
+        outside = np.zeros(len(candidates)) if branch is None else ~in_branch(candidates, branch)
+        chosen = evidence.take(candidates[np.lexsort((-ratio, outside))], rng)  # first those in the branch
         if chosen is None:
             break
         suggestions.append(Suggestion(index, chosen))
     return suggestions
+
+
+def densities(features: Features, evidence: Evidence, branch: Branch | None) -> tuple[Density, Density]:
+    """The densities of the good and of the bad trials; with a branch, those of the trials in this branch."""
+    units, losses, pending, dimensions = evidence.units, evidence.losses, evidence.pending, len(features.space)
+    if branch is not None:
+        inside = in_branch(units, branch)
+        units, losses, pending = units[inside], losses[inside], pending[in_branch(pending, branch)]
+        dimensions = active(branch)
+    ranked, good = units[np.argsort(losses, kind="stable")], goodness(len(losses))
+    bad = np.ones(len(ranked) + len(pending))
+    bad[: len(good)] -= good
+    above = Density.at(ranked[: len(good)], features.categories, dimensions, good)
+    return above, Density.at(np.vstack([ranked, pending]), features.categories, dimensions, bad)
 
 
 def _recombined(features: Features, candidates: Array, above: Density, below: Density) -> Array:
