@@ -13,6 +13,7 @@ from collections import defaultdict
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Self
 from unittest.mock import patch
@@ -43,6 +44,8 @@ RECIPE = Recipe()
 """The recipe with which the choice of each system is trained once more, from scratch."""
 MEGA = 1e6
 ATTEMPTS = 10
+MOST_TRAININGS = 5_000
+"""A search that shrinks its networks to almost nothing, as evolution by noise can, would take hours for its budget."""
 
 
 class Counted:
@@ -113,7 +116,7 @@ class Trained:
 
 
 def search(experiment: Experiment, budget: float, *, seed: int, feedback: Feedback = "results") -> Iterator[Trained]:
-    """Yield the networks that a search trains until its budget is spent.
+    """Yield the networks that a search trains until its budget is spent, at most ``MOST_TRAININGS``.
 
     A search that ends earlier starts again with another seed, at most ``ATTEMPTS`` times in all.
 
@@ -121,6 +124,10 @@ def search(experiment: Experiment, budget: float, *, seed: int, feedback: Feedba
         budget: in millions of multiply-accumulates; a training that exceeds it does not count.
         feedback: what the system receives for its trials: their results, or noise in their place.
     """
+    return islice(_searches(experiment, budget, seed, feedback), MOST_TRAININGS)
+
+
+def _searches(experiment: Experiment, budget: float, seed: int, feedback: Feedback) -> Iterator[Trained]:
     counted = Counted()
     for attempt in range(ATTEMPTS):
         if counted.total < budget * MEGA:

@@ -250,7 +250,7 @@ def draw(results: Mapping[str, Result], path: Path) -> None:
     from matplotlib import pyplot as plt
 
     groups = list(dict.fromkeys((box.strategy, box.scope) for box in BOXES.values()))
-    figure, panels = plt.subplots(2, 2, figsize=(13, 9), sharex=True, sharey=True, layout="constrained")
+    figure, panels = plt.subplots(2, 2, figsize=(15, 9), sharex=True, sharey=True, layout="constrained")
     for panel, group in zip(panels.flat, groups, strict=True):
         names = [name for name, box in BOXES.items() if (box.strategy, box.scope) == group]
         for color, name in enumerate(names):
@@ -265,7 +265,7 @@ def draw(results: Mapping[str, Result], path: Path) -> None:
         panel.set(title=" of a ".join(group), yscale="log")
         panel.set_yticks([0.02, 0.05, 0.1, 0.2, 0.5, 0.9], ["2 %", "5 %", "10 %", "20 %", "50 %", "90 %"])
         panel.minorticks_off()
-        panel.legend(fontsize="small", framealpha=0.85, edgecolor="none")
+        panel.legend(fontsize="small", edgecolor="none", loc="center left", bbox_to_anchor=(1, 0.5))
     figure.supxlabel("cost: billions of multiply-accumulates")
     figure.supylabel("test error of the choice, mean over the seeds; that of a guess before the first network")
     figure.savefig(path, metadata={"Date": None})

@@ -119,7 +119,7 @@ def test_the_count_of_a_search_is_that_of_every_operation_that_pytorch_dispatche
     assert counted.total == oracle.total > 200e6
 
 
-def test_a_search_ends_with_its_budget_and_one_that_ended_before_begins_again():
+def test_a_search_ends_with_its_budget_and_one_that_ended_before_begins_again(monkeypatch):
     experiment = example("nas-adanet", algorithm=settings_of("nas-adanet", rounds=1, epochs=1))
     one, cost = 0, 0.0
     rows = list(search(experiment, 30, seed=0))
@@ -130,6 +130,8 @@ def test_a_search_ends_with_its_budget_and_one_that_ended_before_begins_again():
     assert cost < 30
     assert [row.seen for row in rows[:2]] != [row.seen for row in rows[2:4]]
     assert len(list(search(experiment, 1e9, seed=0))) == 20
+    monkeypatch.setattr(nas_budget, "MOST_TRAININGS", 3)
+    assert len(list(search(experiment, 1e9, seed=0))) == 3
 
 
 @pytest.mark.slow
