@@ -21,16 +21,13 @@ $(VENV)/.bench: $(VENV)/.installed
 	@$(PIP) install -c constraints.txt -e '.[benchmarks]'
 	@touch $@
 
-# an environment of its own: boto3 and the Kubernetes client ask for different versions of python-dateutil
-$(VENV)-stores/.installed: pyproject.toml constraints-stores.txt
-	@test -x $(VENV)-stores/bin/python || $(PYTHON) -m venv $(VENV)-stores
-	@$(VENV)-stores/bin/pip --disable-pip-version-check -q install -c constraints-stores.txt -e '.[report,stores,test]'
-	@touch $@
-
-# an environment of its own: together, the libraries with a callback take a gigabyte
-$(VENV)-callbacks/.installed: pyproject.toml constraints-callbacks.txt
-	@test -x $(VENV)-callbacks/bin/python || $(PYTHON) -m venv $(VENV)-callbacks
-	@$(VENV)-callbacks/bin/pip --disable-pip-version-check -q install -c constraints-callbacks.txt -e '.[callbacks,nas,test]'
+# environments of their own: boto3 and the Kubernetes client ask for different versions of python-dateutil, and the
+# libraries with a callback take a gigabyte
+EXTRAS-stores := report,stores,test
+EXTRAS-callbacks := callbacks,nas,test
+$(VENV)-%/.installed: pyproject.toml constraints-%.txt
+	@test -x $(VENV)-$*/bin/python || $(PYTHON) -m venv $(VENV)-$*
+	@$(VENV)-$*/bin/pip --disable-pip-version-check -q install -c constraints-$*.txt -e '.[$(EXTRAS-$*)]'
 	@touch $@
 
 install: $(VENV)/.installed  ## set up .venv
@@ -105,13 +102,15 @@ bench: $(VENV)/.bench  ## trials per second, compared with Optuna
 docs: install  ## the documentation as HTML in site/; a warning is an error
 	@$(BIN)/sphinx-build -q -W -E -b html docs site && echo "site/index.html"
 
+FREEZE = pip --disable-pip-version-check freeze --exclude-editable
+ANY_BUILD = sed 's/^\(torch==.*\)+cpu$$/\1/' | sort -fu
 RESOLVE = $(BIN)/uv pip compile -q pyproject.toml --no-annotate --custom-compile-command 'make constraints' \
 	--extra argo --extra katib --extra pandas --extra report --extra examples --extra test
-constraints: $(VENV)/.bench $(VENV)-callbacks/.installed  ## write constraints.txt from what is installed, -lowest and -newest from pyproject.toml
-	@head -2 constraints.txt > constraints.new
-	@($(BIN)/pip freeze --exclude-editable --exclude uv; grep '^torch==' constraints.txt) | sort -fu >> constraints.new
+constraints: $(VENV)/.bench $(VENV)-callbacks/.installed  ## write constraints.txt and -callbacks from what is installed, the others from pyproject.toml
+	@{ head -2 constraints.txt; $(BIN)/$(FREEZE) --exclude uv | $(ANY_BUILD); } > constraints.new
 	@mv constraints.new constraints.txt
-	@$(VENV)-callbacks/bin/pip freeze --exclude-editable | sed 's/+cpu$$//' > constraints-callbacks.txt
+	@{ head -2 constraints-callbacks.txt; $(VENV)-callbacks/bin/$(FREEZE) | $(ANY_BUILD); } > constraints.new
+	@mv constraints.new constraints-callbacks.txt
 	@$(PIP) install uv
 	@$(RESOLVE) --python-version 3.11.0 --resolution lowest-direct --upgrade -o constraints-lowest.txt
 	@$(RESOLVE) --python-version 3.13 --upgrade -o constraints-newest.txt

@@ -84,7 +84,6 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
     from katib_flow.cli.output import show, show_one
     from katib_flow.cli.records import importance_of
     from katib_flow.reports.importance import importance as analysis_of
-    from katib_flow.wording import counted
 
     store = open_store(tracking_uri, group)
     record = store.find(name)
@@ -98,9 +97,8 @@ def importance(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, 
             {"parameter": parameter, "share": share, "deviation": result.deviations[parameter]}
             for parameter, share in result.shares.items()
         ]
-        trials = counted(result.trials, "trial")
-        budget = "" if result.budget is None else f", {trials} with a budget of {result.budget:g}"
-        show(shares, output, title=f"importance for {result.metric}{budget}")
+        sample = "" if result.budget is None else f", {result.sample}"
+        show(shares, output, title=f"importance for {result.metric}{sample}")
 
 
 def replay(name: Name, output: As = Output.TABLE, tracking_uri: Uri = None, group: Group = DEFAULT_GROUP) -> None:

@@ -59,6 +59,11 @@ class Importance:
     trials: int
     budget: float | None = None
 
+    @property
+    def sample(self) -> str:
+        """The trials in words, with their budget: "20 trials with a budget of 3"."""
+        return counted(self.trials, "trial") + ("" if self.budget is None else f" with a budget of {self.budget:g}")
+
 
 def importance(
     experiment: Experiment, trials: Iterable[Trial], objective: Objective | None = None, *, seed: int = 0

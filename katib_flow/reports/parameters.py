@@ -136,11 +136,9 @@ def importance_sections(experiment: Experiment, shares: Sequence[Importance | st
         if isinstance(share, str):
             blocks.append(Text(f"Not shown: {share}.", soft=True))
             continue
-        trials = counted(share.trials, "trial")
-        trials += "" if share.budget is None else f" with a budget of {share.budget:g}"
         said = (
             f"The share of the variance of {share.metric} over the search space that each parameter explains by "
-            f"itself, estimated by a random forest of {trials}; the lines are the deviation between its trees."
+            f"itself, estimated by a random forest of {share.sample}; the lines are the deviation between its trees."
         )
         if share.pairs and share.pairs[0].share > 0.02:
             pair = share.pairs[0]

@@ -205,8 +205,8 @@ def _curves(record: Record, ranked: Sequence[Trial], series: Series) -> Iterator
         }
         if drawn:
             figure, count = charts.curves(objective, drawn, ranked[0].id), len(ranked)
-            said = f"{len(drawn)} of {count:,} trials are drawn: those of the best {MOST_CURVES} with a curve."
-            said = said if count > len(drawn) else ""
+            some = f"{len(drawn)} of {count:,} trials are drawn: those of the best {MOST_CURVES} with a curve."
+            said = some if count > len(drawn) else ""
             blocks.append(Chart(figure, said, 420, f"Curves of {objective.metric}"))
     if blocks:
         yield Section("The course of trials", blocks)
