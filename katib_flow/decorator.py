@@ -229,6 +229,7 @@ def _to_run(
         if isinstance(getattr(what, "__wrapped__", None), FunctionExperiment):
             need += "; move @kf.experiment above the other decorators of this function"
         raise InvalidSpec(called, [SpecError("what", what, need)])
+    check_store(called, store, tracking_uri)
     if IN_WORKER in os.environ:
         method = called.removeprefix("kf.")
         raise KatibFlowError(
@@ -243,6 +244,27 @@ def _to_run(
     if store is None and tracking_uri:
         store = Store(tracking_uri, spec.tracking.experiment)
     return spec, function, store
+
+
+def check_store(called: str, store: object, tracking_uri: object) -> None:
+    """Check the arguments that say where to record.
+
+    Args:
+        called: the function that they were given to, for the message.
+
+    Raises:
+        InvalidSpec: the store is not a ``Store``, the address is not text, or both are given.
+    """
+    from katib_flow.tracking import Store
+
+    if store is not None and not isinstance(store, Store):
+        need = "a katib_flow.tracking.Store; tracking_uri takes an address"
+        raise InvalidSpec(called, [SpecError("store", store, need)])
+    if tracking_uri is not None and not isinstance(tracking_uri, str):
+        need = "the address of an MLflow store, such as sqlite:///katib_flow.db"
+        raise InvalidSpec(called, [SpecError("tracking_uri", tracking_uri, need)])
+    if store is not None and tracking_uri is not None:
+        raise InvalidSpec(called, [SpecError("tracking_uri", tracking_uri, "no address, because a store is given")])
 
 
 def _sent(spec: Experiment, function: Callable[..., Any]) -> tuple[Experiment, Callable[..., Any] | None]:

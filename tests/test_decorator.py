@@ -4,6 +4,8 @@
 
 import functools
 import pickle
+import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +13,7 @@ import katib_flow as kf
 from katib_flow.decorator import FunctionExperiment
 from katib_flow.errors import InvalidSpec
 from katib_flow.spec import parse_spec
+from katib_flow.tracking import Store
 
 LR = {"lr": kf.Float(1e-4, 1, scale="log")}
 
@@ -189,3 +192,28 @@ def test_what_is_no_experiment_is_not_run(what):
         InvalidSpec, match=r"^kf\.run: what: found .*, need an experiment: a function decorated with @kf\.experiment"
     ):
         kf.run(what)
+
+
+@pytest.mark.parametrize("called", ["kf.run", "kf.start", "kf.ask_and_tell"])
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ({"store": "sqlite:///x.db"}, "store: found 'sqlite:///x.db', need a katib_flow.tracking.Store"),
+        ({"tracking_uri": Path("x.db")}, "need the address of an MLflow store, such as sqlite:///katib_flow.db"),
+        ({"store": Store, "tracking_uri": "sqlite:///x.db"}, "store: found <class"),
+    ],
+)
+def test_a_wrong_store_is_refused_before_anything_runs(called, arguments, problem, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = {"kf.run": kf.run, "kf.start": kf.start, "kf.ask_and_tell": kf.ask_and_tell}[called]
+    with pytest.raises(InvalidSpec, match="^" + re.escape(called)) as caught:
+        function(decorated(), **arguments)
+    assert problem in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("function", [kf.run, kf.start, kf.ask_and_tell])
+def test_a_store_and_an_address_are_not_both_taken(function, tmp_path):
+    store = Store(f"sqlite:///{tmp_path}/one.db")
+    with pytest.raises(InvalidSpec, match=r"tracking_uri: found .*two\.db', need no address, because a store is given"):
+        function(decorated(), store=store, tracking_uri=f"sqlite:///{tmp_path}/two.db")

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from katib_flow.algorithms.auto import settled
-from katib_flow.decorator import FunctionExperiment, experiment
+from katib_flow.decorator import FunctionExperiment, check_store, experiment
 from katib_flow.errors import InvalidSpec, NoStore, SpecError
 from katib_flow.local.by_hand import Search
 from katib_flow.local.kept import Kept
@@ -46,6 +46,7 @@ def ask_and_tell(
     if described and what is not None:
         need = "no argument that describes an experiment, because one is given"
         raise InvalidSpec("kf.ask_and_tell", [SpecError(name, value, need) for name, value in described.items()])
+    check_store("kf.ask_and_tell", store, tracking_uri)
     if isinstance(what, str):
         if not record:
             raise InvalidSpec("kf.ask_and_tell", [SpecError("record", False, "True to continue a recorded experiment")])
