@@ -80,7 +80,7 @@ def _budget(experiment: Experiment) -> Iterator[Note]:
     entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.budget is not None and entry is not None and not entry.budget:
         what = f"so {experiment.budget.parameter} has no value, and arguments that name it are left out"
-        yield Note("budget", f"{entry.name} sets no budgets, {what}; hyperband, asha, bohb and pbt set them")
+        yield Note("budget", f"{entry.name} sets no budgets, {what}; hyperband, asha, bohb, mobster and pbt set them")
 
 
 def _warm_start(experiment: Experiment) -> Iterator[Note]:

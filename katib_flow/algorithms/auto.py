@@ -39,8 +39,9 @@ def choice(experiment: Experiment) -> Choice:
             return Choice("nsga2", f"{objectives} objectives and {trials} trials, enough for a population")
         return Choice("gp", f"{objectives} objectives: the next trial is the one expected to extend their front most")
     if experiment.budget is not None:
+        name = "mobster" if 0 < len(space) <= MANY_PARAMETERS else "bohb"
         return Choice(
-            "bohb", f"{about}, and trials have a budget: a small part of it is enough to rule out most assignments"
+            name, f"{about}, and trials have a budget: a small part of it is enough to rule out most assignments"
         )
     if not len(space):
         return Choice("random", "nothing to search: no parameters, and no slots in the architecture")

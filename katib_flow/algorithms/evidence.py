@@ -29,6 +29,7 @@ class Evidence:
     Attributes:
         units: points of the trials that have ended, shape (n, parameter), NaN where inactive.
         losses: lower is better, shape (n,).
+        budgets: the budgets of these trials, NaN for trials without one, shape (n,).
         pending: points of the trials without a result yet, shape (m, parameter).
         scored: number of trials with a finite value.
     """
@@ -36,6 +37,7 @@ class Evidence:
     space: SearchSpace
     units: Array
     losses: Array
+    budgets: Array
     pending: Array
     scored: int
     _known: Known
@@ -58,6 +60,7 @@ class Evidence:
             space=space,
             units=units[ended],
             losses=losses[ended],
+            budgets=np.array([trial.suggestion.budget for trial in known], dtype=float)[ended],
             pending=units[:own][waiting],
             scored=int(np.sum(scored)),
             _known=Known.from_ask(ask, known[:own]),

@@ -77,7 +77,7 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features)
+        improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features.expand)
         best = ranked
         if searched_alone(features, index):
             branch = least_searched(features, np.vstack([evidence.units, evidence.pending]))
@@ -106,7 +106,7 @@ def _in_branch(
     units, outputs = ranked[inside], standardised(winsorised(losses[inside]))
     model = fitted(features.expand(units), outputs, features.group, Priors.in_dimensions(max(1, active(branch))))
     waiting = features.expand(pending[in_branch(pending, branch)])
-    return units, expected(model.believing(waiting), features)
+    return units, expected(model.believing(waiting), features.expand)
 
 
 def _first(branch: Branch, inside: Acquisition, outside: Acquisition) -> Acquisition:
@@ -137,12 +137,17 @@ def standardised(losses: Array) -> Array:
     return (losses - losses.mean()) / (spread if spread > 0 else 1.0)
 
 
-def expected(model: GaussianProcess, features: Features) -> Acquisition:
-    """The logarithm of the expected improvement on the lowest posterior mean at the model's inputs."""
-    lowest = model.posterior(model.inputs)[0].min()
+def expected(model: GaussianProcess, inputs: Callable[[Array], Array], seen: Array | None = None) -> Acquisition:
+    """The logarithm of the expected improvement on the lowest posterior mean.
+
+    Args:
+        inputs: the model's inputs for units.
+        seen: units of the points whose lowest mean counts; by default, all inputs of the model.
+    """
+    lowest = model.posterior(model.inputs if seen is None else inputs(seen))[0].min()
 
     def improvement(units: Array) -> Array:
-        mean, variance = model.posterior(features.expand(units))
+        mean, variance = model.posterior(inputs(units))
         return log_improvement((lowest - mean) / np.sqrt(variance)) + 0.5 * np.log(variance)
 
     return improvement

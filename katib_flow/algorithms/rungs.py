@@ -5,11 +5,11 @@ Departs from it: budgets are whole units between ``budget.min`` and ``budget.max
 are computed with integers, because floor(log(243, 3)) is 4 in floats, and should be 5.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from katib_flow.errors import SpecError
-from katib_flow.history import History, Trial
+from katib_flow.history import History, Suggestion, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.sections import Budget
@@ -59,6 +59,24 @@ def marked(history: History, **notes: object) -> list[Trial]:
     return [
         trial for trial in history if all(trial.suggestion.info.get(name) == value for name, value in notes.items())
     ]
+
+
+def promotions(
+    budget: Budget, history: History, ranked: Callable[[list[Trial]], Sequence[Trial]]
+) -> Iterator[Suggestion]:
+    """The promotions that ASHA can make now, from the highest rung down, with index 0 (get_job in its Algorithm 2).
+
+    Args:
+        ranked: sorts the trials of a rung that have ended, the best first, without those that failed.
+    """
+    budgets = ladder(budget)
+    for rung in range(len(budgets) - 2, -1, -1):
+        ended = [trial for trial in marked(history, rung=rung) if trial.state.over]
+        promoted = {trial.suggestion.parent for trial in marked(history, rung=rung + 1)}
+        for parent in ranked(ended)[: len(ended) // budget.eta]:
+            if parent.index not in promoted:
+                info = {"rung": rung + 1}
+                yield Suggestion(0, parent.assignment, budget=budgets[rung + 1], parent=parent.index, info=info)
 
 
 def by_rung(history: History) -> dict[tuple[int, int], list[Trial]]:

@@ -180,7 +180,7 @@ def _lanes(experiment: Experiment) -> Iterator[SpecError]:
     """A lane without a suggestion ends, so the algorithm must not wait for the trials of other lanes."""
     entry = find_algorithm(experiment.algorithm.registered_name)
     if experiment.argo.mode == "lanes" and entry is not None and entry.name in _WAITS:
-        need = f"barrier, because {entry.name} waits for whole rungs; in lanes mode, use asha or bohb"
+        need = f"barrier, because {entry.name} waits for whole rungs; in lanes mode, use asha, bohb or mobster"
         yield SpecError("argo.mode", "lanes", need)
 
 

@@ -32,7 +32,12 @@ def search(**sections: Any) -> Experiment:
         ({"parameters": {f"x{i}": LR for i in range(101)}}, "cmaes", "101 parameters"),
         ({"limits": {"max_trials": 5000}}, "cmaes", "5,000 trials"),
         ({"parameters": {f"k{i}": KIND for i in range(13)}, "limits": {"max_trials": 5000}}, "tpe", "5,000 trials"),
-        ({"budget": BUDGET}, "bohb", "a budget"),
+        ({"budget": BUDGET}, "mobster", "a budget"),
+        (
+            {"budget": BUDGET, "parameters": {f"x{i}": LR for i in range(101)}},
+            "bohb",
+            "101 parameters, and trials have",
+        ),
         ({"objective": TWO}, "gp", "2 objectives"),
         ({"parameters": {}, "architecture": "cell"}, "gp", "6 parameters (6 categorical)"),
         ({"objective": TWO, "limits": {"max_trials": 2000}}, "nsga2", "2 objectives"),

@@ -323,7 +323,7 @@ def test_the_tracking_server_is_the_specs_or_the_namespaces() -> None:
                 "argo": {"image": "a", "mode": "lanes"},
             },
             "argo.mode",
-            "asha or bohb",
+            "asha, bohb or mobster",
         ),
         ({"argo": {"image": "a:{{workflow.name}}"}}, "argo.image", "{{workflow.name}}"),
         ({"trial": container(image="a:${lr}")}, "trial.container.image", "a:"),
