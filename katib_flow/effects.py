@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from katib_flow.algorithms.registry import check_installed, find_algorithm
 from katib_flow.algorithms.rungs import hyperband_brackets, ladder
@@ -66,13 +67,16 @@ def _needed(experiment: Experiment, budget: Budget) -> tuple[int, int]:
 
     Each is 0 if the algorithm has no such number.
     """
-    name = experiment.algorithm.name
+    name, entry = experiment.algorithm.name, find_algorithm(experiment.algorithm.registered_name)
     if name in ("hyperband", "bohb"):
         brackets = [sum(rung.size for rung in rungs) for rungs in hyperband_brackets(budget)]
         rounds = int(experiment.algorithm.settings.get("rounds", 1))
         return brackets[0], sum(brackets) * rounds if name == "hyperband" else 0
     if name == "asha":
         return sum(budget.eta**level for level in range(len(ladder(budget)))), 0
+    if name == "mobster" and entry is not None and len(ladder(budget)) > 1 and not experiment.warm_start:
+        settings: Any = entry.settings_of(experiment)
+        return settings.startup + 1, 0  # those before there is a model have the lowest budget
     return 0, 0
 
 

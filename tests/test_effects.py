@@ -27,11 +27,18 @@ def notes(**sections):
         ("bohb", 13, None),
         ("asha", 12, "the search ends after 12 trials, before any trial has the full budget (epochs = 9); asha needs 13 trials"),
         ("asha", 13, None),
+        ("mobster", 8, "the search ends after 8 trials, before any trial has the full budget (epochs = 9); mobster needs 9 trials"),
+        ({"name": "mobster", "settings": {"startup": 3}}, 3, "the search ends after 3 trials, before any trial has the full budget (epochs = 9); mobster needs 4 trials"),
+        ("mobster", 9, None),
     ],
 )  # fmt: skip
 def test_halving_that_ends_too_soon_is_told(algorithm, most, said):
     found = notes(algorithm=algorithm, budget=BUDGET, limits={"max_trials": most})
     assert found == ([f"limits.max_trials: {said}"] if said else [])
+
+
+def test_mobster_with_one_rung_gives_every_trial_the_full_budget():
+    assert not notes(algorithm="mobster", budget=BUDGET | {"min": 9}, limits={"max_trials": 2})
 
 
 @pytest.mark.parametrize(
