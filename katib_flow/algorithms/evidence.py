@@ -94,11 +94,12 @@ def opening(ask: Ask[Any], evidence: Evidence) -> list[Suggestion]:
     points = {point.index: point.assignment for point in sobol(replace(ask, settings=Settings()))}
     suggestions: list[Suggestion] = []
     for index in ask.indices:
-        candidates = _units(ask.space, [points[index]] if index in points else [])
+        candidates = units_of(ask.space, [points[index]] if index in points else [])
         if (chosen := evidence.take(candidates, ask.rng(index))) is not None:
             suggestions.append(Suggestion(index, chosen))
     return suggestions
 
 
-def _units(space: SearchSpace, assignments: Sequence[Mapping[str, Value]]) -> Array:
+def units_of(space: SearchSpace, assignments: Sequence[Mapping[str, Value]]) -> Array:
+    """The units of assignments inside a space, shape (n, parameter); (0, parameter) without assignments."""
     return np.array([space.encode(assignment) for assignment in assignments]).reshape(-1, len(space))

@@ -9,23 +9,24 @@ short training favours what learns fast at first, such as high learning rates. A
 parent's checkpoint.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
-from katib_flow.algorithms.evidence import Evidence, opening
+from katib_flow.algorithms.evidence import Evidence, opening, units_of
 from katib_flow.algorithms.features import Array, Features
 from katib_flow.algorithms.gaussian_process import GaussianProcess, Priors, fitted
 from katib_flow.algorithms.gp import MOST, GPSettings, expected, informative, maximised, standardised, winsorised
 from katib_flow.algorithms.registry import Ask, algorithm
-from katib_flow.algorithms.rungs import hyperband_brackets, levels, marked, needs_budget, promotions
+from katib_flow.algorithms.rungs import hyperband_brackets, levels, needs_budget, promotions
 from katib_flow.algorithms.threads import one_thread
 from katib_flow.errors import SpecError
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.spec.experiment import Experiment
 from katib_flow.spec.sections import Budget
-from katib_flow.spec.space import SearchSpace
 
 
 def _check(experiment: Experiment, settings: GPSettings) -> Iterator[SpecError]:
@@ -81,16 +82,20 @@ class Model:
         """The standardised loss expected at the full budget, shape (n, parameter) -> (n,)."""
         return self.process.posterior(self.full(units))[0]
 
+    @cached_property
+    def best(self) -> Array:
+        """Units of the five trials with the lowest prediction, the best first, shape (5, parameter)."""
+        return self.seen[np.argsort(self.predicted(self.seen), kind="stable")[:5]]
+
     def candidates(self, ask: Ask[GPSettings]) -> Array:
         """New points in descending order of the improvement expected at the full budget, shape (n, parameter)."""
         waiting = [trial for trial in ask.history if not trial.state.over and trial.assignment in ask.space][-MOST:]
-        pending = _units(ask.space, waiting)
+        pending = units_of(ask.space, [trial.assignment for trial in waiting])
         budgets = np.array([trial.suggestion.budget for trial in waiting], dtype=float)
         process = self.process.believing(with_budget(self.features, self.budget, pending, budgets))
         improvement = expected(process, self.full, np.vstack([self.seen, pending]))
-        best = self.seen[np.argsort(self.predicted(self.seen), kind="stable")[:5]]
         rng = ask.rng(ask.indices.start)
-        return maximised(improvement, self.features, best, ask.settings.candidates, rng)
+        return maximised(improvement, self.features, self.best, ask.settings.candidates, rng)
 
 
 def with_budget(features: Features, budget: Budget, units: Array, budgets: Array) -> Array:
@@ -113,8 +118,8 @@ def _promotion(ask: Ask[GPSettings], model: Model | None) -> Suggestion | None:
     def by_prediction(trials: list[Trial]) -> list[Trial]:
         assert model is not None
         inside = [trial for trial in ask.experiment.ranked(trials) if trial.assignment in ask.space]
-        order = np.argsort(model.predicted(_units(ask.space, inside)), kind="stable") if inside else ()
-        return [inside[position] for position in order]
+        units = units_of(ask.space, [trial.assignment for trial in inside])
+        return [inside[position] for position in np.argsort(model.predicted(units), kind="stable")]
 
     ranked = by_prediction if model is not None and ask.indices.start % 2 else ask.experiment.ranked
     return next(promotions(ask.experiment.budget, ask.history, ranked), None)
@@ -137,10 +142,5 @@ def _start(ask: Ask[GPSettings], evidence: Evidence, model: Model | None) -> Sug
 def first_rung(budget: Budget, history: History) -> int:
     """The rung of a new trial: that of the bracket with the fewest starts so far for its size."""
     sizes = [rungs[0].size for rungs in hyperband_brackets(budget)]
-    new = [trial for trial in history if trial.suggestion.parent is None]
-    starts = [len(marked(History(tuple(new)), rung=rung)) for rung in range(len(sizes))]
-    return int(np.argmin([(count + 1) / size for count, size in zip(starts, sizes, strict=True)]))
-
-
-def _units(space: SearchSpace, trials: list[Trial]) -> Array:
-    return space.encode_all([trial.assignment for trial in trials])[0].reshape(-1, len(space))
+    starts = Counter(trial.suggestion.info.get("rung") for trial in history if trial.suggestion.parent is None)
+    return int(np.argmin([(starts[rung] + 1) / size for rung, size in enumerate(sizes)]))
