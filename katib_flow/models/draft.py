@@ -8,6 +8,7 @@ from katib_flow.errors import SpecError
 from katib_flow.models.layers import flow
 from katib_flow.models.operations import operations
 from katib_flow.models.topology import Topology
+from katib_flow.wording import did_you_mean
 
 
 @dataclass
@@ -57,9 +58,12 @@ class Draft:
         """The edge of a key, to be changed in place.
 
         Raises:
-            StopIteration: there is no such edge.
+            SpecError: there is no such edge.
         """
-        return next(edge for edge in self.edges if edge["id"] == key)
+        edges = {edge["id"]: edge for edge in self.edges}
+        if key not in edges:
+            raise SpecError("edge", key, f"an edge of the network: {', '.join(edges)}{did_you_mean(key, edges)}")
+        return edges[key]
 
     def add(self, key: str, src: str, dst: str, op: dict[str, Any]) -> None:
         """Add an edge after all others.

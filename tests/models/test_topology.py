@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import dags, mean, net
 
-from katib_flow.errors import InvalidSpec
+from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.models import Topology
+from katib_flow.models.draft import Draft
 from katib_flow.models.layers import Conv, Pool, ShapeError
 
 
@@ -60,6 +61,14 @@ def test_a_topology_cannot_be_changed():
 )  # fmt: skip
 def test_a_mistake_is_told_by_its_vertex_or_edge(vertices, edges, message):
     assert message in wrong(net(vertices, edges))
+
+
+@pytest.mark.parametrize("change", ["after", "beside", "set"])
+def test_a_draft_names_the_edges_that_it_has_if_another_is_asked_for(change):
+    draft = Draft.of(Topology.parse(net({"a": "add"}, [("conv", "x", "a", "conv3"), mean("a")])))
+    arguments = {"after": ("new", {"op": "skip"}), "beside": ("new",), "set": ()}
+    with pytest.raises(SpecError, match="found 'con', need an edge of the network: conv, out; did you mean 'conv'"):
+        getattr(draft, change)("con", *arguments[change])
 
 
 def test_an_unknown_version_is_refused():

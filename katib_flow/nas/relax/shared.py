@@ -15,7 +15,7 @@ from katib_flow.models.optional import Block, blocks
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.nas.relax.choice import Choice
 from katib_flow.training.data import Data, Split
-from katib_flow.training.loop import cosine, evaluate, tensors
+from katib_flow.training.loop import cosine, device_of, evaluate, tensors
 
 Batch = tuple[Tensor, Tensor]
 
@@ -29,7 +29,7 @@ def halves(data: Data) -> tuple[Split, Split]:
 
 def on_device(network: Network, split: Split) -> Batch:
     """The images and labels of a split as tensors on the network's device."""
-    return tensors(split, next(iter(network.parameters())).device)
+    return tensors(split, device_of(network))
 
 
 def rows(batch: Batch, chosen: np.ndarray) -> Batch:
