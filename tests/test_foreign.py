@@ -2,7 +2,6 @@
 
 import json
 import math
-import time
 
 import pytest
 
@@ -33,12 +32,10 @@ def test_what_is_no_json_is_told(text):
         from_json(text)
 
 
-def test_a_text_without_an_end_takes_time_that_grows_with_it():
-    text = '"' + "\\" * 200_000 + "[" * 200
-    began = time.process_time()
+def test_a_long_text_without_an_end_is_refused_in_linear_time():
+    text = '"' + "\\" * 2_000_000 + "[" * 200  # in quadratic time, the test would exceed its timeout
     with pytest.raises(ValueError):
         from_json(text)
-    assert time.process_time() - began < 2
 
 
 def test_numbers_are_numbers_or_their_names():

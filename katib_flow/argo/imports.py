@@ -5,8 +5,9 @@ import importlib.util
 import re
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -60,14 +61,14 @@ def left_behind(code: str, packages: Sequence[str]) -> list[LeftBehind]:
         code: source of the module.
         packages: requirements that pip installs into the pod.
     """
-    installed = _named(packages)
+    named, installed = _named(packages), cache(packages_distributions)  # listed once, because that takes .3 s
     missing: dict[str, LeftBehind] = {}
     for node in _imports(code):
         for module in _imported(node):
             top = module.partition(".")[0]
             if not top:
                 missing.setdefault(module, LeftBehind(node.lineno, module, "a module of its own package"))
-            elif (path := _user_file(top)) and not _distributions(top) & installed:
+            elif (path := _user_file(top)) and not _distributions(top, installed) & named:
                 missing.setdefault(top, LeftBehind(node.lineno, top, f"which is {path} on this machine"))
     return list(missing.values())
 
@@ -79,12 +80,12 @@ def not_in_image(code: str, packages: Sequence[str]) -> list[LeftBehind]:
         code: source of the module.
         packages: requirements that pip installs into the pod.
     """
-    known = IN_IMAGE | _named(packages)
+    known, installed = IN_IMAGE | _named(packages), cache(packages_distributions)
     missing: dict[str, LeftBehind] = {}
     for node in _imports(code):
-        for top in {module.partition(".")[0] for module in _imported(node)} - {""}:
-            names = _distributions(top)
-            if names and not names & known and top not in sys.stdlib_module_names:
+        for top in {module.partition(".")[0] for module in _imported(node)} - {""} - sys.stdlib_module_names:
+            names = _distributions(top, installed)
+            if names and not names & known:
                 missing.setdefault(top, LeftBehind(node.lineno, top, sorted(names)[0]))
     return list(missing.values())
 
@@ -165,8 +166,8 @@ def _user_file(top: str) -> Path | None:
     return path
 
 
-def _distributions(top: str) -> set[str]:
-    return {_canonical(name) for name in packages_distributions().get(top, ())}
+def _distributions(top: str, installed: Callable[[], Mapping[str, list[str]]]) -> set[str]:
+    return {_canonical(name) for name in installed().get(top, ())}
 
 
 def _canonical(name: str) -> str:

@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -98,9 +97,7 @@ def test_ten_thousand_trials_make_no_larger_a_manifest_than_ten() -> None:
     def compiled(trials: int) -> str:
         return to_yaml(compile_experiment(Experiment.parse(spec(limits={"max_trials": trials, "parallel_trials": 4}))))
 
-    begun = time.perf_counter()
     many = compiled(10_000)
-    assert time.perf_counter() - begun < 1
     assert len(many) < 100_000
     assert len(many) - len(compiled(10)) == len("10000") - len("10")
 
