@@ -20,6 +20,12 @@ settings.register_profile(
 settings.load_profile("katib-flow")
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist's
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than there are cores, because many tests wait for a process or a server."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(autouse=True)
 def fresh_imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Take back what a test put on the path, and forget the modules that it imported from temporary folders."""
