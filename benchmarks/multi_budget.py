@@ -8,6 +8,9 @@ target. The other algorithms start a trial whenever one of four simulated worker
 from the checkpoint of its parent, so that it costs the difference of their budgets. Each algorithm may spend as much as
 random search. The best loss is that of any trial so far, whatever its budget, as in ``katib-flow best``.
 
+The peers run with ``--algorithms optuna:tpe-hyperband syne-tune:asha syne-tune:bohb dehb``, in a Python that has
+Optuna, Syne Tune and DEHB installed.
+
 The table has, for each problem, the median cost at which the target was reached, its quartiles, and the median of the
 best loss at a ninth and a third of the cost; "-" means that the target was not reached. The target is the first line.
 """
@@ -17,12 +20,15 @@ import heapq
 import json
 import os
 import sys
+from collections.abc import Sequence
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
 os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # before NumPy
 
 import numpy as np
+from budget_peers import BUDGET_PEERS, trained
 from curves import CURVES, Curves
 
 from katib_flow.history import History, State, Suggestion, Trial
@@ -52,6 +58,10 @@ def course(curves: Curves, name: str, seed: int, most: float = 1.0) -> list[tupl
     Args:
         most: no trial starts once this cost is spent.
     """
+    if name in BUDGET_PEERS:
+        losses = islice(trained(curves, BUDGET_PEERS[name](curves, seed), WORKERS), round(most * FULL * curves.units))
+        best = accumulate(losses, min)
+        return [(units / (FULL * curves.units), loss) for units, loss in enumerate(best, start=1)]
     experiment, history = experiment_of(curves, name, seed), History()
     running: list[tuple[float, int, Suggestion, float]] = []  # (end, index, suggestion, cost)
     now, spent, done, best, points = 0.0, 0.0, 0.0, np.inf, []
@@ -86,11 +96,11 @@ def reached(course: list[tuple[float, float]], target: float) -> float:
     return next((spent for spent, best in course if best <= target + 1e-9), np.inf)
 
 
-def courses(seeds: int, spend: float) -> dict[str, list[list[tuple[float, float]]]]:
+def courses(algorithms: Sequence[str], seeds: int, spend: float) -> dict[str, list[list[tuple[float, float]]]]:
     """The courses of each problem and algorithm, one per seed; those recorded up to this cost are not run again."""
     known: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for curves in CURVES:
-        for name in ALGORITHMS:
+        for name in algorithms:
             for seed in range(seeds):
                 key = f"{curves.name} {name} {seed}"
                 most = 1.0 if name == "random" else spend  # whose final loss is the target
@@ -102,7 +112,7 @@ def courses(seeds: int, spend: float) -> dict[str, list[list[tuple[float, float]
     return {
         f"{curves.name} {name}": [known[f"{curves.name} {name} {seed}"] for seed in range(seeds)]
         for curves in CURVES
-        for name in ALGORITHMS
+        for name in algorithms
     }
 
 
@@ -114,18 +124,20 @@ def main() -> None:
     parser.add_argument(
         "--again", action="store_true", help="delete the recorded results, for example those of an earlier version"
     )
+    parser.add_argument("--algorithms", nargs="+", default=ALGORITHMS, metavar="NAME", help=", ".join(BUDGET_PEERS))
     options = parser.parse_args()
+    algorithms = list(dict.fromkeys(["random", *options.algorithms]))
     if options.again:
         RESULTS.unlink(missing_ok=True)
-    known = courses(options.seeds, options.spend)
+    known = courses(algorithms, options.seeds, options.spend)
     targets = {
         curves.name: float(np.median([at(own, 1.0) for own in known[f"{curves.name} random"]])) for curves in CURVES
     }
     print(f"{options.seeds} seeds, {WORKERS} workers; cost to reach the target [quartiles], loss at 1/9 and 1/3")
-    print(f"{'':11}" + "".join(f"{name:>36}" for name in targets))
-    print(f"{'target':11}" + "".join(f"{target:>36.4f}" for target in targets.values()))
-    for name in ALGORITHMS:
-        print(f"{name:11}" + "".join(f"{cell(known[f'{one} {name}'], target):>36}" for one, target in targets.items()))
+    print(f"{'':20}" + "".join(f"{name:>36}" for name in targets))
+    print(f"{'target':20}" + "".join(f"{target:>36.4f}" for target in targets.values()))
+    for name in algorithms:
+        print(f"{name:20}" + "".join(f"{cell(known[f'{one} {name}'], target):>36}" for one, target in targets.items()))
 
 
 def cell(own: list[list[tuple[float, float]]], target: float) -> str:

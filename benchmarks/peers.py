@@ -16,7 +16,7 @@ from problems import Problem
 from katib_flow import loop
 from katib_flow.algorithms import registered_algorithms
 from katib_flow.history import History, State, Suggestion, Trial
-from katib_flow.spec import Experiment
+from katib_flow.spec import Experiment, SearchSpace
 from katib_flow.spec.parameters import CategoricalParameter, IntParameter, OrdinalParameter
 
 
@@ -68,7 +68,7 @@ class Optuna(Peer):
 
     def ask(self, count: int) -> Sequence[Assignment]:
         self.out = [self.study.ask() for _ in range(count)]
-        return [self._drawn(trial) for trial in self.out]
+        return [drawn(self.space, trial) for trial in self.out]
 
     def tell(self, losses: Sequence[float]) -> None:
         for trial, loss in zip(self.out, losses, strict=True):
@@ -81,15 +81,17 @@ class Optuna(Peer):
         for assignment, loss in zip(assignments, losses, strict=True):
             params = {name: _stored(self.space.parameters[name], value) for name, value in assignment.items()}
             scratch = optuna.trial.FixedTrial(params)
-            self._drawn(scratch)
+            drawn(self.space, scratch)
             self.study.add_trial(optuna.create_trial(params=params, distributions=scratch.distributions, value=loss))
 
-    def _drawn(self, trial: Any) -> Assignment:
-        assignment: dict[str, Any] = {}
-        for name, parameter in self.space.parameters.items():
-            if self.space.is_active(name, assignment):
-                assignment[name] = _suggested(trial, name, parameter)
-        return assignment
+
+def drawn(space: SearchSpace, trial: Any) -> Assignment:
+    """The assignment that an Optuna trial suggests, parameter by parameter."""
+    assignment: dict[str, Any] = {}
+    for name, parameter in space.parameters.items():
+        if space.is_active(name, assignment):
+            assignment[name] = _suggested(trial, name, parameter)
+    return assignment
 
 
 def _stored(parameter: Any, value: Any) -> Any:

@@ -34,6 +34,7 @@ NOT_RUN = {
     "pip install ": "needs a network; pyproject.toml is checked for the extra",
     "python -m venv ": "is for commands that need a network",
     ".venv/peers/bin/": "needs the packages that the line before it installs",
+    ".venv/budgets/bin/": "needs the packages that the line before it installs",
     "python -m benchmarks.": "takes minutes to hours; the module is checked for the options",
     "katib-flow resume svm --argo": "needs a cluster; tests/cli/test_cli_submit.py",
     "python tune.py": "tests/docs/test_pages_python.py runs the program",

@@ -49,7 +49,7 @@ def check(words: list[str]) -> None:
         case ["python", "-m", module, *options] if module.startswith("benchmarks."):
             source = (ROOT / f"{module.replace('.', '/')}.py").read_text()
             assert all(f'"{option}"' in source for option in options if option.startswith("--"))
-        case [".venv/peers/bin/python", path, *options]:
+        case [".venv/peers/bin/python" | ".venv/budgets/bin/python", path, *options]:
             source = (ROOT / path).read_text()
             assert all(f'"{option}"' in source for option in options if option.startswith("--"))
         case ["python", path, *_] if path.endswith(".py"):
