@@ -1,17 +1,14 @@
 """The experiments in an MLflow store. One object serves several threads."""
 
-import hashlib
 import json
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from katib_flow.errors import NotFound, TrackingError
-from katib_flow.foreign import END_OF_TIME, from_json
 from katib_flow.history import History, Metric, Trial
 from katib_flow.spec import Experiment, dump_yaml
 from katib_flow.tracking import source, summary
@@ -20,11 +17,12 @@ from katib_flow.tracking.artifacts import Artifacts
 from katib_flow.tracking.checkpoints import Checkpoints
 from katib_flow.tracking.commands import mlflow_command
 from katib_flow.tracking.connect import Connection, alone, artifact_root, located
-from katib_flow.tracking.encode import Point, as_one_try, seconds_in
-from katib_flow.tracking.faults import Faults, error_code, has_password, shown
+from katib_flow.tracking.encode import Point, as_one_try
+from katib_flow.tracking.faults import Faults, error_code, shown
 from katib_flow.tracking.learnt import Learnings
 from katib_flow.tracking.lease import Holding, Lease
-from katib_flow.tracking.names import MAX_PARAM, MAX_TAG, escape, json_tags, read_json, readable
+from katib_flow.tracking.names import MAX_TAG, json_tags, readable
+from katib_flow.tracking.parent import WHOLE, checked, control_of, key_hash, params_of, record_of, without_password
 from katib_flow.tracking.records import Change, Control, Record, Status
 from katib_flow.tracking.runs import ApiBackend, Backend
 from katib_flow.tracking.settled import Histories
@@ -112,7 +110,7 @@ class Store:
         """
         with alone(self._path):  # processes that create a run at the same time agree on one
             run = (self._keyed(key) if key else None) or self._open(experiment, key)
-        record = _record(run)
+        record = record_of(run)
         if not run.params:
             try:
                 self._complete(record)
@@ -120,7 +118,7 @@ class Store:
                 winner = self._keyed(key) if key else None
                 if winner is None or winner.run_id == record.run_id:
                     raise
-                record = _record(winner)
+                record = record_of(winner)
                 self._complete(record)
         return record
 
@@ -129,22 +127,22 @@ class Store:
         self.log_text(record, dump_yaml(record.experiment.to_dict()), "spec.yaml")
         view = view_tags(record.run_id, record.experiment)
         self._faults.run(lambda: self._api.tag_experiment(record.mlflow_experiment_id, view))
-        self._runs.log(record.run_id, _params(record.experiment), {}, ())
+        self._runs.log(record.run_id, params_of(record.experiment), {}, ())
 
     def keyed(self, key: str) -> Record | None:
         """The experiment that was created with a key; None if there is no such experiment."""
-        return _record(run) if (run := self._keyed(key)) else None
+        return record_of(run) if (run := self._keyed(key)) else None
 
     def _keyed(self, key: str) -> Run | None:
         """The run of a key. If competing pods have created two: the complete one, otherwise the older one."""
-        runs = self._search({"katib_flow.key_hash": _hash(key)})
+        runs = self._search({"katib_flow.key_hash": key_hash(key)})
         return min(runs, key=lambda run: (not run.params, run.start_ms, run.run_id), default=None)
 
     def _open(self, experiment: Experiment, key: str) -> Run:
         if experiment.warm_start:  # a name may mean another experiment later, above all this experiment's own name
             run_ids = tuple(self.find(name).run_id for name in experiment.warm_start)
             experiment = experiment.model_copy(update={"warm_start": run_ids})
-        experiment = _without_password(experiment)
+        experiment = without_password(experiment)
         experiment_id, unique = self._mlflow_experiment(create=True), key or uuid.uuid4().hex
         tags = {
             **{name: readable(value, MAX_TAG) for name, value in source.tags().items()},
@@ -153,7 +151,7 @@ class Store:
             "katib_flow.status": str(Status.RUNNING),
             "katib_flow.reason": "",
             **({"katib_flow.key": key} if key else {}),
-            "katib_flow.key_hash": _hash(unique),
+            "katib_flow.key_hash": key_hash(unique),
             **json_tags("katib_flow.spec", experiment.to_dict()),
         }
 
@@ -174,7 +172,7 @@ class Store:
             NotFound: there is no such run.
             TrackingError: the run records no experiment.
         """
-        return _record(self._run(run_id))
+        return record_of(self._run(run_id))
 
     def _run(self, run_id: str) -> Run:
         try:
@@ -225,7 +223,7 @@ class Store:
     def _records(self, tags: Mapping[str, str]) -> Iterator[Record]:
         for run in self._search(tags, newest_first=True):
             with suppress(TrackingError):
-                yield _record(run)
+                yield record_of(run)
 
     def _search(self, tags: Mapping[str, str], *, newest_first: bool = False) -> Iterator[Run]:
         if experiment_id := self._mlflow_experiment(create=False):
@@ -313,7 +311,7 @@ class Store:
     def summarise(self, record: Record, history: History, status: Status | None = None, reason: str = "") -> Record:
         """Update the parent run from a history, and set its status if one is given; a final one ends the run."""
         run = self._run(record.run_id)
-        before = _record(run)
+        before = record_of(run)
         status, reason = (before.status, before.reason) if status is None else (status, reason)
         now_ms = int(time.time() * 1000)
         best = summary.best_points(record.experiment, history, closing=status.final)
@@ -334,14 +332,7 @@ class Store:
 
     def control(self, record: Record) -> Control:
         """Read the user's requests; cheap enough to do every second."""
-        tags = self._backend.tags(record.run_id)
-        return Control(
-            **{
-                item.name: _asked(key, tags[key], *_CONTROLS[item.name])
-                for item in fields(Control)
-                if tags.get(key := f"katib_flow.{item.name}")
-            }
-        )
+        return control_of(self._backend.tags(record.run_id))
 
     def set_control(self, record: Record, **changes: bool | float | None) -> Control:
         """Change some of the user's requests; ``changes`` are fields of ``Control``."""
@@ -384,7 +375,7 @@ class Store:
 
     def segment(self, record: Record) -> int:
         """The number of the newest Workflow of an experiment, from 0."""
-        return _asked(SEGMENT, self._backend.tags(record.run_id).get(SEGMENT, "0"), *_WHOLE)
+        return checked(SEGMENT, self._backend.tags(record.run_id).get(SEGMENT, "0"), *WHOLE)
 
     def set_segment(self, record: Record, segment: int) -> None:
         """Set the number of the newest Workflow; earlier ones must leave the experiment alone."""
@@ -414,96 +405,3 @@ class Store:
             NotFound: there is no such run, or it has no such artifact.
         """
         return self._artifacts.get(self._address(run_id), path)
-
-
-def _without_password(experiment: Experiment) -> Experiment:
-    """The experiment to record: a password in its URI would be visible to all readers of the store or the report."""
-    if experiment.tracking.uri is None or not has_password(experiment.tracking.uri):
-        return experiment
-    tracking = experiment.tracking.model_copy(update={"uri": shown(experiment.tracking.uri)})
-    return experiment.model_copy(update={"tracking": tracking})
-
-
-def _is_whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
-
-
-def _is_time(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < END_OF_TIME
-
-
-_YES_NO = (lambda value: isinstance(value, bool), "true or false")
-_WHOLE = (_is_whole, "a whole number of at least 0")
-_CONTROLS: Mapping[str, tuple[Callable[[object], bool], str]] = {
-    "stop": _YES_NO,
-    "pause": _YES_NO,
-    "max_trials": (lambda value: value is None or _is_whole(value), "a whole number of at least 0, or null"),
-    "timeout": (lambda value: value is None or _is_time(value), "a number of seconds of at least 0, or null"),
-    "spent": (_is_time, "a number of seconds of at least 0"),
-    "resumed": (lambda value: value is None or _is_time(value), "seconds since the epoch, or null"),
-}
-"""A check for the value of each tag of ``Control``, with its description."""
-
-
-def _asked(tag: str, text: str, fits: Callable[[object], bool], need: str) -> Any:
-    """The value of a tag, which may have been edited by hand in MLflow's UI."""
-    with suppress(ValueError):
-        value = from_json(text)
-        if fits(value):
-            return value
-    raise TrackingError(f"tag {tag}: found {text!r}, need JSON: {need}")
-
-
-def _hash(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()[:32]
-
-
-def _record(run: Run) -> Record:
-    tags = run.tags
-    try:
-        experiment = Experiment.parse(read_json("katib_flow.spec", tags))
-        status = Status(tags["katib_flow.status"])
-        started = seconds_in(run.start_ms)
-        ended = seconds_in(run.end_ms) if status.final and run.end_ms else None
-    except (KeyError, ValueError) as error:  # InvalidSpec is a ValueError
-        what = "its experiment cannot be read by this version"
-        raise TrackingError(f"run {run.run_id}: {what}: {error}") from error
-    return Record(
-        run_id=run.run_id,
-        name=experiment.name,
-        experiment=experiment,
-        status=status,
-        reason=tags.get("katib_flow.reason", ""),
-        started=started,
-        ended=ended,
-        artifact_uri=run.artifact_uri,
-        mlflow_experiment_id=run.experiment_id,
-        key=tags.get("katib_flow.key", ""),
-        lease=Lease.read(tags),
-    )
-
-
-def _params(experiment: Experiment) -> dict[str, str]:
-    """The params of the parent run, by which MLflow's UI compares experiments."""
-    objectives = {f"objective.{objective.metric}": objective.direction for objective in experiment.objective}
-    goals = {f"goal.{item.metric}": item.goal for item in experiment.objective if item.goal is not None}
-    settings = {f"algorithm.{name}": value for name, value in experiment.algorithm.settings.items()}
-    limits = {f"limits.{name}": value for name, value in experiment.limits.model_dump().items() if value is not None}
-    budget = experiment.budget.model_dump() if experiment.budget else {}
-    data: dict[str, Any] = {
-        "algorithm": experiment.algorithm.name,
-        **({"algorithm.why": experiment.algorithm.why} if experiment.algorithm.why else {}),
-        "seed": experiment.algorithm.seed,
-        **settings,
-        **objectives,
-        **goals,
-        **limits,
-        **{f"budget.{name}": value for name, value in budget.items()},
-        **({"early_stopping": experiment.early_stopping.name} if experiment.early_stopping else {}),
-        "trial": experiment.trial.kind,
-        **{f"trial.arguments.{name}": value for name, value in experiment.trial.arguments.items()},
-    }
-    return {
-        escape(name): readable(value if isinstance(value, str) else json.dumps(value, default=str), MAX_PARAM)
-        for name, value in data.items()
-    }
