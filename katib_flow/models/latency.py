@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.foreign import from_json
-from katib_flow.models.build import Network, module_of
+from katib_flow.models.build import Network
 from katib_flow.models.layers import Layer, Mixed, Shape, Zero
+from katib_flow.models.modules import module_of
 from katib_flow.models.operations import named
 from katib_flow.models.topology import Topology
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from katib_flow.models.build import ChoiceWeights
 from katib_flow.models.flat import FlatEdge
 from katib_flow.models.layers import Conv, Layer, Shape
+from katib_flow.models.modules import ChoiceWeights
 from katib_flow.models.topology import Topology
 from katib_flow.nas.relax.banks import BankConv, Bit, Grid
 

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from katib_flow.models.build import Network, first_weights
+from katib_flow.models.build import Network
 from katib_flow.models.choices import choice_metrics
+from katib_flow.models.modules import first_weights
 from katib_flow.models.optional import Block, blocks
 from katib_flow.nas.relax.chain import SupernetSettings
 from katib_flow.nas.relax.choice import Choice
