@@ -12,8 +12,8 @@ from katib_flow.spec.problems import NOTHING, spec_errors
 
 if TYPE_CHECKING:
     from katib_flow.local.background import Running
+    from katib_flow.local.observer import Progress
     from katib_flow.local.result import Result
-    from katib_flow.local.scheduler import Progress
     from katib_flow.tracking import Store
 
 

@@ -9,8 +9,8 @@ from katib_flow.decorator import FunctionExperiment, check_store, experiment
 from katib_flow.errors import InvalidSpec, NoStore, SpecError
 from katib_flow.local.by_hand import Search
 from katib_flow.local.kept import Kept
+from katib_flow.local.placeholder import by_the_asking_program
 from katib_flow.local.run import check_here
-from katib_flow.local.told import by_the_asking_program
 from katib_flow.spec.experiment import Experiment
 from katib_flow.tracking import Store, located
 from katib_flow.trial.table import printable

@@ -8,9 +8,10 @@ from typing import Any
 
 from katib_flow.errors import KatibFlowError
 from katib_flow.history import History, Trial
+from katib_flow.local.observer import Progress, Silent
 from katib_flow.local.result import Result
 from katib_flow.local.run import run_experiment
-from katib_flow.local.scheduler import Progress, Scheduler, Silent
+from katib_flow.local.scheduler import Scheduler
 from katib_flow.loop import NOTHING
 from katib_flow.markup import facts, table
 from katib_flow.spec.experiment import Experiment

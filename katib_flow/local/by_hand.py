@@ -18,9 +18,9 @@ from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError
 from katib_flow.history import History, Learnt, State, Suggestion, Trial, Value
 from katib_flow.local.conclusion import standing
 from katib_flow.local.kept import Kept
+from katib_flow.local.placeholder import HOW
 from katib_flow.local.reports import Reports
 from katib_flow.local.result import Result
-from katib_flow.local.told import HOW
 from katib_flow.loop import End, Verdict
 from katib_flow.spaces import search_space
 from katib_flow.spec.experiment import Experiment

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from katib_flow.history import History, Trial
-from katib_flow.local.scheduler import Progress
+from katib_flow.local.observer import Progress
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial.table import cell, decided, printable
 

@@ -10,11 +10,12 @@ from katib_flow.algorithms import check_algorithm, check_installed
 from katib_flow.algorithms.auto import settled
 from katib_flow.effects import on_this_machine, out_of_space, tell, without_effect
 from katib_flow.errors import InvalidSpec, KatibFlowError, SpecError, TrackingError
+from katib_flow.local.observer import Progress, Silent
+from katib_flow.local.placeholder import BY_HAND, HOW
 from katib_flow.local.progress import Guarded
 from katib_flow.local.result import Result
-from katib_flow.local.scheduler import Progress, Scheduler, Silent
+from katib_flow.local.scheduler import Scheduler
 from katib_flow.local.spool import Spool
-from katib_flow.local.told import BY_HAND, HOW
 from katib_flow.local.worker import Start
 from katib_flow.local.workers import Workers
 from katib_flow.spaces import check_architecture

@@ -15,13 +15,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any
 
 from katib_flow import loop
 from katib_flow.effects import reported_once, tell
 from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import History, Learnt, Metric, State, Suggestion, Trial
 from katib_flow.local.conclusion import conclude, standing
+from katib_flow.local.observer import Progress
 from katib_flow.local.result import Result
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Reported, Run, read_result
@@ -43,35 +44,6 @@ SUMMARY_SECONDS = 10.0
 STORE_SECONDS = 5.0  # how long the loop waits for the store itself, while trials run
 AWAY_SECONDS = 10.0  # when the user first hears that the store does not answer,
 AWAY_AGAIN_SECONDS = 300.0  # and how often after that
-
-
-class Progress(Protocol):
-    """An observer of a running experiment, called on every change and regularly in between."""
-
-    def show(self, history: History, most_trials: int | None) -> None:
-        """Called several times a second with the trials so far; ``most_trials`` is their limit, if any."""
-        ...
-
-    def trial_ended(self, trial: Trial) -> None:
-        """Called once with each trial that has ended."""
-        ...
-
-    def say(self, text: str) -> None:
-        """Called with a message for the user."""
-        ...
-
-
-class Silent:
-    """A progress observer that shows nothing."""
-
-    def show(self, history: History, most_trials: int | None) -> None:
-        """Show nothing."""
-
-    def trial_ended(self, trial: Trial) -> None:
-        """Show nothing."""
-
-    def say(self, text: str) -> None:
-        """Show nothing."""
 
 
 @dataclass

@@ -22,7 +22,7 @@ def record_study(study: Study, store: Store) -> tuple[Record, Counter[str]]:
         KatibFlowError: no trial fits.
         InvalidSpec: the study does not give a valid experiment.
     """
-    from katib_flow.local.told import BY_HAND
+    from katib_flow.local.placeholder import BY_HAND
 
     data = {"name": study.experiment_name, **study.sections(), "algorithm": "random", "trial": {"function": BY_HAND}}
     experiment = Experiment.parse(data | {"limits": {"max_trials": max(1, len(study.trials))}}, study.name)

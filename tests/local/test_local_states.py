@@ -34,7 +34,8 @@ from katib_flow.errors import TrackingUnavailable
 from katib_flow.history import Metric, State, Suggestion, Trial
 from katib_flow.local import conclusion
 from katib_flow.local import scheduler as module
-from katib_flow.local.scheduler import Scheduler, Silent
+from katib_flow.local.observer import Silent
+from katib_flow.local.scheduler import Scheduler
 from katib_flow.local.spool import Spool
 from katib_flow.local.worker import Done, Run, read_result, save_result
 from katib_flow.local.workers import Lost
