@@ -9,25 +9,29 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from pydantic import ValidationError
 
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.history import Value
 from katib_flow.models.mistakes import Checker, condition_mistakes, shape_mistakes, slot_path
 from katib_flow.models.optional import check_optional
+from katib_flow.models.template import (
+    ABSENT,
+    edges_in,
+    ends_of,
+    filled_in,
+    listed,
+    parameters_of,
+    slots_in,
+    source_of,
+    touched,
+    with_unread,
+)
 from katib_flow.models.topology import Input, Topology
-from katib_flow.spec.model import Model
-from katib_flow.spec.parameters import AnyParameter, Parameter
-from katib_flow.spec.problems import NOTHING, spec_errors
+from katib_flow.spec.problems import NOTHING
 from katib_flow.spec.space import Assignment, SearchSpace
 
-_ABSENT = object()
 _CONTEXTS = 16  # architectures tried before a value is said to fit in none
 _VALUES = 64  # values of a slot that are checked; if it has more, evenly spaced ones
-
-
-class _Slots(Model):
-    slots: dict[str, AnyParameter]
 
 
 class Space:
@@ -51,7 +55,7 @@ class Space:
         self.operations: Mapping[str, Mapping[str, Any]] = data.pop("operations", {})
         self.template = data
         self.input = Input.model_validate(data["input"])
-        self.parameters = _parameters(slots)
+        self.parameters = parameters_of(slots)
         conditions = list(condition_mistakes(self.parameters))
         if any(parent not in self.parameters for parameter in self.parameters.values() for parent in parameter.when):
             raise InvalidSpec("", conditions)
@@ -92,11 +96,11 @@ class Space:
             InvalidSpec: the value of such a slot is missing, or an optional edge is where zeros are not the same as no
                 edge.
         """
-        edges = [edge for _, edge in _edges_in(self.template)]
-        operations = {name for edge in edges for name in _slots_in(edge.get("op"))}
+        edges = [edge for _, edge in edges_in(self.template)]
+        operations = {name for edge in edges for name in slots_in(edge.get("op"))}
         conditions = {name for edge in edges for name in edge.get("when", {})}
         mixable = (operations - conditions) | self._skips | self.sources
-        merges = {name for graph in self.template["graphs"].values() for name in _slots_in(graph["vertices"])}
+        merges = {name for graph in self.template["graphs"].values() for name in slots_in(graph["vertices"])}
         for name in self.parameters:
             if name not in mixable and name not in (fixed or {}):
                 reason = (
@@ -116,13 +120,13 @@ class Space:
     @cached_property
     def _skips(self) -> set[str]:
         """The slots of two values that only say whether some edges exist."""
-        edges = [edge for _, edge in _edges_in(self.template)]
-        used = set(_slots_in([{**edge, "when": {}} for edge in edges]))
-        used |= set(_slots_in([graph.get("vertices", {}) for graph in self.template["graphs"].values()]))
+        edges = [edge for _, edge in edges_in(self.template)]
+        used = set(slots_in([{**edge, "when": {}} for edge in edges]))
+        used |= set(slots_in([graph.get("vertices", {}) for graph in self.template["graphs"].values()]))
         used |= {parent for parameter in self.parameters.values() for parent in parameter.when}
         for when, op in ((edge.get("when", {}), edge.get("op")) for edge in edges):
             plain = isinstance(op, str) and not op.startswith("@")
-            if not plain or len(when) != 1 or any(len(_listed(values)) != 1 for values in when.values()):
+            if not plain or len(when) != 1 or any(len(listed(values)) != 1 for values in when.values()):
                 used |= when.keys()
         conditions = {slot for edge in edges for slot in edge.get("when", {})}
         return {name for name in conditions - used if self.choices(name) == 2 and not self.parameters[name].when}
@@ -130,12 +134,12 @@ class Space:
     @cached_property
     def sources(self) -> set[str]:
         """The slots that only say which vertex an edge reads, or occur in the conditions of such edges."""
-        edges = [edge for _, edge in _edges_in(self.template)]
-        sources = {name for edge in edges if (name := _source(edge)) is not None}
+        edges = [edge for _, edge in edges_in(self.template)]
+        sources = {name for edge in edges if (name := source_of(edge)) is not None}
         graphs = {key: value for key, value in self.template.items() if key != "graphs"}
         vertices = [graph.get("vertices", {}) for graph in self.template["graphs"].values()]
-        others = set(_slots_in([graphs, vertices, [{**edge, "src": "", "when": {}} for edge in edges]]))
-        others |= {name for edge in edges for name in edge.get("when", {}) if name != _source(edge)}
+        others = set(slots_in([graphs, vertices, [{**edge, "src": "", "when": {}} for edge in edges]]))
+        others |= {name for edge in edges for name in edge.get("when", {}) if name != source_of(edge)}
         others |= {parent for parameter in self.parameters.values() for parent in parameter.when}
         return {name for name in sources - others if not self.parameters[name].when}
 
@@ -262,7 +266,7 @@ class Space:
         for turn in range(_CONTEXTS):
             base = sound[-1 - turn % len(sound)] if turn < _CONTEXTS // 2 else {}
             decisions = self.completed({**base, **self._with_parents(name, value)}, rng)
-            if decisions.get(name, _ABSENT) != value:
+            if decisions.get(name, ABSENT) != value:
                 continue
             last = tried(decisions)
             if last is None:
@@ -284,27 +288,27 @@ class Space:
         data = {name: value for name, value in self.template.items() if name != "graphs"}
         graphs: dict[str, Any] = {}
         for name, graph in dict(self.template.get("graphs", {})).items():
-            vertices = _filled(graph.get("vertices", {}), decisions)  # without those whose merge slot is inactive
+            vertices = filled_in(graph.get("vertices", {}), decisions)  # without those whose merge slot is inactive
             edges: list[dict[str, Any] | None] = []
             for edge in graph.get("edges", ()):
-                several = mixed and _source(edge) in self.sources - decisions.keys()
+                several = mixed and source_of(edge) in self.sources - decisions.keys()
                 edges += self._by_source(edge, decisions) if several else [self._edge(edge, decisions, mixed=mixed)]
             if mixed and graph.get("loose"):
-                graph, more = _unread(graph, [edge for edge in edges if edge is not None])
+                graph, more = with_unread(graph, [edge for edge in edges if edge is not None])
                 edges += more
             gone = graph.get("vertices", {}).keys() - vertices.keys()
-            there = [edge for edge in edges if edge is not None and not gone & _ends(edge)]
-            graphs[name] = {**graph, **_touched({**graph, "vertices": vertices}, there)}
+            there = [edge for edge in edges if edge is not None and not gone & ends_of(edge)]
+            graphs[name] = {**graph, **touched({**graph, "vertices": vertices}, there)}
         return {**data, "graphs": graphs}
 
     def _edge(self, edge: Mapping[str, Any], decisions: Mapping[str, Value], *, mixed: bool) -> dict[str, Any] | None:
         if mixed and (skips := self._skips.intersection(edge.get("when", {})) - decisions.keys()):
             return self._skip(edge, decisions, *skips)
         for slot, values in edge.get("when", {}).items():
-            if decisions.get(slot, _ABSENT) not in _listed(values):
+            if decisions.get(slot, ABSENT) not in listed(values):
                 return None
-        filled = {key: _filled(value, decisions) for key, value in edge.items() if key not in ("when", "op")}
-        if filled.get("src") is _ABSENT or filled.get("dst") is _ABSENT:
+        filled = {key: filled_in(value, decisions) for key, value in edge.items() if key not in ("when", "op")}
+        if filled.get("src") is ABSENT or filled.get("dst") is ABSENT:
             return None
         op = edge.get("op")
         if not isinstance(op, Mapping):
@@ -320,12 +324,12 @@ class Space:
                 raise InvalidSpec("", [SpecError(f"slots.{slot}", graphs[0], need)])
             choices = [self._named(value, filled.get("params", {})) for value in self.parameters[slot].values()]
             return {**filled, "op": "mixed", "params": {"among": choices, "group": slot}}
-        op = _filled(op, decisions)
-        return None if op is _ABSENT else {**filled, **self._named(op, filled.get("params", {}))}
+        op = filled_in(op, decisions)
+        return None if op is ABSENT else {**filled, **self._named(op, filled.get("params", {}))}
 
     def _by_source(self, edge: Mapping[str, Any], decisions: Mapping[str, Value]) -> list[dict[str, Any] | None]:
         """The optional edges of a supernet for an edge whose source is a slot, one per vertex that it may read."""
-        slot = str(_source(edge))
+        slot = str(source_of(edge))
         edges: list[dict[str, Any] | None] = []
         names = [str(value) for value in self.parameters[slot].values()]
         for position, value in enumerate(self.parameters[slot].values()):
@@ -341,7 +345,7 @@ class Space:
         filled = self._edge({**edge, "when": {}}, decisions, mixed=False)
         if filled is None:
             return None
-        (wanted,) = _listed(edge["when"][slot])
+        (wanted,) = listed(edge["when"][slot])
         inner = {"op": filled.pop("op"), "params": filled.pop("params", {})}
         position = self.parameters[slot].position(wanted)
         return {**filled, "op": "optional", "params": {"of": inner, "group": slot, "position": position}}
@@ -356,96 +360,3 @@ class Space:
         taken = {key: value for key, value in params.items() if known is None or key in known.parameters}
         given = {**taken, **(own or {}).get("params", {})}
         return {"op": name, "params": given}
-
-
-def _touched(graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The edges that exist and the vertices that they touch, so that nothing is left of a layer without edges."""
-    ends = {graph.get("output", "y")}
-    for edge in edges:
-        ends |= _ends(edge)
-    vertices = {name: merge for name, merge in graph.get("vertices", {}).items() if name in ends}
-    loose = {"loose": [name for name in graph["loose"] if name in vertices]} if graph.get("loose") else {}
-    return {"vertices": vertices, "edges": list(edges), **loose}
-
-
-def _source(edge: Mapping[str, Any]) -> str | None:
-    """The slot that says which vertex an edge reads; None if that is not a slot."""
-    src = edge.get("src")
-    return str(src["slot"]) if isinstance(src, Mapping) and set(src) == {"slot"} else None
-
-
-def _unread(
-    graph: Mapping[str, Any], edges: Sequence[Mapping[str, Any]]
-) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    """A supernet's graph without ``loose``, and edges that join its ends to the output unless a choice reads them."""
-    joins: list[dict[str, Any]] = []
-    for vertex in graph["loose"]:
-        reading = [edge for edge in edges if vertex in _listed(edge["src"])]
-        by = [
-            [one["params"][key] for key in ("group", "position", "names")] for one in reading if one["op"] == "optional"
-        ]
-        if len(by) == len(reading):  # otherwise, an edge that is always there reads it
-            join = {"id": f"{vertex}=", "src": vertex, "dst": graph.get("output", "y")}
-            joins.append({**join, "op": "unread", "params": {"by": by}} if by else {**join, "op": "identity"})
-    return {key: value for key, value in graph.items() if key != "loose"}, joins
-
-
-def _ends(edge: Mapping[str, Any]) -> set[str]:
-    return {edge["dst"], *_listed(edge["src"])}
-
-
-def _listed(values: Any) -> Sequence[Any]:
-    return values if isinstance(values, list | tuple) else [values]
-
-
-def _parameters(slots: Mapping[str, Any]) -> Mapping[str, Parameter]:
-    written = {name: _spelled(slot) for name, slot in slots.items()}
-    try:
-        return _Slots.model_validate({"slots": written}).slots
-    except ValidationError as error:
-        wrong = spec_errors(error, _Slots, {"slots": written})
-        raise InvalidSpec("", [_as_written(problem, slots) for problem in wrong]) from None
-
-
-def _as_written(problem: SpecError, slots: Mapping[str, Any]) -> SpecError:
-    """A mistake in the values of a slot, at the path of ``among`` if the user wrote that."""
-    for name, slot in slots.items():
-        values = f"slots.{name}.values"
-        if isinstance(slot, Mapping) and "among" in slot and problem.where.startswith(values):
-            where = f"slots.{name}.among{problem.where.removeprefix(values)}"
-            return SpecError(where, problem.found, problem.need)
-    return problem
-
-
-def _spelled(slot: Any) -> Any:
-    if isinstance(slot, Mapping) and "among" in slot:
-        rest = {key: value for key, value in slot.items() if key != "among"}
-        values = slot["among"]
-        return {"type": "categorical", "values": list(values) if isinstance(values, list | tuple) else values, **rest}
-    return slot
-
-
-def _filled(value: Any, decisions: Mapping[str, Value]) -> Any:
-    """A part of the template with its slots filled; entries whose slot is inactive are left out."""
-    if isinstance(value, Mapping):
-        if set(value) == {"slot"}:
-            return decisions.get(value["slot"], _ABSENT)
-        filled = {key: _filled(inner, decisions) for key, inner in value.items()}
-        return {key: inner for key, inner in filled.items() if inner is not _ABSENT}
-    if isinstance(value, list | tuple):
-        return [entry for entry in (_filled(inner, decisions) for inner in value) if entry is not _ABSENT]
-    return value
-
-
-def _slots_in(value: Any) -> list[str]:
-    if isinstance(value, Mapping):
-        if set(value) == {"slot"}:
-            return [str(value["slot"])]
-        return [name for inner in value.values() for name in _slots_in(inner)]
-    if isinstance(value, list | tuple):
-        return [name for inner in value for name in _slots_in(inner)]
-    return []
-
-
-def _edges_in(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    return [(name, edge) for name, graph in template.get("graphs", {}).items() for edge in graph.get("edges", ())]
