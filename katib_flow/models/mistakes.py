@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from katib_flow.errors import SpecError
 from katib_flow.models.merges import merges
 from katib_flow.models.operations import layers_of, operations
+from katib_flow.models.template import is_slot, listed, slot_paths
 from katib_flow.models.topology import SCHEMA, Input, Output
 from katib_flow.spec.model import Model, PlainData, Text
 from katib_flow.spec.parameters import Parameter
@@ -135,7 +136,7 @@ class Checker:
             yield from self._operation(name, own_operation)
         for name, graph in self.graphs.items():
             yield from self._graph(f"graphs.{name}", name, graph)
-        used = {name for _, name in _slots_in(self.graphs)} | self._conditioning()
+        used = {name for _, name in slot_paths(self.graphs)} | self._conditioning()
         for name in self.parameters:
             if name not in used:
                 yield SpecError(
@@ -148,7 +149,7 @@ class Checker:
         return names | {parent for parameter in self.parameters.values() for parent in parameter.when}
 
     def _references(self, data: Any, path: str) -> Iterator[SpecError]:
-        for where, name in _slots_in(data, path):
+        for where, name in slot_paths(data, path):
             if name not in self.parameters:
                 self.unknown.add(name)
                 yield _unknown(where, name, "a slot", self.parameters)
@@ -179,7 +180,7 @@ class Checker:
         for position, vertex in enumerate(graph.get("loose", ())):
             if vertex not in vertices:
                 yield _unknown(f"{where}.loose[{position}]", vertex, "a vertex", vertices)
-        read = {str(value) for edge in edges for one in _listed(edge["src"]) for _, value in self._values("", one)}
+        read = {str(value) for edge in edges for one in listed(edge["src"]) for _, value in self._values("", one)}
         for position, vertex in enumerate(inputs):
             if vertex not in read:
                 need = f"an input that an edge reads{did_you_mean(vertex, read - vertices.keys())}"
@@ -247,7 +248,7 @@ class Checker:
     # an edge, with every combination of its own slots
 
     def _tried(self, where: str, graph: str, edge: Mapping[str, Any]) -> Iterator[SpecError]:
-        space = self._near([name for _, name in _slots_in([edge["op"], edge.get("params", {})])], edge.get("when", {}))
+        space = self._near([name for _, name in slot_paths([edge["op"], edge.get("params", {})])], edge.get("when", {}))
         given = {
             key: self._bound(graph, str(value)[1:]) for key, value in edge.get("params", {}).items() if _is_given(value)
         }
@@ -259,7 +260,7 @@ class Checker:
                 return
         for decided in islice(space.enumerate() if space.parameters else iter([{}]), _MOST):
             if any(
-                decided.get(name) not in _listed(values)
+                decided.get(name) not in listed(values)
                 for name, values in edge.get("when", {}).items()
                 if name in space.parameters
             ):
@@ -277,7 +278,7 @@ class Checker:
         own: Mapping[str, Any] = self.own.get(op, {})
         params = {key: given.get(key, _filled(value, decided)) for key, value in edge.get("params", {}).items()}
         inactive = [
-            key for key, value in edge.get("params", {}).items() if _is_slot(value) and value["slot"] not in decided
+            key for key, value in edge.get("params", {}).items() if is_slot(value) and value["slot"] not in decided
         ]
         params = {key: value for key, value in params.items() if key in known and key not in inactive}
         try:
@@ -293,10 +294,10 @@ class Checker:
         written = edge.get("params", {}).get(key)
         if key in self.own.get(op, {}).get("params", {}):
             return SpecError(f"operations.{op}.params.{key}", problem.found, problem.need)
-        if _is_slot(written):
+        if is_slot(written):
             return self._at_slot(written["slot"], decided, problem.need)
         if problem.found is NOTHING or problem.where == "params":
-            if _is_slot(edge["op"]):
+            if is_slot(edge["op"]):
                 return self._at_slot(
                     edge["op"]["slot"], decided, f"an operation that fits: {problem.where}: {problem.need}"
                 )
@@ -355,32 +356,11 @@ def _is_given(value: object) -> bool:
     return isinstance(value, str) and value.startswith("$")
 
 
-def _is_slot(value: Any) -> bool:
-    return isinstance(value, Mapping) and set(value) == {"slot"}  # pyright: ignore[reportUnknownArgumentType]
-
-
 def _given_names(graph: Mapping[str, Any]) -> set[str]:
     """The names of the ``$name`` parameters that the edges of a graph use."""
     params = [value for edge in graph["edges"] for value in edge.get("params", {}).values()]
     return {str(value)[1:] for value in params if _is_given(value)}
 
 
-def _listed(values: Any) -> Sequence[Any]:
-    return values if isinstance(values, list | tuple) else [values]
-
-
 def _filled(value: Any, decided: Assignment) -> Any:
-    return decided.get(value["slot"]) if _is_slot(value) else value
-
-
-def _slots_in(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
-    """The slots in a part of a template, each with its path."""
-    if isinstance(value, Mapping):
-        if _is_slot(value):
-            yield f"{path}.slot", str(value["slot"])
-            return
-        for key, inner in value.items():
-            yield from _slots_in(inner, f"{path}.{key}" if path else str(key))
-    elif isinstance(value, list | tuple):
-        for position, inner in enumerate(value):
-            yield from _slots_in(inner, f"{path}[{position}]")
+    return decided.get(value["slot"]) if is_slot(value) else value

@@ -1,7 +1,7 @@
 """The template of a space, a topology with slots as plain data: its slots and edges, and how slots are filled."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TypeGuard
 
 from pydantic import ValidationError
 
@@ -57,21 +57,33 @@ def edges_in(template: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]
     return [(name, edge) for name, graph in template.get("graphs", {}).items() for edge in graph.get("edges", ())]
 
 
+def slot_paths(value: Any, path: str = "") -> Iterator[tuple[str, str]]:
+    """The slots in a part of a template, each with its path."""
+    if isinstance(value, Mapping):
+        if is_slot(value):
+            yield f"{path}.slot", str(value["slot"])
+            return
+        for key, inner in value.items():
+            yield from slot_paths(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list | tuple):
+        for position, inner in enumerate(value):
+            yield from slot_paths(inner, f"{path}[{position}]")
+
+
 def slots_in(value: Any) -> list[str]:
     """The names of the slots in a part of the template, in order, each as often as it occurs."""
-    if isinstance(value, Mapping):
-        if set(value) == {"slot"}:
-            return [str(value["slot"])]
-        return [name for inner in value.values() for name in slots_in(inner)]
-    if isinstance(value, list | tuple):
-        return [name for inner in value for name in slots_in(inner)]
-    return []
+    return [name for _, name in slot_paths(value)]
+
+
+def is_slot(value: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether a part of the template stands for the value of a slot: ``{"slot": name}``."""
+    return isinstance(value, Mapping) and set(value) == {"slot"}
 
 
 def source_of(edge: Mapping[str, Any]) -> str | None:
     """The slot that says which vertex an edge reads; None if that is not a slot."""
     src = edge.get("src")
-    return str(src["slot"]) if isinstance(src, Mapping) and set(src) == {"slot"} else None
+    return str(src["slot"]) if is_slot(src) else None
 
 
 def ends_of(edge: Mapping[str, Any]) -> set[str]:
@@ -86,9 +98,9 @@ def listed(values: Any) -> Sequence[Any]:
 
 def filled_in(value: Any, decisions: Mapping[str, Value]) -> Any:
     """A part of the template with its slots filled; entries whose slot is inactive are left out."""
+    if is_slot(value):
+        return decisions.get(value["slot"], ABSENT)
     if isinstance(value, Mapping):
-        if set(value) == {"slot"}:
-            return decisions.get(value["slot"], ABSENT)
         filled = {key: filled_in(inner, decisions) for key, inner in value.items()}
         return {key: inner for key, inner in filled.items() if inner is not ABSENT}
     if isinstance(value, list | tuple):
