@@ -1,6 +1,7 @@
 """A topology being edited: a single graph, its cells unrolled, as mutable plain data."""
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,7 @@ class Draft:
         """
         edges = {edge["id"]: edge for edge in self.edges}
         if key not in edges:
-            raise SpecError("edge", key, f"an edge of the network: {', '.join(edges)}{did_you_mean(key, edges)}")
+            raise unknown_edge(key, list(edges))
         return edges[key]
 
     def add(self, key: str, src: str, dst: str, op: dict[str, Any]) -> None:
@@ -112,3 +113,8 @@ class Draft:
         while gone := set(self.vertices) - {edge["dst"] for edge in self.edges} - {self.output}:
             self.vertices = {name: merge for name, merge in self.vertices.items() if name not in gone}
             self.edges = [edge for edge in self.edges if edge["src"] not in gone]
+
+
+def unknown_edge(key: str, known: Sequence[str]) -> SpecError:
+    """The mistake of a key that is not among the keys of a network's edges."""
+    return SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")

@@ -10,7 +10,7 @@ from typing import Any
 
 from katib_flow.errors import SpecError
 from katib_flow.models import layers
-from katib_flow.models.draft import Draft
+from katib_flow.models.draft import Draft, unknown_edge
 from katib_flow.models.flat import FlatEdge
 from katib_flow.models.inheritance import carried
 from katib_flow.models.layers import flow
@@ -79,8 +79,7 @@ def edge_of(topology: Topology, key: str) -> FlatEdge:
     for edge in topology.flat.live.edges:
         if edge.key == key and not edge.dead:
             return edge
-    known = [edge.key for edge in topology.flat.live.edges]
-    raise SpecError("edge", key, f"an edge of the network: {', '.join(known)}{did_you_mean(key, known)}")
+    raise unknown_edge(key, [edge.key for edge in topology.flat.live.edges])
 
 
 def ends_of(topology: Topology, fields: Fields) -> tuple[str, str]:
