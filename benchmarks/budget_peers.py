@@ -4,11 +4,10 @@ A peer decides after each unit of training whether the trial goes on; all run wi
 parameters are handled as in ``flat``. The library of a peer is imported only when the peer is used.
 """
 
-import heapq
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from datetime import datetime
 from itertools import count
 from typing import Any, Protocol
@@ -16,9 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from curves import Curves
 from flat import Axis, assignment_of, axes, configuration_space
+from peer import Assignment
 from peers import drawn
-
-Assignment = Mapping[str, Any]
 
 
 class BudgetPeer(Protocol):
@@ -46,7 +44,8 @@ class Hyperband:
         pruner = optuna.pruners.HyperbandPruner(min_resource=1, max_resource=curves.units, reduction_factor=3)
         self.units, self.pruned = curves.units, optuna.trial.TrialState.PRUNED
         self.space, sampler = curves.space, optuna.samplers.TPESampler(seed=seed)
-        self.study = optuna.create_study(sampler=sampler, pruner=pruner)
+        name = f"{curves.name} {seed}"  # decides, with a trial's number, its bracket; a random one by default
+        self.study = optuna.create_study(study_name=name, sampler=sampler, pruner=pruner)
 
     def start(self) -> tuple[Any, Assignment]:
         trial = self.study.ask()
@@ -144,13 +143,10 @@ def trained(curves: Curves, peer: BudgetPeer, workers: int) -> Iterator[float]:
 
     Every unit takes the same time; a worker whose trial ends starts another one.
     """
-    order = count()
-    running = [(0.0, next(order), 0, *peer.start()) for _ in range(workers)]
+    running = [(0, *peer.start()) for _ in range(workers)]
     while True:
-        now, _, units, trial, assignment = heapq.heappop(running)
-        loss = curves.loss(assignment, units + 1)
-        yield loss
-        units += 1
-        if not peer.goes_on(trial, units, loss):
-            units, (trial, assignment) = 0, peer.start()
-        heapq.heappush(running, (now + 1, next(order), units, trial, assignment))
+        for worker, (before, trial, assignment) in enumerate(running):
+            units = before + 1
+            loss = curves.loss(assignment, units)
+            yield loss
+            running[worker] = (units, trial, assignment) if peer.goes_on(trial, units, loss) else (0, *peer.start())

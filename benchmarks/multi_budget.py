@@ -56,7 +56,7 @@ def course(curves: Curves, name: str, seed: int, most: float = 1.0) -> list[tupl
     """(cost, best loss so far) at the end of each trial, on simulated workers; the cost of random search is 1.
 
     Args:
-        most: no trial starts once this cost is spent.
+        most: no trial starts once this cost is spent; with a peer, no unit of training does.
     """
     if name in BUDGET_PEERS:
         losses = islice(trained(curves, BUDGET_PEERS[name](curves, seed), WORKERS), round(most * FULL * curves.units))
