@@ -37,7 +37,7 @@ run: install  ## the main job: tune a neural network on real handwritten digits,
 	@echo "in the browser: $(BIN)/katib-flow ui"
 
 test: install  ## the whole suite, on all cores
-	@$(BIN)/python -m pytest -n auto --dist loadgroup
+	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 
 # everything except slow tests and those that need PyTorch; SUBSET=tests/trial for a part
 SUBSET ?= tests
