@@ -36,6 +36,7 @@ run: install  ## the main job: tune a neural network on real handwritten digits,
 	@$(BIN)/katib-flow run examples/digits.yaml
 	@echo "in the browser: $(BIN)/katib-flow ui"
 
+# files in their own order: by default, those with few tests come last, and they take the longest
 test: install  ## the whole suite, on all cores
 	@$(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
 

@@ -26,13 +26,6 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one worker, where they share the fixtures of the file and what they have imported."""
-    for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.location[0]))
-
-
 @pytest.fixture(autouse=True)
 def fresh_imports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Take back what a test put on the path, and forget the modules that it imported from temporary folders."""
