@@ -16,6 +16,7 @@ from katib_flow.tracking import Record, Store, faults
 _numbers = itertools.count()
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist's own hook reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "server" in getattr(item, "fixturenames", ()):
