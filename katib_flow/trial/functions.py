@@ -17,7 +17,6 @@ from types import MethodType
 from typing import TYPE_CHECKING, Any
 
 from katib_flow.errors import InvalidSpec, SpecError
-from katib_flow.processes import die_with
 from katib_flow.spaces import architectures
 from katib_flow.spec.trainer import TRAINER
 from katib_flow.trial.returned import Unusable, report_returned
@@ -218,19 +217,24 @@ def _trainer(experiment: "Experiment", reference: str, function: Function) -> Fu
 
 
 def fork_function(
-    function: Function, arguments: Mapping[str, Any], objective: str, environment: Mapping[str, str], error_file: str
+    function: Function,
+    arguments: Mapping[str, Any],
+    objective: str,
+    environment: Mapping[str, str],
+    error_file: str,
+    begin: Callable[[], None],
 ) -> tuple[int, int]:
     """Call a function in a child process whose stdout and stderr go to a pipe.
 
     Args:
         objective: the metric that a returned number is reported as.
         error_file: where the child writes the message of an error, as JSON.
+        begin: called in the child before the function.
 
     Returns:
         The pid of the child, which leads a process group of its own, and the reading end of the pipe.
     """
     reading, writing = os.pipe()
-    parent = os.getpid()
     pid = os.fork()
     if pid:
         os.close(writing)
@@ -238,7 +242,7 @@ def fork_function(
     code = 1
     try:
         os.setsid()
-        die_with(parent)
+        begin()
         for descriptor in (reading, *not_for_trials):
             with contextlib.suppress(OSError):
                 os.close(descriptor)

@@ -135,13 +135,13 @@ def run_trial(
         return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
     with reports or contextlib.nullcontext():
         given = _Given(experiment, suggestion, directory, tracked, reports)
-        try:
-            process = _start(given, function)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
-            directory.log.write_text(f"{error}\n")
-            return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
         with BoundedLog(directory.log) as log:
             reader = Reader(experiment, directory, log, on_metrics, source or reports, earlier)
+            try:
+                process = _start(given, function)
+            except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a '=' in a variable's name
+                log.write(f"{error}\n".encode())
+                return Outcome(State.FAILED, f"cannot be started: {error}", started=started, ended=time.time())
             with _ended(process, directory):
                 _supervise(process, reader, stop, experiment.limits.trial_timeout)
             ending = Ending(process.exit_code, process.request, process.timed_out)
@@ -172,12 +172,21 @@ def _collect(given: "_Given", command: Sequence[str], reader: Reader, stop: Stop
 def _ended(process: _Process, directory: TrialDirectory) -> Generator[None]:
     """Kill a process at the end of the block; until then, its directory names it for ``end_left_over``."""
     try:
-        note(directory, process.pid)
         yield
     finally:
         process.send(signal.SIGKILL)
         os.close(process.output)
         forget(directory)
+
+
+def _begun(directory: TrialDirectory, worker: int) -> None:
+    """Called first in a trial's process: it dies with its worker, and its directory names it for ``end_left_over``.
+
+    The worker could be killed before it names the process, which may have started others by then.
+    """
+    die_with(worker)
+    with contextlib.suppress(OSError):  # without a file, only its own worker can end it
+        note(directory, os.getpid())
 
 
 def prepare_model(experiment: Experiment, suggestion: Suggestion, directory: TrialDirectory) -> None:
@@ -257,8 +266,9 @@ def _start(given: _Given, function: Function | None) -> _Process:
         Path(error_file).unlink(missing_ok=True)
         objective = given.experiment.objective[0].metric
         arguments = called_with(given.experiment, given.suggestion)
+        begin = partial(_begun, given.directory, os.getpid())
         with _kept_from_trials(given.reports.descriptors if given.reports else ()):
-            return _Process(*fork_function(function, arguments, objective, given.environment(own), error_file))
+            return _Process(*fork_function(function, arguments, objective, given.environment(own), error_file, begin))
     if template.command is None:
         raise KatibFlowError(f"trial.{template.kind}: found a trial that runs only on Argo, need function or command")
     return _run(given, template.command, own)
@@ -273,7 +283,7 @@ def _run(given: _Given, command: Sequence[str], own: Mapping[str, str]) -> _Proc
     argv = substitute_all(located(command, given.experiment.base, given.experiment.trial.env), given.values)
     child = subprocess.Popen(  # with an argument list: no shell interprets the values of parameters
         argv, env=given.environment(own), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
+        start_new_session=True, preexec_fn=partial(_begun, given.directory, os.getpid()),
     )  # fmt: skip
     assert child.stdout is not None
     output = os.dup(child.stdout.fileno())

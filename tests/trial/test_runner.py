@@ -93,6 +93,31 @@ def test_how_a_program_may_end(run: Run, program: str, state: State, message: st
     assert (outcome.state, outcome.message, outcome.fault) == (state, message, False)
 
 
+NAMED = """
+import json, os, pathlib
+named = json.loads((pathlib.Path(os.environ["KATIB_FLOW_TRIAL_FILE"]).parent / "process.json").read_text())["pid"]
+print(f"score={int(named == os.getpid())}", flush=True)
+pathlib.Path("looked").touch()
+"""
+
+
+@pytest.mark.parametrize("program", [lambda x: exec(NAMED), NAMED], ids=["function", "command"])
+def test_a_process_is_named_before_its_program_runs(run: Run, monkeypatch: pytest.MonkeyPatch, program: Any) -> None:
+    """A worker that is killed right after it has started one cannot name it any more."""
+    start = runner._start
+
+    def slow(*arguments: Any) -> Any:
+        process = start(*arguments)
+        deadline = time.monotonic() + 60
+        while not Path("looked").exists() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return process
+
+    monkeypatch.setattr(runner, "_start", slow)
+    outcome = run(program)
+    assert [metric.value for metric in outcome.metrics] == [1], outcome.message
+
+
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_value_that_is_no_finite_number_is_recorded(run: Run, value: str) -> None:
     outcome = run(f"print('score={value}')")
