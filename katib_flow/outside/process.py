@@ -1,9 +1,12 @@
 """Run a program that reads a request and writes a reply, within limits of time and size."""
 
 import os
+import select
 import signal
 import subprocess
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -21,6 +24,8 @@ T = TypeVar("T")
 TRIES = 3
 MOST_BYTES = 64 * 2**20  # in a reply
 MOST_STDERR = 2_000  # characters of its standard error to show
+DRAIN_SECONDS = 1.0  # for the rest of the output, if another process still writes to the pipe of an ended program
+_LOOK_MS = 100  # how often a reader looks whether it should end
 
 
 class MayPass(KatibFlowError):
@@ -42,10 +47,11 @@ def with_retries(ask: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> 
 
 @dataclass
 class _Reader:
-    """Reads a stream to its end; beyond ``most`` bytes it keeps only the last ones, or else calls ``too_long``."""
+    """Reads a stream to its end, or until ``over``; beyond ``most`` bytes it keeps the last, or calls ``too_long``."""
 
     stream: IO[bytes]
     most: int
+    over: threading.Event
     too_long: Callable[[], None] | None = None
     content: bytearray = field(default_factory=bytearray)
 
@@ -54,8 +60,13 @@ class _Reader:
         return self.too_long is not None and len(self.content) > self.most
 
     def __call__(self) -> None:
-        with suppress(OSError, ValueError):  # closed, because the program was killed
-            while not self.full and (chunk := os.read(self.stream.fileno(), 65_536)):
+        readable = select.poll()
+        readable.register(self.stream, select.POLLIN)
+        while not self.full and not self.over.is_set():
+            if readable.poll(_LOOK_MS):
+                chunk = os.read(self.stream.fileno(), 65_536)
+                if not chunk:
+                    break
                 self.content += chunk
                 if self.too_long is None:
                     del self.content[: -self.most]
@@ -75,18 +86,21 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
         KatibFlowError: it cannot be started, ended with an exit code other than 0, or wrote more than 64 MiB.
     """
     try:
-        child = subprocess.Popen(
-            list(argv), env=dict(environment), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
-        )  # fmt: skip
+        with tempfile.TemporaryFile() as request:  # a pipe could fill up while nobody reads it
+            request.write(given)
+            request.seek(0)
+            child = subprocess.Popen(
+                list(argv), env=dict(environment), stdin=request, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                start_new_session=True, preexec_fn=partial(die_with, os.getpid()),
+            )  # fmt: skip
     except (OSError, ValueError) as error:
         raise KatibFlowError(f"cannot be started: {error}") from None
     assert child.stdout is not None
     assert child.stderr is not None
-    output = _Reader(child.stdout, MOST_BYTES, too_long=lambda: _kill(child))
-    stderr = _Reader(child.stderr, 4 * MOST_STDERR)
-    threads = [threading.Thread(target=work, daemon=True) for work in (output, stderr, lambda: _write(child, given))]
-    late = False
+    over, late = threading.Event(), False
+    output = _Reader(child.stdout, MOST_BYTES, over, too_long=lambda: _kill(child))
+    stderr = _Reader(child.stderr, 4 * MOST_STDERR, over)
+    threads = [threading.Thread(target=reader, daemon=True) for reader in (output, stderr)]
     try:
         for thread in threads:
             thread.start()
@@ -95,14 +109,16 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
         except subprocess.TimeoutExpired:
             late = True
     finally:
-        _kill(child)  # and the processes that it started
+        _kill(child)  # and the processes that it started, unless they have left its group
         child.wait()
+        until = time.monotonic() + DRAIN_SECONDS
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        over.set()
         for thread in threads:
             thread.join()
-        for stream in (child.stdin, child.stdout, child.stderr):
-            with suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        child.stdout.close()
+        child.stderr.close()
     if output.full:
         raise KatibFlowError(f"wrote more than {MOST_BYTES // 2**20} MiB to its standard output")
     check_ending(None if late else child.returncode, bytes(stderr.content), timeout_seconds)
@@ -112,13 +128,6 @@ def run(argv: Sequence[str], given: bytes, timeout_seconds: float, environment: 
 def _kill(child: "subprocess.Popen[bytes]") -> None:
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, signal.SIGKILL)
-
-
-def _write(child: "subprocess.Popen[bytes]", given: bytes) -> None:
-    assert child.stdin is not None
-    with suppress(OSError, ValueError):  # the program may not read everything
-        child.stdin.write(given)
-        child.stdin.close()
 
 
 def check_ending(exit_code: int | None, stderr: bytes, timeout_seconds: float) -> None:

@@ -1,7 +1,9 @@
 """Algorithms in programs of the user's own: in Python, in POSIX shell with awk, and in Node, all three alike."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -197,6 +199,20 @@ def test_what_a_program_has_started_ends_with_it_and_does_not_hold_it_up(tmp_pat
         not Path(f"/proc/{note.read_text()}/cmdline").exists()
         or not Path(f"/proc/{note.read_text()}/cmdline").read_bytes()
     )
+
+
+@pytest.mark.parametrize("size", [1, 2**20], ids=["small", "more than a pipe holds"])
+def test_a_program_is_not_waited_for_while_a_daemon_of_its_own_holds_its_streams(tmp_path: Path, size: int) -> None:
+    pid_file = tmp_path / "pid"
+    starts = (
+        "import subprocess; daemon = subprocess.Popen(['sleep', '600'], start_new_session=True); "
+        f"open({str(pid_file)!r}, 'w').write(str(daemon.pid)); print('done')"
+    )
+    try:
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+        assert process.run([sys.executable, "-c", starts], b"x" * size, 60, environment) == b"done\n"
+    finally:
+        os.kill(int(pid_file.read_text()), signal.SIGKILL)
 
 
 def test_a_program_that_writes_without_end_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
