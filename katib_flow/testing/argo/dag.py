@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from katib_flow.testing.argo import scopes
+from katib_flow.testing.argo.calls import Call, ParallelismReached, TooDeep
 from katib_flow.testing.argo.depends import RESULTS, dependencies, depends_of, holds
 from katib_flow.testing.argo.expansion import expand, loops
 from katib_flow.testing.argo.nodes import Node, Phase
@@ -15,10 +16,10 @@ from katib_flow.testing.argo.when import should_execute
 from katib_flow.testing.argo.workflow import Manifest
 
 if TYPE_CHECKING:
-    from katib_flow.testing.argo.operation import Call, Operation
+    from katib_flow.testing.argo.operation import Operation
 
 
-def execute(operation: "Operation", node: Node, template: Manifest, call: "Call") -> None:
+def execute(operation: "Operation", node: Node, template: Manifest, call: Call) -> None:
     """Advance a DAG as far as it can go now.
 
     Raises:
@@ -41,7 +42,7 @@ def execute(operation: "Operation", node: Node, template: Manifest, call: "Call"
 
 
 class _Walk:
-    def __init__(self, operation: "Operation", dag: Node, template: Manifest, call: "Call") -> None:
+    def __init__(self, operation: "Operation", dag: Node, template: Manifest, call: Call) -> None:
         self._operation, self._dag, self._template, self._call = operation, dag, template, call
         self.tasks: dict[str, Manifest] = {task["name"]: task for task in template["dag"]["tasks"]}
         self._visited: set[str] = set()
@@ -167,8 +168,6 @@ class _Walk:
 
     def _start(self, task: Manifest, instance: Manifest) -> bool:
         """Call the template of a task; False if the walk ends here for now."""
-        from katib_flow.testing.argo.operation import ParallelismReached, TooDeep
-
         name, operation = self.name(instance["name"]), self._operation
         node = operation.nodes.get(name)
         if node is None:

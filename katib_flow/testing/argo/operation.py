@@ -6,12 +6,12 @@ It is idempotent: it may run at any time and any number of times, and skips what
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from katib_flow.testing.argo import dag, retries, steps
+from katib_flow.testing.argo.calls import Call, Controller, ParallelismReached, TooDeep
 from katib_flow.testing.argo.nodes import Node, Phase, node_id, time_text
-from katib_flow.testing.argo.pods import Pod, build_pod
+from katib_flow.testing.argo.pods import build_pod
 from katib_flow.testing.argo.reconcile import reconcile
 from katib_flow.testing.argo.refusal import Rejected
 from katib_flow.testing.argo.substitution import Scope
@@ -21,77 +21,6 @@ from katib_flow.testing.argo.workflow import Manifest, Workflow
 MAX_DEPTH = 100
 TOO_DEEP = "Maximum recursion depth exceeded. See https://argo-workflows.readthedocs.io/en/latest/scaling/"
 _PHASES = {Phase.SUCCEEDED: "Succeeded", Phase.SKIPPED: "Succeeded", Phase.OMITTED: "Succeeded"}
-
-
-class ParallelismReached(Exception):
-    """The limit of parallelism is reached, so nothing more may start now."""
-
-
-class TooDeep(TemplateError):
-    """Calls of templates are nested more deeply than Argo allows."""
-
-
-class Controller(Protocol):
-    """What an operation needs of the cluster; ``now`` is in seconds since the epoch."""
-
-    now: float
-
-    def pod(self, workflow: Workflow, node: str) -> Pod | None:
-        """The pod of a node, if it exists."""
-        ...
-
-    def pods(self, workflow: Workflow) -> list[Pod]:
-        """The pods of a Workflow that exist now."""
-        ...
-
-    def start(self, workflow: Workflow, pod: Pod) -> None:
-        """Start a pod."""
-        ...
-
-    def terminate(self, pod: Pod) -> None:
-        """Terminate a pod; nobody reads its result."""
-        ...
-
-    def forget(self, pod: Pod) -> None:
-        """Drop a pod whose result has been read."""
-        ...
-
-    def look_again(self, workflow: Workflow, at: float) -> None:
-        """Schedule another operation on a Workflow, at the earliest at a time."""
-        ...
-
-    def acquire(self, workflow: Workflow, node: str, synchronization: Manifest) -> str:
-        """Take all locks of a template for a node, or none; return the name of a lock that is not free, or ""."""
-        ...
-
-    def release(self, workflow: Workflow, node: str) -> None:
-        """Release the locks of a node, or with "" those of all nodes of a Workflow."""
-        ...
-
-    def fetch(self, name: str, cluster_wide: bool) -> Manifest | None:
-        """The spec of a WorkflowTemplate, if it exists."""
-        ...
-
-
-@dataclass(frozen=True)
-class Call:
-    """A call of a template.
-
-    Attributes:
-        holder: the task, step or hook that names the template.
-        arguments: its ``parameters``, resolved.
-        library: where to look up the holder's template.
-        boundary: the name of the DAG or Steps node that the call belongs to.
-        on_exit: whether it belongs to the exit handler, at any depth.
-        hooked: whether it is the exit handler itself.
-    """
-
-    holder: Manifest
-    arguments: Manifest
-    library: Library
-    boundary: str = ""
-    on_exit: bool = False
-    hooked: bool = False
 
 
 class Operation:

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from katib_flow.testing.argo import scopes
+from katib_flow.testing.argo.calls import Call, ParallelismReached
 from katib_flow.testing.argo.expansion import expand, loops
 from katib_flow.testing.argo.nodes import Node, Phase
 from katib_flow.testing.argo.refusal import ExpressionError
@@ -13,10 +14,10 @@ from katib_flow.testing.argo.when import should_execute
 from katib_flow.testing.argo.workflow import Manifest
 
 if TYPE_CHECKING:
-    from katib_flow.testing.argo.operation import Call, Operation
+    from katib_flow.testing.argo.operation import Operation
 
 
-def execute(operation: "Operation", node: Node, template: Manifest, call: "Call") -> None:
+def execute(operation: "Operation", node: Node, template: Manifest, call: Call) -> None:
     """Advance a Steps node as far as it can go now.
 
     Raises:
@@ -39,7 +40,7 @@ def execute(operation: "Operation", node: Node, template: Manifest, call: "Call"
     operation.mark(node, Phase.SUCCEEDED)
 
 
-def _group(operation: "Operation", node: Node, index: int, call: "Call") -> Node:
+def _group(operation: "Operation", node: Node, index: int, call: Call) -> Node:
     """The node of a group, connected to the last nodes of the previous group."""
     name = f"{node.name}[{index}]"
     if (known := operation.nodes.get(name)) is not None:
@@ -55,7 +56,7 @@ def _group(operation: "Operation", node: Node, index: int, call: "Call") -> Node
     return group
 
 
-def _move(operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: "Call") -> None:
+def _move(operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: Call) -> None:
     if group.phase.fulfilled:
         return
     try:
@@ -72,7 +73,7 @@ def _move(operation: "Operation", group: Node, members: list[Manifest], scope: d
 
 
 def _resolved(
-    operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: "Call"
+    operation: "Operation", group: Node, members: list[Manifest], scope: dict[str, str], call: Call
 ) -> list[Manifest]:
     known = {**operation.workflow.globals, **scope}
     expanded: list[Manifest] = []
@@ -90,10 +91,8 @@ def _resolved(
     return expanded
 
 
-def _start(operation: "Operation", group: Node, step: Manifest, call: "Call") -> bool:
+def _start(operation: "Operation", group: Node, step: Manifest, call: Call) -> bool:
     """Call the template of a step; False if that ended the group."""
-    from katib_flow.testing.argo.operation import ParallelismReached
-
     name = f"{group.name}.{step['name']}"
     called = replace(call, holder=step, arguments=step.get("arguments", {}))
     try:
@@ -139,7 +138,7 @@ def _judge(operation: "Operation", group: Node, steps: dict[str, Manifest]) -> N
     operation.mark(group, Phase.SUCCEEDED)
 
 
-def _outputs_of(operation: "Operation", group: Node, step: Manifest, call: "Call") -> dict[str, str]:
+def _outputs_of(operation: "Operation", group: Node, step: Manifest, call: Call) -> dict[str, str]:
     name, prefix = f"{group.name}.{step['name']}", f"steps.{step['name']}"
     node = operation.nodes.get(name)
     if node is None:
