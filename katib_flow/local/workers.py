@@ -3,10 +3,10 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -18,6 +18,8 @@ from katib_flow.trial.outcome import StopTrial
 
 # The worker finds modules where the scheduler does, whatever script, notebook or test started it.
 _MAIN = "import json, sys; sys.path[:] = json.loads(sys.argv[2]); from katib_flow.local.worker import main; main()"
+
+END_SECONDS = 5.0  # for a worker to end together with its trial
 
 
 @dataclass
@@ -48,6 +50,13 @@ class Worker:
         if self.pidfd is not None:
             os.close(self.pidfd)
             self.pidfd = None
+
+    def ended(self, until: float) -> int:
+        """Wait for its end, kill it if it still lives at a monotonic time, and return its exit code."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self.process.wait(max(0.0, until - time.monotonic()))
+        self.process.kill()  # a thread of the user's module keeps it alive, for example
+        return self.process.wait()
 
     def stop(self, request: StopTrial) -> None:
         """Ask the running trial to stop, once."""
@@ -141,7 +150,7 @@ class Workers:
     def _lost(self, worker: Worker) -> Iterator[Event]:
         self.members.remove(worker)
         worker.hang_up()
-        exit_code = worker.process.wait()
+        exit_code = worker.ended(time.monotonic() + END_SECONDS)
         if worker.running:
             yield worker.running, Lost(exit_code)
         elif not worker.ready:
@@ -160,12 +169,9 @@ class Workers:
         """End every worker together with its trial, and wait for it."""
         for worker in self.members:
             worker.hang_up()
+        until = time.monotonic() + END_SECONDS
         for worker in self.members:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                worker.process.wait(5)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(worker.process.pid, signal.SIGKILL)
-            worker.process.wait()
+            worker.ended(until)
         self.members.clear()
 
 
