@@ -25,9 +25,11 @@ POD_SPEC_PATCH = json.dumps(  # restricts Argo's own containers, which otherwise
 
 # Hera leaves these models incomplete until their first use, where pydantic completes them without a lock: one of two
 # threads that compile at once could fail
-for _model in (models.DAGTask, models.Workflow, models.WorkflowSpec, models.WorkflowStep, models.WorkflowTemplate):
+for _model in (
+    *(models.ClusterWorkflowTemplate, models.WorkflowTemplate, models.Workflow),
+    *(models.WorkflowSpec, models.WorkflowStep, models.DAGTask),
+):
     _model.model_rebuild()
-models.ClusterWorkflowTemplate.model_rebuild()
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from katib_flow.trial.functions import load_code
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
 from katib_flow.trial.runner import run_trial
+from tests.kit import within
 
 Run = Callable[..., Outcome]
 
@@ -108,9 +109,7 @@ def test_a_process_is_named_before_its_program_runs(run: Run, monkeypatch: pytes
 
     def slow(*arguments: Any) -> Any:
         process = start(*arguments)
-        deadline = time.monotonic() + 60
-        while not Path("looked").exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
+        assert within(60, lambda: Path("looked").exists() or process.poll() is not None)
         return process
 
     monkeypatch.setattr(runner, "_start", slow)
