@@ -112,7 +112,7 @@ def proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     """For each index, the point with the highest expected improvement if the points before it turn out as expected."""
     per_objective, features = Evidences.from_ask(ask).per_objective, Features(ask.space)
     evidence = per_objective[0]
-    if evidence.scored < ask.settings.startup:
+    if not any(single.suffices(ask.settings.startup) for single in per_objective):
         return opening(ask, evidence)
     losses = np.column_stack([evidence.losses for evidence in per_objective])
     seen = informative(np.argsort(survivors(losses, len(losses))).astype(float))

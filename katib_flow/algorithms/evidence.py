@@ -66,6 +66,13 @@ class Evidence:
             _known=Known.from_ask(ask, known[:own]),
         )
 
+    def suffices(self, startup: int) -> bool:
+        """Whether a model can learn from the trials: at least ``startup`` have a value, and not all losses are equal.
+
+        From equal losses a Gaussian process learns only where it is most uncertain: in the corners of the space.
+        """
+        return self.scored >= startup and bool(np.ptp(self.losses) > 0)
+
     def exclude(self, trials: Iterable[Trial]) -> None:
         """Mark trials as tried, without learning from them."""
         for trial in trials:
@@ -90,7 +97,7 @@ class Evidence:
 
 
 def opening(ask: Ask[Any], evidence: Evidence) -> list[Suggestion]:
-    """The suggestions before there is a model: new points of a Sobol sequence."""
+    """The suggestions as long as no model can be fitted: new points of a Sobol sequence."""
     points = {point.index: point.assignment for point in sobol(replace(ask, settings=Settings()))}
     suggestions: list[Suggestion] = []
     for index in ask.indices:

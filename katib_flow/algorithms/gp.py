@@ -39,7 +39,7 @@ class GPSettings(Settings):
     """Settings of ``gp``."""
 
     startup: Annotated[int, Field(ge=2)] = 8
-    """Number of trials from a Sobol sequence before the model is used."""
+    """Number of trials from a Sobol sequence before the model is used; more while all losses are equal."""
     candidates: Annotated[int, Field(ge=1)] = 1024
     """Number of points, spread over the space, at which the expected improvement is computed before a local search."""
 
@@ -66,7 +66,7 @@ def gp(ask: Ask[GPSettings]) -> list[Suggestion]:
 
 def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     evidence = Evidence.from_ask(ask)
-    if evidence.scored < ask.settings.startup:
+    if not evidence.suffices(ask.settings.startup):
         return opening(ask, evidence)
     features, seen = Features(ask.space), informative(evidence.losses)
     units, losses = evidence.units[seen], evidence.losses[seen]

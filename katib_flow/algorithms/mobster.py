@@ -40,7 +40,7 @@ def mobster(ask: Ask[GPSettings]) -> list[Suggestion]:
     evidence, history = Evidence.from_ask(ask), ask.history
     suggestions: list[Suggestion] = []
     with one_thread():
-        model = Model.of(ask, evidence) if evidence.scored >= ask.settings.startup else None
+        model = Model.of(ask, evidence) if evidence.suffices(ask.settings.startup) else None
         for index in ask.indices:
             suggestion = _next(replace(ask, history=history, indices=range(index, index + 1)), evidence, model)
             if suggestion is None:
@@ -106,7 +106,7 @@ def with_budget(features: Features, budget: Budget, units: Array, budgets: Array
 
 def _next(ask: Ask[GPSettings], evidence: Evidence, model: Model | None) -> Suggestion | None:
     """The suggestion for one index; None if there is nothing to promote, and the space is used up."""
-    if model is None:
+    if evidence.scored < ask.settings.startup:
         return _start(ask, evidence, None) or _promotion(ask, None)
     return _promotion(ask, model) or _start(ask, evidence, model)
 
@@ -128,7 +128,8 @@ def _promotion(ask: Ask[GPSettings], model: Model | None) -> Suggestion | None:
 def _start(ask: Ask[GPSettings], evidence: Evidence, model: Model | None) -> Suggestion | None:
     """A new trial, where the model expects the largest improvement; None if the space is used up."""
     assert ask.experiment.budget is not None
-    index, rung = ask.indices.start, 0 if model is None else first_rung(ask.experiment.budget, ask.history)
+    index, opened = ask.indices.start, evidence.scored >= ask.settings.startup
+    rung = first_rung(ask.experiment.budget, ask.history) if opened else 0
     if model is None:
         chosen = next((suggestion.assignment for suggestion in opening(ask, evidence)), None)
     else:

@@ -37,7 +37,7 @@ class TPESettings(Settings):
     """Settings of ``tpe``."""
 
     startup: Annotated[int, Field(ge=1)] = 10
-    """Number of trials from a Sobol sequence before the densities are used."""
+    """Number of trials from a Sobol sequence before the densities are used; more while all losses are equal."""
     candidates: Annotated[int, Field(ge=1)] = 128
     """Number of points drawn from the density of the good trials; the best one is suggested."""
     independent: bool = False
@@ -142,7 +142,7 @@ def goodness(trials: int) -> Array:
 def tpe(ask: Ask[TPESettings]) -> list[Suggestion]:
     """For each index, the candidate with the highest ratio of the density of good trials to that of bad ones."""
     evidence = Evidence.from_ask(ask)
-    if evidence.scored < ask.settings.startup:
+    if not evidence.suffices(ask.settings.startup):
         return opening(ask, evidence)
     features = Features(ask.space)
     suggestions: list[Suggestion] = []

@@ -221,3 +221,12 @@ def test_earlier_trials_count_if_they_had_a_budget() -> None:
 def test_it_needs_a_budget() -> None:
     without = Experiment.model_construct(**(vars(search()) | {"budget": None}))
     assert [problem.where for problem in check_algorithm(without)] == ["budget"]
+
+
+def test_on_a_plateau_trials_continue_and_others_start_in_all_brackets() -> None:
+    history = play(search(), 80, batch=1, loss=lambda suggestion: 1.0)
+    starts = [trial for trial in history if trial.suggestion.parent is None]
+    assert len(starts) < len(history)
+    assert {trial.suggestion.info["rung"] for trial in starts} == {0, 1, 2}
+    corners = [x for trial in starts if (x := x_of(trial)) < 0.01 or x > 0.99]
+    assert len(corners) < 0.1 * len(starts)
