@@ -20,7 +20,14 @@ from katib_flow.algorithms.gaussian_process import (
     group_distances,
     matern52,
 )
-from katib_flow.algorithms.gp import informative, log_improvement, standardised, winsorised
+from katib_flow.algorithms.gp import (
+    believed_inside,
+    expected,
+    informative,
+    log_improvement,
+    standardised,
+    winsorised,
+)
 from katib_flow.history import History, State, Suggestion, Trial
 from katib_flow.loop import suggest
 from katib_flow.spaces import search_space
@@ -286,3 +293,52 @@ def test_a_hollow_is_found_in_the_branch_that_is_worse_nearly_everywhere() -> No
 
     histories = [play(search(parameters, seed), value, 45) for seed in range(3)]
     assert all(max(one.observations["accuracy"] for one in history) > 0.95 for history in histories)
+
+
+def model_of_noise() -> GaussianProcess:
+    inputs, outputs = data(20)
+    return GaussianProcess.from_theta(inputs, outputs, GROUP, THETA)
+
+
+def test_improvement_is_less_where_another_noisy_loss_teaches_little() -> None:
+    model, points = model_of_noise(), np.vstack([data(20)[0][:4], np.random.default_rng(4).random((4, 3))])
+    mean, variance = model.posterior(points)
+    lowest = model.posterior(model.inputs)[0].min()
+    normal = np.random.default_rng(6).normal(size=400_000)
+    for row, value in enumerate(expected(model, lambda units: units)(points)):
+        drawn = mean[row] + math.sqrt(variance[row]) * normal
+        improvement = np.maximum(lowest - drawn, 0.0).mean()
+        noise = math.exp(THETA[-1])
+        factor = 1 - math.sqrt(noise) / math.sqrt(variance[row] + noise)  # Huang et al.
+        assert math.exp(value) == pytest.approx(improvement * factor, rel=0.05, abs=1e-5)
+
+
+def test_a_point_that_is_known_up_to_noise_has_a_finite_value() -> None:
+    inputs, outputs = data(20)
+    often = GaussianProcess.from_theta(np.repeat(inputs, 20, axis=0), np.repeat(outputs, 20), GROUP, THETA)
+    assert np.isfinite(expected(often, lambda units: units)(inputs)).all()
+
+
+def test_the_belief_is_a_beta_density_that_fades_with_the_number_of_trials() -> None:
+    features = Features(search_space(search(UNIT)))
+    points = np.array([[0.5, 0.5], [0.3, 0.9], [0.2, 0.5]])
+    densities = stats.beta(2, 2).logpdf(points) - stats.beta(2, 2).logpdf(0.5)
+    for trials in (8, 100):
+        value = believed_inside(lambda units: np.zeros(len(units)), features, trials)(points)
+        np.testing.assert_allclose(value, 4 / trials * densities.sum(axis=1), atol=1e-12)
+
+
+def test_the_belief_says_nothing_of_categories_and_inactive_parameters_and_little_of_bounds() -> None:
+    features = Features(search_space(search(THREE_BRANCHES)))
+    value = believed_inside(lambda units: units[:, 1], features, 1)  # of x, which is active in branch a alone
+    points = features.snap(np.array([[0.1, 0.5, 0.0, 0.0], [0.1, 1.0, 0.5, 0.5]]))
+    np.testing.assert_allclose(value(points), [0.5, 1.0 + 4 * math.log(0.1)])
+
+
+def test_early_trials_leave_the_corners() -> None:
+    """In six dimensions, nearly all of what a model is uncertain about lies at the bounds."""
+    cube = {f"x{number}": {"type": "float", "min": 0, "max": 1} for number in range(6)}
+    accuracies = iter(np.random.default_rng(7).random(20))
+    history = play(search(cube), lambda point: float(next(accuracies)), 20)
+    positions = np.array([list(trial.assignment.values()) for trial in history[8:]], dtype=float)
+    assert np.mean((positions < 0.02) | (positions > 0.98)) < 0.1
