@@ -83,7 +83,8 @@ def _proposed(ask: Ask[GPSettings]) -> list[Suggestion]:
     suggestions: list[Suggestion] = []
     for index in ask.indices:
         rng = ask.rng(index)
-        improvement = expected(model.believing(features.expand(evidence.pending[-MOST:])), features.expand)
+        believing = model.believing(features.expand(evidence.pending[-MOST:]))
+        improvement = expected(believing, features.expand, augmented=True)
         best = ranked
         if searched_alone(features, index):
             branch = least_searched(features, np.vstack([evidence.units, evidence.pending]))
@@ -113,7 +114,7 @@ def _in_branch(
     units, outputs = ranked[inside], standardised(winsorised(losses[inside]))
     model = fitted(features.expand(units), outputs, features.group, Priors.in_dimensions(max(1, active(branch))))
     waiting = features.expand(pending[in_branch(pending, branch)])
-    return units, expected(model.believing(waiting), features.expand)
+    return units, expected(model.believing(waiting), features.expand, augmented=True)
 
 
 def _first(branch: Branch, inside: Acquisition, outside: Acquisition) -> Acquisition:
@@ -144,26 +145,37 @@ def standardised(losses: Array) -> Array:
     return (losses - losses.mean()) / (spread if spread > 0 else 1.0)
 
 
-def expected(model: GaussianProcess, inputs: Callable[[Array], Array], seen: Array | None = None) -> Acquisition:
-    """The logarithm of the augmented expected improvement on the lowest posterior mean.
-
-    The augmentation by Huang et al. is the factor 1 - tau / sqrt(s^2 + tau^2) for a posterior variance s^2 and a noise
-    variance tau^2: it keeps the search from repeating what it knows up to noise.
+def expected(
+    model: GaussianProcess,
+    inputs: Callable[[Array], Array],
+    seen: Array | None = None,
+    *,
+    augmented: bool = False,
+) -> Acquisition:
+    """The logarithm of the expected improvement on the lowest posterior mean.
 
     Args:
         inputs: the model's inputs for units.
         seen: units of the points whose lowest mean counts; by default, all inputs of the model.
+        augmented: whether improvement counts the less, the less another noisy loss teaches (``log_lesson``).
     """
-    noise = np.exp(model.theta[-1])
     lowest = model.posterior(model.inputs if seen is None else inputs(seen))[0].min()
 
     def improvement(units: Array) -> Array:
         mean, variance = model.posterior(inputs(units))
-        known = noise / (variance + noise)
-        teaches = np.log1p(-known) - np.log1p(np.sqrt(known))  # log(1 - sqrt(known)) without cancellation
-        return log_improvement((lowest - mean) / np.sqrt(variance)) + 0.5 * np.log(variance) + teaches
+        value = log_improvement((lowest - mean) / np.sqrt(variance)) + 0.5 * np.log(variance)
+        return value + log_lesson(variance, np.exp(model.theta[-1])) if augmented else value
 
     return improvement
+
+
+def log_lesson(variance: Array, noise: float) -> Array:
+    """log(1 - tau / sqrt(s^2 + tau^2)) for variances s^2 of the model and tau^2 of the noise (Huang et al.).
+
+    It keeps the search from repeating what it knows up to noise.
+    """
+    known = noise / (variance + noise)
+    return np.log1p(-known) - np.log1p(np.sqrt(known))  # log(1 - sqrt(known)) without cancellation
 
 
 def believed_inside(value: Acquisition, features: Features, trials: int) -> Acquisition:

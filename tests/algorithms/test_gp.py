@@ -305,7 +305,7 @@ def test_improvement_is_less_where_another_noisy_loss_teaches_little() -> None:
     mean, variance = model.posterior(points)
     lowest = model.posterior(model.inputs)[0].min()
     normal = np.random.default_rng(6).normal(size=400_000)
-    for row, value in enumerate(expected(model, lambda units: units)(points)):
+    for row, value in enumerate(expected(model, lambda units: units, augmented=True)(points)):
         drawn = mean[row] + math.sqrt(variance[row]) * normal
         improvement = np.maximum(lowest - drawn, 0.0).mean()
         noise = math.exp(THETA[-1])
@@ -316,7 +316,7 @@ def test_improvement_is_less_where_another_noisy_loss_teaches_little() -> None:
 def test_a_point_that_is_known_up_to_noise_has_a_finite_value() -> None:
     inputs, outputs = data(20)
     often = GaussianProcess.from_theta(np.repeat(inputs, 20, axis=0), np.repeat(outputs, 20), GROUP, THETA)
-    assert np.isfinite(expected(often, lambda units: units)(inputs)).all()
+    assert np.isfinite(expected(often, lambda units: units, augmented=True)(inputs)).all()
 
 
 def test_the_belief_is_a_beta_density_that_fades_with_the_number_of_trials() -> None:
