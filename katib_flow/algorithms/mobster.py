@@ -2,9 +2,9 @@
 
 Papers: Klein et al., "Model-Based Asynchronous Hyperparameter and Neural Architecture Search", arXiv:2003.10865, 2020,
 section 3; the promotions are those of ASHA (Li et al., MLSys 2020, Algorithm 2), the brackets those of Hyperband.
-Departs from them: the budget is one more input of the kernel, on a logarithmic scale; before there is a model, trials
-have the lowest budget, and then they begin in the bracket that is furthest behind, where the paper draws one at random;
-and by turns, the trials of a rung are ranked by the loss seen and by the loss predicted for the full budget, because a
+Departs from them: the budget is one more input of the kernel, on a logarithmic scale; the first ``startup`` trials have
+the lowest budget, and then they begin in the bracket that is furthest behind, where the paper draws one at random; and
+by turns, the trials of a rung are ranked by the loss seen and by the loss predicted for the full budget, because a
 short training favours what learns fast at first, such as high learning rates. A promoted trial continues from its
 parent's checkpoint.
 """
@@ -107,8 +107,10 @@ def with_budget(features: Features, budget: Budget, units: Array, budgets: Array
 def _next(ask: Ask[GPSettings], evidence: Evidence, model: Model | None) -> Suggestion | None:
     """The suggestion for one index; None if there is nothing to promote, and the space is used up."""
     if evidence.scored < ask.settings.startup:
-        return _start(ask, evidence, None) or _promotion(ask, None)
-    return _promotion(ask, model) or _start(ask, evidence, model)
+        return _start(ask, evidence, None, 0) or _promotion(ask, None)
+    budget = ask.experiment.budget
+    assert budget is not None
+    return _promotion(ask, model) or _start(ask, evidence, model, first_rung(budget, ask.history))
 
 
 def _promotion(ask: Ask[GPSettings], model: Model | None) -> Suggestion | None:
@@ -125,11 +127,10 @@ def _promotion(ask: Ask[GPSettings], model: Model | None) -> Suggestion | None:
     return next(promotions(ask.experiment.budget, ask.history, ranked), None)
 
 
-def _start(ask: Ask[GPSettings], evidence: Evidence, model: Model | None) -> Suggestion | None:
-    """A new trial, where the model expects the largest improvement; None if the space is used up."""
+def _start(ask: Ask[GPSettings], evidence: Evidence, model: Model | None, rung: int) -> Suggestion | None:
+    """A new trial on a rung, where the model expects the largest improvement; None if the space is used up."""
     assert ask.experiment.budget is not None
-    index, opened = ask.indices.start, evidence.scored >= ask.settings.startup
-    rung = first_rung(ask.experiment.budget, ask.history) if opened else 0
+    index = ask.indices.start
     if model is None:
         chosen = next((suggestion.assignment for suggestion in opening(ask, evidence)), None)
     else:
