@@ -26,6 +26,7 @@ from katib_flow.foreign import END_OF_TIME, metric_of, number_of
 from katib_flow.history import Metric, State, Suggestion
 from katib_flow.processes import die_with
 from katib_flow.spec.experiment import Experiment
+from katib_flow.trial import chance
 from katib_flow.trial.functions import Function, not_for_trials, trial_function
 from katib_flow.trial.outcome import Outcome, StopTrial
 from katib_flow.trial.protocol import TrialDirectory
@@ -200,7 +201,8 @@ def _sent(start: Start) -> Function | None:
     if start.pickled_function is None:
         return None
     try:
-        return cloudpickle.loads(start.pickled_function)
+        with chance.noticed():
+            return cloudpickle.loads(start.pickled_function)
     except Exception as error:
         need = f"a function that can be unpickled in another process ({type(error).__name__}: {error})"
         raise SpecError("trial.function", start.experiment.trial.function, need) from error

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from katib_flow.errors import InvalidSpec, SpecError
 from katib_flow.spaces import architectures
 from katib_flow.spec.trainer import TRAINER
+from katib_flow.trial import chance
 from katib_flow.trial.returned import Unusable, report_returned
 from katib_flow.wording import did_you_mean
 
@@ -78,7 +79,8 @@ def load_code(reference: str, code: str) -> Function:
 def _function_in(reference: str, module: Callable[[str], Any], need: str) -> Function:
     module_name, _, name = reference.partition(":")
     try:
-        function = attrgetter(name)(module(module_name))
+        with chance.noticed():
+            function = attrgetter(name)(module(module_name))
     except (Exception, SystemExit) as error:  # a module may end the program that imports it
         raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error
     function = plain(function)
@@ -252,6 +254,7 @@ def fork_function(
         sys.stdout = os.fdopen(1, "w", buffering=1, errors="replace", closefd=False)
         sys.stderr = os.fdopen(2, "w", buffering=1, errors="replace", closefd=False)
         _become(environment)
+        chance.begin()
         code = _call(function, arguments, objective, error_file)
     finally:
         with contextlib.suppress(Exception):
