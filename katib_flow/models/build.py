@@ -62,7 +62,7 @@ def build(
     if seed is None:
         return kind(topology, affine=affine, provider=provider(topology) if provider else None)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed would also reset the generators of the GPUs
         return kind(topology, affine=affine, provider=provider(topology) if provider else None)
 
 

@@ -150,7 +150,7 @@ def fit(model: LatentModel, batches: Iterator[Tokens], scores: Floats, how: Fit,
     """
     wanted, adam = torch.from_numpy(scores), Adam(model, how.lr)
     with one_thread(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # and not those of the GPUs
         for _ in range(how.steps):
             tokens = torch.from_numpy(next(batches))
             states = model.encode(tokens, how.drop)

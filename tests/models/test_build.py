@@ -97,6 +97,14 @@ def test_the_same_seed_gives_the_same_weights_and_leaves_torchs_own_numbers_alon
     assert all(np.array_equal(value, weights_of(other)[name]) for name, value in weights_of(one).items())
 
 
+def test_a_seed_leaves_the_generators_of_gpus_alone(monkeypatch: pytest.MonkeyPatch):
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    torch.manual_seed(5)
+    build(CELL.initial, seed=3)
+    assert seeded == [5]
+
+
 def test_a_watched_network_tells_what_each_operation_gives():
     network = build(CELL.topology(CELL.decode((2,) * 6)), seed=0)
     seen = {}
