@@ -152,6 +152,7 @@ def main() -> None:
         start: Start = connection.recv()
         look_for_modules_in(start.experiment.base)
         _use_store(start.tracking_uri)
+        gc.disable()  # collections during the imports of large libraries free nothing and take a fifth of their time
         try:
             function = _function(start)
         except SpecError as problem:
@@ -159,6 +160,7 @@ def main() -> None:
             return
         gc.collect()
         gc.freeze()  # or a collection in a forked trial would copy every page of the objects that exist now
+        gc.enable()
         connection.send(Ready())
         while True:
             message = connection.recv()
