@@ -24,6 +24,7 @@ import cloudpickle
 from katib_flow.errors import SpecError
 from katib_flow.foreign import END_OF_TIME, metric_of, number_of
 from katib_flow.history import Metric, State, Suggestion
+from katib_flow.local.preload import preload
 from katib_flow.processes import die_with
 from katib_flow.spec.experiment import Experiment
 from katib_flow.trial import chance
@@ -194,8 +195,10 @@ def _function(start: Start) -> Function | None:
     if start.experiment.architecture is not None and start.experiment.trial.function:
         with contextlib.suppress(ImportError):  # once for all trials: the imports take seconds, a fork does not
             importlib.import_module("katib_flow.models.build")  # imports torch
-            importlib.import_module("torch._dynamo")  # otherwise imported with the first optimiser
-    return trial_function(start.experiment, _sent(start))
+    function = trial_function(start.experiment, _sent(start))
+    if function is not None:
+        preload(start.experiment, function)
+    return function
 
 
 def _sent(start: Start) -> Function | None:
