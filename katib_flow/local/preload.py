@@ -28,9 +28,9 @@ def preload(experiment: Experiment, function: Function) -> None:
     names = set(_imports(code)) if isinstance(code, CodeType) and not experiment.trial.env else set[str]()
     for name in sorted(names):
         if name.partition(".")[0] in FORKABLE:
-            _imported(name)
+            _try_import(name)
     if "torch" in sys.modules:
-        _imported("torch._dynamo")  # otherwise imported with the first optimiser
+        _try_import("torch._dynamo")  # otherwise imported with the first optimiser
 
 
 def _imports(code: CodeType) -> Iterator[str]:
@@ -42,6 +42,6 @@ def _imports(code: CodeType) -> Iterator[str]:
                 yield from _imports(constant)
 
 
-def _imported(name: str) -> None:
+def _try_import(name: str) -> None:
     with contextlib.suppress(Exception):
         importlib.import_module(name)

@@ -206,7 +206,7 @@ def _sent(start: Start) -> Function | None:
     if start.pickled_function is None:
         return None
     try:
-        with chance.noticed():
+        with chance.noticing_seeds():
             return cloudpickle.loads(start.pickled_function)
     except Exception as error:
         need = f"a function that can be unpickled in another process ({type(error).__name__}: {error})"

@@ -16,7 +16,7 @@ _seeded: list[Any] = []  # the last state in which a module has left Python's ge
 
 
 @contextlib.contextmanager
-def noticed() -> Generator[None]:
+def noticing_seeds() -> Generator[None]:
     """Notice whether a module that is imported in the block seeds Python's generator, or draws from it."""
     before = random.getstate()
     yield

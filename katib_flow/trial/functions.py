@@ -79,7 +79,7 @@ def load_code(reference: str, code: str) -> Function:
 def _function_in(reference: str, module: Callable[[str], Any], need: str) -> Function:
     module_name, _, name = reference.partition(":")
     try:
-        with chance.noticed():
+        with chance.noticing_seeds():
             function = attrgetter(name)(module(module_name))
     except (Exception, SystemExit) as error:  # a module may end the program that imports it
         raise SpecError("trial.function", reference, f"{need} ({type(error).__name__}: {error})") from error

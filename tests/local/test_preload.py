@@ -1,5 +1,7 @@
 """What a worker imports ahead of its trials."""
 
+# pyright: reportMissingImports=false, reportUnusedImport=false
+
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -34,28 +36,36 @@ def _libraries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preload, "FORKABLE", ("kf_heavy",))
 
 
-def imports(x: float) -> None:
-    import kf_heavy.part  # noqa: F401  # pyright: ignore[reportMissingImports]
-    import kf_other  # noqa: F401  # pyright: ignore[reportMissingImports]
+def imports(x: float) -> Any:
+    import kf_heavy.part
+    import kf_other
+
+    return kf_heavy, kf_other
 
 
-def imports_inside(x: float) -> None:
-    def helper() -> None:
-        from kf_heavy import part  # noqa: F401  # pyright: ignore[reportMissingImports]
+def imports_inside(x: float) -> Any:
+    def helper() -> Any:
+        from kf_heavy import part
 
-    helper()
+        return part
+
+    return helper()
 
 
-def sets_a_variable(x: float) -> None:
+def sets_a_variable(x: float) -> Any:
     import os
 
     os.environ["OMP_NUM_THREADS"] = "1"
-    import kf_heavy  # noqa: F401  # pyright: ignore[reportMissingImports]
+    import kf_heavy
+
+    return kf_heavy
 
 
-def fails(x: float) -> None:
-    import kf_heavy.broken  # pyright: ignore[reportMissingImports]
-    import kf_heavy.missing  # noqa: F401  # pyright: ignore[reportMissingImports]
+def fails(x: float) -> Any:
+    import kf_heavy.broken
+    import kf_heavy.missing
+
+    return kf_heavy
 
 
 def loaded() -> set[str]:
@@ -87,9 +97,9 @@ def test_a_trial_finds_what_its_function_imports(tmp_path: Path, monkeypatch: py
         import sys
 
         known = "sklearn.svm" in sys.modules
-        import sklearn.svm  # noqa: F401
+        import sklearn.svm
 
-        return float(known)
+        return float(known and sklearn.svm is not None)
 
     tuned = kf.experiment(parameters={"x": kf.Float(0, 1)}, maximize="score", max_trials=2, parallel_trials=1)(train)
     assert [trial.observations["score"] for trial in tuned.run().trials] == [1.0, 1.0]
