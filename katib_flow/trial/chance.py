@@ -12,16 +12,31 @@ from typing import Any
 
 LARGEST_SEED = 2**32  # of users; PyTorch seeds itself with a random number of 64 bits, which is hardly ever below
 
-_seeded: list[Any] = []  # the last state in which a module has left Python's generator
+WORDS = 624  # of the Mersenne twister, after which it makes new ones
+MOST_DRAWN = 100 * WORDS  # numbers that a module may draw at its import without being taken to seed
+
+_seeded: list[Any] = []  # the last state of Python's generator that a module has seeded
 
 
 @contextlib.contextmanager
 def noticing_seeds() -> Generator[None]:
-    """Notice whether a module that is imported in the block seeds Python's generator, or draws from it."""
+    """Notice whether a module that is imported in the block seeds Python's generator."""
     before = random.getstate()
     yield
-    if (after := random.getstate()) != before:
+    if not _only_drawn(before, after := random.getstate()):
         _seeded[:] = [after]
+
+
+def _only_drawn(before: Any, after: Any) -> bool:
+    """Whether drawing numbers leads from one state of Python's generator to another."""
+    generator = random.Random()
+    generator.setstate(before)
+    count = (after[1][-1] - before[1][-1]) % WORDS  # the last number is a position among the words
+    for words in [count, *[WORDS] * (MOST_DRAWN // WORDS)]:
+        generator.getrandbits(32 * words)
+        if generator.getstate()[1] == after[1]:
+            return True
+    return False
 
 
 def begin() -> None:
@@ -40,9 +55,13 @@ def begin() -> None:
 
 
 def _unseeded(numpy: Any) -> bool:
-    """Whether NumPy's generator is in the state in which the system has seeded it."""
+    """Whether only drawing numbers leads from the system's seed to the state of NumPy's generator."""
     generator = numpy.get_bit_generator()
     if not isinstance(generator, numpy.MT19937):  # the module has put another one in its place
         return False
-    initial, now = numpy.MT19937(generator.seed_seq).state["state"], generator.state["state"]
-    return bool(initial["pos"] == now["pos"] and (initial["key"] == now["key"]).all())
+    now, again = generator.state["state"], numpy.MT19937(generator.seed_seq)
+    for words in [(now["pos"] - again.state["state"]["pos"]) % WORDS, *[WORDS] * (MOST_DRAWN // WORDS)]:
+        again.random_raw(words, output=False)
+        if (again.state["state"]["key"] == now["key"]).all():
+            return True
+    return False

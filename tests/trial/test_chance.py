@@ -39,6 +39,16 @@ def test_trials_draw_different_numbers_where_no_module_seeds(library: str) -> No
     assert len(set(drawn)) == 3
 
 
+@pytest.mark.parametrize("count", [0, 1, 623, 624, 625, 5000])
+@pytest.mark.parametrize(
+    ("library", "draw"), [("random", "random.getrandbits(32)"), ("numpy", "np.random.randint(2**32, dtype='u4')")]
+)
+def test_numbers_that_a_module_draws_are_no_seed(library: str, draw: str, count: int) -> None:
+    draws = f"for _ in range({count}): {draw}"
+    drawn = json.loads(printed(TRIALS, MODULES[library].format(seed=draws)))
+    assert len(set(drawn)) == 3
+
+
 @pytest.mark.parametrize("library", MODULES)
 def test_a_seed_of_the_module_counts_in_every_trial_as_in_a_new_process(library: str) -> None:
     pytest.importorskip(library)
